@@ -1,0 +1,364 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Adopt moves a regular file or a directory tree from a [Scratch] of this
+// store into the store: no data is copied, and holes stay. A tree keeps its
+// full metadata. The path is gone afterwards; if the store has the object
+// already, the new one is dropped. When Adopt fails, a file may have become
+// read-only, and a tree may have lost files.
+//
+// Nobody else may have the file open for writing.
+func (s *Store) Adopt(ctx context.Context, path string) (Object, error) {
+	o, err := s.adopt(ctx, path)
+	if err != nil {
+		return Object{}, spaceError(s.dir, fmt.Errorf("adopt %s: %w", path, err))
+	}
+	return o, nil
+}
+
+func (s *Store) adopt(ctx context.Context, path string) (Object, error) {
+	real, err := s.insideScratch(path)
+	if err != nil {
+		return Object{}, err
+	}
+	n, err := statNode(real, ".")
+	if err != nil {
+		return Object{}, err
+	}
+	switch n.Type {
+	case TypeFile:
+		return s.adoptFile(ctx, n)
+	case TypeDir:
+		return s.adoptTree(ctx, real)
+	}
+	return Object{}, fmt.Errorf("it is neither a regular file nor a directory")
+}
+
+// insideScratch resolves the links on the way to path, which an action may
+// have laid, and checks that it still lies in a scratch directory.
+func (s *Store) insideScratch(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	real := filepath.Join(dir, filepath.Base(abs))
+	rest, ok := strings.CutPrefix(real, filepath.Join(s.dir, scratchDir)+"/")
+	if !ok || !strings.Contains(rest, "/") {
+		return "", fmt.Errorf("it does not lie in a scratch directory of the store %s", s.dir)
+	}
+	return real, nil
+}
+
+func (s *Store) adoptFile(ctx context.Context, n node) (Object, error) {
+	if n.stat.Nlink > 1 {
+		if err := s.detach(ctx, &n); err != nil {
+			return Object{}, err
+		}
+	}
+	d, size, err := s.seal(ctx, n.file, s.opts.Workers, true)
+	if err != nil {
+		return Object{}, err
+	}
+	if err := s.place(n.file, d, size, true); err != nil {
+		return Object{}, err
+	}
+	// Commit flushes the name. Without it the object may be gone after a
+	// power loss, but is never there with other bytes.
+	return Object{File, d, size}, nil
+}
+
+// detach replaces the file of n by a copy that has no other name, through
+// which the object could be written to.
+func (s *Store) detach(ctx context.Context, n *node) error {
+	temp, err := s.tempName()
+	if err != nil {
+		return err
+	}
+	if err := copyFile(ctx, n.file, temp, 0o600, s.opts.Workers); err != nil {
+		return err
+	}
+	return os.Rename(temp, n.file)
+}
+
+// tempName returns the name of a file that does not exist, for this process
+// alone.
+func (s *Store) tempName() (string, error) {
+	dir, err := s.tempDir()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, "name-")
+	if err != nil {
+		return "", err
+	}
+	f.Close()
+	return f.Name(), os.Remove(f.Name())
+}
+
+// seal makes the file read-only, stamps it as used, hashes it, and flushes
+// it if asked to. The flush runs beside the hashing: one needs the disk, the
+// other the processor.
+func (s *Store) seal(ctx context.Context, file string, workers int, flush bool) (Digest, int64, error) {
+	f, err := s.openSealed(file)
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	defer f.Close()
+	flushed := make(chan error, 1)
+	if flush {
+		go func() { flushed <- s.syncFile(f) }()
+	} else {
+		flushed <- nil
+	}
+	d, info, err := hashOpen(ctx, f, workers)
+	if ferr := <-flushed; err == nil {
+		err = ferr
+	}
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	return d, info.Size(), nil
+}
+
+func (s *Store) openSealed(file string) (*os.File, error) {
+	// The owner may change and read a file without read permission only after
+	// the change of mode, hence the path and not the open file.
+	if err := unix.Fchmodat(unix.AT_FDCWD, file, 0o444, 0); err != nil {
+		return nil, &fs.PathError{Op: "chmod", Path: file, Err: err}
+	}
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() == 0 {
+		err = f.Chown(0, 0)
+	}
+	if err == nil {
+		err = setMTime(file, s.now())
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// place renames a sealed file to its object's name, unless a file of that
+// name and size is there. A wrong size means damage, which it repairs.
+//
+// An object that is there always gets a new time, so that a collector which
+// has chosen it already sees that something new may refer to it.
+func (s *Store) place(file string, d Digest, size int64, sync bool) error {
+	path := s.Path(d)
+	have, ok, err := s.use(Object{Kind: File, Digest: d})
+	if err != nil {
+		return err
+	}
+	if !ok || have != size {
+		return s.moveInto(file, path, sync)
+	}
+	err = s.gate.pass(func() error { return setMTime(path, s.now()) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.moveInto(file, path, sync)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(file)
+}
+
+func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
+	if mount, err := mountedBelow(root); err != nil {
+		return Object{}, err
+	} else if mount != "" {
+		return Object{}, fmt.Errorf("%s is mounted", mount)
+	}
+	w := &walker{ctx: ctx, unlock: os.Geteuid() != 0}
+	nodes, err := w.run(root)
+	if err != nil {
+		return Object{}, err
+	}
+	outside := linkHard(nodes)
+	if err := readXattrs(nodes); err != nil {
+		return Object{}, err
+	}
+	for i := range nodes {
+		if n := &nodes[i]; outside[n.Path] && n.Type == TypeFile {
+			if err := s.detach(ctx, n); err != nil {
+				return Object{}, err
+			}
+		}
+	}
+	m := &Manifest{Full: true}
+	o, err := s.storeTree(ctx, nodes, m)
+	if err != nil {
+		return Object{}, err
+	}
+	return o, removeTree(root)
+}
+
+// storeTree moves the files of nodes into the store and writes the manifest
+// m, whose entries it sets from nodes. Everything that the manifest names is
+// durable before it has its name.
+func (s *Store) storeTree(ctx context.Context, nodes []node, m *Manifest) (Object, error) {
+	files := 0
+	for i := range nodes {
+		if nodes[i].Type == TypeFile {
+			files++
+		}
+	}
+	many := files > manyFiles
+	err := fillContents(ctx, nodes, s.opts.Workers, func(ctx context.Context, n *node) (Digest, int64, error) {
+		return s.seal(ctx, n.file, 1, !many)
+	})
+	if err != nil {
+		return Object{}, err
+	}
+	if many {
+		if err := s.syncAll(); err != nil {
+			return Object{}, err
+		}
+	}
+	var placed []string
+	for i := range nodes {
+		if n := &nodes[i]; n.Type == TypeFile {
+			if err := s.place(n.file, n.Digest, n.Size, !many); err != nil {
+				return Object{}, err
+			}
+			placed = append(placed, s.Path(n.Digest))
+		}
+	}
+	if err := s.syncParents(placed); err != nil {
+		return Object{}, err
+	}
+	return s.storeManifest(nodes, m)
+}
+
+func (s *Store) storeManifest(nodes []node, m *Manifest) (Object, error) {
+	if m.Full {
+		m.Entries = make([]Entry, len(nodes))
+		for i := range nodes {
+			m.Entries[i] = nodes[i].Entry
+		}
+	} else {
+		*m = *sourceManifest(nodes)
+	}
+	if err := m.check(); err != nil {
+		return Object{}, err
+	}
+	o := Object{Tree, m.Digest(), m.Size()}
+	if _, ok, err := s.use(o); err != nil {
+		return Object{}, err
+	} else if ok {
+		return o, nil
+	}
+	err := s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile)
+	if err != nil {
+		return Object{}, err
+	}
+	return o, nil // as with files, Commit flushes the name
+}
+
+// Import copies a file or a directory tree of the host into the store,
+// sharing or copying its data without its holes. A tree is recorded as a
+// source tree: its digest is the one [HashTree] gives. A symbolic link path
+// is followed. A file that changes meanwhile gives an error with
+// [ErrChanged].
+func (s *Store) Import(ctx context.Context, path string) (Object, error) {
+	o, err := s.importPath(ctx, path)
+	if err != nil {
+		return Object{}, spaceError(s.dir, fmt.Errorf("import %s: %w", path, err))
+	}
+	return o, nil
+}
+
+func (s *Store) importPath(ctx context.Context, path string) (Object, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return Object{}, err
+	}
+	n, err := statNode(real, ".")
+	if err != nil {
+		return Object{}, err
+	}
+	work, err := s.Scratch("import")
+	if err != nil {
+		return Object{}, err
+	}
+	o, err := s.importInto(ctx, work.Dir(), n)
+	return o, errors.Join(err, work.Close())
+}
+
+func (s *Store) importInto(ctx context.Context, dir string, n node) (Object, error) {
+	switch n.Type {
+	case TypeFile:
+		if err := s.copyIn(ctx, &n, filepath.Join(dir, "0"), s.opts.Workers); err != nil {
+			return Object{}, err
+		}
+		n.stat.Nlink = 1
+		return s.adoptFile(ctx, n)
+	case TypeDir:
+		return s.importTree(ctx, dir, n.file)
+	}
+	return Object{}, fmt.Errorf("it is neither a regular file nor a directory")
+}
+
+func (s *Store) importTree(ctx context.Context, dir, root string) (Object, error) {
+	nodes, err := walk(ctx, root, nil)
+	if err != nil {
+		return Object{}, err
+	}
+	temps := make(map[string]string, len(nodes))
+	for i := range nodes {
+		temps[nodes[i].Path] = filepath.Join(dir, strconv.Itoa(i))
+	}
+	err = eachFile(ctx, nodes, s.opts.Workers, func(ctx context.Context, n *node) error {
+		return s.copyIn(ctx, n, temps[n.Path], 1)
+	})
+	if err != nil {
+		return Object{}, err
+	}
+	return s.storeTree(ctx, nodes, &Manifest{})
+}
+
+// copyIn copies the file of n to temp, which n stands for from then on.
+func (s *Store) copyIn(ctx context.Context, n *node, temp string, workers int) error {
+	if err := copyFile(ctx, n.file, temp, 0o600, workers); err != nil {
+		return err
+	}
+	after, err := statNode(n.file, n.Path)
+	if err != nil {
+		return err
+	}
+	if after.Type != TypeFile || after.Size != n.Size || after.MTime != n.MTime || after.stat.Ino != n.stat.Ino {
+		return fmt.Errorf("%s: %w", n.file, ErrChanged)
+	}
+	n.file = temp
+	return nil
+}
+
+// Has reports whether the store has the object, with the right size if it is
+// a file, and keeps it from being collected until the Store is closed.
+func (s *Store) Has(o Object) bool {
+	size, ok, err := s.use(o)
+	if err == nil && !ok {
+		s.missed.add(o.Digest)
+	}
+	return err == nil && ok && (o.Kind == Tree || size == o.Size)
+}

@@ -1,0 +1,391 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Policy says what Collect is to reach.
+type Policy struct {
+	// MaxSize is how many bytes the objects and kept failed steps may occupy
+	// on the disk; what was used longest ago goes first. Zero is no limit;
+	// below zero, all that may go goes, records included.
+	MaxSize int64
+	// MaxAge is how long ago a thing may have been used last. Zero is no limit.
+	MaxAge time.Duration
+	// DryRun reports what would be done, and does nothing.
+	DryRun bool
+}
+
+// CollectReport says what Collect did.
+type CollectReport struct {
+	Objects int   `json:"objects"` // files and trees removed
+	Records int   `json:"records"` // records removed
+	Failed  int   `json:"failed"`  // kept directories of failed steps removed
+	Freed   int64 `json:"freed"`   // bytes on the disk, those of records not counted
+	Kept    int64 `json:"kept"`    // bytes on the disk that are left, those of records not counted
+	InUse   int64 `json:"in_use"`  // bytes of these that named results or running builds need
+}
+
+// Collect removes what was used longest ago, until the store satisfies the
+// policy or all that is left is needed. Needed are the objects of named
+// results, what this Store has used or taken in, and what any other
+// live Store may have: whatever was used since it was opened, or up to a
+// quarter of an hour before.
+//
+// A record is small and outlives its objects, for the keys of what depends
+// on them need no more. It goes when none of its outputs is left and it was
+// not used for MaxAge, or at once when MaxSize is below zero. One that is
+// damaged always goes.
+//
+// Collect takes no new space, and may be killed at any time: trees go before
+// their files, and the time of an object's last use is put down on its
+// records before it goes.
+func (s *Store) Collect(ctx context.Context, p Policy) (CollectReport, error) {
+	lock, err := s.lockCollect(ctx, unix.LOCK_EX)
+	if err != nil {
+		return CollectReport{}, err
+	}
+	defer lock.Close()
+	return s.collect(ctx, p)
+}
+
+// collect collects for the holder of the lock.
+func (s *Store) collect(ctx context.Context, p Policy) (CollectReport, error) {
+	if !p.DryRun {
+		if err := s.stampCollect(); err != nil {
+			return CollectReport{}, err
+		}
+	}
+	c := &collector{s: s, policy: p}
+	if err := c.run(ctx); err != nil {
+		return c.report, fmt.Errorf("collect in %s: %w", s.dir, err)
+	}
+	return c.report, nil
+}
+
+// lockCollect waits until no other collection, or verification, is under way.
+func (s *Store) lockCollect(ctx context.Context, how int) (*os.File, error) {
+	for {
+		f, err := lockFile(s.lockPath("collect"), how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return f, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another collection in %s: %w", s.dir, ctx.Err())
+		}
+	}
+}
+
+// collector is one collection under way.
+type collector struct {
+	s      *Store
+	policy Policy
+	report CollectReport
+	inventory
+	roots     map[Digest]bool // objects of named results, with the files of trees
+	rootsSign string          // what the lists of results looked like
+	gone      []string        // lists of workspaces that do not exist
+	lease     int64           // when the oldest other live Store was opened
+	leased    bool
+	kept      map[Digest]bool // files of trees that escaped
+}
+
+func (c *collector) run(ctx context.Context) error {
+	if err := c.inventory.scan(ctx, c.s); err != nil {
+		return err
+	}
+	if err := c.refresh(); err != nil {
+		return err
+	}
+	now := time.Now().UnixNano()
+	chosen := c.choose(now)
+	records := c.chooseRecords(now)
+	if c.policy.DryRun {
+		return nil
+	}
+	c.report = CollectReport{Kept: c.report.Kept + c.report.Freed, InUse: c.report.InUse}
+	if err := c.firstPass(ctx, chosen); err != nil {
+		return err
+	}
+	// No tree may come back after a power loss without its files.
+	if err := c.s.syncAll(); err != nil {
+		return err
+	}
+	if err := c.secondPass(ctx, chosen); err != nil {
+		return err
+	}
+	if err := inBatches(ctx, c, records, c.removeRecord); err != nil {
+		return err
+	}
+	return c.tidy()
+}
+
+// choose returns what has to go, in the order of last use, and fills in the
+// report as if all went well.
+func (c *collector) choose(now int64) []*item {
+	total := int64(0)
+	for _, it := range c.items {
+		total += it.alloc
+	}
+	limit := c.policy.MaxSize
+	var chosen []*item
+	for _, it := range c.items {
+		if c.held(it.digest, it.used) {
+			c.report.InUse += it.alloc
+			continue
+		}
+		old := c.policy.MaxAge > 0 && now-it.used > int64(c.policy.MaxAge)
+		if old || limit < 0 || limit > 0 && total > limit {
+			it.chosen = true
+			chosen = append(chosen, it)
+			total -= it.alloc
+			c.count(it)
+		}
+	}
+	c.report.Kept = total
+	return chosen
+}
+
+func (c *collector) count(it *item) {
+	c.report.Freed += it.alloc
+	switch it.kind {
+	case itemTree, itemFile:
+		c.report.Objects++
+	case itemFailed:
+		c.report.Failed++
+	}
+}
+
+// held reports whether the object, last used at the given time, is needed.
+func (c *collector) held(d Digest, used int64) bool {
+	if c.roots[d] || c.leased && used >= c.lease-int64(useGrain) {
+		return true
+	}
+	return c.s.used.has(d)
+}
+
+// refresh looks again at who is there and what is named. Leases come first:
+// who gives up its lease has named its results before.
+func (c *collector) refresh() (err error) {
+	s := c.s
+	if c.lease, c.leased, err = oldestLease(filepath.Join(s.dir, leasesDir), s.lease); err != nil {
+		return err
+	}
+	sign, err := directorySign(filepath.Join(s.dir, resultsDir))
+	if err != nil || sign == c.rootsSign && c.roots != nil {
+		return err
+	}
+	objs, gone, err := s.roots()
+	if err != nil {
+		return err
+	}
+	c.roots, c.rootsSign, c.gone = map[Digest]bool{}, sign, gone
+	for _, o := range objs {
+		c.addRoot(o)
+	}
+	// The files of the trees that this Store has used are needed, too.
+	s.used.each(func(d Digest) {
+		for _, f := range c.files[d] {
+			c.roots[f] = true
+		}
+	})
+	return nil
+}
+
+func (c *collector) addRoot(o Object) {
+	c.roots[o.Digest] = true
+	if o.Kind != Tree {
+		return
+	}
+	files, known := c.files[o.Digest]
+	if !known {
+		// Taken in after the scan. One that can't be read protects nothing.
+		if m, err := readManifest(c.s.treePath(o.Digest), o.Digest); err == nil {
+			files = fileDigests(m)
+		}
+	}
+	for _, f := range files {
+		c.roots[f] = true
+	}
+}
+
+// directorySign changes whenever a file in dir does.
+func directorySign(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	sign := ""
+	for _, e := range entries {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			return "", err
+		}
+		sign += fmt.Sprintln(e.Name(), st.Ino, st.Size, st.Mtim, st.Ctim)
+	}
+	return sign, nil
+}
+
+// gateBatch is how many removals happen while users of old objects wait.
+const gateBatch = 64
+
+// inBatches calls fn for each item, with the gate shut and the view of leases
+// and names fresh.
+func inBatches[T any](ctx context.Context, c *collector, items []T, fn func(T) error) error {
+	for len(items) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		batch := items[:min(gateBatch, len(items))]
+		items = items[len(batch):]
+		err := c.s.gate.shut(func() error {
+			if err := c.refresh(); err != nil {
+				return err
+			}
+			for _, it := range batch {
+				if err := fn(it); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstPass removes trees and failed steps. What someone has begun to use is
+// let go.
+func (c *collector) firstPass(ctx context.Context, chosen []*item) error {
+	c.kept = map[Digest]bool{}
+	return inBatches(ctx, c, chosen, func(it *item) error {
+		switch {
+		case it.kind == itemFailed:
+			return c.dropFailed(it)
+		case !c.stillFree(it):
+			c.spare(it)
+		case it.kind == itemTree:
+			return c.remove(it)
+		}
+		return nil
+	})
+}
+
+// secondPass removes the files, but for those of trees that were let go.
+func (c *collector) secondPass(ctx context.Context, chosen []*item) error {
+	return inBatches(ctx, c, chosen, func(it *item) error {
+		if it.kind != itemFile || it.spared || c.kept[it.digest] || !c.stillFree(it) {
+			return nil
+		}
+		return c.remove(it)
+	})
+}
+
+func (c *collector) spare(it *item) {
+	it.spared = true
+	for _, f := range c.files[it.digest] {
+		c.kept[f] = true
+	}
+}
+
+// stillFree reports whether the item is there as it was when it was chosen,
+// and nobody needs it.
+func (c *collector) stillFree(it *item) bool {
+	var st unix.Stat_t
+	if unix.Lstat(it.path, &st) != nil || st.Mtim.Nano() != it.mtime {
+		return false
+	}
+	return !c.held(it.digest, it.used)
+}
+
+// remove unlinks the item unless this Store's own builds have just used it.
+func (c *collector) remove(it *item) error {
+	if err := c.stampRecords(it); err != nil {
+		return err
+	}
+	return c.s.used.unlessIn(it.digest, func() error {
+		if err := removeIfThere(it.path); err != nil {
+			return err
+		}
+		c.report.Kept -= it.alloc
+		c.count(it)
+		return nil
+	})
+}
+
+func (c *collector) dropFailed(it *item) error {
+	lock, err := lockThere(it.path)
+	if err != nil {
+		return nil // gone, or open in a shell
+	}
+	defer lock.Close()
+	if err := removeTree(it.path); err != nil {
+		return err
+	}
+	c.report.Kept -= it.alloc
+	c.count(it)
+	return nil
+}
+
+// tidy brings the disposable files in line with what is left.
+func (c *collector) tidy() error {
+	for _, path := range c.gone {
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+	}
+	if err := c.s.dropLabels(); err != nil {
+		return err
+	}
+	if c.report.Records == 0 {
+		return nil
+	}
+	var data []byte
+	for _, r := range c.records {
+		if !r.dropped && !r.damaged {
+			data = appendIndex(data, r.key, r.outputs)
+		}
+	}
+	if c.s.writeQuickly(c.s.index.path, data) != nil {
+		return removeIfThere(c.s.index.path)
+	}
+	return nil
+}
+
+// dropLabels removes the pointers to records that are gone.
+func (s *Store) dropLabels() error {
+	return s.eachStored(labelsDir, func(path string, _ Digest, _ fs.FileInfo) error {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		if key, err := ParseDigest(string(text)); err == nil {
+			if _, err := os.Lstat(s.recordPath(key)); !errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+		}
+		return removeIfThere(path)
+	})
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// CopyTree makes the directory dst, which must be absent or empty, a copy of
+// the source tree src, with what [HashTree] counts and nothing else: relative
+// paths, types, permissions, contents and the texts of symbolic links. All of
+// it belongs to the caller and has the time 0, as after [Store.Extract] of the
+// same tree. skip is as for [HashTree]. After an error the copy is incomplete.
+func CopyTree(ctx context.Context, src, dst string, skip func(rel string, dir bool) bool) error {
+	nodes, err := walk(ctx, src, skip)
+	if err != nil {
+		return fmt.Errorf("copy tree %s: %w", src, err)
+	}
+	from := make(map[string]string, len(nodes))
+	for i := range nodes {
+		from[nodes[i].Path] = nodes[i].file
+	}
+	x := extractor{
+		m: sourceManifest(nodes), dst: dst, workers: min(max(runtime.GOMAXPROCS(0), 2), 8),
+		content: func(n *node) string { return from[n.Path] },
+	}
+	if err := x.run(ctx); err != nil {
+		return spaceError(dst, fmt.Errorf("copy tree %s to %s: %w", src, dst, err))
+	}
+	return nil
+}

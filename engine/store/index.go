@@ -1,0 +1,256 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+	"sync"
+)
+
+// index maps keys to outputs, for builds that find everything done: one file
+// read in one go in place of one record for each step. Commits append to it.
+// It is disposable: what it lacks is looked up in the records, and when part
+// of it is damaged it is made again from them.
+//
+// An entry is, little-endian: the length of what follows the checksum (32
+// bits), the checksum (CRC-32C, 32 bits), the key, and for each output its
+// kind (8 bits), digest, size (64 bits), the length of its name (16 bits),
+// and its name.
+type index struct {
+	path string
+	mu   sync.RWMutex
+	data []byte           // what at points into
+	at   map[Digest]int32 // where in data the entry of a key begins; nil until loaded
+	own  map[Digest][]Output
+}
+
+const (
+	indexHead     = 8
+	maxIndexEntry = 1 << 20
+	maxIndex      = math.MaxInt32 // bytes
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func newIndex(path string) *index { return &index{path: path, own: map[Digest][]Output{}} }
+
+// LookupOutputs is a fast Lookup that returns the outputs alone. They are
+// there, and stay until the Store is closed. The result must not be changed.
+func (s *Store) LookupOutputs(key Digest) ([]Output, bool) {
+	if outputs, ok := s.indexed(key); ok {
+		if ok, err := s.present(key, outputs); ok && err == nil {
+			return outputs, true
+		}
+	}
+	// Not indexed, or the outputs were collected and perhaps made again.
+	r, err := s.Lookup(key)
+	if err != nil || r == nil {
+		return nil, false
+	}
+	s.index.remember(key, r.Outputs)
+	return r.Outputs, true
+}
+
+// Recorded returns the outputs that a key led to, whether or not they are
+// still there: their digests are enough for the keys of what depends on them.
+// [Store.Has] tells whether an object can be read; asking it also keeps the
+// record from being collected for its age. The record itself may have been
+// collected by another process since the index was read, which does no harm:
+// what it said is still true. The result must not be changed.
+func (s *Store) Recorded(key Digest) ([]Output, bool) {
+	if outputs, ok := s.indexed(key); ok {
+		return outputs, true
+	}
+	r, err := s.readRecord(key)
+	if err != nil || r == nil {
+		return nil, false
+	}
+	s.index.remember(key, r.Outputs)
+	return r.Outputs, true
+}
+
+func (s *Store) indexed(key Digest) ([]Output, bool) {
+	x := s.index
+	x.mu.RLock()
+	if x.at != nil {
+		defer x.mu.RUnlock()
+		return x.get(key)
+	}
+	x.mu.RUnlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.at == nil && !x.load() {
+		s.rebuildIndex()
+	}
+	return x.get(key)
+}
+
+// get returns what is known of a key. The caller holds mu.
+func (x *index) get(key Digest) ([]Output, bool) {
+	if outputs, ok := x.own[key]; ok {
+		return outputs, true
+	}
+	off, ok := x.at[key]
+	if !ok {
+		return nil, false
+	}
+	return decodeOutputs(x.body(off))
+}
+
+// body returns the body of the entry at off, which load checked.
+func (x *index) body(off int32) []byte {
+	size := binary.LittleEndian.Uint32(x.data[off:])
+	return x.data[off+indexHead:][:size]
+}
+
+// leadTo returns the keys, in no order, that are known to have led to one of
+// the digests.
+func (x *index) leadTo(to map[Digest]struct{}) []Digest {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	leads := func(o Output) bool { _, ok := to[o.Object.Digest]; return ok }
+	var keys []Digest
+	for key, off := range x.at {
+		if outputs, _ := decodeOutputs(x.body(off)); slices.ContainsFunc(outputs, leads) {
+			keys = append(keys, key)
+		}
+	}
+	for key, outputs := range x.own {
+		if _, twice := x.at[key]; !twice && slices.ContainsFunc(outputs, leads) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (x *index) remember(key Digest, outputs []Output) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.own[key] = outputs
+}
+
+// load reads the file and reports whether it is whole. A missing one is not,
+// for it may have been removed. The caller holds mu.
+func (x *index) load() bool {
+	x.at = map[Digest]int32{}
+	data, err := os.ReadFile(x.path)
+	if err != nil || len(data) > maxIndex {
+		return false
+	}
+	at, ok := scanIndex(data)
+	if ok {
+		x.data, x.at = data, at
+	}
+	return ok
+}
+
+// scanIndex finds the entries; ok is false when any of it is damaged.
+func scanIndex(data []byte) (at map[Digest]int32, ok bool) {
+	at = make(map[Digest]int32, len(data)/128)
+	for off := 0; off < len(data); {
+		body, ok := indexBody(data[off:])
+		if !ok {
+			return nil, false
+		}
+		end := off + indexHead + len(body)
+		at[Digest(body[:32])] = int32(off)
+		off = end
+	}
+	return at, true
+}
+
+// indexBody returns the checked body of the entry at the start of data.
+func indexBody(data []byte) ([]byte, bool) {
+	if len(data) < indexHead {
+		return nil, false
+	}
+	size := binary.LittleEndian.Uint32(data)
+	if size < 32 || size > maxIndexEntry || int(size) > len(data)-indexHead {
+		return nil, false
+	}
+	body := data[indexHead : indexHead+int(size)]
+	return body, crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(data[4:])
+}
+
+// decodeOutputs reads the outputs of an entry's body.
+func decodeOutputs(body []byte) ([]Output, bool) {
+	var outputs []Output
+	for body = body[32:]; len(body) > 0; {
+		const fixed = 1 + 32 + 8 + 2
+		if len(body) < fixed {
+			return nil, false
+		}
+		o := Object{Kind: Kind(body[0]), Digest: Digest(body[1:33]), Size: int64(binary.LittleEndian.Uint64(body[33:]))}
+		n := int(binary.LittleEndian.Uint16(body[41:]))
+		if o.Kind != File && o.Kind != Tree || o.Size < 0 || len(body) < fixed+n {
+			return nil, false
+		}
+		outputs = append(outputs, Output{string(body[fixed : fixed+n]), o})
+		body = body[fixed+n:]
+	}
+	return outputs, true
+}
+
+// appendIndex adds an entry to b. One that would be too large is left out:
+// such a key is looked up in its record.
+func appendIndex(b []byte, key Digest, outputs []Output) []byte {
+	start := len(b)
+	b = append(b, make([]byte, indexHead)...)
+	b = append(b, key[:]...)
+	for _, o := range outputs {
+		if len(o.Name) > math.MaxUint16 {
+			return b[:start]
+		}
+		b = append(append(b, byte(o.Object.Kind)), o.Object.Digest[:]...)
+		b = binary.LittleEndian.AppendUint64(b, uint64(o.Object.Size))
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(o.Name)))
+		b = append(b, o.Name...)
+	}
+	body := b[start+indexHead:]
+	if len(body) > maxIndexEntry {
+		return b[:start]
+	}
+	binary.LittleEndian.PutUint32(b[start:], uint32(len(body)))
+	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(body, castagnoli))
+	return b
+}
+
+// add appends a committed record. The file gets it in one write, which the
+// kernel keeps apart from those of other processes. Where there is no index
+// none is begun, for it would lack the earlier records.
+func (x *index) add(key Digest, outputs []Output) {
+	x.remember(key, outputs)
+	f, err := os.OpenFile(x.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	entry := appendIndex(nil, key, outputs)
+	if n, err := f.Write(entry); err != nil && n > 0 {
+		os.Remove(x.path) // a torn entry would hide those after it
+	}
+}
+
+// rebuildIndex makes the index from the records. The caller holds the
+// index's mu. If it can't be written the next Store tries again.
+func (s *Store) rebuildIndex() {
+	var data []byte
+	err := s.eachRecord(func(r *Record, _ fs.FileInfo) error {
+		data = appendIndex(data, r.Key, r.Outputs)
+		if len(data) > maxIndex {
+			return errors.New("too many records for an index")
+		}
+		return nil
+	}, nil)
+	if err != nil {
+		return
+	}
+	if at, ok := scanIndex(data); ok {
+		s.index.data, s.index.at = data, at
+	}
+	_ = s.writeQuickly(s.index.path, data)
+}

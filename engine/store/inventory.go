@@ -1,0 +1,256 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+type itemKind uint8
+
+// Kinds of items, in the order in which those of one age are removed.
+const (
+	itemFailed itemKind = iota
+	itemTree
+	itemFile
+)
+
+// item is something that can be collected for its size.
+type item struct {
+	kind   itemKind
+	digest Digest // of an object
+	path   string
+	size   int64 // bytes: apparent
+	alloc  int64 // bytes on the disk
+	mtime  int64 // Unix time, nanoseconds
+	used   int64 // when it or something that needs it was last used
+	chosen bool  // to be removed
+	spared bool  // chosen, and let go
+}
+
+// recordItem is what collection needs of a record.
+type recordItem struct {
+	key     Digest
+	path    string
+	mtime   int64 // Unix time, nanoseconds
+	used    int64 // when it or one of its outputs was last used
+	outputs []Output
+	log     *Object
+	damaged bool // it says nothing, and key stands for its path alone
+	dropped bool
+}
+
+// inventory is everything a store holds.
+type inventory struct {
+	items     []*item // by last use, oldest first
+	byDigest  map[Digest]*item
+	files     map[Digest][]Digest // the files of each tree
+	records   []*recordItem
+	recordsOf map[Digest][]*recordItem // by output
+}
+
+// scan fills in the inventory. A damaged tree is in it with no files.
+func (v *inventory) scan(ctx context.Context, s *Store) error {
+	v.byDigest = map[Digest]*item{}
+	v.files = map[Digest][]Digest{}
+	v.recordsOf = map[Digest][]*recordItem{}
+	steps := []func(context.Context, *Store) error{v.scanFiles, v.scanTrees, v.scanRecords, v.scanFailed}
+	for _, step := range steps {
+		if err := step(ctx, s); err != nil {
+			return err
+		}
+	}
+	v.spreadUse()
+	slices.SortStableFunc(v.items, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.kind, b.kind))
+	})
+	return nil
+}
+
+func (v *inventory) add(kind itemKind, path string, d Digest, info fs.FileInfo) *item {
+	mtime := info.ModTime().UnixNano()
+	it := &item{kind: kind, digest: d, path: path, size: info.Size(), alloc: allocated(info), mtime: mtime, used: mtime}
+	v.items = append(v.items, it)
+	return it
+}
+
+func allocated(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
+
+func (v *inventory) scanFiles(ctx context.Context, s *Store) error {
+	return s.eachStored(objectsDir, func(path string, d Digest, info fs.FileInfo) error {
+		v.byDigest[d] = v.add(itemFile, path, d, info)
+		return ctx.Err()
+	})
+}
+
+func (v *inventory) scanTrees(ctx context.Context, s *Store) error {
+	return s.eachStored(treesDir, func(path string, d Digest, info fs.FileInfo) error {
+		v.byDigest[d] = v.add(itemTree, path, d, info)
+		m, err := readManifest(path, d)
+		if err == nil {
+			v.files[d] = fileDigests(m)
+		}
+		return ctx.Err()
+	})
+}
+
+// fileDigests returns each file of the tree once.
+func fileDigests(m *Manifest) []Digest {
+	var ds []Digest
+	for i := range m.Entries {
+		if e := &m.Entries[i]; e.Type == TypeFile {
+			ds = append(ds, e.Digest)
+		}
+	}
+	slices.SortFunc(ds, func(a, b Digest) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(ds)
+}
+
+func (v *inventory) scanRecords(ctx context.Context, s *Store) error {
+	return s.eachRecord(func(r *Record, info fs.FileInfo) error {
+		it := &recordItem{key: r.Key, path: s.recordPath(r.Key), mtime: info.ModTime().UnixNano(), outputs: r.Outputs, log: r.Log}
+		v.records = append(v.records, it)
+		for _, o := range r.Outputs {
+			v.recordsOf[o.Object.Digest] = append(v.recordsOf[o.Object.Digest], it)
+		}
+		return ctx.Err()
+	}, func(path string, info fs.FileInfo, err error) error {
+		if unread := new(fs.PathError); !errors.As(err, &unread) {
+			v.records = append(v.records, &recordItem{path: path, mtime: info.ModTime().UnixNano(), damaged: true})
+		}
+		return ctx.Err()
+	})
+}
+
+func (v *inventory) scanFailed(ctx context.Context, s *Store) error {
+	steps, err := s.Failed()
+	if err != nil {
+		return err
+	}
+	for _, f := range steps {
+		size, alloc, err := treeUsage(ctx, f.Dir)
+		if err != nil {
+			return err
+		}
+		at := f.Time.UnixNano()
+		v.items = append(v.items, &item{kind: itemFailed, path: f.Dir, size: size, alloc: alloc, mtime: at, used: at})
+	}
+	return nil
+}
+
+// spreadUse makes everything as recently used as what needs it: files as
+// their trees, records as their outputs, logs as their records.
+func (v *inventory) spreadUse() {
+	for d, files := range v.files {
+		at := v.byDigest[d].used
+		for _, f := range files {
+			if it := v.byDigest[f]; it != nil {
+				it.used = max(it.used, at)
+			}
+		}
+	}
+	for _, r := range v.records {
+		r.used = r.mtime
+		for _, o := range r.outputs {
+			if it := v.byDigest[o.Object.Digest]; it != nil {
+				r.used = max(r.used, it.used)
+			}
+		}
+		if r.log == nil {
+			continue
+		}
+		if log := v.byDigest[r.log.Digest]; log != nil {
+			log.used = max(log.used, r.used)
+		}
+	}
+}
+
+// treeUsage adds up the apparent and allocated bytes below dir. What
+// vanishes meanwhile does not count.
+func treeUsage(ctx context.Context, dir string) (size, alloc int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() {
+			size += info.Size()
+		}
+		alloc += allocated(info)
+		return ctx.Err()
+	})
+	return size, alloc, err
+}
+
+// Usage is what a store holds and occupies.
+type Usage struct {
+	Files        int   `json:"files"`
+	Trees        int   `json:"trees"`
+	Records      int   `json:"records"`
+	Failed       int   `json:"failed"`        // kept directories of failed steps
+	Scratch      int   `json:"scratch"`       // scratch directories
+	Apparent     int64 `json:"apparent"`      // bytes in files and manifests, holes included
+	Allocated    int64 `json:"allocated"`     // bytes that files and manifests occupy on the disk
+	FailedBytes  int64 `json:"failed_bytes"`  // bytes on the disk
+	ScratchBytes int64 `json:"scratch_bytes"` // bytes on the disk
+}
+
+// Usage counts what is in the store. It reads no contents.
+func (s *Store) Usage(ctx context.Context) (Usage, error) {
+	var u Usage
+	count := func(n *int) func(string, Digest, fs.FileInfo) error {
+		return func(_ string, _ Digest, info fs.FileInfo) error {
+			*n++
+			u.Apparent += info.Size()
+			u.Allocated += allocated(info)
+			return ctx.Err()
+		}
+	}
+	err := errors.Join(
+		s.eachStored(objectsDir, count(&u.Files)),
+		s.eachStored(treesDir, count(&u.Trees)),
+		s.eachStored(recordsDir, func(string, Digest, fs.FileInfo) error { u.Records++; return ctx.Err() }),
+		s.usageOf(ctx, failedDir, &u.Failed, &u.FailedBytes),
+		s.usageOf(ctx, scratchDir, &u.Scratch, &u.ScratchBytes))
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of %s: %w", s.dir, err)
+	}
+	return u, nil
+}
+
+func (s *Store) usageOf(ctx context.Context, name string, n *int, bytes *int64) error {
+	dir := filepath.Join(s.dir, name)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		_, alloc, err := treeUsage(ctx, filepath.Join(dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		*n++
+		*bytes += alloc
+	}
+	return nil
+}

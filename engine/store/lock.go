@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keyLocks lets one holder have a key at a time: a channel for each key
+// among the goroutines of this Store, and one locked byte of one file, at
+// an offset made from the key, among Stores. So no lock leaves a file behind,
+// and all of a process's die with it.
+type keyLocks struct {
+	f    *os.File
+	mu   sync.Mutex
+	held map[Digest]chan struct{} // closed when given up
+}
+
+func openKeyLocks(path string) (*keyLocks, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &keyLocks{f: f, held: map[Digest]chan struct{}{}}, nil
+}
+
+func (k *keyLocks) close() { k.f.Close() }
+
+// LockKey waits until no other process and no other caller in this one holds
+// the key, and takes it. unlock may be called more than once. A process that
+// waits sees within 50 ms that another has unlocked or died.
+func (s *Store) LockKey(ctx context.Context, key Digest) (unlock func(), err error) {
+	k := s.keys
+	mine, err := k.enter(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("wait for key %s: %w", key, err)
+	}
+	if err := k.lockByte(ctx, key); err != nil {
+		k.leave(key, mine)
+		return nil, fmt.Errorf("lock key %s: %w", key, err)
+	}
+	return sync.OnceFunc(func() {
+		_ = k.byteLock(key, unix.F_UNLCK)
+		k.leave(key, mine)
+	}), nil
+}
+
+// enter waits for the other goroutines.
+func (k *keyLocks) enter(ctx context.Context, key Digest) (chan struct{}, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		k.mu.Lock()
+		other, taken := k.held[key]
+		if !taken {
+			mine := make(chan struct{})
+			k.held[key] = mine
+			k.mu.Unlock()
+			return mine, nil
+		}
+		k.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (k *keyLocks) leave(key Digest, mine chan struct{}) {
+	k.mu.Lock()
+	delete(k.held, key)
+	k.mu.Unlock()
+	close(mine)
+}
+
+// lockByte waits for the other processes. The kernel's own waiting could not
+// be cancelled.
+func (k *keyLocks) lockByte(ctx context.Context, key Digest) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := k.byteLock(key, unix.F_WRLCK)
+		if err != unix.EAGAIN && err != unix.EACCES {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (k *keyLocks) byteLock(key Digest, how int16) error {
+	const mask = 1<<62 - 1 // offsets are signed, and the byte must have an end
+	lk := unix.Flock_t{Type: how, Whence: io.SeekStart, Start: int64(binary.LittleEndian.Uint64(key[:]) & mask), Len: 1}
+	return ignoringEINTR(func() error { return unix.FcntlFlock(k.f.Fd(), unix.F_OFD_SETLK, &lk) })
+}

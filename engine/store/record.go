@@ -1,0 +1,320 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+	"unicode/utf8"
+
+	"github.com/zeebo/blake3"
+)
+
+// Record says what the action with a key produced. Texts in it are UTF-8;
+// other bytes in Label, Kind and Parts come back as U+FFFD.
+type Record struct {
+	Key      Digest        `json:"key"` // of the action
+	Label    string        `json:"label"`
+	Kind     string        `json:"kind"`
+	Parts    []Part        `json:"parts"` // what the key was made of, in order
+	Outputs  []Output      `json:"outputs"`
+	Log      *Object       `json:"log,omitempty"` // what the action wrote, if that was kept
+	Started  time.Time     `json:"started"`
+	Duration time.Duration `json:"duration"` // nanoseconds in the file
+}
+
+// Part is one ingredient of a key.
+type Part struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Output is a named object that an action produced.
+type Output struct {
+	Name   string `json:"name"`
+	Object Object `json:"object"`
+}
+
+const recordTag = "b9 record 1 "
+
+// encode returns a line with the checksum of the rest, and the rest in JSON.
+func (r *Record) encode() ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	head := recordTag + Digest(blake3.Sum256(body)).hex() + "\n"
+	return append(append([]byte(head), body...), '\n'), nil
+}
+
+// parseRecord reads what encode wrote, and checks the sum.
+func parseRecord(data []byte) (*Record, error) {
+	head, body, ok := bytes.Cut(data, []byte("\n"))
+	body, whole := bytes.CutSuffix(body, []byte("\n"))
+	hex, tagged := bytes.CutPrefix(head, []byte(recordTag))
+	if !ok || !whole || !tagged {
+		return nil, errors.New("not a record")
+	}
+	sum, err := parseHex(string(hex))
+	if err != nil {
+		return nil, err
+	}
+	if Digest(blake3.Sum256(body)) != sum {
+		return nil, errors.New("checksum does not match")
+	}
+	r := new(Record)
+	if err := json.Unmarshal(body, r); err != nil {
+		return nil, err
+	}
+	for _, o := range r.Outputs {
+		if o.Object.Kind != File && o.Object.Kind != Tree || o.Object.Size < 0 {
+			return nil, fmt.Errorf("output %q is no object", o.Name)
+		}
+	}
+	return r, nil
+}
+
+func (s *Store) recordPath(key Digest) string { return s.shard(recordsDir, key) }
+
+// readRecord returns nil without an error when there is no usable record: a
+// damaged one only means that the action runs again and writes it anew.
+func (s *Store) readRecord(key Digest) (*Record, error) {
+	path := s.recordPath(key)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	r, err := recordOf(key, data)
+	if err != nil {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// recordOf parses the record of a key.
+func recordOf(key Digest, data []byte) (*Record, error) {
+	r, err := parseRecord(data)
+	if err != nil {
+		return nil, err
+	}
+	if r.Key != key {
+		return nil, fmt.Errorf("it holds the record of %s", r.Key)
+	}
+	return r, nil
+}
+
+// Lookup returns the record of a key. It is nil, without an error, when there
+// is none or one of its outputs is missing (collection may have taken it, for
+// records outlive their objects) or has the wrong size. Log is nil
+// when the log was collected. The outputs are kept from being collected
+// until the Store is closed.
+func (s *Store) Lookup(key Digest) (*Record, error) {
+	r, err := s.readRecord(key)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	if ok, err := s.present(key, r.Outputs); !ok || err != nil {
+		return nil, err
+	}
+	if r.Log != nil && !s.Has(*r.Log) {
+		r.Log = nil
+	}
+	return r, nil
+}
+
+// present marks outputs as used and reports whether they are all there. A
+// record without outputs is marked itself.
+func (s *Store) present(key Digest, outputs []Output) (bool, error) {
+	for _, o := range outputs {
+		size, ok, err := s.use(o.Object)
+		if err != nil || !ok || o.Object.Kind == File && size != o.Object.Size {
+			return false, err
+		}
+	}
+	if len(outputs) > 0 {
+		return true, nil
+	}
+	return s.renewRecord(key)
+}
+
+func (s *Store) renewRecord(key Digest) (bool, error) {
+	s.used.add(key)
+	path := s.recordPath(key)
+	info, err := os.Stat(path)
+	if err != nil {
+		return false, notThere(path, err)
+	}
+	if want := s.now(); info.ModTime().UnixNano() < want-int64(useGrain) {
+		if err := setMTime(path, want); err != nil {
+			return false, notThere(path, err)
+		}
+	}
+	return true, nil
+}
+
+// Commit writes the record of an action, in place of an older one with the
+// same key. Its outputs must have been adopted or imported; their names must
+// be different and valid UTF-8. When Commit returns, record and outputs
+// survive a power loss.
+func (s *Store) Commit(r *Record) error {
+	if err := s.commit(r); err != nil {
+		return fmt.Errorf("commit the record of %s: %w", r.Label, err)
+	}
+	return nil
+}
+
+func (s *Store) commit(r *Record) error {
+	if r.Key.IsZero() {
+		return errors.New("it has no key")
+	}
+	if err := s.checkOutputs(r); err != nil {
+		return err
+	}
+	data, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if err := s.writeAfter(r, data); err != nil {
+		return err
+	}
+	s.used.add(r.Key)
+	s.index.add(r.Key, r.Outputs)
+	s.pointLabel(r)
+	return nil
+}
+
+// writeAfter writes the record. The names of its objects are flushed beside
+// the record's content, before the record has its name.
+func (s *Store) writeAfter(r *Record, data []byte) error {
+	paths := make([]string, 0, len(r.Outputs)+1)
+	for _, o := range r.Outputs {
+		paths = append(paths, s.objectPath(o.Object))
+	}
+	if r.Log != nil {
+		paths = append(paths, s.objectPath(*r.Log))
+	}
+	return s.writeDurablyAfter(s.recordPath(r.Key), data, 0o444, func() error { return s.syncParents(paths) })
+}
+
+func (s *Store) checkOutputs(r *Record) error {
+	names := map[string]bool{}
+	for _, o := range r.Outputs {
+		if names[o.Name] || !utf8.ValidString(o.Name) {
+			return fmt.Errorf("output name %q is used twice or is not UTF-8", o.Name)
+		}
+		names[o.Name] = true
+		if !s.Has(o.Object) {
+			return fmt.Errorf("output %q, %s: %w", o.Name, o.Object, ErrNotInStore)
+		}
+	}
+	if r.Log != nil && !s.Has(*r.Log) {
+		return fmt.Errorf("log, %s: %w", *r.Log, ErrNotInStore)
+	}
+	return nil
+}
+
+func (s *Store) labelPath(label string) string {
+	return s.shard(labelsDir, blake3.Sum256([]byte(label)))
+}
+
+// pointLabel notes the newest record of a label. Latest can do without.
+func (s *Store) pointLabel(r *Record) {
+	if err := s.writeQuickly(s.labelPath(r.Label), []byte(r.Key.String())); err != nil {
+		os.Remove(s.labelPath(r.Label)) // better none than an old one
+	}
+}
+
+// Latest returns the record of the label that was committed last, whether or
+// not its outputs are still there; nil when there is none.
+func (s *Store) Latest(label string) (*Record, error) {
+	text, err := os.ReadFile(s.labelPath(label))
+	if err == nil {
+		if key, err := ParseDigest(string(text)); err == nil {
+			if r, err := s.readRecord(key); err != nil || r != nil && r.Label == label {
+				return r, err
+			}
+		}
+	}
+	return s.scanLatest(label)
+}
+
+// scanLatest looks at every record, when the pointer is gone or misleads.
+func (s *Store) scanLatest(label string) (*Record, error) {
+	var latest *Record
+	err := s.eachRecord(func(r *Record, _ fs.FileInfo) error {
+		if r.Label == label && (latest == nil || r.Started.After(latest.Started)) {
+			latest = r
+		}
+		return nil
+	}, nil)
+	return latest, err
+}
+
+// eachRecord calls fn for every record, and bad, unless it is nil, with the
+// path of what should be one and is not. The error wraps an *fs.PathError
+// when it could not be read, and may yet be sound.
+func (s *Store) eachRecord(fn func(*Record, fs.FileInfo) error, bad func(path string, info fs.FileInfo, err error) error) error {
+	return s.eachStored(recordsDir, func(path string, key Digest, info fs.FileInfo) error {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		var r *Record
+		if err == nil {
+			r, err = recordOf(key, data)
+		}
+		if err == nil {
+			return fn(r, info)
+		}
+		if bad != nil {
+			return bad(path, info, err)
+		}
+		return nil
+	})
+}
+
+// eachStored calls fn for every file of a sharded directory that is named by
+// a digest. Files that vanish meanwhile are left out.
+func (s *Store) eachStored(kind string, fn func(path string, d Digest, info fs.FileInfo) error) error {
+	shards, err := os.ReadDir(filepath.Join(s.dir, kind))
+	if err != nil {
+		return err
+	}
+	for _, shard := range shards {
+		if err := eachNamed(filepath.Join(s.dir, kind, shard.Name()), fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachNamed(dir string, fn func(path string, d Digest, info fs.FileInfo) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		d, err := parseHex(e.Name())
+		if err != nil {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(filepath.Join(dir, e.Name()), d, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRecordRoundTrip(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir)
+	o, tree, log := adopt(t, s, "out"), adoptDir(t, s, map[string]string{"a": "1"}), adopt(t, s, "log")
+	want := &Record{
+		Key: key("k"), Label: "//a:b", Kind: "resize/1",
+		Parts:   []Part{{"salt", "1"}, {"size", "4 GiB"}},
+		Outputs: []Output{{"/", o}, {"/data", tree}},
+		Log:     &log, Started: time.Unix(1e9, 5).UTC(), Duration: time.Second,
+	}
+	check(t, s.Commit(want))
+	for _, s := range []*Store{s, open(t, dir)} {
+		got := must[*Record](t)(s.Lookup(want.Key))
+		if got == nil || !bytes.Equal(must[[]byte](t)(got.encode()), must[[]byte](t)(want.encode())) {
+			t.Fatalf("got %+v, want %+v", got, want)
+		}
+		outputs, ok := s.LookupOutputs(want.Key)
+		if !ok || fmt.Sprint(outputs) != fmt.Sprint(want.Outputs) {
+			t.Errorf("outputs %v %v", outputs, ok)
+		}
+		if got := must[*Record](t)(s.Latest("//a:b")); got == nil || got.Key != want.Key {
+			t.Errorf("latest is %v", got)
+		}
+		if got := must[*Record](t)(s.Latest("//a:c")); got != nil {
+			t.Errorf("latest of nothing is %v", got)
+		}
+		if got := must[*Record](t)(s.Lookup(key("other"))); got != nil {
+			t.Errorf("lookup of nothing is %v", got)
+		}
+		if _, ok := s.LookupOutputs(key("other")); ok {
+			t.Error("outputs of nothing")
+		}
+	}
+}
+
+func TestLookupMissesWhatIsNotWhole(t *testing.T) {
+	for name, harm := range map[string]func(s *Store, file, tree Object){
+		"missing file": func(s *Store, file, _ Object) { os.Remove(s.Path(file.Digest)) },
+		"truncated file": func(s *Store, file, _ Object) {
+			os.Chmod(s.Path(file.Digest), 0o600)
+			os.Truncate(s.Path(file.Digest), 1)
+		},
+		"missing tree": func(s *Store, _, tree Object) { os.Remove(s.treePath(tree.Digest)) },
+		"torn record": func(s *Store, _, _ Object) {
+			os.Remove(s.index.path)
+			os.Chmod(s.recordPath(key("k")), 0o600)
+			os.Truncate(s.recordPath(key("k")), 50)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			s := open(t, dir)
+			file, tree := adopt(t, s, "out"), adoptDir(t, s, map[string]string{"a": "1"})
+			k := commit(t, s, "k", file, tree)
+			if _, ok := s.LookupOutputs(k); !ok {
+				t.Fatal("a whole record is not found")
+			}
+			harm(s, file, tree)
+			fresh := open(t, dir)
+			if r, err := fresh.Lookup(k); r != nil || err != nil {
+				t.Errorf("lookup: %v %v", r, err)
+			}
+			if _, ok := fresh.LookupOutputs(k); ok {
+				t.Error("outputs are found")
+			}
+			commit(t, fresh, "k", adopt(t, fresh, "out"), adoptDir(t, fresh, map[string]string{"a": "1"}))
+			if r := must[*Record](t)(fresh.Lookup(k)); r == nil {
+				t.Error("the record is not made good")
+			}
+		})
+	}
+}
+
+func TestLogMayGo(t *testing.T) {
+	s := newStore(t)
+	log := adopt(t, s, "log")
+	check(t, s.Commit(&Record{Key: key("k"), Log: &log}))
+	check(t, os.Remove(s.Path(log.Digest)))
+	if r := must[*Record](t)(s.Lookup(key("k"))); r == nil || r.Log != nil {
+		t.Errorf("record %+v", r)
+	}
+}
+
+func TestCommitRefuses(t *testing.T) {
+	s := newStore(t)
+	o := adopt(t, s, "x")
+	for want, r := range map[string]*Record{
+		"no key":           {},
+		"used twice":       {Key: key("k"), Outputs: []Output{{"a", o}, {"a", o}}},
+		"not UTF-8":        {Key: key("k"), Outputs: []Output{{"\xff", o}}},
+		"not in the store": {Key: key("k"), Outputs: []Output{{"a", Object{File, Digest{1}, 1}}}},
+	} {
+		if err := s.Commit(r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	err := s.Commit(&Record{Key: key("k"), Log: &Object{File, Digest{1}, 1}})
+	if !errors.Is(err, ErrNotInStore) {
+		t.Errorf("missing log: %v", err)
+	}
+}
+
+func TestIndexIsDisposable(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"gone":      os.Remove,
+		"empty":     func(p string) error { return os.Truncate(p, 0) },
+		"torn":      func(p string) error { return os.Truncate(p, 100) },
+		"garbage":   func(p string) error { return os.WriteFile(p, make([]byte, 5000), 0o600) },
+		"directory": func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			s := open(t, dir)
+			s.LookupOutputs(key("begin the index"))
+			o := adopt(t, s, "out")
+			var keys []Digest
+			for i := range 5 {
+				keys = append(keys, commit(t, s, fmt.Sprint(i), o))
+			}
+			check(t, harm(s.index.path))
+			for range 2 {
+				fresh := open(t, dir)
+				for _, k := range keys {
+					if _, ok := fresh.LookupOutputs(k); !ok {
+						t.Errorf("%s is not found", k)
+					}
+				}
+				keys = append(keys, commit(t, fresh, fmt.Sprint(len(keys)), o))
+			}
+		})
+	}
+}
+
+func TestIndexServesWithoutRecords(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir)
+	s.LookupOutputs(key("begin the index"))
+	k := commit(t, s, "k", adopt(t, s, "out"))
+	check(t, os.Remove(s.recordPath(k)))
+	if _, ok := open(t, dir).LookupOutputs(k); !ok {
+		t.Error("the index does not serve")
+	}
+}
+
+func TestOtherProcessesCommitsAreSeen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	a, b := open(t, dir), open(t, dir)
+	if _, ok := a.LookupOutputs(key("k")); ok {
+		t.Error("found too early")
+	}
+	commit(t, b, "k", adopt(t, b, "out"))
+	if _, ok := a.LookupOutputs(key("k")); !ok {
+		t.Error("not found")
+	}
+}
+
+func TestLatestWithoutPointer(t *testing.T) {
+	s := newStore(t)
+	for i := range 3 {
+		check(t, s.Commit(&Record{Key: key(fmt.Sprint(i)), Label: "//a", Started: time.Unix(int64(100-(i-1)*(i-1)), 0)}))
+	}
+	if r := must[*Record](t)(s.Latest("//a")); r.Key != key("2") {
+		t.Errorf("latest is %s", r.Key)
+	}
+	check(t, os.Remove(s.labelPath("//a")))
+	if r := must[*Record](t)(s.Latest("//a")); r.Key != key("1") {
+		t.Errorf("newest by time is %s", r.Key)
+	}
+}
+
+func TestFileDigestBelievesTheTimes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	path := write(t, filepath.Join(t.TempDir(), "f"), "one")
+	s := must[*Store](t)(Open(dir, Options{}))
+	first, size, err := s.FileDigest(t.Context(), path)
+	check(t, err)
+	if size != 3 || len(s.stats.entries) != 0 {
+		t.Errorf("size %d; a file changed just now is remembered: %v", size, s.stats.entries)
+	}
+	// Same size, and the same times as far as a coarse clock tells.
+	write(t, path, "two")
+	if d, _, _ := s.FileDigest(t.Context(), path); d == first {
+		t.Error("a change is missed")
+	}
+	time.Sleep(racyWindow + 100*time.Millisecond)
+	second, _, err := s.FileDigest(t.Context(), path)
+	check(t, err)
+	if len(s.stats.entries) != 1 {
+		t.Error("a settled file is not remembered")
+	}
+	check(t, s.Close())
+
+	s = must[*Store](t)(Open(dir, Options{}))
+	defer s.Close()
+	if d, _, _ := s.FileDigest(t.Context(), path); d != second || len(s.stats.entries) != 1 {
+		t.Errorf("digest %v, want %v", d, second)
+	}
+	// The proof that it was not read: a false entry is believed.
+	e := s.stats.entries[path]
+	e.digest = Digest{42}
+	s.stats.entries[path] = e
+	if d, _, _ := s.FileDigest(t.Context(), path); d != (Digest{42}) {
+		t.Error("the file was read again")
+	}
+	check(t, os.Chtimes(path, time.Now(), time.Now()))
+	if d, _, _ := s.FileDigest(t.Context(), path); d != second {
+		t.Error("a touched file is not read again")
+	}
+	if _, _, err := s.FileDigest(t.Context(), path+"x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	link := filepath.Join(t.TempDir(), "l")
+	check(t, os.Symlink(path, link))
+	if d, _, _ := s.FileDigest(t.Context(), link); d != second {
+		t.Error("a link is not followed")
+	}
+	if _, _, err := s.FileDigest(t.Context(), filepath.Dir(path)); err == nil {
+		t.Error("a directory has a digest")
+	}
+}
+
+func TestStatCacheIsDisposable(t *testing.T) {
+	s := newStore(t)
+	old := statEntry{statKey{1, 2, 3, 4, 5}, int64(time.Hour), Digest{1}}
+	young := statEntry{statKey{1, 2, 3, 4, 5}, int64(time.Second), Digest{2}}
+	c := s.stats
+	c.put("/old", old)
+	c.put("/young", young)
+	c.flush()
+	c.put("/late", old)
+	c.flush()
+	data := must[[]byte](t)(os.ReadFile(c.path))
+	for name, tc := range map[string]struct {
+		data string
+		want int
+	}{
+		"whole":        {string(data), 3},
+		"torn":         {string(data[:len(data)-1]), 2},
+		"empty":        {"", 0},
+		"garbage":      {strings.Repeat("\x00", 1000), 0},
+		"another boot": {strings.Replace(string(data), statHeader(), statTag+"other\n", 1), 2},
+	} {
+		check(t, os.WriteFile(c.path, []byte(tc.data), 0o600))
+		again := newStatCache(c.path, c.write)
+		again.load()
+		if len(again.entries) != tc.want {
+			t.Errorf("%s: %d entries, want %d", name, len(again.entries), tc.want)
+		}
+		again.put("/new", old)
+		again.flush()
+		third := newStatCache(c.path, c.write)
+		third.load()
+		if len(third.entries) != tc.want+1 || third.rewrite {
+			t.Errorf("%s: %d entries after another flush, want %d", name, len(third.entries), tc.want+1)
+		}
+	}
+}

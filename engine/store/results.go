@@ -1,0 +1,169 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+)
+
+const resultsTag = "b9 results 1 "
+
+// NameResult keeps objects from being collected for as long as they are the
+// result of the label in the workspace, and that directory exists. It
+// replaces what was named before; no objects take the name away.
+func (s *Store) NameResult(workspace, label string, objs []Object) error {
+	return s.NameResults(workspace, map[string][]Object{label: objs})
+}
+
+// NameResults is NameResult for many labels at once. Names that it is not
+// given stay, and when nothing changes nothing is written.
+func (s *Store) NameResults(workspace string, results map[string][]Object) error {
+	lock, err := lockFile(s.lockPath("results"), unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	path := s.resultsPath(workspace)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("name results: %w", err)
+	}
+	_, lines, err := splitResults(old)
+	if err != nil {
+		lines = map[string]string{} // damaged: this build's results are what is known
+	}
+	for label, objs := range results {
+		if line := resultLine(label, objs); line != "" {
+			lines[strconv.Quote(label)] = line
+		} else {
+			delete(lines, strconv.Quote(label))
+		}
+	}
+	data := joinResults(workspace, lines)
+	if bytes.Equal(data, old) {
+		return nil
+	}
+	return s.writeDurably(path, data, 0o600)
+}
+
+func (s *Store) resultsPath(workspace string) string {
+	sum := blake3.Sum256([]byte(workspace))
+	return filepath.Join(s.dir, resultsDir, Digest(sum).hex())
+}
+
+// resultLine is the label, quoted, and kind and digest of each object; "" for
+// no objects.
+func resultLine(label string, objs []Object) string {
+	if len(objs) == 0 {
+		return ""
+	}
+	b := strconv.AppendQuote(nil, label)
+	for _, o := range objs {
+		b = append(append(append(b, ' '), o.Kind.String()...), ' ')
+		b = append(b, o.Digest.String()...)
+	}
+	return string(b)
+}
+
+func joinResults(workspace string, lines map[string]string) []byte {
+	keys := make([]string, 0, len(lines))
+	for k := range lines {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	b := strconv.AppendQuote([]byte(resultsTag), workspace)
+	b = append(b, '\n')
+	for _, k := range keys {
+		b = append(append(b, lines[k]...), '\n')
+	}
+	return b
+}
+
+// splitResults returns the workspace and the lines by quoted label.
+func splitResults(data []byte) (workspace string, lines map[string]string, err error) {
+	head, rest, _ := strings.Cut(string(data), "\n")
+	quoted, ok := strings.CutPrefix(head, resultsTag)
+	if workspace, err = strconv.Unquote(quoted); !ok || err != nil {
+		return "", nil, fmt.Errorf("not a list of results")
+	}
+	lines = make(map[string]string, strings.Count(rest, "\n"))
+	for line := range strings.Lines(rest) {
+		line = strings.TrimSuffix(line, "\n")
+		label, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return "", nil, fmt.Errorf("bad line %.80q", line)
+		}
+		lines[label] = line
+	}
+	return workspace, lines, nil
+}
+
+// resultObjects reads the objects of a line.
+func resultObjects(label, line string) ([]Object, error) {
+	fields := strings.Fields(line[len(label):])
+	if len(fields)%2 != 0 {
+		return nil, fmt.Errorf("bad line %.80q", line)
+	}
+	var objs []Object
+	for pair := range slices.Chunk(fields, 2) {
+		var o Object
+		if err := errors.Join(o.Kind.UnmarshalText([]byte(pair[0])), o.Digest.UnmarshalText([]byte(pair[1]))); err != nil {
+			return nil, err
+		}
+		objs = append(objs, o)
+	}
+	return objs, nil
+}
+
+// roots returns the objects of all named results. Those of a workspace that
+// is gone do not count; their paths are returned, too. A list that can't
+// be read is an error: guessing would cost someone their results.
+func (s *Store) roots() (objs []Object, gone []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, resultsDir))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.dir, resultsDir, e.Name())
+		found, exists, err := readRoots(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("results list %s: %w: remove it if it is damaged", path, err)
+		}
+		if !exists {
+			gone = append(gone, path)
+		}
+		objs = append(objs, found...)
+	}
+	return objs, gone, nil
+}
+
+func readRoots(path string) (objs []Object, exists bool, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, false, err
+	}
+	workspace, lines, err := splitResults(data)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, err := os.Lstat(workspace); errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	for label, line := range lines {
+		found, err := resultObjects(label, line)
+		if err != nil {
+			return nil, false, err
+		}
+		objs = append(objs, found...)
+	}
+	return objs, true, nil
+}

@@ -1,0 +1,295 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Scratch is a private directory on the store's file system. It belongs to
+// the process that made it, by a lock that dies with the process.
+type Scratch struct {
+	store *Store
+	dir   string
+	lock  *os.File // the directory itself, under an exclusive flock
+}
+
+// maxScratchLabel is how many bytes of a label a scratch directory's name
+// has, so that the paths of sockets in it stay short enough.
+const maxScratchLabel = 36
+
+// Scratch makes an empty directory with mode 0700. The label only makes its
+// name readable; what follows the last "-" is random.
+func (s *Store) Scratch(label string) (*Scratch, error) {
+	guard, err := lockFile(s.lockPath("scratch"), unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer guard.Close() // keeps Reap away until the directory is locked
+	var id [6]byte
+	rand.Read(id[:])
+	name := cutName(strings.TrimPrefix(encodeName(label), "="), maxScratchLabel) + "-" + hex.EncodeToString(id[:])
+	dir := filepath.Join(s.dir, scratchDir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, spaceError(s.dir, fmt.Errorf("make a scratch directory: %w", err))
+	}
+	lock, err := lockFile(dir, unix.LOCK_EX)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(dir))
+	}
+	return &Scratch{store: s, dir: dir, lock: lock}, nil
+}
+
+// Dir returns the absolute path of the directory.
+func (c *Scratch) Dir() string { return c.dir }
+
+// Close removes the directory and all that is in it, unless Keep moved it
+// away. It refuses while a file system is mounted inside.
+func (c *Scratch) Close() error {
+	if c.lock == nil {
+		return nil
+	}
+	err := removeTree(c.dir)
+	c.lock.Close()
+	c.lock = nil
+	return err
+}
+
+// Keep moves the directory to where [Store.Failed] finds it under name, in
+// place of an older one, and returns its new path. The Scratch is closed.
+func (c *Scratch) Keep(name string) (string, error) {
+	if c.lock == nil {
+		return "", fmt.Errorf("keep %q: the scratch directory is closed", name)
+	}
+	if err := setMTime(c.dir, time.Now().UnixNano()); err != nil {
+		return "", fmt.Errorf("keep %q: %w", name, err)
+	}
+	dir := c.store.failedPath(name)
+	if err := c.replaceFailed(name, dir); err != nil {
+		return "", err
+	}
+	c.dir = dir
+	c.lock.Close()
+	c.lock = nil
+	return dir, nil
+}
+
+// replaceFailed moves the directory to dir, which other builds in which the
+// same step fails may be doing, too: the last one wins.
+func (c *Scratch) replaceFailed(name, dir string) error {
+	for until := time.Now().Add(failedPatience); ; {
+		if err := c.store.DropFailed(name); err != nil {
+			return err
+		}
+		err := os.Rename(c.dir, dir)
+		if err == nil {
+			return nil
+		}
+		taken := errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST)
+		if !taken || time.Now().After(until) {
+			return spaceError(c.store.dir, fmt.Errorf("keep %q: %w", name, err))
+		}
+	}
+}
+
+// failedPatience is how long a build waits for others that keep or drop the
+// same failed step. Who has it open in a shell has it for longer.
+const failedPatience = time.Second
+
+// FailedStep is a kept scratch directory.
+type FailedStep struct {
+	Name string // as given to Keep; a very long one is cut and ends in a space and a hash
+	Dir  string
+	Time time.Time
+}
+
+// Failed lists the kept directories, newest first.
+func (s *Store) Failed() ([]FailedStep, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, failedDir))
+	if err != nil {
+		return nil, fmt.Errorf("list failed steps: %w", err)
+	}
+	var steps []FailedStep
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // dropped meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list failed steps: %w", err)
+		}
+		steps = append(steps, FailedStep{unescapeName(e.Name()), filepath.Join(s.dir, failedDir, e.Name()), info.ModTime()})
+	}
+	slices.SortStableFunc(steps, func(a, b FailedStep) int { return b.Time.Compare(a.Time) })
+	return steps, nil
+}
+
+// LockFailed keeps the directory of a failed step from being replaced,
+// dropped or collected until unlock is called or the process ends.
+func (s *Store) LockFailed(name string) (unlock func(), err error) {
+	f, err := lockThere(s.failedPath(name))
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("failed step %q: %w", name, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed step %q: %w", name, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// lockThere locks what is at path once it has the lock: another owner may
+// have replaced it in between.
+func lockThere(path string) (*os.File, error) {
+	for {
+		f, err := lockFile(path, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			return nil, err
+		}
+		mine, err := f.Stat()
+		if err == nil {
+			var there fs.FileInfo
+			if there, err = os.Lstat(path); err == nil && os.SameFile(mine, there) {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ErrInUse is returned for a failed step that another process has open.
+var ErrInUse = errors.New("in use by another b9: close its shell first")
+
+// DropFailed removes what Keep kept under name. A name that is not there is
+// no error. One that is open elsewhere gives an error with [ErrInUse].
+func (s *Store) DropFailed(name string) error {
+	unlock, err := s.LockFailed(name)
+	for until := time.Now().Add(failedPatience); errors.Is(err, ErrInUse) && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+		unlock, err = s.LockFailed(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return removeTree(s.failedPath(name))
+}
+
+func (s *Store) failedPath(name string) string {
+	return filepath.Join(s.dir, failedDir, escapeName(name, 200))
+}
+
+// Reap removes the scratch directories whose owners are gone, with all the
+// unfinished files in them. Those of live processes are never touched.
+func (s *Store) Reap() error {
+	dead, err := s.deadScratches()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, lock := range dead {
+		errs = append(errs, removeTree(lock.Name()))
+		lock.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// deadScratches locks every scratch directory that has no owner. It is quick,
+// for nobody can make a scratch directory meanwhile.
+func (s *Store) deadScratches() ([]*os.File, error) {
+	guard, err := lockFile(s.lockPath("scratch"), unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer guard.Close()
+	entries, err := os.ReadDir(filepath.Join(s.dir, scratchDir))
+	if err != nil {
+		return nil, fmt.Errorf("list scratch directories: %w", err)
+	}
+	var dead []*os.File
+	for _, e := range entries {
+		lock, err := lockFile(filepath.Join(s.dir, scratchDir, e.Name()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			dead = append(dead, lock)
+		}
+	}
+	return dead, nil
+}
+
+// lockFile opens the file or directory at path and takes an flock on it,
+// which closing the result gives up.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, how); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// removeTree removes dir, also when files and directories in it are
+// read-only, but not when something is mounted in it: that may be a person's
+// own directory.
+func removeTree(dir string) error {
+	mount, err := mountedBelow(dir)
+	if err != nil {
+		return err
+	}
+	if mount != "" {
+		return fmt.Errorf("remove %s: %s is mounted: unmount it first", dir, mount)
+	}
+	err = os.RemoveAll(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		openDirectories(dir)
+		err = os.RemoveAll(dir)
+	}
+	return err
+}
+
+// openDirectories gives the owner back the right to empty each directory.
+func openDirectories(dir string) {
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if e != nil && e.IsDir() && os.Chmod(path, 0o700) != nil {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// mountedBelow returns a mount point at or below dir, which is free of
+// symbolic links, as this process sees it; "" when there is none.
+func mountedBelow(dir string) (string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("look for mounts below %s: %w", dir, err)
+	}
+	unquote := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		at := unquote.Replace(fields[4])
+		if at == dir || strings.HasPrefix(at, dir+"/") {
+			return at, nil
+		}
+	}
+	return "", nil
+}

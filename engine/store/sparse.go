@@ -1,0 +1,237 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// copyChunk is what one copying goroutine takes at a time.
+	copyChunk = 8 << 20
+	// smallFile is the size up to which a file is copied by one read and one
+	// write: looking for holes and cloning cost more than they save.
+	smallFile = 128 << 10
+)
+
+// CopySparse copies the regular file src to dst, which must not exist. The
+// file system shares the data where it can; else only data is copied, and
+// what was a hole stays one. A symbolic link src is followed. dst gets mode
+// 0666 less the umask and is not flushed to the disk. After an error there
+// is no dst.
+func CopySparse(ctx context.Context, src, dst string) error {
+	return copyFile(ctx, src, dst, 0o666, 2)
+}
+
+// copyFile does what CopySparse says, with so many goroutines.
+func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers int) error {
+	in, err := openRegular(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	err = copyContent(ctx, out, in, workers)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(dst)
+		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
+	}
+	return nil
+}
+
+// openRegular opens a file for reading. It does not wait for the other end
+// of a pipe, and refuses what is not a regular file.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file but %s", path, typeName(info.Mode()))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// copyContent makes the empty file out equal to in.
+func copyContent(ctx context.Context, out, in *os.File, workers int) error {
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size()
+	if size <= smallFile {
+		return copySmall(out, in, size)
+	}
+	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
+		return nil
+	}
+	if err := out.Truncate(size); err != nil {
+		return err
+	}
+	return copyRuns(ctx, out, in, size, workers)
+}
+
+func copySmall(out, in *os.File, size int64) error {
+	buf := make([]byte, size)
+	if _, err := in.ReadAt(buf, 0); err != nil && err != io.EOF {
+		return err
+	}
+	_, err := out.WriteAt(buf, 0)
+	return err
+}
+
+// copyRuns copies the data of in, in chunks, by several goroutines: copying
+// is work of the processor, done in the kernel.
+func copyRuns(ctx context.Context, out, in *os.File, size int64, workers int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	type run struct{ start, end int64 }
+	runs := make(chan run)
+	g.Go(func() error {
+		defer close(runs)
+		return dataChunks(in, size, copyChunk, func(start, end int64) error {
+			select {
+			case runs <- run{start, end}:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	for range workers {
+		g.Go(func() error {
+			for r := range runs {
+				if err := copyRange(ctx, out, in, r.start, r.end); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// dataChunks calls fn for the data of f below size, in order, in pieces of
+// at most limit bytes that end at multiples of limit.
+func dataChunks(f *os.File, size, limit int64, fn func(start, end int64) error) error {
+	for pos := int64(0); pos < size; {
+		start, end, err := nextData(f, pos, size)
+		if err != nil {
+			return err
+		}
+		for start < end {
+			stop := min(end, (start/limit+1)*limit)
+			if err := fn(start, stop); err != nil {
+				return err
+			}
+			start = stop
+		}
+		pos = end
+	}
+	return nil
+}
+
+// nextData returns the first run of data in f that ends after off, cut to
+// [off, size). Where only a hole follows, start and end are size. A file
+// system that keeps no account of holes has data everywhere.
+func nextData(f *os.File, off, size int64) (start, end int64, err error) {
+	fd := int(f.Fd())
+	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return size, size, nil
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return off, size, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for data in %s: %w", f.Name(), err)
+	}
+	if start >= size {
+		return size, size, nil
+	}
+	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
+	if errors.Is(err, unix.ENXIO) {
+		return 0, 0, ErrChanged // it was truncated in between
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for a hole in %s: %w", f.Name(), err)
+	}
+	return start, min(end, size), nil
+}
+
+// copyRange copies in[start:end] to the same place in out, without passing
+// the bytes through this process where the kernel can.
+func copyRange(ctx context.Context, out, in *os.File, start, end int64) error {
+	for start < end {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from, to := start, start
+		n, err := unix.CopyFileRange(int(in.Fd()), &from, int(out.Fd()), &to, int(end-start), 0)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EXDEV, err == unix.EINVAL, err == unix.ENOSYS, err == unix.EOPNOTSUPP:
+			return copyThrough(ctx, out, in, start, end)
+		case err != nil:
+			return err
+		case n == 0:
+			return fmt.Errorf("%s: %w", in.Name(), ErrChanged)
+		default:
+			start += int64(n)
+		}
+	}
+	return nil
+}
+
+// copyThrough is copyRange with a buffer in this process.
+func copyThrough(ctx context.Context, out, in *os.File, start, end int64) error {
+	buf := make([]byte, min(end-start, 256<<10))
+	for start < end {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		part := buf[:min(int64(len(buf)), end-start)]
+		if _, err := in.ReadAt(part, start); err == io.EOF {
+			return fmt.Errorf("%s: %w", in.Name(), ErrChanged)
+		} else if err != nil {
+			return err
+		}
+		if _, err := out.WriteAt(part, start); err != nil {
+			return err
+		}
+		start += int64(len(part))
+	}
+	return nil
+}
+
+// Fork makes dst, which must not exist, a private copy of the file object d
+// with mode 0600, in the cheapest way the file system has: sharing the data,
+// else copying it without its holes. It is not flushed to the disk. After an
+// error there is no dst.
+func (s *Store) Fork(ctx context.Context, d Digest, dst string) error {
+	o := Object{Kind: File, Digest: d}
+	if _, ok, err := s.use(o); err != nil {
+		return err
+	} else if !ok {
+		return fmt.Errorf("fork %s: %w", d, ErrNotInStore)
+	}
+	if err := copyFile(ctx, s.Path(d), dst, 0o600, s.opts.Workers); err != nil {
+		return spaceError(s.dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+// Package store keeps what builds produce, named by content, on one file
+// system, for any number of processes at once.
+//
+// It hides how objects are laid out, made durable, found again, locked and
+// collected. It does not know what an action is: a [Record] is a key with the
+// objects it led to, and only the engine computes keys.
+//
+//   - [Object]: a file or a tree, immutable, named by its [Digest].
+//     [Store.Adopt] and [Store.Import] make one; [Store.Fork] and
+//     [Store.Extract] give a private writable copy.
+//   - [Record]: what the action with a key produced; written after everything
+//     that it names ([Store.Commit], [Store.Lookup], [Store.LookupOutputs]),
+//     and kept when that is collected ([Store.Recorded]).
+//   - [Scratch]: a private directory that dies with its process.
+//   - [Manifest]: the entries of a tree, with a canonical encoding.
+//
+// # What survives a crash
+//
+// An object is hashed and flushed under a scratch name, made read-only,
+// renamed to its digest, and its directory flushed. A tree's manifest follows
+// its files, a record follows its objects. Whatever the instruction at which
+// a process or the machine stops, the names that exist lead to whole
+// objects; the rest lies in a scratch directory whose lock died with its
+// owner, and [Store.Reap] removes it. The lookup index, the stat cache and
+// the label pointers only save time: they carry checksums, are never
+// flushed, and are made again when they are damaged or gone.
+//
+// # Collection while builds run
+//
+// Every open Store holds a lease, a locked file whose time is the moment of
+// opening. Using an object brings its modification time up to a few minutes
+// before that moment at least, so a collector leaves alone whatever carries
+// a time later than that under the oldest live lease; see collect.go.
+package store
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// formatLine is the content of the file VERSION. The number is raised when
+// an older b9 could no longer use the directory.
+const formatLine = "b9 store 1\n"
+
+// Directories below the store's. The first four have a directory, made when
+// it is needed, for each value of a digest's first byte.
+const (
+	objectsDir = "objects"
+	treesDir   = "trees"
+	recordsDir = "records"
+	labelsDir  = "labels"
+	scratchDir = "scratch"
+	failedDir  = "failed"
+	resultsDir = "results"
+	leasesDir  = "leases"
+	locksDir   = "locks"
+)
+
+var storeDirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, leasesDir, locksDir}
+
+// Files below the store's directory.
+const (
+	versionFile = "VERSION"
+	indexFile   = "index"
+	statFile    = "stat"
+)
+
+// Options adjust a store; the zero value is right for a build.
+type Options struct {
+	// Workers is how many goroutines hash or copy one file or tree.
+	// Zero means one for each processor, but at least two and at most eight.
+	Workers int
+	// NoSync leaves out every flush to the disk. The store then survives
+	// kill -9 but not power loss; it is meant for throw-away stores.
+	NoSync bool
+}
+
+// Store is an open store. Its methods may be called from many goroutines.
+type Store struct {
+	dir     string // absolute, free of symbolic links
+	opts    Options
+	root    *os.File // dir
+	lease   *lease
+	gate    *gate
+	keys    *keyLocks
+	stats   *statCache
+	index   *index
+	used    useSet
+	missed  missed
+	tempMu  sync.Mutex
+	temp    *Scratch // for the store's own unfinished files, made on first use
+	closing sync.Once
+}
+
+// Open opens the store in dir, and creates it when dir is absent or empty.
+// It fails when dir holds something else, or a format this b9 does not know.
+func Open(dir string, opts Options) (*Store, error) {
+	real, err := prepare(dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Workers <= 0 {
+		opts.Workers = min(max(runtime.GOMAXPROCS(0), 2), 8)
+	}
+	s := &Store{dir: real, opts: opts}
+	if err := s.open(); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open() (err error) {
+	if s.root, err = os.Open(s.dir); err != nil {
+		return err
+	}
+	if s.lease, err = takeLease(filepath.Join(s.dir, leasesDir)); err != nil {
+		return err
+	}
+	if s.gate, err = openGate(s.lockPath("gate")); err != nil {
+		return err
+	}
+	// A collector that looked for leases before ours existed holds the gate
+	// until it has acted on what it saw.
+	if err := s.gate.pass(func() error { return nil }); err != nil {
+		return err
+	}
+	if s.keys, err = openKeyLocks(s.lockPath("keys")); err != nil {
+		return err
+	}
+	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
+	s.index = newIndex(filepath.Join(s.dir, indexFile))
+	return nil
+}
+
+// prepare returns the real path of dir, in which a store is ready.
+func prepare(dir string, opts Options) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("open store %s: %w", dir, err)
+	}
+	version, err := os.ReadFile(filepath.Join(abs, versionFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(version) == 0 {
+		if err := create(abs, opts); err != nil {
+			return "", spaceError(abs, fmt.Errorf("create store %s: %w", dir, err))
+		}
+		version, err = []byte(formatLine), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if string(version) != formatLine {
+		return "", fmt.Errorf("store %s has format %.40q but this b9 needs %q: choose another directory, or remove this one to start afresh",
+			dir, version, formatLine)
+	}
+	return filepath.EvalSymlinks(abs)
+}
+
+// create makes the directories, and VERSION last. An interrupted creation,
+// after a power loss perhaps with an empty VERSION, is completed by the next
+// one, and several processes may create the same store.
+func create(dir string, opts Options) error {
+	if _, err := os.Lstat(filepath.Join(dir, versionFile)); errors.Is(err, fs.ErrNotExist) {
+		if err := refuseForeign(dir); err != nil {
+			return err
+		}
+	}
+	for _, d := range storeDirs {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"gate", "keys", "collect", "results", "scratch"} {
+		if err := touchFile(filepath.Join(dir, locksDir, name)); err != nil {
+			return err
+		}
+	}
+	if err := writeVersion(filepath.Join(dir, versionFile), opts); err != nil || opts.NoSync {
+		return err
+	}
+	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+}
+
+// writeVersion needs no temporary name: the write is so small that nobody
+// reads half of it, and an empty file counts as none.
+func writeVersion(path string, opts Options) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(formatLine); err != nil || opts.NoSync {
+		return err
+	}
+	return f.Sync()
+}
+
+// refuseForeign fails when dir holds anything that create did not make.
+func refuseForeign(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != "lost+found" && !slices.Contains(storeDirs, name) {
+			return fmt.Errorf("it holds %q and is no store: choose an empty directory", name)
+		}
+	}
+	return nil
+}
+
+func touchFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Dir returns the store's directory: absolute, without symbolic links.
+func (s *Store) Dir() string { return s.dir }
+
+// Close gives up the lease, renews the records that were of use without
+// their objects, and saves what the stat cache learned. Scratch directories
+// that are still open stay until their own Close.
+func (s *Store) Close() error {
+	var err error
+	s.closing.Do(func() {
+		s.stats.flush() // a lost cache entry only costs a rehash
+		s.renewMissed()
+		s.tempMu.Lock()
+		if s.temp != nil {
+			err = s.temp.Close()
+		}
+		s.tempMu.Unlock()
+		s.closeFiles()
+	})
+	return err
+}
+
+func (s *Store) closeFiles() {
+	if s.keys != nil {
+		s.keys.close()
+	}
+	if s.gate != nil {
+		s.gate.close()
+	}
+	if s.lease != nil {
+		s.lease.close()
+	}
+	if s.root != nil {
+		s.root.Close()
+	}
+}
+
+// Path returns where the bytes of the file object d are. They must not be
+// written to: take a copy with [Store.Fork].
+func (s *Store) Path(d Digest) string { return s.shard(objectsDir, d) }
+
+func (s *Store) treePath(d Digest) string { return s.shard(treesDir, d) }
+
+func (s *Store) objectPath(o Object) string { return s.shard(o.Kind.dir(), o.Digest) }
+
+// dir is where objects of the kind are, below the store's directory.
+func (k Kind) dir() string {
+	if k == Tree {
+		return treesDir
+	}
+	return objectsDir
+}
+
+func (s *Store) shard(kind string, d Digest) string { return s.dir + "/" + shardName(kind, d) }
+
+// shardName is the path below the store's directory.
+func shardName(kind string, d Digest) string {
+	var room [96]byte
+	b := append(append(room[:0], kind...), '/')
+	b = append(hex.AppendEncode(b, d[:1]), '/')
+	return string(hex.AppendEncode(b, d[:]))
+}
+
+// lstat looks at a sharded file, from the store's directory on: the shorter
+// the way, the quicker.
+func (s *Store) lstat(kind string, d Digest, st *unix.Stat_t) error {
+	name, at := shardName(kind, d), int(s.root.Fd())
+	for {
+		if err := unix.Fstatat(at, name, st, unix.AT_SYMLINK_NOFOLLOW); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (s *Store) lockPath(name string) string { return filepath.Join(s.dir, locksDir, name) }
+
+// tempDir returns this Store's own scratch directory.
+func (s *Store) tempDir() (string, error) {
+	s.tempMu.Lock()
+	defer s.tempMu.Unlock()
+	if s.temp == nil {
+		t, err := s.Scratch("store")
+		if err != nil {
+			return "", err
+		}
+		s.temp = t
+	}
+	return s.temp.Dir(), nil
+}
+
+// ErrNotInStore is returned for an object that the store does not have.
+var ErrNotInStore = errors.New("not in the store")
+
+// spaceError adds where the disk is full, and the way out, to an error that
+// says that it is; other errors pass unchanged.
+func spaceError(dir string, err error) error {
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return fmt.Errorf("no space left for %s: free some with `b9 cache gc`: %w", dir, err)
+}

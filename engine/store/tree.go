@@ -1,0 +1,338 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// node is an entry of a directory tree on the disk.
+type node struct {
+	Entry
+	file string // where it is on the disk
+	stat unix.Stat_t
+}
+
+// HashTree returns the digest and the manifest of the directory root as a
+// source tree: relative paths, types, permissions, contents and the texts of
+// symbolic links count, and nothing else. What skip reports true for is left
+// out, a directory with all that is in it; rel has slashes. skip may be nil
+// and is not asked about the root.
+//
+// A symbolic link root is followed, others are not.
+func HashTree(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
+	workers := min(max(runtime.GOMAXPROCS(0), 2), 8)
+	return sourceTree(ctx, root, skip, workers, func(ctx context.Context, n *node) (Digest, int64, error) {
+		return hashPath(ctx, n.file, 1)
+	})
+}
+
+// contentFunc gives the digest and size of a regular file.
+type contentFunc func(context.Context, *node) (Digest, int64, error)
+
+func sourceTree(ctx context.Context, root string, skip func(string, bool) bool, workers int, content contentFunc) (Digest, *Manifest, error) {
+	nodes, err := walk(ctx, root, skip)
+	if err != nil {
+		return Digest{}, nil, fmt.Errorf("hash tree %s: %w", root, err)
+	}
+	if err := fillContents(ctx, nodes, workers, content); err != nil {
+		return Digest{}, nil, err
+	}
+	m := sourceManifest(nodes)
+	return m.Digest(), m, nil
+}
+
+// fillContents sets size and digest of every file in nodes.
+func fillContents(ctx context.Context, nodes []node, workers int, content contentFunc) error {
+	return eachFile(ctx, nodes, workers, func(ctx context.Context, n *node) (err error) {
+		n.Digest, n.Size, err = content(ctx, n)
+		return err
+	})
+}
+
+// eachFile calls fn for the regular files in nodes, from several goroutines.
+func eachFile(ctx context.Context, nodes []node, workers int, fn func(context.Context, *node) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	const batch = 32 // files are often tiny, and handing one over costs too
+	parts := make(chan []node)
+	g.Go(func() error {
+		defer close(parts)
+		for part := range slices.Chunk(nodes, batch) {
+			select {
+			case parts <- part:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range workers {
+		g.Go(func() error {
+			for part := range parts {
+				if err := eachFileOf(ctx, part, fn); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func eachFileOf(ctx context.Context, nodes []node, fn func(context.Context, *node) error) error {
+	for i := range nodes {
+		if nodes[i].Type != TypeFile {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := fn(ctx, &nodes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sourceManifest keeps of the nodes what a source tree records.
+func sourceManifest(nodes []node) *Manifest {
+	m := &Manifest{Entries: make([]Entry, len(nodes))}
+	for i := range nodes {
+		e := nodes[i].Entry
+		e.UID, e.GID, e.MTime, e.Xattrs = 0, 0, 0, nil
+		m.Entries[i] = e
+	}
+	return m
+}
+
+// walker collects the nodes of a tree.
+type walker struct {
+	ctx    context.Context
+	skip   func(rel string, dir bool) bool
+	unlock bool // make unreadable directories readable, as the owner may
+	nodes  []node
+}
+
+// walk returns the tree's nodes in the order of a manifest.
+func walk(ctx context.Context, root string, skip func(string, bool) bool) ([]node, error) {
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{ctx: ctx, skip: skip}
+	return w.run(real)
+}
+
+func (w *walker) run(root string) ([]node, error) {
+	if w.skip == nil {
+		w.skip = func(string, bool) bool { return false }
+	}
+	n, err := statNode(root, ".")
+	if err != nil {
+		return nil, err
+	}
+	if n.Type != TypeDir {
+		return nil, fmt.Errorf("%s is not a directory", root)
+	}
+	if err := w.add(n); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(w.nodes, func(a, b node) int { return comparePaths(a.Path, b.Path) })
+	return w.nodes, nil
+}
+
+func (w *walker) add(n node) error {
+	w.nodes = append(w.nodes, n)
+	if n.Type != TypeDir {
+		return nil
+	}
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if w.unlock && n.Mode&0o700 != 0o700 {
+		if err := os.Chmod(n.file, 0o700); err != nil {
+			return err
+		}
+	}
+	dir, err := os.Open(n.file)
+	if err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return err
+	}
+	prefix := n.Path + "/"
+	if n.Path == "." {
+		prefix = ""
+	}
+	for _, name := range names {
+		if err := w.child(n.file+"/"+name, prefix+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) child(file, rel string) error {
+	n, err := statNode(file, rel)
+	if err != nil {
+		return err
+	}
+	if w.skip(rel, n.Type == TypeDir) {
+		return nil
+	}
+	return w.add(n)
+}
+
+// statNode describes the file at path, without following a link.
+func statNode(file, rel string) (node, error) {
+	n := node{file: file}
+	if err := ignoringEINTR(func() error { return unix.Lstat(file, &n.stat) }); err != nil {
+		return n, &fs.PathError{Op: "lstat", Path: file, Err: err}
+	}
+	st := &n.stat
+	n.Entry = Entry{Path: rel, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		n.Type = TypeDir
+	case unix.S_IFREG:
+		n.Type, n.Size = TypeFile, st.Size
+	case unix.S_IFLNK:
+		target, err := os.Readlink(file)
+		if err != nil {
+			return n, err
+		}
+		n.Type, n.Mode, n.Target = TypeSymlink, 0o777, target
+	case unix.S_IFCHR:
+		n.Type, n.Major, n.Minor = TypeChar, unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	case unix.S_IFBLK:
+		n.Type, n.Major, n.Minor = TypeBlock, unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	case unix.S_IFIFO:
+		n.Type = TypeFIFO
+	case unix.S_IFSOCK:
+		n.Type = TypeSocket
+	default:
+		return n, fmt.Errorf("%s has an unknown type (mode %o)", file, st.Mode)
+	}
+	return n, nil
+}
+
+// linkHard turns every further name of a file into a hard link to the first,
+// and returns the files that have names outside the tree, too.
+func linkHard(nodes []node) (outside map[string]bool) {
+	type inode struct{ dev, ino uint64 }
+	first := map[inode]string{}
+	left := map[string]uint64{}
+	for i := range nodes {
+		n := &nodes[i]
+		if n.Type != TypeFile || n.stat.Nlink < 2 {
+			continue
+		}
+		id := inode{n.stat.Dev, n.stat.Ino}
+		name, seen := first[id]
+		if !seen {
+			name = n.Path
+			first[id], left[name] = name, n.stat.Nlink
+		} else {
+			n.Entry = Entry{Path: n.Path, Type: TypeHardLink, Target: name}
+		}
+		left[name]--
+	}
+	outside = map[string]bool{}
+	for name, n := range left {
+		if n > 0 {
+			outside[name] = true
+		}
+	}
+	return outside
+}
+
+// readXattrs fills in the extended attributes of the nodes. What belongs to
+// the machine's own security policy is not the tree's.
+func readXattrs(nodes []node) error {
+	for i := range nodes {
+		n := &nodes[i]
+		if n.Type == TypeHardLink {
+			continue
+		}
+		attrs, err := xattrsOf(n.file)
+		if err != nil {
+			return fmt.Errorf("read the extended attributes of %s: %w", n.file, err)
+		}
+		n.Xattrs = attrs
+	}
+	return nil
+}
+
+func xattrsOf(file string) ([]Xattr, error) {
+	names, err := sized(func(buf []byte) (int, error) { return unix.Llistxattr(file, buf) })
+	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && len(names) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var attrs []Xattr
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
+		if name == "security.selinux" {
+			continue
+		}
+		value, err := sized(func(buf []byte) (int, error) { return unix.Lgetxattr(file, name, buf) })
+		if errors.Is(err, unix.ENODATA) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		attrs = append(attrs, Xattr{name, string(value)})
+	}
+	slices.SortFunc(attrs, func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	return attrs, nil
+}
+
+// sized calls get with no buffer to learn the size, and again with one.
+func sized(get func([]byte) (int, error)) ([]byte, error) {
+	for {
+		n, err := get(nil)
+		if err != nil || n == 0 {
+			return nil, err
+		}
+		buf := make([]byte, n)
+		n, err = get(buf)
+		if err == unix.ERANGE {
+			continue // it grew meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		return buf[:n], nil
+	}
+}
+
+func typeName(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "something else"
+}

@@ -1,0 +1,249 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Damage is something that Verify found wrong.
+type Damage struct {
+	What   string `json:"what"` // "file", "tree" or "record", with its name
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// String returns a line for a person.
+func (d Damage) String() string { return d.What + ": " + d.Reason + " (" + d.Path + ")" }
+
+// VerifyReport says what Verify found.
+type VerifyReport struct {
+	Files     int      `json:"files"`
+	Trees     int      `json:"trees"`
+	Records   int      `json:"records"`
+	Bytes     int64    `json:"bytes"`     // apparent size of the files that were hashed
+	Corrupt   []Damage `json:"corrupt"`   // objects and records whose content is wrong
+	Missing   []Damage `json:"missing"`   // trees that name what is not there
+	Collected int      `json:"collected"` // sound records with an output that is not there, which is no damage
+	Orphans   int      `json:"orphans"`   // objects that nothing names: they are harmless, and Collect removes them in time
+	Removed   int      `json:"removed"`   // by repair
+}
+
+// Verify hashes every object again and follows every reference. With repair
+// it removes damaged objects and records, and the trees that refer to them,
+// so that they are made anew. The records of damaged objects are true all
+// the same, and stay. Only a failure to look is an error; damage is in the
+// report.
+func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
+	how := unix.LOCK_SH
+	if repair {
+		how = unix.LOCK_EX
+	}
+	lock, err := s.lockCollect(ctx, how)
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	defer lock.Close()
+	v := &verifier{s: s, bad: map[Digest]bool{}, named: map[Digest]bool{}}
+	err = v.run(ctx)
+	if err == nil && repair {
+		err = v.repair()
+	}
+	if err != nil {
+		return v.report, fmt.Errorf("verify %s: %w", s.dir, err)
+	}
+	return v.report, nil
+}
+
+type verifier struct {
+	s      *Store
+	report VerifyReport
+	mu     sync.Mutex // guards report and bad while files are hashed
+	bad    map[Digest]bool
+	named  map[Digest]bool
+	drop   [3][]string // records, trees, files, in the order of removal
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	if err := v.files(ctx); err != nil {
+		return err
+	}
+	slices.SortFunc(v.report.Corrupt, func(a, b Damage) int { return slices.Compare([]byte(a.Path), []byte(b.Path)) })
+	if err := v.trees(ctx); err != nil {
+		return err
+	}
+	if err := v.records(ctx); err != nil {
+		return err
+	}
+	return v.orphans()
+}
+
+// files hashes the file objects, several at a time.
+func (v *verifier) files(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.s.opts.Workers)
+	err := v.s.eachStored(objectsDir, func(path string, d Digest, _ fs.FileInfo) error {
+		g.Go(func() error { return v.file(gctx, path, d) })
+		return gctx.Err()
+	})
+	return errors.Join(g.Wait(), err)
+}
+
+func (v *verifier) file(ctx context.Context, path string, d Digest) error {
+	got, size, err := rehash(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report.Files++
+	v.report.Bytes += size
+	switch {
+	case err != nil:
+		v.corrupt(2, "file", d, path, err.Error())
+	case got != d:
+		v.corrupt(2, "file", d, path, "its content has the digest "+got.String())
+	}
+	return nil
+}
+
+// rehash hashes an object, whose time may change meanwhile: somebody uses it.
+func rehash(ctx context.Context, path string) (Digest, int64, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	d, err := hashContent(ctx, f, info.Size(), 2)
+	return d, info.Size(), err
+}
+
+// corrupt notes damage and what to remove for it.
+func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string) {
+	v.bad[d] = true
+	v.drop[rank] = append(v.drop[rank], path)
+	v.report.Corrupt = append(v.report.Corrupt, Damage{what + " " + d.String(), path, reason})
+}
+
+// missing notes a tree that lacks a file, and that it is to be removed.
+func (v *verifier) missing(d Digest, path, reason string) {
+	v.bad[d] = true
+	v.drop[1] = append(v.drop[1], path)
+	v.report.Missing = append(v.report.Missing, Damage{"tree " + d.String(), path, reason})
+}
+
+func (v *verifier) trees(ctx context.Context) error {
+	return v.s.eachStored(treesDir, func(path string, d Digest, _ fs.FileInfo) error {
+		v.report.Trees++
+		m, err := readManifest(path, d)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			v.corrupt(1, "tree", d, path, err.Error())
+			return nil
+		}
+		v.tree(m, d, path)
+		return ctx.Err()
+	})
+}
+
+func (v *verifier) tree(m *Manifest, d Digest, path string) {
+	broken := ""
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		if e.Type != TypeFile {
+			continue
+		}
+		v.named[e.Digest] = true
+		if broken == "" && !v.whole(Object{File, e.Digest, e.Size}) {
+			broken = e.Path
+		}
+	}
+	if broken != "" {
+		v.missing(d, path, fmt.Sprintf("the content of %q is missing or damaged", broken))
+	}
+}
+
+// whole reports whether the object is there, and sound as far as was seen.
+func (v *verifier) whole(o Object) bool {
+	info, err := os.Lstat(v.s.objectPath(o))
+	return err == nil && !v.bad[o.Digest] && (o.Kind == Tree || info.Size() == o.Size)
+}
+
+func (v *verifier) records(ctx context.Context) error {
+	return v.s.eachRecord(func(r *Record, _ fs.FileInfo) error {
+		v.report.Records++
+		v.record(r)
+		return ctx.Err()
+	}, func(path string, _ fs.FileInfo, err error) error {
+		v.report.Records++
+		v.report.Corrupt = append(v.report.Corrupt, Damage{"record", path, err.Error()})
+		v.drop[0] = append(v.drop[0], path)
+		return nil
+	})
+}
+
+func (v *verifier) record(r *Record) {
+	if r.Log != nil {
+		v.named[r.Log.Digest] = true
+	}
+	collected := false
+	for _, o := range r.Outputs {
+		v.named[o.Object.Digest] = true
+		_, err := os.Lstat(v.s.objectPath(o.Object))
+		collected = collected || errors.Is(err, fs.ErrNotExist)
+	}
+	if collected {
+		v.report.Collected++
+	}
+}
+
+func (v *verifier) orphans() error {
+	objs, _, err := v.s.roots()
+	if err != nil {
+		return err
+	}
+	for _, o := range objs {
+		v.named[o.Digest] = true
+	}
+	count := func(_ string, d Digest, _ fs.FileInfo) error {
+		if !v.named[d] {
+			v.report.Orphans++
+		}
+		return nil
+	}
+	return errors.Join(v.s.eachStored(objectsDir, count), v.s.eachStored(treesDir, count))
+}
+
+// repair removes what was found wrong: what refers before what it refers to.
+func (v *verifier) repair() error {
+	for _, paths := range v.drop {
+		for _, p := range paths {
+			if err := removeIfThere(p); err != nil {
+				return err
+			}
+			v.report.Removed++
+		}
+		if len(paths) > 0 {
+			if err := v.s.syncAll(); err != nil {
+				return err
+			}
+		}
+	}
+	return removeIfThere(v.s.index.path)
+}
