@@ -1,0 +1,189 @@
+package disk
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// benchSource makes a raw disk of B9_BENCH_MIB MiB (default 256) in B9_BENCH_DIR:
+// three fifths data, half of that incompressible. B9_BENCH_IMAGE names another
+// raw disk to take instead.
+func benchSource(b *testing.B) (dir, path string) {
+	b.Helper()
+	size := int64(256)
+	if s := os.Getenv("B9_BENCH_MIB"); s != "" {
+		var err error
+		if size, err = strconv.ParseInt(s, 10, 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir, err := os.MkdirTemp(os.Getenv("B9_BENCH_DIR"), "disk-bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	if path = os.Getenv("B9_BENCH_IMAGE"); path != "" {
+		return dir, path
+	}
+	path = filepath.Join(dir, "src.raw")
+	if err := fillBench(path, size<<20); err != nil {
+		b.Fatal(err)
+	}
+	return dir, path
+}
+
+func fillBench(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	const run = 1 << 20
+	noise := make([]byte, run)
+	for off := int64(0); off+run <= size; off += run {
+		kind := r.IntN(10)
+		if kind >= 6 {
+			continue
+		}
+		for i := 0; i < run && kind < 3; i += 8 {
+			v := r.Uint64()
+			for k := range 8 {
+				noise[i+k] = byte(v >> (8 * k))
+			}
+		}
+		body := noise
+		if kind >= 3 {
+			body = benchText(r, run)
+		}
+		if _, err := f.WriteAt(body, off); err != nil {
+			return err
+		}
+	}
+	return f.Truncate(size)
+}
+
+func benchText(r *rand.Rand, n int) []byte {
+	words := []string{"static ", "int ", "return ", "(struct ", "->", "void\n", "if (", "0x", "{\n\t", "}\n", "buffer", "length", "offset"}
+	b := make([]byte, 0, n+16)
+	for len(b) < n {
+		b = append(b, words[r.IntN(len(words))]...)
+		b = strconv.AppendUint(b, r.Uint64()>>(r.IntN(60)+4), 16)
+	}
+	return b[:n]
+}
+
+// benchCases pair a conversion with the best flags of qemu-img.
+var benchCases = []struct {
+	name, from, to string
+	o              WriteOptions
+	args           []string
+}{
+	{"RawToRaw", "raw", "raw", WriteOptions{}, nil},
+	{"RawToQcow2", "raw", "qcow2", WriteOptions{}, nil},
+	{"RawToVmdk", "raw", "vmdk", WriteOptions{}, nil},
+	{"Qcow2ToRaw", "qcow2", "raw", WriteOptions{}, nil},
+	{"VmdkToRaw", "vmdk", "raw", WriteOptions{}, nil},
+	{"RawToQcow2Zlib", "raw", "qcow2", WriteOptions{Compress: "zlib"}, []string{"-c"}},
+	{"RawToQcow2Zstd", "raw", "qcow2", WriteOptions{Compress: "zstd"}, []string{"-c", "-o", "compression_type=zstd"}},
+	{"RawToStream", "raw", "vmdk", WriteOptions{Subformat: "streamOptimized"}, []string{"-o", "subformat=streamOptimized"}},
+}
+
+// BenchmarkConvert runs each conversion here, by qemu-img, and as a plain copy of
+// the same disk, in turn, and reports the medians in milliseconds and the ratio
+// of the first two, by the clock and in processor time, which other work on the
+// machine disturbs less. For figures that mean something: -benchtime 9x.
+func BenchmarkConvert(b *testing.B) {
+	dir, src := benchSource(b)
+	for _, c := range benchCases {
+		from := src
+		if c.from != "raw" {
+			from = filepath.Join(dir, "src."+c.from)
+			if err := convertFile(src, "raw", from, c.from, WriteOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		args := append([]string{"convert", "-m", "16", "-f", c.from, "-O", c.to}, c.args...)
+		if c.o.Compress == "" && c.o.Subformat == "" {
+			args = append(args, "-W")
+		}
+		out := filepath.Join(dir, "out")
+		b.Run(c.name, func(b *testing.B) {
+			var ours, theirs, copies, ourCPU, theirCPU []float64
+			var size, theirSize float64
+			for b.Loop() {
+				before := ownCPU(b)
+				ours = append(ours, timed(func() error { return convertFile(from, c.from, out, c.to, c.o) }, b))
+				ourCPU = append(ourCPU, ownCPU(b)-before)
+				size = drop(b, out)
+				qemu := exec.Command("qemu-img", append(args, from, out)...)
+				theirs = append(theirs, timed(qemu.Run, b))
+				theirCPU = append(theirCPU, milliseconds(qemu.ProcessState.UserTime()+qemu.ProcessState.SystemTime()))
+				theirSize = drop(b, out)
+				copies = append(copies, timed(exec.Command("cp", "--sparse=auto", src, out).Run, b))
+				drop(b, out)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(ours), "b9-ms")
+			b.ReportMetric(median(theirs), "qemu-ms")
+			b.ReportMetric(median(copies), "cp-ms")
+			b.ReportMetric(median(ours)/median(theirs), "ratio")
+			b.ReportMetric(median(ourCPU)/median(theirCPU), "cpu-ratio")
+			b.ReportMetric(size/theirSize, "size-ratio")
+		})
+	}
+}
+
+// ownCPU returns the processor time of this process in milliseconds.
+func ownCPU(b *testing.B) float64 {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return milliseconds(time.Duration(r.Utime.Nano() + r.Stime.Nano()))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// timed returns how many milliseconds f takes.
+func timed(f func() error, b *testing.B) float64 {
+	start := time.Now()
+	if err := f(); err != nil {
+		b.Fatal(err)
+	}
+	return milliseconds(time.Since(start))
+}
+
+func median(v []float64) float64 {
+	sort.Float64s(v)
+	return v[len(v)/2]
+}
+
+// drop removes the result and returns its size in bytes.
+func drop(b *testing.B, path string) float64 {
+	info, err := os.Stat(path)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(info.Size())
+}
+
+func convertFile(src, from, dst, to string, o WriteOptions) error {
+	img, err := Open(src, from, OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	return Convert(context.Background(), img, dst, to, o)
+}

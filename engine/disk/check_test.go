@@ -1,0 +1,229 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCheckAgrees checks what was written here, and what qemu-img writes.
+func TestCheckAgrees(t *testing.T) {
+	src := sparse(t, 31, 9<<20)
+	for _, v := range variants {
+		dst := filepath.Join(t.TempDir(), "x")
+		if err := convertFile(src, "raw", dst, v.format, v.o); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, dst, v.format)
+	}
+	tool(t, "qemu-img")
+	for _, f := range foreign {
+		dst := filepath.Join(t.TempDir(), "x.img")
+		args := append([]string{"convert", "-f", "raw", "-O", qemuName(f.format)}, strings.Fields(f.args)...)
+		run(t, "qemu-img", append(args, src, dst)...)
+		clean(t, dst, f.format)
+	}
+}
+
+func clean(t *testing.T, path, format string) {
+	t.Helper()
+	r, err := Check(context.Background(), path, format, OpenOptions{Extents: true})
+	if err != nil || r.Leaks+r.Corruptions > 0 {
+		t.Errorf("%s: %+v, %v", path, r, err)
+	}
+}
+
+// TestCheckFinds damages qcow2 images with known counts of 1 to 64 bits.
+func TestCheckFinds(t *testing.T) {
+	tool(t, "qemu-img")
+	src := sparse(t, 32, 3<<20)
+	for _, width := range []int{1, 2, 4, 8, 16, 32, 64} {
+		bits := strconv.Itoa(width)
+		dst := filepath.Join(t.TempDir(), "x.qcow2")
+		run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "refcount_bits="+bits, src, dst)
+		clean(t, dst, "qcow2")
+		b, err := os.ReadFile(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		be := binary.BigEndian
+		block := be.Uint64(b[be.Uint64(b[48:]):])
+		b[int(block)+max(width/8-1, 0)] = 0 // that of the header, or of the first eight
+		if err := os.WriteFile(dst, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Check(context.Background(), dst, "qcow2", OpenOptions{})
+		if err != nil || r.Corruptions == 0 {
+			t.Errorf("%s bits, counts cleared: %+v, %v", bits, r, err)
+		}
+		l1 := be.Uint64(b[40:])
+		clear(b[l1 : l1+8])
+		if err := os.WriteFile(dst, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if r, err = Check(context.Background(), dst, "qcow2", OpenOptions{}); err != nil || r.Leaks == 0 {
+			t.Errorf("%s bits, table lost: %+v, %v", bits, r, err)
+		}
+	}
+}
+
+// hostile are changes of a qcow2 with clusters of 64 KiB, whose L1 table is at
+// 196608 and which is compressed, with a part of the error they must cause.
+var hostile = []struct {
+	name, want string
+	change     func(b []byte)
+}{
+	{"shared L2", "two L1 entries share the L2 table", func(b []byte) {
+		l1 := binary.BigEndian.Uint64(b[40:])
+		copy(b[l1+8:l1+16], b[l1:l1+8])
+	}},
+	{"L1 outside", "L1 table at offset", func(b []byte) { binary.BigEndian.PutUint64(b[40:], 1<<40) }},
+	{"L1 unaligned", "L1 table at offset", func(b []byte) { b[47] = 8 }},
+	{"L1 too small", "L1 table of 1 entries", func(b []byte) { binary.BigEndian.PutUint32(b[36:], 1) }},
+	{"L2 outside", "does not lie in the file", func(b []byte) { binary.BigEndian.PutUint64(b[binary.BigEndian.Uint64(b[40:]):], 1<<50) }},
+	{"compressed cluster outside", "compressed cluster at offset", func(b []byte) {
+		be := binary.BigEndian
+		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & qcow2Offset
+		be.PutUint64(b[l2:], qcow2Packed|1<<40)
+	}},
+	{"reference counts of 128 bits", "reference counts of 2^7 bits", func(b []byte) { b[99] = 7 }},
+	{"odd header", "header of 109 bytes", func(b []byte) { b[103] = 109 }},
+	{"tiny header", "header of 8 bytes", func(b []byte) { b[103] = 8 }},
+	{"exabytes", "virtual size", func(b []byte) { binary.BigEndian.PutUint64(b[24:], 1<<60) }},
+	{"all ones", "corrupt", func(b []byte) { copy(b[20:48], bytes.Repeat([]byte{0xff}, 28)) }},
+	{"unknown feature", "unknown features", func(b []byte) { b[72] = 0x80 }},
+	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= qcow2Compressed; b[104] = 9 }},
+}
+
+// TestHostile changes an image, and wants an error at once.
+func TestHostile(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	img := Blank(2 << 30)
+	first := &joined{size: img.Size(), parts: []part{{length: 1 << 20, img: memory(bytes.Repeat([]byte("text"), 1<<18))}}}
+	if err := Convert(context.Background(), first, src, "qcow2", WriteOptions{Compress: "zlib"}); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hostile {
+		b := bytes.Clone(good)
+		h.change(b)
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		err := convertFile(path, "qcow2", filepath.Join(t.TempDir(), "out"), "raw", WriteOptions{})
+		if err == nil || !strings.Contains(err.Error(), h.want) {
+			t.Errorf("%s: %v, want %q", h.name, err, h.want)
+		}
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("%s: %v", h.name, d)
+		}
+	}
+}
+
+// TestVersion2HasNoFeatures sets bits that only version 3 knows in version 2,
+// where they belong to no field.
+func TestVersion2HasNoFeatures(t *testing.T) {
+	tool(t, "qemu-img")
+	src, dst := sparse(t, 33, 1<<20), filepath.Join(t.TempDir(), "x.qcow2")
+	run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "compat=0.10", src, dst)
+	f, err := os.OpenFile(dst, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt([]byte{0, 0, 0, 0}, 72) // the end of the header extensions
+	f.WriteAt(bytes.Repeat([]byte{0xff}, 20), 80)
+	f.Close()
+	back := filepath.Join(t.TempDir(), "back")
+	if err := convertFile(dst, "qcow2", back, "raw", WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, src, back)
+}
+
+// TestMaxSize wants the limit named.
+func TestMaxSize(t *testing.T) {
+	_, err := Open(blank(t, 2000), "raw", OpenOptions{MaxSize: 1999})
+	if err == nil || !strings.Contains(err.Error(), "claims to have 2000 bytes, more than the 1999 that are allowed (OpenOptions.MaxSize)") {
+		t.Error(err)
+	}
+}
+
+// TestReplacePartition replaces the second of three, and leaves the others alone.
+func TestReplacePartition(t *testing.T) {
+	tab, _, err := Layout([]PartSpec{{Name: "a", Size: 1 << 20}, {Name: "b", Size: 2 << 20}, {Name: "c", Size: 1 << 20}}, LayoutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := filepath.Join(t.TempDir(), "disk")
+	full := func(c string, n int64) Image { return memory(bytes.Repeat([]byte(c), int(n))) }
+	err = Assemble(context.Background(), dst, tab, map[int]Image{1: full("a", 1<<20), 2: full("b", 2<<20), 3: full("c", 1<<20)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sel := range []string{"b", "9"} {
+		if err := Replace(context.Background(), dst, sel, Blank(2<<20+1)); err == nil {
+			t.Errorf("%s: no error", sel)
+		}
+	}
+	if now, _ := os.ReadFile(dst); !bytes.Equal(now, before) {
+		t.Fatal("a refused replacement changed the disk")
+	}
+	if err := Replace(context.Background(), dst, "b", full("new", 100_001)); err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(before)
+	clear(want[tab.Partitions[1].Start:tab.Partitions[1].End()])
+	copy(want[tab.Partitions[1].Start:], bytes.Repeat([]byte("new"), 100_001))
+	if now, _ := os.ReadFile(dst); !bytes.Equal(now, want) {
+		t.Error("the disk is not as it should be")
+	}
+}
+
+// TestChain puts four images on each other.
+func TestChain(t *testing.T) {
+	tool(t, "qemu-img")
+	dir := t.TempDir()
+	under := Backing{Path: "0.raw", Format: "raw"}
+	if err := os.Rename(sparse(t, 40, 3<<20), filepath.Join(dir, "0.raw")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"1", "2", "3"} {
+		src := mustOpen(t, sparse(t, 41+uint64(name[0]), 3<<20), "raw", OpenOptions{})
+		b := under
+		dst := filepath.Join(dir, name+".qcow2")
+		if err := Convert(context.Background(), src, dst, "qcow2", WriteOptions{Backing: &b}); err != nil {
+			t.Fatal(err)
+		}
+		flat := filepath.Join(dir, name+".flat")
+		if err := Convert(context.Background(), src, flat, "raw", WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", dst, flat)
+		under = Backing{Path: name + ".qcow2", Format: "qcow2", Backing: &b}
+		img, err := under.Open(filepath.Join(dir, "above"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		readOddly(t, img, src)
+		img.Close()
+	}
+	under.Backing.Backing = nil
+	if _, err := under.Open(filepath.Join(dir, "above")); err == nil || !strings.Contains(err.Error(), "which was not declared") {
+		t.Errorf("a chain of which a part is not declared: %v", err)
+	}
+}

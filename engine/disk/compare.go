@@ -1,0 +1,43 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+)
+
+// errDifferent ends the walk at the first difference.
+var errDifferent = errors.New("different")
+
+// Compare returns the first offset in bytes at which a and b differ, or -1 if
+// they are the same. The shorter one counts as if zeros followed it. What both
+// know to be zero is not read.
+func Compare(ctx context.Context, a, b Image) (int64, error) {
+	first, second := make([]byte, plainPiece), make([]byte, plainPiece)
+	size := max(a.Size(), b.Size())
+	both := either{Section(a, 0, size), Section(b, 0, size)}
+	different := int64(-1)
+	err := walk(ctx, both, 1, plainPiece, func(off, length int64) error {
+		x, y := first[:length], second[:length]
+		if err := readSparse(both.top, x, off); err != nil {
+			return err
+		}
+		if err := readSparse(both.under, y, off); err != nil {
+			return err
+		}
+		if bytes.Equal(x, y) {
+			return nil
+		}
+		for i := range x {
+			if x[i] != y[i] {
+				different = off + int64(i)
+				return errDifferent
+			}
+		}
+		return nil
+	})
+	if err == errDifferent {
+		err = nil
+	}
+	return different, err
+}

@@ -1,0 +1,73 @@
+package disk
+
+import (
+	"os"
+	"syscall"
+)
+
+// Info is what an image says of itself.
+type Info struct {
+	Format    string
+	Subformat string // such as "streamOptimized" or "fixed"; empty where there is only one
+	Size      int64  // virtual size in bytes
+	Allocated int64  // bytes that the file takes on the disk
+	FileSize  int64  // its length in bytes
+	Unit      int64  // bytes of a cluster, grain or block; 0 for raw
+	Compress  string // method of a qcow2's compressed clusters, if it has any: "zlib" or "zstd"
+	Backing   *Backing
+}
+
+// Inspect reads what the image at path says of itself. Backing files are named
+// and not opened.
+func Inspect(path, format string, o OpenOptions) (*Info, error) {
+	info := &Info{Format: format}
+	o.Backing = func(b Backing) (Image, error) {
+		info.Backing = &b
+		return Blank(0), nil
+	}
+	img, err := Open(path, format, o)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	info.Size = img.Size()
+	info.describe(img)
+	return info, info.stat(path)
+}
+
+// describe fills in what depends on the format.
+func (i *Info) describe(img Image) {
+	switch m := img.(type) {
+	case *joined:
+		i.Subformat = m.kind
+	case *mapped:
+		i.Unit = m.unit
+		switch x := m.index.(type) {
+		case *qcow2Index:
+			i.Compress = "zlib"
+			if x.zstd {
+				i.Compress = "zstd"
+			}
+		case *vmdkIndex:
+			i.Subformat = "monolithicSparse"
+			if x.flags&vmdkCompressed != 0 {
+				i.Subformat = "streamOptimized"
+			}
+		case *blockIndex:
+			i.Subformat = "dynamic"
+		}
+	}
+}
+
+// stat asks the file system for the sizes of the file itself.
+func (i *Info) stat(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	i.FileSize = st.Size()
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		i.Allocated = s.Blocks * 512
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+// Overlay makes a qcow2 of size bytes at dst that holds nothing yet and stands
+// on another image. That image is recorded as b says and not opened, so it may
+// be put in its place later; its format must be given. The recorded path may
+// have 1 to 1023 bytes.
+func Overlay(ctx context.Context, dst string, size int64, b Backing, sync bool) error {
+	if b.Format == "" {
+		return fmt.Errorf("backing file %s: no format declared", b.Path)
+	}
+	if b.Path == "" || len(b.Path) > 1023 {
+		return fmt.Errorf("backing file: its name has %d bytes, want 1 to 1023", len(b.Path))
+	}
+	return create(dst, sync, func(f *os.File) error {
+		w, err := newQcow2Writer(f, size)
+		if err != nil {
+			return err
+		}
+		p := pump{src: Blank(size), out: f, unit: qcow2Cluster, place: w.place}
+		if err := p.run(ctx); err != nil {
+			return err
+		}
+		return w.finish(WriteOptions{Backing: &b})
+	})
+}

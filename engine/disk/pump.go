@@ -1,0 +1,368 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// pump moves the data of an image into a file, in three steps for each piece:
+// several workers read and pack pieces, one at a time in the order of the image
+// gets its place in the file, and then all write concurrently. So the file is
+// the same for the same input, however the workers run.
+type pump struct {
+	src      Image
+	out      *os.File
+	unit     int64 // bytes a unit: the granularity of the format written
+	progress func(done, total int64)
+
+	// under, if not nil, is the image below the one written: what is equal
+	// there is left out, and zeros over its data are said to be zero.
+	under Image
+
+	// packer, if not nil, makes the function by which one worker compresses.
+	packer func() (packFunc, error)
+
+	// place sets the offset (at) of each unit that has a body. It is never
+	// called concurrently, and with ascending offsets.
+	place func(units []unit) error
+}
+
+// packFunc appends the packed form of the unit at off to dst. It returns dst
+// itself if the unit should be stored as it is.
+type packFunc func(dst []byte, off int64, unit []byte) ([]byte, error)
+
+// unit is a cluster, grain or block of the image on its way into the file.
+type unit struct {
+	off  int64  // offset in the image
+	at   int64  // offset in the file, set by place
+	body []byte // what to write there; empty: nothing
+	kind unitKind
+}
+
+type unitKind uint8
+
+const (
+	absent unitKind = iota // reads as zero, or as the image under it, without a word
+	zeroed                 // must be recorded as zero
+	plain                  // body is the unit as it is
+	packed                 // body is compressed
+)
+
+// Bytes a piece: large enough for few system calls, small enough for sixteen
+// workers to stay far below 64 MiB. Packing needs a second buffer and the
+// compressor's own memory, so its pieces are smaller.
+const (
+	plainPiece  = 1 << 20
+	packedPiece = 256 << 10
+)
+
+// piece is a run of whole units of the source that holds data, the last one cut
+// at the end of the image. Its turn for a place comes when turn is closed.
+type piece struct {
+	off, length int64
+	turn, next  chan struct{}
+}
+
+func (p *pump) pieceSize() int64 {
+	if p.packer != nil {
+		return max(packedPiece, p.unit)
+	}
+	return max(plainPiece, p.unit)
+}
+
+// run pumps everything. It returns when all its goroutines have ended.
+func (p *pump) run(ctx context.Context) error {
+	g, inner := errgroup.WithContext(ctx)
+	work := make(chan piece)
+	g.Go(func() error {
+		defer close(work)
+		return p.feed(inner, work)
+	})
+	for range p.workers() {
+		g.Go(func() error { return p.work(inner, work) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if p.progress != nil {
+		p.progress(p.src.Size(), p.src.Size())
+	}
+	return ctx.Err()
+}
+
+// workers is how many pieces are under way at once. Compressors hold up to 4 MiB
+// each, which allows fewer of them.
+func (p *pump) workers() int {
+	most := 16
+	if p.packer != nil {
+		most = 12
+	}
+	return min(max(2*runtime.GOMAXPROCS(0), 4), most)
+}
+
+// feed cuts the data of the source into pieces.
+func (p *pump) feed(ctx context.Context, work chan<- piece) error {
+	turn := make(chan struct{})
+	close(turn)
+	return walk(ctx, p.source(), p.unit, p.pieceSize(), func(off, length int64) error {
+		next := make(chan struct{})
+		select {
+		case work <- piece{off, length, turn, next}:
+			turn = next
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// source is the image whose extents say what must be looked at.
+func (p *pump) source() Image {
+	if p.under != nil {
+		return either{p.src, p.under}
+	}
+	return p.src
+}
+
+// walk calls emit for the data in src, in ascending order, as runs that start at
+// a multiple of unit, end at one or at the end of src, and lie within one
+// multiple of piece.
+func walk(ctx context.Context, src Image, unit, piece int64, emit func(off, length int64) error) error {
+	size := src.Size()
+	for off := int64(0); off < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e, err := src.Extent(off)
+		if err != nil {
+			return err
+		}
+		if e.Start != off || e.Length <= 0 {
+			return fmt.Errorf("internal error: extent %+v at offset %d", e, off)
+		}
+		end := min(e.End(), size)
+		if e.State == Data {
+			start := off / unit * unit // never before what was emitted: off is at least that
+			end = min(roundUp(end, unit), size)
+			for start < end {
+				n := min(end, (start/piece+1)*piece) - start
+				if err := emit(start, n); err != nil {
+					return err
+				}
+				start += n
+			}
+		}
+		off = end
+	}
+	return nil
+}
+
+// work is one worker: it owns its buffers and takes pieces until there are none.
+func (p *pump) work(ctx context.Context, work <-chan piece) error {
+	w := worker{pump: p, in: make([]byte, p.pieceSize())}
+	if p.under != nil {
+		w.below = make([]byte, p.pieceSize())
+	}
+	if p.packer != nil {
+		var err error
+		if w.pack, err = p.packer(); err != nil {
+			return err
+		}
+	}
+	for q := range work {
+		if err := w.move(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type worker struct {
+	*pump
+	in, below []byte
+	packed    []byte
+	units     []unit
+	pack      packFunc
+}
+
+// move takes one piece through all steps.
+func (w *worker) move(ctx context.Context, q piece) error {
+	if err := w.read(q); err != nil {
+		return err
+	}
+	select {
+	case <-q.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := w.place(w.units); err != nil {
+		return err
+	}
+	if w.progress != nil {
+		w.progress(q.off+q.length, w.src.Size())
+	}
+	close(q.next)
+	return store(w.out, w.units)
+}
+
+// read fills units from the source and packs them.
+func (w *worker) read(q piece) error {
+	in, err := readPadded(w.src, w.in, q.off, q.length, w.unit)
+	if err != nil {
+		return err
+	}
+	var below []byte
+	if w.under != nil {
+		if below, err = readPadded(w.under, w.below, q.off, q.length, w.unit); err != nil {
+			return err
+		}
+	}
+	w.units, w.packed = w.units[:0], w.packed[:0]
+	for i := int64(0); i < int64(len(in)); i += w.unit {
+		u := unit{off: q.off + i, body: in[i : i+w.unit]}
+		u.kind = classify(u.body, below, i)
+		if u.kind == plain && w.pack != nil {
+			if err := w.squeeze(&u); err != nil {
+				return err
+			}
+		}
+		if u.kind == absent || u.kind == zeroed {
+			u.body = nil
+		}
+		w.units = append(w.units, u)
+	}
+	return nil
+}
+
+// classify says how a unit must be stored; below, unless nil, holds the image
+// under it, with the unit's bytes at offset i.
+func classify(body, below []byte, i int64) unitKind {
+	if below == nil {
+		if isZero(body) {
+			return absent
+		}
+		return plain
+	}
+	under := below[i : i+int64(len(body))]
+	switch {
+	case bytes.Equal(body, under):
+		return absent
+	case isZero(body):
+		return zeroed
+	}
+	return plain
+}
+
+// squeeze packs u if that makes it smaller.
+func (w *worker) squeeze(u *unit) error {
+	start := len(w.packed)
+	out, err := w.pack(w.packed, u.off, u.body)
+	if err != nil {
+		return err
+	}
+	if w.packed = out; len(out) > start {
+		u.body, u.kind = out[start:], packed
+	}
+	return nil
+}
+
+// readPadded reads length bytes at off into buf, followed by zeros up to a
+// multiple of unit. What lies after the end of img is zero.
+func readPadded(img Image, buf []byte, off, length, unit int64) ([]byte, error) {
+	n := max(min(length, img.Size()-off), 0)
+	if n > 0 {
+		got, err := img.ReadAt(buf[:n], off)
+		if int64(got) < n && (err == nil || err == io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+	}
+	whole := buf[:roundUp(length, unit)]
+	clear(whole[n:])
+	return whole, nil
+}
+
+// store writes all bodies; neighbours in memory and in the file at once.
+func store(f *os.File, units []unit) error {
+	for i := 0; i < len(units); {
+		body, at := units[i].body, units[i].at
+		for i++; i < len(units) && len(body) > 0 && units[i].at == at+int64(len(body)) && adjoin(body, units[i].body); i++ {
+			body = body[:len(body)+len(units[i].body)]
+		}
+		if len(body) == 0 {
+			continue
+		}
+		if err := storeSparse(f, body, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeSparse writes body but for long runs of zeros, which large blocks have:
+// the file is new and reads as zero there.
+func storeSparse(f *os.File, body []byte, at int64) error {
+	const run = 64 << 10
+	for len(body) > 0 {
+		n := 0
+		for len(body)-n > run && isZero(body[n:n+run]) {
+			n += run
+		}
+		body, at = body[n:], at+int64(n)
+		for n = min(run, len(body)); len(body)-n > run && !isZero(body[n:n+run]); {
+			n += run
+		}
+		if len(body)-n <= run {
+			n = len(body)
+		}
+		if _, err := f.WriteAt(body[:n], at); err != nil {
+			return err
+		}
+		body, at = body[n:], at+int64(n)
+	}
+	return nil
+}
+
+// adjoin reports whether b follows a in the same array.
+func adjoin(a, b []byte) bool {
+	return len(b) > 0 && cap(a) >= len(a)+len(b) && &a[:len(a)+1][len(a)] == &b[0]
+}
+
+// either has the size of top, and data where top or under has.
+type either struct{ top, under Image }
+
+func (e either) Size() int64                             { return e.top.Size() }
+func (e either) Close() error                            { return nil }
+func (e either) ReadAt(p []byte, off int64) (int, error) { return e.top.ReadAt(p, off) }
+
+func (e either) Extent(off int64) (Extent, error) {
+	a, err := e.top.Extent(off)
+	if err != nil || off >= e.under.Size() {
+		return a, err
+	}
+	b, err := e.under.Extent(off)
+	if err != nil {
+		return a, err
+	}
+	a.Length = min(a.Length, b.Length)
+	a.State = min(a.State, b.State) // Data is the least
+	return a, nil
+}
+
+// roundUp returns the least multiple of unit that is not less than n.
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// isZero reports whether b holds only zeros.
+func isZero(b []byte) bool {
+	// Comparing with itself, moved by one, uses the vector instructions of
+	// bytes.Equal, and ends at the first difference.
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}

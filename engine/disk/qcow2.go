@@ -1,0 +1,257 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// qcow2 is QEMU's copy-on-write format, as its docs/interop/qcow2.txt describes
+// versions 2 and 3. Images with internal snapshots are read as they are now.
+type qcow2 struct{}
+
+func (qcow2) Name() string           { return "qcow2" }
+func (qcow2) Extensions() []string   { return []string{"qcow2"} }
+func (qcow2) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(qcow2Magic)) }
+
+const qcow2Magic = "QFI\xfb"
+
+// Bits of the fields of the header and of table entries.
+const (
+	qcow2Dirty      = 1 << 0 // incompatible: refcounts may be wrong, which reading does not care about
+	qcow2Corrupt    = 1 << 1
+	qcow2DataFile   = 1 << 2
+	qcow2Compressed = 1 << 3 // the compression type is in the header
+	qcow2ExtendedL2 = 1 << 4
+	qcow2Known      = 1<<5 - 1
+
+	qcow2Lazy = 1 << 0 // compatible: lazy refcounts
+
+	qcow2Offset = 0x00fffffffffffe00 // of L1 entries, and L2 entries that are not packed
+	qcow2Packed = 1 << 62
+	qcow2Copied = 1 << 63
+	qcow2Zero   = 1 << 0
+
+	qcow2FormatExtension = 0xe2792aca
+	qcow2DataExtension   = 0x44415441
+)
+
+// qcow2MaxL1 bounds the first-level table in bytes, as QEMU does.
+const qcow2MaxL1 = 32 << 20
+
+// qcow2Header holds the fields of the header that reading needs.
+type qcow2Header struct {
+	version     uint32
+	backing     Backing
+	clusterBits uint32
+	size        int64
+	l1Size      uint32
+	l1Offset    int64
+	features    uint64
+	zstd        bool
+	dataFile    string
+}
+
+func (h *qcow2Header) cluster() int64 { return 1 << h.clusterBits }
+
+// entrySize is the bytes of an L2 entry.
+func (h *qcow2Header) entrySize() int64 {
+	if h.features&qcow2ExtendedL2 != 0 {
+		return 16
+	}
+	return 8
+}
+
+// perTable is the number of entries of an L2 table.
+func (h *qcow2Header) perTable() int64 { return h.cluster() / h.entrySize() }
+
+// readQcow2Header reads and checks the header of a file of end bytes.
+func readQcow2Header(r io.ReaderAt, end int64) (*qcow2Header, error) {
+	var fixed [112]byte
+	n, err := r.ReadAt(fixed[:], 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if n < 72 || string(fixed[:4]) != qcow2Magic {
+		return nil, errors.New("not a qcow2 image: it does not begin with the qcow2 signature")
+	}
+	be := binary.BigEndian
+	h := &qcow2Header{
+		version:     be.Uint32(fixed[4:]),
+		clusterBits: be.Uint32(fixed[20:]),
+		l1Size:      be.Uint32(fixed[36:]),
+	}
+	if h.version != 2 && h.version != 3 {
+		return nil, fmt.Errorf("qcow2 version %d is not supported (have 2 and 3)", h.version)
+	}
+	if h.clusterBits < 9 || h.clusterBits > 21 {
+		return nil, fmt.Errorf("corrupt qcow2: cluster size of 2^%d bytes (allowed are 2^9 to 2^21)", h.clusterBits)
+	}
+	length := int64(72)
+	if h.version == 3 {
+		if n < 104 {
+			return nil, errors.New("corrupt qcow2: the file ends in its header")
+		}
+		length = int64(be.Uint32(fixed[100:]))
+		if err := h.readVersion3(fixed[:], length); err != nil {
+			return nil, err
+		}
+	}
+	if method := be.Uint32(fixed[32:]); method != 0 {
+		return nil, fmt.Errorf("encrypted qcow2 (method %d) is not supported: decrypt it first", method)
+	}
+	if err := h.readSizes(fixed[:], end); err != nil {
+		return nil, err
+	}
+	if err := h.readExtensions(r, length, be.Uint64(fixed[8:]), be.Uint32(fixed[16:])); err != nil {
+		return nil, err
+	}
+	return h, h.refuse()
+}
+
+// readVersion3 reads what version 2 has not.
+func (h *qcow2Header) readVersion3(b []byte, length int64) error {
+	be := binary.BigEndian
+	h.features = be.Uint64(b[72:])
+	if length < 104 || length > h.cluster() || length%8 != 0 {
+		return fmt.Errorf("corrupt qcow2: header of %d bytes", length)
+	}
+	if order := be.Uint32(b[96:]); order > 6 {
+		return fmt.Errorf("corrupt qcow2: reference counts of 2^%d bits", order)
+	}
+	if length <= 104 || h.features&qcow2Compressed == 0 {
+		return nil
+	}
+	switch b[104] {
+	case 0:
+	case 1:
+		h.zstd = true
+	default:
+		return fmt.Errorf("qcow2 compression type %d is not supported (have zlib and zstd)", b[104])
+	}
+	return nil
+}
+
+// readSizes reads and checks the virtual size and the place of the L1 table.
+func (h *qcow2Header) readSizes(b []byte, end int64) error {
+	be := binary.BigEndian
+	size, l1 := be.Uint64(b[24:]), be.Uint64(b[40:])
+	if size > 1<<62 {
+		return fmt.Errorf("corrupt qcow2: virtual size of %d bytes", size)
+	}
+	h.size = int64(size) / 512 * 512 // QEMU ignores a last part of a sector
+	span := h.cluster() * h.perTable()
+	need := (h.size + span - 1) / span
+	if int64(h.l1Size) < need {
+		return fmt.Errorf("corrupt qcow2: L1 table of %d entries for a virtual size of %d bytes, which needs %d", h.l1Size, h.size, need)
+	}
+	if int64(h.l1Size)*8 > qcow2MaxL1 {
+		return fmt.Errorf("qcow2 L1 table of %d entries is too large (at most %d)", h.l1Size, qcow2MaxL1/8)
+	}
+	if l1%uint64(h.cluster()) != 0 || l1 > uint64(end) || int64(l1) > end-need*8 {
+		return fmt.Errorf("corrupt qcow2: L1 table at offset %d does not lie in the file of %d bytes", l1, end)
+	}
+	h.l1Offset = int64(l1)
+	return nil
+}
+
+// readExtensions reads the header extensions after length bytes, and the name
+// of the backing file, all of which must lie in the first cluster.
+func (h *qcow2Header) readExtensions(r io.ReaderAt, length int64, nameOff uint64, nameLen uint32) error {
+	first := make([]byte, min(h.cluster(), 64<<10))
+	n, err := r.ReadAt(first, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	first = first[:n]
+	stop := int64(n)
+	if nameOff != 0 {
+		if nameLen > 1023 || nameOff > uint64(n) || nameOff+uint64(nameLen) > uint64(n) {
+			return fmt.Errorf("corrupt qcow2: name of the backing file at offset %d, %d bytes", nameOff, nameLen)
+		}
+		h.backing.Path = string(first[nameOff : nameOff+uint64(nameLen)])
+		stop = min(stop, int64(nameOff))
+	}
+	be := binary.BigEndian
+	for at := length; at+8 <= stop; {
+		kind, size := be.Uint32(first[at:]), int64(be.Uint32(first[at+4:]))
+		at += 8
+		if kind == 0 {
+			return nil
+		}
+		if size > stop-at {
+			return fmt.Errorf("corrupt qcow2: header extension %#x of %d bytes", kind, size)
+		}
+		switch value := string(first[at : at+size]); kind {
+		case qcow2FormatExtension:
+			h.backing.Format = value
+		case qcow2DataExtension:
+			h.dataFile = value
+		}
+		at += roundUp(size, 8)
+	}
+	return nil
+}
+
+// refuse returns an error for features that are not read.
+func (h *qcow2Header) refuse() error {
+	switch f := h.features; {
+	case f&^qcow2Known != 0:
+		return fmt.Errorf("qcow2 image needs unknown features (incompatible bits %#x)", f&^uint64(qcow2Known))
+	case f&qcow2Corrupt != 0:
+		return errors.New("qcow2 image is marked as corrupt: repair it with qemu-img check -r all")
+	case f&qcow2DataFile != 0:
+		return fmt.Errorf("qcow2 image keeps its data in another file (%q), which is not supported: convert it with qemu-img first", h.dataFile)
+	case f&qcow2ExtendedL2 != 0 && h.clusterBits < 14:
+		return fmt.Errorf("corrupt qcow2: extended L2 entries with clusters of %d bytes", h.cluster())
+	}
+	return nil
+}
+
+// Open reads the header and the L1 table. Memory is at most the L1 table's 32 MiB
+// and a few MiB of cache; L2 tables are read when they are needed.
+func (qcow2) Open(f *os.File, o OpenOptions) (Image, error) {
+	end, err := regularSize(f)
+	if err != nil {
+		return nil, err
+	}
+	return openQcow2(f, end, o)
+}
+
+func openQcow2(f source, end int64, o OpenOptions) (Image, error) {
+	h, err := readQcow2Header(f, end)
+	if err != nil {
+		return nil, err
+	}
+	m := &mapped{file: f, end: end, size: h.size, unit: h.cluster()}
+	x, err := newQcow2Index(f, end, h)
+	if err != nil {
+		return nil, err
+	}
+	m.index = x
+	if h.backing.Path == "" {
+		return m, nil
+	}
+	if o.Backing == nil {
+		return nil, fmt.Errorf("qcow2 image names a backing file %q (format %q), which was not declared: "+
+			"name it where the image is opened (OpenOptions.Backing)", h.backing.Path, h.backing.Format)
+	}
+	if m.under, err = o.Backing(h.backing); err != nil {
+		return nil, fmt.Errorf("backing file: %w", err)
+	}
+	return m, nil
+}
+
+// Write makes w a qcow2 with compatibility level 1.1, clusters of 64 KiB, 16-bit
+// reference counts and the lazy refcounts feature, without snapshots. A size
+// that is no multiple of 512 bytes is rounded up, as QEMU does.
+func (qcow2) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) error {
+	if err := refuseOptions("qcow2", false, o.Subformat != "", false); err != nil {
+		return err
+	}
+	return writeQcow2(ctx, w, src, o)
+}

@@ -1,0 +1,297 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/bits"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+)
+
+// qcow2Index finds clusters through the L1 and L2 tables. Both are foreign:
+// each entry is checked when it is used.
+type qcow2Index struct {
+	*qcow2Header
+	file   io.ReaderAt
+	end    int64 // size of file
+	l1     []uint64
+	l2     *tables
+	inflat sync.Pool // of flate readers
+	buffer sync.Pool // of *[]byte for packed clusters
+	unzstd *zstd.Decoder
+}
+
+func newQcow2Index(f io.ReaderAt, end int64, h *qcow2Header) (*qcow2Index, error) {
+	span := h.cluster() * h.perTable()
+	raw := make([]byte, (h.size+span-1)/span*8)
+	if _, err := f.ReadAt(raw, h.l1Offset); err != nil {
+		return nil, err
+	}
+	x := &qcow2Index{qcow2Header: h, file: f, end: end, l1: make([]uint64, len(raw)/8)}
+	for i := range x.l1 {
+		x.l1[i] = binary.BigEndian.Uint64(raw[i*8:])
+	}
+	if at, twice := repeated(x.l1, qcow2Offset); twice {
+		return nil, fmt.Errorf("corrupt qcow2: two L1 entries share the L2 table at offset %d", at)
+	}
+	x.l2 = newTables(f, end, int(h.cluster()))
+	if h.zstd {
+		var err error
+		x.unzstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0),
+			zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+// repeated reports whether a number other than 0 occurs twice among the entries,
+// of which the bits in mask count. So few tables that claim to describe a vast
+// disk are found before anyone goes through them.
+func repeated[T uint32 | uint64](entries []T, mask T) (T, bool) {
+	last := T(0)
+	ascending := true
+	for _, e := range entries {
+		if e &= mask; e != 0 {
+			ascending = ascending && e > last
+			last = e
+		}
+	}
+	if ascending {
+		return 0, false
+	}
+	sorted := make([]T, 0, len(entries))
+	for _, e := range entries {
+		if e &= mask; e != 0 {
+			sorted = append(sorted, e)
+		}
+	}
+	slices.Sort(sorted)
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i] == sorted[i-1] {
+			return sorted[i], true
+		}
+	}
+	return 0, false
+}
+
+// locate joins neighbouring clusters as long as their L2 table is the same.
+func (x *qcow2Index) locate(off int64) (spot, error) {
+	per := x.perTable()
+	cluster := off >> x.clusterBits
+	i, j := cluster/per, cluster%per
+	span := per << x.clusterBits
+	entry := x.l1[i] & qcow2Offset
+	if entry == 0 {
+		return spot{kind: spotHole, length: x.emptyTables(i)*span - off%span}, nil
+	}
+	if entry&uint64(x.cluster()-1) != 0 {
+		return spot{}, fmt.Errorf("corrupt qcow2: L2 table at offset %d, which is no multiple of the cluster size", entry)
+	}
+	table, err := x.l2.at(int64(entry))
+	if err != nil {
+		return spot{}, fmt.Errorf("qcow2 L2 table: %w", err)
+	}
+	if x.l2.blank(table) {
+		return spot{kind: spotHole, length: span - off%span}, nil
+	}
+	in := off & (x.cluster() - 1)
+	if x.features&qcow2ExtendedL2 != 0 {
+		return x.locateExtended(table[j*16:], in)
+	}
+	s, err := x.entry(binary.BigEndian.Uint64(table[j*8:]))
+	if err != nil {
+		return spot{}, err
+	}
+	s = skip(s, in)
+	if s.kind == spotPacked {
+		return s, nil
+	}
+	for j++; j < per && (s.kind != spotPlain || s.length < maxSpot); j++ {
+		t, err := x.entry(binary.BigEndian.Uint64(table[j*8:]))
+		if err != nil || t.kind != s.kind || s.kind == spotPlain && t.at != s.at+s.length {
+			break
+		}
+		s.length += t.length
+	}
+	return s, nil
+}
+
+// emptyTables counts the L1 entries from i on that have no L2 table.
+func (x *qcow2Index) emptyTables(i int64) int64 {
+	n := int64(1)
+	for i+n < int64(len(x.l1)) && x.l1[i+n]&qcow2Offset == 0 {
+		n++
+	}
+	return n
+}
+
+// skip moves a spot n bytes ahead, within its cluster.
+func skip(s spot, n int64) spot {
+	s.length -= n
+	if s.kind == spotPlain {
+		s.at += n
+	}
+	return s
+}
+
+// entry decodes an L2 entry of the standard kind.
+func (x *qcow2Index) entry(e uint64) (spot, error) {
+	if e&qcow2Packed != 0 {
+		return x.packedEntry(e)
+	}
+	if e&qcow2Zero != 0 && x.version >= 3 {
+		return spot{kind: spotZero, length: x.cluster()}, nil
+	}
+	return x.plainEntry(e)
+}
+
+func (x *qcow2Index) plainEntry(e uint64) (spot, error) {
+	at := int64(e & qcow2Offset)
+	if at == 0 {
+		return spot{kind: spotHole, length: x.cluster()}, nil
+	}
+	if at&(x.cluster()-1) != 0 || at >= x.end {
+		return spot{}, fmt.Errorf("corrupt qcow2: cluster at offset %d of a file of %d bytes", at, x.end)
+	}
+	return spot{kind: spotPlain, at: at, length: x.cluster()}, nil
+}
+
+// packedEntry decodes the descriptor of a compressed cluster, whose length is
+// known only in sectors, and may be said to reach past the end of the file.
+func (x *qcow2Index) packedEntry(e uint64) (spot, error) {
+	shift := 62 - (x.clusterBits - 8)
+	at := int64(e & (1<<shift - 1))
+	sectors := int64(e>>shift&(1<<(x.clusterBits-8)-1)) + 1
+	size := min(sectors*512-at%512, x.end-at)
+	if at >= x.end || size <= 0 {
+		return spot{}, fmt.Errorf("corrupt qcow2: compressed cluster at offset %d of a file of %d bytes", at, x.end)
+	}
+	return spot{kind: spotPacked, at: at, size: int(size), length: x.cluster()}, nil
+}
+
+// locateExtended decodes an extended L2 entry: 32 subclusters, each of which is
+// allocated (low half of the bitmap), zero (high half), or neither.
+func (x *qcow2Index) locateExtended(b []byte, in int64) (spot, error) {
+	e, bitmap := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+	if e&qcow2Packed != 0 {
+		s, err := x.packedEntry(e)
+		return skip(s, in), err
+	}
+	alloc, zero := uint32(bitmap), uint32(bitmap>>32)
+	if alloc&zero != 0 {
+		return spot{}, fmt.Errorf("corrupt qcow2: subclusters both allocated and zero (bitmap %#x)", bitmap)
+	}
+	sub := x.cluster() / 32
+	i := in / sub
+	kind, same := spotHole, ^(alloc | zero)
+	switch {
+	case alloc>>i&1 != 0:
+		kind, same = spotPlain, alloc
+	case zero>>i&1 != 0:
+		kind, same = spotZero, zero
+	}
+	length := (i+int64(bits.TrailingZeros32(^(same>>i))))*sub - in
+	length = min(length, x.cluster()-in)
+	if kind != spotPlain {
+		return spot{kind: kind, length: length}, nil
+	}
+	s, err := x.plainEntry(e)
+	if err == nil && s.kind != spotPlain {
+		err = fmt.Errorf("corrupt qcow2: allocated subclusters without a cluster (bitmap %#x)", bitmap)
+	}
+	return spot{kind: spotPlain, at: s.at + in, length: length}, err
+}
+
+// unpack decompresses one cluster. What follows the stream in the last sector
+// is ignored; a stream that holds less than a cluster is an error.
+func (x *qcow2Index) unpack(dst []byte, off int64, s spot) error {
+	buf, _ := x.buffer.Get().(*[]byte)
+	if buf == nil || cap(*buf) < s.size {
+		b := make([]byte, s.size, max(int64(s.size), x.cluster()+512))
+		buf = &b
+	}
+	defer x.buffer.Put(buf)
+	src := (*buf)[:s.size]
+	if err := readSparse(x.file, src, s.at); err != nil {
+		return err
+	}
+	var err error
+	if x.zstd {
+		err = unpackZstd(x.unzstd, dst, src)
+	} else {
+		err = x.inflate(dst, src)
+	}
+	if err != nil {
+		return fmt.Errorf("corrupt qcow2: compressed cluster for offset %d: %w", off, err)
+	}
+	return nil
+}
+
+func (x *qcow2Index) inflate(dst, src []byte) error {
+	r, _ := x.inflat.Get().(io.ReadCloser)
+	if r == nil {
+		r = flate.NewReader(bytes.NewReader(src))
+	} else if err := r.(flate.Resetter).Reset(bytes.NewReader(src), nil); err != nil {
+		return err
+	}
+	defer x.inflat.Put(r)
+	_, err := io.ReadFull(r, dst)
+	return err
+}
+
+// unpackZstd decodes the frames at the start of src until dst is full. Where a
+// frame ends must be found first: the decoder refuses what may follow it.
+func unpackZstd(d *zstd.Decoder, dst, src []byte) error {
+	for done := 0; done < len(dst); {
+		n, err := zstdFrame(src)
+		if err != nil {
+			return err
+		}
+		out, err := d.DecodeAll(src[:n], dst[done:done:len(dst)])
+		if err != nil {
+			return err
+		}
+		if len(out) == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		done, src = done+len(out), src[n:]
+	}
+	return nil
+}
+
+// zstdFrame returns the length of the frame at the start of b (RFC 8878, 3.1.1).
+func zstdFrame(b []byte) (int, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return 0, err
+	}
+	if h.Skippable {
+		return 0, fmt.Errorf("skippable frame")
+	}
+	for at := h.HeaderSize; at+3 <= len(b); {
+		block := uint32(b[at]) | uint32(b[at+1])<<8 | uint32(b[at+2])<<16
+		size := int(block >> 3)
+		if block>>1&3 == 1 { // one byte, repeated
+			size = 1
+		}
+		at += 3 + size
+		if block&1 == 0 {
+			continue
+		}
+		if h.HasCheckSum {
+			at += 4
+		}
+		if at > len(b) {
+			break
+		}
+		return at, nil
+	}
+	return 0, io.ErrUnexpectedEOF
+}

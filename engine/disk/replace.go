@@ -1,0 +1,88 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Replace puts the bytes of img into one partition of the raw disk at path,
+// which is found as Table.Find does; the rest of the partition becomes zero.
+// What does not fit is refused before anything is written. The disk is changed in
+// place: after an error or a cancelled context later on, the partition holds
+// some of the new bytes. img must not lie in the disk itself.
+func Replace(ctx context.Context, path, selector string, img Image) (err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = fmt.Errorf("replace partition %s of %s: %w", selector, path, err)
+		}
+	}()
+	p, err := replaceable(f, selector, img.Size())
+	if err != nil {
+		return err
+	}
+	if err := zeroRange(ctx, f, p.Start, p.Length); err != nil {
+		return err
+	}
+	pump := pump{src: img, out: f, unit: rawUnit}
+	pump.place = func(units []unit) error {
+		for i := range units {
+			u := &units[i]
+			u.at = p.Start + u.off
+			u.body = u.body[:min(int64(len(u.body)), img.Size()-u.off)]
+		}
+		return nil
+	}
+	return pump.run(ctx)
+}
+
+// replaceable finds a partition that has room for size bytes.
+func replaceable(f *os.File, selector string, size int64) (*Partition, error) {
+	disk, err := raw{}.Open(f, OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	t, err := ReadTable(disk, 0)
+	if err != nil {
+		return nil, err
+	}
+	p, err := t.Find(selector)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Extended():
+		return nil, errors.New("it is an extended partition: it can't have contents")
+	case size > p.Length:
+		return nil, fmt.Errorf("it has %d bytes, the new contents %d", p.Length, size)
+	case p.End() > disk.Size():
+		return nil, fmt.Errorf("it ends at %d, after the end of the disk of %d bytes", p.End(), disk.Size())
+	}
+	return p, nil
+}
+
+// zeroRange makes bytes of f zero: a hole where the file system can, else written.
+func zeroRange(ctx context.Context, f *os.File, off, length int64) error {
+	if unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length) == nil {
+		return nil
+	}
+	zero := make([]byte, 1<<20)
+	for length > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.WriteAt(zero[:min(length, int64(len(zero)))], off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		off, length = off+int64(n), length-int64(n)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+)
+
+// Write makes w a dynamic disk, or with the subformat "fixed" a raw disk with a
+// footer, as Azure takes it.
+func (vhd) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) error {
+	if err := refuseOptions("vhd", o.Compress != "", false, o.Backing != nil); err != nil {
+		return err
+	}
+	size := roundUp(src.Size(), 512)
+	switch {
+	case size == 0:
+		return errors.New("an image of 0 bytes can't be a vhd: give it a size")
+	case size > vhdMaxSize:
+		return fmt.Errorf("%d bytes are too large for a vhd (at most %d): vhdx, qcow2 and vmdk have room", size, int64(vhdMaxSize))
+	}
+	v := &vhdWriter{file: w, size: size, id: newIdentity("vhd", size), room: reserve{file: w}}
+	switch o.Subformat {
+	case "", "dynamic":
+		return v.writeDynamic(ctx, src, o)
+	case "fixed":
+		return v.writeFixed(ctx, src, o)
+	}
+	return fmt.Errorf("unknown vhd subformat %q (have dynamic, fixed)%s", o.Subformat, suggest(o.Subformat, []string{"dynamic", "fixed"}))
+}
+
+type vhdWriter struct {
+	file  *os.File
+	size  int64
+	table []byte
+	next  int64 // offset of the data of the next block
+	last  int64 // end of the data so far
+	id    *identity
+	room  reserve
+	full  [512]byte // the bitmap of a block all of whose sectors are in use
+}
+
+// writeFixed writes the disk, then the footer. Its identity is that of its size:
+// it may share all blocks with src, and is not read for that.
+func (v *vhdWriter) writeFixed(ctx context.Context, src Image, o WriteOptions) error {
+	if err := (raw{}).Write(ctx, v.file, src, WriteOptions{Progress: o.Progress}); err != nil {
+		return err
+	}
+	_, err := v.file.WriteAt(v.footer(vhdKindFixed), v.size)
+	return err
+}
+
+// writeDynamic lays out: copy of the footer, header, table, blocks, footer.
+func (v *vhdWriter) writeDynamic(ctx context.Context, src Image, o WriteOptions) error {
+	blocks := (v.size + vhdBlock - 1) / vhdBlock
+	v.table = bytes.Repeat([]byte{0xff}, int(roundUp(blocks*4, 512)))
+	v.last = vhdTable + int64(len(v.table))
+	v.next = roundUp(v.last+int64(len(v.full)), 4096)
+	v.room.from = v.next
+	for i := range v.full {
+		v.full[i] = 0xff
+	}
+	p := pump{src: src, out: v.file, unit: vhdBlock, progress: o.Progress, place: v.place}
+	if err := p.run(ctx); err != nil {
+		return err
+	}
+	if err := v.file.Truncate(v.last); err != nil {
+		return err
+	}
+	footer := v.footer(vhdKindDynamic)
+	head := append(append(bytes.Clone(footer), v.header(blocks)...), v.table...)
+	if _, err := v.file.WriteAt(footer, v.last); err != nil {
+		return err
+	}
+	_, err := v.file.WriteAt(head, 0)
+	return err
+}
+
+func (v *vhdWriter) place(units []unit) error {
+	for i := range units {
+		u := &units[i]
+		if u.kind == absent {
+			continue
+		}
+		u.at = v.next
+		bitmap := u.at - int64(len(v.full))
+		binary.BigEndian.PutUint32(v.table[u.off/vhdBlock*4:], uint32(bitmap/512))
+		if _, err := v.file.WriteAt(v.full[:], bitmap); err != nil {
+			return err
+		}
+		v.last = u.at + vhdBlock
+		v.next += vhdStride
+		v.id.add(u)
+	}
+	v.room.upTo(v.last)
+	return nil
+}
+
+// footer returns the footer. The time is 0: the beginning of the year 2000.
+func (v *vhdWriter) footer(kind uint32) []byte {
+	be := binary.BigEndian
+	b := make([]byte, vhdFooter)
+	copy(b, vhdCookie)
+	be.PutUint32(b[8:], 2) // always set
+	be.PutUint32(b[12:], 0x00010000)
+	be.PutUint64(b[16:], math.MaxUint64)
+	if kind == vhdKindDynamic {
+		be.PutUint64(b[16:], vhdFooter)
+	}
+	copy(b[28:], "win ") // the size in bytes counts
+	be.PutUint32(b[32:], 0x000a0000)
+	copy(b[36:], "Wi2k")
+	be.PutUint64(b[40:], uint64(v.size))
+	be.PutUint64(b[48:], uint64(v.size))
+	cylinders, heads, sectors := vhdGeometry(v.size / 512)
+	be.PutUint16(b[56:], uint16(cylinders))
+	b[58], b[59] = byte(heads), byte(sectors)
+	be.PutUint32(b[60:], kind)
+	id := v.id.uuid(byte(kind))
+	copy(b[68:], id[:])
+	be.PutUint32(b[64:], vhdChecksum(b, 64))
+	return b
+}
+
+// header returns the header of a dynamic disk.
+func (v *vhdWriter) header(blocks int64) []byte {
+	be := binary.BigEndian
+	b := make([]byte, 1024)
+	copy(b, vhdDynamic)
+	be.PutUint64(b[8:], math.MaxUint64)
+	be.PutUint64(b[16:], vhdTable)
+	be.PutUint32(b[24:], 0x00010000)
+	be.PutUint32(b[28:], uint32(blocks))
+	be.PutUint32(b[32:], vhdBlock)
+	be.PutUint32(b[36:], vhdChecksum(b, 36))
+	return b
+}
+
+// vhdGeometry returns the geometry that the specification's appendix "CHS
+// Calculation" gives a number of sectors.
+func vhdGeometry(total int64) (cylinders, heads, sectors int64) {
+	total = min(total, 65535*16*255)
+	if total >= 65535*16*63 {
+		return total / 255 / 16, 16, 255
+	}
+	sectors = 17
+	tracks := total / sectors
+	heads = max((tracks+1023)/1024, 4)
+	if tracks >= heads*1024 || heads > 16 {
+		sectors, heads = 31, 16
+		tracks = total / sectors
+	}
+	if tracks >= heads*1024 {
+		sectors, heads = 63, 16
+		tracks = total / sectors
+	}
+	return tracks / heads, heads, sectors
+}
