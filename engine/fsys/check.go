@@ -1,0 +1,62 @@
+package fsys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Check runs the read-only check of the file system that fills the file at
+// path: e2fsck -fn, fsck.vfat -n, xfs_repair -n or btrfs check. nil means that
+// nothing was found; else the error holds the tool's findings. A type without
+// such a tool is an error too.
+func Check(ctx context.Context, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	info, err := probe(f, 0, st.Size())
+	if err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	tool, args := checker(info.Type)
+	if tool == "" {
+		return fmt.Errorf("check %s: there is no checker for %s", path, nameOf(info.Type))
+	}
+	out, err := toolRun{image: f}.run(ctx, tool, append(args, imagePath)...)
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return fmt.Errorf("check %s: the %s file system has errors: %s", path, info.Type, out)
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	return nil
+}
+
+func checker(kind string) (string, []string) {
+	switch kind {
+	case "ext2", "ext3", "ext4":
+		return "e2fsck", []string{"-fn"}
+	case "vfat":
+		return "fsck.vfat", []string{"-n"}
+	case "xfs":
+		return "xfs_repair", []string{"-n", "-f"}
+	case "btrfs":
+		return "btrfs", []string{"check", "--readonly"}
+	}
+	return "", nil
+}
+
+func nameOf(kind string) string {
+	if kind == "" {
+		return "a file without a known file system"
+	}
+	return kind
+}

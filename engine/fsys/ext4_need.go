@@ -1,0 +1,140 @@
+package fsys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// needs is what a content takes of an empty ext4 file system.
+type needs struct {
+	blocks int64
+	inodes int64
+}
+
+// scanFrom is the length in bytes from which a file is searched for zeros
+// before a file system is fitted to the content. Below it every block counts.
+const scanFrom = 16 << 20
+
+// inodes counts the objects of the tree.
+func (t *tree) inodes() int64 {
+	var n int64
+	_ = t.walk(func(string, *inode) error { n++; return nil })
+	return n
+}
+
+// needs computes an upper bound that depends on the content alone, not on how
+// the host stores it.
+func (t *tree) needs(ctx context.Context, bs int64) (needs, error) {
+	n := needs{blocks: 16}
+	err := t.walk(func(p string, ino *inode) error {
+		n.inodes++
+		blocks, err := ino.blocks(ctx, bs)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+		n.blocks += blocks
+		return nil
+	})
+	n.blocks += n.blocks / 1024
+	return n, err
+}
+
+func (n *inode) blocks(ctx context.Context, bs int64) (int64, error) {
+	var blocks int64
+	if len(n.xattrs) > 0 {
+		blocks++
+	}
+	switch {
+	case n.isDir():
+		return blocks + dirBlocks(n, bs), nil
+	case n.isLink() && n.size >= 60:
+		return blocks + 1, nil
+	case n.isRegular() && n.size < scanFrom:
+		data := (n.size + bs - 1) / bs
+		return blocks + data + data/64, nil
+	case n.isRegular():
+		data, runs, err := n.scan(ctx, bs)
+		return blocks + data + data/(bs/4) + 4 + runs*12/(bs-12), err
+	}
+	return blocks, nil
+}
+
+// dirBlocks is the length of a directory's own data.
+func dirBlocks(n *inode, bs int64) int64 {
+	room := bs - 12 // the checksum's place
+	blocks, used := int64(1), int64(24)
+	for _, e := range n.entries {
+		size := int64(direntSize(len(e.name)))
+		if used+size > room {
+			blocks, used = blocks+1, 0
+		}
+		used += size
+	}
+	return blocks
+}
+
+// scan counts a file's blocks that are not zero and the runs they form.
+func (n *inode) scan(ctx context.Context, bs int64) (blocks, runs int64, err error) {
+	r, err := n.src.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.Close()
+	buf := make([]byte, 256<<10)
+	inRun := false
+	for off := int64(0); off < n.size; {
+		if err := checkEvery(ctx); err != nil {
+			return 0, 0, err
+		}
+		next, err := skipHole(r, off, bs)
+		if err != nil {
+			return 0, 0, err
+		}
+		inRun = inRun && next == off
+		off = next
+		k, err := io.ReadFull(r, buf[:min(int64(len(buf)), n.size-off)])
+		if err != nil && !(errors.Is(err, io.EOF) && k == 0 && off == n.size) {
+			return 0, 0, errShort(n, err)
+		}
+		for b := buf[:k]; len(b) > 0; b = b[min(bs, int64(len(b))):] {
+			data := !isZero(b[:min(bs, int64(len(b)))])
+			if data {
+				blocks++
+			}
+			if data && !inRun {
+				runs++
+			}
+			inRun = data
+		}
+		off += int64(k)
+	}
+	return blocks, runs, nil
+}
+
+// skipHole moves a reader over a hole at off, to the begin of a block, and
+// returns the new offset.
+func skipHole(r io.ReadCloser, off, bs int64) (int64, error) {
+	h, ok := r.(holeSkipper)
+	if !ok {
+		return off, nil
+	}
+	next, err := h.nextData(off)
+	if err != nil {
+		return 0, err
+	}
+	aligned := max(off, next/bs*bs)
+	if s, ok := r.(io.Seeker); ok && aligned != next {
+		_, err = s.Seek(aligned, io.SeekStart)
+	}
+	return aligned, err
+}
+
+// errShort explains an early end of a source.
+func errShort(n *inode, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("ended before its %d bytes: it was changed while it was read", n.size)
+	}
+	return err
+}

@@ -1,0 +1,126 @@
+package fsys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trim makes holes in the file at path where its ext2/3/4 file system has free
+// blocks, so that what was deleted in it takes no room, is not copied, and has
+// no influence on the file's digest. It returns the bytes that the file takes
+// less on the host. The file system must be clean (a journal that waits to be
+// replayed is an error: see Resize or Check) and not be mounted; bitmaps are
+// used only when their checksum is right. The features bigalloc and meta_bg are
+// refused.
+func Trim(ctx context.Context, path string) (int64, error) {
+	var freed int64
+	err := withExt(path, func(f *os.File, l *extLayout, _ int64) error {
+		before, err := allocated(f)
+		if err != nil {
+			return err
+		}
+		if err := trimExt(ctx, f, l); err != nil {
+			return err
+		}
+		after, err := allocated(f)
+		freed = before - after
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("trim: %w", err)
+	}
+	return max(freed, 0), nil
+}
+
+// allocated is the room a file takes on the host, in bytes.
+func allocated(f *os.File) (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return st.Blocks * 512, nil
+}
+
+func trimExt(ctx context.Context, f *os.File, l *extLayout) error {
+	switch {
+	case l.incompat&incompatRecover != 0:
+		return errors.New("the file system is not clean: its journal must be replayed first")
+	case l.ro&roBigalloc != 0 || l.incompat&incompatMetaBG != 0:
+		return errors.New("file systems with bigalloc or meta_bg cannot be trimmed")
+	}
+	for g := range l.groups {
+		if err := checkEvery(ctx); err != nil {
+			return err
+		}
+		d, err := l.readGroup(f, g)
+		if err != nil {
+			return err
+		}
+		bitmap, err := extBitmap(f, d)
+		if err != nil {
+			return err
+		}
+		if err := d.checkBitmap(bitmap); err != nil {
+			return err
+		}
+		if err := l.punch(f, g, bitmap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// punch makes holes of a group's free runs.
+func (l *extLayout) punch(f *os.File, g uint32, bitmap []byte) error {
+	n := l.groupBlocks(g)
+	for at := uint32(0); at < n; {
+		first := nextBit(bitmap, at, n, false)
+		end := nextBit(bitmap, first, n, true)
+		if first < end {
+			off := int64(l.groupStart(g)+uint64(first)) * int64(l.blockSize)
+			if err := punchHole(f, off, int64(end-first)*int64(l.blockSize)); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	return nil
+}
+
+func punchHole(f *os.File, off, size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// checkBitmap compares a block bitmap with its checksum and its free count.
+func (d *extGroup) checkBitmap(bitmap []byte) error {
+	var free uint32
+	n := d.l.groupBlocks(d.num)
+	for i := range n {
+		if !testBit(bitmap, i) {
+			free++
+		}
+	}
+	if free != d.count(0xc, 0x2c) {
+		return fmt.Errorf("block bitmap of group %d has %d free blocks, its descriptor %d: run e2fsck", d.num, free, d.count(0xc, 0x2c))
+	}
+	if d.flags()&groupBlockUninit != 0 || !d.l.csum() {
+		return nil
+	}
+	want := extCRC(d.l.seed, bitmap[:d.l.blocksPerGroup/8])
+	if len(d.raw) < 64 {
+		want &= 0xffff
+	}
+	if d.count(0x18, 0x38) != want {
+		return fmt.Errorf("block bitmap of group %d has a wrong checksum: run e2fsck", d.num)
+	}
+	return nil
+}

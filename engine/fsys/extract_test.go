@@ -1,0 +1,108 @@
+package fsys
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {
+	t.Helper()
+	r, err := OpenReader(img, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	root, err := os.OpenRoot(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	return Copy(t.Context(), r, name, root, as, o)
+}
+
+// TestCopyKeepsEverything copies a whole tree out and compares it with what
+// went in.
+func TestCopyKeepsEverything(t *testing.T) {
+	need(t, "mke2fs", "tar")
+	dir := t.TempDir()
+	buildTree(t, dir+"/src", 9)
+	img := dir + "/img"
+	if err := MakeExt4(ctxOf(t), img, Ext4Options{}, FromDir(dir+"/src")); err != nil {
+		t.Fatal(err)
+	}
+	var skipped []string
+	o := CopyOptions{Owners: true, Skipped: func(name, why string) { skipped = append(skipped, name) }}
+	if err := copyOut(t, img, ".", dir, "out", o); err != nil {
+		t.Fatal(err)
+	}
+	if want, got := tarOf(t, dir+"/src"), tarOf(t, dir+"/out"); want != got {
+		t.Error(firstDifference(want, got))
+	}
+	if len(skipped) != 1 || skipped[0] != "sock" {
+		t.Errorf("skipped %v", skipped)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir+"/out/sparse", &st); err != nil || st.Blocks*512 > 8<<20 {
+		t.Errorf("the copy of a sparse file takes %d bytes, %v", st.Blocks*512, err)
+	}
+	if err := copyOut(t, img, "etc", dir, "out/etc", o); err != nil { // once more, over it
+		t.Error(err)
+	}
+	list, _ := os.ReadDir(dir + "/out/etc")
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".b9") {
+			t.Errorf("%s was left behind", e.Name())
+		}
+	}
+}
+
+// TestCopyStaysInside lays links where they could lead the copy astray.
+func TestCopyStaysInside(t *testing.T) {
+	need(t, "mke2fs")
+	dir := t.TempDir()
+	img := dir + "/img"
+	files := []File{{Path: "d/file", Data: []byte("new")}, {Path: "evil", Mode: fs.ModeSymlink, Link: dir + "/outside"}, {Path: "set", Mode: fs.ModeSetuid | 0o755}}
+	if err := MakeExt4(ctxOf(t), img, Ext4Options{}, FromFiles(files, time.Time{})); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"outside", "dst"} {
+		os.Mkdir(dir+"/"+d, 0o755)
+	}
+	write(t, dir+"/outside/file", "old")
+	os.Symlink("../outside", dir+"/dst/d")
+	os.Symlink("../outside/file", dir+"/dst/f")
+	if err := copyOut(t, img, "d", dir+"/dst", "d", CopyOptions{}); err == nil {
+		t.Error("a directory was copied through a link")
+	}
+	if err := copyOut(t, img, "d/file", dir+"/dst", "d/file", CopyOptions{}); err == nil {
+		t.Error("a file was copied through a link")
+	}
+	if err := copyOut(t, img, "d/file", dir+"/dst", "f", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	if b, _ := os.ReadFile(dir + "/outside/file"); string(b) != "old" {
+		t.Errorf("the file outside holds %q", b)
+	}
+	if err := copyOut(t, img, ".", dir+"/dst", "all", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	if st, err := os.Lstat(dir + "/dst/all/set"); err != nil || st.Mode() != 0o755 {
+		t.Errorf("setuid without owners: %v, %v", st, err)
+	}
+	if st, err := os.Lstat(dir + "/dst/all/evil"); err != nil || st.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("a link is %v, %v", st, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, _ := OpenReader(img, 0, 0)
+	defer r.Close()
+	root, _ := os.OpenRoot(dir)
+	defer root.Close()
+	wantError(t, Copy(ctx, r, "d", root, "cancelled", CopyOptions{}), "canceled")
+}

@@ -1,0 +1,193 @@
+package fsys
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// need skips a test when a program of the host is missing.
+func need(t testing.TB, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			if _, err := findTool(tool); err != nil {
+				t.Skipf("%s is not installed", tool)
+			}
+		}
+	}
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+// run executes an oracle and fails the test when it is unhappy.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	if p, err := findTool(name); err == nil {
+		name = p
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "MTOOLS_SKIP_CHECK=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func sum(t testing.TB, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func sameBytes(t testing.TB, a, b string) {
+	t.Helper()
+	if sum(t, a) != sum(t, b) {
+		out, _ := exec.Command("cmp", a, b).CombinedOutput()
+		t.Fatalf("%s and %s differ: %s", a, b, out)
+	}
+}
+
+func ctxOf(t testing.TB) context.Context { return t.Context() }
+
+// mountImage mounts a file system read-only for the time of the test.
+func mountImage(t testing.TB, image string) string {
+	t.Helper()
+	needRoot(t)
+	need(t, "mount", "umount")
+	dir := filepath.Join(t.TempDir(), "mnt")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mountLoop(t, "loop,ro", image, dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
+// mountLoop mounts an image, again when another process took the loop device
+// that mount had chosen.
+func mountLoop(t testing.TB, options, image, dir string) {
+	t.Helper()
+	for try := 0; ; try++ {
+		out, err := exec.Command("mount", "-o", options, image, dir).CombinedOutput()
+		if err == nil {
+			return
+		}
+		if try == 200 {
+			t.Fatalf("mount: %v: %s", err, out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// tarOf is everything about a directory, as tar tells it, a line a file.
+func tarOf(t testing.TB, dir string) string {
+	t.Helper()
+	cmd := exec.Command("tar", "-C", dir, "--format=posix", "--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*",
+		"--acls", "--exclude=./lost+found", "-c", ".")
+	var msg bytes.Buffer
+	cmd.Stderr = &msg
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	text := listTar(t, out)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("tar: %v: %s", err, msg.String())
+	}
+	return text
+}
+
+func listTar(t testing.TB, r io.Reader) string {
+	var text strings.Builder
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			io.Copy(io.Discard, r)
+			return text.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.New()
+		io.Copy(sum, tr)
+		fmt.Fprintf(&text, "%q %c %o %d:%d %d %d.%d %q %d:%d %x", h.Name, h.Typeflag, h.Mode, h.Uid, h.Gid, h.Size, h.ModTime.Unix(),
+			h.ModTime.Nanosecond(), h.Linkname, h.Devmajor, h.Devminor, sum.Sum(nil)[:8])
+		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+			if strings.HasPrefix(k, "SCHILY.") {
+				fmt.Fprintf(&text, " %s=%q", k, h.PAXRecords[k])
+			}
+		}
+		text.WriteByte('\n')
+	}
+}
+
+// firstDifference of two texts, a line of each.
+func firstDifference(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return "\n- " + x[i] + "\n+ " + y[i]
+		}
+	}
+	return fmt.Sprintf("%d and %d lines", len(x), len(y))
+}
+
+func write(t testing.TB, path string, data string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantError(t testing.TB, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one with %q", parts)
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Fatalf("error %q does not say %q", err, p)
+		}
+	}
+}
+
+func gone(t testing.TB, path string) {
+	t.Helper()
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Fatalf("%s was left behind", path)
+	}
+}

@@ -1,0 +1,160 @@
+package fsys
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// posixFiles is what only Rock Ridge holds.
+func posixFiles() []File {
+	return []File{
+		{Path: "bin/su", Mode: 0o755 | fs.ModeSetuid, UID: 7, GID: 70000, Data: []byte("#!")},
+		{Path: "bin/hard", Link: "bin/su"},
+		{Path: "abs", Mode: fs.ModeSymlink, Link: "/usr/./share/../lib"},
+		{Path: "long", Mode: fs.ModeSymlink, Link: strings.Repeat("component/", 70) + strings.Repeat("c", 250)},
+		{Path: strings.Repeat("x", 254) + "l", Mode: fs.ModeSymlink, Link: strings.Repeat("y", 255)},
+		{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, Major: 1, Minor: 3},
+		{Path: "fifo", Mode: fs.ModeNamedPipe | 0o600},
+		{Path: "sticky", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+	}
+}
+
+func TestISO(t *testing.T) {
+	need(t, "isoinfo", "xorriso", "blkid")
+	needRoot(t)
+	dir := t.TempDir()
+	files := append(variedFiles(), posixFiles()...)
+	o := ISOOptions{VolumeID: "cidata", Joliet: true, RockRidge: true, Time: time.Unix(1_600_000_000, 0)}
+	img := dir + "/s.iso"
+	if err := MakeISO(ctxOf(t), img, o, files); err != nil {
+		t.Fatal(err)
+	}
+	out := dir + "/out"
+	msg := run(t, "xorriso", "-report_about", "NOTE", "-abort_on", "FAILURE", "-osirrox", "on:device_files", "-indev", img, "-extract", "/", out)
+	for _, bad := range []string{"FAILURE", "SORRY", "WARNING", "damaged"} {
+		if strings.Contains(msg, bad) {
+			t.Errorf("xorriso: %s", msg)
+		}
+	}
+	for _, f := range files {
+		compareFile(t, filepath.Join(out, f.Path), f)
+	}
+	info, err := Probe(img, 0, 0)
+	if err != nil || info.Type != "iso9660" || info.Label != "cidata" || info.Size != fileSize(t, img) {
+		t.Errorf("probe: %+v %v", info, err)
+	}
+	compareBlkid(t, img, info)
+	for _, flag := range []string{"-R", "-J"} {
+		list := run(t, "isoinfo", flag, "-f", "-i", img)
+		for _, want := range []string{"/user-data", "/meta-data", "/sizes/s9.bin", "/a/b/c/d/e/f/g/h/i/j/deep"} {
+			if !strings.Contains(list, want+"\n") {
+				t.Errorf("isoinfo %s does not list %s:\n%.3000s", flag, want, list)
+			}
+		}
+		if got := run(t, "isoinfo", flag, "-x", "/user-data", "-i", img); got != "#cloud-config\n{}\n" {
+			t.Errorf("isoinfo %s reads %q", flag, got)
+		}
+	}
+	if got := run(t, "isoinfo", "-x", "/USER_DATA.;1", "-i", img); got != "#cloud-config\n{}\n" {
+		t.Errorf("isoinfo reads %q", got)
+	}
+}
+
+func compareFile(t *testing.T, p string, f File) {
+	t.Helper()
+	st, err := os.Lstat(p)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	switch {
+	case f.Mode&fs.ModeSymlink != 0:
+		if target, _ := os.Readlink(p); target != f.Link {
+			t.Errorf("%.40s: link to %q, want %q", f.Path, target, f.Link)
+		}
+	case f.Mode.IsRegular() && f.Link == "":
+		got, err := os.ReadFile(p)
+		if err != nil || string(got) != string(f.Data) {
+			t.Errorf("%s: %d bytes, want %d: %v", f.Path, len(got), len(f.Data), err)
+		}
+	}
+	if f.Mode != 0 && f.Mode&fs.ModeSymlink == 0 && st.Mode() != f.Mode {
+		t.Errorf("%s: mode %v, want %v", f.Path, st.Mode(), f.Mode)
+	}
+	if !f.Time.IsZero() && !st.ModTime().Equal(f.Time) {
+		t.Errorf("%s: time %v, want %v", f.Path, st.ModTime(), f.Time)
+	}
+	var raw unix.Stat_t
+	if err := unix.Lstat(p, &raw); err == nil && f.Link == "" && (int(raw.Uid) != f.UID || int(raw.Gid) != f.GID) {
+		t.Errorf("%s: owner %d:%d, want %d:%d", f.Path, raw.Uid, raw.Gid, f.UID, f.GID)
+	}
+	if f.Major != 0 && (unix.Major(raw.Rdev) != f.Major || unix.Minor(raw.Rdev) != f.Minor) {
+		t.Errorf("%s: device %d:%d", f.Path, unix.Major(raw.Rdev), unix.Minor(raw.Rdev))
+	}
+}
+
+func TestISOSameBytes(t *testing.T) {
+	dir := t.TempDir()
+	o := ISOOptions{VolumeID: "cidata", Joliet: true, RockRidge: true}
+	files := variedFiles()
+	if err := MakeISO(ctxOf(t), dir+"/a", o, files); err != nil {
+		t.Fatal(err)
+	}
+	for i, j := 0, len(files)-1; i < j; i, j = i+1, j-1 {
+		files[i], files[j] = files[j], files[i]
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if err := MakeISO(ctxOf(t), dir+"/b", o, files); err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, dir+"/a", dir+"/b")
+}
+
+func TestISOPlain(t *testing.T) {
+	need(t, "isoinfo")
+	img := t.TempDir() + "/p.iso"
+	var files []File
+	for i := range 3000 {
+		files = append(files, File{Path: fmt.Sprintf("dir%d/a name that folds to the same %d.longext", i%40, i), Data: []byte{byte(i)}})
+	}
+	if err := MakeISO(ctxOf(t), img, ISOOptions{VolumeID: "PLAIN"}, files); err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Split(strings.TrimSpace(run(t, "isoinfo", "-f", "-i", img)), "\n")
+	seen := map[string]bool{}
+	for _, l := range list {
+		if seen[l] {
+			t.Errorf("%s is listed twice", l)
+		}
+		seen[l] = true
+	}
+	if len(list) != 3040 {
+		t.Errorf("%d entries, want 3040", len(list))
+	}
+}
+
+func TestISORefusals(t *testing.T) {
+	img := t.TempDir() + "/x.iso"
+	for _, c := range []struct {
+		o     ISOOptions
+		files []File
+		want  string
+	}{
+		{ISOOptions{VolumeID: strings.Repeat("v", 33)}, nil, "33 bytes"},
+		{ISOOptions{VolumeID: "é"}, nil, "printable ASCII"},
+		{ISOOptions{Joliet: true}, []File{{Path: "l", Mode: fs.ModeSymlink, Link: "x"}}, "only Rock Ridge"},
+		{ISOOptions{}, []File{{Path: "big", Source: sparseFile(t, 4<<30)}}, "below 4G"},
+		{ISOOptions{}, []File{{Path: "absent", Source: "/no/such/file"}}, "no such file"},
+		{ISOOptions{RockRidge: true}, []File{{Path: "h", Link: "missing"}}, "is not there"},
+	} {
+		wantError(t, MakeISO(ctxOf(t), img, c.o, c.files), c.want)
+		gone(t, img)
+	}
+}

@@ -1,0 +1,306 @@
+package fsys
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf16"
+
+	"golang.org/x/sys/unix"
+)
+
+// isoVolume reads ISO 9660: the Rock Ridge tree where there is one, else
+// Joliet's, else the plain one with names in lower case and without versions.
+type isoVolume struct {
+	r         *pages
+	blockSize int64
+	top       []byte // the root's record
+	joliet    bool
+	rock      bool
+	skip      int // bytes of a system use area before its entries
+}
+
+// isoNode is where an object's data lies.
+type isoNode struct {
+	parts  []isoPart
+	target string
+	packed bool // zisofs
+}
+
+type isoPart struct{ at, size int64 } // bytes
+
+func openISO(r *pages) (*isoVolume, error) {
+	v := &isoVolume{r: r}
+	var joliet []byte
+	for sector := int64(16); sector < 64; sector++ {
+		b, err := r.bytes(sector*isoSector, isoSector)
+		if err != nil {
+			return nil, err
+		}
+		if string(b[1:6]) != "CD001" || b[0] == 255 {
+			break
+		}
+		switch {
+		case b[0] == 1 && v.top == nil:
+			v.top, v.blockSize = b[156:190], int64(binary.LittleEndian.Uint16(b[128:]))
+		case b[0] == 2 && joliet == nil && b[88] == '%' && b[89] == '/' && (b[90] == '@' || b[90] == 'C' || b[90] == 'E'):
+			joliet = b[156:190]
+		}
+	}
+	if v.top == nil || v.blockSize != 512 && v.blockSize != 1024 && v.blockSize != 2048 {
+		return nil, damaged("the volume descriptor")
+	}
+	if err := v.findRock(); err != nil {
+		return nil, err
+	}
+	if !v.rock && joliet != nil {
+		v.top, v.joliet = joliet, true
+	}
+	return v, nil
+}
+
+// findRock looks for the mark (SP) that begins system use entries, in the
+// root's record of itself.
+func (v *isoVolume) findRock() error {
+	b, err := v.self(int64(binary.LittleEndian.Uint32(v.top[2:])) + int64(v.top[1]))
+	if err != nil {
+		return err
+	}
+	area := isoArea(b)
+	for _, skip := range []int{0, 14} {
+		if len(area) >= skip+7 && string(area[skip:skip+2]) == "SP" && area[skip+4] == 0xbe && area[skip+5] == 0xef {
+			// XA attributes stand before the mark, and what it says before the others.
+			v.rock, v.skip = true, max(skip, int(area[skip+6]))
+		}
+	}
+	return nil
+}
+
+// self is the first record of the directory at a block: its own.
+func (v *isoVolume) self(block int64) ([]byte, error) {
+	b, err := v.r.bytes(block*v.blockSize, 1)
+	if err != nil {
+		return nil, err
+	}
+	size := int(b[0])
+	if b, err = v.r.bytes(block*v.blockSize, size); err != nil {
+		return nil, err
+	}
+	if size < 34 || size < 33+int(b[32]) {
+		return nil, damaged("a directory at block %d", block)
+	}
+	return b, nil
+}
+
+// isoArea is the system use area of a record.
+func isoArea(b []byte) []byte {
+	at := 33 + int(b[32])
+	at += 1 - int(b[32])%2
+	if at > len(b) {
+		return nil
+	}
+	return b[at:]
+}
+
+func (v *isoVolume) kind() string                     { return "iso9660" }
+func (v *isoVolume) xattrs(*node) ([]xattr, error)    { return nil, nil }
+func (v *isoVolume) readLink(n *node) (string, error) { return n.priv.(*isoNode).target, nil }
+func (v *isoVolume) load(d *dirent) (*node, error)    { return d.node, nil }
+func (v *isoVolume) dirSize(n *node) int64            { return n.priv.(*isoNode).parts[0].size }
+func (v *isoVolume) at(block uint32, ear byte) int64 {
+	return (int64(block) + int64(ear)) * v.blockSize
+}
+func (v *isoVolume) plain() bool { return !v.rock && !v.joliet }
+
+func (v *isoVolume) fold(name string) string {
+	if v.plain() {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
+func (v *isoVolume) root() (*node, error) {
+	n, _, err := v.record(v.top, 0)
+	if err != nil || !v.rock {
+		return n, err
+	}
+	return v.dirAt(n.priv.(*isoNode).parts[0].at / v.blockSize)
+}
+
+// dirAt is the directory at a block, by its own record.
+func (v *isoVolume) dirAt(block int64) (*node, error) {
+	b, err := v.self(block)
+	if err != nil {
+		return nil, err
+	}
+	n, _, err := v.record(b, block*v.blockSize)
+	if err == nil && n.mode&unix.S_IFMT != unix.S_IFDIR {
+		err = damaged("block %d holds no directory", block)
+	}
+	return n, err
+}
+
+func (v *isoVolume) data(n *node) (io.ReaderAt, error) {
+	p := n.priv.(*isoNode)
+	if p.packed {
+		return nil, errors.New("is compressed (zisofs), which cannot be read")
+	}
+	return &isoFile{v: v, parts: p.parts, size: n.size}, nil
+}
+
+// isoFile is the data of a file, in one extent or several.
+type isoFile struct {
+	v     *isoVolume
+	parts []isoPart
+	size  int64
+}
+
+func (f *isoFile) ReadAt(b []byte, off int64) (int, error) {
+	done := 0
+	for _, p := range f.parts {
+		if off >= p.size {
+			off -= p.size
+			continue
+		}
+		part := b[done:min(int64(len(b)), int64(done)+p.size-off)]
+		if n, err := f.v.r.ReadAt(part, p.at+off); err != nil {
+			return done + n, err
+		}
+		if done, off = done+len(part), 0; done == len(b) {
+			return done, nil
+		}
+	}
+	return done, io.EOF
+}
+
+// list reads a directory's records, which do not cross sectors.
+func (v *isoVolume) list(n *node) ([]dirent, error) {
+	size := v.dirSize(n)
+	if size > maxDirBytes {
+		return nil, damaged("a directory of %d bytes", size)
+	}
+	var out []dirent
+	more := false // the next record goes on with the file before
+	for at, end := n.priv.(*isoNode).parts[0].at, n.priv.(*isoNode).parts[0].at+size; at < end; at += isoSector {
+		b, err := v.r.bytes(at, int(min(isoSector, end-at)))
+		if err != nil {
+			return nil, err
+		}
+		for pos := 0; pos < len(b) && b[pos] != 0; {
+			size := int(b[pos])
+			if size < 34 || pos+size > len(b) || 33+int(b[pos+32]) > size {
+				return nil, damaged("a directory record of %d bytes", size)
+			}
+			rec := b[pos : pos+size]
+			pos += size
+			if rec[32] == 1 && rec[33] <= 1 {
+				continue // the directory itself and its parent
+			}
+			if out, err = v.add(out, rec, at+int64(pos-size), more); err != nil {
+				return nil, err
+			}
+			more = rec[25]&0x80 != 0
+		}
+	}
+	return out, nil
+}
+
+// add appends a record to a list, or to the file before it.
+func (v *isoVolume) add(out []dirent, rec []byte, at int64, more bool) ([]dirent, error) {
+	n, r, err := v.record(rec, at)
+	if err != nil {
+		return nil, err
+	}
+	if more && len(out) > 0 && n.mode&unix.S_IFMT == unix.S_IFREG {
+		last := out[len(out)-1].node
+		p := last.priv.(*isoNode)
+		p.parts = append(p.parts, n.priv.(*isoNode).parts...)
+		last.size += n.size
+		return out, nil
+	}
+	name := r.name
+	if name == "" || !v.rock {
+		name = v.name(rec[33 : 33+int(rec[32])])
+	}
+	if r.child != 0 { // relocated from here
+		if n, err = v.dirAt(r.child); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case r.moved || name == "" || name == "." || name == "..":
+		return out, nil
+	case strings.ContainsAny(name, "/\x00"):
+		return nil, damaged("%q is no name", name)
+	case len(out) == maxDirEntries:
+		return nil, fmt.Errorf("a directory with more than %d entries", maxDirEntries)
+	}
+	return append(out, dirent{name: name, kind: n.mode & unix.S_IFMT, node: n}), nil
+}
+
+// record decodes a directory record that lies at a byte offset.
+func (v *isoVolume) record(b []byte, at int64) (*node, *rockAttrs, error) {
+	le := binary.LittleEndian
+	p := &isoNode{parts: []isoPart{{v.at(le.Uint32(b[2:]), b[1]), int64(le.Uint32(b[10:]))}}}
+	n := &node{mode: unix.S_IFREG | 0o644, size: p.parts[0].size, sec: date7(b[18:]), priv: p}
+	n.Links = 1
+	if b[25]&2 != 0 {
+		n.mode = unix.S_IFDIR | 0o755
+	}
+	if (b[26] != 0 || b[27] != 0) && n.size > 0 {
+		return nil, nil, errors.New("a file is interleaved, which cannot be read")
+	}
+	r := &rockAttrs{}
+	if v.rock {
+		area := isoArea(b)
+		if len(b) > 33 && (b[32] != 1 || b[33] != 0 || !strings.HasPrefix(string(area), "SP")) {
+			area = area[min(v.skip, len(area)):]
+		}
+		if err := v.rockRidge(area, r); err != nil {
+			return nil, nil, err
+		}
+		r.apply(n)
+	}
+	switch {
+	case n.mode&unix.S_IFMT == unix.S_IFDIR:
+		n.Inode, n.size = uint64(p.parts[0].at), 0
+	case n.size > 0:
+		n.Inode = uint64(p.parts[0].at)
+	default:
+		n.Inode, n.Links = 1<<48|uint64(at), 1
+	}
+	return n, r, nil
+}
+
+// name decodes an identifier of the plain tree or of Joliet's.
+func (v *isoVolume) name(id []byte) string {
+	if v.joliet {
+		var u []uint16
+		for i := 0; i+1 < len(id); i += 2 {
+			u = append(u, binary.BigEndian.Uint16(id[i:]))
+		}
+		return withoutVersion(string(utf16.Decode(u)))
+	}
+	return strings.TrimSuffix(strings.ToLower(withoutVersion(string(id))), ".")
+}
+
+// withoutVersion cuts the ";1" off a file's name.
+func withoutVersion(name string) string {
+	if i := strings.LastIndexByte(name, ';'); i > 0 && strings.Trim(name[i+1:], "0123456789") == "" {
+		return name[:i]
+	}
+	return name
+}
+
+// date7 is the opposite of putDate7; the last byte is the time zone, in
+// quarters of an hour.
+func date7(b []byte) int64 {
+	if b[1] == 0 || b[2] == 0 {
+		return 0
+	}
+	t := time.Date(1900+int(b[0]), time.Month(b[1]), int(b[2]), int(b[3]), int(b[4]), int(b[5]), 0, time.UTC)
+	return t.Unix() - int64(int8(b[6]))*900
+}

@@ -1,0 +1,194 @@
+package fsys
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestProbe holds Probe against blkid on file systems that their own tools made.
+func TestProbe(t *testing.T) {
+	need(t, "blkid")
+	for name, tools := range map[string][]string{
+		"ext2":     {"mke2fs -q -t ext2 -L small IMG"},
+		"ext3":     {"mke2fs -q -t ext3 -L three IMG"},
+		"ext4":     {"mke2fs -q -t ext4 -L four IMG"},
+		"ext4-1k":  {"mke2fs -q -t ext4 -b 1024 IMG"},
+		"big":      {"mke2fs -q -t ext4 -O bigalloc IMG"},
+		"xfs":      {"mkfs.xfs -q -L ex IMG"},
+		"btrfs":    {"mkfs.btrfs -q -L butter IMG"},
+		"swap":     {"mkswap -q -L swap IMG"},
+		"vfat":     {"mkfs.vfat -n DOS IMG"},
+		"vfat32":   {"mkfs.vfat -F 32 IMG"},
+		"iso":      {"genisoimage -quiet -J -R -V cidata -o IMG DIR"},
+		"xorriso":  {"xorriso -as mkisofs -quiet -V MIXED_case -o IMG DIR"},
+		"squashfs": {"mksquashfs DIR IMG -quiet -no-progress -noappend"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			img := dir + "/img"
+			write(t, dir+"/d/file", "x")
+			for _, line := range tools {
+				line = strings.NewReplacer("IMG", img, "DIR", dir+"/d").Replace(line)
+				args := strings.Fields(line)
+				need(t, args[0])
+				if !strings.Contains(line, dir+"/d") {
+					write(t, img, "")
+					os.Truncate(img, 320<<20) // the least of mkfs.xfs
+				}
+				run(t, args[0], args[1:]...)
+			}
+			info, err := Probe(img, 0, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareBlkid(t, img, info)
+			moved := shifted100(t, img)
+			at, err := Probe(moved, 100<<20, 0)
+			if err != nil || at != info {
+				t.Errorf("behind an offset: %+v, %v", at, err)
+			}
+		})
+	}
+}
+
+// shifted100 appends an image behind a hole of 100 MiB.
+func shifted100(t *testing.T, img string) string {
+	to := img + ".moved"
+	write(t, to, "")
+	os.Truncate(to, 100<<20)
+	run(t, "dd", "if="+img, "of="+to, "bs=1M", "seek=100", "conv=notrunc,sparse", "status=none")
+	st, err := os.Stat(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Truncate(to, 100<<20+st.Size())
+	return to
+}
+
+func TestProbeNothing(t *testing.T) {
+	p := t.TempDir() + "/x"
+	for _, data := range []string{"", "x", strings.Repeat("x", 70_000), strings.Repeat("\x00", 70_000)} {
+		write(t, p, data)
+		if info, err := Probe(p, 0, 0); err != nil || info.Type != "" {
+			t.Errorf("%+v %v", info, err)
+		}
+	}
+	if _, err := Probe(p, 0, 1<<40); err == nil {
+		t.Error("a range beyond the end is no error")
+	}
+	if _, err := Probe(p, -1, 0); err == nil {
+		t.Error("a negative offset is no error")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	need(t, "mke2fs", "e2fsck")
+	img := t.TempDir() + "/x.img"
+	if err := MakeExt4(ctxOf(t), img, Ext4Options{Size: 16 << 20}, manyFiles(50)); err != nil {
+		t.Fatal(err)
+	}
+	l, f := layoutOf(t, img)
+	d, err := l.readGroup(f, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 300), int64(d.inodeTable())*4096+11*256); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	wantError(t, Check(ctxOf(t), img), "the ext4 file system has errors", "node 12")
+	write(t, img, "nothing")
+	wantError(t, Check(ctxOf(t), img), "there is no checker for a file without a known file system")
+}
+
+func layoutOf(t testing.TB, img string) (*extLayout, *os.File) {
+	t.Helper()
+	f, err := os.OpenFile(img, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	l, err := readExtLayout(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, f
+}
+
+func FuzzProbe(f *testing.F) {
+	f.Add(make([]byte, 4096))
+	for _, magic := range []struct {
+		at   int
+		text string
+	}{{0, "XFSB"}, {0, "hsqs"}, {64<<10 + 64, "_BHRfS_M"}, {4086, "SWAPSPACE2"}, {32769, "CD001"}, {510, "\x55\xaa"}, {1080, "\x53\xef"}} {
+		b := make([]byte, 66<<10)
+		copy(b[magic.at:], magic.text)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := probe(bytes.NewReader(b), 0, int64(len(b))); err != nil {
+			t.Fatalf("a damaged superblock is an error: %v", err)
+		}
+	})
+}
+
+// FuzzTrim lets Trim loose on damaged ext4 metadata: errors, no panics.
+func FuzzTrim(f *testing.F) {
+	f.Add(uint16(0), []byte{})
+	f.Add(uint16(0x18), []byte{6})
+	f.Add(uint16(1024+8), []byte{0xff, 0xff})
+	need(f, "mke2fs")
+	good := f.TempDir() + "/good.img"
+	if err := MakeExt4(context.Background(), good, Ext4Options{Size: 1 << 20, Features: []string{"^has_journal"}}, nil); err != nil {
+		f.Fatal(err)
+	}
+	base, err := os.ReadFile(good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, at uint16, patch []byte) {
+		img := t.TempDir() + "/x"
+		b := bytes.Clone(base)
+		copy(b[1024+int(at):], patch)
+		if err := os.WriteFile(img, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = Trim(context.Background(), img)
+	})
+}
+
+func FuzzTar(f *testing.F) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: "a/b", Typeflag: tar.TypeReg, Size: 3, Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}})
+	w.Write([]byte("abc"))
+	w.WriteHeader(&tar.Header{Name: "a/c", Typeflag: tar.TypeLink, Linkname: "a/b"})
+	w.WriteHeader(&tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a"})
+	w.WriteHeader(&tar.Header{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3})
+	w.Close()
+	f.Add(b.Bytes())
+	f.Add([]byte{0x1f, 0x8b, 8})
+	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		c := FromTar(bytes.NewReader(b))
+		defer c.close()
+		tree, err := c.load(ctx, dir)
+		if err != nil {
+			return
+		}
+		_ = tree.walk(func(p string, n *inode) error {
+			if strings.Contains(p, "/../") || n.links == 0 {
+				t.Fatalf("entry %q with %d links", p, n.links)
+			}
+			return nil
+		})
+	})
+}

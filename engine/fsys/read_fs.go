@@ -1,0 +1,360 @@
+package fsys
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// imageFS is a Reader over a volume: paths, links, and a memory of the
+// directories that were read last.
+type imageFS struct {
+	v      volume
+	closer io.Closer // nil: the image is the caller's
+	dirs   []*listing
+}
+
+// listing is a directory that was read.
+type listing struct {
+	inode   uint64
+	entries []dirent
+	byName  map[string]int
+}
+
+// keptEntries bounds what is remembered of directories; the last one read is
+// kept whatever its size.
+const keptEntries = 100_000
+
+// maxFollow is how many links a path may lead through, as in Linux.
+const maxFollow = 40
+
+func (r *imageFS) Type() string { return r.v.kind() }
+
+func (r *imageFS) Close() error {
+	if r.closer == nil {
+		return nil
+	}
+	return r.closer.Close()
+}
+
+// listing reads a directory, or remembers it.
+func (r *imageFS) listing(n *node) (*listing, error) {
+	for i, l := range r.dirs {
+		if l.inode == n.Inode {
+			copy(r.dirs[1:i+1], r.dirs[:i])
+			r.dirs[0] = l
+			return l, nil
+		}
+	}
+	entries, err := r.v.list(n)
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{inode: n.Inode, entries: entries, byName: make(map[string]int, len(entries))}
+	for i := range entries {
+		name := r.v.fold(entries[i].name)
+		if _, twice := l.byName[name]; !twice {
+			l.byName[name] = i
+		}
+	}
+	r.dirs = append([]*listing{l}, r.dirs...)
+	kept := 0
+	for i, l := range r.dirs {
+		if kept += len(l.entries); i > 0 && kept > keptEntries {
+			r.dirs = r.dirs[:i]
+			break
+		}
+	}
+	return l, nil
+}
+
+// child finds a name in a directory.
+func (r *imageFS) child(dir *node, name string) (*node, error) {
+	if dir.mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, syscall.ENOTDIR
+	}
+	l, err := r.listing(dir)
+	if err != nil {
+		return nil, err
+	}
+	i, ok := l.byName[r.v.fold(name)]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return r.v.load(&l.entries[i])
+}
+
+// resolve walks a path; follow says whether a link at its end is followed.
+func (r *imageFS) resolve(op, name string, follow bool) (*node, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	n, err := r.walkPath(name, follow)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return n, nil
+}
+
+func (r *imageFS) walkPath(rest string, follow bool) (*node, error) {
+	root, err := r.v.root()
+	if err != nil {
+		return nil, err
+	}
+	at := []*node{root} // the root and the directories below it
+	for links := 0; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			at = at[:max(1, len(at)-1)]
+			continue
+		}
+		n, err := r.child(at[len(at)-1], part)
+		if err != nil {
+			return nil, err
+		}
+		if n.mode&unix.S_IFMT != unix.S_IFLNK || rest == "" && !follow {
+			at = append(at, n)
+			continue
+		}
+		if links++; links > maxFollow {
+			return nil, syscall.ELOOP
+		}
+		target, err := r.v.readLink(n)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(target, "/") {
+			at = at[:1]
+		}
+		if rest = target + "/" + rest; len(rest) > 16*maxPath {
+			return nil, syscall.ENAMETOOLONG
+		}
+	}
+	return at[len(at)-1], nil
+}
+
+func (r *imageFS) Stat(name string) (fs.FileInfo, error)  { return r.info("stat", name, true) }
+func (r *imageFS) Lstat(name string) (fs.FileInfo, error) { return r.info("lstat", name, false) }
+
+func (r *imageFS) info(op, name string, follow bool) (fs.FileInfo, error) {
+	n, err := r.resolve(op, name, follow)
+	if err != nil {
+		return nil, err
+	}
+	return &nodeInfo{name: path.Base(name), n: n}, nil
+}
+
+func (r *imageFS) ReadLink(name string) (string, error) {
+	n, err := r.resolve("readlink", name, false)
+	if err != nil {
+		return "", err
+	}
+	if n.mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	target, err := r.v.readLink(n)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return target, nil
+}
+
+func (r *imageFS) Xattrs(name string) (map[string]string, error) {
+	n, err := r.resolve("xattrs", name, false)
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.v.xattrs(n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "xattrs", Path: name, Err: err}
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]string, len(list))
+	for _, x := range list {
+		out[x.name] = string(x.value)
+	}
+	return out, nil
+}
+
+func (r *imageFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	n, err := r.resolve("readdir", name, true)
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.readDir(n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	return list, nil
+}
+
+// readDir lists a directory by name.
+func (r *imageFS) readDir(n *node) ([]fs.DirEntry, error) {
+	if n.mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, syscall.ENOTDIR
+	}
+	l, err := r.listing(n)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]fs.DirEntry, len(l.entries))
+	for i := range l.entries {
+		e := &dirEntry{v: r.v, d: &l.entries[i]}
+		if e.d.kind == 0 {
+			n, err := r.v.load(e.d)
+			if err != nil {
+				return nil, err
+			}
+			e.d.kind = n.mode & unix.S_IFMT
+		}
+		out[i] = e
+	}
+	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return out, nil
+}
+
+func (r *imageFS) Open(name string) (fs.File, error) {
+	n, err := r.resolve("open", name, true)
+	if err != nil {
+		return nil, err
+	}
+	info := &nodeInfo{name: path.Base(name), n: n}
+	switch n.mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		list, err := r.readDir(n)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return &openDir{info: info, rest: list}, nil
+	case unix.S_IFREG:
+		data, err := r.v.data(n)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return &openFile{SectionReader: io.NewSectionReader(data, 0, n.size), info: info, data: data}, nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+}
+
+// openFile is a regular file inside the image.
+type openFile struct {
+	*io.SectionReader
+	info *nodeInfo
+	data io.ReaderAt
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
+
+// NextData returns the first offset at or after off that may hold other than
+// zeros, the file's size when there is none. Copying need not read the rest.
+func (f *openFile) NextData(off int64) (int64, error) {
+	if s, ok := f.data.(interface {
+		nextData(int64) (int64, error)
+	}); ok && off < f.info.n.size {
+		return s.nextData(off)
+	}
+	return off, nil
+}
+
+// openDir is a directory inside the image.
+type openDir struct {
+	info *nodeInfo
+	rest []fs.DirEntry
+}
+
+func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *openDir) Close() error               { return nil }
+
+func (d *openDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: syscall.EISDIR}
+}
+
+func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n > 0 && len(d.rest) == 0 {
+		return nil, io.EOF
+	}
+	if n <= 0 || n > len(d.rest) {
+		n = len(d.rest)
+	}
+	out := d.rest[:n]
+	d.rest = d.rest[n:]
+	return out, nil
+}
+
+// dirEntry loads its object when asked for more than name and type.
+type dirEntry struct {
+	v volume
+	d *dirent
+}
+
+func (e *dirEntry) Name() string      { return e.d.name }
+func (e *dirEntry) IsDir() bool       { return e.d.kind == unix.S_IFDIR }
+func (e *dirEntry) Type() fs.FileMode { return goMode(e.d.kind).Type() }
+func (e *dirEntry) String() string    { return fs.FormatDirEntry(e) }
+
+func (e *dirEntry) Info() (fs.FileInfo, error) {
+	n, err := e.v.load(e.d)
+	if err != nil {
+		return nil, err
+	}
+	return &nodeInfo{name: e.d.name, n: n}, nil
+}
+
+// nodeInfo is an object's fs.FileInfo.
+type nodeInfo struct {
+	name string
+	n    *node
+}
+
+func (i *nodeInfo) Name() string       { return i.name }
+func (i *nodeInfo) Size() int64        { return i.n.size }
+func (i *nodeInfo) Mode() fs.FileMode  { return goMode(i.n.mode) }
+func (i *nodeInfo) ModTime() time.Time { return time.Unix(i.n.sec, int64(i.n.nsec)) }
+func (i *nodeInfo) IsDir() bool        { return i.n.mode&unix.S_IFMT == unix.S_IFDIR }
+func (i *nodeInfo) Sys() any           { return &i.n.Attr }
+
+// goMode is the opposite of unixMode.
+func goMode(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		m |= fs.ModeDir
+	case unix.S_IFLNK:
+		m |= fs.ModeSymlink
+	case unix.S_IFBLK:
+		m |= fs.ModeDevice
+	case unix.S_IFCHR:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFIFO:
+		m |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		m |= fs.ModeSocket
+	default:
+		m |= fs.ModeIrregular
+	}
+	if mode&unix.S_ISUID != 0 {
+		m |= fs.ModeSetuid
+	}
+	if mode&unix.S_ISGID != 0 {
+		m |= fs.ModeSetgid
+	}
+	if mode&unix.S_ISVTX != 0 {
+		m |= fs.ModeSticky
+	}
+	return m
+}

@@ -1,0 +1,185 @@
+package fsys
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Tool is a program of the host whose version decides what it writes, so that
+// it belongs in the key of a step that calls it. VersionArgs make it print its
+// version (on standard output or error) and do nothing else; resize2fs then
+// exits with 1.
+type Tool struct {
+	Name        string
+	VersionArgs []string
+}
+
+// Ext4Tools lists the programs behind MakeExt4, Resize and Shrink.
+func Ext4Tools() []Tool {
+	return []Tool{
+		{Name: "mke2fs", VersionArgs: []string{"-V"}},
+		{Name: "resize2fs", VersionArgs: []string{"-h"}},
+		{Name: "e2fsck", VersionArgs: []string{"-V"}},
+	}
+}
+
+// ToolError says that a program of the host is not installed.
+type ToolError struct {
+	Name    string // the program
+	Package string // the Debian package that has it
+}
+
+func (e *ToolError) Error() string {
+	return fmt.Sprintf("%s is not installed: install the Debian package %s", e.Name, e.Package)
+}
+
+// debianPackage names the package of each program this package calls.
+func debianPackage(tool string) string {
+	switch tool {
+	case "fsck.vfat":
+		return "dosfstools"
+	case "xfs_repair":
+		return "xfsprogs"
+	case "btrfs":
+		return "btrfs-progs"
+	}
+	return "e2fsprogs"
+}
+
+// findTool looks a program up in PATH and then in the directories for
+// administration, which the PATH of an ordinary user lacks.
+func findTool(name string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil {
+		return filepath.Abs(p)
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		p := filepath.Join(dir, name)
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", &ToolError{Name: name, Package: debianPackage(name)}
+}
+
+// exitError is a program that ran and refused, with what it said.
+type exitError struct {
+	tool   string
+	code   int // -1: killed by a signal
+	output string
+}
+
+func (e *exitError) Error() string {
+	if e.output == "" {
+		return fmt.Sprintf("%s: exit status %d", e.tool, e.code)
+	}
+	return fmt.Sprintf("%s: %s", e.tool, e.output)
+}
+
+// toolOutput bounds what is kept of a program's chatter, in bytes.
+const toolOutput = 64 << 10
+
+// tailBuffer keeps the last toolOutput bytes written to it.
+type tailBuffer struct{ b []byte }
+
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if over := len(t.b) - toolOutput; over > 0 {
+		t.b = t.b[over:]
+	}
+	return len(p), nil
+}
+
+// imagePath is how a tool reaches the image: through an inherited descriptor,
+// so that no character of the real path means anything to it ("?" begins
+// options in e2fsprogs, "-" an argument).
+const (
+	imagePath = "/proc/self/fd/3"
+	extraPath = "/proc/self/fd/4"
+)
+
+// toolRun is what programs get besides their arguments: the image as imagePath,
+// further files from extraPath on, and variables on top of the environment.
+type toolRun struct {
+	image *os.File
+	extra []*os.File
+	env   []string
+}
+
+// run runs a program to its end and returns what it printed, in which the image
+// is called that: where it lies is the caller's business. Cancelling ctx
+// kills its whole process group. A non-zero exit is an *exitError.
+func (r toolRun) run(ctx context.Context, name string, args ...string) (string, error) {
+	path, err := findTool(name)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(cleanEnv(), r.env...)
+	cmd.ExtraFiles = append([]*os.File{r.image}, r.extra...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	var out tailBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	text := strings.ReplaceAll(sentence(out.b), imagePath, "the image")
+	if ctx.Err() != nil {
+		return text, context.Cause(ctx)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return text, &exitError{tool: name, code: exit.ExitCode(), output: text}
+	}
+	if err != nil {
+		return text, fmt.Errorf("%s: %w", name, err)
+	}
+	return text, nil
+}
+
+// cleanEnv is the environment of the host without what changes e2fsprogs'
+// output or its language.
+func cleanEnv() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		switch {
+		case strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "MKE2FS_"),
+			strings.HasPrefix(name, "E2FS"), name == "LANG", name == "LANGUAGE":
+		default:
+			env = append(env, kv)
+		}
+	}
+	return append(env, "LC_ALL=C")
+}
+
+// sentence makes one readable text of a tool's output: banner lines (version
+// and date) go, line breaks inside become "; ".
+func sentence(out []byte) string {
+	var keep []string
+	for _, line := range bytes.Split(out, []byte{'\n'}) {
+		s := strings.TrimSpace(string(line))
+		if s == "" || isBanner(s) {
+			continue
+		}
+		keep = append(keep, s)
+	}
+	return strings.Join(keep, "; ")
+}
+
+func isBanner(s string) bool {
+	for _, tool := range []string{"mke2fs ", "resize2fs ", "e2fsck ", "fsck.fat "} {
+		rest, ok := strings.CutPrefix(s, tool)
+		if ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
+			return true
+		}
+	}
+	return false
+}
