@@ -1,0 +1,116 @@
+package content
+
+import (
+	"strings"
+	"testing"
+)
+
+func networkDocuments() (good, bad []string) {
+	good = []string{
+		"version: 1\nconfig:\n- {type: physical, name: eth0, mac_address: '52:54:00:12:34:56', subnets: [{type: dhcp}]}\n",
+		"version: 1\nconfig:\n- {type: physical, name: eth0, mtu: 1500, subnets: [{type: static, address: 192.0.2.5/24, gateway: 192.0.2.1, dns_nameservers: [192.0.2.53], dns_search: [x.org]}]}\n",
+		"version: 1\nconfig:\n- {type: bond, name: b0, bond_interfaces: [a, b], params: {bond-mode: active-backup}}\n- {type: vlan, name: v, vlan_link: b0, vlan_id: 5}\n- {type: bridge, name: br, bridge_interfaces: [v]}\n- {type: nameserver, address: [192.0.2.1], search: [a]}\n- {type: route, destination: 10.0.0.0/8, gateway: 192.0.2.1}\n",
+		"network: {version: 1, config: [{type: loopback, name: lo, subnets: [{type: manual}]}]}",
+		"version: 2\nethernets:\n  eth0: {dhcp4: true}\n",
+		"version: 2\nethernets:\n  eth0:\n    match: {macaddress: '52:54:00:12:34:56'}\n    set-name: lan\n    addresses: [192.0.2.5/24, '2001:db8::5/64']\n    gateway4: 192.0.2.1\n    nameservers: {search: [x.org], addresses: [192.0.2.53]}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.2, metric: 5}]\n",
+		"version: 2\nbonds: {b0: {interfaces: [a, b], parameters: {mode: active-backup}}}\nvlans: {v: {id: 5, link: b0}}\nbridges: {br: {interfaces: [v]}}\n",
+		"config: disabled",
+	}
+	bad = []string{
+		"version: 3", "{}", "[]", "version: 1", "version: 1\nconfig: {}", "version: 1\nconfig: [{name: x}]", "version: 1\nconfig: [{type: phisical, name: x}]", "version: 1\nconfig: [{type: physical}]",
+		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhpc4}]}]", "version: 1\nconfig: [{type: vlan, name: x}]", "version: 1\nconfig: [{type: physical, name: x, mac_address: 52:54}]",
+		"version: 2\nethernet: {a: {}}", "version: 2\nethernets: [a]", "version: 2\nethernets: {a: {dhcp4: maybe}}", "version: 2\nethernets: {a: {addresses: [192.0.2.5]}}", "version: 2\nethernets: {a: {adresses: [192.0.2.5/24]}}",
+		"version: 2\nethernets: {a: {gateway4: x}}", "version: 2\nvlans: {a: {id: 5}}", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "version: 2\nethernets: {a: {match: {macaddress: 12:34:56:12:34:56}}}",
+	}
+	return good, bad
+}
+
+func TestNetworkConfig(t *testing.T) {
+	good, bad := networkDocuments()
+	for i, doc := range append(good, bad...) {
+		d, err := ParseYAML("n", doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Split(CheckNetworkConfig(d.Root, d.Warnings))
+		if (err == nil) != (i < len(good)) {
+			t.Errorf("%q: %v", doc, err)
+		}
+	}
+}
+
+// TestCloudInitTakesNetworkConfig holds that what the check takes for good is
+// good to cloud-init.
+func TestCloudInitTakesNetworkConfig(t *testing.T) {
+	needPython(t, "cloudinit.net.network_state", "cloud-init")
+	good, _ := networkDocuments()
+	good = good[:len(good)-1]
+	var got []string
+	runPython(t, `
+import sys, json, yaml, logging
+logging.disable(logging.CRITICAL)
+from cloudinit.net import network_state
+out = []
+for doc in json.load(sys.stdin):
+    c = yaml.safe_load(doc)
+    try: out.append("" if network_state.parse_net_config_data(c.get("network", c), skip_broken=False).config else "nothing")
+    except Exception as e: out.append(repr(e))
+print(json.dumps(out))
+`, good, &got)
+	for i := range got {
+		if got[i] != "" {
+			t.Errorf("%q: %s", good[i], got[i])
+		}
+	}
+}
+
+func TestCheckMessages(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"pacakges: [a]\n", `f:1:1: pacakges: cloud-init has no such key: did you mean "packages"?`},
+		{"write_files:\n- permissions: 0644\n  path: /x\n", `f:2:16: write_files[0].permissions: want text, got int: 0644 is octal for the number 420 here: write "0644" for the text`},
+		{"write_files:\n- permissions: 'rwx'\n  path: /x\n", `f:2:16: write_files[0].permissions: "rwx" are no permission bits: write octal digits such as "0644"`},
+		{"write_files:\n- content: x\n", `f:2:3: write_files[0]: the key "path" is missing`},
+		{"users:\n- default\n- shell: /bin/sh\n", `f:3:3: users[1]: the key "name" is missing`},
+		{"runcmd:\n- [ls, 1]\n", `f:2:8: runcmd[0][1]: want text, got int`},
+		{"runcmd: ls\n", `f:1:9: runcmd: want list, got text`},
+		{"runcmd:\n- a: b\n", `f:2:3: runcmd[0]: want text or null or list, got mapping`},
+		{"hostname: no\n", `f:1:11: hostname: want text, got bool: no is the bool false here: write false, or "no" for the text`},
+		{"users: [{name: x, grups: y}]\n", `f:1:19: users[0].grups: unknown key: did you mean "groups"?`},
+		{"users: [{name: x, expiredate: 2030-01-01}]\n", `f:1:31: users[0].expiredate: want text, got date: 2030-01-01 is a date here: write "2030-01-01" for the text`},
+		{"power_state: {mode: rebot}\n", `f:1:21: power_state.mode: unknown value "rebot" (have poweroff, reboot, halt): did you mean "reboot"?`},
+		{"reporting: {a: {type: log, level: INF}}\n", `f:1:35: reporting.a.level: unknown value "INF" (have DEBUG, INFO, WARN, ERROR, FATAL): did you mean "INFO"?`},
+	}
+	for _, tt := range tests {
+		if _, err := checkConfig(t, "f", tt.in); err == nil || err.Error() != tt.want {
+			t.Errorf("%q: got %v\nwant %s", tt.in, err, tt.want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"package_update: yes\n", ""}, // a bool is wanted: nothing is odd
+		{"runcmd: [yes]\n", ""},       // a mistake, which says it all
+		{"final_message: 'yes'\n", ""},
+		{"zypper: {config: {a: yes}}\n", "f:1:22: yes is the bool true here: write true, or \"yes\" for the text [yaml-bool]"},
+		{"rh_subscription: {org: 0644}\n", "f:1:24: 0644 is octal for the number 420 here: write \"0644\" for the text [yaml-octal]"},
+		{"chpasswd: {list: 'a:b'}\n", "f:1:18: chpasswd.list: this is deprecated [deprecated]"},
+		{"something: 1\n", "f:1:1: something: cloud-init has no such key [unknown-key]"},
+		{"packages: [a]\npackages: [b]\n", "f:2:1: the key packages is there already at f:1:11: only this last one counts [yaml-duplicate]"},
+	}
+	for _, tt := range tests {
+		warnings, _ := checkConfig(t, "f", tt.in)
+		var got []string
+		for _, w := range warnings {
+			got = append(got, w.Error()+" ["+w.Name+"]")
+		}
+		if strings.Join(got, "\n") != tt.want {
+			t.Errorf("%q: got %q\nwant %q", tt.in, got, tt.want)
+		}
+		for _, w := range warnings {
+			if left := Silence(warnings, []string{w.Name}); len(left) != len(warnings)-1 {
+				t.Errorf("%q: %q does not silence", tt.in, w.Name)
+			}
+		}
+	}
+}

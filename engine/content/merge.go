@@ -1,0 +1,188 @@
+package content
+
+import (
+	"fmt"
+)
+
+// maxMergedNodes bounds what a merge may make, which with doubled lists could
+// grow without end.
+const maxMergedNodes = 4_000_000
+
+// Strategies lists the names of the ways to merge. Beside them Merge takes
+// merge_how strings of cloud-init, such as "list(append)+dict(recurse_list)+str()".
+func Strategies() []string { return []string{"strict", "original", "cloud-init"} }
+
+// Merge merges documents from the first to the last:
+//
+//   - "strict" joins mappings recursively and concatenates lists; of equal
+//     scalars one is kept, unequal values of one key are an error that names
+//     both places, all of them at once;
+//   - "original" joins mappings recursively, concatenates lists, appends or
+//     prepends to a list what is none, concatenates texts, and makes a list of
+//     two of anything else;
+//   - "cloud-init" does what cloud-init makes of the documents as parts of
+//     user-data: each part's own merge_how or merge_type, else
+//     dict(replace)+list()+str();
+//   - any other name is a merge_how for the parts that have none.
+//
+// Null documents count for nothing but in "original". The result of no
+// document is nil.
+func Merge(strategy string, docs []*Node) (*Node, error) {
+	switch strategy {
+	case "strict":
+		return mergeStrict(docs)
+	case "original":
+		return mergeOriginal(docs)
+	case "cloud-init":
+		return mergeCloudInit(docs, cloudInitDefault)
+	}
+	how, err := parseMergeHow(strategy)
+	if err != nil {
+		return nil, err
+	}
+	return mergeCloudInit(docs, how)
+}
+
+// CheckStrategy tells why Merge would not know a strategy.
+func CheckStrategy(strategy string) error {
+	_, err := Merge(strategy, nil)
+	return err
+}
+
+// merger merges two documents at a time by one of the simple strategies.
+type merger struct {
+	scalars func(m *merger, a, b *Node, path string) *Node // of values that are not both mappings or both lists
+	nodes   int                                            // what may still be made
+	own     map[*Node]bool                                 // lists that this merger made, and may extend
+	errs    []*Error
+}
+
+func mergeStrict(docs []*Node) (*Node, error) {
+	m := &merger{scalars: refuseUnequal, nodes: maxMergedNodes, own: map[*Node]bool{}}
+	var all *Node
+	for _, d := range docs {
+		switch {
+		case d.Value == nil && len(docs) > 1:
+		case all == nil:
+			all = d
+		default:
+			all = m.merge(all, d, "")
+		}
+	}
+	if all == nil && len(docs) > 0 {
+		all = docs[0]
+	}
+	return m.result(all)
+}
+
+func mergeOriginal(docs []*Node) (*Node, error) {
+	m := &merger{scalars: (*merger).intoList, nodes: maxMergedNodes, own: map[*Node]bool{}}
+	var all *Node
+	for _, d := range docs {
+		if all == nil {
+			all = d
+			continue
+		}
+		all = m.merge(all, d, "")
+	}
+	return m.result(all)
+}
+
+func (m *merger) result(n *Node) (*Node, error) {
+	if len(m.errs) > 0 {
+		return nil, joinErrors(m.errs)
+	}
+	return n, nil
+}
+
+// made counts values that are made; past the limit it records an error.
+func (m *merger) made(n int, at Place) bool {
+	m.nodes -= n
+	if m.nodes < 0 && len(m.errs) == 0 {
+		m.errs = append(m.errs, at.errorf("the merged document has more than %d values", maxMergedNodes))
+	}
+	return m.nodes >= 0
+}
+
+func (m *merger) merge(a, b *Node, path string) *Node {
+	switch x := a.Value.(type) {
+	case Fields:
+		if y, ok := b.Value.(Fields); ok {
+			return m.fields(a, x, y, path)
+		}
+	case []*Node:
+		if y, ok := b.Value.([]*Node); ok {
+			return m.lists(a, x, y)
+		}
+	}
+	return m.scalars(m, a, b, path)
+}
+
+func (m *merger) fields(a *Node, x, y Fields, path string) *Node {
+	if !m.made(len(y), a.Place) {
+		return a
+	}
+	s := newFieldSet(len(x) + len(y))
+	for _, f := range x {
+		s.set(f)
+	}
+	for _, f := range y {
+		if i := s.find(f.Key); i >= 0 {
+			f.Value = m.merge(s.fields[i].Value, f.Value, joinPath(path, f.Key))
+		}
+		s.set(f)
+	}
+	return &Node{Value: s.fields, Place: a.Place}
+}
+
+func (m *merger) lists(at *Node, x, y []*Node) *Node {
+	if !m.made(len(y), at.Place) {
+		return at
+	}
+	if m.own[at] {
+		at.Value = append(x, y...)
+		return at
+	}
+	all := &Node{Value: append(append(make([]*Node, 0, 2*(len(x)+len(y))), x...), y...), Place: at.Place}
+	m.own[all] = true
+	return all
+}
+
+// refuseUnequal is what "strict" does with two values of one key.
+func refuseUnequal(m *merger, a, b *Node, path string) *Node {
+	if equalNodes(a, b) {
+		return a
+	}
+	if path == "" {
+		path = "the document"
+	}
+	m.errs = append(m.errs, b.Place.errorf("%s is %s here and %s at %s: remove one of them, or name a strategy that decides",
+		path, describeValue(b), describeValue(a), a.Place))
+	return a
+}
+
+// describeValue shows a value, with its kind where that could be the difference.
+func describeValue(n *Node) string {
+	switch n.Value.(type) {
+	case string, nil, []*Node, Fields, bool:
+		return n.show()
+	}
+	return fmt.Sprintf("%s (%s)", n.show(), n.kindOf())
+}
+
+// intoList is what "original" does with two values of one key.
+func (m *merger) intoList(a, b *Node, _ string) *Node {
+	x, isListA := a.Value.([]*Node)
+	y, isListB := b.Value.([]*Node)
+	s, isTextA := a.Value.(string)
+	t, isTextB := b.Value.(string)
+	switch {
+	case isListA:
+		return m.lists(a, x, []*Node{b})
+	case isListB:
+		return m.lists(a, []*Node{a}, y)
+	case isTextA && isTextB:
+		return &Node{Value: s + t, Place: a.Place}
+	}
+	return m.lists(a, []*Node{a}, []*Node{b})
+}

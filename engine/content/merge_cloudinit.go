@@ -1,0 +1,351 @@
+package content
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// mergeRule is one merger of cloud-init with its settings, such as
+// list(append). options holds more than one element, or one that settings
+// gave as a bare text: Python finds a setting in that as a substring.
+type mergeRule struct {
+	name    string // dict, list or str
+	options []string
+	bare    bool
+}
+
+// has looks for a setting as Python's "in" does.
+func (r *mergeRule) has(names ...string) bool {
+	for _, name := range names {
+		if r.bare && strings.Contains(r.options[0], name) || !r.bare && slices.Contains(r.options, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// method is the first of the known methods that is set.
+func (r *mergeRule) method(known ...string) string {
+	for _, m := range known {
+		if r.has(m) {
+			return m
+		}
+	}
+	return ""
+}
+
+// cloudInitDefault is how cloud-init merges a part that says nothing.
+var cloudInitDefault = []mergeRule{{name: "dict", options: []string{"replace"}}, {name: "list"}, {name: "str"}}
+
+var mergeRuleForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\((.*?)\)$`)
+
+// parseMergeHow reads a merge_how text such as "list(append)+dict(recurse_list)".
+func parseMergeHow(text string) ([]mergeRule, error) {
+	var rules []mergeRule
+	for part := range strings.SplitSeq(text, "+") {
+		part = strings.ReplaceAll(strings.TrimSpace(strings.ToLower(part)), "-", "_")
+		if part == "" {
+			continue
+		}
+		m := mergeRuleForm.FindStringSubmatch(part)
+		if m == nil {
+			return nil, fmt.Errorf(`unknown strategy %q (have strict, original, cloud-init, or a merge_how such as "list(append)+dict(recurse_list)+str()")`, text)
+		}
+		var options []string
+		for o := range strings.SplitSeq(m[2], ",") {
+			if o = strings.TrimSpace(o); o != "" {
+				options = append(options, o)
+			}
+		}
+		rules = append(rules, mergeRule{name: m[1], options: options})
+	}
+	if len(rules) == 0 {
+		return nil, fmt.Errorf("unknown strategy %q (have strict, original, cloud-init)", text)
+	}
+	return rules, checkMergeRules(rules)
+}
+
+// checkMergeRules canonicalises names and refuses unknown ones.
+func checkMergeRules(rules []mergeRule) error {
+	for i := range rules {
+		name := strings.TrimPrefix(rules[i].name, "m_")
+		if !slices.Contains([]string{"dict", "list", "str"}, name) {
+			return fmt.Errorf("unknown merger %q (have dict, list, str)", rules[i].name)
+		}
+		rules[i].name = name
+	}
+	return nil
+}
+
+// takeMergeHow splits a document into its merge_how or merge_type, if it has
+// one, and the rest.
+func takeMergeHow(fields Fields) ([]mergeRule, Fields, error) {
+	how := fields.get("merge_how")
+	rest := slices.DeleteFunc(slices.Clone(fields), func(f Field) bool { return f.Key.Value == any("merge_how") })
+	if how == nil || how.Value == nil {
+		how = fields.get("merge_type")
+		rest = slices.DeleteFunc(rest, func(f Field) bool { return f.Key.Value == any("merge_type") })
+	}
+	if how == nil || how.Value == nil {
+		return nil, rest, nil
+	}
+	var rules []mergeRule
+	var err error
+	switch v := how.Value.(type) {
+	case string:
+		if rules, err = parseMergeHow(v); err == nil {
+			return rules, rest, nil
+		}
+	case []*Node:
+		for _, item := range v {
+			rule, err := mergeRuleOf(item)
+			if err != nil {
+				return nil, nil, err
+			}
+			rules = append(rules, rule)
+		}
+		err = checkMergeRules(rules)
+	default:
+		err = fmt.Errorf("want a text or a list, got %s", how.kindOf())
+	}
+	if err != nil {
+		return nil, nil, how.Place.errorf("merge_how: %v", err)
+	}
+	return rules, rest, nil
+}
+
+// mergeRuleOf reads an element of a merge_how list: {name: list, settings:
+// [append]} or [list, append].
+func mergeRuleOf(n *Node) (mergeRule, error) {
+	var rule mergeRule
+	bad := n.Place.errorf(`merge_how: want elements such as {name: list, settings: [append]} or [list, append]`)
+	switch v := n.Value.(type) {
+	case Fields:
+		name, settings := v.get("name"), v.get("settings")
+		if name == nil || settings == nil {
+			return rule, bad
+		}
+		text, ok := name.Value.(string)
+		rule.name = strings.TrimSpace(strings.ReplaceAll(text, "-", "_"))
+		if bare, isText := settings.Value.(string); isText {
+			rule.options, rule.bare = []string{bare}, true
+			return rule, nil
+		}
+		list, isList := settings.Value.([]*Node)
+		if !ok || !isList {
+			return rule, bad
+		}
+		rule.options = optionTexts(list)
+		return rule, nil
+	case []*Node:
+		texts := optionTexts(v)
+		if len(texts) == 0 || len(texts) != len(v) {
+			return rule, bad
+		}
+		return mergeRule{name: texts[0], options: texts[1:]}, nil
+	}
+	return rule, bad
+}
+
+func optionTexts(list []*Node) []string {
+	var texts []string
+	for _, n := range list {
+		if s, ok := n.Value.(string); ok {
+			texts = append(texts, s)
+		}
+	}
+	return texts
+}
+
+// mergeCloudInit merges documents as cloud-init does the parts of user-data.
+func mergeCloudInit(docs []*Node, otherwise []mergeRule) (*Node, error) {
+	if len(docs) == 0 {
+		return nil, nil
+	}
+	all := &Node{Value: Fields{}, Place: docs[0].Place}
+	left := maxMergedNodes
+	for _, d := range docs {
+		fields, ok := d.Value.(Fields)
+		if d.Value == nil {
+			continue
+		}
+		if !ok {
+			return nil, d.Place.errorf("cloud-init merges mappings only, got %s", d.kindOf())
+		}
+		rules, rest, err := takeMergeHow(fields)
+		if err != nil {
+			return nil, err
+		}
+		if len(rules) == 0 {
+			rules = otherwise
+		}
+		m := cloudInitMerger{rules: rules, left: left}
+		if all, err = m.merge(all, &Node{Value: rest, Place: d.Place}); err != nil {
+			return nil, err
+		}
+		left = m.left
+	}
+	return all, nil
+}
+
+// cloudInitMerger merges with the rules of one part.
+type cloudInitMerger struct {
+	rules []mergeRule
+	left  int // values that may still be made
+}
+
+func (m *cloudInitMerger) rule(name string) *mergeRule {
+	for i := range m.rules {
+		if m.rules[i].name == name {
+			return &m.rules[i]
+		}
+	}
+	return nil
+}
+
+// merge dispatches on the kind of what is there already.
+func (m *cloudInitMerger) merge(old, more *Node) (*Node, error) {
+	switch v := old.Value.(type) {
+	case Fields:
+		if r := m.rule("dict"); r != nil {
+			return m.dict(r, old, v, more)
+		}
+	case []*Node:
+		if r := m.rule("list"); r != nil {
+			return m.list(r, old, v, more)
+		}
+	case string:
+		if r := m.rule("str"); r != nil {
+			return m.text(r, old, v, more)
+		}
+	}
+	return old, nil
+}
+
+func (m *cloudInitMerger) count(n int, at Place) error {
+	if m.left -= n; m.left < 0 {
+		return at.errorf("the merged document has more than %d values", maxMergedNodes)
+	}
+	return nil
+}
+
+func (m *cloudInitMerger) dict(r *mergeRule, at *Node, old Fields, more *Node) (*Node, error) {
+	added, ok := more.Value.(Fields)
+	if !ok {
+		return at, nil
+	}
+	if err := m.count(len(added), at.Place); err != nil {
+		return nil, err
+	}
+	s, gone := newFieldSet(len(old)+len(added)), map[string]bool{}
+	for _, f := range old {
+		s.set(f)
+	}
+	replace := r.method("replace", "no_replace") == "replace"
+	for _, f := range added {
+		i := s.find(f.Key)
+		switch {
+		case i < 0:
+			s.set(f)
+		case f.Value.Value == nil && r.has("allow_delete"):
+			gone[keyID(f.Key)] = true
+		case replace:
+			s.set(f)
+		default:
+			v, err := m.recurse(r, s.fields[i].Value, f.Value, s.fields[i].Value, true)
+			if err != nil {
+				return nil, err
+			}
+			s.set(Field{f.Key, v})
+		}
+	}
+	fields := slices.DeleteFunc(s.fields, func(f Field) bool { return gone[keyID(f.Key)] })
+	return &Node{Value: fields, Place: at.Place}, nil
+}
+
+// recurse merges two values at the same key or index where the rule says so;
+// otherwise is what stays where it does not.
+func (m *cloudInitMerger) recurse(r *mergeRule, old, more, otherwise *Node, dicts bool) (*Node, error) {
+	deeper := false
+	switch more.Value.(type) {
+	case []*Node:
+		deeper = r.has("recurse_array", "recurse_list")
+	case string:
+		deeper = r.has("recurse_str")
+	case Fields:
+		deeper = dicts || r.has("recurse_dict")
+	}
+	if !deeper {
+		return otherwise, nil
+	}
+	return m.merge(old, more)
+}
+
+func (m *cloudInitMerger) list(r *mergeRule, at *Node, old []*Node, more *Node) (*Node, error) {
+	method := r.method("append", "prepend", "replace", "no_replace")
+	if _, isList := more.Value.([]*Node); !isList && (method == "" || method == "replace") {
+		return more, nil
+	}
+	added, err := elements(more)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.count(len(added), at.Place); err != nil {
+		return nil, err
+	}
+	var all []*Node
+	switch method {
+	case "append":
+		all = slices.Concat(old, added)
+	case "prepend":
+		all = slices.Concat(added, old)
+	default:
+		if _, dict := more.Value.(Fields); dict && len(added) > 0 && len(old) > 0 {
+			return nil, more.Place.errorf("a mapping can't be merged into the list at %s", at.Place)
+		}
+		all = slices.Clone(old)
+		for i := range min(len(old), len(added)) {
+			if method == "no_replace" {
+				break
+			}
+			if all[i], err = m.recurse(r, old[i], added[i], added[i], false); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &Node{Value: all, Place: at.Place}, nil
+}
+
+// elements is what Python iterates over: of a text its characters, of a
+// mapping its keys.
+func elements(n *Node) ([]*Node, error) {
+	var list []*Node
+	switch v := n.Value.(type) {
+	case []*Node:
+		return v, nil
+	case string:
+		for _, r := range v {
+			list = append(list, &Node{Value: string(r), Place: n.Place})
+		}
+		return list, nil
+	case Fields:
+		for _, f := range v {
+			list = append(list, f.Key)
+		}
+		return list, nil
+	}
+	return nil, n.Place.errorf("%s can't be merged into a list", n.kindOf())
+}
+
+func (m *cloudInitMerger) text(r *mergeRule, at *Node, old string, more *Node) (*Node, error) {
+	if !r.has("append") {
+		return more, nil
+	}
+	s, ok := more.Value.(string)
+	if !ok {
+		return nil, more.Place.errorf("%s can't be appended to the text at %s", more.kindOf(), at.Place)
+	}
+	return &Node{Value: old + s, Place: at.Place}, nil
+}

@@ -1,0 +1,139 @@
+package content
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestTemplate(t *testing.T) {
+	values := map[string]string{"host": "db1", "port": "5432", "_x9": "ok", "empty": "", "dollar": "${host}"}
+	tests := []struct{ text, want string }{
+		{"", ""},
+		{"plain", "plain"},
+		{"${host}:${port}", "db1:5432"},
+		{"a${empty}b", "ab"},
+		{"$${host}", "${host}"},
+		{"$$${host}", "$${host}"},
+		{"$HOME $(ls) $$ $", "$HOME $(ls) $$ $"},
+		{"${_x9}", "ok"},
+		{"${dollar}", "${host}"},
+		{"é${host}é", "édb1é"},
+	}
+	for _, tt := range tests {
+		tmpl, err := ParseTemplate("t", tt.text)
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+			continue
+		}
+		var b strings.Builder
+		if err := tmpl.Execute(&b, values); err != nil || b.String() != tt.want {
+			t.Errorf("%q: got %q, %v; want %q", tt.text, b.String(), err, tt.want)
+		}
+	}
+}
+
+func TestTemplateErrors(t *testing.T) {
+	have := []string{"host", "port"}
+	tests := []struct{ text, want string }{
+		{"x\n  ${prot}", `app.cfg:2:3: unknown name "prot" (have host, port): did you mean "port"?`},
+		{"é${zzzzz}", `app.cfg:1:2: unknown name "zzzzz" (have host, port)`},
+		{"${", `app.cfg:1:1: "${" is not followed by a name and "}": write "$${" for a literal "${"`},
+		{"${x:-y}", `app.cfg:1:1: "${" is not followed by a name and "}": write "$${" for a literal "${"`},
+		{"${host", `app.cfg:1:1: "${host" has no closing "}"`},
+		{"${1}\n${}", "app.cfg:1:1: \"${\" is not followed by a name and \"}\": write \"$${\" for a literal \"${\"\n" +
+			"app.cfg:2:1: \"${\" is not followed by a name and \"}\": write \"$${\" for a literal \"${\""},
+	}
+	for _, tt := range tests {
+		tmpl, err := ParseTemplate("app.cfg", tt.text)
+		if err == nil {
+			err = tmpl.Check(have)
+		}
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%q: got %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestTemplateWithoutNames(t *testing.T) {
+	tmpl, err := ParseTemplate("t", "${a}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	err = tmpl.Execute(&b, nil)
+	if want := `t:1:1: unknown name "a" (no names are given)`; err == nil || err.Error() != want || b.Len() > 0 {
+		t.Errorf("got %v and %q, want %s", err, b.String(), want)
+	}
+}
+
+func TestTemplateErrorsAreCapped(t *testing.T) {
+	tmpl, err := ParseTemplate("t", strings.Repeat("${a}", 30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := tmpl.Check(nil).Error()
+	if lines := strings.Split(msg, "\n"); len(lines) != maxErrors+1 || lines[maxErrors] != "t: 10 more mistakes" {
+		t.Errorf("got %d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
+func TestNames(t *testing.T) {
+	tmpl, err := ParseTemplate("t", "${b}${a}${b} $${c}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tmpl.Names(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	tests := []struct {
+		name string
+		have []string
+		want string
+	}{
+		{"qcow3", []string{"raw", "qcow2", "vmdk"}, "qcow2"},
+		{"prot", []string{"port"}, "port"},
+		{"SIZE", []string{"size"}, "size"},
+		{"formt", []string{"from", "format"}, "format"},
+		{"zzz", []string{"raw", "iso"}, ""},
+		{"", []string{"abc"}, ""},
+		{"x", nil, ""},
+	}
+	for _, tt := range tests {
+		if got := Nearest(tt.name, tt.have); got != tt.want {
+			t.Errorf("Nearest(%q, %q) = %q, want %q", tt.name, tt.have, got, tt.want)
+		}
+	}
+}
+
+// FuzzTemplate holds that parsing never panics, that a template whose every
+// name expands to its own reference gives back the text it was made from, and
+// that positions lie inside it.
+func FuzzTemplate(f *testing.F) {
+	for _, s := range []string{"a ${b} c", "$${x}", "$$${x}", "${", "${a\n}", "\xff${é}", "$$$$${{{}}}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		tmpl, err := ParseTemplate("f", text)
+		if err != nil {
+			return
+		}
+		values := map[string]string{}
+		for _, name := range tmpl.Names() {
+			if !IsTemplateName(name) {
+				t.Fatalf("name %q", name)
+			}
+			values[name] = "${" + name + "}"
+		}
+		var b strings.Builder
+		if err := tmpl.Execute(&b, values); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.ReplaceAll(text, "$${", "${"); b.String() != want {
+			t.Fatalf("%q became %q", text, b.String())
+		}
+	})
+}

@@ -1,0 +1,74 @@
+package content
+
+import (
+	"encoding/base64"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// YAML renders the tree as a document that PyYAML reads back equal: in the
+// order of its keys, without comments and aliases, text of several lines as
+// blocks. The error is an *Error or one of writing.
+func (n *Node) YAML() (string, error) {
+	w := yamlTree{left: maxMergedNodes}
+	out, err := w.node(n)
+	if err != nil {
+		return "", err
+	}
+	return writeYAML(out)
+}
+
+// yamlTree turns our nodes into the library's.
+type yamlTree struct{ left int }
+
+func (w *yamlTree) node(n *Node) (*yaml.Node, error) {
+	if w.left--; w.left < 0 {
+		return nil, n.Place.errorf("the document has more than %d values", maxMergedNodes)
+	}
+	switch v := n.Value.(type) {
+	case []*Node:
+		return w.list(v)
+	case Fields:
+		return w.mapping(v)
+	case Time:
+		return scalar("!!timestamp", string(v)), nil
+	case Bytes:
+		out := scalar("!!binary", base64.StdEncoding.EncodeToString([]byte(v)))
+		out.Style = yaml.TaggedStyle
+		return out, nil
+	}
+	return yamlNode(n.Value)
+}
+
+func (w *yamlTree) list(items []*Node) (*yaml.Node, error) {
+	out := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: make([]*yaml.Node, len(items))}
+	if len(items) == 0 {
+		out.Style = yaml.FlowStyle
+	}
+	for i, item := range items {
+		var err error
+		if out.Content[i], err = w.node(item); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (w *yamlTree) mapping(fields Fields) (*yaml.Node, error) {
+	out := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: make([]*yaml.Node, 0, 2*len(fields))}
+	if len(fields) == 0 {
+		out.Style = yaml.FlowStyle
+	}
+	for _, f := range fields {
+		key, err := w.node(f.Key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := w.node(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		out.Content = append(out.Content, key, value)
+	}
+	return out, nil
+}
