@@ -1,0 +1,285 @@
+// Package config reads the settings of b9: one schema, filled from layers.
+// A later layer wins: the defaults, the user's file, the workspace's b9.toml,
+// the environment, flags. It remembers where each value came from.
+//
+// It does not look for files beyond [UserFile], and does not act on what it
+// reads: the caller finds the workspace and passes the layers to [Load].
+//
+// The schema is the [Config] struct: the tags of its fields hold the key, the
+// default, the permitted range and the documentation. A setting is added by
+// adding a field.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Config is the result of all layers. Each field's doc tag says what it means.
+type Config struct {
+	Build     Build     `toml:"build"`
+	Store     Store     `toml:"store"`
+	Container Container `toml:"container"`
+	Libvirt   Libvirt   `toml:"libvirt"`
+	Bootstrap Bootstrap `toml:"bootstrap"`
+	FS        FS        `toml:"fs"`
+
+	// Options are the defaults for -D in this workspace: the table [options].
+	Options map[string]string
+
+	origins map[string]string // by key; a key that is not there has its default
+}
+
+// Build says how steps are run and where results go.
+type Build struct {
+	Jobs      int    `toml:"jobs" default:"0" min:"0" max:"4096" doc:"how many steps run at once; 0 means as many as there are processors"`
+	KeepGoing bool   `toml:"keep_going" default:"false" doc:"after a failure, go on with the steps that do not depend on it"`
+	Out       string `toml:"out" default:"b9-out" doc:"the directory that results are placed in, relative to the workspace root; b9.toml can only name one below it"`
+	Verbosity string `toml:"verbosity" default:"normal" enum:"quiet,normal,verbose,debug" doc:"how much is shown: quiet (only failures), normal, verbose (the output of every step), debug (also times and call stacks)"`
+}
+
+// Store says where finished steps are kept, and for how long.
+type Store struct {
+	Dir     string   `toml:"dir" doc:"the directory that finished steps are kept in; a relative one counts from the directory of the file that sets it"`
+	MaxSize Size     `toml:"max_size" default:"30G" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
+	MaxAge  Duration `toml:"max_age" default:"30d" doc:"collection takes results that were not used for this long; 0 means no limit"`
+}
+
+// Container holds the defaults for steps that run in containers.
+type Container struct {
+	Backend      string   `toml:"backend" default:"auto" enum:"auto,embedded,libvirt-lxc" doc:"what runs containers; auto means the embedded one"`
+	Memory       Size     `toml:"memory" default:"0" least:"16M" doc:"the most memory a container may use; 0 means no limit"`
+	CPUs         float64  `toml:"cpus" default:"0" min:"0" max:"4096" doc:"the most processors a container may keep busy, such as 1.5; 0 means no limit"`
+	Capabilities []string `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
+	Network      string   `toml:"network" default:"host" doc:"host (the network of this machine), none (loopback only), or the name of a libvirt network"`
+	Timeout      Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
+}
+
+// Libvirt says how the libvirt-lxc backend reaches libvirt.
+type Libvirt struct {
+	URI      string `toml:"uri" default:"lxc:///" doc:"the connection of the libvirt-lxc backend"`
+	Emulator string `toml:"emulator" doc:"the absolute path of libvirt's container controller; empty means libvirt's own choice"`
+	Network  string `toml:"network" doc:"the libvirt network that containers join when they ask for the host's; empty means the host's own"`
+}
+
+// Bootstrap says where Debian root file systems come from.
+type Bootstrap struct {
+	Mirror  string   `toml:"mirror" doc:"the Debian archive; empty means what this machine's own apt uses"`
+	Refresh Duration `toml:"refresh" default:"10m" doc:"for how long a Release file that was looked at is taken to be current"`
+}
+
+// FS holds the defaults for new file systems.
+type FS struct {
+	Ext4Features []string `toml:"ext4_features" doc:"features of new ext4 file systems, as mke2fs -O takes them, such as 64bit or ^has_journal"`
+}
+
+// Layers is where settings come from. What is empty is skipped.
+type Layers struct {
+	UserFile      string   // need not exist
+	WorkspaceFile string   // must exist, may be empty
+	Env           []string // NAME=value, as os.Environ returns it
+	Flags         []string // key=value, as -c takes it
+}
+
+// UserFile is the path of the user's own file,
+// $XDG_CONFIG_HOME/b9/config.toml, or "" where there is no home directory.
+func UserFile() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "b9", "config.toml")
+}
+
+// Load merges the layers. Lists are replaced, options are merged by name.
+//
+// The environment variable of container.memory is B9_CONTAINER_MEMORY, and
+// an empty one counts as not set; B9_OPTIONS_name sets an option. Variables
+// beginning with B9_ that resemble no setting are ignored. The elements of a
+// list are separated by commas there and in flags.
+//
+// The error joins every mistake of every layer, each with its place.
+func Load(l Layers) (*Config, error) {
+	d := newLoader()
+	d.file(l.UserFile, false)
+	d.file(l.WorkspaceFile, true)
+	d.environment(l.Env)
+	d.flags(l.Flags)
+	d.finish()
+	if err := errors.Join(d.errs...); err != nil {
+		return nil, err
+	}
+	return d.config, nil
+}
+
+// loader is one call of Load.
+type loader struct {
+	config *Config
+	schema []field
+	byKey  map[string]field
+	keys   []string
+	errs   []error
+}
+
+func newLoader() *loader {
+	d := &loader{
+		config: &Config{Options: map[string]string{}, origins: map[string]string{}},
+		schema: schema(),
+		byKey:  map[string]field{},
+	}
+	for _, f := range d.schema {
+		d.byKey[f.key] = f
+		d.keys = append(d.keys, f.key)
+		if f.def == "" {
+			continue
+		}
+		if err := f.set(d.config, text(f.def)); err != nil {
+			panic(fmt.Sprintf("config: the default of %s: %v", f.key, err))
+		}
+	}
+	return d
+}
+
+// place is where a value came from.
+type place struct {
+	origin string // as Settings shows it
+	at     string // as errors show it
+	dir    string // that relative paths count from
+
+	workspace bool // the file came with the sources
+}
+
+func (d *loader) fail(p place, format string, args ...any) {
+	d.errs = append(d.errs, fmt.Errorf("%s: %w", p.at, fmt.Errorf(format, args...)))
+}
+
+// assign sets one key to a value: text, or what a TOML file holds.
+func (d *loader) assign(p place, key string, value any) {
+	if name, ok := strings.CutPrefix(key, optionsPrefix); ok {
+		d.option(p, name, value)
+		return
+	}
+	f, ok := d.byKey[key]
+	switch {
+	case ok:
+		d.setting(p, f, value)
+	case d.isSection(key):
+		d.fail(p, "%s is a section, not a setting%s", key, didYouMean(key, d.inSection(key)))
+	default:
+		d.fail(p, "unknown setting %q%s", key, didYouMean(key, d.keys))
+	}
+}
+
+func (d *loader) setting(p place, f field, value any) {
+	before := d.config.Build.Out
+	if err := f.set(d.config, value); err != nil {
+		d.fail(p, "%s: %w", f.key, err)
+		return
+	}
+	if out := d.config.Build.Out; f.key == "build.out" && p.workspace && !filepath.IsLocal(out) {
+		d.config.Build.Out = before
+		d.fail(p, "build.out: %q is not below the workspace root: use a relative path such as %q", out, f.def)
+		return
+	}
+	if f.key == "store.dir" {
+		d.config.Store.Dir = resolve(p.dir, d.config.Store.Dir)
+	}
+	d.config.origins[f.key] = p.origin
+}
+
+const optionsPrefix = "options."
+
+func (d *loader) option(p place, name string, value any) {
+	key := optionsPrefix + name
+	if name == "" || strings.ContainsAny(name, ". =") {
+		d.fail(p, "%s: %q cannot be the name of an option: use letters, digits and _", key, name)
+		return
+	}
+	s, err := optionText(value)
+	if err != nil {
+		d.fail(p, "%s: %w", key, err)
+		return
+	}
+	d.config.Options[name] = s
+	d.config.origins[key] = p.origin
+}
+
+func (d *loader) isSection(key string) bool {
+	return key == strings.TrimSuffix(optionsPrefix, ".") || len(d.inSection(key)) > 0
+}
+
+// inSection lists the keys of one section.
+func (d *loader) inSection(name string) []string {
+	var keys []string
+	for _, k := range d.keys {
+		if strings.HasPrefix(k, name+".") {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+const envPrefix = "B9_"
+
+func (d *loader) environment(env []string) {
+	names := make(map[string]string, len(d.keys))
+	var all []string
+	for _, k := range d.keys {
+		n := envPrefix + strings.ToUpper(strings.ReplaceAll(k, ".", "_"))
+		names[n] = k
+		all = append(all, n)
+	}
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) || value == "" {
+			continue
+		}
+		p := place{origin: "environment " + name, at: "environment " + name}
+		if option, ok := strings.CutPrefix(name, envPrefix+"OPTIONS_"); ok {
+			d.option(p, option, text(value))
+		} else if key, ok := names[name]; ok {
+			d.assign(p, key, text(value))
+		} else if hint := didYouMean(name, all); hint != "" {
+			d.fail(p, "no setting has this name%s", hint)
+		}
+	}
+}
+
+func (d *loader) flags(flags []string) {
+	for _, kv := range flags {
+		p := place{origin: "flag -c", at: "flag -c " + kv}
+		key, value, ok := strings.Cut(kv, "=")
+		if !ok {
+			d.fail(p, "wants KEY=VALUE, such as -c container.memory=2G")
+			continue
+		}
+		d.assign(p, key, text(value))
+	}
+}
+
+// finish checks what no single layer decides.
+func (d *loader) finish() {
+	if d.config.Store.Dir == "" {
+		d.errs = append(d.errs, errors.New("store.dir: there is no home directory to keep finished steps in: set HOME or -c store.dir=DIR"))
+	}
+}
+
+// resolve makes path absolute: ~ is the home directory, and a relative path
+// counts from dir, or from the current directory when dir is empty.
+func resolve(dir, path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}

@@ -1,0 +1,42 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Setting is one setting as people see it. Values are written as flags take
+// them: the elements of a list separated by commas.
+type Setting struct {
+	Key     string `json:"key"` // such as "container.memory"
+	Value   string `json:"value"`
+	Default string `json:"default"`
+	Origin  string `json:"origin"` // "default", "/path/b9.toml:12", "environment B9_...", "flag -c"
+	Doc     string `json:"doc"`
+}
+
+// Settings lists every setting in the order of the schema, then the options
+// by name.
+func (c *Config) Settings() []Setting {
+	var all []Setting
+	for _, f := range schema() {
+		doc := f.doc
+		if f.enum != nil && !strings.Contains(doc, f.enum[0]) {
+			doc += " (" + strings.Join(f.enum, ", ") + ")"
+		}
+		all = append(all, Setting{Key: f.key, Value: format(f.pointer(c)), Default: f.def, Origin: c.origin(f.key), Doc: doc})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
+		key := optionsPrefix + name
+		all = append(all, Setting{Key: key, Value: c.Options[name], Origin: c.origin(key), Doc: "the workspace's default for -D " + name})
+	}
+	return all
+}
+
+func (c *Config) origin(key string) string {
+	if o, ok := c.origins[key]; ok {
+		return o
+	}
+	return "default"
+}
