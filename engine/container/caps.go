@@ -1,0 +1,61 @@
+package container
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// capabilityNames are the kernel's, in the order of their numbers, without
+// the prefix: capabilities(7), linux/capability.h.
+var capabilityNames = [...]string{
+	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL",
+	"SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE",
+	"NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+	"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+	"SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
+	"SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL",
+	"SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
+	"BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+}
+
+// defaultCapabilities let package managers and their scripts work: owners,
+// modes and file capabilities of any kind, device nodes, chroot, and another
+// user's identity. Mounting, the clock, modules and the network's
+// configuration are not among them.
+var defaultCapabilities = [...]string{
+	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+	"SETPCAP", "NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD",
+	"AUDIT_WRITE", "SETFCAP", "LINUX_IMMUTABLE",
+}
+
+// capabilities is the default set and the extra ones, as "CAP_" names, sorted.
+func capabilities(extra []string) ([]string, error) {
+	known := make(map[string]bool, len(capabilityNames))
+	for _, name := range capabilityNames {
+		known[name] = true
+	}
+	set := make(map[string]bool)
+	for _, name := range defaultCapabilities {
+		set["CAP_"+name] = true
+	}
+	for _, given := range extra {
+		name := strings.TrimPrefix(strings.ToUpper(given), "CAP_")
+		if !known[name] {
+			return nil, fmt.Errorf("unknown capability %q%s", given, suggest(name, capabilityNames[:]))
+		}
+		set["CAP_"+name] = true
+	}
+	names := make([]string, 0, len(set))
+	for name := range set {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// CheckCapabilities reports the first name that is no Linux capability.
+func CheckCapabilities(names []string) error {
+	_, err := capabilities(names)
+	return err
+}

@@ -1,0 +1,256 @@
+// Package container runs one command in a container whose file systems are
+// disk images.
+//
+// It hides loop devices, mounts, namespaces, control groups and the daemons
+// that some backends need. It does not know what an image is for, where it
+// comes from, or how it is stored: it mounts file systems that the kernel
+// supports, runs a command in them, and takes everything down again.
+//
+// A Backend is opened by name with Open; Spec says what to run, IO where its
+// output goes and Result how it ended. There are two backends:
+//
+//	embedded      runc's libcontainer in a helper process, needs no daemon
+//	libvirt-lxc   a transient domain of libvirt's LXC driver
+//
+// Both run the same helper as process 1 of the container, so that a command
+// finds the same surroundings in either: this program again, which Main
+// recognises. It mounts what it is handed, runs the command with libcontainer,
+// reaps orphans, and puts the images back in order. The caller's side attaches
+// loop devices and makes the mounts as file descriptors that belong to no
+// directory yet (fsopen(2), open_tree(2)), and hands them over. When either
+// side dies, even by SIGKILL, the kernel closes its descriptors, and with the
+// last of them mounts and loop devices go.
+//
+// # What a command finds
+//
+// The mounts of its Spec, private /proc, /dev, /dev/pts and /dev/shm, a
+// read-only /sys, its own host name, and /run and /tmp as the image has them.
+// Where the network is shared, /etc/resolv.conf and /etc/hosts show the host's
+// content; the files in the image are covered, not changed. Debian's service
+// control is told by a policy-rc.d, unless the image has one, to start
+// nothing. Directories and files that had to be made to mount something
+// are removed afterwards, unless something was put into them. When the
+// command ends, so does every process it left behind.
+//
+// # Security
+//
+// The containers of both backends are no security boundary. They run without a
+// mapping of user ids: root in the container is root of the host, less the
+// capabilities that were not given, and can find ways out. Run only scripts
+// that may also run on the host.
+package container
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// Backend runs commands in containers. Its methods may be called concurrently.
+type Backend interface {
+	// Name is the name that Open knows the backend by.
+	Name() string
+
+	// Probe tells what the backend can do on this machine. The error says
+	// in one sentence why it cannot be used here and what to do about it.
+	Probe(context.Context) (Features, error)
+
+	// Run runs a command and returns when it has ended and its images are
+	// unmounted and complete. The error is for what kept the command from
+	// running or its images from being completed; how the command ended is
+	// in the result, also when the context was cancelled. Cancelling ends
+	// the processes with SIGTERM and, after the grace, SIGKILL. When the
+	// container was lost on the way both are set: the result's reason is
+	// BackendLost and the error tells why.
+	Run(context.Context, Spec, IO) (Result, error)
+
+	// Reap removes what users of the backend that have died left behind,
+	// and only that. It is quick when there is nothing.
+	Reap(context.Context) error
+}
+
+// Features is what a backend offers on this machine.
+type Features struct {
+	Archs    []string // that commands can run as, such as "x86_64" and "i686"
+	Networks []string // "host", "none", "libvirt:NAME"
+	TTY      bool     // an interactive terminal
+	Limits   bool     // memory and processor limits
+	Version  string   // of the software that makes the containers
+}
+
+// MountKind says what a mount's source is.
+type MountKind int
+
+// The kinds of mounts.
+const (
+	Image MountKind = iota // a file that holds a file system
+	Dir                    // a directory of the host
+	Tmpfs                  // an empty file system in memory
+)
+
+// Mount is one file system of a container.
+type Mount struct {
+	Source   string // image file or directory on the host; empty for Tmpfs
+	Target   string // absolute path in the container; "/" exactly once
+	Kind     MountKind
+	FSType   string // of an Image; "" for ext4, xfs or btrfs as found
+	ReadOnly bool
+
+	// Offset and Length are the place in bytes of the file system within
+	// the image, the offset a multiple of 512; a zero length reaches to the
+	// image's end.
+	Offset, Length int64
+}
+
+// Spec says what to run. Argv and a mount at "/" are needed; everything else
+// has a default.
+type Spec struct {
+	ID     string  // letters, digits, '.', '_' and '-'; unique among running containers
+	Mounts []Mount // an image that is mounted writable cannot be mounted twice
+
+	Argv []string // a name without a slash is looked up in PATH
+	Env  []string // "NAME=value"; PATH and HOME have defaults
+	Dir  string   // working directory, default "/"; must exist
+	User string   // "name", "uid", "name:group" or "uid:gid" of the container; default root
+
+	Arch         string   // "x86_64" or "i686"; "" for the machine's own
+	Hostname     string   // default: the ID
+	Capabilities []string // beyond the default set: "CAP_SYS_ADMIN" or "sys_admin"
+	Network      string   // "host" (the default), "none", or the name of a libvirt network
+
+	Memory  int64         // limit in bytes, 0 for none; swap is not used on top of it
+	CPUs    float64       // limit in processors, 0 for none
+	Timeout time.Duration // 0 for none
+	Grace   time.Duration // between SIGTERM and SIGKILL; 0 for DefaultGrace
+}
+
+// DefaultGrace is how long a cancelled command may take to end.
+const DefaultGrace = 3 * time.Second
+
+// IO connects the command's streams. A nil reader is empty, a nil writer
+// discards.
+//
+// The reader and the writers are used by one goroutine each. When the command
+// ends while Stdin, being no *os.File, blocks in a read, that one read
+// outlives the run.
+type IO struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+
+	// TTY is a terminal to give the command instead of the streams above,
+	// or nil. Run puts it into raw mode, follows its size, and restores it.
+	TTY *os.File
+}
+
+// Reason is how a command ended.
+type Reason int
+
+// The reasons.
+const (
+	Exited      Reason = iota // by itself, with a status
+	Signalled                 // by a signal
+	Cancelled                 // because the context was cancelled
+	TimedOut                  // because it took longer than its timeout
+	OutOfMemory               // because it or one of its children hit the memory limit
+	BackendLost               // the container vanished without an account
+)
+
+var reasons = [...]string{
+	Exited:      "exited",
+	Signalled:   "signalled",
+	Cancelled:   "cancelled",
+	TimedOut:    "timed out",
+	OutOfMemory: "out of memory",
+	BackendLost: "container lost",
+}
+
+// String names the reason.
+func (r Reason) String() string {
+	if r < 0 || int(r) >= len(reasons) {
+		return fmt.Sprintf("reason %d", int(r))
+	}
+	return reasons[r]
+}
+
+// Result is how a command ended.
+type Result struct {
+	Reason   Reason
+	Code     int           // exit status; 128 plus the number of the signal that ended the command; -1 without either
+	Signal   string        // such as "SIGSEGV", if one ended the command
+	Duration time.Duration // from the start of the command to its end
+	MaxRSS   int64         // bytes, the largest of the command and the children it waited for
+}
+
+// String is a phrase for a message, such as "exit status 3" or "out of memory".
+func (r Result) String() string {
+	switch {
+	case r.Reason == Exited:
+		return fmt.Sprintf("exit status %d", r.Code)
+	case r.Reason == Signalled:
+		return "ended by " + r.Signal
+	case r.Reason == TimedOut && r.Duration > 0:
+		return fmt.Sprintf("timed out after %v", r.Duration.Round(time.Millisecond))
+	}
+	return r.Reason.String()
+}
+
+// Config says where a backend works.
+type Config struct {
+	// RunDir is a directory for control files, made when needed; a short
+	// path that only its owner can enter. "" for /run/b9.
+	RunDir string
+
+	LibvirtURI      string // "" for lxc:///
+	LibvirtEmulator string // path of libvirt_lxc; "" for libvirt's own choice
+	LibvirtNetwork  string // used when a Spec names no network; "" for the host's
+}
+
+const (
+	defaultRunDir     = "/run/b9"
+	defaultLibvirtURI = "lxc:///"
+)
+
+// backends is the table of backends; each adds its line.
+func backends() []struct {
+	name string
+	open func(Config) Backend
+} {
+	return []struct {
+		name string
+		open func(Config) Backend
+	}{
+		{embeddedName, openEmbedded},
+		{libvirtName, openLibvirt},
+	}
+}
+
+// Backends are the names that Open knows, the one with the least demands first.
+func Backends() []string {
+	var names []string
+	for _, b := range backends() {
+		names = append(names, b.name)
+	}
+	return names
+}
+
+// Open returns the backend with that name. It does no more than that: whether
+// the backend can be used here is for Probe to say.
+func Open(name string, c Config) (Backend, error) {
+	if c.RunDir == "" {
+		c.RunDir = defaultRunDir
+	}
+	if c.LibvirtURI == "" {
+		c.LibvirtURI = defaultLibvirtURI
+	}
+	for _, b := range backends() {
+		if b.name == name {
+			return b.open(c), nil
+		}
+	}
+	names := Backends()
+	return nil, fmt.Errorf("unknown container backend %q (have %s)%s",
+		name, strings.Join(names, ", "), suggest(name, names))
+}

@@ -1,0 +1,686 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// world is a backend and the images that its tests start from.
+type world struct {
+	backend  Backend
+	features Features
+	root     string // image with busybox; tests that write take a copy
+}
+
+// promises is the contract: what every backend does.
+func promises() map[string]func(*testing.T, *world) {
+	return map[string]func(*testing.T, *world){
+		"status":        testStatus,
+		"signal":        testSignal,
+		"streams":       testStreams,
+		"volume":        testVolume,
+		"input":         testInput,
+		"surroundings":  testSurroundings,
+		"user":          testUser,
+		"mounts":        testMounts,
+		"offset":        testOffset,
+		"readOnlyRoot":  testReadOnlyRoot,
+		"traces":        testTraces,
+		"hostFiles":     testHostFiles,
+		"noServices":    testNoServices,
+		"arch":          testArch,
+		"capabilities":  testCapabilities,
+		"network":       testNetwork,
+		"memory":        testMemory,
+		"processors":    testProcessors,
+		"timeout":       testTimeout,
+		"cancel":        testCancel,
+		"cancelEarly":   testCancelEarly,
+		"stubborn":      testStubborn,
+		"background":    testBackground,
+		"twice":         testTwice,
+		"fullDisk":      testFullDisk,
+		"refusals":      testRefusals,
+		"brokenOutput":  testBrokenOutput,
+		"parallel":      testParallel,
+		"terminal":      testTerminal,
+		"ownerKilled":   testOwnerKilled,
+		"helperKilled":  testHelperKilled,
+		"directoryRoot": testDirectoryRoot,
+	}
+}
+
+func TestContract(t *testing.T) {
+	needTool(t, "busybox", "mke2fs", "e2fsck", "debugfs")
+	root := rootImage(t)
+	for _, name := range Backends() {
+		t.Run(name, func(t *testing.T) {
+			b, f := openBackend(t, name)
+			w := &world{backend: b, features: f, root: root}
+			t.Cleanup(func() { checkNothingLeft(t, root) })
+			for name, test := range promises() {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					test(t, w)
+				})
+			}
+		})
+	}
+}
+
+// script is a run on a copy of the root image, which is returned too.
+func (w *world) script(t *testing.T, text string) (*run, string) {
+	t.Helper()
+	image := copyImage(t, w.root)
+	return script(w.backend, image, text), image
+}
+
+// peek is a run that leaves the image alone, so that it needs no copy.
+func (w *world) peek(text string) *run {
+	r := script(w.backend, w.root, text)
+	r.spec.Mounts[0].ReadOnly = true
+	return r
+}
+
+func testStatus(t *testing.T, w *world) {
+	for _, code := range []int{0, 3, 255} {
+		res := w.peek(fmt.Sprintf("exit %d", code)).do(t)
+		if res.Reason != Exited || res.Code != code || res.Signal != "" {
+			t.Errorf("exit %d: got %+v", code, res)
+		}
+		if res.Duration <= 0 || res.Duration > time.Minute || res.MaxRSS <= 0 || res.MaxRSS > 1<<30 {
+			t.Errorf("odd figures: %+v", res)
+		}
+	}
+}
+
+func testSignal(t *testing.T, w *world) {
+	res := w.peek("kill -SEGV $$").do(t)
+	if res.Reason != Signalled || res.Signal != "SIGSEGV" || res.Code != 128+11 {
+		t.Errorf("got %+v", res)
+	}
+}
+
+func testStreams(t *testing.T, w *world) {
+	r := w.peek("for i in 1 2 3; do echo out$i; echo err$i >&2; done; printf end")
+	r.output(t)
+	if got := r.out.String(); got != "out1\nout2\nout3\nend" {
+		t.Errorf("standard output %q", got)
+	}
+	if got := r.err.String(); got != "err1\nerr2\nerr3\n" {
+		t.Errorf("standard error %q", got)
+	}
+	both := w.peek("for i in 1 2 3; do echo out$i; echo err$i >&2; done")
+	both.io.Stderr = both.io.Stdout
+	if got := both.output(t); got != "out1\nerr1\nout2\nerr2\nout3\nerr3\n" {
+		t.Errorf("both streams in one: %q", got)
+	}
+	silent := w.peek("echo lost; echo lost >&2")
+	silent.io = IO{}
+	silent.output(t)
+}
+
+func testVolume(t *testing.T, w *world) {
+	const size = 10 << 20
+	r := w.peek(fmt.Sprintf("yes 0123456789abcde | head -c %d", size))
+	want := sha256.Sum256(bytes.Repeat([]byte("0123456789abcde\n"), size/16))
+	if got := sha256.Sum256([]byte(r.output(t))); got != want {
+		t.Errorf("%d bytes came through as %d, or changed", size, r.out.Len())
+	}
+}
+
+func testInput(t *testing.T, w *world) {
+	data := bytes.Repeat([]byte("line\n"), 1<<18)
+	r := w.peek("wc -c")
+	r.io.Stdin = bytes.NewReader(data)
+	if got := strings.TrimSpace(r.output(t)); got != fmt.Sprint(len(data)) {
+		t.Errorf("read %s bytes of %d", got, len(data))
+	}
+	if got := w.peek("wc -c").output(t); strings.TrimSpace(got) != "0" {
+		t.Errorf("read %q without an input", got)
+	}
+	// An input that never ends does not keep the run from ending.
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	defer pw.Close()
+	open := w.peek("true")
+	open.io.Stdin = pr
+	open.output(t)
+	// Nor does one that is not read.
+	unread := w.peek("true")
+	unread.io.Stdin = io.LimitReader(neverEnding{}, 1<<40)
+	unread.output(t)
+}
+
+type neverEnding struct{}
+
+func (neverEnding) Read(b []byte) (int, error) { return len(b), nil }
+
+func testSurroundings(t *testing.T, w *world) {
+	r := w.peek(`echo "$A|$HOME|$PATH"; pwd; hostname; umask; ls /dev/null /dev/pts /dev/shm; test -c /dev/null && echo x >/dev/null; [ -w /dev/shm ] && echo shm; cat /sys/x 2>/dev/null; touch /sys/x 2>/dev/null || echo sysro; ulimit -c`)
+	r.spec.Env = append(r.spec.Env, "A=b c'd")
+	r.spec.Dir = "/home/ann"
+	r.spec.Hostname = "a-host"
+	want := "b c'd|/root|/bin\n/home/ann\na-host\n0022\n/dev/null\n\n/dev/pts:\nptmx\n\n/dev/shm:\nshm\nsysro\n0\n"
+	if got := r.output(t); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	ps := w.peek("ls -d /proc/[0-9]* | wc -l; test -d /proc/1 && echo proc").output(t)
+	if fields := strings.Fields(ps); len(fields) != 2 || len(fields[0]) != 1 {
+		t.Errorf("processes of the host are visible: %q", ps)
+	}
+}
+
+func testUser(t *testing.T, w *world) {
+	for user, want := range map[string]string{
+		"":           "0 0 0 /root",
+		"ann":        "1000 1000 1000 29 /home/ann",
+		"1000":       "1000 1000 1000 29 /home/ann",
+		"ann:audio":  "1000 29 29 /home/ann",
+		"4711:4712":  "4711 4712 4712 /",
+		"root:audio": "0 29 29 /root",
+	} {
+		r := w.peek("echo $(id -u) $(id -g) $(id -G) $HOME; echo fine >/dev/stdout")
+		r.spec.User = user
+		if got := r.output(t); got != want+"\nfine\n" {
+			t.Errorf("user %q: got %q, want %q", user, got, want)
+		}
+	}
+}
+
+func testMounts(t *testing.T, w *world) {
+	data, ro, rw := emptyImage(t), t.TempDir(), t.TempDir()
+	write(t, filepath.Join(ro, "given"), []byte("from outside\n"), 0o644)
+	r, image := w.script(t, `set -e
+cat /share/ro/given
+! touch /share/ro/x 2>/dev/null
+echo made >/share/rw/made
+echo data >/data/file
+mkdir /data/sub/inner
+echo root >/file
+touch /scratch/file`)
+	r.spec.Mounts = append(r.spec.Mounts,
+		Mount{Source: rw, Target: "/data/sub", Kind: Dir},
+		Mount{Source: data, Target: "/data/"},
+		Mount{Source: ro, Target: "/share/ro", Kind: Dir, ReadOnly: true},
+		Mount{Source: rw, Target: "/share/rw", Kind: Dir},
+		Mount{Target: "/scratch", Kind: Tmpfs})
+	if got := r.output(t); got != "from outside\n" {
+		t.Errorf("output %q", got)
+	}
+	checkImageClean(t, image)
+	checkImageClean(t, data)
+	if got := catImage(t, data, "/file"); got != "data\n" {
+		t.Errorf("the data image has %q", got)
+	}
+	if got := catImage(t, image, "/file"); got != "root\n" {
+		t.Errorf("the root image has %q", got)
+	}
+	if got := listImage(t, data, "/"); !slices.Equal(got, []string{"lost+found", "file"}) {
+		t.Errorf("the data image has %q", got)
+	}
+	if got, err := os.ReadFile(filepath.Join(rw, "made")); err != nil || string(got) != "made\n" {
+		t.Errorf("the shared directory has %q, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(rw, "inner")); err != nil {
+		t.Error(err)
+	}
+}
+
+func testOffset(t *testing.T, w *world) {
+	const at = 1 << 20
+	disk := filepath.Join(t.TempDir(), "disk.img")
+	data, err := os.ReadFile(w.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, disk, slices.Concat(bytes.Repeat([]byte{0xaa}, at), data, bytes.Repeat([]byte{0xbb}, at)), 0o600)
+	r := script(w.backend, disk, "echo inside >/file; head -c 8M /dev/zero >/zeros; cat /file")
+	r.spec.Mounts[0].Offset, r.spec.Mounts[0].Length = at, imageSize
+	if got := r.output(t); got != "inside\n" {
+		t.Errorf("output %q", got)
+	}
+	after, err := os.ReadFile(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != len(data)+2*at ||
+		!bytes.Equal(after[:at], bytes.Repeat([]byte{0xaa}, at)) ||
+		!bytes.Equal(after[at+imageSize:], bytes.Repeat([]byte{0xbb}, at)) {
+		t.Error("bytes around the file system changed")
+	}
+	inner := filepath.Join(t.TempDir(), "inner.img")
+	write(t, inner, after[at:at+imageSize], 0o600)
+	checkImageClean(t, inner)
+	if got := catImage(t, inner, "/file"); got != "inside\n" {
+		t.Errorf("the image has %q", got)
+	}
+}
+
+func testReadOnlyRoot(t *testing.T, w *world) {
+	image := imageOf(t, busyboxTree(t, "proc", "sys", "dev", "data"))
+	before := fileDigest(t, image)
+	r := script(w.backend, image, "touch /x 2>&1; echo $?; echo data >/data/file")
+	r.spec.Mounts[0].ReadOnly = true
+	data := emptyImage(t)
+	r.spec.Mounts = append(r.spec.Mounts, Mount{Source: data, Target: "/data"})
+	if got := r.output(t); !strings.Contains(got, "Read-only") || !strings.HasSuffix(got, "1\n") {
+		t.Errorf("output %q", got)
+	}
+	if fileDigest(t, image) != before {
+		t.Error("the read-only image changed")
+	}
+	missing := script(w.backend, image, "true")
+	missing.spec.Mounts[0].ReadOnly = true
+	missing.spec.Mounts = append(missing.spec.Mounts, Mount{Target: "/nowhere", Kind: Tmpfs})
+	missing.refused(t, "mount point /nowhere is missing in the image, which is mounted read-only")
+}
+
+func fileDigest(t *testing.T, path string) [32]byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(data)
+}
+
+func testTraces(t *testing.T, w *world) {
+	image := imageOf(t, busyboxTree(t))
+	r := script(w.backend, image, "touch /kept/mine; true")
+	before := treeOf(t, image)
+	r.spec.Mounts = append(r.spec.Mounts,
+		Mount{Target: "/a/b/c", Kind: Tmpfs},
+		Mount{Target: "/tmp", Kind: Tmpfs},
+		Mount{Target: "/kept/inner", Kind: Tmpfs})
+	r.output(t)
+	checkImageClean(t, image)
+	after := treeOf(t, image)
+	if want := append(before, "/kept/mine"); !slices.Equal(after, want) {
+		t.Errorf("the image has %q, want %q", after, want)
+	}
+}
+
+// treeOf lists the image's directories that a run could leave something in.
+func treeOf(t *testing.T, image string) []string {
+	t.Helper()
+	var all []string
+	for _, dir := range []string{"/", "/etc", "/tmp", "/kept"} {
+		for _, name := range listImage(t, image, dir) {
+			if name != "kept" {
+				all = append(all, filepath.Join(dir, name))
+			}
+		}
+	}
+	return all
+}
+
+func testHostFiles(t *testing.T, w *world) {
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Skip("this host has no /etc/resolv.conf")
+	}
+	tree := busyboxTree(t)
+	write(t, filepath.Join(tree, "etc/hosts"), []byte("10.0.0.1 own\n"), 0o600)
+	if err := os.Symlink("../run/resolve/stub.conf", filepath.Join(tree, "etc/resolv.conf")); err != nil {
+		t.Fatal(err)
+	}
+	image := imageOf(t, tree)
+	r := script(w.backend, image, "cat /etc/resolv.conf; grep -c a-host /etc/hosts")
+	r.spec.Hostname = "a-host"
+	if got := r.output(t); got != string(host)+"1\n" {
+		t.Errorf("got %q, want the host's %q", got, host)
+	}
+	checkImageClean(t, image)
+	if got := catImage(t, image, "/etc/hosts"); got != "10.0.0.1 own\n" {
+		t.Errorf("/etc/hosts became %q", got)
+	}
+	if names := listImage(t, image, "/"); slices.Contains(names, "run") {
+		t.Errorf("the image has %q", names)
+	}
+	if got := listImage(t, image, "/etc"); !slices.Contains(got, "resolv.conf") {
+		t.Errorf("the link is gone: %q", got)
+	}
+}
+
+func testNoServices(t *testing.T, w *world) {
+	tree := busyboxTree(t, "usr/sbin", "var/lib/dpkg")
+	write(t, filepath.Join(tree, "var/lib/dpkg/status"), nil, 0o644)
+	image := imageOf(t, tree)
+	if got := script(w.backend, image, "/usr/sbin/policy-rc.d; echo $?").output(t); got != "101\n" {
+		t.Errorf("policy-rc.d answered %q", got)
+	}
+	if got := listImage(t, image, "/usr/sbin"); len(got) != 0 {
+		t.Errorf("/usr/sbin has %q", got)
+	}
+}
+
+func testArch(t *testing.T, w *world) {
+	for _, arch := range w.features.Archs {
+		r := w.peek("uname -m")
+		r.spec.Arch = arch
+		if got := strings.TrimSpace(r.output(t)); got != arch {
+			t.Errorf("architecture %s: uname says %s", arch, got)
+		}
+	}
+	if len(w.features.Archs) == 0 {
+		t.Error("no architecture")
+	}
+}
+
+func testCapabilities(t *testing.T, w *world) {
+	const mount = "mkdir -p /m && mount -t tmpfs none /m 2>/dev/null && echo mounted"
+	plain, _ := w.script(t, "set -e; mknod /b b 7 99; mknod /c c 1 3; chown 1:1 /bin; chroot / id >/dev/null; su ann -c true; "+mount+" || echo refused")
+	if got := plain.output(t); got != "refused\n" {
+		t.Errorf("mount without the capability: %q", got)
+	}
+	with, _ := w.script(t, mount)
+	with.spec.Capabilities = []string{"sys_admin", "CAP_NET_ADMIN"}
+	if got := with.output(t); got != "mounted\n" {
+		t.Errorf("mount with the capability: %q", got)
+	}
+}
+
+func testNetwork(t *testing.T, w *world) {
+	count := "grep -c : /proc/net/dev"
+	none := w.peek(count + "; ping -c 1 127.0.0.1 >/dev/null && echo up; test -s /etc/resolv.conf || echo no resolver")
+	none.spec.Network = "none"
+	if got := none.output(t); got != "1\nup\nno resolver\n" {
+		t.Errorf("network none: %q", got)
+	}
+	host := w.peek("cat /proc/net/dev")
+	own, err := os.ReadFile("/proc/net/dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := host.output(t); strings.Count(got, ":") != strings.Count(string(own), ":") {
+		t.Errorf("network host: %s\nwant the interfaces of %s", got, own)
+	}
+	unknown := w.peek("true")
+	unknown.spec.Network = "nosuch"
+	unknown.refused(t, `network "nosuch"`)
+}
+
+func testMemory(t *testing.T, w *world) {
+	if !w.features.Limits {
+		t.Skip("no limits here")
+	}
+	r := w.peek("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null")
+	r.spec.Memory = 64 << 20
+	if res := r.do(t); res.Reason != OutOfMemory || res.Code == 0 {
+		t.Errorf("got %+v", res)
+	}
+	r = w.peek("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null")
+	r.output(t)
+	r = w.peek("dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null")
+	r.spec.Memory = 64 << 20
+	r.output(t)
+}
+
+func testProcessors(t *testing.T, w *world) {
+	if !w.features.Limits {
+		t.Skip("no limits here")
+	}
+	r := w.peek("timeout 1 sh -c 'while :; do :; done'; times | tail -n 1")
+	r.spec.CPUs = 0.2
+	var minutes, seconds float64
+	out := r.do(t)
+	if _, err := fmt.Sscanf(r.out.String(), "%fm%fs", &minutes, &seconds); err != nil {
+		t.Fatalf("%v: %v: %q", out, err, r.out.String())
+	}
+	if seconds > 0.45 {
+		t.Errorf("a fifth of a processor gave %.2f s in about one second", seconds)
+	}
+}
+
+func testTimeout(t *testing.T, w *world) {
+	r := w.peek("sleep 100")
+	r.spec.Timeout, r.spec.Grace = 300*time.Millisecond, time.Second
+	began := time.Now()
+	if res := r.do(t); res.Reason != TimedOut {
+		t.Errorf("got %+v", res)
+	}
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+// begin runs r and returns once it has printed a line, with a function that
+// waits for the result.
+func (r *run) begin(t *testing.T, ctx context.Context) func() (Result, error) {
+	t.Helper()
+	pr, pw := io.Pipe()
+	r.io.Stdout = pw
+	type answer struct {
+		res Result
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		res, err := r.backend.Run(ctx, r.spec, r.io)
+		pw.Close()
+		done <- answer{res, err}
+	}()
+	if _, err := pr.Read(make([]byte, 100)); err != nil {
+		a := <-done
+		t.Fatalf("the command printed nothing: %+v, %v: %s", a.res, a.err, r.err.String())
+	}
+	go func() { _, _ = io.Copy(io.Discard, pr) }()
+	return func() (Result, error) {
+		a := <-done
+		return a.res, a.err
+	}
+}
+
+func testCancel(t *testing.T, w *world) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, image := w.script(t, "trap 'echo caught >/caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+	wait := r.begin(t, ctx)
+	began := time.Now()
+	cancel()
+	res, err := wait()
+	if err != nil || res.Reason != Cancelled {
+		t.Errorf("got %+v, %v", res, err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+	checkImageClean(t, image)
+	if got := catImage(t, image, "/caught"); got != "caught\n" {
+		t.Errorf("the command had no chance to tidy up: %q", got)
+	}
+}
+
+func testCancelEarly(t *testing.T, w *world) {
+	for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond} {
+		ctx, cancel := context.WithCancel(context.Background())
+		r, image := w.script(t, "sleep 100")
+		time.AfterFunc(after, cancel)
+		began := time.Now()
+		res, err := r.backend.Run(ctx, r.spec, r.io)
+		if err != nil || res.Reason != Cancelled {
+			t.Errorf("after %v: got %+v, %v", after, res, err)
+		}
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("after %v: took %v", after, d)
+		}
+		checkImageClean(t, image)
+	}
+}
+
+func testStubborn(t *testing.T, w *world) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, image := w.script(t, "trap '' TERM INT HUP; (trap '' TERM; while :; do sleep 1; done) & echo ready; while :; do sleep 1; done")
+	r.spec.Grace = 300 * time.Millisecond
+	wait := r.begin(t, ctx)
+	began := time.Now()
+	cancel()
+	res, err := wait()
+	if err != nil || res.Reason != Cancelled || res.Signal != "SIGKILL" {
+		t.Errorf("got %+v, %v", res, err)
+	}
+	if d := time.Since(began); d < 300*time.Millisecond || d > 10*time.Second {
+		t.Errorf("took %v", d)
+	}
+	checkImageClean(t, image)
+}
+
+func testBackground(t *testing.T, w *world) {
+	r, image := w.script(t, "(trap '' TERM HUP; echo in background; while :; do echo x >>/log; sleep 0.01; done) & setsid sleep 1000 & sleep 0.3; exit 0")
+	began := time.Now()
+	if got := r.output(t); got != "in background\n" {
+		t.Errorf("output %q", got)
+	}
+	if d := time.Since(began); d > 20*time.Second {
+		t.Errorf("took %v", d)
+	}
+	checkImageClean(t, image)
+}
+
+func testTwice(t *testing.T, w *world) {
+	ctx, cancel := context.WithCancel(context.Background())
+	first, image := w.script(t, "echo ready; sleep 100")
+	wait := first.begin(t, ctx)
+	second := script(w.backend, image, "true")
+	second.refused(t, "is in use by another container")
+	reader := script(w.backend, image, "true")
+	reader.spec.Mounts[0].ReadOnly = true
+	reader.refused(t, "is in use by another container")
+	cancel()
+	if _, err := wait(); err != nil {
+		t.Error(err)
+	}
+	script(w.backend, image, "true").output(t)
+}
+
+// refused asserts that a run cannot be started, and why.
+func (r *run) refused(t *testing.T, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.backend.Run(ctx, r.spec, r.io)
+	if err == nil {
+		t.Errorf("want an error that contains %q, got %+v", want, res)
+	} else if !strings.Contains(err.Error(), want) {
+		t.Errorf("want an error that contains %q, got %v", want, err)
+	}
+}
+
+func testFullDisk(t *testing.T, w *world) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		// The loop device lets go of the image a moment after the run.
+		err := unix.Unmount(dir, 0)
+		for try := 0; err == unix.EBUSY && try < 100; try++ {
+			time.Sleep(50 * time.Millisecond)
+			err = unix.Unmount(dir, 0)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	image := filepath.Join(dir, "small.img")
+	command(t, "cp", "--sparse=always", w.root, image)
+	r := script(w.backend, image, "dd if=/dev/urandom of=/big bs=1M count=12 2>/dev/null; exit 0")
+	r.refused(t, "could not be written")
+}
+
+func testRefusals(t *testing.T, w *world) {
+	garbage := filepath.Join(t.TempDir(), "garbage.img")
+	write(t, garbage, bytes.Repeat([]byte("no file system "), 1<<16), 0o600)
+	corrupt := copyImage(t, w.root)
+	f, err := os.OpenFile(corrupt, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 64), 1024); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for want, change := range map[string]func(*Spec){
+		`command "nosuch" is not in the image`:   func(s *Spec) { s.Argv = []string{"nosuch"} },
+		`command "/no/such" is not in the image`: func(s *Spec) { s.Argv = []string{"/no/such"} },
+		"working directory /no/such":             func(s *Spec) { s.Dir = "/no/such" },
+		`user "bob" of the image`:                func(s *Spec) { s.User = "bob" },
+		`unknown capability "x"`:                 func(s *Spec) { s.Capabilities = []string{"x"} },
+		"/no/such.img: no such file":             func(s *Spec) { s.Mounts[0].Source = "/no/such.img" },
+		"has no ext4, xfs or btrfs file system":  func(s *Spec) { s.Mounts[0].Source = garbage },
+		"no usable ext4 file system":             func(s *Spec) { s.Mounts[0].Source, s.Mounts[0].FSType = corrupt, "ext4" },
+		"the kernel has no nosuchfs file system": func(s *Spec) { s.Mounts[0].FSType = "nosuchfs" },
+		"nothing to mount at offset":             func(s *Spec) { s.Mounts[0].Offset = 1 << 40 },
+		"not a directory":                        func(s *Spec) { s.add(Mount{Source: garbage, Target: "/a", Kind: Dir}) },
+		"mount point /bin/busybox in the image":  func(s *Spec) { s.add(Mount{Target: "/bin/busybox", Kind: Tmpfs}) },
+	} {
+		r := w.peek("true")
+		change(&r.spec)
+		r.refused(t, want)
+	}
+}
+
+func testBrokenOutput(t *testing.T, w *world) {
+	r := w.peek("while :; do echo y; done")
+	broken := errors.New("no more room")
+	r.io.Stdout = writerFunc(func([]byte) (int, error) { return 0, broken })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := r.backend.Run(ctx, r.spec, r.io); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func testParallel(t *testing.T, w *world) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		r, image := w.script(t, fmt.Sprintf("echo %d >/number; cat /number", i))
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			res, err := r.backend.Run(context.Background(), r.spec, r.io)
+			if err != nil || res.Code != 0 || r.out.String() != fmt.Sprintf("%d\n", i) {
+				t.Errorf("%d: %+v, %v: %s%s", i, res, err, r.out.String(), r.err.String())
+			}
+			checkImageClean(t, image)
+		}()
+	}
+	wg.Wait()
+}
+
+func testDirectoryRoot(t *testing.T, w *world) {
+	tree := busyboxTree(t)
+	before, err := os.ReadDir(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := script(w.backend, tree, "cat /etc/passwd | wc -l")
+	r.spec.Mounts[0].Kind = Dir
+	if got := strings.TrimSpace(r.output(t)); got != "2" {
+		t.Errorf("output %q", got)
+	}
+	after, err := os.ReadDir(tree)
+	if err != nil || len(after) != len(before) {
+		t.Errorf("the directory has %v, had %v: %v", after, before, err)
+	}
+}

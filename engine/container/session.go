@@ -1,0 +1,233 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// killLimit is how much longer than the grace ending a container may take
+// before it is killed from outside.
+const killLimit = 30 * time.Second
+
+// cradle is what a backend provides: a process 1 in namespaces of its own.
+type cradle interface {
+	// request completes what depends on the backend.
+	request(*request)
+	// kill ends all processes at once. It may be called at any time.
+	kill()
+	// wait returns when the container is gone, with what the helper
+	// complained of, and whether the backend failed during the run.
+	wait() (complaint string, broken bool)
+}
+
+// launch starts a container whose process 1 is the helper, with the wire as
+// its descriptor. It closes remote.
+type launch func(ctx context.Context, remote *os.File) (cradle, error)
+
+// session is the caller's side of one run.
+type session struct {
+	spec     Spec
+	stage    *stage
+	streams  *streams  // or
+	terminal *terminal // the other is nil
+	cradle   cradle
+	wire     *wire
+}
+
+// runSession runs a normalized spec in a container that start makes.
+func runSession(ctx context.Context, spec Spec, to IO, start launch) (Result, error) {
+	if ctx.Err() != nil {
+		return Result{Reason: Cancelled, Code: -1}, nil
+	}
+	s := &session{spec: spec}
+	res, err := s.run(ctx, to, start)
+	if err != nil && res.Reason != BackendLost && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return Result{Reason: Cancelled, Code: -1}, nil
+	}
+	return res, err
+}
+
+func (s *session) run(ctx context.Context, to IO, start launch) (res Result, err error) {
+	if s.stage, err = newStage(ctx, s.spec.Mounts); err != nil {
+		return failed, err
+	}
+	defer func() { err = errors.Join(err, s.stage.release()) }()
+	req, err := s.newRequest(to)
+	if err != nil {
+		return failed, err
+	}
+	defer func() { err = errors.Join(err, s.disconnect()) }()
+	wire, remote, err := newWires()
+	if err != nil {
+		return failed, err
+	}
+	defer wire.close()
+	s.wire = wire
+	if s.cradle, err = start(ctx, remote); err != nil {
+		return failed, err
+	}
+	s.cradle.request(req)
+	return s.converse(ctx, req)
+}
+
+// failed is the result beside an error.
+var failed = Result{Reason: Exited, Code: -1}
+
+func (s *session) newRequest(to IO) (*request, error) {
+	req := &request{Spec: s.spec}
+	var err error
+	if s.spec.Network != networkNone {
+		if req.ResolvConf, req.Hosts, err = hostFiles(s.spec.Hostname); err != nil {
+			return nil, err
+		}
+	}
+	if to.TTY == nil {
+		s.streams, err = newStreams(to)
+		return req, err
+	}
+	if s.terminal, err = newTerminal(to.TTY); err != nil {
+		return nil, err
+	}
+	req.Console = s.terminal.size()
+	return req, nil
+}
+
+// disconnect waits for the last output. It needs the processes to be gone.
+func (s *session) disconnect() error {
+	if s.streams != nil {
+		return s.streams.finish()
+	}
+	return s.terminal.finish()
+}
+
+// converse sends the request and follows the run to its end, when the
+// container is gone.
+func (s *session) converse(ctx context.Context, req *request) (Result, error) {
+	files := s.stage.trees
+	if s.streams != nil {
+		files = append(files[:len(files):len(files)], s.streams.remote...)
+	}
+	sent := s.wire.send(message{Request: req}, files...)
+	s.stage.handOver()
+	if s.streams != nil {
+		s.streams.handOver()
+	}
+	outcomes := make(chan *outcome, 1)
+	go func() { outcomes <- s.listen() }()
+	out, why := s.supervise(ctx, outcomes)
+	if out == nil {
+		s.kill()
+	}
+	complaint, broken := s.cradle.wait()
+	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
+		return lost(why, sent, complaint)
+	}
+	return result(out, why)
+}
+
+// kill ends the container from outside. Without its wire the helper ends it
+// from inside, should the backend have failed to.
+func (s *session) kill() {
+	s.cradle.kill()
+	s.wire.close()
+}
+
+// listen returns the outcome, nil when there is none any more.
+func (s *session) listen() *outcome {
+	for {
+		m, files, err := s.wire.receive()
+		switch {
+		case err != nil:
+			return nil
+		case m.Outcome != nil:
+			closeAll(files)
+			return m.Outcome
+		case m.Console != nil && len(files) == 1 && s.terminal != nil:
+			if err := s.terminal.connect(files[0]); err != nil {
+				return &outcome{Error: err.Error(), Code: -1}
+			}
+		default:
+			closeAll(files)
+		}
+	}
+}
+
+// supervise waits for the outcome, and sees to it that there is one in time
+// once the run is cancelled or takes too long. The reason is why the command
+// was asked to stop, Exited if it was not.
+func (s *session) supervise(ctx context.Context, outcomes <-chan *outcome) (*outcome, Reason) {
+	var timeout <-chan time.Time
+	if s.spec.Timeout > 0 {
+		timer := time.NewTimer(s.spec.Timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	why := Exited
+	select {
+	case out := <-outcomes:
+		return out, why
+	case <-ctx.Done():
+		why = Cancelled
+	case <-timeout:
+		why = TimedOut
+	}
+	// An error means that the container is lost, which listen notices.
+	_ = s.wire.send(message{Stop: &stop{Grace: s.spec.Grace}})
+	limit := time.NewTimer(s.spec.Grace + killLimit)
+	defer limit.Stop()
+	select {
+	case out := <-outcomes:
+		return out, why
+	case <-limit.C:
+		s.kill()
+		return <-outcomes, why
+	}
+}
+
+// lost explains a container that ended without an outcome. It need not have
+// one after it was asked to stop.
+func lost(why Reason, sent error, complaint string) (Result, error) {
+	if why != Exited {
+		return Result{Reason: why, Code: -1}, nil
+	}
+	err := errors.New("container ended without a result: something outside has killed it")
+	if complaint != "" {
+		err = fmt.Errorf("container ended without a result: %s", complaint)
+	}
+	return Result{Reason: BackendLost, Code: -1}, errors.Join(err, sent)
+}
+
+func result(out *outcome, why Reason) (Result, error) {
+	res := Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS}
+	switch {
+	case out.Stopped:
+		res.Reason = why
+	case out.OutOfMemory:
+		res.Reason = OutOfMemory
+	case out.Signal != 0:
+		res.Reason = Signalled
+	}
+	if out.Signal != 0 {
+		res.Signal = signalName(out.Signal)
+	}
+	var errs []error
+	if out.Error != "" {
+		errs = append(errs, errors.New(out.Error))
+	}
+	if out.Damage != "" {
+		errs = append(errs, errors.New(out.Damage))
+	}
+	return res, errors.Join(errs...)
+}
+
+func signalName(n int) string {
+	if name := unix.SignalName(unix.Signal(n)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", n)
+}

@@ -1,0 +1,219 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+)
+
+const (
+	networkHost = "host"
+	networkNone = "none"
+)
+
+// idPattern is what a domain name, a control group and a host name all allow.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// reserved are the targets that every container has for itself.
+var reserved = [...]string{"/proc", "/sys", "/dev"}
+
+// normalize checks what can be checked without touching the system and fills
+// in defaults. The mounts come back cleaned and sorted, so that each follows
+// the one it is mounted in.
+func (s Spec) normalize() (Spec, error) {
+	if !idPattern.MatchString(s.ID) {
+		return s, fmt.Errorf("container id %q: want letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit", s.ID)
+	}
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return s, errors.New("no command to run")
+	}
+	if err := s.checkStrings(); err != nil {
+		return s, err
+	}
+	if err := s.checkLimits(); err != nil {
+		return s, err
+	}
+	if s.Arch == "" {
+		s.Arch = machineArch()
+	}
+	if archs := archs(); !slices.Contains(archs, s.Arch) {
+		return s, fmt.Errorf("unknown architecture %q (have %s)%s", s.Arch, strings.Join(archs, ", "), suggest(s.Arch, archs))
+	}
+	caps, err := capabilities(s.Capabilities)
+	if err != nil {
+		return s, err
+	}
+	s.Capabilities = caps
+	s.setDefaults()
+	if !path.IsAbs(s.Dir) {
+		return s, fmt.Errorf("working directory %q is not an absolute path", s.Dir)
+	}
+	s.Mounts, err = normalizeMounts(s.Mounts)
+	return s, err
+}
+
+func (s *Spec) setDefaults() {
+	if s.Dir == "" {
+		s.Dir = "/"
+	}
+	if s.Hostname == "" {
+		s.Hostname = s.ID
+	}
+	if s.Grace == 0 {
+		s.Grace = DefaultGrace
+	}
+	if s.Network == "" {
+		s.Network = networkHost
+	}
+	s.Network = strings.TrimPrefix(s.Network, libvirtNetworkPrefix)
+	if !slices.ContainsFunc(s.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
+		s.Env = append(slices.Clone(s.Env), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+}
+
+// longestArgument is the kernel's limit on one argument or variable, in bytes:
+// execve(2), MAX_ARG_STRLEN.
+const longestArgument = 128<<10 - 1
+
+// checkStrings refuses what the kernel or the C library could not carry.
+func (s *Spec) checkStrings() error {
+	for _, v := range slices.Concat(s.Argv, s.Env, []string{s.Dir, s.User}) {
+		if strings.ContainsRune(v, 0) {
+			return fmt.Errorf("%q contains a zero byte", v)
+		}
+		if len(v) > longestArgument {
+			return fmt.Errorf("argument or variable %q... has %d bytes, the kernel takes %d: put a long script into a file", v[:40], len(v), longestArgument)
+		}
+	}
+	for _, v := range s.Env {
+		if strings.IndexByte(v, '=') < 1 {
+			return fmt.Errorf("environment entry %q: want NAME=value", v)
+		}
+	}
+	if len(s.Hostname) > 64 || strings.ContainsAny(s.Hostname, " \t\n/") {
+		return fmt.Errorf("host name %q: want at most 64 bytes without blanks", s.Hostname)
+	}
+	return nil
+}
+
+// leastMemory is what starting a command takes.
+const leastMemory = 16 << 20
+
+func (s *Spec) checkLimits() error {
+	switch {
+	case s.Memory < 0 || (s.Memory > 0 && s.Memory < leastMemory):
+		return fmt.Errorf("memory limit of %d bytes: the least is %d MiB", s.Memory, leastMemory>>20)
+	case s.CPUs < 0 || (s.CPUs > 0 && s.CPUs < 0.01):
+		return fmt.Errorf("limit of %g processors: the least is 0.01", s.CPUs)
+	case s.Timeout < 0:
+		return fmt.Errorf("timeout of %v is negative", s.Timeout)
+	case s.Grace < 0:
+		return fmt.Errorf("grace of %v is negative", s.Grace)
+	}
+	return nil
+}
+
+func normalizeMounts(given []Mount) ([]Mount, error) {
+	mounts := slices.Clone(given)
+	seen := make(map[string]bool)
+	for i := range mounts {
+		m := &mounts[i]
+		if err := m.check(); err != nil {
+			return nil, err
+		}
+		m.Target = path.Clean(m.Target)
+		if seen[m.Target] {
+			return nil, fmt.Errorf("two mounts at %s", m.Target)
+		}
+		seen[m.Target] = true
+	}
+	if !seen["/"] {
+		return nil, errors.New("no mount at /: a container needs a root file system")
+	}
+	sort.SliceStable(mounts, func(i, j int) bool { return depth(mounts[i].Target) < depth(mounts[j].Target) })
+	if mounts[0].Kind == Tmpfs {
+		return nil, errors.New("the mount at / is empty: want an image or a directory")
+	}
+	return mounts, nil
+}
+
+// depth is the number of names in a clean absolute path.
+func depth(target string) int {
+	if target == "/" {
+		return 0
+	}
+	return strings.Count(target, "/")
+}
+
+func (m *Mount) check() error {
+	if !path.IsAbs(m.Target) || strings.ContainsRune(m.Target, 0) {
+		return fmt.Errorf("mount target %q is not an absolute path", m.Target)
+	}
+	for _, r := range reserved {
+		if target := path.Clean(m.Target); target == r || strings.HasPrefix(target, r+"/") {
+			return fmt.Errorf("mount target %s: every container has a %s of its own", m.Target, r)
+		}
+	}
+	switch m.Kind {
+	case Image, Dir:
+		if m.Source == "" || strings.ContainsRune(m.Source, 0) {
+			return fmt.Errorf("mount at %s: no source", m.Target)
+		}
+	case Tmpfs:
+		if m.Source != "" {
+			return fmt.Errorf("mount at %s: a tmpfs has no source, not %q", m.Target, m.Source)
+		}
+	default:
+		return fmt.Errorf("mount at %s: unknown kind %d", m.Target, int(m.Kind))
+	}
+	if m.Kind != Image && (m.Offset != 0 || m.Length != 0 || m.FSType != "") {
+		return fmt.Errorf("mount at %s: offset, length and file system are for images only", m.Target)
+	}
+	if m.Offset < 0 || m.Length < 0 || m.Offset%512 != 0 || m.Length%512 != 0 {
+		return fmt.Errorf("mount at %s: offset %d and length %d must be multiples of 512", m.Target, m.Offset, m.Length)
+	}
+	return nil
+}
+
+// absolute resolves the sources of mounts against the working directory, which
+// is another one where they are opened.
+func absolute(mounts []Mount) error {
+	for i := range mounts {
+		if mounts[i].Kind == Tmpfs {
+			continue
+		}
+		abs, err := filepath.Abs(mounts[i].Source)
+		if err != nil {
+			return fmt.Errorf("mount at %s: %w", mounts[i].Target, err)
+		}
+		mounts[i].Source = abs
+	}
+	return nil
+}
+
+// machineArch is the name uname(2) gives this machine.
+func machineArch() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "386":
+		return "i686"
+	case "arm64":
+		return "aarch64"
+	}
+	return runtime.GOARCH
+}
+
+// archs are the architectures a command can run as on this kind of machine.
+func archs() []string {
+	if own := machineArch(); own != "x86_64" {
+		return []string{own}
+	}
+	return []string{"x86_64", "i686"}
+}
