@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"b9/engine/container"
+	"b9/engine/store"
+)
+
+// Config is what an engine works with. Store is required.
+type Config struct {
+	Store *store.Store
+
+	// Backend opens the container backend. It is called at most once, by
+	// the first step that needs a container. nil means there is none.
+	Backend func(context.Context) (container.Backend, error)
+
+	// Workspace tells steps of one label apart that belong to different
+	// workspaces: it is part of the names under which failed steps are kept
+	// and of those by which Explain finds the last run. It is in no key.
+	Workspace string
+
+	Jobs      int         // steps that run at once; 0 means the number of processors
+	KeepGoing bool        // after a failure, still run what does not depend on it
+	Events    func(Event) // may be nil
+	Epoch     time.Time   // the time written into what steps make; the zero value means 1970-01-01T00:00:00Z
+	Offline   bool        // see World
+	Refresh   bool        // see World
+}
+
+// Engine makes nodes. It may be used by several goroutines.
+type Engine struct {
+	cfg    Config
+	world  *World
+	tools  *toolTable
+	events func(Event)
+	slots  chan struct{}
+	keys   sync.Pool // of *keyMaker
+
+	backendOnce sync.Once
+	backendIs   container.Backend
+	backendErr  error
+}
+
+// New returns an engine. Close it when done.
+func New(cfg Config) *Engine {
+	if cfg.Jobs <= 0 {
+		cfg.Jobs = runtime.NumCPU()
+	}
+	if cfg.Epoch.IsZero() {
+		cfg.Epoch = time.Unix(0, 0).UTC()
+	}
+	e := &Engine{
+		cfg:    cfg,
+		world:  &World{Store: cfg.Store, Offline: cfg.Offline, Refresh: cfg.Refresh},
+		tools:  newToolTable(filepath.Join(cfg.Store.Dir(), "tools.json")),
+		events: func(Event) {},
+		slots:  make(chan struct{}, cfg.Jobs),
+	}
+	if cfg.Events != nil {
+		var mu sync.Mutex
+		e.events = func(ev Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			cfg.Events(ev)
+		}
+	}
+	return e
+}
+
+// Close writes down what the engine learned about the host's tools. The
+// store stays open.
+func (e *Engine) Close() error { return e.tools.save() }
+
+func (e *Engine) backend(ctx context.Context) (container.Backend, error) {
+	e.backendOnce.Do(func() {
+		if e.cfg.Backend == nil {
+			e.backendErr = errNoBackend
+			return
+		}
+		e.backendIs, e.backendErr = e.cfg.Backend(ctx)
+	})
+	return e.backendIs, e.backendErr
+}
+
+// scopeMark stands between a label and its workspace.
+const scopeMark = " in "
+
+// Scoped is the name under which the store knows the step with that label.
+func (e *Engine) Scoped(label string) string { return Scoped(label, e.cfg.Workspace) }
+
+// Scoped is the name under which the store knows the step with that label of
+// a workspace.
+func Scoped(label, workspace string) string {
+	if workspace == "" {
+		return label
+	}
+	return label + scopeMark + workspace
+}
+
+// Unscoped splits such a name into the label and the workspace.
+func Unscoped(name string) (label, workspace string) {
+	if i := strings.Index(name, scopeMark+"/"); i >= 0 {
+		return name[:i], name[i+len(scopeMark):]
+	}
+	return name, ""
+}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"b9/engine/store"
+)
+
+// Reason says whether a step would run now, and why.
+type Reason struct {
+	Node    *Node
+	Runs    bool
+	Changes []Change // against the last time the step ran, when it is known
+	Note    string   // in place of changes: "never built", "its inputs are built first", ...
+}
+
+// Change is one part of a key that differs from the last run's.
+type Change struct {
+	Part     string // such as "input script" or "Script[2]"
+	Old, New string // "" where the part is new or gone
+}
+
+// Explain tells, for every step that refs need and inputs first, whether it
+// would run. Nothing is run. Below a step that would run nothing more can be
+// known, since its output may come out unchanged.
+func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
+	b := e.plan(refs)
+	unknown := map[*state]bool{}
+	var reasons []Reason
+	for _, s := range b.states {
+		for _, dep := range s.inputs {
+			if unknown[dep] {
+				unknown[s] = true
+			}
+		}
+		if unknown[s] {
+			reasons = append(reasons, Reason{Node: s.node, Runs: true, Note: "runs if an input comes out different"})
+			continue
+		}
+		known, err := b.find(ctx, s)
+		if err != nil {
+			return reasons, &StepError{Node: s.node, Err: err}
+		}
+		if known {
+			reasons = append(reasons, Reason{Node: s.node})
+			continue
+		}
+		unknown[s] = true
+		r, err := b.why(ctx, s)
+		if err != nil {
+			return reasons, err
+		}
+		reasons = append(reasons, r)
+	}
+	return reasons, nil
+}
+
+func (b *build) why(ctx context.Context, s *state) (Reason, error) {
+	r := Reason{Node: s.node, Runs: true}
+	last, err := b.cfg.Store.Latest(b.Scoped(s.node.Label()))
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", s.node.Label(), err)
+	}
+	if last == nil {
+		r.Note = "never built"
+		return r, nil
+	}
+	in, err := b.keyInput(ctx, s)
+	if err != nil {
+		return r, err
+	}
+	parts, err := nodeParts(s.node, in)
+	if err != nil {
+		return r, err
+	}
+	if r.Changes = diffParts(last.Parts, parts); len(r.Changes) == 0 {
+		r.Note = "its result is no longer in the store"
+	}
+	return r, nil
+}
+
+// diffParts compares two keys part by part, in the order of the new one.
+func diffParts(old, new []store.Part) []Change {
+	was := map[string]string{}
+	for _, p := range old {
+		was[p.Name] = p.Value
+	}
+	var changes []Change
+	for _, p := range new {
+		v, ok := was[p.Name]
+		if !ok || v != p.Value {
+			changes = append(changes, Change{Part: p.Name, Old: v, New: p.Value})
+		}
+		delete(was, p.Name)
+	}
+	for _, p := range old {
+		if v, gone := was[p.Name]; gone {
+			changes = append(changes, Change{Part: p.Name, Old: v})
+		}
+	}
+	return changes
+}

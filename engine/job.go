@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"b9/engine/container"
+	"b9/engine/store"
+)
+
+// Artifact is one output of a finished step, or a located source.
+type Artifact struct {
+	store  *store.Store
+	object store.Object
+	path   string // of a located source, else empty
+}
+
+// Digest is the content digest.
+func (a *Artifact) Digest() store.Digest { return a.object.Digest }
+
+// Kind says whether the artifact is a file or a tree.
+func (a *Artifact) Kind() store.Kind { return a.object.Kind }
+
+// Object is the artifact as the store names it.
+func (a *Artifact) Object() store.Object { return a.object }
+
+// Path is a host path to read a file from. Never write to it. Of a tree
+// that is no located source it names the manifest; use Job.Tree.
+func (a *Artifact) Path() string {
+	if a.path != "" {
+		return a.path
+	}
+	return a.store.Path(a.object.Digest)
+}
+
+// Size is the apparent size of a file in bytes.
+func (a *Artifact) Size() (int64, error) {
+	if a.path == "" {
+		return a.object.Size, nil
+	}
+	st, err := os.Stat(a.path)
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+// Fork makes a private writable copy at dst, which must not exist. A file is
+// cloned where the file system can, else its data is copied and its holes are
+// neither read nor written.
+func (a *Artifact) Fork(ctx context.Context, dst string) error {
+	tree, located := a.object.Kind == store.Tree, a.path != ""
+	switch {
+	case tree && located:
+		return store.CopyTree(ctx, a.path, dst, nil)
+	case tree:
+		return a.store.Extract(ctx, a.object.Digest, dst)
+	case located:
+		return store.CopySparse(ctx, a.path, dst)
+	}
+	return a.store.Fork(ctx, a.object.Digest, dst)
+}
+
+// present reports whether the content can be read now.
+func (a *Artifact) present() bool { return a.path != "" || a.store.Has(a.object) }
+
+// Job is what an action sees while it runs. It is for one goroutine.
+type Job struct {
+	node    *Node
+	engine  *Engine
+	inputs  []*Artifact
+	dir     string
+	log     io.Writer
+	events  func(Event)
+	trees   map[string]string
+	sandbox *Sandbox
+}
+
+// Label names the step for messages.
+func (j *Job) Label() string { return j.node.Label() }
+
+// Dir is the step's private scratch directory, removed afterwards. After a
+// failure it is kept for `b9 shell`.
+func (j *Job) Dir() string { return j.dir }
+
+// Log receives what the step prints. It is kept with the result.
+func (j *Job) Log() io.Writer { return j.log }
+
+// Logf adds one line to the log.
+func (j *Job) Logf(format string, args ...any) { fmt.Fprintf(j.log, format+"\n", args...) }
+
+// Epoch is the time to write into what the step makes, the same in every build.
+func (j *Job) Epoch() time.Time { return j.engine.cfg.Epoch }
+
+// World is the outside as sources see it.
+func (j *Job) World() *World { return j.engine.world }
+
+// Progress tells the user how far the step is. total 0 means unknown. Both count bytes.
+func (j *Job) Progress(done, total int64) {
+	j.events(Event{Type: StepProgress, Node: j.node, Done: done, Total: total})
+}
+
+// Has reports whether the node has an input of that role.
+func (j *Job) Has(role string) bool { return j.find(role) >= 0 }
+
+// Input returns the artifact of that role. Asking for a role that the node
+// does not have is a mistake in the action, and panics.
+func (j *Job) Input(role string) *Artifact {
+	i := j.find(role)
+	if i < 0 {
+		panic(fmt.Sprintf("%s: action %T asked for the undeclared input %q", j.Label(), j.node.action, role))
+	}
+	return j.inputs[i]
+}
+
+func (j *Job) find(role string) int {
+	for i, in := range j.node.opts.Inputs {
+		if in.Role == role {
+			return i
+		}
+	}
+	return -1
+}
+
+// Tree returns a directory that holds the tree of that role: the located
+// source itself, which must not be written to, or a copy in the scratch
+// directory.
+func (j *Job) Tree(ctx context.Context, role string) (string, error) {
+	a := j.Input(role)
+	if a.path != "" {
+		return a.path, nil
+	}
+	if dir, ok := j.trees[role]; ok {
+		return dir, nil
+	}
+	dir := filepath.Join(j.dir, fmt.Sprintf("tree%d", len(j.trees)))
+	if err := a.Fork(ctx, dir); err != nil {
+		return "", err
+	}
+	if j.trees == nil {
+		j.trees = map[string]string{}
+	}
+	j.trees[role] = dir
+	return dir, nil
+}
+
+// Output is the path at which the action must write the output of that
+// name: a regular file or a directory, as declared.
+func (j *Job) Output(name string) string { return filepath.Join(j.dir, outputFile(name)) }
+
+// outputFile maps an output's name, which may be a mount point such as
+// "/data", to a file name.
+func outputFile(name string) string {
+	return "out" + strings.NewReplacer("%", "%25", "/", "%2F").Replace(name)
+}
+
+// Backend opens the container backend that the configuration chose.
+func (j *Job) Backend(ctx context.Context) (container.Backend, error) {
+	return j.engine.backend(ctx)
+}
+
+// Sandbox says how to enter what a step works on: the container it runs
+// its commands in.
+type Sandbox struct {
+	Spec container.Spec
+	Note string // one line for the user, such as the command that failed
+}
+
+const sandboxFile = "sandbox.json"
+
+// Enterable records how `b9 shell` enters the step's state if it fails from now on.
+func (j *Job) Enterable(s Sandbox) { j.sandbox = &s }
+
+func (j *Job) saveSandbox(dir string) error {
+	if j.sandbox == nil {
+		return nil
+	}
+	s := *j.sandbox
+	s.Spec.Mounts = append([]container.Mount(nil), s.Spec.Mounts...)
+	for i, m := range s.Spec.Mounts {
+		if rel, err := filepath.Rel(j.dir, m.Source); err == nil && filepath.IsLocal(rel) {
+			s.Spec.Mounts[i].Source = rel
+		}
+	}
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, sandboxFile), data, 0o600)
+}
+
+// LoadSandbox reads how to enter a kept step; ok is false when it has no
+// container to enter. Relative mounts are resolved beneath dir.
+func LoadSandbox(dir string) (s Sandbox, ok bool, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, sandboxFile))
+	if os.IsNotExist(err) {
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, false, fmt.Errorf("%s: %w", filepath.Join(dir, sandboxFile), err)
+	}
+	for i, m := range s.Spec.Mounts {
+		if m.Source != "" && !filepath.IsAbs(m.Source) {
+			s.Spec.Mounts[i].Source = filepath.Join(dir, m.Source)
+		}
+	}
+	return s, true, nil
+}

@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"b9/engine/store"
+)
+
+// Action is one step of a build: a struct of plain exported values, or a
+// pointer to one. Every field is part of the step's key unless it is tagged
+// `key:"-"`, which is for values that cannot change the result, such as the
+// place a file is read from when its content is fingerprinted.
+type Action interface {
+	// Kind names the operation and the version of its behaviour, such as
+	// "resize/1". Raise the number when the output for the same input changes.
+	Kind() string
+
+	// Run makes the outputs: it reads its inputs through the job and writes
+	// each declared output at the path job.Output gives. It must not read
+	// anything else that can change between two runs.
+	Run(ctx context.Context, job *Job) error
+}
+
+// Source is an action that reads the world outside the graph. Its
+// fingerprint stands for what it read, and is part of its key.
+type Source interface {
+	Action
+
+	// Fingerprint returns a digest that differs whenever the outputs would.
+	// It is called once a build before the step is looked up.
+	Fingerprint(ctx context.Context, w *World) (store.Digest, error)
+}
+
+// Located is a Source whose only output already lies on the host. It is
+// never run and never copied into the store: steps read it in place, and a
+// step that used it fails when the fingerprint has changed meanwhile.
+type Located interface {
+	Source
+
+	// Locate returns the absolute host path and whether it is a file or a
+	// tree. An empty path says that this one has to be run after all.
+	Locate() (path string, kind store.Kind)
+}
+
+// Tooled is an action that calls programs of the host. Their versions are
+// part of the key.
+type Tooled interface {
+	Action
+	Tools() []Tool
+}
+
+// Tool is a program of the host. Running it with VersionArgs prints a text
+// that changes when the program's behaviour may.
+type Tool struct {
+	Name        string
+	VersionArgs []string
+}
+
+// Position is a place in a build file. Line and Col count from 1.
+type Position struct {
+	File      string
+	Line, Col int
+}
+
+// String renders the position as file:line:col.
+func (p Position) String() string {
+	if p.File == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+}
+
+// Output declares one result of a step.
+type Output struct {
+	Name string     // unique in the step: "" for the only one, or a mount point such as "/data"
+	Kind store.Kind // file or tree
+	Ext  string     // file name extension when placed for the user, without the dot; may be empty
+	Mode uint32     // permission bits of a file when placed for the user; 0 means 0644
+}
+
+// Input is one thing a step reads, under the role that its action knows it by.
+type Input struct {
+	Role string
+	Ref  Ref
+}
+
+// Ref names one output of a node.
+type Ref struct {
+	Node   *Node
+	Output string
+}
+
+// String renders the reference for people.
+func (r Ref) String() string {
+	if r.Output == "" {
+		return r.Node.Label()
+	}
+	return r.Node.Label() + "[" + r.Output + "]"
+}
+
+// NodeOptions describe a node beside its action.
+type NodeOptions struct {
+	Label   string     // "//pkg:name", or a description of an unnamed step such as "//pkg:web (resize)"
+	Builtin string     // the built-in that recorded it, such as "resize"
+	Stack   []Position // the call in the build file first, then its callers
+	Inputs  []Input    // in the order the action declares; roles are unique
+	Outputs []Output   // at least one
+}
+
+// Node is one immutable step of the graph. Its inputs exist before it, so a
+// graph of nodes has no cycle.
+type Node struct {
+	action Action
+	opts   NodeOptions
+}
+
+// NewNode records a step. Errors are mistakes of the caller: no outputs, a
+// role or an output named twice, an input that names no output of its node.
+func NewNode(a Action, o NodeOptions) (*Node, error) {
+	if len(o.Outputs) == 0 {
+		return nil, fmt.Errorf("%s: a step needs an output", o.Label)
+	}
+	for i, out := range o.Outputs {
+		for _, other := range o.Outputs[:i] {
+			if out.Name == other.Name {
+				return nil, fmt.Errorf("%s: output %q declared twice", o.Label, out.Name)
+			}
+		}
+	}
+	for i, in := range o.Inputs {
+		for _, other := range o.Inputs[:i] {
+			if in.Role == other.Role {
+				return nil, fmt.Errorf("%s: input %q given twice", o.Label, in.Role)
+			}
+		}
+		if in.Ref.Node == nil {
+			return nil, fmt.Errorf("%s: input %q refers to nothing", o.Label, in.Role)
+		}
+		if _, err := in.Ref.Node.Declared(in.Ref.Output); err != nil {
+			return nil, fmt.Errorf("%s: input %q: %w", o.Label, in.Role, err)
+		}
+	}
+	return &Node{action: a, opts: o}, nil
+}
+
+// Action returns the node's action. Treat it as read-only.
+func (n *Node) Action() Action { return n.action }
+
+// Label names the node for people.
+func (n *Node) Label() string { return n.opts.Label }
+
+// Builtin is the name of the built-in that recorded the node.
+func (n *Node) Builtin() string { return n.opts.Builtin }
+
+// Where is the place of the call that recorded the node.
+func (n *Node) Where() Position {
+	if len(n.opts.Stack) == 0 {
+		return Position{}
+	}
+	return n.opts.Stack[0]
+}
+
+// Stack is the call stack at that place, innermost call first.
+func (n *Node) Stack() []Position { return n.opts.Stack }
+
+// Inputs lists what the node reads. Treat it as read-only.
+func (n *Node) Inputs() []Input { return n.opts.Inputs }
+
+// Outputs lists what the node makes. Treat it as read-only.
+func (n *Node) Outputs() []Output { return n.opts.Outputs }
+
+// Ref refers to the output of that name; it is not checked here.
+func (n *Node) Ref(output string) Ref { return Ref{Node: n, Output: output} }
+
+// Declared finds a declared output by name.
+func (n *Node) Declared(name string) (Output, error) {
+	for _, out := range n.opts.Outputs {
+		if out.Name == name {
+			return out, nil
+		}
+	}
+	return Output{}, fmt.Errorf("%s has no output %q (have %s)", n.Label(), name, n.outputNames())
+}
+
+func (n *Node) outputNames() string {
+	names := make([]string, len(n.opts.Outputs))
+	for i, out := range n.opts.Outputs {
+		names[i] = fmt.Sprintf("%q", out.Name)
+	}
+	return strings.Join(names, ", ")
+}

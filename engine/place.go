@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"b9/engine/store"
+)
+
+// Placer puts results where the user finds them, beneath one directory. It
+// remembers what it placed, so that a result that is still there unchanged
+// costs one lstat. Close writes the memory down.
+type Placer struct {
+	dir     string
+	mu      sync.Mutex
+	known   map[string]placement // by path relative to dir
+	dirty   bool
+	staging *staging // nil until something is placed
+	count   int      // of what was staged
+}
+
+// placement is a placed result as it was when it was placed.
+type placement struct {
+	digest store.Digest
+	mode   uint32
+	sign   string // see observe
+}
+
+const placedFile = ".placed"
+
+// claimed is the sign of a path that a placer was about to place.
+const claimed = "-"
+
+// NewPlacer returns a placer for dir, which is made when first needed.
+func NewPlacer(dir string) *Placer {
+	return &Placer{dir: dir, known: readPlaced(dir)}
+}
+
+// readPlaced reads what was placed in dir. What can't be read is not known,
+// and is placed anew.
+func readPlaced(dir string) map[string]placement {
+	known := map[string]placement{}
+	f, err := os.Open(filepath.Join(dir, placedFile))
+	if err != nil {
+		return known
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if rel, pl, ok := parsePlacement(sc.Text()); ok {
+			known[rel] = pl
+		}
+	}
+	return known
+}
+
+func (pl placement) line(rel string) string {
+	return fmt.Sprintf("%s %o %s %s\n", pl.digest, pl.mode, pl.sign, rel)
+}
+
+func parsePlacement(line string) (string, placement, bool) {
+	f := strings.SplitN(line, " ", 4)
+	if len(f) != 4 {
+		return "", placement{}, false
+	}
+	digest, err := store.ParseDigest(f[0])
+	mode, merr := strconv.ParseUint(f[1], 8, 32)
+	return f[3], placement{digest, uint32(mode), f[2]}, err == nil && merr == nil
+}
+
+// Place puts the artifact at the path rel beneath the placer's directory and
+// returns the full path. A file is cloned or copied without its holes under
+// a temporary name and renamed; a tree replaces the one that was there.
+// Nothing half-written is ever seen under the final name.
+func (p *Placer) Place(ctx context.Context, a *Artifact, rel string, mode uint32) (string, error) {
+	if !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("place %q: not a path beneath %s", rel, p.dir)
+	}
+	dst := filepath.Join(p.dir, rel)
+	if mode == 0 {
+		mode = 0o644
+	}
+	if p.unchanged(rel, dst, a.Digest(), mode) {
+		return dst, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+		return "", fmt.Errorf("place %s: %w", dst, err)
+	}
+	new, err := p.stage()
+	if err == nil {
+		err = p.claim(rel, dst)
+	}
+	if err != nil {
+		return "", fmt.Errorf("place %s: %w", dst, err)
+	}
+	if err := a.copyTo(ctx, new, mode); err != nil {
+		return "", fmt.Errorf("place %s: %w", dst, err)
+	}
+	if err := errors.Join(replace(new, dst), os.RemoveAll(new)); err != nil {
+		return "", fmt.Errorf("place %s: %w", dst, err)
+	}
+	p.remember(rel, dst, a.Digest(), mode)
+	return dst, nil
+}
+
+// claim notes durably that rel is b9's before anything is there, so that
+// what a killed build placed is known as such. What is there already and is
+// not b9's stays.
+func (p *Placer) claim(rel, dst string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.known[rel]; ok {
+		return nil
+	}
+	if _, err := os.Lstat(dst); err == nil {
+		// Another b9 may have placed it since this one began.
+		pl, ok := readPlaced(p.dir)[rel]
+		if !ok {
+			return errors.New("it is there already, and b9 did not put it there: move it away, or choose another directory with --out")
+		}
+		p.known[rel] = pl
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(p.dir, placedFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	pl := placement{sign: claimed}
+	p.known[rel] = pl
+	_, err = f.WriteString(pl.line(rel))
+	return errors.Join(err, f.Close())
+}
+
+// stage returns a new name in the staging directory.
+func (p *Placer) stage() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staging == nil {
+		var err error
+		if p.staging, err = newStaging(p.dir); err != nil {
+			return "", err
+		}
+	}
+	p.count++
+	return filepath.Join(p.staging.path, strconv.Itoa(p.count)), nil
+}
+
+func (a *Artifact) copyTo(ctx context.Context, dst string, mode uint32) error {
+	if err := a.Fork(ctx, dst); err != nil || a.Kind() == store.Tree {
+		return err
+	}
+	return os.Chmod(dst, fs.FileMode(mode))
+}
+
+// replace renames new to dst. Where a directory is in the way the two are
+// exchanged in one step, and the old one goes with new's directory.
+func replace(new, dst string) error {
+	err := os.Rename(new, dst)
+	if err == nil || !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.ENOTDIR) {
+		return err
+	}
+	return unix.Renameat2(unix.AT_FDCWD, new, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)
+}
+
+func (p *Placer) unchanged(rel, dst string, d store.Digest, mode uint32) bool {
+	p.mu.Lock()
+	was, ok := p.known[rel]
+	p.mu.Unlock()
+	if !ok || was.digest != d || was.mode != mode || was.sign == "" {
+		return false
+	}
+	return observe(dst) == was.sign
+}
+
+func (p *Placer) remember(rel, dst string, d store.Digest, mode uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known[rel], p.dirty = placement{d, mode, observe(dst)}, true
+}
+
+// observe returns a text that changes when anyone changes the file, or
+// anything in the directory, at path. It has no spaces. It is empty, and so
+// equal to nothing that was placed, when path can't be read.
+func observe(path string) string {
+	sign, dir := lstatSign(path)
+	if !dir {
+		return sign
+	}
+	h := blake3.New()
+	err := filepath.WalkDir(path, func(file string, _ fs.DirEntry, err error) error {
+		sign, _ := lstatSign(file)
+		fmt.Fprintf(h, "%q %s\n", file, sign)
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// lstatSign is the inode, type, size and times of a file, or "", and whether
+// it is a directory.
+func lstatSign(path string) (sign string, dir bool) {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return "", false
+	}
+	sign = fmt.Sprintf("%d:%o:%d:%d:%d", st.Ino, st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
+	return sign, st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// Close writes down what was placed and removes the staging directory. It
+// may be called when nothing was placed.
+func (p *Placer) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staging == nil {
+		return nil
+	}
+	var err error
+	if p.dirty {
+		err = p.save()
+	}
+	err = errors.Join(err, p.staging.close())
+	p.staging = nil
+	return err
+}
+
+// save writes what is known together with what other builds placed meanwhile.
+func (p *Placer) save() error {
+	guard, err := os.Open(p.dir)
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	if err := flock(guard, unix.LOCK_EX); err != nil {
+		return err
+	}
+	all := readPlaced(p.dir)
+	maps.Copy(all, p.known)
+	var text strings.Builder
+	for _, rel := range slices.Sorted(maps.Keys(all)) {
+		text.WriteString(all[rel].line(rel))
+	}
+	tmp := filepath.Join(p.staging.path, placedFile)
+	if err := os.WriteFile(tmp, []byte(text.String()), 0o644); err != nil {
+		return err
+	}
+	p.dirty = false
+	return os.Rename(tmp, filepath.Join(p.dir, placedFile))
+}
+
+// RemoveResults removes from dir what placers put there, the directories that
+// are empty then, and dir itself if nothing else is in it. It returns how many
+// results it removed.
+func RemoveResults(dir string) (int, error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	var errs []error
+	known := readPlaced(dir)
+	for rel := range known {
+		if !filepath.IsLocal(rel) {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, rel)))
+		for up := filepath.Dir(rel); up != "."; up = filepath.Dir(up) {
+			if os.Remove(filepath.Join(dir, up)) != nil {
+				break // not empty
+			}
+		}
+	}
+	errs = append(errs, reapStaging(dir))
+	if err := os.Remove(filepath.Join(dir, placedFile)); !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	_ = os.Remove(dir) // stays when something else is in it
+	return len(known), errors.Join(errs...)
+}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"b9/engine/store"
+)
+
+// World is what a Source may read the outside through.
+type World struct {
+	Store   *store.Store
+	Offline bool // no network: a source that needs it uses what it last saw, or fails
+	Refresh bool // ask remote sources again even when the last answer is recent
+}
+
+// FileSource is one regular file of the host, read in place. Only its
+// content counts, never its path or times.
+type FileSource struct {
+	Path string `key:"-"` // absolute
+	Rel  string `key:"-"` // as the build file names it, for messages
+}
+
+// Kind implements Action.
+func (f *FileSource) Kind() string { return "source-file/1" }
+
+// Run implements Action; a located source is never run.
+func (f *FileSource) Run(context.Context, *Job) error { return errLocatedRun }
+
+// Locate implements Located.
+func (f *FileSource) Locate() (string, store.Kind) { return f.Path, store.File }
+
+// Fingerprint implements Source. A missing file, a directory or a device is an error.
+func (f *FileSource) Fingerprint(ctx context.Context, w *World) (store.Digest, error) {
+	d, _, err := w.Store.FileDigest(ctx, f.Path)
+	if err != nil {
+		return store.Digest{}, fmt.Errorf("source file %s: %w", f.Rel, err)
+	}
+	return d, nil
+}
+
+// TreeSource is a directory of the host, read in place: names, permission
+// bits, symbolic links and contents count; owners and times do not.
+type TreeSource struct {
+	Path    string   `key:"-"` // absolute
+	Rel     string   `key:"-"` // as the build file names it, for messages
+	Exclude []string // path.Match patterns, against the whole relative path or any one name in it
+}
+
+// Kind implements Action.
+func (t *TreeSource) Kind() string { return "source-tree/1" }
+
+// Run implements Action: it copies what is not excluded.
+func (t *TreeSource) Run(ctx context.Context, job *Job) error {
+	return store.CopyTree(ctx, t.Path, job.Output(""), t.Skip)
+}
+
+// Locate implements Located. A tree with exclusions is copied, so that no
+// step can see what is not in its key.
+func (t *TreeSource) Locate() (string, store.Kind) {
+	if len(t.Exclude) > 0 {
+		return "", store.Tree
+	}
+	return t.Path, store.Tree
+}
+
+// Fingerprint implements Source.
+func (t *TreeSource) Fingerprint(ctx context.Context, w *World) (store.Digest, error) {
+	d, _, err := w.Store.TreeDigest(ctx, t.Path, t.Skip)
+	if err != nil {
+		return store.Digest{}, fmt.Errorf("source directory %s: %w", t.Rel, err)
+	}
+	return d, nil
+}
+
+// Skip reports whether the entry at the slash-separated relative path is excluded.
+func (t *TreeSource) Skip(rel string, _ bool) bool {
+	for _, pattern := range t.Exclude {
+		if ok, _ := path.Match(pattern, rel); ok {
+			return true
+		}
+		if ok, _ := path.Match(pattern, path.Base(rel)); ok {
+			return true
+		}
+	}
+	return false
+}
+
+var errLocatedRun = errors.New("a located source is read in place and never run")

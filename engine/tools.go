@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+type toolVersion struct{ name, version string }
+
+// toolTable knows the versions of host programs. A program is asked once
+// for each state of its file; the answers are kept in a disposable file.
+type toolTable struct {
+	mu    sync.Mutex
+	file  string
+	known map[string]string // "path size mtime args" to version
+	asked map[string]toolVersion
+	dirty bool
+}
+
+func newToolTable(file string) *toolTable {
+	t := &toolTable{file: file, known: map[string]string{}, asked: map[string]toolVersion{}}
+	if data, err := os.ReadFile(file); err == nil {
+		// A damaged table is forgotten: the programs are asked again.
+		if json.Unmarshal(data, &t.known) != nil {
+			t.known = map[string]string{}
+		}
+	}
+	return t
+}
+
+func (t *toolTable) versions(ctx context.Context, tools []Tool) ([]toolVersion, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []toolVersion
+	for _, tool := range tools {
+		v, ok := t.asked[tool.Name]
+		if !ok {
+			var err error
+			if v, err = t.ask(ctx, tool); err != nil {
+				return nil, err
+			}
+			t.asked[tool.Name] = v
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func (t *toolTable) ask(ctx context.Context, tool Tool) (toolVersion, error) {
+	path, err := findTool(tool.Name)
+	if err != nil {
+		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", tool.Name, err)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return toolVersion{}, err
+	}
+	id := fmt.Sprintf("%s %d %d %s", path, st.Size(), st.ModTime().UnixNano(), strings.Join(tool.VersionArgs, " "))
+	if v, ok := t.known[id]; ok {
+		return toolVersion{tool.Name, v}, nil
+	}
+	// Version options print on either stream, and some exit with 1.
+	text, err := exec.CommandContext(ctx, path, tool.VersionArgs...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return toolVersion{}, fmt.Errorf("version of %s: %w", tool.Name, err)
+	}
+	if ctx.Err() != nil {
+		return toolVersion{}, ctx.Err()
+	}
+	v := strings.TrimSpace(string(text))
+	t.known[id], t.dirty = v, true
+	return toolVersion{tool.Name, v}, nil
+}
+
+// findTool looks in PATH and then in the directories for administration,
+// which the PATH of an ordinary user lacks.
+func findTool(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p, nil
+		}
+	}
+	return "", err
+}
+
+// save writes the table. Losing it costs a few milliseconds, so it is
+// renamed into place but not synced.
+func (t *toolTable) save() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.dirty {
+		return nil
+	}
+	data, err := json.Marshal(t.known)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(t.file), ".tools-*")
+	if err != nil {
+		return err
+	}
+	_, werr := tmp.Write(data)
+	if err := errors.Join(werr, tmp.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	if err := os.Rename(tmp.Name(), t.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	t.dirty = false
+	return nil
+}
