@@ -1,0 +1,148 @@
+package builtins
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"b9/engine"
+	"b9/engine/store"
+)
+
+// Example builds a target of a workspace from another Go program.
+func Example() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "b9-example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	write := func(name, text string) { _ = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644) }
+	write("b9.toml", "")
+	write("B9BUILD.star", `template(name = "motd", content = "welcome to ${host}", vars = {"host": "db1"})`)
+
+	ws, err := Open(ctx, Config{Root: dir})
+	if err != nil {
+		log.Fatal(err)
+	}
+	graph, err := ws.Resolve(ctx, []string{"//:motd"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	st, err := store.Open(filepath.Join(dir, "store"), store.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer st.Close()
+	eng := engine.New(engine.Config{Store: st})
+	defer eng.Close()
+	result, err := eng.Build(ctx, graph.Targets[0].Refs...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile(result.Artifact(graph.Targets[0].Refs[0]).Path())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s: %s", graph.Targets[0], text)
+	// Output: //:motd: welcome to db1
+}
+
+// builder builds targets of one workspace directory again and again.
+type builder struct {
+	t    *testing.T
+	root string
+	st   *store.Store
+}
+
+func newBuilder(t *testing.T, files map[string]string) *builder {
+	root := t.TempDir()
+	writeWorkspace(t, root, map[string]string{RootFile: ""})
+	writeWorkspace(t, root, files)
+	st, err := store.Open(t.TempDir(), store.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	return &builder{t, root, st}
+}
+
+// build returns the text of the target and how many steps ran.
+func (b *builder) build(target string, options map[string]string) (text string, executed int) {
+	b.t.Helper()
+	ctx := context.Background()
+	w, err := Open(ctx, Config{Root: b.root, Options: options})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	g, err := w.Resolve(ctx, []string{target})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	eng := engine.New(engine.Config{Store: b.st})
+	defer eng.Close()
+	result, err := eng.Build(ctx, g.Targets[0].Refs...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	data, err := os.ReadFile(result.Artifact(g.Targets[0].Refs[0]).Path())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(data), result.Executed
+}
+
+// TestRebuilds builds a chain of files and templates and asserts what each
+// change runs again.
+func TestRebuilds(t *testing.T) {
+	b := newBuilder(t, map[string]string{
+		"B9BUILD.star": `
+load("//lib:names.star", "host")
+port = option("port", type = "int", default = 80)
+key = file(src = "key.txt")
+conf = template(name = "conf", src = "conf.in", vars = {"host": host, "key": key})
+template(name = "out", content = "[${conf}] ${port}", vars = {"conf": conf, "port": port})
+`,
+		"lib/names.star": `host = "db1"`,
+		"key.txt":        "secret",
+		"conf.in":        "${host} ${key} $${x}",
+	})
+	step := func(what, wantText string, wantExecuted int, options map[string]string) {
+		t.Helper()
+		text, executed := b.build("//:out", options)
+		if text != wantText || executed != wantExecuted {
+			t.Errorf("%s: got %q after %d steps, want %q after %d", what, text, executed, wantText, wantExecuted)
+		}
+	}
+	change := func(name, text string) { writeWorkspace(t, b.root, map[string]string{name: text}) }
+	step("first", "[db1 secret ${x}] 80", 3, nil)
+	step("again", "[db1 secret ${x}] 80", 0, nil)
+	step("an option", "[db1 secret ${x}] 81", 1, map[string]string{"port": "81"})
+	change("key.txt", "other")
+	step("a source", "[db1 other ${x}] 80", 3, nil)
+	change("lib/names.star", `host = "db2"`)
+	step("a library", "[db2 other ${x}] 80", 2, nil)
+	change("conf.in", "${host} ${key}  # ${host}")
+	step("a template", "[db2 other  # db2] 80", 2, nil)
+	change("lib/names.star", "# a comment\nhost = \"db2\"")
+	step("a comment", "[db2 other  # db2] 80", 0, nil)
+}
+
+func TestFileMode(t *testing.T) {
+	b := newBuilder(t, map[string]string{"B9BUILD.star": `file(name = "run", content = "#!/bin/sh", mode = 0o755)`})
+	w, err := Open(context.Background(), Config{Root: b.root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := w.Resolve(context.Background(), []string{"//:run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := g.Targets[0].Refs[0].Node.Declared("")
+	if err != nil || out.Mode != 0o755 {
+		t.Errorf("the output asks for mode %o, %v", out.Mode, err)
+	}
+}

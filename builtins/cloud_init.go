@@ -1,0 +1,278 @@
+package builtins
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zeebo/blake3"
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/fsys"
+	"b9/engine/store"
+)
+
+func cloudInitOperation() Operation {
+	return Operation{
+		Name: "cloud_init",
+		Doc: `NoCloud seeds that tell cloud-init what to do at first boot
+
+Each format is an output: "iso" and "vfat" are disk images with the volume name
+that cloud-init looks for, "dir" is a directory. user_data, vendor_data,
+network_config and meta_data are a dict, which becomes YAML; text of more than one
+line; or a file (handle, label or path). Handles in a dict stand for their texts.
+
+user_data and vendor_data may be a list of those: cloud-configs are merged by the
+strategy, as merge_yaml() does, and what can't be merged (scripts, #include, jinja
+templates and so on) makes a multi-part message together with the result. A text or
+file on its own is taken as it is. A list for network_config is merged, too.
+
+cloud-configs and network configurations are checked before anything is built:
+keys, types, and values. The instance-id follows from the content unless meta_data
+has one: changed user-data is applied again at the next boot, unchanged is not.`,
+		Params: []Param{
+			nameParam,
+			{Name: "user_data", Type: aValue, Doc: "what to do: a dict becomes #cloud-config"},
+			{Name: "meta_data", Type: aValue, Doc: `about the machine, such as {"local-hostname": "web"}`},
+			{Name: "vendor_data", Type: aValue, Doc: "as user_data, from the image's vendor"},
+			{Name: "network_config", Type: aValue, Doc: "network configuration, version 1 or 2"},
+			{Name: "files", Type: dictOf(aFile), Doc: "further files of the seed by name"},
+			{Name: "formats", Type: listOf(aString), Doc: `outputs to make (default ["iso"]): "iso", "vfat", "dir"`},
+			strategyParam(),
+			{Name: "gzip", Type: aBool, Default: starlark.False, Doc: "compress user-data and vendor-data"},
+			silenceParam(),
+		},
+		Example: `cloud_init(name = "seed", user_data = {"package_update": True}, meta_data = {"local-hostname": "web"})`,
+		make:    cloudInitStep,
+	}
+}
+
+func cloudInitStep(c *Call) (Step, error) {
+	a := &cloudInit{Formats: c.Strings("formats"), Silence: c.silenced("silence")}
+	s := Step{Action: a, Finish: finishCloudInit}
+	b := seedBuilder{c: c, a: a, s: &s}
+	strategy := c.strategy("strategy")
+	b.part(seedPart{Param: "user_data", Name: "user-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
+	b.part(seedPart{Param: "vendor_data", Name: "vendor-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
+	b.part(seedPart{Param: "network_config", Name: "network-config", Role: networkPart, Strategy: strategy})
+	b.part(seedPart{Param: "meta_data", Name: "meta-data", Role: metaPart, Strategy: strategy})
+	for _, e := range c.Entries("files") {
+		b.file(e)
+	}
+	if len(a.Formats) == 0 {
+		a.Formats = []string{"iso"}
+	}
+	for i, f := range a.Formats {
+		if slices.Contains(a.Formats[:i], f) {
+			c.Errorf("formats: %q is given twice", f)
+			continue
+		}
+		s.Outputs = append(s.Outputs, b.output(f))
+	}
+	if len(c.errs) == 0 {
+		b.check()
+	}
+	return s, nil
+}
+
+// finishCloudInit checks what is known before anything is built.
+func finishCloudInit(l *Linked) error {
+	a := l.Action.(*cloudInit)
+	for i := range a.Parts {
+		p := &a.Parts[i]
+		nameFiles(p.Docs, l)
+		r, err := p.render(linkedTexts(l), a.Silence)
+		if err != nil {
+			return ownPlace(err, l.decl.pos(), p.Param)
+		}
+		l.warn(r.warnings, a.Silence)
+	}
+	return nil
+}
+
+// seedBuilder collects the files of one cloud_init() call.
+type seedBuilder struct {
+	c *Call
+	a *cloudInit
+	s *Step
+}
+
+func (b *seedBuilder) output(format string) engine.Output {
+	switch format {
+	case "iso":
+		return engine.Output{Name: "iso", Kind: store.File, Ext: "iso"}
+	case "vfat":
+		return engine.Output{Name: "vfat", Kind: store.File, Ext: "img"}
+	case "dir":
+		return engine.Output{Name: "dir", Kind: store.Tree}
+	}
+	have := []string{"iso", "vfat", "dir"}
+	b.c.Errorf("%s", suggest(fmt.Sprintf("unknown format %q (%s)", format, listed(have)), format, have))
+	return engine.Output{Name: format, Kind: store.File}
+}
+
+// part enters one of the standard files.
+func (b *seedBuilder) part(p seedPart) {
+	if !b.c.Given(p.Param) {
+		return
+	}
+	var inputs []StepInput
+	p.Docs, inputs, p.List = b.c.documents(p.Param)
+	b.s.Inputs = append(b.s.Inputs, inputs...)
+	b.a.Parts = append(b.a.Parts, p)
+}
+
+// check finds the mistakes of what is written in the call.
+func (b *seedBuilder) check() {
+	for i := range b.a.Parts {
+		p := &b.a.Parts[i]
+		if _, err := p.render(unknownTexts(), b.a.Silence); err != nil {
+			b.c.mistakes(ownPlace(err, b.c.pos, p.Param))
+		}
+	}
+}
+
+func (b *seedBuilder) file(e Entry) {
+	clean := path.Clean(e.Key)
+	standard := slices.Contains([]string{"user-data", "meta-data"}, clean) || slices.ContainsFunc(b.a.Parts, func(p seedPart) bool { return p.Name == clean })
+	switch {
+	case e.Key == "" || path.IsAbs(clean) || clean == "." || clean == ".." || strings.HasPrefix(clean, "../"):
+		b.c.Errorf("files: %q is not the name of a file in the seed", e.Key)
+	case standard || slices.Contains(b.a.Files, clean):
+		b.c.Errorf("files: there is a %q in the seed already", clean)
+	default:
+		b.a.Files = append(b.a.Files, clean)
+		b.s.Inputs = append(b.s.Inputs, StepInput{Role: "file " + clean, From: b.c.Operand(e.Value, aFile, "files["+strconv.Quote(e.Key)+"]")})
+	}
+}
+
+// seedVolume is the volume name by which cloud-init's NoCloud data source
+// finds a seed; on VFAT it is in capitals.
+const seedVolume = "cidata"
+
+// cloudInit makes NoCloud seeds. Each further file of a seed is an input of
+// the role "file NAME".
+type cloudInit struct {
+	Parts   []seedPart
+	Files   []string // names of the further files
+	Formats []string // iso, vfat, dir
+	Silence []string
+}
+
+// Kind implements engine.Action.
+func (c *cloudInit) Kind() string { return "cloud_init/2" }
+
+// Run implements engine.Action.
+func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
+	files, err := c.files(job)
+	if err != nil {
+		return err
+	}
+	for _, format := range c.Formats {
+		if err := writeSeed(ctx, format, job.Output(format), job.Epoch(), files); err != nil {
+			return fmt.Errorf("%s seed: %w", format, err)
+		}
+	}
+	return nil
+}
+
+// files lists what goes into the seed, sorted by name.
+func (c *cloudInit) files(job *engine.Job) ([]fsys.File, error) {
+	var files []fsys.File
+	user, meta := false, ""
+	derive := true // the instance-id
+	for i := range c.Parts {
+		p := &c.Parts[i]
+		r, err := p.render(runTexts(job), c.Silence)
+		if err != nil {
+			return nil, ownPlace(err, p.place(), p.Param)
+		}
+		user = user || p.Name == "user-data"
+		if p.Role == metaPart && !r.identified {
+			meta = r.text
+			continue
+		}
+		derive = derive && p.Role != metaPart
+		data, err := p.pack(r.text)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, fsys.File{Path: p.Name, Mode: 0o644, Data: data, Time: job.Epoch()})
+	}
+	if !user {
+		files = append(files, fsys.File{Path: "user-data", Mode: 0o644, Data: []byte("#cloud-config\n{}\n"), Time: job.Epoch()})
+	}
+	for _, name := range c.Files {
+		files = append(files, fsys.File{Path: name, Mode: 0o644, Source: job.Input("file " + name).Path(), Time: job.Epoch()})
+	}
+	slices.SortFunc(files, func(a, b fsys.File) int { return strings.Compare(a.Path, b.Path) })
+	if derive {
+		text := fmt.Sprintf("instance-id: %s\n%s", instanceID(job, meta, files), meta)
+		files = append(files, fsys.File{Path: "meta-data", Mode: 0o644, Data: []byte(text), Time: job.Epoch()})
+	}
+	return files, nil
+}
+
+// instanceID derives the instance-id from everything else in the seed. It
+// decides whether cloud-init applies the seed on a machine that booted before.
+func instanceID(job *engine.Job, meta string, files []fsys.File) string {
+	h := blake3.New()
+	fmt.Fprintf(h, "%q", meta)
+	for _, f := range files {
+		fmt.Fprintf(h, "%q%q", f.Path, f.Data)
+		if f.Source != "" {
+			fmt.Fprint(h, job.Input("file "+f.Path).Digest())
+		}
+	}
+	return fmt.Sprintf("b9-%x", h.Sum(nil)[:10])
+}
+
+func writeSeed(ctx context.Context, format, path string, at time.Time, files []fsys.File) error {
+	switch format {
+	case "iso":
+		return fsys.MakeISO(ctx, path, fsys.ISOOptions{VolumeID: seedVolume, Joliet: true, RockRidge: true, Time: at}, files)
+	case "vfat":
+		return fsys.MakeVFAT(ctx, path, fsys.VFATOptions{Label: strings.ToUpper(seedVolume), Time: at}, files)
+	}
+	return writeDir(path, files, at)
+}
+
+// writeDir writes the files into a new directory.
+func writeDir(dir string, files []fsys.File, at time.Time) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range files {
+		if err := root.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
+			return err
+		}
+		if err := writeSeedFile(root, f); err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(dir, func(file string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(file, at, at)
+	})
+}
+
+func writeSeedFile(root *os.Root, f fsys.File) error {
+	if f.Source != "" {
+		return copyInto(root, f.Source, f.Path, f.Mode)
+	}
+	return root.WriteFile(f.Path, f.Data, f.Mode)
+}

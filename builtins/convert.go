@@ -1,0 +1,95 @@
+package builtins
+
+import (
+	"context"
+	"errors"
+
+	"b9/engine"
+	"b9/engine/disk"
+)
+
+func convertOperation() Operation {
+	return Operation{
+		Name: "convert",
+		Doc: `an image in another format
+
+What reads as zero is not written, and only data is copied.`,
+		Positional: 2,
+		Params: []Param{
+			{Name: "image", Type: aFile, Required: true, Doc: "the image to convert"},
+			{Name: "format", Type: aString, Required: true, Doc: "the new format: raw, qcow2 or vmdk"},
+			nameParam,
+			{Name: "compress", Type: aString, Enum: []string{"zlib", "zstd"}, Doc: "compress the clusters of a qcow2"},
+			{Name: "subformat", Type: aString, Enum: []string{"monolithicSparse", "streamOptimized"}, Doc: "kind of vmdk (default monolithicSparse)"},
+		},
+		Example: `convert(":root", name = "root_qcow2", format = "qcow2", compress = "zstd")`,
+		make:    convertStep,
+	}
+}
+
+func convertStep(c *Call) (Step, error) {
+	a := &convertImage{Format: c.String("format"), Compress: c.String("compress"), Subformat: c.String("subformat")}
+	if _, err := disk.Lookup(a.Format); err != nil {
+		c.Errorf("%w", err)
+	}
+	if a.Compress != "" && a.Format != "qcow2" {
+		c.Errorf("compress is for qcow2, and the format is %s", a.Format)
+	}
+	if a.Subformat != "" && a.Format != "vmdk" {
+		c.Errorf("subformat is for vmdk, and the format is %s", a.Format)
+	}
+	if a.Format == "vmdk" {
+		a.Name = "disk.vmdk"
+		if name := c.String("name"); name != "" {
+			a.Name = name + ".vmdk"
+		}
+	}
+	return Step{
+		Action: a, Inputs: []StepInput{{"image", c.Input("image")}}, Outputs: oneFile(a.Format),
+		Finish: func(l *Linked) error { return finishConvert(l, a) },
+	}, nil
+}
+
+// finishConvert reads the image in the format it has: nothing stands between.
+func finishConvert(l *Linked, a *convertImage) error {
+	format, err := imageFormat(l, "image", "")
+	if err != nil {
+		return err
+	}
+	if err := unwrapOverlay(l, "image", &format); err != nil {
+		return err
+	}
+	done := *a
+	done.From = format
+	l.Action = &done
+	return nil
+}
+
+// convertImage writes the image of the role "image" in another format.
+type convertImage struct {
+	From      string
+	Format    string
+	Compress  string
+	Subformat string
+	Name      string // file name that the image records of itself
+}
+
+// Kind implements engine.Action.
+func (c *convertImage) Kind() string { return "convert/1" }
+
+// Run implements engine.Action.
+func (c *convertImage) Run(ctx context.Context, job *engine.Job) error {
+	return convertTo(ctx, job, c.From, c.Format, disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Name: c.Name})
+}
+
+// convertTo writes the input "image", which is in one format, as the only
+// output in another.
+func convertTo(ctx context.Context, job *engine.Job, from, to string, o disk.WriteOptions) (err error) {
+	src, err := disk.Open(job.Input("image").Path(), from, disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	o.Progress = job.Progress
+	return disk.Convert(ctx, src, job.Output(""), to, o)
+}

@@ -1,0 +1,119 @@
+package builtins
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/zeebo/blake3"
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+)
+
+func digestOperation() Operation {
+	return Operation{
+		Name: "digest",
+		Doc: "the digest of a file, as a file of hexadecimal digits\n\n" +
+			"There is no line end behind them: the handle is made to be a value in templates, configurations and seeds.",
+		Positional: 1,
+		Params: []Param{
+			{Name: "file", Type: aFile, Required: true, Doc: "the file, such as an image"},
+			{Name: "algorithm", Type: aString, Default: starlark.String("sha256"), Enum: []string{"sha256", "sha512", "blake3"}, Doc: "how the digest is computed"},
+		},
+		Example: `template(content = "${sum}  root.img\n", vars = {"sum": digest(root)})`,
+		make: func(c *Call) (Step, error) {
+			return Step{
+				Action:  &digestFile{Algorithm: c.String("algorithm")},
+				Inputs:  []StepInput{{Role: "file", From: c.Input("file")}},
+				Outputs: oneFile(""),
+			}, nil
+		},
+	}
+}
+
+func sizeOperation() Operation {
+	return Operation{
+		Name: "size",
+		Doc: "the size of a file in bytes, as a file of decimal digits\n\n" +
+			"The holes of an image count. There is no line end behind the digits: the handle is made to be a value in templates, configurations and seeds.",
+		Positional: 1,
+		Params:     []Param{{Name: "file", Type: aFile, Required: true, Doc: "the file, such as an image"}},
+		Example:    `template(content = "SIZE=${bytes}\n", vars = {"bytes": size(root)})`,
+		make: func(c *Call) (Step, error) {
+			return Step{Action: &sizeFile{}, Inputs: []StepInput{{Role: "file", From: c.Input("file")}}, Outputs: oneFile("")}, nil
+		},
+	}
+}
+
+// digestFile writes the digest of its input.
+type digestFile struct{ Algorithm string }
+
+// Kind implements engine.Action.
+func (d *digestFile) Kind() string { return "digest/1" }
+
+// Run implements engine.Action.
+func (d *digestFile) Run(ctx context.Context, job *engine.Job) error {
+	f, err := os.Open(job.Input("file").Path())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	total, err := job.Input("file").Size()
+	if err != nil {
+		return err
+	}
+	h, err := d.hash()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	for done := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.Read(buf)
+		_, _ = h.Write(buf[:n]) // never returns an error
+		done += int64(n)
+		job.Progress(done, total)
+		if err == io.EOF {
+			return os.WriteFile(job.Output(""), []byte(hex.EncodeToString(h.Sum(nil))), 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *digestFile) hash() (hash.Hash, error) {
+	switch d.Algorithm {
+	case "sha256":
+		return sha256.New(), nil
+	case "sha512":
+		return sha512.New(), nil
+	case "blake3":
+		return blake3.New(), nil
+	}
+	return nil, fmt.Errorf("unknown algorithm %q", d.Algorithm)
+}
+
+// sizeFile writes the size of its input.
+type sizeFile struct{}
+
+// Kind implements engine.Action.
+func (*sizeFile) Kind() string { return "size/1" }
+
+// Run implements engine.Action.
+func (*sizeFile) Run(_ context.Context, job *engine.Job) error {
+	n, err := job.Input("file").Size()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(job.Output(""), []byte(strconv.FormatInt(n, 10)), 0o644)
+}

@@ -1,0 +1,257 @@
+package builtins
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/content"
+)
+
+// document is a text or value that an operation checks and merges: a file,
+// text of several lines, or a value of the build file.
+type document struct {
+	Role   string // of the input that is the file, if it is one
+	Text   string // the text, if it is given inline
+	Format string // of the file or text: json, toml, anything else is YAML
+	Value  Datum  // the value, if its Kind is not ""
+
+	Name string          `key:"-"` // for messages: the parameter, or the file
+	At   engine.Position `key:"-"` // of the call
+}
+
+// documents takes an argument that is one document or a list of them.
+func (c *Call) documents(param string) (docs []document, inputs []StepInput, list bool) {
+	v := c.Value(param)
+	if v == nil {
+		return nil, nil, false
+	}
+	items, list := v.(starlark.Indexable)
+	if _, text := v.(starlark.String); text || !list {
+		d, in := c.document(param, v)
+		return []document{d}, in, false
+	}
+	for i := range items.Len() {
+		d, in := c.document(fmt.Sprintf("%s[%d]", param, i), items.Index(i))
+		docs, inputs = append(docs, d), append(inputs, in...)
+	}
+	return docs, inputs, true
+}
+
+// document takes one document. A string of one line is a label or path.
+func (c *Call) document(name string, v starlark.Value) (document, []StepInput) {
+	d := document{Name: name, At: c.pos}
+	s, isText := v.(starlark.String)
+	_, isHandle := v.(*Handle)
+	_, isDict := v.(*starlark.Dict)
+	switch {
+	case isText && strings.Contains(string(s), "\n"):
+		d.Text = string(s)
+	case isText || isHandle:
+		d.Role = name
+		return d, []StepInput{{Role: name, From: c.Operand(v, aFile, name)}}
+	case isDict:
+		var inputs []StepInput
+		d.Value, inputs = c.Embed(name, v)
+		return d, inputs
+	default:
+		c.Errorf("%s: want dict, text of several lines, or file (handle, label or path), got %s", name, v.Type())
+	}
+	return d, nil
+}
+
+// texts is where documents get the texts of inputs from.
+type texts struct {
+	file     func(role string) (text string, known bool, err error)
+	embedded func(role string) (string, error)
+}
+
+// unknownTexts knows no input: it is for checks before the graph is linked.
+func unknownTexts() texts {
+	return texts{
+		file:     func(string) (string, bool, error) { return "", false, nil },
+		embedded: func(role string) (string, error) { return "text of " + role, nil },
+	}
+}
+
+// linkedTexts knows the inputs that are source files.
+func linkedTexts(l *Linked) texts {
+	return texts{embedded: sourceTexts(l), file: func(role string) (string, bool, error) {
+		name, ok := l.SourcePath(role)
+		if !ok {
+			return "", false, nil
+		}
+		text, err := readText(name)
+		return text, true, err
+	}}
+}
+
+// runTexts knows every input of a running step.
+func runTexts(job *engine.Job) texts {
+	return texts{embedded: jobTexts(job), file: func(role string) (string, bool, error) {
+		text, err := readText(job.Input(role).Path())
+		return text, true, err
+	}}
+}
+
+// nameFiles names the documents that are files after them; how a name ends
+// says what format it is in.
+func nameFiles(docs []document, l *Linked) {
+	for i := range docs {
+		if docs[i].Role != "" {
+			docs[i].Name = l.SourceName(docs[i].Role)
+			out, _ := l.Output(docs[i].Role)
+			docs[i].Format = out.Ext
+		}
+	}
+}
+
+// text is the text of a document that is none of values.
+func (d *document) text(t texts) (text string, known bool, err error) {
+	if d.Role == "" {
+		return d.Text, true, nil
+	}
+	if text, known, err = t.file(d.Role); err != nil {
+		err = fmt.Errorf("%s: %w", d.Name, err)
+	}
+	return text, known, err
+}
+
+// read parses the document; nil is one whose text is not known yet.
+func (d *document) read(t texts) (*content.Document, error) {
+	if d.Value.Kind != "" {
+		v, err := d.Value.Plain(t.embedded)
+		if err != nil {
+			return nil, err
+		}
+		root, err := content.NewNode(v, content.Place{File: d.At.File, Line: d.At.Line, Col: d.At.Col})
+		if err != nil {
+			return nil, err
+		}
+		return &content.Document{Root: root}, nil
+	}
+	text, known, err := d.text(t)
+	if err != nil || !known {
+		return nil, err
+	}
+	return parseDocument(d.Name, text, d.Format)
+}
+
+func parseDocument(name, text, format string) (*content.Document, error) {
+	switch format {
+	case "json":
+		return content.ParseJSON(name, text)
+	case "toml":
+		return content.ParseTOML(name, text)
+	}
+	return content.ParseYAML(name, text)
+}
+
+// mergedDocuments is what documents make together.
+type mergedDocuments struct {
+	root     *content.Node // nil where nothing is known yet
+	warnings []content.Finding
+	complete bool // the text of every document is known
+}
+
+// mergeAll reads and merges documents, those whose texts are known.
+func mergeAll(docs []document, t texts, strategy string) (m mergedDocuments, err error) {
+	var roots []*content.Node
+	var errs []error
+	m.complete = true
+	for i := range docs {
+		d, err := docs[i].read(t)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case d == nil:
+			m.complete = false
+		default:
+			roots = append(roots, d.Root)
+			m.warnings = append(m.warnings, d.Warnings...)
+		}
+	}
+	if len(errs) > 0 {
+		return m, errors.Join(errs...)
+	}
+	m.root, err = content.Merge(strategy, roots)
+	return m, err
+}
+
+// ownPlace takes the place of the call off the lines of an error, where it
+// would stand twice, and says instead which parameter is meant.
+func ownPlace(err error, at engine.Position, param string) error {
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		if rest, ok := strings.CutPrefix(line, at.String()+": "); ok {
+			lines[i] = param + ": " + rest
+		}
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// warn prints the warnings that are not silenced, each with how to silence it.
+func (l *Linked) warn(list []content.Finding, silence []string) {
+	w := l.decl.m.ws
+	if w.cfg.Stderr == nil {
+		return
+	}
+	w.stderr.Lock()
+	defer w.stderr.Unlock()
+	for _, f := range content.Silence(list, silence) {
+		at, who := f.Place.String(), ""
+		if here := l.decl.pos(); f.Place.File == here.File && f.Place.Line == here.Line {
+			who = l.decl.op + "(): "
+		}
+		text := strings.TrimPrefix(f.Error(), at+": ")
+		_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf("%s: %swarning: %s (silence = [%q] hides it)\n", at, who, text, f.Name))
+	}
+}
+
+// mistakes records every line of an error as a mistake of its own.
+func (c *Call) mistakes(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		c.Errorf("%s", line)
+	}
+}
+
+// silenced reads the names of findings that are not to be reported.
+func (c *Call) silenced(param string) []string {
+	names := c.Strings(param)
+	known := content.FindingNames()
+	for _, name := range names {
+		if kind, _, _ := strings.Cut(name, ":"); !slices.Contains(known, kind) {
+			c.errs = append(c.errs, suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))
+		}
+	}
+	return names
+}
+
+// strategy reads the name of a way to merge.
+func (c *Call) strategy(param string) string {
+	s := c.String(param)
+	if err := content.CheckStrategy(s); err != nil {
+		if near := content.Nearest(s, content.Strategies()); near != "" {
+			err = fmt.Errorf("%w: did you mean %q?", err, near)
+		}
+		c.Errorf("%s: %w", param, err)
+	}
+	return s
+}
+
+func silenceParam() Param {
+	return Param{Name: "silence", Type: listOf(aString), Doc: `findings not to report, by name ("yaml-octal") or name and path ("unknown-key:apt.conf")`}
+}
+
+func strategyParam() Param {
+	return Param{Name: "strategy", Type: aString, Default: starlark.String("strict"),
+		Doc: `how to merge: "strict", "original", "cloud-init", or a merge_how of cloud-init such as "list(append)+dict(recurse_list)+str()"`}
+}

@@ -1,0 +1,212 @@
+package builtins
+
+import (
+	"fmt"
+	"math/big"
+	"strconv"
+	"unicode/utf8"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/content"
+)
+
+// Datum is a value of a build file as an action keeps it: plain, so that all
+// of it is part of the key, and with the handles in it turned into inputs of
+// the step, whose texts take their places when the action runs.
+//
+// An operation that writes structured text uses it in three places:
+//
+//	d, inputs := c.Embed("user_data", c.Value("user_data"))  // make: keep d in the action, add inputs to the Step's
+//	v, err := d.Plain(sourceTexts(l))                        // Finish: to check; sources are read, other texts are stood in for
+//	v, err := d.Plain(jobTexts(job))                         // Run: to write
+type Datum struct {
+	Kind  DatumKind
+	Text  string  // of a bool, int, float or string; of an embedded text, the role of its input
+	Items []Datum // of a list; of a dict, keys (strings) and values in turn
+}
+
+// DatumKind says what a Datum is.
+type DatumKind string
+
+// The kinds of a Datum.
+const (
+	nullDatum   DatumKind = "null"
+	boolDatum   DatumKind = "bool"
+	intDatum    DatumKind = "int"
+	floatDatum  DatumKind = "float"
+	stringDatum DatumKind = "string"
+	listDatum   DatumKind = "list"
+	dictDatum   DatumKind = "dict"
+	embedDatum  DatumKind = "text" // the text of an input
+)
+
+// Embed turns a value into a Datum and the inputs that the handles in it
+// need. Mistakes are recorded with their path in the value, such as
+// user_data["write_files"][0]. The roles begin with the parameter's name.
+func (c *Call) Embed(param string, v starlark.Value) (Datum, []StepInput) {
+	if err := checkText([]starlark.Value{v}, true); err != nil {
+		c.Errorf("%s: %w", param, err)
+		return Datum{Kind: nullDatum}, nil
+	}
+	e := embedder{c: c, param: param}
+	return e.datum(v, param), e.inputs
+}
+
+// embedder collects the handles of one value.
+type embedder struct {
+	c      *Call
+	param  string
+	inputs []StepInput
+}
+
+func (e *embedder) datum(v starlark.Value, path string) Datum {
+	switch v := v.(type) {
+	case starlark.NoneType:
+		return Datum{Kind: nullDatum}
+	case starlark.Bool:
+		return Datum{Kind: boolDatum, Text: strconv.FormatBool(bool(v))}
+	case starlark.Int:
+		return Datum{Kind: intDatum, Text: v.String()}
+	case starlark.Float:
+		return Datum{Kind: floatDatum, Text: strconv.FormatFloat(float64(v), 'g', -1, 64)}
+	case starlark.String:
+		return Datum{Kind: stringDatum, Text: string(v)}
+	case *Handle:
+		return e.handle(v, path)
+	case *starlark.Dict:
+		return e.dict(v, path)
+	case starlark.Bytes: // its elements are Bytes, too, without end
+	case starlark.Indexable:
+		return e.list(v, path)
+	}
+	e.c.Errorf("%s: a %s can't be written as text", path, v.Type())
+	return Datum{Kind: nullDatum}
+}
+
+func (e *embedder) list(v starlark.Indexable, path string) Datum {
+	d := Datum{Kind: listDatum, Items: make([]Datum, v.Len())}
+	for i := range d.Items {
+		d.Items[i] = e.datum(v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+	return d
+}
+
+func (e *embedder) dict(dict *starlark.Dict, path string) Datum {
+	d := Datum{Kind: dictDatum, Items: make([]Datum, 0, 2*dict.Len())}
+	for k, v := range dict.Entries() {
+		key, ok := starlark.AsString(k)
+		if !ok {
+			e.c.Errorf("%s: the key %s is no string", path, k)
+			continue
+		}
+		d.Items = append(d.Items, Datum{Kind: stringDatum, Text: key}, e.datum(v, fmt.Sprintf("%s[%q]", path, key)))
+	}
+	return d
+}
+
+func (e *embedder) handle(h *Handle, path string) Datum {
+	role := fmt.Sprintf("%s text %d", e.param, len(e.inputs))
+	e.inputs = append(e.inputs, StepInput{Role: role, From: e.c.Operand(h, aFile, path)})
+	return Datum{Kind: embedDatum, Text: role}
+}
+
+// Embeds reports whether the value has the text of an input in it, so that it
+// is not wholly known before the step runs.
+func (d Datum) Embeds() bool {
+	if d.Kind == embedDatum {
+		return true
+	}
+	for _, item := range d.Items {
+		if item.Embeds() {
+			return true
+		}
+	}
+	return false
+}
+
+// Plain is the value as package content renders it: nil, bool, int64,
+// *big.Int, float64, string, []any or content.Map. text gives the text of the
+// input of a role; it may be nil where nothing is embedded.
+func (d Datum) Plain(text func(role string) (string, error)) (any, error) {
+	switch d.Kind {
+	case boolDatum:
+		return d.Text == "true", nil
+	case intDatum:
+		return plainInt(d.Text)
+	case floatDatum:
+		return strconv.ParseFloat(d.Text, 64)
+	case stringDatum:
+		return d.Text, nil
+	case embedDatum:
+		return text(d.Text)
+	case listDatum:
+		return d.plainList(text)
+	case dictDatum:
+		return d.plainDict(text)
+	}
+	return nil, nil
+}
+
+func plainInt(s string) (any, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n, nil
+	}
+	n, ok := new(big.Int).SetString(s, 10)
+	if !ok {
+		return nil, fmt.Errorf("bad number %q", s)
+	}
+	return n, nil
+}
+
+func (d Datum) plainList(text func(string) (string, error)) (any, error) {
+	list := make([]any, len(d.Items))
+	for i, item := range d.Items {
+		var err error
+		if list[i], err = item.Plain(text); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (d Datum) plainDict(text func(string) (string, error)) (any, error) {
+	m := make(content.Map, 0, len(d.Items)/2)
+	for i := 0; i+1 < len(d.Items); i += 2 {
+		v, err := d.Items[i+1].Plain(text)
+		if err != nil {
+			return nil, err
+		}
+		m = append(m, content.Pair{Key: d.Items[i].Text, Value: v})
+	}
+	return m, nil
+}
+
+// jobTexts reads the texts of a running step's inputs. Text that is not UTF-8
+// is an error: no structured format could carry it.
+func jobTexts(job *engine.Job) func(role string) (string, error) {
+	return func(role string) (string, error) {
+		text, err := readText(job.Input(role).Path())
+		if err == nil && !utf8.ValidString(text) {
+			err = fmt.Errorf("%s: the embedded text is not UTF-8", role)
+		}
+		return text, err
+	}
+}
+
+// sourceTexts reads the texts of inputs that are source files, and stands in
+// for those that steps make: they are strings, too, but not known yet.
+func sourceTexts(l *Linked) func(role string) (string, error) {
+	return func(role string) (string, error) {
+		name, ok := l.SourcePath(role)
+		if !ok {
+			return "text of " + role, nil
+		}
+		text, err := readText(name)
+		if err == nil && !utf8.ValidString(text) {
+			err = fmt.Errorf("%s is not UTF-8, so it can't be embedded as text", l.SourceName(role))
+		}
+		return text, err
+	}
+}

@@ -1,0 +1,232 @@
+package builtins
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/content"
+)
+
+func erlangConfigOperation() Operation {
+	return Operation{
+		Name: "erlang_config",
+		Doc: `a file of Erlang terms, such as a sys.config, merged from files, text and values
+
+Each input is a file (handle, label or path); text, which has several lines or
+ends in a dot; or a value: dicts become property lists with atoms as keys, True, False and
+None the atoms true, false and undefined, tuples, lists and numbers what they are in Erlang,
+and a handle the text of its file. Files and text hold any literal terms that file:consult/1 reads.
+Where a term can stand, ${name} stands for the value of that name, as a term: no
+value can break out of its place. Beside a string it is joined with it: "http://" ${host} ":80".
+
+Lists are merged as property lists: tuples {Key, Value} by their keys,
+their values in turn; other items are appended. Maps are merged by key. Two values
+for one key are an error unless they are equal or strategy says otherwise. The
+result is laid out as Erlang's formatter does it.`,
+		Positional: 2,
+		Params: []Param{
+			nameParam,
+			{Name: "inputs", Type: listOf(aValue), Required: true, Doc: "what to merge, in order: files, text, values"},
+			{Name: "vars", Type: dictOf(aValue), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
+			{Name: "strategy", Type: aString, Default: starlark.String("strict"), Enum: content.ErlStrategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
+			{Name: "strings", Type: aString, Default: starlark.String("string"), Enum: []string{"string", "binary"}, Doc: `what strings among the values and vars become: "string" or "binary"`},
+			{Name: "dicts", Type: aString, Default: starlark.String("proplist"), Enum: []string{"proplist", "map"}, Doc: `what dicts become: "proplist" or "map"`},
+			{Name: "keys", Type: aString, Default: starlark.String("atom"), Enum: []string{"atom", "text"}, Doc: `what strings that are keys of dicts become: "atom", or "text": as all strings`},
+			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		},
+		Example: `erlang_config(name = "sys.config", inputs = ["base.config", {"kernel": {"inet_dist_listen_min": 9100}}], vars = {"host": "db1"})`,
+		make:    makeErlangConfig,
+	}
+}
+
+func makeErlangConfig(c *Call) (Step, error) {
+	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: c.mode("mode")}
+	s := Step{Action: a, Outputs: oneFile(""), Mode: a.Mode, Finish: a.check}
+	e := erlConverter{c: c, binary: a.Binary, maps: c.String("dicts") == "map", text: c.String("keys") == "text"}
+	for i, v := range c.elements("inputs") {
+		a.Docs = append(a.Docs, e.document(&s, i, v))
+	}
+	if len(a.Docs) == 0 {
+		c.Errorf("inputs is empty")
+	}
+	for _, v := range c.Entries("vars") {
+		if !content.IsTemplateName(v.Key) {
+			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", v.Key)
+		}
+		t := e.term(v.Value, fmt.Sprintf("vars[%q]", v.Key))
+		a.Vars[v.Key] = content.FormatErlLine(&t) + "."
+	}
+	a.Texts = len(e.inputs)
+	s.Inputs = append(s.Inputs, e.inputs...)
+	return s, nil
+}
+
+// document enters one input: a file as an input of the step, all else as text.
+func (e *erlConverter) document(s *Step, i int, v starlark.Value) erlangText {
+	name := fmt.Sprintf("inputs[%d]", i)
+	text, isText := v.(starlark.String)
+	_, isHandle := v.(*Handle)
+	switch {
+	case isText && inlineTerms(string(text)):
+		if !utf8.ValidString(string(text)) {
+			e.c.Errorf("%s: the text is not UTF-8", name)
+		}
+		return erlangText{Name: name, Text: string(text)}
+	case isText || isHandle:
+		s.Inputs = append(s.Inputs, StepInput{Role: name, From: e.c.Operand(v, aFile, name)})
+		return erlangText{Name: name, Role: name}
+	}
+	t := e.term(v, name)
+	return erlangText{Name: name, Text: string(content.FormatErl([]content.ErlTerm{t})), Value: true}
+}
+
+// inlineTerms tells text of terms from the name of a file.
+func inlineTerms(s string) bool {
+	return strings.Contains(s, "\n") || strings.HasSuffix(strings.TrimSpace(s), ".")
+}
+
+// erlangConfig merges texts of Erlang terms. ${0} to ${Texts-1} in the texts
+// of values stand for the texts of inputs.
+type erlangConfig struct {
+	Docs     []erlangText
+	Vars     map[string]string // a term as text, by name
+	Texts    int
+	Strategy string
+	Binary   bool // the texts of inputs become binaries, not strings
+	Mode     uint32
+}
+
+// erlangText is a text of terms: that of an input, or Text.
+type erlangText struct {
+	Name  string `key:"-"` // for messages
+	Role  string
+	Text  string
+	Value bool // whether Text was made from a value
+}
+
+// Kind implements engine.Action.
+func (a *erlangConfig) Kind() string { return "erlang_config/1" }
+
+// check finds the mistakes in source files and text before anything is
+// built, and all conflicts where no step has to run first.
+func (a *erlangConfig) check(l *Linked) error {
+	known := true
+	for i := range a.Docs {
+		d := &a.Docs[i]
+		if d.Role != "" {
+			d.Name = l.SourceName(d.Role)
+		}
+	}
+	for _, in := range l.Inputs {
+		_, source := l.SourcePath(in.Role)
+		known = known && source
+	}
+	read := func(role string) (string, error) {
+		if name, ok := l.SourcePath(role); ok {
+			return readText(name)
+		}
+		return "", errNotYet
+	}
+	if !known {
+		_, err := a.parse(read)
+		return err
+	}
+	_, err := a.merged(read)
+	return err
+}
+
+// errNotYet says that a text is known only when the step runs.
+var errNotYet = fmt.Errorf("the text is not known yet")
+
+// Run implements engine.Action.
+func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
+	terms, err := a.merged(func(role string) (string, error) { return readText(job.Input(role).Path()) })
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(job.Output(""), content.FormatErl(terms), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(job.Output(""), permissions(a.Mode))
+}
+
+func (a *erlangConfig) merged(read func(role string) (string, error)) ([]content.ErlTerm, error) {
+	docs, err := a.parse(read)
+	if err != nil {
+		return nil, err
+	}
+	return content.MergeErl(docs, content.ErlStrategy(a.Strategy))
+}
+
+// parse reads every text. One that read does not know yet is left out.
+func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]content.ErlTerm, error) {
+	texts, err := a.embedded(read)
+	if err != nil {
+		return nil, err
+	}
+	vars, err := a.variables(texts)
+	if err != nil {
+		return nil, err
+	}
+	var docs [][]content.ErlTerm
+	for _, d := range a.Docs {
+		text, o := d.Text, content.ErlOptions{Vars: vars}
+		if d.Value {
+			o = content.ErlOptions{Vars: texts, Placeless: true}
+		}
+		if d.Role != "" {
+			if text, err = read(d.Role); err == errNotYet {
+				continue
+			} else if err != nil {
+				return nil, fmt.Errorf("%s: %w", d.Name, err)
+			}
+		}
+		terms, err := content.ParseErl(d.Name, text, o)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, terms)
+	}
+	return docs, nil
+}
+
+// embedded reads the texts of the handles inside of values.
+func (a *erlangConfig) embedded(read func(role string) (string, error)) (map[string]content.ErlTerm, error) {
+	texts := make(map[string]content.ErlTerm, a.Texts)
+	for i := range a.Texts {
+		text, err := read(textRole(i))
+		if err != nil && err != errNotYet {
+			return nil, err
+		}
+		name := strings.TrimPrefix(textRole(i), "text ")
+		switch {
+		case a.Binary:
+			texts[name] = content.NewErlBinary(text)
+		case !utf8.ValidString(text):
+			return nil, fmt.Errorf(`the text to be embedded as a string is not UTF-8: give strings = "binary" to embed it as it is`)
+		default:
+			texts[name] = content.NewErlString(text)
+		}
+	}
+	return texts, nil
+}
+
+func (a *erlangConfig) variables(texts map[string]content.ErlTerm) (map[string]content.ErlTerm, error) {
+	vars := make(map[string]content.ErlTerm, len(a.Vars))
+	for _, name := range slices.Sorted(maps.Keys(a.Vars)) {
+		terms, err := content.ParseErl("vars: "+name, a.Vars[name], content.ErlOptions{Vars: texts, Placeless: true})
+		if err != nil {
+			return nil, err
+		}
+		vars[name] = terms[0]
+	}
+	return vars, nil
+}

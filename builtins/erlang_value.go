@@ -1,0 +1,199 @@
+package builtins
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"b9/engine/content"
+)
+
+func erlAtomOperation() Operation {
+	return erlValueOperation("erl_atom", "name", "an Erlang atom, for values in erlang_config",
+		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *Call, text string) content.ErlTerm {
+			if err := content.CheckErlAtom(text); err != nil {
+				c.Errorf("%w", err)
+			}
+			return content.NewErlAtom(text)
+		})
+}
+
+func erlBinaryOperation() Operation {
+	return erlValueOperation("erl_binary", "text", "an Erlang binary of the text in UTF-8, for values in erlang_config",
+		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *Call, text string) content.ErlTerm {
+			return content.NewErlBinary(text)
+		})
+}
+
+func erlStringOperation() Operation {
+	return erlValueOperation("erl_string", "text", `an Erlang string, for values in erlang_config(strings = "binary")`,
+		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *Call, text string) content.ErlTerm {
+			return content.NewErlString(text)
+		})
+}
+
+func erlValueOperation(name, param, doc, example string, term func(*Call, string) content.ErlTerm) Operation {
+	return Operation{
+		Name: name, Doc: doc, Positional: 1,
+		Params:  []Param{{Name: param, Type: aString, Required: true, Doc: "the text"}},
+		Example: example,
+		value: func(c *Call) (starlark.Value, error) {
+			text := c.String(param)
+			if !utf8.ValidString(text) {
+				c.Errorf("%s: %q is not UTF-8", param, text)
+			}
+			return &erlValue{name, term(c, text)}, nil
+		},
+	}
+}
+
+// erlValue is a text that becomes an Erlang term of one kind.
+type erlValue struct {
+	op   string
+	term content.ErlTerm
+}
+
+// String implements starlark.Value.
+func (v *erlValue) String() string { return fmt.Sprintf("%s(%q)", v.op, v.term.Text) }
+
+// Type implements starlark.Value.
+func (v *erlValue) Type() string { return v.op }
+
+// Freeze implements starlark.Value; the value never changes.
+func (v *erlValue) Freeze() {}
+
+// Truth implements starlark.Value.
+func (v *erlValue) Truth() starlark.Bool { return true }
+
+// Hash implements starlark.Value.
+func (v *erlValue) Hash() (uint32, error) { return starlark.String(v.String()).Hash() }
+
+// CompareSameType implements starlark.Comparable: values of equal text are equal.
+func (v *erlValue) CompareSameType(op syntax.Token, other starlark.Value, _ int) (bool, error) {
+	same := v.term.Text == other.(*erlValue).term.Text
+	switch op {
+	case syntax.EQL:
+		return same, nil
+	case syntax.NEQ:
+		return !same, nil
+	}
+	return false, fmt.Errorf("%s values have no order", v.op)
+}
+
+// erlConverter turns the values of one erlang_config() call into terms. A
+// handle becomes a variable that stands for the text of an input.
+type erlConverter struct {
+	c      *Call
+	binary bool // strings become binaries
+	maps   bool // dicts become maps
+	text   bool // keys of dicts become what strings do, not atoms
+	inputs []StepInput
+}
+
+// textRole is the role of the i-th handle inside of a value.
+func textRole(i int) string { return "text " + strconv.Itoa(i) }
+
+// term converts a value; path names it in messages.
+func (e *erlConverter) term(v starlark.Value, path string) content.ErlTerm {
+	if err := checkText([]starlark.Value{v}, true); err != nil {
+		e.c.Errorf("%s: %w", path, err)
+		return content.NewErlAtom("undefined")
+	}
+	return e.convert(v, path)
+}
+
+func (e *erlConverter) convert(v starlark.Value, path string) content.ErlTerm {
+	switch v := v.(type) {
+	case starlark.NoneType:
+		return content.NewErlAtom("undefined")
+	case starlark.Bool:
+		return content.NewErlAtom(strconv.FormatBool(bool(v)))
+	case starlark.Int:
+		return content.NewErlInt(v.String())
+	case starlark.Float:
+		return e.float(float64(v), path)
+	case starlark.String:
+		return e.string(string(v), path)
+	case starlark.Bytes:
+		return content.NewErlBinary(string(v))
+	case *erlValue:
+		return v.term
+	case *Handle:
+		return e.handle(v, path)
+	case *starlark.Dict:
+		return e.dict(v, path)
+	case starlark.Tuple:
+		return content.ErlTerm{Kind: content.ErlTuple, Items: e.items(v, path)}
+	case starlark.Indexable:
+		return content.ErlTerm{Kind: content.ErlList, Items: e.items(v, path)}
+	}
+	e.c.Errorf("%s: a %s can't be an Erlang term", path, v.Type())
+	return content.NewErlAtom("undefined")
+}
+
+func (e *erlConverter) items(list starlark.Indexable, path string) []content.ErlTerm {
+	items := make([]content.ErlTerm, list.Len())
+	for i := range items {
+		items[i] = e.convert(list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+	return items
+}
+
+func (e *erlConverter) float(f float64, path string) content.ErlTerm {
+	if math.IsInf(f, 0) || math.IsNaN(f) {
+		e.c.Errorf("%s: Erlang has no float %v", path, f)
+		f = 0
+	}
+	return content.NewErlFloat(f)
+}
+
+func (e *erlConverter) string(s, path string) content.ErlTerm {
+	if !utf8.ValidString(s) {
+		e.c.Errorf("%s: %q is not UTF-8", path, s)
+	}
+	if e.binary {
+		return content.NewErlBinary(s)
+	}
+	return content.NewErlString(s)
+}
+
+// handle makes the text of a step's result, or of a source, a part of the value.
+func (e *erlConverter) handle(h *Handle, path string) content.ErlTerm {
+	i := len(e.inputs)
+	e.inputs = append(e.inputs, StepInput{Role: textRole(i), From: e.c.Operand(h, aFile, path)})
+	return content.NewErlVar(strconv.Itoa(i))
+}
+
+// dict makes a property list or a map.
+func (e *erlConverter) dict(d *starlark.Dict, path string) content.ErlTerm {
+	t := content.ErlTerm{Kind: content.ErlList}
+	if e.maps {
+		t.Kind = content.ErlMap
+	}
+	for k, v := range d.Entries() {
+		key := e.key(k, path)
+		value := e.convert(v, path+"["+k.String()+"]")
+		if e.maps {
+			t.Items = append(t.Items, key, value)
+			continue
+		}
+		t.Items = append(t.Items, content.ErlTerm{Kind: content.ErlTuple, Items: []content.ErlTerm{key, value}})
+	}
+	return t
+}
+
+func (e *erlConverter) key(k starlark.Value, path string) content.ErlTerm {
+	s, ok := k.(starlark.String)
+	if !ok || e.text {
+		return e.convert(k, path+" key "+strings.TrimSpace(k.String()))
+	}
+	if err := content.CheckErlAtom(string(s)); err != nil {
+		e.c.Errorf("%s: %w", path, err)
+	}
+	return content.NewErlAtom(string(s))
+}

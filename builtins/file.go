@@ -1,0 +1,114 @@
+package builtins
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+)
+
+func fileOperation() Operation {
+	return Operation{
+		Name:       "file",
+		Doc:        "a file with the content given, or a copy of a source file or of a step's result",
+		Positional: 1,
+		Params: []Param{
+			nameParam,
+			{Name: "content", Type: aString, Doc: "the text; exactly one of content and src is given"},
+			{Name: "src", Type: aFile, Doc: "the file to copy"},
+			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		},
+		Example: `motd = file(content = "welcome\n", mode = "0644")`,
+		make:    makeFile,
+	}
+}
+
+func makeFile(c *Call) (Step, error) {
+	mode := c.mode("mode")
+	if c.Given("content") == c.Given("src") {
+		c.Errorf("give exactly one of content and src")
+	}
+	return Step{
+		Action:  &writeFile{Content: c.String("content"), Mode: mode},
+		Inputs:  []StepInput{{Role: "src", From: c.Input("src")}},
+		Outputs: oneFile(""),
+		Mode:    mode,
+	}, nil
+}
+
+// mode reads permission bits: 0o755, or a string of three or four octal digits.
+func (c *Call) mode(param string) uint32 {
+	if s, ok := c.Value(param).(starlark.String); ok {
+		n, err := parseMode(string(s))
+		if err != nil {
+			c.Errorf("%s: %w", param, err)
+		}
+		return n
+	}
+	n := c.Int(param)
+	if n < 0 || n > 0o777 { // 644 and its like, which were meant to be octal, are larger
+		c.Errorf("%s: %d are no permission bits: write them as \"0644\" or 0o644", param, n)
+	}
+	return uint32(n)
+}
+
+// writeFile makes a file of Content, or of the input src if there is one.
+type writeFile struct {
+	Content string
+	Mode    uint32
+}
+
+// Kind implements engine.Action.
+func (f *writeFile) Kind() string { return "file/1" }
+
+// Run implements engine.Action.
+func (f *writeFile) Run(ctx context.Context, job *engine.Job) error {
+	out := job.Output("")
+	if job.Has("src") {
+		if err := job.Input("src").Fork(ctx, out); err != nil {
+			return err
+		}
+	} else if err := os.WriteFile(out, []byte(f.Content), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(out, permissions(f.Mode))
+}
+
+// permissions translates octal bits into what package os calls them.
+func permissions(bits uint32) os.FileMode {
+	mode := os.FileMode(bits & 0o777)
+	if bits&0o4000 != 0 {
+		mode |= os.ModeSetuid
+	}
+	if bits&0o2000 != 0 {
+		mode |= os.ModeSetgid
+	}
+	if bits&0o1000 != 0 {
+		mode |= os.ModeSticky
+	}
+	return mode
+}
+
+// maxText bounds a file that is held in memory as text, in bytes.
+const maxText = 16 << 20
+
+// readText reads a file that must be small.
+func readText(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if err != nil {
+		return "", err
+	}
+	if len(data) > maxText {
+		return "", fmt.Errorf("%s is larger than %d bytes", name, maxText)
+	}
+	return string(data), nil
+}

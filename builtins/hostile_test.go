@@ -1,0 +1,128 @@
+package builtins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestHostileFiles evaluates files that try to hang, fill the memory or
+// overflow the stack. Each must end soon, in one clean sentence.
+func TestHostileFiles(t *testing.T) {
+	deep := func(n int, open, middle, end string) string {
+		return strings.Repeat(open, n) + middle + strings.Repeat(end, n)
+	}
+	double := func(expr string) string {
+		return "def f():\n    x = \"aaaaaaaaaaaaaaaa\"\n    t = ()\n    for i in range(60):\n        " + expr + "\n    return (x, t)\nv = f()\n"
+	}
+	tests := []struct{ name, src, want string }{
+		{"parentheses", "x = " + deep(1<<20, "(", "1", ")"), ": excessive nesting"},
+		{"brackets", "x = " + deep(100_000, "[", "", "]"), "nesting"},
+		{"not", "x = " + deep(300_000, "not ", "1", ""), "nesting"},
+		{"minus", "x = " + deep(1<<20, "-", "1", ""), "nesting"},
+		{"plus", "x = 1" + strings.Repeat("+1", 500_000), "nesting"},
+		{"dots", "x = a" + strings.Repeat(".b", 500_000), "nesting"},
+		{"calls", "x = len" + strings.Repeat("()", 500_000), "nesting"},
+		{"indexes", "x = len" + strings.Repeat("[0]", 300_000), "nesting"},
+		{"elif", "if 1:\n pass\n" + strings.Repeat("elif 1:\n pass\n", 100_000), "nesting"},
+		{"else", "x = " + strings.Repeat("1 if 1 else ", 200_000) + "1", "nesting"},
+		{"lambda", "x = " + strings.Repeat("lambda: ", 200_000) + "1", "nesting"},
+		{"large", strings.Repeat("#", maxFileSize+1), "larger than 4194304 bytes"},
+		{"endless", "def f():\n    for i in range(10000000):\n        for j in range(10000000):\n            pass\nf()\n", "evaluation stopped: it took more than 20000000 steps"},
+		{"repeat text", `x = "a" * 10000000000`, "the result of string * 10000000000 is too large"},
+		{"repeat list", "x = [0] * 1000000000", "the result of list * 1000000000 is too large"},
+		{"repeat tuple", "x = 1 << 40\ny = x * (0,)", "the result of tuple * 1099511627776 is too large"},
+		{"repeat in place", "def f():\n    x = \"a\"\n    x *= 1 << 40\nf()", "is too large"},
+		{"big integers", "def f():\n    x = 1 << 500\n    for i in range(60):\n        x = x * x\nf()", "the product has more than 65536 bits"},
+		{"range", "x = list(range(10000000000))", "range(): 10000000000 numbers, more than 10000000"},
+		{"doubling text", double("x = x + x"), "evaluation needs more than 256 MiB of memory"},
+		{"join", `x = ("a" * 1000000).join(["b"] * 1000000)`, "join(): the result is larger than"},
+		{"replace", `x = ("a" * 1000000).replace("a", "b" * 1000000)`, "replace(): the result is larger than"},
+		{"replace by getattr", `x = getattr("a" * 1000000, "replace")("a", "b" * 1000000)`, "replace(): the result is larger than"},
+		{"format", `x = ("{0}" * 100000).format("b" * 1000000)`, "format(): it is too large"},
+		{"percent", `x = ("%s" * 1000) % (("b" * 1000000,) * 1000)`, "it is too large"},
+		{"laughs", double("t = [t, t]") + "str(v)", "it is too large"},
+		{"kept laughs", double("t = (t, t)"), "it is too large"},
+		{"json", `json.decode("[" * 1000000)`, "json.decode(): the text is nested more than 1000 deep"},
+		{"deep tuple", "def f():\n    t = ()\n    for i in range(100000):\n        t = (t,)\n    return str(t)\nx = f()", "str(): it is nested more than 1000 deep"},
+		{"deep kept", "def f():\n    t = ()\n    for i in range(100000):\n        t = (t,)\n    return t\nx = f()", "the value of x: it is nested more than 1000 deep"},
+		{"list of itself", "x = []\nx.append(x)\nprint(x)", "deep"},
+		{"null bytes", "x = \x00\x00", "B9BUILD.star:1:5: "},
+		{"not text", "\xff\xfe", "B9BUILD.star:1:"},
+		{"fail", "fail([\"a\" * 1000] * 1000000)", "fail(): it is too large"},
+		{"mistakes", "[file(nope = i) for i in range(100000)]", "too many mistakes"},
+		{"template", `template(name = "a", content = "${" * 100000)`, "99980 more mistakes"},
+		{"glob", `glob(["**/**/**/**/**/**/**/**/**/**/**/a"] * 1000)`, "no file matches"},
+		{"hash", strings.Replace(double("t = (t, t)"), "range(60)", "range(30)", 1) + "d = {v: 1}", "evaluation stopped: evaluation took longer than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			start := time.Now()
+			limit := 20 * time.Second
+			if tt.name == "hash" {
+				limit = 2 * time.Second
+			}
+			err := resolveText(t, context.Background(), tt.src, limit)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %.2000v\nwant %s", err, tt.want)
+			}
+			if d := time.Since(start); d > 30*time.Second {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+}
+
+func resolveText(t *testing.T, ctx context.Context, src string, limit time.Duration) error {
+	root := t.TempDir()
+	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: src})
+	limits := Limits{Steps: 20_000_000, Memory: 256 << 20, Time: limit}
+	w, err := Open(ctx, Config{Root: root, Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Resolve(ctx, []string{"//:all"})
+	return err
+}
+
+func TestInterruptedLoop(t *testing.T) {
+	loop := "def f():\n    for i in range(10000000):\n        for j in range(10000000):\n            pass\nf()\n"
+	root := t.TempDir()
+	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: loop, "a/B9BUILD.star": loop, "b/B9BUILD.star": `load("//:x.star", "x")`, "x.star": loop})
+	ctx, cancel := context.WithCancel(context.Background())
+	w, err := Open(ctx, Config{Root: root, Limits: Limits{Steps: 1 << 60}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, cancel)
+	start := time.Now()
+	_, err = w.Resolve(ctx, []string{"//..."})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want it to be context.Canceled", err)
+	}
+	if !strings.Contains(fmt.Sprint(err), "evaluation stopped: context canceled") {
+		t.Errorf("got %v", err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("it took %s to stop", d)
+	}
+}
+
+// TestInterruptedCall cancels an evaluation that is inside of one call of the
+// interpreter, which cannot be stopped.
+func TestInterruptedCall(t *testing.T) {
+	src := "def f():\n    t = ()\n    for i in range(29):\n        t = (t, t)\n    return {t: 1}\nf()\n"
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	start := time.Now()
+	err := resolveText(t, ctx, src, time.Minute)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), BuildFile) {
+		t.Errorf("got %v", err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("it took %s to give up", d)
+	}
+}

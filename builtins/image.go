@@ -1,0 +1,390 @@
+package builtins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/store"
+)
+
+func imageOperation() Operation {
+	return Operation{
+		Name: "image",
+		Doc: `an image: empty with a file system, filled from a tree or archive, or from an image file
+
+Without source the image is new: size bytes with the file system fs, empty or
+with content in it: a directory, or a tar archive (plain, gzip or zstd) with its
+owners, modes, times, extended attributes and devices. ext4 holds everything; vfat (for an EFI
+system partition) files and directories; iso9660 (Joliet and Rock Ridge) and
+squashfs are as large as their content and read-only; swap holds nothing. With source it is that image as raw, in its
+declared format; the format of a file is what the build file says (format=, else
+the ending of the file's name), never what its bytes look like. With source and
+size the image and its file system are resized.`,
+		Positional: 0,
+		Params: []Param{
+			nameParam,
+			{Name: "source", Type: aFile, Doc: "an image file, handle or label to start from"},
+			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2 or vmdk; by default from the ending of its name"},
+			{Name: "size", Type: aSize, Doc: "size of the image; without it as large as the content needs, plus free"},
+			{Name: "free", Type: aSize, Doc: "space left free when the size follows from the content (default: a tenth)"},
+			{Name: "fs", Type: aString, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
+			{Name: "content", Type: aFile | aTree, Doc: "a directory or tar archive to fill a new file system with"},
+			{Name: "content_format", Type: aString, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, .tar.gz, .tgz or .tar.zst"},
+			{Name: "label", Type: aString, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap; squashfs has none"},
+			{Name: "uuid", Type: aString, Doc: "UUID of a new ext4 or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
+			{Name: "features", Type: listOf(aString), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
+			{Name: "inode_ratio", Type: aSize, Doc: "bytes for each inode of ext4, as mke2fs -i"},
+			{Name: "reserved", Type: aFloat | anInt, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
+			{Name: "compress", Type: aString, Enum: []string{"zstd", "gzip"}, Doc: "compression of a squashfs (default zstd)"},
+		},
+		Example: `image(name = "data", size = "2G", label = "data")`,
+		make:    makeImageStep,
+	}
+}
+
+func makeImageStep(c *Call) (Step, error) {
+	if c.Given("source") {
+		return importImageStep(c)
+	}
+	m := &makeImage{
+		FS: c.String("fs"), Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
+		Features: c.Strings("features"), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"), Compress: c.String("compress"),
+		Archive: c.String("content_format") == "tar",
+	}
+	if m.FS == "none" {
+		m.FS = ""
+	}
+	if c.Given("format") {
+		c.Errorf("format is the format of a source: give source=, or convert() the image")
+	}
+	if c.Given("content_format") && !c.Given("content") {
+		c.Errorf("content_format is the format of content, which is missing")
+	}
+	checkFileSystem(c, m)
+	out := oneFile("raw")
+	if m.FS == "iso9660" {
+		out = oneFile("iso")
+	}
+	return Step{
+		Action: m, Inputs: []StepInput{{"content", c.Input("content")}}, Outputs: out,
+		Finish: func(l *Linked) error { return finishContent(l, m) },
+	}, nil
+}
+
+// fsTraits is what image() takes for a file system.
+type fsTraits struct {
+	sized   bool     // size is how large the image is; else it follows from the content
+	content bool     // can be filled
+	must    bool     // and has to be
+	label   int      // bytes of a label
+	params  []string // that only some have
+}
+
+func traitsOf(fs string) fsTraits {
+	switch fs {
+	case "ext4":
+		return fsTraits{sized: true, content: true, label: 16, params: []string{"free", "uuid", "features", "inode_ratio", "reserved"}}
+	case "vfat":
+		return fsTraits{sized: true, content: true, label: 11, params: []string{"free", "uuid"}}
+	case "iso9660":
+		return fsTraits{content: true, must: true, label: 32}
+	case "squashfs":
+		return fsTraits{content: true, must: true, params: []string{"compress"}}
+	case "swap":
+		return fsTraits{sized: true, label: 15, params: []string{"uuid"}}
+	}
+	return fsTraits{sized: true}
+}
+
+// checkFileSystem refuses what the file system has no use for.
+func checkFileSystem(c *Call, m *makeImage) {
+	t, name := traitsOf(m.FS), c.String("fs")
+	switch {
+	case m.FS == "" && c.Given("content"):
+		c.Errorf(`content needs a file system: leave out fs = "none"`)
+	case !t.content && c.Given("content"):
+		c.Errorf("fs = %q holds no content", name)
+	case t.must && !c.Given("content"):
+		c.Errorf("fs = %q needs content", name)
+	case !t.sized && c.Given("size"):
+		c.Errorf("fs = %q is as large as its content: leave size out", name)
+	case t.sized && m.Size == 0 && !c.Given("content"):
+		c.Errorf("an image needs a size, a source or content")
+	}
+	if len(m.Label) > t.label && m.Label != "" {
+		if t.label == 0 {
+			c.Errorf("fs = %q has no label", name)
+		} else {
+			c.Errorf("label %q is longer than the %d bytes that %s has for it", m.Label, t.label, name)
+		}
+	}
+	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress"} {
+		if c.Given(p) && !slices.Contains(t.params, p) {
+			c.Errorf("%s is not for fs = %q", p, name)
+		}
+	}
+	if m.FS == "vfat" && m.UUID != "" {
+		if _, err := volumeID(m.UUID); err != nil {
+			c.Errorf("uuid: %w", err)
+		}
+	}
+}
+
+// volumeID reads a vfat serial number such as "1234-ABCD".
+func volumeID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(strings.Replace(s, "-", "", 1), 16, 32)
+	if err != nil || len(s) != 9 || s[4] != '-' || n == 0 {
+		return 0, fmt.Errorf("%q is no vfat serial number, such as 1234-ABCD", s)
+	}
+	return uint32(n), nil
+}
+
+// finishContent tells an archive from a directory.
+func finishContent(l *Linked, m *makeImage) error {
+	out, ok := l.Output("content")
+	switch {
+	case !ok:
+		return nil
+	case out.Kind == store.Tree && m.Archive:
+		return errors.New("content is a directory, and content_format says that it is a file")
+	case out.Kind == store.Tree || m.Archive:
+		return nil
+	}
+	name := l.SourceName("content")
+	for _, ending := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
+		if strings.HasSuffix(name, ending) || "."+out.Ext == ending {
+			done := *m
+			done.Archive = true
+			l.Action = &done
+			return nil
+		}
+	}
+	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
+}
+
+// importImageStep is image() with a source.
+func importImageStep(c *Call) (Step, error) {
+	for _, p := range []string{"content", "content_format", "label", "uuid", "features", "inode_ratio", "reserved", "free", "compress"} {
+		if c.Given(p) {
+			c.Errorf("%s is for a new file system, and source brings its own", p)
+		}
+	}
+	format := c.String("format")
+	if format != "" {
+		if _, err := disk.Lookup(format); err != nil {
+			c.Errorf("%w", err)
+		}
+	}
+	size := c.Size("size")
+	return Step{
+		Inputs: []StepInput{{"image", c.Input("source")}}, Outputs: oneFile("raw"), Action: &importImage{Format: format},
+		Finish: func(l *Linked) error { return finishImport(l, format, size) },
+	}, nil
+}
+
+// finishImport settles the format of a source, and resizes what was imported
+// when a size was asked for.
+func finishImport(l *Linked, format string, size int64) error {
+	declared, err := imageFormat(l, "image", format)
+	if err != nil {
+		return err
+	}
+	if err := unwrapOverlay(l, "image", &declared); err != nil {
+		return err
+	}
+	if size == 0 {
+		l.Action = &importImage{Format: declared}
+		return nil
+	}
+	if err := importBetween(l, "image", declared); err != nil {
+		return err
+	}
+	l.Action = &resizeImage{Size: size}
+	return nil
+}
+
+// imageFormat is the format of the image of that role: the one declared,
+// else the one its file name or the step that makes it says.
+func imageFormat(l *Linked, role, declared string) (string, error) {
+	out, _ := l.Output(role)
+	if declared != "" {
+		return declared, nil
+	}
+	if out.Ext == "img" || out.Ext == "iso" {
+		return "raw", nil
+	}
+	if f, err := disk.Lookup(out.Ext); err == nil {
+		return f.Name(), nil
+	}
+	return "", fmt.Errorf("%s: the ending of its name does not say its format: give format = (%s)", l.SourceName(role), listed(formatNames()))
+}
+
+func formatNames() []string {
+	var names []string
+	for _, f := range disk.Formats() {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+// rawImages makes every input of an image raw that is not, by an import step between.
+func rawImages(l *Linked, roles ...string) error {
+	for _, role := range roles {
+		format, err := imageFormat(l, role, "")
+		if err != nil {
+			return err
+		}
+		if err := unwrapOverlay(l, role, &format); err != nil {
+			return err
+		}
+		if err := importBetween(l, role, format); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func importBetween(l *Linked, role, format string) error {
+	if format == "raw" {
+		return nil
+	}
+	ref, _ := l.ref(role)
+	n, err := l.Between("image", &importImage{Format: format}, []engine.Input{{Role: "image", Ref: ref}}, oneFile("raw"))
+	if err != nil {
+		return err
+	}
+	l.setRef(role, n.Ref(""))
+	return nil
+}
+
+// unwrapOverlay follows an overlay that nothing has written to yet to the
+// image it stands on: their content is the same.
+func unwrapOverlay(l *Linked, role string, format *string) error {
+	for {
+		ref, ok := l.ref(role)
+		if !ok {
+			return fmt.Errorf("%s: no image was given", role)
+		}
+		over, ok := ref.Node.Action().(*overlayImage)
+		if !ok || ref.Output == "backing" {
+			return nil
+		}
+		l.setRef(role, ref.Node.Inputs()[0].Ref)
+		*format = over.Format
+	}
+}
+
+// makeImage makes an image with a new file system, empty or holding the tree
+// or the archive of the role "content".
+type makeImage struct {
+	FS         string // as the parameter, or "" for an image of zeros
+	Size       int64  // bytes; 0 fits the content
+	Free       int64  // bytes left free when Size is 0
+	Label      string
+	UUID       string
+	Features   []string
+	InodeRatio int64
+	Reserved   float64 // percent
+	Compress   string  // of squashfs
+	Archive    bool    // content is a tar archive
+}
+
+// Kind implements engine.Action.
+func (m *makeImage) Kind() string { return "make-image/2" }
+
+// Tools implements engine.Tooled.
+func (m *makeImage) Tools() []engine.Tool {
+	if m.FS != "ext4" {
+		return nil
+	}
+	return ext4Tools()
+}
+
+func ext4Tools() []engine.Tool {
+	var tools []engine.Tool
+	for _, t := range fsys.Ext4Tools() {
+		tools = append(tools, engine.Tool(t))
+	}
+	return tools
+}
+
+// Run implements engine.Action.
+func (m *makeImage) Run(ctx context.Context, job *engine.Job) error {
+	if m.FS == "" {
+		return emptyImage(job.Output(""), m.Size)
+	}
+	var content fsys.Content
+	switch {
+	case m.Archive:
+		content = fsys.FromTarFile(job.Input("content").Path())
+	case job.Has("content"):
+		dir, err := job.Tree(ctx, "content")
+		if err != nil {
+			return err
+		}
+		content = fsys.FromDir(dir)
+	}
+	return m.fill(ctx, job.Output(""), job.Epoch(), content)
+}
+
+// fill makes the file system; content is nil where there is none.
+func (m *makeImage) fill(ctx context.Context, path string, at time.Time, content fsys.Content) error {
+	switch m.FS {
+	case "vfat":
+		o := fsys.VFATOptions{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
+		if m.UUID != "" {
+			id, err := volumeID(m.UUID)
+			if err != nil {
+				return err
+			}
+			o.VolumeID = id
+		}
+		if content == nil {
+			content = fsys.FromFiles(nil, at)
+		}
+		return fsys.FillVFAT(ctx, path, o, content)
+	case "iso9660":
+		return fsys.FillISO(ctx, path, fsys.ISOOptions{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
+	case "squashfs":
+		return fsys.MakeSquash(ctx, path, fsys.SquashOptions{Compress: m.Compress, Time: at}, content)
+	case "swap":
+		return fsys.MakeSwap(ctx, path, fsys.SwapOptions{Size: m.Size, Label: m.Label, UUID: m.UUID})
+	}
+	return fsys.MakeExt4(ctx, path, fsys.Ext4Options{
+		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
+		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: at,
+	}, content)
+}
+
+func emptyImage(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// importImage turns the image of the role "image", in a declared format,
+// into a raw one.
+type importImage struct {
+	Format string
+}
+
+// Kind implements engine.Action.
+func (i *importImage) Kind() string { return "import-image/1" }
+
+// Run implements engine.Action.
+func (i *importImage) Run(ctx context.Context, job *engine.Job) error {
+	return convertTo(ctx, job, i.Format, "raw", disk.WriteOptions{})
+}

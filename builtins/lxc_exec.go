@@ -1,0 +1,454 @@
+package builtins
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/container"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/store"
+)
+
+func lxcExecOperation() Operation {
+	return Operation{
+		Name: "lxc_exec",
+		Doc: `run a script in a container on disk images
+
+Every image is mounted at its mount point, in a private copy; the script runs as
+root, without a terminal and without anything to answer. The images as the
+script left them are the outputs, one for each mount point, and so are the
+writable shares: step["/"], step["/out"]. A script that fails leaves its images
+as they are for b9 shell.
+
+script is a list of commands for /bin/sh, run with set -e and printed as they
+run: a string is a line of shell, a list of strings is one command whose words
+are quoted. Or it is a script file, which is run with the interpreter.`,
+		Params: []Param{
+			nameParam,
+			{Name: "images", Type: dictOf(aFile), Required: true, Doc: `images by mount point; "/" is required`},
+			{Name: "script", Type: aValue, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
+			{Name: "args", Type: listOf(aString), Doc: "arguments of the script"},
+			{Name: "interpreter", Type: listOf(aString), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
+			{Name: "shares", Type: dictOf(aTree | aWritable), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
+			{Name: "env", Type: dictOf(aString | anInt), Doc: "environment variables"},
+			{Name: "user", Type: aString, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
+			{Name: "cwd", Type: aString, Default: starlark.String("/"), Doc: "directory that the script starts in"},
+			{Name: "arch", Type: aString, Default: starlark.String("x86_64"), Enum: []string{"x86_64", "i686"}, Doc: "what the machine says it is; i686 for 32-bit systems"},
+			{Name: "hostname", Type: aString, Default: starlark.String("b9"), Doc: "host name in the container"},
+			{Name: "network", Type: aString, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
+			{Name: "memory", Type: aSize, Doc: "memory limit (default: container.memory)"},
+			{Name: "cpus", Type: aFloat | anInt, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus)"},
+			{Name: "capabilities", Type: listOf(aString), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
+			{Name: "timeout", Type: aString | anInt, Doc: `how long the script may take, such as "90s", "10m", or in seconds (default: container.timeout)`},
+			{Name: "ignore_errors", Type: aBool, Doc: "take the images even when the script fails"},
+		},
+		Example: `lxc_exec(name = "web", images = {"/": ":base"}, script = ["apt-get update", "apt-get install -y nginx"])`,
+		make:    lxcExecStep,
+	}
+}
+
+func lxcExecStep(c *Call) (Step, error) {
+	l := &lxcExec{
+		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
+		Arch: c.String("arch"), Hostname: c.String("hostname"), Network: c.String("network"), Memory: c.Size("memory"),
+		CPUs: c.Number("cpus"), Capabilities: c.Strings("capabilities"), IgnoreErrors: c.Bool("ignore_errors"),
+		Timeout: c.Duration("timeout"), Env: envArg(c),
+	}
+	s := Step{Action: l}
+	l.addImages(c, &s)
+	l.addShares(c, &s)
+	l.addScript(c, &s)
+	if err := container.CheckCapabilities(l.Capabilities); err != nil {
+		c.Errorf("capabilities: %w", err)
+	}
+	s.Finish = l.finish
+	return s, nil
+}
+
+func (l *lxcExec) addImages(c *Call, s *Step) {
+	root := false
+	for _, e := range c.Entries("images") {
+		target, ok := mountTarget(c, "images", e.Key)
+		if !ok {
+			continue
+		}
+		root = root || target == "/"
+		l.Images = append(l.Images, mountPoint{Target: target})
+		s.Inputs = append(s.Inputs, StepInput{Role: "image " + target, From: c.Operand(e.Value, aFile, "images["+strconv.Quote(e.Key)+"]")})
+		s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.File, Ext: "raw"})
+	}
+	if !root {
+		c.Errorf(`images has no root image: give one for "/"`)
+	}
+}
+
+func (l *lxcExec) addShares(c *Call, s *Step) {
+	for _, e := range c.Entries("shares") {
+		target, ok := mountTarget(c, "shares", e.Key)
+		if !ok {
+			continue
+		}
+		for _, m := range l.Images {
+			if m.Target == target {
+				c.Errorf("shares: %s is the mount point of an image already", target)
+			}
+		}
+		share := shareMount{Target: target}
+		var from Input
+		if w, ok := e.Value.(*writableMarker); ok {
+			share.Writable = true
+			from = w.src
+			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree})
+		} else {
+			from = c.Operand(e.Value, aTree, "shares["+strconv.Quote(e.Key)+"]")
+		}
+		share.Filled = !from.IsZero()
+		l.Shares = append(l.Shares, share)
+		s.Inputs = append(s.Inputs, StepInput{Role: "share " + target, From: from})
+	}
+}
+
+// mountTarget checks a mount point and returns it in its shortest form.
+func mountTarget(c *Call, param, at string) (string, bool) {
+	clean := path.Clean(at)
+	switch {
+	case !path.IsAbs(at):
+		c.Errorf("%s: mount point %q is not an absolute path", param, at)
+	case clean == scriptDir || strings.HasPrefix(clean, scriptDir+"/"):
+		c.Errorf("%s: %s is where b9 keeps the script", param, scriptDir)
+	default:
+		return clean, true
+	}
+	return "", false
+}
+
+func (l *lxcExec) addScript(c *Call, s *Step) {
+	switch v := c.Value("script").(type) {
+	case *Handle, starlark.String:
+		s.Inputs = append(s.Inputs, StepInput{Role: "script", From: c.Operand(v, aFile, "script")})
+		return
+	case starlark.Indexable:
+		l.Script = shellScript(commands(c, v))
+		if v.Len() == 0 {
+			c.Errorf("script: the list is empty")
+		}
+	default:
+		if v != nil {
+			c.Errorf("script: want list of commands, or file (handle, label or path), got %s", v.Type())
+		}
+	}
+	if len(l.Interpreter) == 0 {
+		l.Interpreter = []string{"/bin/sh"}
+	}
+}
+
+// commands reads the elements of a script: lines of shell, or lists of words.
+func commands(c *Call, list starlark.Indexable) []string {
+	var lines []string
+	for i := range list.Len() {
+		switch v := list.Index(i).(type) {
+		case starlark.String:
+			lines = append(lines, string(v))
+		case starlark.Indexable:
+			var words []string
+			for j := range v.Len() {
+				w, ok := v.Index(j).(starlark.String)
+				if !ok {
+					c.Errorf("script: word %d of command %d: want string, got %s", j, i, v.Index(j).Type())
+				}
+				words = append(words, shellQuote(string(w)))
+			}
+			lines = append(lines, strings.Join(words, " "))
+		default:
+			c.Errorf("script: command %d: want string or list of strings, got %s", i, v.Type())
+		}
+	}
+	return lines
+}
+
+// finish settles the formats of the images.
+func (l *lxcExec) finish(k *Linked) error {
+	done := *l
+	done.Images = slices.Clone(l.Images)
+	for i := range done.Images {
+		role := "image " + done.Images[i].Target
+		format, err := imageFormat(k, role, "")
+		if err != nil {
+			return err
+		}
+		if err := unwrapOverlay(k, role, &format); err != nil {
+			return err
+		}
+		done.Images[i].Format = format
+	}
+	k.Action = &done
+	return nil
+}
+
+// lxcExec runs a script in a container whose file systems are the images of
+// the roles "image TARGET". Directories to share have the roles "share TARGET",
+// a script file the role "script".
+type lxcExec struct {
+	Images       []mountPoint
+	Shares       []shareMount
+	Interpreter  []string // the script's path is added to it
+	Script       string   // "" when it is the file of the role "script"
+	Args         []string
+	Env          map[string]string
+	User         string
+	Cwd          string
+	Arch         string
+	Hostname     string
+	Network      string
+	Memory       int64   // bytes
+	CPUs         float64 // processors
+	Capabilities []string
+	IgnoreErrors bool
+
+	Timeout time.Duration `key:"-"` // a step that ends in time is the same whatever the limit
+}
+
+// mountPoint is where an image is mounted.
+type mountPoint struct {
+	Target string
+	Format string // of the image that comes in
+}
+
+// shareMount is a directory of the host's side.
+type shareMount struct {
+	Target   string
+	Writable bool // a private copy, and an output
+	Filled   bool // there is an input for it
+}
+
+// scriptDir is where the script appears in the container.
+const scriptDir = "/.b9"
+
+// Kind implements engine.Action.
+func (l *lxcExec) Kind() string { return "lxc_exec/1" }
+
+// Run implements engine.Action.
+func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
+	mounts, err := l.mounts(ctx, job)
+	if err != nil {
+		return err
+	}
+	backend, err := job.Backend(ctx)
+	if err != nil {
+		return err
+	}
+	spec := container.Spec{
+		ID: containerID(job), Mounts: mounts, Hostname: l.Hostname,
+		Argv: append(append(slices.Clone(l.Interpreter), scriptDir+"/script"), l.Args...),
+		Env:  l.environment(job.Epoch()), Dir: l.Cwd, User: l.User, Arch: l.Arch,
+		Capabilities: l.Capabilities, Network: l.Network, Memory: l.Memory, CPUs: l.CPUs, Timeout: l.Timeout,
+	}
+	job.Enterable(engine.Sandbox{Spec: spec, Note: "the script is in " + scriptDir + "/script"})
+	res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: job.Log()})
+	if err != nil {
+		return err
+	}
+	if err := l.verdict(ctx, job, res); err != nil {
+		return err
+	}
+	l.trim(ctx, job)
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return l.unmake(job)
+}
+
+// trim gives back the space of what the script deleted, so that it is neither
+// kept, copied nor exported. A file system that can't be trimmed stays as it is.
+func (l *lxcExec) trim(ctx context.Context, job *engine.Job) {
+	for _, m := range l.Images {
+		path := job.Output(m.Target)
+		info, err := fsys.Probe(path, 0, 0)
+		if err != nil || !strings.HasPrefix(info.Type, "ext") {
+			continue
+		}
+		if _, err := fsys.Trim(ctx, path); err != nil {
+			job.Logf("b9: image for %s: %v", m.Target, err)
+		}
+	}
+}
+
+// containerID is unique among live containers: the scratch directory's name
+// ends in a random number.
+func containerID(job *engine.Job) string {
+	name := filepath.Base(job.Dir())
+	return "b9-" + name[strings.LastIndexByte(name, '-')+1:]
+}
+
+// mounts prepares a private copy of every image and writable share.
+func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Mount, error) {
+	dir, err := l.writeScript(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	mounts := []container.Mount{{Source: dir, Target: scriptDir, Kind: container.Dir, ReadOnly: true}}
+	for _, m := range l.Images {
+		path := job.Output(m.Target)
+		if err := forkImage(ctx, job.Input("image "+m.Target), m.Format, path); err != nil {
+			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
+		}
+		mounts = append(mounts, container.Mount{Source: path, Target: m.Target, Kind: container.Image})
+	}
+	for _, s := range l.Shares {
+		m := container.Mount{Target: s.Target, Kind: container.Dir, ReadOnly: !s.Writable}
+		if m.Source, err = shareSource(ctx, job, s); err != nil {
+			return nil, fmt.Errorf("share for %s: %w", s.Target, err)
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts, nil
+}
+
+// forkImage makes a private raw copy of an image at dst.
+func forkImage(ctx context.Context, a *engine.Artifact, format, dst string) error {
+	if format == "raw" {
+		return a.Fork(ctx, dst)
+	}
+	src, err := disk.Open(a.Path(), format, disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), src.Close())
+}
+
+// shareSource is the directory that is mounted for a share.
+func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, error) {
+	role := "share " + s.Target
+	if !s.Writable {
+		return job.Tree(ctx, role)
+	}
+	dir := job.Output(s.Target)
+	if !s.Filled {
+		return dir, os.Mkdir(dir, 0o755)
+	}
+	return dir, job.Input(role).Fork(ctx, dir)
+}
+func (l *lxcExec) writeScript(ctx context.Context, job *engine.Job) (string, error) {
+	dir := filepath.Join(job.Dir(), "script")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "script")
+	if job.Has("script") {
+		if err := job.Input("script").Fork(ctx, path); err != nil {
+			return "", err
+		}
+		return dir, os.Chmod(path, 0o755)
+	}
+	return dir, os.WriteFile(path, []byte(l.Script), 0o755)
+}
+
+// DefaultEnv is the environment of every command in a container: enough for
+// package tools to run without asking. It is part of what lxc_exec does: raise
+// the number in its Kind with a change.
+func DefaultEnv() []string {
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true",
+	}
+}
+
+func (l *lxcExec) environment(epoch time.Time) []string {
+	env := append(DefaultEnv(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()))
+	names := make([]string, 0, len(l.Env))
+	for name := range l.Env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		env = append(env, name+"="+l.Env[name])
+	}
+	return env
+}
+
+// verdict turns the container's end into an error.
+func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Result) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	switch {
+	case res.Reason == container.Exited && res.Code == 0:
+		return nil
+	case res.Reason == container.Exited && l.IgnoreErrors:
+		job.Logf("b9: exit status %d ignored, as ignore_errors says", res.Code)
+		return nil
+	case res.Reason == container.Exited:
+		return fmt.Errorf("the script ended with exit status %d", res.Code)
+	case res.Reason == container.TimedOut:
+		limit := cmp.Or(l.Timeout, res.Duration.Round(time.Second))
+		return fmt.Errorf("the script did not end within %s: raise timeout=, or container.timeout in b9.toml", limit)
+	case res.Reason == container.OutOfMemory:
+		return fmt.Errorf("the script ran out of memory: raise memory=, or container.memory in b9.toml")
+	}
+	return fmt.Errorf("the script ended early: %s", res)
+}
+
+// unmake removes what would otherwise be adopted with the outputs. Sockets in
+// a shared directory can't be stored.
+func (l *lxcExec) unmake(job *engine.Job) error {
+	for _, s := range l.Shares {
+		if !s.Writable {
+			continue
+		}
+		err := filepath.WalkDir(job.Output(s.Target), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type()&fs.ModeSocket != 0 {
+				err = os.Remove(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shellScript renders commands as a script for /bin/sh that prints each one
+// and stops at the first that fails.
+func shellScript(commands []string) string {
+	return "set -ex\n" + strings.Join(commands, "\n") + "\n"
+}
+
+func envArg(c *Call) map[string]string {
+	env := map[string]string{}
+	for _, e := range c.Entries("env") {
+		if e.Key == "" || strings.ContainsAny(e.Key, "=\x00") {
+			c.Errorf("env: %q is no name of a variable", e.Key)
+		}
+		if s, ok := starlark.AsString(e.Value); ok {
+			env[e.Key] = s
+		} else {
+			env[e.Key] = e.Value.String()
+		}
+	}
+	return env
+}
+
+// shellQuote quotes a word for a POSIX shell.
+func shellQuote(word string) string {
+	if word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func (l *lxcExec) machine() string { return l.Arch }

@@ -1,0 +1,125 @@
+package builtins
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/content"
+)
+
+func mergeYAMLOperation() Operation {
+	return Operation{
+		Name: "merge_yaml",
+		Doc: `a file merged from YAML, JSON and TOML documents
+
+inputs are files (handles, labels or paths), text of several lines, and dicts, in
+which handles of files stand for their texts. YAML means what it means to
+cloud-init (PyYAML, YAML 1.1); a scalar that is easily mistaken, such as yes, 0644
+or 1:30, gives a warning. A file named .json or .toml is read as that; inline
+text is TOML where that is the format.
+
+strategy "strict" joins mappings recursively, concatenates lists, and refuses two
+different values of one key; "original" makes lists of them, and concatenates
+texts; "cloud-init" follows each document's merge_how, as cloud-init does with
+the parts of user-data. Key order is kept, comments are not.`,
+		Positional: 1,
+		Params: []Param{
+			{Name: "inputs", Type: aValue, Required: true, Doc: "what to merge, from the first to the last"},
+			nameParam,
+			strategyParam(),
+			{Name: "header", Type: aString, Doc: `first line of the file, such as "#cloud-config"`},
+			{Name: "format", Type: aString, Default: starlark.String("yaml"), Enum: []string{"yaml", "json", "toml"}, Doc: "what to write"},
+			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+			silenceParam(),
+		},
+		Example: `merge_yaml(["base.yaml", {"packages": ["nginx"]}], name = "web.yaml", header = "#cloud-config")`,
+		make:    makeMergeYAML,
+	}
+}
+
+func makeMergeYAML(c *Call) (Step, error) {
+	docs, inputs, _ := c.documents("inputs")
+	a := &mergeYAML{
+		Docs: docs, Strategy: c.strategy("strategy"), Header: c.String("header"), Format: c.String("format"), Mode: c.mode("mode"), Silence: c.silenced("silence"),
+	}
+	if strings.Contains(strings.TrimSuffix(a.Header, "\n"), "\n") {
+		c.Errorf("header: it has more than one line")
+	}
+	if a.Header != "" && a.Format == "json" {
+		c.Errorf("header: JSON has no comments")
+	}
+	for i := range docs {
+		if docs[i].Text != "" && a.Format == "toml" {
+			docs[i].Format = "toml"
+		}
+	}
+	if len(docs) == 0 {
+		c.Errorf("inputs: there is nothing to merge")
+	}
+	if len(c.errs) == 0 {
+		if _, _, err := a.merge(unknownTexts()); err != nil {
+			c.mistakes(ownPlace(err, c.pos, "inputs"))
+		}
+	}
+	return Step{Action: a, Inputs: inputs, Outputs: oneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil
+}
+
+// checkMergeYAML merges what is known before anything is built.
+func checkMergeYAML(l *Linked) error {
+	a := l.Action.(*mergeYAML)
+	nameFiles(a.Docs, l)
+	_, warnings, err := a.merge(linkedTexts(l))
+	if err != nil {
+		return ownPlace(err, l.decl.pos(), "inputs")
+	}
+	l.warn(warnings, a.Silence)
+	return nil
+}
+
+// mergeYAML merges documents into one file.
+type mergeYAML struct {
+	Docs                     []document
+	Strategy, Header, Format string
+	Mode                     uint32
+	Silence                  []string
+}
+
+// Kind implements engine.Action.
+func (a *mergeYAML) Kind() string { return "merge_yaml/1" }
+
+// merge merges the documents whose texts are known, and renders them.
+func (a *mergeYAML) merge(t texts) (text string, warnings []content.Finding, err error) {
+	m, err := mergeAll(a.Docs, t, a.Strategy)
+	if err != nil || m.root == nil {
+		return "", m.warnings, err
+	}
+	switch a.Format {
+	case "json":
+		text, err = m.root.JSON()
+	case "toml":
+		text, err = m.root.TOML()
+	default:
+		text, err = m.root.YAML()
+	}
+	if a.Header != "" {
+		text = strings.TrimSuffix(a.Header, "\n") + "\n" + text
+	}
+	return text, m.warnings, err
+}
+
+// Run implements engine.Action.
+func (a *mergeYAML) Run(_ context.Context, job *engine.Job) error {
+	text, _, err := a.merge(runTexts(job))
+	if err != nil {
+		return fmt.Errorf("merge: %w", err)
+	}
+	if err := os.WriteFile(job.Output(""), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(job.Output(""), permissions(a.Mode))
+}

@@ -1,0 +1,135 @@
+package builtins
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/content"
+)
+
+func templateOperation() Operation {
+	return Operation{
+		Name: "template",
+		Doc: "a file made from a text in which every ${name} is replaced by a value\n\n" +
+			"$${ stands for a literal ${, and everything else for itself. A name without a value is an error, at its place in the template.",
+		Positional: 2,
+		Params: []Param{
+			nameParam,
+			{Name: "src", Type: aFile, Doc: "the template; exactly one of src and content is given"},
+			{Name: "content", Type: aString, Doc: "the template as text"},
+			{Name: "vars", Type: dictOf(aString | anInt | aFloat | aFile), Doc: "the values by name: strings, numbers, or handles of files, whose text is the value"},
+			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		},
+		Example: `template(name = "app.cfg", src = "app.cfg.in", vars = {"host": "db1", "port": 5432})`,
+		make:    makeTemplate,
+	}
+}
+
+func makeTemplate(c *Call) (Step, error) {
+	if c.Given("content") == c.Given("src") {
+		c.Errorf("give exactly one of src and content")
+	}
+	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Mode: c.mode("mode")}
+	inputs := []StepInput{{Role: "src", From: c.Input("src")}}
+	for _, e := range c.Entries("vars") {
+		if !content.IsTemplateName(e.Key) {
+			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", e.Key)
+		}
+		if _, ok := e.Value.(*Handle); ok {
+			inputs = append(inputs, StepInput{Role: varRole(e.Key), From: c.Operand(e.Value, aFile, "vars: "+e.Key)})
+			a.Texts = append(a.Texts, e.Key)
+			continue
+		}
+		a.Vars[e.Key] = optionText(e.Value)
+	}
+	if c.Given("content") {
+		a.checkInline(c)
+	}
+	return Step{Action: a, Inputs: inputs, Outputs: oneFile(""), Mode: a.Mode, Finish: checkTemplateFile}, nil
+}
+
+func varRole(name string) string { return "var:" + name }
+
+// checkInline checks a template that is given as text.
+func (a *expandTemplate) checkInline(c *Call) {
+	t, err := content.ParseTemplate("content", a.Content)
+	if err == nil {
+		err = t.Check(a.names())
+	}
+	if err != nil {
+		c.Errorf("%w", err)
+	}
+}
+
+// checkTemplateFile finds the mistakes of a template that is a source file
+// before anything is built.
+func checkTemplateFile(l *Linked) error {
+	a := l.Action.(*expandTemplate)
+	name, ok := l.SourcePath("src")
+	if !ok {
+		a.Name = l.SourceName("src")
+		return nil
+	}
+	a.Name = l.SourceName("src")
+	text, err := readText(name)
+	if err != nil {
+		return fmt.Errorf("template %s: %w", a.Name, err)
+	}
+	t, err := content.ParseTemplate(a.Name, text)
+	if err != nil {
+		return err
+	}
+	return t.Check(a.names())
+}
+
+// expandTemplate expands Content, or the input src if there is one.
+type expandTemplate struct {
+	Content string
+	Vars    map[string]string
+	Texts   []string // the names whose values are the texts of inputs
+	Mode    uint32
+	Name    string `key:"-"` // of the template, for messages
+}
+
+// Kind implements engine.Action.
+func (a *expandTemplate) Kind() string { return "template/1" }
+
+func (a *expandTemplate) names() []string {
+	return append(slices.Collect(maps.Keys(a.Vars)), a.Texts...)
+}
+
+// Run implements engine.Action.
+func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
+	text, name, err := a.Content, "content", error(nil)
+	if job.Has("src") {
+		name = a.Name
+		if text, err = readText(job.Input("src").Path()); err != nil {
+			return err
+		}
+	}
+	t, err := content.ParseTemplate(name, text)
+	if err != nil {
+		return err
+	}
+	values := maps.Clone(a.Vars)
+	for _, name := range a.Texts {
+		if values[name], err = readText(job.Input(varRole(name)).Path()); err != nil {
+			return err
+		}
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, values); err != nil {
+		return err
+	}
+	if err := os.WriteFile(job.Output(""), out.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(job.Output(""), permissions(a.Mode))
+}

@@ -1,0 +1,157 @@
+package builtins
+
+import (
+	"fmt"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine/fsys"
+)
+
+// Type is the set of values that a parameter takes: any of several basic
+// types, lists of them, and dicts from strings to them. None is always taken,
+// and means that the parameter is absent.
+type Type uint64
+
+// The basic types, which combine with |.
+const (
+	aString Type = 1 << iota
+	aBool
+	anInt
+	aFloat
+	aSize     // a number of bytes, or a string that ParseSize reads
+	aFile     // a handle, a label or the path of a source file: one file, such as an image
+	aTree     // a handle, a label or the path of a source directory
+	aGroup    // beside aFile and aTree: also a group, or a step with several outputs, as a whole
+	aWritable // what writable() returns
+	aValue    // anything
+)
+
+const typeBits = 16
+
+// listOf is a list or tuple of values of the types.
+func listOf(t Type) Type { return t << typeBits }
+
+// dictOf is a dict from strings to values of the types.
+func dictOf(t Type) Type { return t << (2 * typeBits) }
+
+func (t Type) basic() Type   { return t & (1<<typeBits - 1) }
+func (t Type) element() Type { return t >> typeBits & (1<<typeBits - 1) }
+func (t Type) entry() Type   { return t >> (2 * typeBits) }
+
+// String describes the type for people: "string, or list of files".
+func (t Type) String() string {
+	var alternatives []string
+	for _, n := range typeNames() {
+		if t.basic()&n.t == n.t && (n.t != aFile && n.t != aTree || t.basic()&(aFile|aTree) == n.t) {
+			alternatives = append(alternatives, n.one)
+		}
+	}
+	if e := t.element(); e != 0 {
+		alternatives = append(alternatives, "list of "+e.plural())
+	}
+	if e := t.entry(); e != 0 {
+		alternatives = append(alternatives, "dict of "+e.plural())
+	}
+	return strings.Join(alternatives, " or ")
+}
+
+func (t Type) plural() string {
+	var names []string
+	for _, n := range typeNames() {
+		if t&n.t == n.t && (n.t != aFile && n.t != aTree || t&(aFile|aTree) == n.t) {
+			names = append(names, n.many)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+type typeName struct {
+	t         Type
+	one, many string
+}
+
+func typeNames() []typeName {
+	return []typeName{
+		{aString, "string", "strings"},
+		{aBool, "bool", "bools"},
+		{anInt, "int", "ints"},
+		{aFloat, "float", "floats"},
+		{aSize, `size (such as "4G", or bytes)`, "sizes"},
+		{aFile | aTree, "file or directory (handle, label or path)", "files or directories"},
+		{aFile, "file (handle, label or path)", "files"},
+		{aTree, "directory (handle, label or path)", "directories"},
+		{aWritable, "writable()", "writable()"},
+		{aValue, "any value", "values"},
+	}
+}
+
+// check tells why v is not of the type; v is not None.
+func (t Type) check(v starlark.Value) error {
+	if t.basic()&aValue != 0 || t.basic().matches(v) {
+		return nil
+	}
+	switch v := v.(type) {
+	case starlark.Indexable: // lists and tuples; strings are caught here only as a mismatch
+		if _, text := v.(starlark.String); !text && t.element() != 0 {
+			return t.checkElements(v)
+		}
+	case *starlark.Dict:
+		if t.entry() != 0 {
+			return t.checkEntries(v)
+		}
+	}
+	if s, ok := v.(starlark.String); ok && t.basic()&aSize != 0 {
+		_, err := fsys.ParseSize(string(s))
+		return err
+	}
+	return fmt.Errorf("want %s, got %s", t, v.Type())
+}
+
+func (t Type) checkElements(list starlark.Indexable) error {
+	for i := range list.Len() {
+		if err := t.element().check(list.Index(i)); err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (t Type) checkEntries(dict *starlark.Dict) error {
+	for key, v := range dict.Entries() {
+		if _, ok := key.(starlark.String); !ok {
+			return fmt.Errorf("want strings as keys, got %s", key.Type())
+		}
+		if err := t.entry().check(v); err != nil {
+			return fmt.Errorf("entry %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// matches reports whether v is one of the basic types. A size given as a
+// string is left to check, which can say what is wrong with it.
+func (t Type) matches(v starlark.Value) bool {
+	switch v := v.(type) {
+	case starlark.String:
+		if t&(aString|aFile|aTree) != 0 {
+			return true
+		}
+		if t&aSize != 0 {
+			_, err := fsys.ParseSize(string(v))
+			return err == nil
+		}
+	case starlark.Bool:
+		return t&aBool != 0
+	case starlark.Int:
+		return t&(anInt|aSize) != 0
+	case starlark.Float:
+		return t&aFloat != 0
+	case *Handle:
+		return t&(aFile|aTree) != 0
+	case *writableMarker:
+		return t&aWritable != 0
+	}
+	return false
+}
