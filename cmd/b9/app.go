@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/engine"
+	"b9/engine/config"
+	"b9/engine/container"
+	"b9/engine/store"
+)
+
+// app is one run of the program: its streams, the flags that every command
+// has, and what the commands opened.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	dir      string
+	seen     string   // the absolute dir, once it was looked at
+	settings []string // -c key=value
+	json     bool
+	quiet    bool
+	verbose  bool
+	storeDir string
+
+	cfg   *config.Config
+	store *store.Store
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "b9",
+		Short: "Build virtual-machine images from B9BUILD.star files",
+		Long: `b9 builds virtual-machine images. Build files (B9BUILD.star) record a graph of
+steps; b9 makes what is asked for, each step in a container where it needs one,
+and keeps every result in a content-addressed store, so that no step runs twice
+for the same inputs.
+
+A target is named by a label: //pkg:name, //pkg (for //pkg:pkg), :name in the
+package of the current directory, or a file such as examples/debian.star:disk.
+Patterns name several: //..., //pkg/..., //pkg:all.`,
+		Example: `  b9 build //web:disk             build a target, results in b9-out/
+  b9 run //web:root -- nginx -t   run a command in the built image
+  b9 shell //web:root             look around, or into the step that failed
+  b9 query deps //web:disk        what it is made of`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&a.dir, "directory", "C", "", "work as if started in `DIR`")
+	f.StringArrayVarP(&a.settings, "config", "c", nil, "set a configuration `KEY=VALUE` (b9 config lists them)")
+	f.BoolVar(&a.json, "json", false, "print results as JSON")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "print the output of every step as it comes")
+	f.StringVar(&a.storeDir, "store", "", "keep the store in `DIR` (store.dir)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%s: %v (see `%s --help`)", cmd.CommandPath(), err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		a.buildCommand(), a.runCommand(), a.shellCommand(), a.queryCommand(), a.explainCommand(), a.logCommand(),
+		a.cleanCommand(), a.cacheCommand(), a.configCommand(), a.doctorCommand(), a.imageCommand(), a.builtinsCommand(), a.initCommand(), a.versionCommand(),
+		a.lsCommand(), a.catCommand(), a.cpCommand(),
+	)
+	return root
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	hint := ""
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		hint = fmt.Sprintf(": did you mean %q?", s[0])
+	}
+	return usagef("unknown command %q%s (see `%s --help`)", name, hint, cmd.CommandPath())
+}
+
+// noArgs refuses arguments in a sentence that says which.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return unknownCommand(cmd, args[0])
+	}
+	return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+}
+
+func (a *app) close() {
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			fmt.Fprintf(a.stderr, "b9: close the store: %v\n", err)
+		}
+		a.store = nil
+	}
+}
+
+// workDir is the absolute directory the command works in.
+func (a *app) workDir() (string, error) {
+	if a.dir == "" {
+		return os.Getwd()
+	}
+	dir, err := filepath.Abs(a.dir)
+	if err != nil {
+		return "", err
+	}
+	if dir == a.seen {
+		return dir, nil
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return "", usagef("-C %s: no such directory", a.dir)
+	}
+	a.seen = dir
+	return dir, nil
+}
+
+// config loads the configuration; outside a workspace only the user's.
+func (a *app) config() (*config.Config, error) {
+	if a.cfg != nil {
+		return a.cfg, nil
+	}
+	dir, err := a.workDir()
+	if err != nil {
+		return nil, err
+	}
+	layers := config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: a.settings}
+	if root, err := builtins.FindRoot(dir); err == nil {
+		layers.WorkspaceFile = filepath.Join(root, builtins.RootFile)
+	}
+	if a.storeDir != "" {
+		layers.Flags = append(layers.Flags, "store.dir="+a.storeDir)
+	}
+	a.cfg, err = config.Load(layers)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return a.cfg, nil
+}
+
+// openStore opens the store and clears away what dead processes left.
+func (a *app) openStore() (*store.Store, error) {
+	if a.store != nil {
+		return a.store, nil
+	}
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(cfg.Store.Dir, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	a.store = st
+	return st, st.Reap()
+}
+
+// workspace opens the workspace around the working directory.
+func (a *app) workspace(ctx context.Context, options []string) (*builtins.Workspace, error) {
+	dir, err := a.workDir()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for k, v := range cfg.Options {
+		values[k] = v
+	}
+	for _, o := range options {
+		k, v, ok := strings.Cut(o, "=")
+		if !ok || k == "" {
+			return nil, usagef("-D %s: want NAME=VALUE", o)
+		}
+		values[k] = v
+	}
+	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: a.stderr, Defaults: builtins.Defaults{
+		Ext4Features: cfg.FS.Ext4Features, Mirror: cfg.Bootstrap.Mirror, Refresh: cfg.Bootstrap.Refresh.Std(),
+	}})
+}
+
+// epoch is the time for what b9 writes: SOURCE_DATE_EPOCH, else the Unix epoch.
+func epoch() (time.Time, error) {
+	v := os.Getenv("SOURCE_DATE_EPOCH")
+	if v == "" {
+		return time.Unix(0, 0).UTC(), nil
+	}
+	var sec int64
+	if _, err := fmt.Sscanf(v, "%d", &sec); err != nil || sec < 0 {
+		return time.Time{}, usagef("SOURCE_DATE_EPOCH=%s: want seconds since 1970", v)
+	}
+	return time.Unix(sec, 0).UTC(), nil
+}
+
+// root is the workspace around the working directory, "" outside of one.
+func (a *app) root() string {
+	dir, err := a.workDir()
+	if err != nil {
+		return ""
+	}
+	root, err := builtins.FindRoot(dir)
+	if err != nil {
+		return ""
+	}
+	return root
+}
+
+// engineFlags are the flags of every command that builds.
+type engineFlags struct {
+	jobs      int
+	keepGoing bool
+	options   []string
+	backend   string
+	out       string
+	offline   bool
+	refresh   bool
+	display   string
+}
+
+func (f *engineFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.IntVarP(&f.jobs, "jobs", "j", 0, "run at most `N` steps at once (default: one a processor)")
+	fl.BoolVarP(&f.keepGoing, "keep-going", "k", false, "after a failure, still run what does not depend on it")
+	fl.StringArrayVarP(&f.options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(container.Backends(), ", "))
+	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
+	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
+	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
+	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
+}
+
+// apply turns the flags into configuration, before it is loaded.
+func (f *engineFlags) apply(a *app) error {
+	if f.jobs < 0 {
+		return usagef("-j %d: want 0 or more", f.jobs)
+	}
+	if f.jobs > 0 {
+		a.settings = append(a.settings, fmt.Sprintf("build.jobs=%d", f.jobs))
+	}
+	if f.keepGoing {
+		a.settings = append(a.settings, "build.keep_going=true")
+	}
+	if f.backend != "" {
+		a.settings = append(a.settings, "container.backend="+f.backend)
+	}
+	if f.out != "" {
+		out, err := filepath.Abs(f.out)
+		if err != nil {
+			return err
+		}
+		a.settings = append(a.settings, "build.out="+out)
+	}
+	return nil
+}
+
+// newEngine returns an engine over the opened store.
+func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engine, error) {
+	at, err := epoch()
+	if err != nil {
+		return nil, err
+	}
+	st, err := a.openStore()
+	if err != nil {
+		return nil, err
+	}
+	return engine.New(engine.Config{
+		Store: st, Workspace: a.root(), Backend: a.openBackend, Jobs: a.cfg.Build.Jobs, KeepGoing: a.cfg.Build.KeepGoing,
+		Events: events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
+	}), nil
+}
+
+var errNoTargets = errors.New("name a target, such as //web:disk or //... (`b9 query` lists them)")

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/engine"
+	"b9/engine/fsys"
+	"b9/engine/store"
+)
+
+func (a *app) buildCommand() *cobra.Command {
+	var f engineFlags
+	cmd := &cobra.Command{
+		Use:   "build TARGET...",
+		Short: "Build targets and put the results into b9-out/",
+		Long: `Build targets and put the results into b9-out/, by label. For each result one
+line goes to standard output: path, size and content digest, separated by tabs.
+With --json sizes are exact, in bytes.`,
+		Example: "  b9 build //web:disk\n  b9 build //...\n  b9 build examples/debian.star:disk -D suite=trixie",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := a.build(cmd.Context(), &f, args)
+			return err
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// built is a finished build that a command goes on to use.
+type built struct {
+	graph  *builtins.Graph
+	result *engine.Result
+	engine *engine.Engine
+}
+
+// build makes the targets, places them and prints the results.
+func (a *app) build(ctx context.Context, f *engineFlags, patterns []string) (*built, error) {
+	if len(patterns) == 0 {
+		return nil, usageError{errNoTargets}
+	}
+	started := time.Now()
+	if err := f.apply(a); err != nil {
+		return nil, err
+	}
+	ws, err := a.workspace(ctx, f.options)
+	if err != nil {
+		return nil, err
+	}
+	graph, err := ws.Resolve(ctx, patterns)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDisplayMode(f.display); err != nil {
+		return nil, err
+	}
+	d := a.newDisplay(f.display)
+	defer d.Close()
+	eng, err := a.newEngine(f, d.Event)
+	if err != nil {
+		return nil, err
+	}
+	result, err := eng.Build(ctx, graphRefs(graph)...)
+	err = errors.Join(err, eng.Close())
+	r := report{Executed: result.Executed, Cached: result.Cached, Root: ws.Root()}
+	if err == nil {
+		err = a.placeAll(ctx, ws, graph, result, &r)
+	}
+	r.Seconds = time.Since(started).Seconds()
+	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
+	if perr := a.printReport(&r, err); perr != nil {
+		return nil, perr
+	}
+	if err != nil {
+		if ctx.Err() == nil && isStepError(err) {
+			err = errReported
+		}
+		return nil, err
+	}
+	return &built{graph: graph, result: result, engine: eng}, a.collect(ctx)
+}
+
+func isStepError(err error) bool {
+	var step *engine.StepError
+	return errors.As(err, &step)
+}
+
+func graphRefs(g *builtins.Graph) []engine.Ref {
+	var refs []engine.Ref
+	for _, t := range g.Targets {
+		refs = append(refs, t.Refs...)
+	}
+	return refs
+}
+
+// report is what a build made, as printed.
+type report struct {
+	Results  []placed `json:"results"`
+	Executed int      `json:"executed"`
+	Cached   int      `json:"cached"`
+	Seconds  float64  `json:"seconds"`
+	Error    string   `json:"error,omitempty"`
+
+	Root string `json:"-"`
+}
+
+// placed is one result.
+type placed struct {
+	Label  string `json:"label"`
+	Output string `json:"output,omitempty"`
+	Path   string `json:"path"`
+	Size   int64  `json:"size"` // bytes
+	Digest string `json:"digest"`
+}
+
+// placeAll puts every output of every target beneath the output directory.
+func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.Graph, res *engine.Result, r *report) error {
+	out := a.cfg.Build.Out
+	if !filepath.IsAbs(out) {
+		out = filepath.Join(ws.Root(), out)
+	}
+	placer := engine.NewPlacer(out)
+	names := map[string][]store.Object{}
+	for _, t := range g.Targets {
+		for _, p := range t.Placements() {
+			art := res.Artifact(p.Ref)
+			path, err := placer.Place(ctx, art, p.Path, p.Mode)
+			if err != nil {
+				return errors.Join(err, placer.Close())
+			}
+			size, err := art.Size()
+			if err != nil {
+				return err
+			}
+			r.Results = append(r.Results, placed{Label: p.Label, Output: p.Ref.Output, Path: a.relative(path), Size: size, Digest: art.Digest().String()})
+			names[p.Label] = append(names[p.Label], art.Object())
+		}
+	}
+	return errors.Join(placer.Close(), a.store.NameResults(ws.Root(), names))
+}
+
+// relative shortens a path beneath the working directory.
+func (a *app) relative(path string) string {
+	dir, err := a.workDir()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+func (a *app) printReport(r *report, err error) error {
+	if a.json {
+		if err != nil {
+			r.Error = err.Error()
+		}
+		if r.Results == nil {
+			r.Results = []placed{}
+		}
+		enc := json.NewEncoder(a.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(r)
+	}
+	if len(r.Results) > 100 && isTerminal(a.stdout) {
+		_, err := fmt.Fprintf(a.stdout, "%d results in %s\n", len(r.Results), a.cfg.Build.Out)
+		return err
+	}
+	var text []byte
+	for _, p := range r.Results {
+		text = fmt.Appendf(text, "%s\t%s\t%s\n", p.Path, fsys.FormatSize(p.Size), p.Digest)
+	}
+	_, werr := a.stdout.Write(text)
+	return werr
+}
+
+// collect keeps the store within its configured bounds, now and then.
+func (a *app) collect(ctx context.Context) error {
+	_, err := a.store.AutoCollect(ctx, store.Policy{MaxSize: int64(a.cfg.Store.MaxSize), MaxAge: time.Duration(a.cfg.Store.MaxAge)})
+	return err
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && isTTY(f)
+}

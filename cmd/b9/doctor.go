@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"b9/engine/container"
+)
+
+// check is one thing that b9 looked at on this machine.
+type check struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`        // ok, warn (something cannot be used) or fail (building cannot work)
+	Detail string `json:"detail"`        // what was found
+	Fix    string `json:"fix,omitempty"` // what to do, empty when nothing need be done
+}
+
+// The values of check.Status.
+const (
+	statusOK   = "ok"
+	statusWarn = "warn"
+	statusFail = "fail"
+)
+
+// doctorDeps are what doctor looks at.
+type doctorDeps struct {
+	StoreDir   string // need not exist
+	Backend    string // the configured one, or "auto"
+	LibvirtURI string
+	Backends   []container.Backend
+
+	// What follows is for tests; the zero value means the real thing.
+	Root     fs.FS                        // the root directory, for /proc and /sys
+	LookPath func(string) (string, error) // finds a program
+	UID      func() int
+	Dial     func(ctx context.Context, socket string) error
+}
+
+func (d *doctorDeps) setDefaults() {
+	if d.Root == nil {
+		d.Root = os.DirFS("/")
+	}
+	if d.LookPath == nil {
+		d.LookPath = findProgram
+	}
+	if d.UID == nil {
+		d.UID = os.Geteuid
+	}
+	if d.Dial == nil {
+		d.Dial = dialSocket
+	}
+}
+
+// findProgram looks in PATH and in the directories of system programs, which
+// the PATH of a user may lack.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p, nil
+		}
+	}
+	return "", err
+}
+
+// probeTime bounds the wait for a backend's answer.
+const probeTime = 10 * time.Second
+
+// doctor tells what this machine can and cannot do, the most basic first. It
+// changes nothing.
+func doctor(ctx context.Context, d doctorDeps) []check {
+	d.setDefaults()
+	checks := []check{
+		d.user(),
+		kernelRelease(),
+		loopDevices(),
+		d.fileSystems(),
+		d.optionalFileSystems(),
+		d.cgroups(),
+		d.userNamespaces(),
+		personality32(),
+		d.kvm(),
+	}
+	checks = append(checks, d.tools()...)
+	checks = append(checks, d.libvirtd(ctx))
+	checks = append(checks, d.backends(ctx)...)
+	return append(checks, storeChecks(d.StoreDir)...)
+}
+
+func (d *doctorDeps) user() check {
+	c := check{Name: "user", Status: statusOK, Detail: "root"}
+	if uid := d.UID(); uid != 0 {
+		c.Status = statusFail
+		c.Detail = fmt.Sprintf("user id %d: attaching images and running containers needs root", uid)
+		c.Fix = "run b9 as root, for example with sudo"
+	}
+	return c
+}
+
+// backends asks every backend at the same time.
+func (d *doctorDeps) backends(ctx context.Context) []check {
+	checks := make([]check, len(d.Backends))
+	var all sync.WaitGroup
+	for i, b := range d.Backends {
+		all.Go(func() { checks[i] = d.backend(ctx, b) })
+	}
+	all.Wait()
+	return checks
+}
+
+func (d *doctorDeps) backend(ctx context.Context, b container.Backend) check {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	c := check{Name: "container backend " + b.Name(), Status: statusOK}
+	f, err := b.Probe(ctx)
+	if err == nil {
+		c.Detail = features(f)
+		return c
+	}
+	c.Status, c.Detail = statusWarn, err.Error()
+	if d.Backend == b.Name() || (d.Backend == "auto" || d.Backend == "") && b.Name() == "embedded" {
+		c.Status = statusFail
+		c.Fix = "do what the message says, or choose another one with -c container.backend=NAME"
+	}
+	return c
+}
+
+func features(f container.Features) string {
+	parts := []string{"architectures " + strings.Join(f.Archs, ", "), "networks " + strings.Join(f.Networks, ", ")}
+	if f.Version != "" {
+		parts = append([]string{f.Version}, parts...)
+	}
+	if !f.Limits {
+		parts = append(parts, "no memory or processor limits")
+	}
+	if !f.TTY {
+		parts = append(parts, "no interactive terminal")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// doctorFailed reports whether a check says that building cannot work.
+func doctorFailed(checks []check) bool {
+	for _, c := range checks {
+		if c.Status == statusFail {
+			return true
+		}
+	}
+	return false
+}
+
+// renderDoctor prints the checks: as a JSON array, or as lines for people
+// with a count at the end.
+func renderDoctor(w io.Writer, checks []check, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(checks)
+	}
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(c.Name))
+	}
+	count := map[string]int{}
+	var b bytes.Buffer
+	for _, c := range checks {
+		count[c.Status]++
+		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", c.Status, width, c.Name, clean(c.Detail))
+		if c.Fix != "" {
+			fmt.Fprintf(&b, "%*s  fix: %s\n", len("warn  ")+width, "", clean(c.Fix))
+		}
+	}
+	fmt.Fprintf(&b, "%d ok, %s, %s: %s\n", count[statusOK], plural(count[statusWarn], "warning"), plural(count[statusFail], "failure"), verdict(checks))
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// plural is such as "1 step" or "2 steps".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func verdict(checks []check) string {
+	if doctorFailed(checks) {
+		return "builds that use containers or images will not work here"
+	}
+	return "this machine can build images"
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// longTests is set by `make test`: examples that install a Debian take
+// minutes, and the everyday `go test ./...` leaves them out.
+const longTests = "B9_LONG_TESTS"
+
+// checkout copies the examples into a workspace of its own.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "examples"), os.DirFS(filepath.Join("..", "..", "examples"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "b9.toml"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// b9 runs the program in process and returns what it reports as JSON.
+func b9(t *testing.T, args ...string) report {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(context.Background(), append([]string{"--json"}, args...), strings.NewReader(""), &stdout, &stderr); code != 0 {
+		t.Fatalf("b9 %s: exit status %d\n%s", strings.Join(args, " "), code, stderr.String())
+	}
+	var r report
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		t.Fatalf("%v\n%s", err, stdout.String())
+	}
+	return r
+}
+
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "examples", "*.star"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("examples: %v, %v", files, err)
+	}
+	slow := []string{"debian.star", "hello32.star"}
+	for _, file := range files {
+		name := filepath.Base(file)
+		t.Run(name, func(t *testing.T) {
+			if os.Getuid() != 0 {
+				t.Skip("needs root")
+			}
+			if slices.Contains(slow, name) && os.Getenv(longTests) == "" {
+				t.Skipf("installs a Debian: set %s=1, as `make test` does", longTests)
+			}
+			dir, store := checkout(t), t.TempDir()
+			first := b9(t, "-C", dir, "--store", store, "build", "examples/"+name)
+			if first.Executed == 0 || len(first.Results) == 0 {
+				t.Errorf("executed %d steps with %d results", first.Executed, len(first.Results))
+			}
+			for _, p := range first.Results {
+				if _, err := os.Stat(filepath.Join(dir, p.Path)); err != nil {
+					t.Error(err)
+				}
+			}
+			again := b9(t, "-C", dir, "--store", store, "build", "examples/"+name)
+			if again.Executed != 0 || !slices.Equal(first.Results, again.Results) {
+				t.Errorf("again: %d executed, results %v, want 0 and %v", again.Executed, again.Results, first.Results)
+			}
+		})
+	}
+}

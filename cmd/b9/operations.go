@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/engine/content"
+)
+
+func (a *app) builtinsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "builtins [NAME]",
+		Short:   "List what build files can call, or document one of it",
+		Example: "  b9 builtins\n  b9 builtins lxc_exec",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("builtins takes one name, got %d", len(args))
+			}
+			return a.builtins(args)
+		},
+	}
+}
+
+// operation is a built-in as `b9 builtins --json` prints it.
+type operation struct {
+	Name    string      `json:"name"`
+	Doc     string      `json:"doc"`
+	Example string      `json:"example,omitempty"`
+	Params  []parameter `json:"params"`
+}
+
+type parameter struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type"`
+	Required bool     `json:"required,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Enum     []string `json:"enum,omitempty"`
+	Doc      string   `json:"doc"`
+}
+
+func (a *app) builtins(args []string) error {
+	var list []operation
+	var names []string
+	for _, op := range builtins.Operations() {
+		names = append(names, op.Name)
+		if len(args) == 0 || op.Name == args[0] {
+			list = append(list, describe(op))
+		}
+	}
+	if len(list) == 0 {
+		return unknownBuiltin(args[0], names)
+	}
+	if a.json {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	if len(args) == 0 {
+		for _, op := range list {
+			fmt.Fprintf(a.stdout, "%-12s %s\n", op.Name, firstLine(op.Doc))
+		}
+		return nil
+	}
+	_, err := fmt.Fprint(a.stdout, list[0].text())
+	return err
+}
+
+func unknownBuiltin(name string, names []string) error {
+	hint := ""
+	if near := content.Nearest(name, names); near != "" {
+		hint = fmt.Sprintf(": did you mean %q?", near)
+	}
+	return usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), hint)
+}
+
+func describe(op builtins.Operation) operation {
+	o := operation{Name: op.Name, Doc: op.Doc, Example: op.Example}
+	for _, p := range op.Params {
+		q := parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
+		if p.Default != nil {
+			q.Default = p.Default.String()
+		}
+		o.Params = append(o.Params, q)
+	}
+	return o
+}
+
+func (o operation) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s(): %s\n\nParameters:\n", o.Name, o.Doc)
+	for _, p := range o.Params {
+		fmt.Fprintf(&b, "  %s: %s", p.Name, p.Type)
+		switch {
+		case p.Required:
+			b.WriteString(", required")
+		case p.Default != "":
+			fmt.Fprintf(&b, ", default %s", p.Default)
+		}
+		if len(p.Enum) > 0 {
+			fmt.Fprintf(&b, ", one of %s", strings.Join(p.Enum, ", "))
+		}
+		fmt.Fprintf(&b, "\n      %s\n", p.Doc)
+	}
+	if o.Example != "" {
+		fmt.Fprintf(&b, "\nExample:\n  %s\n", strings.ReplaceAll(o.Example, "\n", "\n  "))
+	}
+	return b.String()
+}
