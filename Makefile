@@ -1,0 +1,66 @@
+# b9: with only git, make and Go on a Debian machine, as root:
+#
+#   make demo    a Debian system as disk images, from nothing (examples/debian.star)
+#   make test    every test, against the real tools
+#
+# Debian packages that are missing are installed first; .ci/packages lists them.
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/go/bin
+
+# The binding to libvirt loads its library when it is used, so that neither
+# its headers nor the library is needed to build or to run b9.
+TAGS := libvirt_dlopen
+
+# A tree that belongs to another user cannot be stamped with its revision.
+VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+
+# Further arguments of go test, the packages to test, and the figures to measure.
+TESTFLAGS ?=
+PKG ?= ./...
+FIGURES ?=
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build: go deps
+	@go build -tags $(TAGS) -trimpath $(VCS) -o bin/b9 ./cmd/b9
+
+.PHONY: demo
+demo: build
+	@bin/b9 run examples/debian.star
+
+.PHONY: test
+test: go deps-test
+	@B9_LONG_TESTS=1 .ci/test -tags $(TAGS) $(TESTFLAGS) $(PKG)
+
+.PHONY: bench
+bench: build deps-bench
+	@.ci/bench $(FIGURES)
+
+.PHONY: fmt
+fmt: go
+	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: lint
+lint: go deps
+	@.ci/lint
+
+.PHONY: clean
+clean:
+	rm -rf bin b9-out
+
+# deps makes sure that the packages of a section of .ci/packages are there.
+.PHONY: deps deps-test deps-bench
+deps:
+	@.ci/install run
+deps-test:
+	@.ci/install run test
+deps-bench:
+	@.ci/install run test bench
+
+# go says in one sentence what to do where the toolchain is absent or too old.
+.PHONY: go
+go:
+	@.ci/need-go

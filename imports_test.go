@@ -1,0 +1,244 @@
+// Package b9_test holds what is checked of the source tree as a whole: which
+// package may import which, and how long a file may grow.
+package b9_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "b9"
+
+// maxLines bounds the length of a Go file, tests included.
+const maxLines = 1000
+
+// rule says what the packages at and below a path may import.
+type rule struct {
+	path     string   // import path below the module; covers the packages below it
+	imports  []string // b9 packages it may import, beside those of its own path
+	starlark bool     // whether it may import go.starlark.net
+}
+
+var leaves = []string{
+	"engine/store", "engine/container", "engine/disk", "engine/fsys",
+	"engine/repo", "engine/content", "engine/config",
+}
+
+// table is the design's list of packages, most particular path first. What a
+// row does not name must not be imported; imports only point down.
+func table() []rule {
+	var rows []rule
+	for _, leaf := range leaves {
+		rows = append(rows, rule{path: leaf})
+	}
+	below := append([]string{"builtins", "stdlib", "engine"}, leaves...)
+	return append(rows,
+		rule{path: "engine", imports: []string{"engine/store", "engine/container"}},
+		rule{path: "stdlib"},
+		rule{path: "builtins", imports: append([]string{"stdlib", "engine"}, leaves...), starlark: true},
+		rule{path: "cmd/b9", imports: below, starlark: true},
+		rule{path: "examples", imports: below},
+		rule{path: "", imports: below}, // tests of the whole, at the root
+	)
+}
+
+// listed is the part of what "go list -json" prints that is looked at.
+type listed struct {
+	ImportPath   string
+	Dir          string
+	GoFiles      []string
+	CgoFiles     []string
+	EmbedFiles   []string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+// inModule returns a package's path below the module; ok is false for a
+// package of another module.
+func inModule(path string) (rel string, ok bool) {
+	if path == module {
+		return "", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// find returns the row for a package path below the module.
+func find(rows []rule, rel string) (rule, bool) {
+	for _, r := range rows {
+		if within(rel, r.path) {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+// within reports whether rel is path or lies below it.
+func within(rel, path string) bool {
+	return rel == path || path != "" && strings.HasPrefix(rel, path+"/")
+}
+
+// faults returns a sentence for every import of p that the table forbids.
+func faults(rows []rule, p listed) []string {
+	rel, _ := inModule(p.ImportPath)
+	row, ok := find(rows, rel)
+	if !ok {
+		return []string{fmt.Sprintf("%s is not in the table of packages: give it a row that says what it may import", p.ImportPath)}
+	}
+	var found []string
+	for _, imported := range imports(p) {
+		if !allowed(rows, row, imported) {
+			found = append(found, fmt.Sprintf("%s must not import %s", p.ImportPath, imported))
+		}
+	}
+	return found
+}
+
+// imports returns everything a package and its tests import, sorted.
+func imports(p listed) []string {
+	all := slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// allowed reports whether the packages of a row may import path.
+func allowed(rows []rule, row rule, path string) bool {
+	if path == "go.starlark.net" || strings.HasPrefix(path, "go.starlark.net/") {
+		return row.starlark
+	}
+	rel, ok := inModule(path)
+	if !ok {
+		return true
+	}
+	target, ok := find(rows, rel)
+	return ok && (target.path == row.path || slices.Contains(row.imports, target.path))
+}
+
+// packages lists the packages of the module under the given build tags.
+func packages(t *testing.T, tags string) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json", "-tags", tags, "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportsPointDown(t *testing.T) {
+	rows := table()
+	for _, tags := range []string{"", "libvirt_dlopen"} {
+		for _, p := range packages(t, tags) {
+			for _, fault := range faults(rows, p) {
+				t.Errorf("tags %q: %s", tags, fault)
+			}
+		}
+	}
+}
+
+func TestImportTableForbids(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"b9/engine/disk", "b9/engine/store", false},
+		{"b9/engine/disk/qcow2", "b9/engine/disk", true},
+		{"b9/engine/store", "b9/engine", false},
+		{"b9/engine", "b9/engine/container", true},
+		{"b9/engine", "b9/engine/disk", false},
+		{"b9/engine", "go.starlark.net/starlark", false},
+		{"b9/engine", "golang.org/x/sys/unix", true},
+		{"b9/builtins", "go.starlark.net/starlark", true},
+		{"b9/builtins", "b9/engine/fsys", true},
+		{"b9/builtins", "b9/cmd/b9", false},
+		{"b9/stdlib", "b9/engine", false},
+		{"b9/cmd/b9", "b9/builtins", true},
+		{"b9/engine/config", "b9/engine/content", false},
+		{"b9/other", "fmt", false},
+		{"b9", "b9/builtins", true},
+	} {
+		got := len(faults(table(), listed{ImportPath: c.from, Imports: []string{c.to}})) == 0
+		if got != c.want {
+			t.Errorf("%s importing %s: allowed is %v, want %v", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+// TestStdlibOnlyEmbeds keeps the rule libraries free of Go code.
+func TestStdlibOnlyEmbeds(t *testing.T) {
+	for _, p := range packages(t, "") {
+		if rel, _ := inModule(p.ImportPath); !within(rel, "stdlib") {
+			continue
+		}
+		if !slices.Equal(p.GoFiles, []string{"embed.go"}) || len(p.CgoFiles) > 0 {
+			t.Errorf("%s has Go files %v beside embed.go", p.ImportPath, append(p.GoFiles, p.CgoFiles...))
+		}
+		if !slices.Equal(p.Imports, []string{"embed"}) {
+			t.Errorf("%s imports %v: its one Go file only embeds", p.ImportPath, p.Imports)
+		}
+		for _, f := range p.EmbedFiles {
+			if filepath.Ext(f) != ".star" {
+				t.Errorf("%s embeds %s: only .star files belong there", p.ImportPath, f)
+			}
+		}
+	}
+}
+
+func TestFilesStayShort(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "b9-out") {
+			return fs.SkipDir
+		}
+		if d.Type().IsRegular() && filepath.Ext(path) == ".go" {
+			return checkLength(t, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkLength reports a file of more than maxLines lines.
+func checkLength(t *testing.T, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := 0
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		lines++
+	}
+	if lines > maxLines {
+		t.Errorf("%s has %d lines, more than %d: split it by concept", path, lines, maxLines)
+	}
+	return s.Err()
+}
