@@ -55,7 +55,7 @@ func (t *toolTable) versions(ctx context.Context, tools []Tool) ([]toolVersion, 
 }
 
 func (t *toolTable) ask(ctx context.Context, tool Tool) (toolVersion, error) {
-	path, err := findTool(tool.Name)
+	path, err := FindTool(tool.Name)
 	if err != nil {
 		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", tool.Name, err)
 	}
@@ -81,9 +81,9 @@ func (t *toolTable) ask(ctx context.Context, tool Tool) (toolVersion, error) {
 	return toolVersion{tool.Name, v}, nil
 }
 
-// findTool looks in PATH and then in the directories for administration,
+// FindTool returns the path of a host program: it looks in PATH and then in the directories for administration,
 // which the PATH of an ordinary user lacks.
-func findTool(name string) (string, error) {
+func FindTool(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return path, nil

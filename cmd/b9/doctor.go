@@ -8,12 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"b9/engine"
 	"b9/engine/container"
 )
 
@@ -51,7 +50,7 @@ func (d *doctorDeps) setDefaults() {
 		d.Root = os.DirFS("/")
 	}
 	if d.LookPath == nil {
-		d.LookPath = findProgram
+		d.LookPath = engine.FindTool
 	}
 	if d.UID == nil {
 		d.UID = os.Geteuid
@@ -59,21 +58,6 @@ func (d *doctorDeps) setDefaults() {
 	if d.Dial == nil {
 		d.Dial = dialSocket
 	}
-}
-
-// findProgram looks in PATH and in the directories of system programs, which
-// the PATH of a user may lack.
-func findProgram(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p, nil
-		}
-	}
-	return "", err
 }
 
 // probeTime bounds the wait for a backend's answer.

@@ -13,6 +13,7 @@ import (
 
 	"b9/builtins"
 	"b9/engine"
+	"b9/engine/content"
 	"b9/engine/disk"
 	"b9/engine/fsys"
 	"b9/engine/store"
@@ -259,38 +260,13 @@ func (p *place) missing(file string) error {
 
 // nearest is a hint at the entry whose name differs least.
 func nearest(name string, list []fs.DirEntry, whole func(string) string) string {
-	best, at := "", 2+len(name)/3
+	names := make([]string, 0, len(list))
 	for _, e := range list[:min(len(list), 10_000)] {
-		if d := edits(name, e.Name()); d < at {
-			best, at = e.Name(), d
-		}
+		names = append(names, e.Name())
 	}
+	best := content.Nearest(name, names)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %q?", whole(best))
-}
-
-// edits is the number of bytes to insert, delete or replace between a and b.
-func edits(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return max(len(a), len(b))
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := corner
-			if a[i] != b[j] {
-				cost++
-			}
-			corner = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
