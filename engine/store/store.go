@@ -169,10 +169,8 @@ func prepare(dir string, opts Options) (string, error) {
 // after a power loss perhaps with an empty VERSION, is completed by the next
 // one, and several processes may create the same store.
 func create(dir string, opts Options) error {
-	if _, err := os.Lstat(filepath.Join(dir, versionFile)); errors.Is(err, fs.ErrNotExist) {
-		if err := refuseForeign(dir); err != nil {
-			return err
-		}
+	if err := refuseForeign(dir); err != nil {
+		return err
 	}
 	for _, d := range storeDirs {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
@@ -204,11 +202,16 @@ func writeVersion(path string, opts Options) error {
 	return f.Sync()
 }
 
-// refuseForeign fails when dir holds anything that create did not make.
+// refuseForeign fails when dir holds anything that create did not make. Where
+// there is a VERSION, another process has just got ahead of this one.
 func refuseForeign(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	isVersion := func(e fs.DirEntry) bool { return e.Name() == versionFile }
+	if slices.ContainsFunc(entries, isVersion) {
+		return nil
 	}
 	for _, e := range entries {
 		if name := e.Name(); name != "lost+found" && !slices.Contains(storeDirs, name) {

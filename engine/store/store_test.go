@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -155,6 +156,25 @@ func TestOpenRefuses(t *testing.T) {
 		_, err := Open(c.dir, Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Open(%s) = %v, want %q", c.dir, err, c.want)
+		}
+	}
+}
+
+func TestOpenByManyAtOnce(t *testing.T) {
+	for range 200 {
+		dir := filepath.Join(t.TempDir(), "store")
+		var group errgroup.Group
+		for range 4 {
+			group.Go(func() error {
+				s, err := Open(dir, Options{NoSync: true})
+				if err != nil {
+					return err
+				}
+				return s.Close()
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
