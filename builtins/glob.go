@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -41,7 +40,7 @@ func globValue(c *Call) (starlark.Value, error) {
 	if c.m.library {
 		return nil, fmt.Errorf("a library has no source files: call it from a build file")
 	}
-	g := globber{root: c.m.ws.root, pkg: c.m.base.Pkg}
+	g := globber{ws: c.m.ws, pkg: c.m.base.Pkg}
 	for _, p := range c.Strings("include") {
 		g.include = append(g.include, c.globPattern("include", p))
 	}
@@ -91,7 +90,8 @@ func (c *Call) globPattern(param, p string) []string {
 }
 
 type globber struct {
-	root, pkg        string
+	ws               *Workspace
+	pkg              string
 	include, exclude [][]string
 	found            []string
 	seen             int
@@ -99,7 +99,7 @@ type globber struct {
 
 // walk looks at the directory rel of the package.
 func (g *globber) walk(rel string) error {
-	entries, err := os.ReadDir(filepath.Join(g.root, filepath.FromSlash(path.Join(g.pkg, rel))))
+	entries, err := os.ReadDir(g.ws.look(path.Join(g.pkg, rel)))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (g *globber) linkToFile(name string, e fs.DirEntry) bool {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return false
 	}
-	st, err := os.Stat(filepath.Join(g.root, filepath.FromSlash(path.Join(g.pkg, name))))
+	st, err := os.Stat(g.ws.look(path.Join(g.pkg, name)))
 	return err == nil && st.Mode().IsRegular()
 }
 

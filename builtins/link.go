@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 
 	"b9/engine"
 )
@@ -130,7 +129,7 @@ func (l *linker) lookUp(r reference) bool {
 
 // lookAt looks at the source file of an input.
 func (l *linker) lookAt(r reference) bool {
-	err := l.w.look(r.in.decl)
+	err := l.w.identify(r.in.decl)
 	r.in.decl.link.failed = err != nil
 	if err == nil {
 		err = r.in.settle()
@@ -200,7 +199,7 @@ func (w *Workspace) target(m *module, l Label) (*declaration, error) {
 }
 
 func (w *Workspace) isSource(l Label) bool {
-	st, err := os.Stat(filepath.Join(w.root, filepath.FromSlash(path.Join(l.Pkg, l.Name))))
+	st, err := os.Stat(w.look(path.Join(l.Pkg, l.Name)))
 	return err == nil && (st.Mode().IsRegular() || st.IsDir())
 }
 
@@ -214,7 +213,7 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(dir)))
+		entries, err := os.ReadDir(w.look(dir))
 		if err != nil {
 			return fmt.Errorf("packages below //%s: %w", dir, err)
 		}

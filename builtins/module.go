@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
@@ -124,7 +123,7 @@ func (m *module) read() ([]byte, error) {
 		kind = "library"
 		src, err = stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
 	} else {
-		src, err = readSource(filepath.Join(m.ws.root, filepath.FromSlash(m.id)))
+		src, err = readSource(m.ws.look(m.id))
 	}
 	if err != nil {
 		return nil, err

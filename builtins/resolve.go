@@ -187,7 +187,7 @@ func (l *linker) named(p Pattern) []*declaration {
 		d, err = l.picked(d, p.Label.Output)
 	}
 	if err == nil && d.source != nil {
-		err = l.w.look(d)
+		err = l.w.identify(d)
 	}
 	if err != nil {
 		if !errors.Is(err, errDependency) {

@@ -90,13 +90,13 @@ func (c *Call) Excluding(in Input, patterns []string) (out Input, ok bool) {
 	return in, true
 }
 
-// look finds out, once, whether the source is a file or a directory.
-func (w *Workspace) look(d *declaration) error {
+// identify finds out, once, whether the source is a file or a directory.
+func (w *Workspace) identify(d *declaration) error {
 	s := d.source
 	if s.err != nil || len(d.step.Outputs) > 0 {
 		return s.err
 	}
-	full := filepath.Join(w.root, filepath.FromSlash(s.path))
+	full := w.look(s.path)
 	st, err := os.Stat(full)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

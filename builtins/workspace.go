@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
+
+	"b9/engine"
 )
 
 // RootFile marks the root of a workspace.
@@ -70,6 +72,7 @@ type Workspace struct {
 	modules map[string]*module
 	sources map[sourceKey]*declaration
 	options map[string]*declaredOption
+	looks   []engine.Look
 	stderr  sync.Mutex
 
 	resolving sync.Mutex // held by Resolve; guards what follows, and link of every declaration

@@ -21,6 +21,7 @@ type Result struct {
 	Steps    []StepTime
 
 	artifacts map[Ref]*Artifact
+	states    []*state // of the whole graph
 }
 
 // StepTime tells of one executed step, for profiles.
@@ -55,7 +56,10 @@ type state struct {
 	inputs     []*state // of node.Inputs(), in order
 	dependents []*state
 	waiting    atomic.Int32 // inputs that are not done
-	wanted     bool         // asked for by the user
+
+	fingerprint *store.Digest // of a source, once its key was computed
+	tools       []toolVersion // of a tooled action, likewise
+	wanted      bool          // asked for by the user
 
 	mu        sync.Mutex  // guards artifacts once the state is done
 	artifacts []*Artifact // of node.Outputs(), in order; set when done
@@ -95,6 +99,7 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 		}
 		b.result.artifacts[ref] = a
 	}
+	b.result.states = b.states
 	return b.result, nil
 }
 
@@ -335,6 +340,7 @@ func (b *build) locate(ctx context.Context, s *state, loc Located, path string, 
 	if err != nil {
 		return err
 	}
+	s.fingerprint = &d
 	s.artifacts = []*Artifact{{store: b.cfg.Store, path: path, object: store.Object{Kind: kind, Digest: d}}}
 	return nil
 }
@@ -347,14 +353,14 @@ func (b *build) keyInput(ctx context.Context, s *state) (keyInput, error) {
 		if err != nil {
 			return in, err
 		}
-		in.fingerprint = &d
+		in.fingerprint, s.fingerprint = &d, &d
 	}
 	if t, ok := s.node.action.(Tooled); ok {
 		v, err := b.tools.versions(ctx, t.Tools())
 		if err != nil {
 			return in, err
 		}
-		in.tools = v
+		in.tools, s.tools = v, v
 	}
 	in.inputs = b.inputObjects(s)
 	return in, nil

@@ -25,6 +25,10 @@ type Config struct {
 	// and of those by which Explain finds the last run. It is in no key.
 	Workspace string
 
+	// Sources has a zero value of each Source that a [Trace] may hold beside
+	// those of this package. A trace with another one never stands.
+	Sources []Source
+
 	Jobs      int         // steps that run at once; 0 means the number of processors
 	KeepGoing bool        // after a failure, still run what does not depend on it
 	Events    func(Event) // may be nil

@@ -191,6 +191,14 @@ func (p *Placer) remember(rel, dst string, d store.Digest, mode uint32) {
 	p.known[rel], p.dirty = placement{d, mode, observe(dst)}, true
 }
 
+// Sign is a text that changes when anyone changes the result that was placed
+// at rel, or anything in it.
+func (p *Placer) Sign(rel string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known[rel].sign
+}
+
 // observe returns a text that changes when anyone changes the file, or
 // anything in the directory, at path. It has no spaces. It is empty, and so
 // equal to nothing that was placed, when path can't be read.
@@ -215,11 +223,10 @@ func observe(path string) string {
 // it is a directory.
 func lstatSign(path string) (sign string, dir bool) {
 	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
+	if !statted(unix.Lstat, path, &st) {
 		return "", false
 	}
-	sign = fmt.Sprintf("%d:%o:%d:%d:%d", st.Ino, st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
-	return sign, st.Mode&unix.S_IFMT == unix.S_IFDIR
+	return statSign(&st), st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // Close writes down what was placed and removes the staging directory. It

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,9 @@ type app struct {
 	verbose  bool
 	storeDir string
 
-	cfg   *config.Config
-	store *store.Store
+	cfg     *config.Config
+	store   *store.Store
+	printed bytes.Buffer // what evaluation wrote to stderr
 }
 
 func (a *app) command() *cobra.Command {
@@ -191,7 +193,7 @@ func (a *app) workspace(ctx context.Context, options []string) (*builtins.Worksp
 		}
 		values[k] = v
 	}
-	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: a.stderr, Defaults: builtins.Defaults{
+	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: io.MultiWriter(a.stderr, &a.printed), Defaults: builtins.Defaults{
 		Ext4Features: cfg.FS.Ext4Features, Mirror: cfg.Bootstrap.Mirror, Refresh: cfg.Bootstrap.Refresh.Std(),
 	}})
 }
@@ -282,7 +284,8 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 	}
 	return engine.New(engine.Config{
 		Store: st, Workspace: a.root(), Backend: a.openBackend, Jobs: a.cfg.Build.Jobs, KeepGoing: a.cfg.Build.KeepGoing,
-		Events: events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
+		Sources: builtins.Sources(),
+		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
 	}), nil
 }
 

@@ -27,8 +27,7 @@ line goes to standard output: path, size and content digest, separated by tabs.
 With --json sizes are exact, in bytes.`,
 		Example: "  b9 build //web:disk\n  b9 build //...\n  b9 build examples/debian.star:disk -D suite=trixie",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := a.build(cmd.Context(), &f, args)
-			return err
+			return a.buildOrTell(cmd.Context(), &f, args)
 		},
 	}
 	f.register(cmd)
@@ -42,24 +41,62 @@ type built struct {
 	engine *engine.Engine
 }
 
+// buildOrTell prints the results of a build that has nothing to do, or does
+// the build.
+func (a *app) buildOrTell(ctx context.Context, f *engineFlags, patterns []string) error {
+	started := time.Now()
+	if err := a.prepare(f, patterns); err != nil {
+		return err
+	}
+	r, err := a.again(ctx, f, patterns)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		_, err := a.make(ctx, f, patterns)
+		return err
+	}
+	r.Seconds = time.Since(started).Seconds()
+	d := a.newDisplay(f.display)
+	d.Finish(summary{Cached: r.Cached, Took: time.Since(started)})
+	d.Close()
+	if err := a.printReport(r, nil); err != nil {
+		return err
+	}
+	return a.collect(ctx)
+}
+
+// prepare checks what does not need the workspace, and loads the configuration.
+func (a *app) prepare(f *engineFlags, patterns []string) error {
+	if len(patterns) == 0 {
+		return usageError{errNoTargets}
+	}
+	if err := f.apply(a); err != nil {
+		return err
+	}
+	if err := checkDisplayMode(f.display); err != nil {
+		return err
+	}
+	_, err := a.config()
+	return err
+}
+
 // build makes the targets, places them and prints the results.
 func (a *app) build(ctx context.Context, f *engineFlags, patterns []string) (*built, error) {
-	if len(patterns) == 0 {
-		return nil, usageError{errNoTargets}
-	}
-	started := time.Now()
-	if err := f.apply(a); err != nil {
+	if err := a.prepare(f, patterns); err != nil {
 		return nil, err
 	}
+	return a.make(ctx, f, patterns)
+}
+
+func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*built, error) {
+	started := time.Now()
 	ws, err := a.workspace(ctx, f.options)
 	if err != nil {
 		return nil, err
 	}
 	graph, err := ws.Resolve(ctx, patterns)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkDisplayMode(f.display); err != nil {
 		return nil, err
 	}
 	d := a.newDisplay(f.display)
@@ -73,6 +110,9 @@ func (a *app) build(ctx context.Context, f *engineFlags, patterns []string) (*bu
 	r := report{Executed: result.Executed, Cached: result.Cached, Root: ws.Root()}
 	if err == nil {
 		err = a.placeAll(ctx, ws, graph, result, &r)
+	}
+	if err == nil {
+		a.remember(f, patterns, ws, &r)
 	}
 	r.Seconds = time.Since(started).Seconds()
 	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
@@ -109,7 +149,8 @@ type report struct {
 	Seconds  float64  `json:"seconds"`
 	Error    string   `json:"error,omitempty"`
 
-	Root string `json:"-"`
+	Root  string        `json:"-"`
+	Trace *engine.Trace `json:"-"` // of a build that went well
 }
 
 // placed is one result.
@@ -127,6 +168,10 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 	if !filepath.IsAbs(out) {
 		out = filepath.Join(ws.Root(), out)
 	}
+	var err error
+	if r.Trace, err = res.Trace(); err != nil {
+		return err
+	}
 	placer := engine.NewPlacer(out)
 	names := map[string][]store.Object{}
 	for _, t := range g.Targets {
@@ -141,6 +186,7 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 				return err
 			}
 			r.Results = append(r.Results, placed{Label: p.Label, Output: p.Ref.Output, Path: a.relative(path), Size: size, Digest: art.Digest().String()})
+			r.Trace.Add(p.Label, p.Ref.Output, path, placer.Sign(p.Path), size, art)
 			names[p.Label] = append(names[p.Label], art.Object())
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/zeebo/blake3"
 )
 
 // Digest is a BLAKE3 hash with 256 bits. What it covers depends on what it
@@ -19,6 +21,9 @@ func (d Digest) String() string { return string(d.Append(make([]byte, 0, len(dig
 func (d Digest) Append(b []byte) []byte { return hex.AppendEncode(append(b, digestPrefix...), d[:]) }
 
 func (d Digest) hex() string { return hex.EncodeToString(d[:]) }
+
+// Sum is the digest of data.
+func Sum(data []byte) Digest { return blake3.Sum256(data) }
 
 // IsZero reports whether d is the zero value, which names nothing.
 func (d Digest) IsZero() bool { return d == Digest{} }

@@ -55,6 +55,19 @@ func (s *Store) NameResults(workspace string, results map[string][]Object) error
 	return s.writeDurably(path, data, 0o600)
 }
 
+// ResultsDigest changes when any name of a result in the workspace does. It
+// is zero when there are none.
+func (s *Store) ResultsDigest(workspace string) (Digest, error) {
+	data, err := os.ReadFile(s.resultsPath(workspace))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Digest{}, nil
+	}
+	if err != nil {
+		return Digest{}, fmt.Errorf("names of results: %w", err)
+	}
+	return blake3.Sum256(data), nil
+}
+
 func (s *Store) resultsPath(workspace string) string {
 	sum := blake3.Sum256([]byte(workspace))
 	return filepath.Join(s.dir, resultsDir, Digest(sum).hex())

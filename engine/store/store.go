@@ -61,11 +61,12 @@ const (
 	scratchDir = "scratch"
 	failedDir  = "failed"
 	resultsDir = "results"
+	notesDir   = "notes"
 	leasesDir  = "leases"
 	locksDir   = "locks"
 )
 
-var storeDirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, leasesDir, locksDir}
+var storeDirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir}
 
 // Files below the store's directory.
 const (

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Look is what stat said of a path at some moment, links followed. As long
+// as it says the same, the file has the same content, and the directory the
+// same entries.
+type Look struct {
+	Path string // absolute
+	Sign string // inode, mode, size and times; absent for no such file
+	Racy bool   // the file changed so shortly before that its times vouch for nothing
+}
+
+// absent is the sign of a path at which there is nothing.
+const absent = "-"
+
+// Two changes within the grain of a file system's clock may leave the same
+// times. Most count at least in the kernel's ticks, a few in seconds. The
+// change time is what counts: every change sets it, and nobody else can.
+const (
+	fineGrain   = 100 * time.Millisecond
+	coarseGrain = 2 * time.Second
+	// fineUnit divides every time that a coarse clock gives.
+	fineUnit = 10 * time.Millisecond
+)
+
+// LookAt notes what stat says of path now. To stand for what is then read
+// it must come before the reading.
+func LookAt(path string) Look {
+	now := time.Now().UnixNano()
+	var st unix.Stat_t
+	if !statted(unix.Stat, path, &st) {
+		return Look{Path: path, Sign: absent}
+	}
+	grain := fineGrain
+	if st.Ctim.Nano()%int64(fineUnit) == 0 {
+		grain = coarseGrain
+	}
+	return Look{path, statSign(&st), st.Ctim.Nano() > now-int64(grain)}
+}
+
+// Same reports whether stat says of the path now what it said then.
+func (l Look) Same() bool {
+	var st unix.Stat_t
+	if !statted(unix.Stat, l.Path, &st) {
+		return l.Sign == absent
+	}
+	return statSign(&st) == l.Sign
+}
+
+func statted(stat func(string, *unix.Stat_t) error, path string, st *unix.Stat_t) bool {
+	for {
+		if err := stat(path, st); err != unix.EINTR {
+			return err == nil
+		}
+	}
+}
+
+// statSign is a text without spaces that differs when anyone changed the file.
+func statSign(st *unix.Stat_t) string {
+	b := make([]byte, 0, 80)
+	b = strconv.AppendUint(b, st.Ino, 10)
+	b = strconv.AppendUint(append(b, ':'), uint64(st.Mode), 8)
+	for _, n := range []int64{st.Size, st.Mtim.Nano(), st.Ctim.Nano()} {
+		b = strconv.AppendInt(append(b, ':'), n, 10)
+	}
+	return string(b)
+}

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/zeebo/blake3"
+)
+
+// maxNotes is how many notes a store keeps: the newest.
+const maxNotes = 64
+
+// WriteNote keeps data under the key until something newer needs the place.
+// A note only saves time: it is never flushed, and lost when it is damaged.
+func (s *Store) WriteNote(key Digest, data []byte) error {
+	dir := filepath.Join(s.dir, notesDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	sum := blake3.Sum256(data)
+	if err := s.writeQuickly(filepath.Join(dir, key.hex()), append(sum[:], data...)); err != nil {
+		return err
+	}
+	return dropOldNotes(dir)
+}
+
+// ReadNote returns what was last kept under the key.
+func (s *Store) ReadNote(key Digest) ([]byte, bool) {
+	data, err := os.ReadFile(filepath.Join(s.dir, notesDir, key.hex()))
+	if err != nil || len(data) < len(Digest{}) {
+		return nil, false
+	}
+	sum, text := data[:len(Digest{})], data[len(Digest{}):]
+	want := blake3.Sum256(text)
+	return text, bytes.Equal(sum, want[:])
+}
+
+func dropOldNotes(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) <= maxNotes {
+		return err
+	}
+	age := func(e os.DirEntry) int64 {
+		st, err := e.Info()
+		if err != nil {
+			return 0 // another b9 removed it
+		}
+		return st.ModTime().UnixNano()
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return int(min(max(age(a)-age(b), -1), 1)) })
+	for _, e := range entries[:len(entries)-maxNotes] {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"b9/engine/store"
+)
+
+// Trace is what a successful build rested on. As long as all of that stands,
+// the same build would find every step in the store and every result in its
+// place, and can be told so without evaluating a file or computing a key.
+type Trace struct {
+	Made    time.Time
+	Steps   int            // of the graph, located sources not counted
+	Printed string         // what evaluation wrote for the user
+	Names   store.Digest   // of the names that results have in the store
+	Looks   []Look         // what evaluation read
+	Sources []TracedSource // what the keys took from outside the graph
+	Tools   []TracedTool   // the host programs in the keys
+	Results []TracedResult // in the order in which they were asked for
+}
+
+// TracedSource is a [Source] and what it stood for.
+type TracedSource struct {
+	Type   string // of the action
+	Fields string // its exported fields, as JSON
+	Digest store.Digest
+}
+
+// TracedTool is a host program and its version.
+type TracedTool struct {
+	Tool    Tool
+	Version string
+}
+
+// TracedResult is a result where the user has it.
+type TracedResult struct {
+	Label, Output string
+	Path          string // absolute
+	Sign          string // see Placer.Sign
+	Size          int64  // bytes
+	Object        store.Object
+	Stored        bool // the object is in the store; a located source is not
+}
+
+// traceAge is for how long a trace is believed. After that the whole way is
+// gone once, which tells the store that the steps on it are still of use.
+const traceAge = time.Hour
+
+// Trace returns what the keys of the build took from outside the graph. The
+// caller adds what it knows itself: Looks, Results, Printed and Names.
+func (r *Result) Trace() (*Trace, error) {
+	t := &Trace{Made: time.Now(), Steps: r.Executed + r.Cached}
+	tools := map[string]TracedTool{}
+	for _, s := range r.states {
+		if s.fingerprint != nil {
+			fields, err := json.Marshal(s.node.action)
+			if err != nil {
+				return nil, fmt.Errorf("trace of %s: %w", s.node.Label(), err)
+			}
+			t.Sources = append(t.Sources, TracedSource{typeName(s.node.action), string(fields), *s.fingerprint})
+		}
+		if u, ok := s.node.action.(Tooled); ok {
+			for i, tool := range u.Tools() {
+				tools[tool.Name] = TracedTool{tool, s.tools[i].version}
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(tools)) {
+		t.Tools = append(t.Tools, tools[name])
+	}
+	return t, nil
+}
+
+func typeName(a Action) string { return reflect.TypeOf(a).Elem().String() }
+
+// Add notes a result that the build delivered and a placer placed.
+func (t *Trace) Add(label, output, path, sign string, size int64, a *Artifact) {
+	t.Results = append(t.Results, TracedResult{label, output, path, sign, size, a.object, a.path == ""})
+}
+
+// Racy reports whether something was read so shortly after it had changed
+// that the trace must not be used.
+func (t *Trace) Racy() bool { return slices.ContainsFunc(t.Looks, func(l Look) bool { return l.Racy }) }
+
+// Stands reports whether the build that left the trace would do nothing if it
+// were done again. What can't be found out counts as a change: the build
+// then meets it, too.
+func (e *Engine) Stands(ctx context.Context, t *Trace) bool {
+	age := time.Since(t.Made)
+	return age >= 0 && age < traceAge && !e.cfg.Refresh && e.toolsStand(ctx, t.Tools) && e.sourcesStand(ctx, t.Sources) &&
+		all(ctx, t.Looks, Look.Same) && all(ctx, t.Results, e.resultStands)
+}
+
+func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
+	for _, t := range traced {
+		now, err := e.tools.versions(ctx, []Tool{t.Tool})
+		if err != nil || now[0].version != t.Version {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
+	types := map[string]reflect.Type{}
+	for _, src := range append(e.cfg.Sources, &FileSource{}, &TreeSource{}) {
+		types[typeName(src)] = reflect.TypeOf(src).Elem()
+	}
+	for _, t := range traced {
+		typ, ok := types[t.Type]
+		if !ok {
+			return false
+		}
+		src, _ := reflect.New(typ).Interface().(Source)
+		if json.Unmarshal([]byte(t.Fields), src) != nil {
+			return false
+		}
+		if d, err := src.Fingerprint(ctx, e.world); err != nil || d != t.Digest {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *Engine) resultStands(r TracedResult) bool {
+	return r.Sign != "" && observe(r.Path) == r.Sign && (!r.Stored || e.cfg.Store.Has(r.Object))
+}
+
+// all reports whether ok holds for every element, asking on all processors.
+func all[T any](ctx context.Context, list []T, ok func(T) bool) bool {
+	n := min(runtime.NumCPU(), 1+len(list)/64)
+	var failed atomic.Bool
+	var group sync.WaitGroup
+	for part := range n {
+		group.Go(func() {
+			for i := part; i < len(list) && !failed.Load(); i += n {
+				if !ok(list[i]) || ctx.Err() != nil {
+					failed.Store(true)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return !failed.Load()
+}
