@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,9 +76,17 @@ func lxcExecStep(c *Call) (Step, error) {
 	if err := container.CheckCapabilities(l.Capabilities); err != nil {
 		c.Errorf("capabilities: %w", err)
 	}
+	if !path.IsAbs(l.Cwd) {
+		c.Errorf("cwd: %q is not an absolute path: the script starts in / when it is left out", l.Cwd)
+	}
+	if len(l.Hostname) > 63 || !hostnamePattern.MatchString(l.Hostname) {
+		c.Errorf("hostname: %q is no host name: use letters, digits, - and dots, 63 bytes at most", l.Hostname)
+	}
 	s.Finish = l.finish
 	return s, nil
 }
+
+var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
 
 func (l *lxcExec) addImages(c *Call, s *Step) {
 	root := false
@@ -122,12 +131,15 @@ func (l *lxcExec) addShares(c *Call, s *Step) {
 	}
 }
 
-// mountTarget checks a mount point and returns it in its shortest form.
+// mountTarget checks a mount point. One that is not in its shortest form is
+// refused: images[...] and the outputs are asked for by that name.
 func mountTarget(c *Call, param, at string) (string, bool) {
 	clean := path.Clean(at)
 	switch {
 	case !path.IsAbs(at):
 		c.Errorf("%s: mount point %q is not an absolute path", param, at)
+	case clean != at:
+		c.Errorf("%s: write the mount point %q as %q", param, at, clean)
 	case clean == scriptDir || strings.HasPrefix(clean, scriptDir+"/"):
 		c.Errorf("%s: %s is where b9 keeps the script", param, scriptDir)
 	default:
