@@ -111,10 +111,7 @@ func BenchmarkConvert(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		args := append([]string{"convert", "-m", "16", "-f", c.from, "-O", c.to}, c.args...)
-		if c.o.Compress == "" && c.o.Subformat == "" {
-			args = append(args, "-W")
-		}
+		args := append([]string{"convert", "-m", "16", "-W", "-f", c.from, "-O", c.to}, c.args...)
 		out := filepath.Join(dir, "out")
 		b.Run(c.name, func(b *testing.B) {
 			var ours, theirs, copies, ourCPU, theirCPU []float64
