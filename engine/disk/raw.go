@@ -88,8 +88,9 @@ func (r *rawImage) Extent(off int64) (Extent, error) {
 // rawUnit is the granularity in bytes at which a raw file is kept sparse.
 const rawUnit = 4096
 
-// Write makes w a sparse file with the size and contents of src. If src is
-// itself a whole raw file, and the file system can, the two share their blocks.
+// Write makes w a sparse file with the size and contents of src. Where src is a
+// raw file, or put together from parts of raw files, and the file system can,
+// they share their blocks.
 func (raw) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) error {
 	if err := refuseOptions("raw", o.Compress != "", o.Subformat != "", o.Backing != nil); err != nil {
 		return err
@@ -100,7 +101,7 @@ func (raw) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) err
 	if err := w.Truncate(src.Size()); err != nil {
 		return err
 	}
-	p := pump{src: src, out: w, unit: rawUnit, progress: o.Progress}
+	p := pump{src: cloneParts(w, 0, src), out: w, unit: rawUnit, progress: o.Progress}
 	room := reserve{file: w}
 	p.place = func(units []unit) error {
 		for i := range units {
@@ -112,15 +113,6 @@ func (raw) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) err
 		return nil
 	}
 	return p.run(ctx)
-}
-
-// cloneFile makes w share all blocks of r, and reports whether that was possible.
-func cloneFile(w *os.File, r *rawImage) bool {
-	info, err := r.file.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() != r.size {
-		return false
-	}
-	return unix.IoctlFileClone(int(w.Fd()), int(r.file.Fd())) == nil
 }
 
 // refuseOptions returns an error if an option is set that format knows nothing of.

@@ -32,7 +32,7 @@ func Replace(ctx context.Context, path, selector string, img Image) (err error) 
 	if err := zeroRange(ctx, f, p.Start, p.Length); err != nil {
 		return err
 	}
-	pump := pump{src: img, out: f, unit: rawUnit}
+	pump := pump{src: cloneParts(f, p.Start, img), out: f, unit: rawUnit}
 	pump.place = func(units []unit) error {
 		for i := range units {
 			u := &units[i]

@@ -131,6 +131,8 @@ func TestForkSharesDataOnXFS(t *testing.T) {
 	inOwnMounts(t, "clone", 400<<20, "mkfs.xfs", "-q", "-m", "reflink=1")
 }
 
+func TestForkSharesDataOnBtrfs(t *testing.T) { inOwnMounts(t, "clone", 400<<20, "mkfs.btrfs", "-q") }
+
 // cloneObjects makes more forks of an object than there is room for copies.
 func cloneObjects(args []string) error {
 	if err := mountImage(args[0], args[1]); err != nil {
