@@ -22,6 +22,11 @@ var foreign = []struct {
 	{"qcow2", "-o cluster_size=2M"},
 	{"qcow2", "-o refcount_bits=1"},
 	{"qcow2", "-o refcount_bits=64,lazy_refcounts=on"},
+	{"qcow2", "-o refcount_bits=2,cluster_size=1k"},
+	{"qcow2", "-o refcount_bits=4,cluster_size=4k"},
+	{"qcow2", "-o refcount_bits=8,cluster_size=128k"},
+	{"qcow2", "-o refcount_bits=32,cluster_size=1M"},
+	{"qcow2", "-o preallocation=falloc"},
 	{"qcow2", "-o preallocation=metadata"},
 	{"qcow2", "-o preallocation=full"},
 	{"qcow2", "-o extended_l2=on"},
@@ -31,6 +36,10 @@ var foreign = []struct {
 	{"qcow2", "-c -o compression_type=zstd"},
 	{"qcow2", "-c -o compression_type=zstd,cluster_size=2M"},
 	{"qcow2", "-c -o extended_l2=on"},
+	{"qcow2", "-c -o extended_l2=on,compression_type=zstd,cluster_size=32k"},
+	{"qcow2", "-S 0"},
+	{"raw", "-o preallocation=full"},
+	{"raw", "-o preallocation=falloc"},
 	{"vmdk", ""},
 	{"vmdk", "-o zeroed_grain=on"},
 	{"vmdk", "-o adapter_type=lsilogic,compat6=on"},
@@ -47,6 +56,7 @@ var foreign = []struct {
 	{"vhdx", ""},
 	{"vhdx", "-o subformat=fixed"},
 	{"vhdx", "-o block_size=1M,block_state_zero=off"},
+	{"vhdx", "-o block_size=256M,log_size=2M"},
 }
 
 // TestReadForeign reads what qemu-img wrote, whole and in odd pieces.
