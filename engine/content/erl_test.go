@@ -1,7 +1,6 @@
 package content
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -142,43 +141,6 @@ values: x is here and at b.config:2:2, in one of the two lists more than once: t
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
-}
-
-// FuzzErl holds that reading never panics, that mistakes lie inside the text,
-// and that what was read is printed so that it reads back equal and prints
-// the same again.
-func FuzzErl(f *testing.F) {
-	for _, s := range erlCases() {
-		if len(s) < 1000 {
-			f.Add(s)
-		}
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		vars := map[string]ErlTerm{"a": NewErlString("x"), "b": NewErlInt("1")}
-		terms, err := ParseErl("x", text, ErlOptions{Vars: vars})
-		if err != nil {
-			if e := err.(*Error); e.Line < 1 || e.Line > strings.Count(text, "\n")+1 {
-				t.Fatalf("%q: %v", text, err)
-			}
-			return
-		}
-		printed := FormatErl(terms)
-		again, err := ParseErl("y", string(printed), ErlOptions{})
-		if err != nil || len(again) != len(terms) {
-			t.Fatalf("%q is printed as %q: %v", text, printed, err)
-		}
-		for i := range terms {
-			if !terms[i].Equal(&again[i]) {
-				t.Fatalf("%q is printed as %q", text, printed)
-			}
-		}
-		if twice := FormatErl(again); !bytes.Equal(printed, twice) {
-			t.Fatalf("%q is printed as %q and then as %q", text, printed, twice)
-		}
-		for _, s := range ErlStrategies() {
-			_, _ = MergeErl([][]ErlTerm{terms, again}, ErlStrategy(s))
-		}
-	})
 }
 
 // largeErl is a configuration of about n bytes.

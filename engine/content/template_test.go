@@ -108,32 +108,3 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
-
-// FuzzTemplate holds that parsing never panics, that a template whose every
-// name expands to its own reference gives back the text it was made from, and
-// that positions lie inside it.
-func FuzzTemplate(f *testing.F) {
-	for _, s := range []string{"a ${b} c", "$${x}", "$$${x}", "${", "${a\n}", "\xff${é}", "$$$$${{{}}}"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		tmpl, err := ParseTemplate("f", text)
-		if err != nil {
-			return
-		}
-		values := map[string]string{}
-		for _, name := range tmpl.Names() {
-			if !IsTemplateName(name) {
-				t.Fatalf("name %q", name)
-			}
-			values[name] = "${" + name + "}"
-		}
-		var b strings.Builder
-		if err := tmpl.Execute(&b, values); err != nil {
-			t.Fatal(err)
-		}
-		if want := strings.ReplaceAll(text, "$${", "${"); b.String() != want {
-			t.Fatalf("%q became %q", text, b.String())
-		}
-	})
-}
