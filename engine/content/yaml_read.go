@@ -1,13 +1,9 @@
 package content
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
-
-	"go.yaml.in/yaml/v4"
-	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
 const (
@@ -34,59 +30,19 @@ func ParseYAML(file, text string) (*Document, error) {
 	if err := checkCharacters(file, text); err != nil {
 		return nil, err
 	}
-	var doc yaml.Node
-	text = oneDotOne(text)
-	err := yaml.Load([]byte(text), &doc, yaml.WithV3Defaults(), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(2*maxYAMLDepth))))
-	if isEmptyYAML(err) {
+	root, err := parseYAMLSyntax(file, text)
+	if err != nil {
+		return nil, err
+	}
+	if root == nil {
 		return &Document{Root: &Node{Place: Place{file, 1, 1}}}, nil
 	}
-	if err != nil {
-		return nil, syntaxError(file, err)
-	}
-	r := yamlReader{file: file, layout: newYAMLLayout(file, text)}
-	root := &doc
-	if doc.Kind == yaml.DocumentNode {
-		root = doc.Content[0]
-	}
-	if strings.Contains(text, "\t") {
-		if err := r.layout.tabs(root); err != nil {
-			return nil, err
-		}
-	}
+	var r yamlReader
 	n, err := r.node(root, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &Document{Root: n.node, Warnings: r.warnings}, nil
-}
-
-// oneDotOne lets a document that says it is YAML 1.2 be read as 1.1, as
-// PyYAML does.
-func oneDotOne(text string) string {
-	if rest, ok := strings.CutPrefix(text, "%YAML 1.2\n"); ok {
-		return "%YAML 1.1\n" + rest
-	}
-	return text
-}
-
-func isEmptyYAML(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "no documents")
-}
-
-// syntaxError takes over the place from the YAML library.
-func syntaxError(file string, err error) error {
-	var load *yaml.LoadError
-	if !errors.As(err, &load) {
-		return &Error{File: file, Line: 1, Col: 1, Msg: err.Error()}
-	}
-	at, msg := load.Mark, load.Message
-	if at.Line == 0 {
-		at = load.ContextMark
-	}
-	if load.ContextMsg != "" {
-		msg += " " + load.ContextMsg
-	}
-	return &Error{File: file, Line: max(1, at.Line), Col: max(1, at.Column), Msg: msg}
 }
 
 // checkCharacters refuses what the reader of PyYAML refuses.
@@ -107,15 +63,11 @@ func checkCharacters(file, text string) error {
 	return nil
 }
 
-// yamlReader turns the library's nodes into ours.
+// yamlReader makes values of what was written.
 type yamlReader struct {
-	file     string
-	layout   *yamlLayout
-	flow     int                  // how many flow collections are open
-	names    map[string]Place     // of anchors
-	total    int                  // values made, with aliases written out
-	shared   map[*yaml.Node]sized // values with an anchor
-	open     map[*yaml.Node]bool  // anchors that are being made
+	total    int                   // values made, with aliases written out
+	shared   map[*yamlSyntax]sized // values with an anchor
+	open     map[*yamlSyntax]bool  // anchors that are being made
 	warnings []Finding
 }
 
@@ -125,29 +77,23 @@ type sized struct {
 	size int
 }
 
-func (r *yamlReader) place(n *yaml.Node) Place { return Place{r.file, n.Line, n.Column} }
-
 // node makes the value of n.
-func (r *yamlReader) node(n *yaml.Node, depth int) (sized, error) {
+func (r *yamlReader) node(n *yamlSyntax, depth int) (sized, error) {
 	if depth > maxYAMLDepth {
-		return sized{}, r.place(n).errorf("nested more than %d deep", maxYAMLDepth)
+		return sized{}, n.place.errorf("nested more than %d deep", maxYAMLDepth)
 	}
-	if n.Kind == yaml.AliasNode {
+	if n.kind == aliasSyntax {
 		return r.alias(n, depth)
 	}
-	if n.Anchor == "" {
+	if n.anchor == "" {
 		return r.plainNode(n, depth)
 	}
 	if v, ok := r.shared[n]; ok {
 		return v, nil
 	}
 	if r.open == nil {
-		r.open, r.shared, r.names = map[*yaml.Node]bool{}, map[*yaml.Node]sized{}, map[string]Place{}
+		r.open, r.shared = map[*yamlSyntax]bool{}, map[*yamlSyntax]sized{}
 	}
-	if first, twice := r.names[n.Anchor]; twice {
-		return sized{}, r.place(n).errorf("the anchor &%s is there already at %s", n.Anchor, first)
-	}
-	r.names[n.Anchor] = r.place(n)
 	r.open[n] = true
 	v, err := r.plainNode(n, depth)
 	delete(r.open, n)
@@ -155,34 +101,30 @@ func (r *yamlReader) node(n *yaml.Node, depth int) (sized, error) {
 	return v, err
 }
 
-func (r *yamlReader) alias(n *yaml.Node, depth int) (sized, error) {
-	if r.open[n.Alias] {
-		return sized{}, r.place(n).errorf("the alias *%s refers to the value it is part of", n.Value)
+func (r *yamlReader) alias(n *yamlSyntax, depth int) (sized, error) {
+	if r.open[n.target] {
+		return sized{}, n.place.errorf("the alias *%s refers to the value it is part of", n.text)
 	}
-	v, err := r.node(n.Alias, depth)
+	v, err := r.node(n.target, depth)
 	if err != nil {
 		return sized{}, err
 	}
 	r.total += v.size
 	if r.total > maxYAMLNodes {
-		return sized{}, r.place(n).errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
+		return sized{}, n.place.errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
 	}
 	return v, nil
 }
 
-func (r *yamlReader) plainNode(n *yaml.Node, depth int) (sized, error) {
+func (r *yamlReader) plainNode(n *yamlSyntax, depth int) (sized, error) {
 	before := r.total
 	r.total++
 	var made *Node
 	var err error
-	if n.Style&yaml.FlowStyle != 0 {
-		r.flow++
-		defer func() { r.flow-- }()
-	}
-	switch n.Kind {
-	case yaml.ScalarNode:
+	switch n.kind {
+	case scalarSyntax:
 		made, err = r.scalar(n)
-	case yaml.SequenceNode:
+	case listSyntax:
 		made, err = r.list(n, depth)
 	default:
 		made, err = r.mapping(n, depth)
@@ -190,86 +132,83 @@ func (r *yamlReader) plainNode(n *yaml.Node, depth int) (sized, error) {
 	return sized{made, r.total - before}, err
 }
 
-// explicitTag is the tag that was written, or "".
-func explicitTag(n *yaml.Node) string {
-	if n.Style&yaml.TaggedStyle == 0 {
+// explicitTag is the tag that was written, shortened to !! where it can be, or "".
+func explicitTag(n *yamlSyntax) string {
+	if n.tag == "!" {
 		return ""
 	}
-	return n.ShortTag()
+	if name, ok := strings.CutPrefix(n.tag, yamlTags); ok {
+		return "!!" + name
+	}
+	return n.tag
 }
 
-func (r *yamlReader) scalar(n *yaml.Node) (*Node, error) {
+func (r *yamlReader) scalar(n *yamlSyntax) (*Node, error) {
 	out, err := r.anyScalar(n)
 	if err != nil {
 		return nil, err
 	}
 	switch out.Value.(type) {
 	case special:
-		return nil, out.Place.errorf("%q has a meaning only as a key: write it in quotes", n.Value)
+		return nil, out.Place.errorf("%q has a meaning only as a key: write it in quotes", n.text)
 	}
 	return out, nil
 }
 
 // anyScalar makes a scalar, which may be a special key.
-func (r *yamlReader) anyScalar(n *yaml.Node) (*Node, error) {
-	out := &Node{Place: r.place(n)}
+func (r *yamlReader) anyScalar(n *yamlSyntax) (*Node, error) {
+	out := &Node{Place: n.place}
 	var err error
 	var odd surprise
-	const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	switch tag := explicitTag(n); {
 	case tag != "":
-		out.Value, err = resolveTagged(tag, n.Value)
-	case n.Style&quoted == 0 || n.Tag == "!":
-		if r.flow > 0 && n.Style&quoted == 0 {
-			if err := r.layout.flowScalar(n); err != nil {
-				return nil, err
-			}
-		}
-		out.Value, odd, err = resolvePlain(n.Value)
+		out.Value, err = resolveTagged(tag, n.text)
+	case !n.quoted || n.tag == "!":
+		out.Value, odd, err = resolvePlain(n.text)
 	default:
-		out.Value = n.Value
+		out.Value = n.text
 	}
 	if err != nil {
 		return nil, out.Place.errorf("%v", err)
 	}
 	if odd != "" {
-		out.surprise = &surprised{odd, n.Value}
+		out.surprise = &surprised{odd, n.text}
 		r.warnings = append(r.warnings, Finding{Place: out.Place, Name: string(odd), Msg: out.explain(), Warning: true})
 	}
 	return out, nil
 }
 
-func (r *yamlReader) list(n *yaml.Node, depth int) (*Node, error) {
+func (r *yamlReader) list(n *yamlSyntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!seq" {
-		return nil, r.place(n).errorf("the tag %s is not for a list", tag)
+		return nil, n.place.errorf("the tag %s is not for a list", tag)
 	}
-	list := make([]*Node, len(n.Content))
-	for i, c := range n.Content {
+	list := make([]*Node, len(n.items))
+	for i, c := range n.items {
 		v, err := r.node(c, depth+1)
 		if err != nil {
 			return nil, err
 		}
 		list[i] = v.node
 	}
-	return &Node{Value: list, Place: r.place(n)}, nil
+	return &Node{Value: list, Place: n.place}, nil
 }
 
-func (r *yamlReader) mapping(n *yaml.Node, depth int) (*Node, error) {
+func (r *yamlReader) mapping(n *yamlSyntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!map" {
-		return nil, r.place(n).errorf("the tag %s is not for a mapping", tag)
+		return nil, n.place.errorf("the tag %s is not for a mapping", tag)
 	}
-	own, merged := newFieldSet(len(n.Content)/2), Fields(nil)
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, err := r.key(n.Content[i], depth+1)
+	own, merged := newFieldSet(len(n.items)/2), Fields(nil)
+	for i := 0; i+1 < len(n.items); i += 2 {
+		key, err := r.key(n.items[i], depth+1)
 		if err != nil {
 			return nil, err
 		}
-		v, err := r.node(n.Content[i+1], depth+1)
+		v, err := r.node(n.items[i+1], depth+1)
 		if err != nil {
 			return nil, err
 		}
 		if key.Value == any(mergeKey) {
-			more, err := r.merged(n.Content[i+1], v.node)
+			more, err := r.merged(n.items[i+1], v.node)
 			if err != nil {
 				return nil, err
 			}
@@ -279,13 +218,13 @@ func (r *yamlReader) mapping(n *yaml.Node, depth int) (*Node, error) {
 		r.enter(own, Field{key, v.node})
 	}
 	if len(merged) == 0 {
-		return &Node{Value: own.fields, Place: r.place(n)}, nil
+		return &Node{Value: own.fields, Place: n.place}, nil
 	}
 	all := newFieldSet(len(merged) + len(own.fields))
 	for _, f := range append(merged, own.fields...) {
 		all.set(f)
 	}
-	return &Node{Value: all.fields, Place: r.place(n)}, nil
+	return &Node{Value: all.fields, Place: n.place}, nil
 }
 
 // enter sets a field and warns when it was set before.
@@ -297,11 +236,8 @@ func (r *yamlReader) enter(s *fieldSet, f Field) {
 }
 
 // key makes the key of a mapping.
-func (r *yamlReader) key(n *yaml.Node, depth int) (*Node, error) {
-	if err := r.layout.key(n); err != nil {
-		return nil, err
-	}
-	if n.Kind == yaml.ScalarNode && n.Anchor == "" {
+func (r *yamlReader) key(n *yamlSyntax, depth int) (*Node, error) {
+	if n.kind == scalarSyntax && n.anchor == "" {
 		r.total++
 		key, err := r.anyScalar(n)
 		if err == nil && key.Value == any(valueKey) {
@@ -315,13 +251,13 @@ func (r *yamlReader) key(n *yaml.Node, depth int) (*Node, error) {
 	}
 	switch v.node.Value.(type) {
 	case []*Node, Fields:
-		return nil, r.place(n).errorf("a %s can't be a key", v.node.kindOf())
+		return nil, n.place.errorf("a %s can't be a key", v.node.kindOf())
 	}
 	return v.node, nil
 }
 
 // merged lists the fields that the value of a merge key brings in.
-func (r *yamlReader) merged(at *yaml.Node, v *Node) (Fields, error) {
+func (r *yamlReader) merged(at *yamlSyntax, v *Node) (Fields, error) {
 	switch m := v.Value.(type) {
 	case Fields:
 		return m, nil
@@ -336,5 +272,5 @@ func (r *yamlReader) merged(at *yaml.Node, v *Node) (Fields, error) {
 		}
 		return all, nil
 	}
-	return nil, r.place(at).errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.kindOf())
+	return nil, at.place.errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.kindOf())
 }
