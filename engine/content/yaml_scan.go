@@ -178,8 +178,9 @@ func (s *yamlScanner) blankAt(n int) bool {
 	return c == ' ' || c == '\t' || s.lineEndAt(n)
 }
 
-// skip consumes n bytes, in which no line ends.
+// skip consumes n bytes, in which no line ends; after a mistake nothing is left.
 func (s *yamlScanner) skip(n int) {
+	n = min(n, len(s.text)-s.pos)
 	gone := s.text[s.pos : s.pos+n]
 	chars := n
 	if wide := strings.IndexFunc(gone, func(r rune) bool { return r >= utf8.RuneSelf }); wide >= 0 {
