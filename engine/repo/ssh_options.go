@@ -1,0 +1,79 @@
+package repo
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SSHOptions say where the connection to a server finds what it needs. The
+// zero value means what ssh(1) does for the current user. There is no option
+// that leaves out the check of the host key.
+type SSHOptions struct {
+	// Config lists configuration files, the more important one first; one
+	// that does not exist is passed over. Nil means ~/.ssh/config and
+	// /etc/ssh/ssh_config.
+	Config []string
+
+	// KnownHosts replaces UserKnownHostsFile and GlobalKnownHostsFile of the
+	// configuration, unless it is nil.
+	KnownHosts []string
+
+	// Identities replaces IdentityFile of the configuration, unless it is nil.
+	Identities []string
+
+	// Agent is the socket of the ssh agent. "" means IdentityAgent of the
+	// configuration, else $SSH_AUTH_SOCK; "none" uses no agent.
+	Agent string
+
+	// Passphrase asks a person for the passphrase of the key in file. It is
+	// called only for a key that the server would take, and is called again
+	// after a wrong answer, at most three times. Nil means that protected
+	// keys can only be used through the agent.
+	Passphrase func(ctx context.Context, file string) ([]byte, error)
+
+	// Timeout bounds the connecting and the handshake with each server on
+	// the way. 0 means ConnectTimeout of the configuration, else 10 seconds.
+	Timeout time.Duration
+
+	// Alive is the time between questions to a silent server; after three
+	// without an answer the connection counts as lost. 0 means
+	// ServerAliveInterval of the configuration, else 15 seconds.
+	Alive time.Duration
+
+	// Home is the directory that "~" and "%d" stand for; "" means the
+	// current user's.
+	Home string
+}
+
+const (
+	defaultSSHTimeout = 10 * time.Second
+	defaultSSHAlive   = 15 * time.Second
+	defaultAliveCount = 3
+)
+
+// home returns the directory that "~" stands for, or "" when there is none.
+func (o *SSHOptions) home() string {
+	if o.Home != "" {
+		return o.Home
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return dir
+}
+
+// configFiles lists the configuration files to read.
+func (o *SSHOptions) configFiles() []string {
+	if o.Config != nil {
+		return o.Config
+	}
+	return []string{filepath.Join(o.home(), ".ssh", "config"), systemSSHConfig}
+}
+
+const (
+	systemSSHDir    = "/etc/ssh"
+	systemSSHConfig = systemSSHDir + "/ssh_config"
+)
