@@ -1,0 +1,287 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// login gathers the keys to log in to one server with.
+type login struct {
+	host  *sshHost
+	o     *SSHOptions
+	pause func() (resume func()) // stops the clock while a person is asked
+	tried []string               // for the message when all are refused
+	agent net.Conn
+}
+
+// close ends the connection to the agent.
+func (l *login) close() {
+	if l.agent != nil {
+		l.agent.Close()
+	}
+}
+
+// signers lists the keys in the order of ssh(1): those of the agent that
+// the configuration names, the agent's others, then those only in files.
+func (l *login) signers(ctx context.Context) []ssh.Signer {
+	files := l.identities(ctx)
+	held := l.agentSigners(ctx)
+	isNamed := func(s ssh.Signer) bool {
+		return slices.ContainsFunc(files, func(f *fileKey) bool { return sameKey(f.public, plainKey(s.PublicKey())) })
+	}
+	var list, others []ssh.Signer
+	for _, s := range held {
+		switch {
+		case isNamed(s):
+			list = append(list, s)
+		case !l.host.IdentitiesOnly:
+			others = append(others, s)
+		}
+	}
+	list = append(list, others...)
+	list = append(list, l.certified(files, list)...)
+	for _, f := range files {
+		if f.path != "" && !slices.ContainsFunc(held, func(s ssh.Signer) bool { return sameKey(s.PublicKey(), f.public) }) {
+			list = append(list, f)
+			l.note("%s (%s)", f.path, fingerprint(f.public))
+		}
+	}
+	return list
+}
+
+func (l *login) note(format string, args ...any) {
+	l.tried = append(l.tried, fmt.Sprintf(format, args...))
+}
+
+func plainKey(key ssh.PublicKey) ssh.PublicKey {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return cert.Key
+	}
+	return key
+}
+
+// agentSigners lists the keys of the agent, if there is one.
+func (l *login) agentSigners(ctx context.Context) []ssh.Signer {
+	if l.host.Agent == "" {
+		return nil
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", l.host.Agent)
+	if err != nil {
+		l.note("no agent (%v)", err)
+		return nil
+	}
+	l.agent = conn
+	signers, err := agent.NewClient(conn).Signers()
+	if err != nil {
+		l.note("no agent (%v)", err)
+		return nil
+	}
+	for _, s := range signers {
+		l.note("agent key %s", fingerprint(s.PublicKey()))
+	}
+	return signers
+}
+
+// identities reads the public halves of the key files. A file that is not
+// there is passed over, as the defaults mostly are.
+func (l *login) identities(ctx context.Context) []*fileKey {
+	paths := l.host.Identities
+	if paths == nil {
+		for _, name := range []string{"id_rsa", "id_ecdsa", "id_ed25519"} {
+			paths = append(paths, filepath.Join(l.o.home(), ".ssh", name))
+		}
+	}
+	var keys []*fileKey
+	for _, path := range paths {
+		key, err := l.identity(ctx, path)
+		switch {
+		case err == nil:
+			keys = append(keys, key)
+		case l.host.Identities != nil || !errors.Is(err, fs.ErrNotExist):
+			l.note("%v", err)
+		}
+	}
+	return keys
+}
+
+// identity prepares one key file. Where the private half is not there the
+// public one still says which of the agent's keys is meant.
+func (l *login) identity(ctx context.Context, path string) (*fileKey, error) {
+	data, err := readPrivate(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		public, perr := readPublic(path)
+		if perr != nil {
+			return nil, err
+		}
+		return &fileKey{public: public}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if public, _, _, _, err := ssh.ParseAuthorizedKey(data); err == nil {
+		return &fileKey{public: public}, nil // IdentityFile may name the public half
+	}
+	key := &fileKey{path: path}
+	signer, err := ssh.ParsePrivateKey(data)
+	var locked *ssh.PassphraseMissingError
+	switch {
+	case err == nil:
+		key.public, key.open = signer.PublicKey(), func() (ssh.Signer, error) { return signer, nil }
+		return key, nil
+	case !errors.As(err, &locked):
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if key.public = locked.PublicKey; key.public == nil {
+		if key.public, err = readPublic(path); err != nil {
+			return nil, fmt.Errorf("%s is protected by a passphrase and in a format that hides its public half: %w", path, err)
+		}
+	}
+	key.open = func() (ssh.Signer, error) { return l.unlock(ctx, path, data) }
+	return key, nil
+}
+
+// readPrivate reads a private key that no one else may read.
+func readPrivate(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Mode().Perm()&0o077 != 0 && !strings.HasSuffix(path, ".pub") {
+		return nil, fmt.Errorf("%s: others may read it (mode %04o), so it is not used: chmod 600 %s", path, st.Mode().Perm(), path)
+	}
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// readPublic reads the public key beside a private one.
+func readPublic(path string) (ssh.PublicKey, error) {
+	data, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		return nil, err
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s.pub: %w", path, err)
+	}
+	return key, nil
+}
+
+// passphraseTries is how often a person may mistype.
+const passphraseTries = 3
+
+// unlock asks for the passphrase of a key.
+func (l *login) unlock(ctx context.Context, path string, data []byte) (ssh.Signer, error) {
+	if l.o.Passphrase == nil {
+		return nil, fmt.Errorf("%s is protected by a passphrase, and there is no terminal to ask on: add it to the agent with `ssh-add %s`", path, path)
+	}
+	resume := l.pause()
+	defer resume()
+	for range passphraseTries {
+		phrase, err := l.o.Passphrase(ctx, path)
+		if err != nil {
+			return nil, fmt.Errorf("passphrase of %s: %w", path, err)
+		}
+		signer, err := ssh.ParsePrivateKeyWithPassphrase(data, phrase)
+		clear(phrase)
+		if err == nil {
+			return signer, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: the passphrase was wrong %d times", path, passphraseTries)
+}
+
+// certified pairs the user certificates with the keys they are for.
+func (l *login) certified(files []*fileKey, held []ssh.Signer) []ssh.Signer {
+	paths := slices.Clone(l.host.Certificates)
+	for _, f := range files {
+		if f.path != "" {
+			paths = append(paths, f.path+"-cert.pub")
+		}
+	}
+	candidates := slices.Clone(held)
+	for _, f := range files {
+		if f.path != "" {
+			candidates = append(candidates, f)
+		}
+	}
+	var list []ssh.Signer
+	for _, path := range paths {
+		cert, err := readCertificate(path)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				l.note("%v", err)
+			}
+			continue
+		}
+		for _, s := range candidates {
+			if signer, err := ssh.NewCertSigner(cert, s); err == nil {
+				list = append(list, signer)
+				l.note("%s (certificate %q)", path, cert.KeyId)
+				break
+			}
+		}
+	}
+	return list
+}
+
+func readCertificate(path string) (*ssh.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok || cert.CertType != ssh.UserCert {
+		return nil, fmt.Errorf("%s is no certificate for a user", path)
+	}
+	return cert, nil
+}
+
+// fileKey is a key in a file, opened when the server has agreed to take it.
+type fileKey struct {
+	public ssh.PublicKey
+	path   string // "" where only the public half is there
+	open   func() (ssh.Signer, error)
+}
+
+// PublicKey implements ssh.Signer.
+func (k *fileKey) PublicKey() ssh.PublicKey { return k.public }
+
+// Algorithms implements ssh.MultiAlgorithmSigner: RSA signs with SHA-2 only.
+func (k *fileKey) Algorithms() []string { return keyAlgorithms(k.public) }
+
+// Sign implements ssh.Signer.
+func (k *fileKey) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	return k.SignWithAlgorithm(rand, data, k.Algorithms()[0])
+}
+
+// SignWithAlgorithm implements ssh.AlgorithmSigner.
+func (k *fileKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
+	signer, err := k.open()
+	if err != nil {
+		return nil, err
+	}
+	as, ok := signer.(ssh.AlgorithmSigner)
+	if !ok {
+		return signer.Sign(rand, data)
+	}
+	return as.SignWithAlgorithm(rand, data, algorithm)
+}

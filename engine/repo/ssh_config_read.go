@@ -1,0 +1,277 @@
+package repo
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The configuration of ssh(1), as ssh_config(5) of OpenSSH 9.2 describes it.
+// It is read line by line with the host in mind, for what a Match line says
+// depends on the values found before it.
+
+// maxInclude bounds how deep Include may nest, as in OpenSSH.
+const maxInclude = 16
+
+// sshReader evaluates configuration files for one host.
+type sshReader struct {
+	home   string
+	alias  string              // the host as the location names it
+	local  string              // the current user
+	values map[string][]string // by keyword in lower case, in the order found
+	where  map[string]string   // file:line of the first value, by keyword
+}
+
+// sshLine is one line of a configuration file.
+type sshLine struct {
+	file    string
+	number  int
+	keyword string // in lower case
+	args    []string
+}
+
+func (l sshLine) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w", l.file, l.number, fmt.Errorf(format, args...))
+}
+
+// read evaluates one file; depth is the number of Include lines above it.
+func (r *sshReader) read(file string, depth int) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := bufio.NewScanner(f)
+	active := true
+	for number := 1; in.Scan(); number++ {
+		line := sshLine{file: file, number: number}
+		if line.keyword, line.args, err = splitSSHLine(in.Text()); err != nil {
+			return line.errorf("%w", err)
+		}
+		if active, err = r.line(line, active, depth); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+// line takes in one line and returns whether the following ones count.
+func (r *sshReader) line(l sshLine, active bool, depth int) (bool, error) {
+	switch l.keyword {
+	case "":
+		return active, nil
+	case "host":
+		return matchSSHHost(l.args, r.alias), nil
+	case "match":
+		return r.match(l)
+	case "include":
+		return active, r.include(l, active, depth)
+	}
+	if active {
+		return active, r.set(l)
+	}
+	return active, nil
+}
+
+// include reads the files that an Include line names.
+func (r *sshReader) include(l sshLine, active bool, depth int) error {
+	if depth >= maxInclude {
+		return l.errorf("Include is nested more than %d deep", maxInclude)
+	}
+	if !active {
+		return nil
+	}
+	for _, pattern := range l.args {
+		files, err := filepath.Glob(r.includePath(l.file, pattern))
+		if err != nil {
+			return l.errorf("Include %s: %w", pattern, err)
+		}
+		for _, file := range files {
+			if err := r.read(file, depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// includePath resolves a path of an Include line in file.
+func (r *sshReader) includePath(file, path string) string {
+	path = expandTilde(path, r.home)
+	switch {
+	case filepath.IsAbs(path):
+		return path
+	case strings.HasPrefix(file, systemSSHDir+"/"):
+		return filepath.Join(systemSSHDir, path)
+	}
+	return filepath.Join(r.home, ".ssh", path)
+}
+
+// matchSSHHost says whether a Host line's patterns match: one has to, and
+// none that begins with "!" may.
+func matchSSHHost(patterns []string, host string) bool {
+	found := false
+	for _, p := range patterns {
+		p, negated := strings.CutPrefix(p, "!")
+		if !matchSSHPattern(p, host) {
+			continue
+		}
+		if negated {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// matchSSHPattern matches a whole text against a pattern, where "*" stands
+// for any text and "?" for any one byte.
+func matchSSHPattern(pattern, text string) bool {
+	star, back := -1, 0
+	p, t := 0, 0
+	for t < len(text) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, back = p, t
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
+			p++
+			t++
+		case star >= 0:
+			back++
+			p, t = star+1, back
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}
+
+// match evaluates a Match line. Criteria that b9 has no means to evaluate
+// are an error, but only where the ones before them hold.
+func (r *sshReader) match(l sshLine) (bool, error) {
+	if len(l.args) == 0 {
+		return false, l.errorf("Match needs a criterion")
+	}
+	for args := l.args; len(args) > 0; {
+		name, negated := strings.CutPrefix(strings.ToLower(args[0]), "!")
+		if name == "all" {
+			if len(l.args) > 1 || negated {
+				return false, l.errorf("Match all goes with no other criterion")
+			}
+			return true, nil
+		}
+		text, ok := r.subject(name)
+		if !ok {
+			return false, l.errorf("b9 can't evaluate \"Match %s\" (only all, host, originalhost, user and localuser): put the host into a Host block above it", name)
+		}
+		if len(args) < 2 {
+			return false, l.errorf("Match %s needs a pattern", name)
+		}
+		if matchSSHHost(strings.Split(args[1], ","), text) == negated {
+			return false, nil
+		}
+		args = args[2:]
+	}
+	return true, nil
+}
+
+// subject is what a criterion of a Match line looks at.
+func (r *sshReader) subject(criterion string) (text string, ok bool) {
+	switch criterion {
+	case "host":
+		return strings.ToLower(r.hostName()), true
+	case "originalhost":
+		return r.alias, true
+	case "user":
+		return r.first("user", r.local), true
+	case "localuser":
+		return r.local, true
+	}
+	return "", false
+}
+
+// first returns the first value of a keyword, or def.
+func (r *sshReader) first(keyword, def string) string {
+	if v := r.values[keyword]; len(v) > 0 {
+		return v[0]
+	}
+	return def
+}
+
+// hostName is the name to connect to, as far as it is known.
+func (r *sshReader) hostName() string {
+	name := r.first("hostname", "")
+	if name == "" {
+		return r.alias
+	}
+	return strings.NewReplacer("%%", "%", "%h", r.alias).Replace(name)
+}
+
+// splitSSHLine cuts a line into its keyword and arguments. Arguments may be
+// quoted, a backslash guards a quote, a space or itself, and "#" at the
+// beginning of an argument begins a comment.
+func splitSSHLine(line string) (keyword string, args []string, err error) {
+	line = strings.Trim(line, " \t\r\n\f")
+	if line == "" || line[0] == '#' {
+		return "", nil, nil
+	}
+	end := strings.IndexAny(line, " \t=\"")
+	if end <= 0 {
+		return "", nil, fmt.Errorf("%q has no argument", line)
+	}
+	keyword = strings.ToLower(line[:end])
+	rest := strings.TrimLeft(line[end:], " \t")
+	if after, ok := strings.CutPrefix(rest, "="); ok {
+		rest = strings.TrimLeft(after, " \t")
+	}
+	args, err = splitSSHArgs(rest)
+	if err == nil && len(args) == 0 {
+		err = fmt.Errorf("%s has no argument", line[:end])
+	}
+	return keyword, args, err
+}
+
+// splitSSHArgs cuts the part of a line after its keyword.
+func splitSSHArgs(rest string) ([]string, error) {
+	var args []string
+	for rest != "" && rest[0] != '#' {
+		arg, after, err := sshArg(rest)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, arg)
+		rest = strings.TrimLeft(after, " \t")
+	}
+	return args, nil
+}
+
+// sshArg takes one argument off the beginning of s.
+func sshArg(s string) (arg, rest string, err error) {
+	var b strings.Builder
+	var quote byte
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && i+1 < len(s) && strings.IndexByte(`"'\ `, s[i+1]) >= 0 && (s[i+1] != ' ' || quote == 0):
+			i++
+			b.WriteByte(s[i])
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote == 0 && (c == ' ' || c == '\t'):
+			return b.String(), s[i:], nil
+		default:
+			b.WriteByte(c)
+		}
+	}
+	if quote != 0 {
+		return "", "", fmt.Errorf("a quote (%c) is not closed", quote)
+	}
+	return b.String(), "", nil
+}

@@ -1,0 +1,247 @@
+package repo
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sshConfigs are configurations that b9 and ssh(1) must read alike.
+var sshConfigs = map[string]string{
+	"empty":         "",
+	"first wins":    "Host web\n  Port 1\nHost *\n  Port 2\n  User all\n",
+	"before hosts":  "Port 7\nHost web\n  Port 1\n",
+	"patterns":      "Host w?b *.example !db.example\n  User x\nHost we? !web\n  User y\n",
+	"negated only":  "Host !web\n  User x\n",
+	"tabs, equals":  "\tHost\tweb  db\n\t\tPort=2200\nUser = \"some one\"\n",
+	"case":          "hOST web\n  hostNAME WEB.Example\n  PORT 3\n",
+	"comments":      "# Port 1\nPort 2 # two\n  # x\nUser \"a#b\"\n",
+	"hostname":      "Host web\n  HostName %h.example\n",
+	"percent":       "Host web\n  HostName 100%%.example\n",
+	"identities":    "IdentityFile ~/.ssh/a\nHost web\n  IdentityFile \"~/b c\"\n  IdentityFile ~/.ssh/a\n  IdentitiesOnly yes\n",
+	"certificates":  "CertificateFile ~/c\nCertificateFile /d\n",
+	"known hosts":   "UserKnownHostsFile ~/.ssh/one \"/two words\"\nGlobalKnownHostsFile /g\n",
+	"alias":         "HostKeyAlias other\n",
+	"jump":          "ProxyJump u@gate:222,[::1]:23\n",
+	"jump none":     "Host web\n  ProxyJump none\nHost *\n  ProxyJump gate\n",
+	"jump first":    "ProxyJump gate\nProxyCommand nc %h %p\n",
+	"command none":  "ProxyCommand none\n",
+	"times":         "ConnectTimeout 1m30\nServerAliveInterval 2\nServerAliveCountMax 9\n",
+	"no time":       "ConnectTimeout none\n",
+	"family":        "AddressFamily inet6\n",
+	"match all":     "Host db\n  Port 9\nMatch all\n  Port 8\n",
+	"match host":    "HostName real.example\nMatch host *.example\n  User m\nMatch originalhost web\n  Port 5\n",
+	"match user":    "Host web\n  User joe\nMatch user joe,jim host web\n  Port 6\nMatch !user joe\n  Port 4\n",
+	"match local":   "Match localuser nobody-at-all\n  Port 4\nMatch !localuser nobody-at-all\n  Port 5\n",
+	"include":       "Include DIR/one.conf DIR/none*.conf\nPort 99\n",
+	"include twice": "Host other\n  Include DIR/one.conf\nHost web\n  Include DIR/*.conf\nPort 99\n",
+	"bind":          "BindAddress 127.0.0.1\n",
+	"escapes":       `User a\"b\\c` + "\nHost web\n  HostKeyAlias 'x y'\n",
+	"agent":         "IdentityAgent ~/agent-%u\n",
+	"unknown":       "SendEnv LANG LC_*\nHashKnownHosts yes\n",
+}
+
+// dump renders what was found as ssh -G does, for the keywords that count.
+func (h *sshHost) dump() []string {
+	lines := []string{
+		"hostname " + h.Name, fmt.Sprintf("port %d", h.Port), "user " + h.User,
+		fmt.Sprintf("identitiesonly %v", map[bool]string{true: "yes", false: "no"}[h.IdentitiesOnly]),
+		"addressfamily " + map[string]string{"tcp": "any", "tcp4": "inet", "tcp6": "inet6"}[h.Network],
+	}
+	add := func(keyword, value string, want bool) {
+		if want {
+			lines = append(lines, keyword+" "+value)
+		}
+	}
+	for _, f := range h.Certificates {
+		add("certificatefile", f, true)
+	}
+	for _, f := range h.Identities {
+		add("identityfile", f, true)
+	}
+	add("hostkeyalias", h.HostKeyAlias, h.HostKeyAlias != "")
+	add("bindaddress", h.Bind, h.Bind != "")
+	var jumps []string
+	for _, j := range h.Jumps {
+		text := j.Host
+		if strings.Contains(text, ":") {
+			text = "[" + text + "]"
+		}
+		if j.User != "" {
+			text = j.User + "@" + text
+		}
+		if j.Port != 0 {
+			text += fmt.Sprintf(":%d", j.Port)
+		}
+		jumps = append(jumps, text)
+	}
+	add("proxyjump", strings.Join(jumps, ","), len(jumps) > 0)
+	slices.Sort(lines)
+	return lines
+}
+
+// sshG asks ssh(1) the same.
+func sshG(t *testing.T, file, host, home string) []string {
+	t.Helper()
+	cmd := exec.Command(sshProgram(t, "ssh"), "-G", "-F", file, host)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("ssh -G: %v\n%s", err, out)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		keyword, value, _ := strings.Cut(line, " ")
+		switch keyword {
+		case "identityfile": // without one in the file, ssh prints its defaults
+			if !strings.Contains(string(text), "IdentityFile") {
+				continue
+			}
+		case "proxyjump":
+			if value == "none" {
+				continue
+			}
+		case "hostname", "port", "user", "identitiesonly", "addressfamily", "certificatefile", "hostkeyalias", "bindaddress":
+		default:
+			continue
+		}
+		lines = append(lines, strings.ReplaceAll(line, "~/", home+"/")) // ssh -G leaves it to later
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func TestConfigAgainstSSH(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("one.conf", "User included\nHost web\n  Port 41\nHost db\n  Port 42\n")
+	write("two.conf", "HostKeyAlias two\n")
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range sshConfigs {
+		t.Run(name, func(t *testing.T) {
+			file := write("config", text)
+			for _, host := range []string{"web", "db", "db.example", "x.example"} {
+				h, err := resolveSSH(sshTarget{Host: host}, &SSHOptions{Config: []string{file}, Home: home})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, want := h.dump(), sshG(t, file, host, home)
+				if !slices.Equal(got, want) {
+					t.Errorf("%s:\n got %q\nwant %q", host, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("WHERE", "there")
+	file := filepath.Join(dir, "config")
+	text := "IdentityFile ${WHERE}/%d-%h-%r-%p-%n-%u-%k-%%\nHostKeyAlias al\nUserKnownHostsFile ~/k1 k2\nConnectTimeout 1m5\nServerAliveInterval 7\nIdentityAgent ~/a\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := resolveSSH(sshTarget{Host: "web", User: "u", Port: 5}, &SSHOptions{Config: []string{dir + "/none", file}, Home: "/h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintln(h.Identities, h.KnownHosts, h.Timeout, h.Alive, h.Agent, h)
+	want := "[there//h-web-u-5-web-" + currentUser() + "-al-%] [/h/k1 k2 /etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2] 1m5s 7s /h/a u@web:5\n"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A server that all others are reached through is not reached through itself.
+func TestConfigJumpThroughItself(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte("Host *\n  ProxyJump gate\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for host, jumps := range map[string]int{"web": 1, "gate": 0} {
+		h, err := resolveSSH(sshTarget{Host: host}, &SSHOptions{Config: []string{file}})
+		if err != nil || len(h.Jumps) != jumps {
+			t.Errorf("%s: jumps %v, %v", host, h.Jumps, err)
+		}
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config")
+	for text, want := range map[string]string{
+		"ProxyCommand nc %h 22":                 "config:1: b9 runs no ProxyCommand",
+		"Host web\nProxyCommand nc %h 22":       "config:2: b9 runs no ProxyCommand",
+		"Match exec true\nPort 5":               `can't evaluate "Match exec"`,
+		"Match host web exec true\nPort 5":      `can't evaluate "Match exec"`,
+		"Match final all\nPort 5":               `can't evaluate "Match final"`,
+		"Match":                                 "has no argument",
+		"Match host":                            "Match host needs a pattern",
+		"Match all host x":                      "goes with no other",
+		"Port x":                                `config:1: port: "x" is no number`,
+		"Port 65536":                            "is no number",
+		"ConnectTimeout soon":                   `"soon" is no time`,
+		"IdentityFile ~/%Z":                     `does not know the token "%Z"`,
+		"IdentityFile ${B9_NOT_SET}/x":          "environment has no ${B9_NOT_SET}",
+		"User \"x":                              "a quote (\") is not closed",
+		"CanonicalizeHostname yes":              "b9 can't honour canonicalizehostname yes",
+		"RevokedHostKeys /x":                    "b9 can't honour revokedhostkeys /x",
+		"PubkeyAuthentication no":               "b9 can't honour",
+		"AddressFamily x":                       "none of any, inet, inet6",
+		"IdentitiesOnly maybe":                  "neither yes nor no",
+		"ProxyJump a:x":                         "has no valid port",
+		"ProxyJump ssh://":                      "is no ssh://",
+		"ProxyJump a,,b":                        "names no host",
+		"Include " + file:                       "nested more than 16 deep",
+		"Host other\nProxyCommand nc\nPort nix": "",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := resolveSSH(sshTarget{Host: "web"}, &SSHOptions{Config: []string{file}, Home: dir})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAlgorithmList(t *testing.T) {
+	def := []string{"a1", "a2", "b1"}
+	for spec, want := range map[string]string{
+		"": "a1 a2 b1", "b1,a1": "b1 a1", "x,a2": "a2", "-a*": "b1", "+x": "a1 a2 b1", "^b1": "b1 a1 a2", "a*": "a1 a2",
+	} {
+		if got := strings.Join(algorithmList(spec, def), " "); got != want {
+			t.Errorf("%q: %s, not %s", spec, got, want)
+		}
+	}
+}
+
+func FuzzSSHConfigLine(f *testing.F) {
+	for _, text := range sshConfigs {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		keyword, args, err := splitSSHLine(text)
+		if err == nil && keyword != "" && len(args) == 0 {
+			t.Errorf("%q: a keyword without arguments", text)
+		}
+	})
+}

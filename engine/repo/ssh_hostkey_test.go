@@ -1,0 +1,217 @@
+package repo
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// sshFingerprint is what ssh-keygen says of a key.
+func sshFingerprint(t *testing.T, key string) string {
+	t.Helper()
+	return strings.Fields(openssh(t, "ssh-keygen", "-l", "-f", key+".pub"))[1]
+}
+
+func TestHostKeyUnknown(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options("# nothing")
+	refused(t, s.target(), o, "host key of "+s.name()+" is not known", sshFingerprint(t, s.path("host_ed25519")), o.KnownHosts[0])
+	if strings.Contains(s.log(), "publickey") || strings.Contains(s.log(), "user "+s.target().User) {
+		t.Errorf("the server heard of the user before its key was checked:\n%s", s.log())
+	}
+	runAdvice(t, s, o)
+	works(t, s.target(), o)
+}
+
+// runAdvice runs the commands that the error of a refused host key ends with.
+func runAdvice(t *testing.T, s *sshServer, o SSHOptions) {
+	t.Helper()
+	_, err := dialSSH(t.Context(), s.target(), o)
+	if err == nil {
+		t.Fatal("there is no error to take advice from")
+	}
+	_, command, ok := strings.Cut(err.Error(), "run: ")
+	if !ok {
+		t.Fatalf("the error gives no command: %v", err)
+	}
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
+
+func TestHostKeyChanged(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options("# a comment", s.name()+" "+s.public("host_ed25519"))
+	old := sshFingerprint(t, s.path("host_ed25519"))
+	for _, suffix := range []string{"", ".pub"} {
+		if err := os.Remove(s.path("host_ed25519" + suffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keygen(t, s.path("host_ed25519"), "-t", "ed25519", "-N", "")
+	s.restart()
+	refused(t, s.target(), o, "has changed", old, sshFingerprint(t, s.path("host_ed25519")), o.KnownHosts[0]+":2", "ssh-keygen -R")
+	runAdvice(t, s, o)
+	works(t, s.target(), o)
+}
+
+// A server known by one kind of key is asked for that kind, and one that has
+// no key of a known kind counts as changed.
+func TestHostKeyKinds(t *testing.T) {
+	s := newSSHD(t, "rsa", "ecdsa", "ed25519")
+	for _, kind := range []string{"rsa", "ecdsa", "ed25519"} {
+		works(t, s.target(), s.options(s.name()+" "+s.public("host_"+kind)))
+	}
+	keygen(t, s.path("other"), "-t", "ecdsa", "-N", "", "-b", "521")
+	refused(t, s.target(), s.options(s.name()+" "+s.public("other")), "has changed")
+
+	o := s.options(s.name()+" "+s.public("host_rsa"), s.name()+" "+s.public("host_ecdsa"))
+	o.Config = []string{s.write("config", "HostKeyAlgorithms ecdsa-*\n")}
+	works(t, s.target(), o)
+}
+
+func TestHostKeyRevoked(t *testing.T) {
+	s := newSSHD(t)
+	good := s.name() + " " + s.public("host_ed25519")
+	refused(t, s.target(), s.options(good, "@revoked * "+s.public("host_ed25519")), "is revoked at ", "known_hosts:2")
+	refused(t, s.target(), s.options(good, "@revoked * ssh-ed25519 rubbish"), "known_hosts:2: a revoked key can't be read")
+	works(t, s.target(), s.options(good, "@revoked other.example "+s.public("host_ed25519")))
+}
+
+func TestHostKeyNames(t *testing.T) {
+	s := newSSHD(t)
+	key := s.public("host_ed25519")
+	for name, line := range map[string]string{
+		"exact": s.name(), "list": "other," + s.name(), "wildcard": "[127.0.0.*]:*", "all": "*",
+		"plain name serves any port": "127.0.0.1", "question mark": strings.Replace(s.name(), "127", "1?7", 1),
+	} {
+		t.Run(name, func(t *testing.T) { works(t, s.target(), s.options(line+" "+key)) })
+	}
+	for name, line := range map[string]string{
+		"negated": "*,!*127.0.0.1*", "other port": fmt.Sprintf("[127.0.0.1]:%d", s.port+1), "other host": "[127.0.0.2]:*",
+		"no key": s.name() + " # ",
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, s.target(), s.options(line+" "+key), "is not known") })
+	}
+}
+
+func TestHostKeyHashed(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options(s.name() + " " + s.public("host_ed25519"))
+	openssh(t, "ssh-keygen", "-H", "-f", o.KnownHosts[0])
+	if text, err := os.ReadFile(o.KnownHosts[0]); err != nil || !strings.HasPrefix(string(text), "|1|") {
+		t.Fatalf("it was not hashed: %s %v", text, err)
+	}
+	works(t, s.target(), o)
+	to := s.target()
+	to.Host = "localhost"
+	refused(t, to, o, "host key of [localhost]", "is not known")
+}
+
+func TestHostKeyAlias(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options("images " + s.public("host_ed25519"))
+	o.Config = []string{s.write("config", "HostKeyAlias images\n")}
+	works(t, s.target(), o)
+	o.KnownHosts = []string{s.write("known_hosts2", "")}
+	refused(t, s.target(), o, "host key of images is not known", "echo 'images ssh-ed25519 ")
+	runAdvice(t, s, o)
+	works(t, s.target(), o)
+}
+
+func TestHostCertificate(t *testing.T) {
+	s := newSSHD(t)
+	ca := keygen(t, s.path("host_ca"), "-t", "ecdsa", "-N", "")
+	s.config += "HostCertificate " + s.path("host_ed25519-cert.pub") + "\n"
+	sign := func(args ...string) {
+		openssh(t, "ssh-keygen", append(append([]string{"-q", "-s", ca, "-h", "-I", "id"}, args...), s.path("host_ed25519.pub"))...)
+		s.restart()
+	}
+	authority := "@cert-authority [127.0.0.*]:* " + s.public("host_ca")
+
+	sign("-n", "127.0.0.1")
+	works(t, s.target(), s.options(authority))
+	works(t, s.target(), s.options(s.name()+" "+s.public("host_ed25519"))) // without an authority the plain key counts
+	refused(t, s.target(), s.options("@cert-authority other "+s.public("host_ca")), "is not known")
+	refused(t, s.target(), s.options(authority, "@revoked * "+s.public("host_ca")), "is revoked")
+	refused(t, s.target(), s.options(authority, "@revoked * "+s.public("host_ed25519")), "is revoked")
+
+	sign("-n", "127.0.*")
+	works(t, s.target(), s.options(authority))
+	sign("-n", "other.example")
+	refused(t, s.target(), s.options(authority), "not accepted", "principal")
+	sign("-n", "127.0.0.1", "-V", "20200101:20200102")
+	refused(t, s.target(), s.options(authority), "not accepted", "expired")
+
+	// An authority is no host key.
+	o := s.options("@cert-authority * " + s.public("host_ed25519"))
+	s.config = strings.ReplaceAll(s.config, "\nHostCertificate ", "\n#")
+	s.restart()
+	refused(t, s.target(), o, "is not known")
+}
+
+// ssh-keygen is asked which lines of a file speak of a host.
+func TestKnownHostsAgainstKeygen(t *testing.T) {
+	dir := t.TempDir()
+	keygen(t, dir+"/k", "-t", "ed25519", "-N", "")
+	pub, err := os.ReadFile(dir + "/k.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := strings.Join(strings.Fields(string(pub))[:2], " ")
+	lines := []string{
+		"a.example", "*.example", "*.example,!a.example", "[a.example]:2222", "[*]:2222", "A.EXAMPLE", "a?example", "10.0.0.1,a.example",
+		"|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "|1|bad|bad", "|2|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=",
+		"@revoked a.example", "@cert-authority *.example", "!a.example", "*",
+	}
+	var text strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&text, "%s %s\n", l, key)
+	}
+	text.WriteString("a.example broken line\n")
+	file := dir + "/known"
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"a.example", "b.example", "[a.example]:2222", "192.168.1.61", "other", "A.example"} {
+		known, err := readKnownHosts([]string{file}, host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, k := range known {
+			got = append(got, fmt.Sprint(k.line))
+		}
+		if want := keygenFinds(t, file, host); strings.Join(got, " ") != want {
+			t.Errorf("%s: lines %v, ssh-keygen finds %s", host, got, want)
+		}
+	}
+}
+
+// keygenFinds lists the numbers of the lines that ssh-keygen finds.
+func keygenFinds(t *testing.T, file, host string) string {
+	t.Helper()
+	out, _ := exec.Command(sshProgram(t, "ssh-keygen"), "-F", host, "-f", file).Output() // status 1: found none
+	var found []string
+	for line := range strings.Lines(string(out)) {
+		if _, number, ok := strings.Cut(line, "found: line "); ok {
+			found = append(found, strings.Fields(number)[0])
+		}
+	}
+	return strings.Join(found, " ")
+}
+
+func FuzzKnownHosts(f *testing.F) {
+	f.Add([]byte("[h]:22 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJBt9lmpaN4tzFUOOOCJWhMDuvuHqBhIbGcZC1xG7nRK\n@revoked * x\n"), "h")
+	f.Add([]byte("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= ssh-rsa AAAA"), "192.168.1.61")
+	f.Fuzz(func(t *testing.T, data []byte, name string) {
+		known, err := parseKnownHosts(data, name)
+		for _, k := range known {
+			if err == nil && (k.key == nil || k.line < 1) {
+				t.Errorf("a line without a key: %+v", k)
+			}
+		}
+	})
+}

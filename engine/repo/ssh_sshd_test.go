@@ -1,0 +1,202 @@
+package repo
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sshServer is a real sshd(8) on loopback, with files of its own only.
+type sshServer struct {
+	t      *testing.T
+	dir    string
+	port   int
+	config string
+	cmd    *exec.Cmd
+}
+
+// sshProgram finds a program of OpenSSH or skips the test.
+func sshProgram(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path = "/usr/sbin/" + name
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s: install the Debian packages openssh-client and openssh-server", name)
+	}
+	return path
+}
+
+// keygen makes a key pair and returns the path of its private half.
+func keygen(t *testing.T, path string, args ...string) string {
+	t.Helper()
+	openssh(t, "ssh-keygen", append([]string{"-q", "-f", path, "-C", "test"}, args...)...)
+	return path
+}
+
+// openssh runs a program of OpenSSH and returns what it prints.
+func openssh(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(sshProgram(t, name), args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, &stderr)
+	}
+	return string(out)
+}
+
+// freePort is a port that nothing listens on at the moment.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// newSSHD starts sshd with an ed25519 host key, or with those of the given
+// kinds, that lets in the keys of dir/authorized_keys.
+func newSSHD(t *testing.T, kinds ...string) *sshServer {
+	t.Helper()
+	s := &sshServer{t: t, dir: t.TempDir(), port: freePort(t)}
+	if len(kinds) == 0 {
+		kinds = []string{"ed25519"}
+	}
+	for _, kind := range kinds {
+		keygen(t, s.path("host_"+kind), "-t", kind, "-N", "")
+		s.config += "HostKey " + s.path("host_"+kind) + "\n"
+	}
+	s.config += fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"+
+		"KbdInteractiveAuthentication no\nPermitRootLogin yes\nAuthorizedKeysFile %s\nSubsystem sftp internal-sftp\n", s.port, s.path("authorized_keys"))
+	keygen(t, s.path("id"), "-t", "ed25519", "-N", "")
+	s.authorize("id")
+	s.start()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *sshServer) path(name string) string { return filepath.Join(s.dir, name) }
+
+// authorize lets in the key of that name.
+func (s *sshServer) authorize(name string) {
+	data, err := os.ReadFile(s.path(name + ".pub"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	f, err := os.OpenFile(s.path("authorized_keys"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start starts the server and waits until it listens.
+func (s *sshServer) start() {
+	s.t.Helper()
+	if os.Getuid() == 0 {
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // where sshd of Debian confines itself
+			s.t.Fatal(err)
+		}
+	}
+	s.write("sshd_config", s.config)
+	log, err := os.Create(s.path("log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	s.cmd = exec.Command(sshProgram(s.t, "sshd"), "-D", "-e", "-f", s.path("sshd_config"))
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for range 200 {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+		if err == nil {
+			conn.Close()
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(s.path("log"))
+	s.t.Fatalf("sshd does not listen:\n%s", text)
+}
+
+// stop ends the server; connections that it has live on.
+func (s *sshServer) stop() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// restart takes a changed configuration into use.
+func (s *sshServer) restart() {
+	s.t.Helper()
+	s.stop()
+	s.start()
+}
+
+func (s *sshServer) write(name, text string) string {
+	s.t.Helper()
+	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.path(name)
+}
+
+// public is the public key of that name, as known_hosts files write it.
+func (s *sshServer) public(name string) string {
+	s.t.Helper()
+	data, err := os.ReadFile(s.path(name + ".pub"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	fields := strings.Fields(string(data))
+	return fields[0] + " " + fields[1]
+}
+
+// name is the server as known_hosts files write it.
+func (s *sshServer) name() string { return fmt.Sprintf("[127.0.0.1]:%d", s.port) }
+
+func (s *sshServer) target() sshTarget {
+	u, err := user.Current()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return sshTarget{User: u.Username, Host: "127.0.0.1", Port: s.port}
+}
+
+// options let a client in, with known_hosts as given; without any it holds
+// the server's ed25519 key.
+func (s *sshServer) options(known ...string) SSHOptions {
+	s.t.Helper()
+	if len(known) == 0 {
+		known = []string{s.name() + " " + s.public("host_ed25519")}
+	}
+	return SSHOptions{
+		Config: []string{}, KnownHosts: []string{s.write("known_hosts", strings.Join(known, "\n")+"\n")},
+		Identities: []string{s.path("id")}, Agent: "none", Home: s.dir,
+	}
+}
+
+// log is what the server has said.
+func (s *sshServer) log() string {
+	data, _ := os.ReadFile(s.path("log"))
+	return string(data)
+}
