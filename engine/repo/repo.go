@@ -15,7 +15,6 @@
 package repo
 
 import (
-	"context"
 	"errors"
 	"time"
 )
@@ -82,7 +81,7 @@ type Version struct {
 	Digest      Digest    `json:"digest"` // of the content: the definition of the store
 	Format      string    `json:"format"` // "raw", "qcow2", ...: what the publisher said
 	Size        int64     `json:"size"`   // bytes, holes included
-	Data        int64     `json:"data"`   // bytes, holes and zeros left out
+	Data        int64     `json:"data"`   // bytes, holes and blocks of zeros left out
 	FileSystems []string  `json:"file_systems,omitempty"`
 	Key         string    `json:"key,omitempty"` // of the build step that made it
 	Origin      Origin    `json:"origin"`
@@ -139,9 +138,20 @@ type Damage struct {
 	Hurts []string `json:"hurts"` // NAME@VERSION or "step KEY", which can't be had in whole
 }
 
+// CleanOptions say what [Repo.Clean] keeps.
+type CleanOptions struct {
+	Keep  int // newest versions of each name; negative: all
+	Steps int // steps published last; negative: all
+	// Grace keeps files that nothing needs but that are younger, by the
+	// server's clock alone, for an unfinished push may want them. It saves
+	// work and is not needed for safety; 24 h is a good choice.
+	Grace time.Duration
+}
+
 // CleanReport is what [Repo.Clean] took away.
 type CleanReport struct {
 	Removed []Version `json:"removed"` // oldest first
+	Steps   int       `json:"steps"`   // taken out
 	Files   int       `json:"files"`   // that nothing needed any more
 	Bytes   int64     `json:"bytes"`   // of these files
 }
@@ -166,111 +176,3 @@ type StepFile struct {
 	Name string // unique in the step; see [ValidName]
 	Path string
 }
-
-// Repo is an open repository. Its methods may be used by several goroutines.
-type Repo struct {
-	loc  Location
-	opts Options
-}
-
-// Open opens the repository at loc. The error is (or wraps) [ErrNoRepository]
-// if there is none; one with a format that this b9 does not know, and what
-// is not reachable, are other errors. A directory b9_shared_images of the
-// program's forerunner, or one above it, is opened for reading.
-func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
-	return nil, errUnwritten
-}
-
-// Create makes a repository at loc and opens it; the directory and its
-// parents are made where they are missing. If there is a repository already
-// it is opened.
-func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
-	return nil, errUnwritten
-}
-
-// Close ends the connection. It waits for nothing.
-func (r *Repo) Close() error {
-	return errUnwritten
-}
-
-// Location returns where the repository is.
-func (r *Repo) Location() Location {
-	return r.loc
-}
-
-// List returns the versions of an image, or of all if name is empty, newest
-// first. Newest is what was published last, whatever the clocks say.
-func (r *Repo) List(ctx context.Context, name string) ([]Version, error) {
-	return nil, errUnwritten
-}
-
-// Resolve returns the version that s chooses. The error wraps [ErrNotFound]
-// if there is none, and then names what there is.
-func (r *Repo) Resolve(ctx context.Context, s Selector) (Version, error) {
-	return Version{}, errUnwritten
-}
-
-// Push publishes the file s.Path. What the repository holds is not sent
-// again, nor what an interrupted push of this machine (see [Options].State)
-// had sent. The version is visible once everything it needs is there and
-// flushed; until then, and after an error, the repository is as it was. A
-// version that exists with this content is returned with nothing sent; with
-// another content the error wraps [ErrVersionTaken].
-func (r *Repo) Push(ctx context.Context, s PushSpec) (Version, Transfer, error) {
-	return Version{}, Transfer{}, errUnwritten
-}
-
-// Pull makes dst a sparse file with the content of v, which came from List,
-// Resolve or Push, or has at least Name and Digest. Every block is verified
-// before it is used, and the whole by v.Digest at the end; dst is replaced
-// only then, by a rename. If dst is already that content, which takes no
-// reading when an earlier pull made it and it did not change, nothing is
-// done. What an interrupted pull to the same dst had fetched is used again.
-func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions) (Transfer, error) {
-	return Transfer{}, errUnwritten
-}
-
-// Remove takes a version out of the list. Its data stays until [Repo.Clean].
-func (r *Repo) Remove(ctx context.Context, v Version) error {
-	return errUnwritten
-}
-
-// Clean removes all but the newest keep versions of each name (all stay if
-// keep is negative), and then the files that no version and no step needs. It is safe
-// beside pushes: a push that relied on a file taken away sends it again. A
-// file younger than grace, by the server's clock alone, is kept because an
-// unfinished push may want it; 24 h is a good choice.
-func (r *Repo) Clean(ctx context.Context, keep int, grace time.Duration) (CleanReport, error) {
-	return CleanReport{}, errUnwritten
-}
-
-// Check reads the repository and returns what is damaged. Without deep
-// the files' presence, size and index are looked at; with deep every block
-// is read and compared with its digest. An error means that the repository
-// could not be examined.
-func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
-	return nil, errUnwritten
-}
-
-// LookupStep returns the step with the key, or an error that wraps
-// [ErrNotFound]. What was published is read once; later calls answer from
-// memory, so that a build asks the server only once for all its steps.
-func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
-	return Step{}, errUnwritten
-}
-
-// PublishStep adds a step: record (at most 1 MiB), and files, which are sent
-// as Push does. A step that is there already is left as it is.
-func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
-	return Transfer{}, errUnwritten
-}
-
-// Fetch makes dst the content of a step's object, as [Repo.Pull] does.
-func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions) (Transfer, error) {
-	return Transfer{}, errUnwritten
-}
-
-var errUnwritten = errors.New("not written yet")
-
-// recipeRef names the recipe of a content.
-type recipeRef struct{}

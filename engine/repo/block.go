@@ -1,0 +1,39 @@
+package repo
+
+import (
+	"bytes"
+
+	"github.com/zeebo/blake3"
+)
+
+const (
+	// blockSize is the unit that is compared, named and stored once. File
+	// systems place data at multiples of 4 KiB, so that aligned blocks find
+	// what content-defined chunks find, and cut out changes more closely.
+	// The figures are in docs/repositories.md.
+	blockSize = 4 << 10
+	// leafSize is the unit of a file's digest; see [HashFile].
+	leafSize = 64 << 10
+	// segmentSize is what a goroutine reads and hashes at a time.
+	segmentSize = 1 << 20
+)
+
+// blockID names a block's content: the first 128 bits of its BLAKE3 hash.
+// A block's digest guards its way; what an image is, is said by its Digest.
+type blockID [16]byte
+
+// idOf hashes one block.
+func idOf(block []byte) (id blockID) {
+	sum := blake3.Sum256(block)
+	copy(id[:], sum[:])
+	return id
+}
+
+// zeros is what a hole reads as. It is never written to.
+var zeros [leafSize]byte
+
+// isZero reports whether p, of at most leafSize bytes, holds only zeros.
+func isZero(p []byte) bool { return bytes.Equal(p, zeros[:len(p)]) }
+
+// blocksIn returns how many blocks size bytes take.
+func blocksIn(size int64) int64 { return (size + blockSize - 1) / blockSize }

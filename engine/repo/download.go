@@ -1,0 +1,339 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// downloads is how many stretches of packs are fetched at once.
+	downloads = 8
+	// stretchSize bounds what is asked for at once.
+	stretchSize = 4 << 20
+	// stretchGap is what is fetched in vain to spare a round trip.
+	stretchGap = 64 << 10
+)
+
+// download fills a file with a content.
+type download struct {
+	r       *Repo
+	packs   []packRef
+	c       *content
+	indexes []*packIndex
+	f       *os.File
+	meter   *meter
+	ids     []blockID // of the content's blocks; zero for zeros
+	have    []bool
+
+	mu      sync.Mutex
+	missing map[blockID]int32 // first of the blocks that want this content
+	next    []int32           // the next one that wants the same; -1 for none
+}
+
+func newDownload(r *Repo, m *manifest, c *content, indexes []*packIndex, f *os.File, meter *meter) *download {
+	n := blocksIn(c.size)
+	d := &download{r: r, packs: m.packs, c: c, indexes: indexes, f: f, meter: meter, ids: make([]blockID, n), have: make([]bool, n)}
+	for _, run := range c.runs {
+		copy(d.ids[run.at:run.at+int64(run.count)], indexes[run.pack].ids[run.block:])
+	}
+	return d
+}
+
+// fill gets every block: from the file itself, from bases, from the
+// repository, in this order.
+func (d *download) fill(ctx context.Context, bases []string) error {
+	if err := d.resume(ctx); err != nil {
+		return err
+	}
+	d.want()
+	for _, base := range bases {
+		if len(d.missing) == 0 {
+			break
+		}
+		if err := d.useBase(ctx, base); err != nil {
+			return err
+		}
+	}
+	return d.fetch(ctx)
+}
+
+// resume finds what an interrupted pull left in the file. If there is data
+// where zeros belong, which another version left, it begins anew.
+func (d *download) resume(ctx context.Context) error {
+	info, err := d.f.Stat()
+	if err != nil {
+		return err
+	}
+	size := min(info.Size(), d.c.size)
+	if err := d.f.Truncate(d.c.size); err != nil {
+		return err
+	}
+	foreign := false
+	var held int64
+	err = scan(ctx, d.f, size, scanOptions{workers: d.r.opts.workers(), blocks: true}, func(s *segment) error {
+		for i, id := range s.ids {
+			at := s.start/blockSize + int64(i)
+			if id == (blockID{}) {
+				continue
+			}
+			d.have[at] = id == d.ids[at]
+			foreign = foreign || d.ids[at] == (blockID{})
+			if d.have[at] {
+				held += min(blockSize, d.c.size-at*blockSize)
+			}
+		}
+		return nil
+	})
+	if err == nil && foreign {
+		clear(d.have)
+		held = 0
+		if err = d.f.Truncate(0); err == nil {
+			err = d.f.Truncate(d.c.size)
+		}
+	}
+	d.meter.count(0, held, d.c.size-d.c.data())
+	return err
+}
+
+// want notes which blocks are missing.
+func (d *download) want() {
+	d.missing = map[blockID]int32{}
+	d.next = make([]int32, len(d.ids))
+	for at := len(d.ids) - 1; at >= 0; at-- {
+		id := d.ids[at]
+		if id == (blockID{}) || d.have[at] {
+			continue
+		}
+		d.next[at] = -1
+		if first, ok := d.missing[id]; ok {
+			d.next[at] = first
+		}
+		d.missing[id] = int32(at)
+	}
+}
+
+// useBase takes what it can from a local file. Only cancelling, and what is
+// wrong with the file being written, are errors.
+func (d *download) useBase(ctx context.Context, path string) error {
+	f, info, err := openRegular(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var failed error
+	err = scan(ctx, f, info.Size(), scanOptions{workers: d.r.opts.workers(), blocks: true}, func(s *segment) error {
+		var n int64
+		n, failed = d.put(s.ids, s.data)
+		d.meter.count(0, n, 0)
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// put writes those of the blocks that are missing, wherever they are, and
+// returns how many bytes were settled. data holds the blocks named ids,
+// which its caller has verified.
+func (d *download) put(ids []blockID, data []byte) (settled int64, err error) {
+	for i := 0; i < len(ids); {
+		places := d.take(ids[i])
+		if len(places) == 0 {
+			i++
+			continue
+		}
+		// Blocks that follow each other here mostly do so there.
+		first, n := places[0], 1
+		for i+n < len(ids) && d.takeAt(ids[i+n], first+int32(n)) {
+			n++
+		}
+		done, err := d.write(first, data[i*blockSize:(i+n)*blockSize])
+		settled += done
+		for _, at := range places[1:] {
+			if err == nil {
+				done, err = d.write(at, data[i*blockSize:(i+1)*blockSize])
+				settled += done
+			}
+		}
+		if err != nil {
+			return settled, err
+		}
+		i += n
+	}
+	return settled, nil
+}
+
+// take returns all blocks that want a content, and takes them off the list.
+func (d *download) take(id blockID) (places []int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.missing[id]
+	if !ok {
+		return nil
+	}
+	delete(d.missing, id)
+	for ; at >= 0; at = d.next[at] {
+		places = append(places, at)
+	}
+	return places
+}
+
+// takeAt takes a content off the list if only the block at wants it.
+func (d *download) takeAt(id blockID, at int32) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first, ok := d.missing[id]
+	if !ok || first != at || d.next[at] >= 0 {
+		return false
+	}
+	delete(d.missing, id)
+	return true
+}
+
+// write puts blocks into the file, the last one cut to its size.
+func (d *download) write(at int32, data []byte) (int64, error) {
+	off := int64(at) * blockSize
+	n, err := d.f.WriteAt(data[:min(int64(len(data)), d.c.size-off)], off)
+	return int64(n), err
+}
+
+// stretch is a part of a pack that is fetched at once.
+type stretch struct {
+	pack        int
+	first, last int // frames
+	off, length int64
+}
+
+// stretches returns what of the packs is needed for the missing blocks.
+func (d *download) stretches() []stretch {
+	var all []stretch
+	for pack, x := range d.indexes {
+		need := make([]bool, len(x.frames))
+		for n, f := range x.frames {
+			need[n] = slices.ContainsFunc(x.ids[f.first:f.first+f.blocks], func(id blockID) bool {
+				_, ok := d.missing[id]
+				return ok
+			})
+		}
+		all = append(all, join(pack, x.frames, need)...)
+	}
+	return all
+}
+
+// join makes stretches of the frames that are needed.
+func join(pack int, frames []frameRef, need []bool) (all []stretch) {
+	for n, f := range frames {
+		if !need[n] {
+			continue
+		}
+		if len(all) > 0 {
+			s := &all[len(all)-1]
+			if length := f.off + f.length - s.off; length <= stretchSize && f.off-(s.off+s.length) <= stretchGap {
+				s.last, s.length = n, length
+				continue
+			}
+		}
+		all = append(all, stretch{pack, n, n, f.off, f.length})
+	}
+	return all
+}
+
+// fetch gets what is still missing from the repository.
+func (d *download) fetch(ctx context.Context) error {
+	todo := d.stretches()
+	g, ctx := errgroup.WithContext(ctx)
+	work := make(chan stretch)
+	g.Go(func() error {
+		defer close(work)
+		for _, s := range todo {
+			select {
+			case work <- s:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range min(downloads, len(todo)) {
+		g.Go(func() error {
+			dec := newDecoder(frameBlocks * blockSize * 2)
+			defer dec.Close()
+			for s := range work {
+				if err := d.fetchStretch(ctx, dec, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if len(d.missing) > 0 {
+		return fmt.Errorf("%d blocks are in no pack: %w", len(d.missing), ErrDamaged)
+	}
+	return nil
+}
+
+// fetchStretch fetches frames that lie side by side, verifies their blocks
+// and writes those that are missing.
+func (d *download) fetchStretch(ctx context.Context, dec *zstd.Decoder, s stretch) error {
+	p, x := d.packs[s.pack], d.indexes[s.pack]
+	b, err := readPart(ctx, d.r.tree, p.path(), s.off, s.length)
+	if err != nil {
+		return lost(p.path(), err)
+	}
+	var buf []byte
+	for _, f := range x.frames[s.first : s.last+1] {
+		if buf, err = x.frame(dec, b[f.off-s.off:][:f.length], f, buf); err != nil {
+			return fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
+		}
+		n, err := d.put(x.ids[f.first:f.first+f.blocks], buf)
+		if err != nil {
+			return err
+		}
+		d.meter.count(n, 0, 0)
+	}
+	return nil
+}
+
+// frame unpacks a frame and compares each block with its name.
+func (x *packIndex) frame(dec *zstd.Decoder, packed []byte, f frameRef, buf []byte) ([]byte, error) {
+	raw, err := unpackFrame(dec, packed, f, buf)
+	if err != nil {
+		return nil, err
+	}
+	for i, want := range x.ids[f.first : f.first+f.blocks] {
+		if idOf(raw[i*blockSize:(i+1)*blockSize]) != want {
+			return nil, fmt.Errorf("block %d is not %x as its index says", f.first+i, want)
+		}
+	}
+	return raw, nil
+}
+
+// verify compares the whole file with the content's digest.
+func (d *download) verify(ctx context.Context) error {
+	sum := newFileSum(d.c.size)
+	o := scanOptions{workers: d.r.opts.workers(), leaves: true}
+	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
+		sum.add(s.leaves)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if got := sum.digest(); got != d.c.digest {
+		return fmt.Errorf("%s: %w: what its manifest makes has the digest %s instead of %s", d.c.name, ErrDamaged, got, d.c.digest)
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// atOnce is how many small requests are under way to a server.
+	atOnce = 16
+	// indexBudget bounds what a push reads of indexes it has not read
+	// before: 16 bytes stand for each block of 4 KiB.
+	indexBudget = 32 << 20
+	// sameName is how many versions of the image a push looks into at least.
+	sameName = 3
+)
+
+// manifestOf returns a manifest, from this machine's state if it is there.
+func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error) {
+	b, ok := r.home.get(ref.ID)
+	if !ok {
+		if ref.Length < 0 || ref.Length > maxManifest {
+			return nil, fmt.Errorf("%s: %w: its length would be %d", ref.path(), ErrDamaged, ref.Length)
+		}
+		var err error
+		if b, err = readPart(ctx, r.tree, ref.path(), 0, ref.Length); err != nil {
+			return nil, lost(ref.path(), err)
+		}
+		if !ref.ID.matches(b) {
+			return nil, fmt.Errorf("%s: %w: its content is not what its name says", ref.path(), ErrDamaged)
+		}
+		r.home.put(ref.ID, b)
+	}
+	m, err := decodeManifest(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", ref.path(), ErrDamaged, err)
+	}
+	return m, nil
+}
+
+// indexOf returns a pack's index, from this machine's state if it is there.
+func (r *Repo) indexOf(ctx context.Context, p packRef) (*packIndex, error) {
+	b, ok := r.home.get(p.id)
+	if !ok {
+		var err error
+		if b, err = readPart(ctx, r.tree, p.path(), p.data, p.index); err != nil {
+			return nil, lost(p.path(), err)
+		}
+		if !p.id.matches(b) {
+			return nil, fmt.Errorf("%s: %w: its index is not what its name says", p.path(), ErrDamaged)
+		}
+		r.home.put(p.id, b)
+	}
+	x, err := decodeIndex(b, p)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
+	}
+	return x, nil
+}
+
+// lost makes it damage that a file is missing which has to be there.
+func lost(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w: it is missing", name, ErrDamaged)
+	}
+	return err
+}
+
+// indexes returns the indexes of packs, asking for several at a time.
+func (r *Repo) indexes(ctx context.Context, packs []packRef) ([]*packIndex, error) {
+	found := make([]*packIndex, len(packs))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, p := range packs {
+		g.Go(func() (err error) {
+			found[i], err = r.indexOf(ctx, p)
+			return err
+		})
+	}
+	return found, g.Wait()
+}
+
+// place is where a block is: a block of a pack that known lists.
+type place struct{ pack, block int32 }
+
+// known is what a push need not send. It is used by one goroutine.
+type known struct {
+	packs  []packRef
+	have   map[fileID]bool
+	places map[blockID]place
+}
+
+func (k *known) add(p packRef, x *packIndex) {
+	if k.have[p.id] {
+		return
+	}
+	k.have[p.id] = true
+	pack := int32(len(k.packs))
+	k.packs = append(k.packs, p)
+	for i, id := range x.ids {
+		if _, ok := k.places[id]; !ok {
+			k.places[id] = place{pack, int32(i)}
+		}
+	}
+}
+
+// know collects what the repository has that an image of this name is likely
+// to share: the packs of its newest versions, of its parent's, then of the
+// newest version of other names, until it would take too much to read.
+func (r *Repo) know(ctx context.Context, name, parent string) (*known, error) {
+	k := &known{have: map[fileID]bool{}, places: map[blockID]place{}}
+	budget := int64(indexBudget)
+	for i, e := range r.relatives(name, parent) {
+		m, err := r.manifestOf(ctx, e.Recipe)
+		if errors.Is(err, ErrDamaged) {
+			continue // Check names it; it must not stand in the way of a new version
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i >= sameName && !r.affordable(m.packs, &budget) {
+			continue
+		}
+		if err := r.learn(ctx, k, m.packs); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// relatives orders versions by how likely they share data with an image.
+func (r *Repo) relatives(name, parent string) (list []*entry) {
+	r.look(func(v *view) {
+		var others []*entry
+		seen := map[string]int{}
+		for _, e := range v.newest("") {
+			who := e.Image.Name + "@" + e.Image.Version
+			seen[e.Image.Name]++
+			switch n := seen[e.Image.Name]; {
+			case e.Image.Name == name && n <= sameName, who == parent:
+				list = append(list, e)
+			case n == 1 || e.Image.Name == name && n <= 2*sameName:
+				others = append(others, e)
+			}
+		}
+		list = append(list, others[:min(len(others), 4*atOnce)]...)
+	})
+	return list
+}
+
+// affordable reports whether the indexes of packs may be read, and takes
+// what is not at hand off the budget.
+func (r *Repo) affordable(packs []packRef, budget *int64) bool {
+	var cost int64
+	for _, p := range packs {
+		if _, ok := r.home.get(p.id); !ok {
+			cost += p.index
+		}
+	}
+	if cost > *budget {
+		return false
+	}
+	*budget -= cost
+	return true
+}
+
+// learn adds packs to k. One that is damaged is left out.
+func (r *Repo) learn(ctx context.Context, k *known, packs []packRef) error {
+	found := make([]*packIndex, len(packs))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, p := range packs {
+		if k.have[p.id] {
+			continue
+		}
+		g.Go(func() (err error) {
+			found[i], err = r.indexOf(gctx, p)
+			if errors.Is(err, ErrDamaged) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, x := range found {
+		if x != nil {
+			k.add(packs[i], x)
+		}
+	}
+	return nil
+}
+
+// doomed returns the files that collections from the epoch on were going to
+// delete. An unreadable list is an error: it could name anything.
+func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
+	var lists []fileID
+	r.look(func(v *view) { lists = v.dooms[min(epoch, len(v.dooms)):] })
+	all := map[fileID]bool{}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for _, id := range lists {
+		g.Go(func() error {
+			ids, err := r.readDoom(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, id := range ids {
+				all[id] = true
+			}
+			return err
+		})
+	}
+	return all, g.Wait()
+}
+
+func (r *Repo) readDoom(ctx context.Context, id fileID) (ids []fileID, err error) {
+	name := "doomed/" + id.String()
+	b, err := readFrom(ctx, r.tree, name, 0, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	if !id.matches(b) {
+		return nil, fmt.Errorf("%s: %w: its content is not what its name says", name, ErrDamaged)
+	}
+	for text := range strings.Lines(string(b)) {
+		id, err := parseFileID(strings.TrimSuffix(text, "\n"))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// present returns those packs of an earlier push that are in whole in the
+// repository and that no collection is about to delete.
+func (r *Repo) present(ctx context.Context, sent []sentPack) ([]packRef, error) {
+	if len(sent) == 0 {
+		return nil, nil
+	}
+	epoch := sent[0].Epoch
+	for _, p := range sent {
+		epoch = min(epoch, p.Epoch)
+	}
+	doomed, err := r.doomed(ctx, epoch)
+	if err != nil {
+		return nil, nil // what is sent again does no harm
+	}
+	ok := make([]bool, len(sent))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, p := range sent {
+		g.Go(func() error {
+			info, err := r.tree.stat(gctx, p.ref().path())
+			ok[i] = err == nil && info.Size() == p.Data+p.Index && !doomed[p.ID]
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
+	}
+	var packs []packRef
+	err = g.Wait()
+	for i, p := range sent {
+		if ok[i] {
+			packs = append(packs, p.ref())
+		}
+	}
+	return packs, err
+}

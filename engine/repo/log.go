@@ -1,0 +1,276 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/zeebo/blake3"
+)
+
+// The log is the file that makes a directory a repository. It is only ever
+// appended to, one line at a time, and a line's place in it is what decides:
+// which version is the newest, which of two pushers was first, and whether a
+// push came before or after a collection. No clock does.
+
+const (
+	logName = "b9-repository"
+	// formatVersion is raised when an older b9 would misread a repository.
+	formatVersion = 1
+	// maxLine keeps a line within one write of an SFTP server.
+	maxLine = 24 << 10
+	// maxLog bounds the log in memory.
+	maxLog = 1 << 30
+)
+
+// Operations of log lines.
+const (
+	opFormat  = "format"
+	opImage   = "image"
+	opStep    = "step"
+	opRemove  = "remove"
+	opCollect = "collect"
+)
+
+// line is one line of the log.
+type line struct {
+	Op string `json:"op"`
+
+	// format: the first line
+	Format int    `json:"format,omitempty"`
+	ID     string `json:"id,omitempty"` // random, for the state that clients keep
+
+	// image and step
+	Image   *Version  `json:"image,omitempty"`
+	StepKey string    `json:"step,omitempty"`
+	Recipe  recipeRef `json:"manifest,omitzero"`
+	Epoch   int       `json:"epoch,omitempty"` // collections the publisher knew of
+
+	// remove: the manifest of the version or step
+	Removed fileID `json:"removed,omitzero"`
+
+	// collect: a file in doomed/ that lists what will be deleted
+	Doomed fileID `json:"doomed,omitzero"`
+}
+
+// recipeRef is a manifest as the log names it.
+type recipeRef struct {
+	ID     fileID `json:"id"`
+	Length int64  `json:"length"` // bytes of the file
+}
+
+func (r recipeRef) path() string { return "manifests/" + r.ID.String() }
+
+// encode returns the line as it is appended: a line feed, in case the file
+// ends with half a line, 16 hexadecimal digits of the BLAKE3 hash of the
+// JSON text, a space, the text, and a line feed.
+func (l line) encode() ([]byte, error) {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxLine {
+		return nil, fmt.Errorf("description takes %d bytes, more than %d: shorten its file systems, origin or key", len(text), maxLine)
+	}
+	return slices.Concat([]byte("\n"), checksum(text), []byte(" "), text, []byte("\n")), nil
+}
+
+func checksum(text []byte) []byte {
+	sum := blake3.Sum256(text)
+	return hex.AppendEncode(nil, sum[:8])
+}
+
+// decodeLine reads a line without its end. ok is false for one that is torn.
+func decodeLine(b []byte) (l line, ok bool) {
+	sum, text, found := bytes.Cut(b, []byte(" "))
+	if !found || !bytes.Equal(sum, checksum(text)) || json.Unmarshal(text, &l) != nil {
+		return line{}, false
+	}
+	return l, true
+}
+
+// view is what the log says, up to a place in it.
+type view struct {
+	id       string
+	offset   int64 // where the next read begins: after a line feed
+	epoch    int   // collections so far
+	torn     int   // lines that make no sense
+	images   []*entry
+	steps    map[string]*entry
+	byID     map[fileID]*entry
+	versions map[string]*entry // by name@version
+	dooms    []fileID          // one for each collection
+}
+
+// entry is a valid line that publishes something.
+type entry struct {
+	line
+	removed bool
+}
+
+// who names the entry for people.
+func (e *entry) who() string {
+	if e.Image != nil {
+		return e.Image.Name + "@" + e.Image.Version
+	}
+	return "step " + e.StepKey
+}
+
+func newView() *view {
+	return &view{steps: map[string]*entry{}, byID: map[fileID]*entry{}, versions: map[string]*entry{}}
+}
+
+// feed takes in what follows in the file. A line without an end is left for
+// the next time.
+func (v *view) feed(b []byte) error {
+	for {
+		n := bytes.IndexByte(b, '\n')
+		if n < 0 {
+			return nil
+		}
+		if text := b[:n]; len(text) > 0 {
+			if err := v.line(text); err != nil {
+				return err
+			}
+		}
+		b = b[n+1:]
+		v.offset += int64(n) + 1
+	}
+}
+
+// line takes in one line that is not empty.
+func (v *view) line(text []byte) error {
+	l, ok := decodeLine(text)
+	if !ok {
+		v.torn++
+		return nil
+	}
+	if v.id == "" {
+		return v.begin(l)
+	}
+	switch l.Op {
+	case opImage, opStep:
+		v.publish(&entry{line: l})
+	case opRemove:
+		v.remove(l.Removed)
+	case opCollect:
+		v.epoch++
+		v.dooms = append(v.dooms, l.Doomed)
+	}
+	return nil
+}
+
+// begin takes in the first line.
+func (v *view) begin(l line) error {
+	if l.Op != opFormat || l.ID == "" {
+		return errors.New("its first line names no format")
+	}
+	if l.Format != formatVersion {
+		return fmt.Errorf("it has format version %d, and this b9 knows only %d: use the b9 that made it, or a newer one", l.Format, formatVersion)
+	}
+	v.id = l.ID
+	return nil
+}
+
+// publish takes in a version or a step. A line counts if its publisher knew
+// of all collections before it, and if it is the first for its version or
+// step; nothing that does not count is ever visible.
+func (v *view) publish(e *entry) {
+	if e.Epoch != v.epoch || v.byID[e.Recipe.ID] != nil {
+		return
+	}
+	if e.Image != nil && e.Op == opImage {
+		key := e.Image.Name + "@" + e.Image.Version
+		if ValidName(e.Image.Name) != nil || ValidName(e.Image.Version) != nil || v.versions[key] != nil {
+			return
+		}
+		v.versions[key] = e
+		v.images = append(v.images, e)
+		v.byID[e.Recipe.ID] = e
+	}
+	if e.Op == opStep && e.Image == nil && e.StepKey != "" && v.steps[e.StepKey] == nil {
+		v.steps[e.StepKey] = e
+		v.byID[e.Recipe.ID] = e
+	}
+}
+
+func (v *view) remove(id fileID) {
+	e := v.byID[id]
+	if e == nil || e.removed {
+		return
+	}
+	e.removed = true
+	if e.Op == opStep {
+		delete(v.steps, e.StepKey)
+		return
+	}
+	delete(v.versions, e.Image.Name+"@"+e.Image.Version)
+	v.images = slices.DeleteFunc(v.images, func(x *entry) bool { return x == e })
+}
+
+// newest returns the versions of a name, or all if it is empty, newest first.
+func (v *view) newest(name string) []*entry {
+	var found []*entry
+	for _, e := range slices.Backward(v.images) {
+		if name == "" || e.Image.Name == name {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// live returns everything that is there, oldest first; steps in no order.
+func (v *view) live() []*entry {
+	all := slices.Clone(v.images)
+	for _, e := range v.steps {
+		all = append(all, e)
+	}
+	return all
+}
+
+// sync reads what was appended to the log since the last time.
+func (r *Repo) sync(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := 64 << 10
+	if r.view.offset == 0 {
+		first = 1 << 20
+	}
+	b, err := readFrom(ctx, r.tree, logName, r.view.offset, first)
+	if err == nil && int64(len(b)) > maxLog {
+		err = fmt.Errorf("is longer than %d bytes", maxLog)
+	}
+	if err == nil {
+		err = r.view.feed(b)
+	}
+	if err == nil && r.view.id == "" {
+		err = errNoFormat
+	}
+	if err != nil {
+		return fmt.Errorf("repository %s: log %s: %w", r.loc, logName, err)
+	}
+	return nil
+}
+
+// look runs fn on what the log said when it was last read.
+func (r *Repo) look(fn func(*view)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fn(r.view)
+}
+
+// say appends a line, and reads the log to see what became of it.
+func (r *Repo) say(ctx context.Context, l line) error {
+	b, err := l.encode()
+	if err != nil {
+		return err
+	}
+	if err := r.tree.append(ctx, logName, b); err != nil {
+		return fmt.Errorf("append to the log of %s: %w", r.loc, err)
+	}
+	return r.sync(ctx)
+}

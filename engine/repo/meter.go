@@ -1,0 +1,79 @@
+package repo
+
+import (
+	"sync"
+	"time"
+)
+
+// meter counts what a transfer moves and tells it to who wants to know.
+type meter struct {
+	r     *Repo
+	begun time.Time
+	sent  int64 // traffic of the repository at the beginning
+	got   int64
+
+	mu   sync.Mutex
+	p    Progress
+	told time.Time
+}
+
+func (r *Repo) newMeter(name string, total int64) *meter {
+	m := &meter{r: r, begun: time.Now()}
+	m.sent, m.got = r.tree.traffic()
+	m.p.Name, m.p.Total, m.p.Transfer.Total = name, total, total
+	return m
+}
+
+// resize sets the size of the image when it is known.
+func (m *meter) resize(total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.p.Total, m.p.Transfer.Total = total, total
+}
+
+// restart forgets what was settled, for the files are read once more. What
+// had to move stays counted.
+func (m *meter) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.p.Done, m.p.Reused, m.p.Holes = 0, 0, 0
+}
+
+// count settles so many bytes.
+func (m *meter) count(moved, reused, holes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.p.New += moved
+	m.p.Reused += reused
+	m.p.Holes += holes
+	m.p.Done += moved + reused
+	m.p.Total = m.p.Transfer.Total - m.p.Holes
+	if m.r.opts.Progress != nil && time.Since(m.told) >= 100*time.Millisecond {
+		m.tell()
+	}
+}
+
+// tell is called with the lock held.
+func (m *meter) tell() {
+	m.told = time.Now()
+	m.p.Elapsed = m.told.Sub(m.begun)
+	sent, received := m.r.tree.traffic()
+	m.p.Sent, m.p.Received = sent-m.sent, received-m.got
+	if m.r.opts.Progress != nil {
+		m.r.opts.Progress(m.p)
+	}
+}
+
+// end tells the last state.
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tell()
+}
+
+// total returns what moved until end was called.
+func (m *meter) total() Transfer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.p.Transfer
+}

@@ -1,0 +1,243 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The program's forerunner kept shared images with rsync in a directory
+// b9_shared_images: NAME_BUILDID.b9si describes NAME_BUILDID.qcow2, .raw or
+// .vmdk. Such a repository can be listed and pulled from. It has no digests.
+
+const (
+	oldDir  = "b9_shared_images"
+	oldExt  = ".b9si"
+	maxB9si = 64 << 10
+)
+
+// oldLayout is where such a repository's files are in its tree.
+type oldLayout struct{ dir string }
+
+// findOld looks for the old layout in t; nil if there is none.
+func findOld(ctx context.Context, t tree) (*oldLayout, error) {
+	for _, dir := range []string{oldDir, "."} {
+		files, err := t.list(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found := slices.ContainsFunc(files, func(f fs.FileInfo) bool { return strings.HasSuffix(f.Name(), oldExt) })
+		if found || dir == oldDir {
+			return &oldLayout{dir}, nil
+		}
+	}
+	return nil, nil
+}
+
+// list returns the versions, newest first by the date in their description,
+// as the forerunner chose.
+func (o *oldLayout) list(ctx context.Context, t tree, name string) ([]Version, error) {
+	files, err := t.list(ctx, o.dir)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for _, f := range files {
+		sizes[f.Name()] = f.Size()
+	}
+	found := make([]*Version, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, f := range files {
+		if strings.HasSuffix(f.Name(), oldExt) {
+			g.Go(func() (err error) {
+				found[i], err = o.read(ctx, t, f, sizes)
+				return err
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var all []Version
+	for _, v := range found {
+		if v != nil && (name == "" || v.Name == name) {
+			all = append(all, *v)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Version) int {
+		return -strings.Compare(a.Created.Format(time.RFC3339)+a.Version, b.Created.Format(time.RFC3339)+b.Version)
+	})
+	return all, nil
+}
+
+// read returns the version that a description tells of, or nil if its image
+// is not there: the forerunner's push could be interrupted between the two.
+func (o *oldLayout) read(ctx context.Context, t tree, f fs.FileInfo, sizes map[string]int64) (*Version, error) {
+	if f.Size() > maxB9si {
+		return nil, nil
+	}
+	name := path.Join(o.dir, f.Name())
+	b, err := readPart(ctx, t, name, 0, f.Size())
+	if err != nil {
+		return nil, lost(name, err)
+	}
+	v, err := parseB9si(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+	}
+	size, ok := sizes[oldImage(v)]
+	if !ok {
+		return nil, nil
+	}
+	v.Size, v.Data = size, size
+	return &v, nil
+}
+
+// oldImage returns the name of the file with the image.
+func oldImage(v Version) string { return v.Name + "_" + v.Version + "." + v.Format }
+
+// parseB9si reads a description: a term such as
+//
+//	SharedImage (SharedImageName "web") (SharedImageDate "2014-07-18 12:00:00")
+//	  (SharedImageBuildId "B1") QCow2 Ext4
+//
+// however it is broken into lines.
+func parseB9si(text string) (Version, error) {
+	field := func(name string) string {
+		m := regexp.MustCompile(`\b` + name + `\s+"([^"\\]*)"`).FindStringSubmatch(text)
+		if m == nil {
+			return ""
+		}
+		return m[1]
+	}
+	v := Version{Name: field("SharedImageName"), Version: field("SharedImageBuildId")}
+	for _, part := range []string{v.Name, v.Version} {
+		if err := ValidName(part); err != nil {
+			return Version{}, err
+		}
+	}
+	v.Created = oldDate(field("SharedImageDate"))
+	words := regexp.MustCompile(`"[^"]*"|\(|\)|\w+`).FindAllString(text, -1)
+	for _, word := range words {
+		switch word {
+		case "QCow2", "Raw", "Vmdk":
+			v.Format = strings.ToLower(word)
+		case "Ext4", "Ext4_64", "ISO9660", "VFAT", "NoFileSystem":
+			v.FileSystems = oldFileSystem(word)
+		}
+	}
+	if v.Format == "" {
+		return Version{}, errors.New("it names no format (QCow2, Raw or Vmdk)")
+	}
+	return v, nil
+}
+
+func oldFileSystem(word string) []string {
+	switch word {
+	case "NoFileSystem":
+		return nil
+	case "Ext4_64":
+		return []string{"ext4"}
+	}
+	return []string{strings.ToLower(word)}
+}
+
+// oldDate reads the forms in which the forerunner's versions wrote a date;
+// the zero time stands for another one.
+func oldDate(text string) time.Time {
+	for _, layout := range []string{"2006-01-02-15:04:05", "2006-01-02 15:04:05", time.RFC3339, time.ANSIC, time.UnixDate, time.RFC1123, "2006-01-02"} {
+		if t, err := time.Parse(layout, strings.TrimSuffix(text, " UTC")); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// pull copies an image, without its blocks of zeros.
+func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (Transfer, error) {
+	m := r.newMeter(v.Name, v.Size)
+	err := o.copy(ctx, r.tree, v, dst, m)
+	m.end()
+	if err != nil {
+		return m.total(), fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
+	}
+	return m.total(), nil
+}
+
+func (o *oldLayout) copy(ctx context.Context, t tree, v Version, dst string, m *meter) error {
+	in, err := t.open(ctx, path.Join(o.dir, oldImage(v)))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(path.Dir(dst), "."+path.Base(dst)+".b9-pull-*")
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	err = copyBlocks(ctx, out, in, v.Size, m)
+	if err == nil {
+		err = errors.Join(out.Chmod(0o644), out.Sync())
+	}
+	if err == nil {
+		err = os.Rename(out.Name(), dst)
+	}
+	if err != nil {
+		os.Remove(out.Name())
+	}
+	return err
+}
+
+func copyBlocks(ctx context.Context, out *os.File, in reader, size int64, m *meter) error {
+	if err := out.Truncate(size); err != nil {
+		return err
+	}
+	buf := make([]byte, min(stretchSize, size))
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		part := buf[:min(int64(len(buf)), size-off)]
+		if n, err := in.ReadAt(part, off); n < len(part) {
+			if err == io.EOF {
+				err = fmt.Errorf("%w: it ends at %d, before %d", ErrDamaged, off+int64(n), size)
+			}
+			return err
+		}
+		if err := writeData(out, part, off, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeData writes what is not zeros.
+func writeData(out *os.File, p []byte, off int64, m *meter) error {
+	for len(p) > 0 {
+		part := p[:min(leafSize, len(p))]
+		if isZero(part) {
+			m.count(0, 0, int64(len(part)))
+		} else {
+			if _, err := out.WriteAt(part, off); err != nil {
+				return err
+			}
+			m.count(int64(len(part)), 0, 0)
+		}
+		p, off = p[len(part):], off+int64(len(part))
+	}
+	return nil
+}

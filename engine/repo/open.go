@@ -1,0 +1,221 @@
+package repo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+)
+
+// Repo is an open repository. Its methods may be used by several goroutines.
+type Repo struct {
+	loc  Location
+	opts Options
+	tree tree
+	old  *oldLayout // not nil for a repository of the program's forerunner
+	home state
+
+	mu   sync.Mutex // guards view
+	view *view
+}
+
+// Open opens the repository at loc. The error is (or wraps) [ErrNoRepository]
+// if there is none; one with a format that this b9 does not know, and what
+// is not reachable, are other errors. A directory b9_shared_images of the
+// program's forerunner, or one that holds it, is opened for reading.
+func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
+	r := newRepo(loc, opts)
+	err := r.sync(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		if r.old, err = findOld(ctx, r.tree); err == nil && r.old == nil {
+			err = fmt.Errorf("%w at %s: make one with \"b9 repo add --create\", or correct the location", ErrNoRepository, loc)
+		}
+	}
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	r.home = openState(opts.State, r.view.id)
+	return r, nil
+}
+
+func newRepo(loc Location, opts Options) *Repo {
+	r := &Repo{loc: loc, opts: opts, view: newView()}
+	if loc.Remote() {
+		r.tree = &sftpTree{loc: loc, ssh: opts.SSH, timeout: opts.timeout()}
+	} else {
+		r.tree = &dirTree{root: loc.Path}
+	}
+	return r
+}
+
+// directories are made with a repository.
+func directories() []string { return []string{"packs", "manifests", "doomed", "tmp"} }
+
+// Create makes a repository at loc and opens it; the directory and its
+// parents are made where they are missing. If there is a repository already
+// it is opened. A directory that holds something else is refused.
+func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
+	r, err := Open(ctx, loc, opts)
+	if !errors.Is(err, ErrNoRepository) {
+		return r, err
+	}
+	r = newRepo(loc, opts)
+	err = r.make(ctx)
+	r.Close()
+	if err != nil {
+		return nil, fmt.Errorf("create repository %s: %w", loc, err)
+	}
+	return Open(ctx, loc, opts)
+}
+
+// errNoFormat: a Create was interrupted before it wrote the log's first line.
+var errNoFormat = fmt.Errorf("%w: its first line is missing", ErrNoRepository)
+
+// make makes the directories and, last, the log. Of two that do so at once
+// the one whose line is first in the log gives the repository its identity.
+func (r *Repo) make(ctx context.Context) error {
+	if err := r.tree.mkdir(ctx, "."); err != nil {
+		return err
+	}
+	found, err := r.tree.list(ctx, ".")
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if name := f.Name(); name != logName && !strings.Contains(" "+strings.Join(directories(), " ")+" lost+found ", " "+name+" ") {
+			return fmt.Errorf("the directory is not empty (it has %s): choose another one", name)
+		}
+	}
+	for _, dir := range directories() {
+		if err := r.tree.mkdir(ctx, dir); err != nil {
+			return err
+		}
+	}
+	if err := r.tree.create(ctx, logName, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := r.sync(ctx); !errors.Is(err, errNoFormat) {
+		return err
+	}
+	var id [16]byte
+	rand.Read(id[:])
+	if err := r.say(ctx, line{Op: opFormat, Format: formatVersion, ID: hex.EncodeToString(id[:])}); err != nil {
+		return err
+	}
+	return r.tree.flush(ctx, ".")
+}
+
+// Close ends the connection. It waits for nothing.
+func (r *Repo) Close() error { return r.tree.close() }
+
+// Location returns where the repository is.
+func (r *Repo) Location() Location { return r.loc }
+
+// List returns the versions of an image, or of all if name is empty, newest
+// first. Newest is what was published last, whatever the clocks say.
+func (r *Repo) List(ctx context.Context, name string) ([]Version, error) {
+	if r.old != nil {
+		return r.old.list(ctx, r.tree, name)
+	}
+	if err := r.sync(ctx); err != nil {
+		return nil, err
+	}
+	var all []Version
+	r.look(func(v *view) {
+		for _, e := range v.newest(name) {
+			all = append(all, *e.Image)
+		}
+	})
+	return all, nil
+}
+
+// Resolve returns the version that s chooses. The error wraps [ErrNotFound]
+// if there is none, and then names what there is.
+func (r *Repo) Resolve(ctx context.Context, s Selector) (Version, error) {
+	all, err := r.List(ctx, "")
+	if err != nil {
+		return Version{}, err
+	}
+	for _, v := range all {
+		if v.Name == s.Name && (s.Version == "" || v.Version == s.Version) && (s.Digest.IsZero() || v.Digest == s.Digest) {
+			return v, nil
+		}
+	}
+	return Version{}, fmt.Errorf("%s is %w %s (%s)", s, ErrNotFound, r.loc, whatThereIs(all, s.Name))
+}
+
+// String names what is chosen.
+func (s Selector) String() string {
+	text := "shared image " + s.Name
+	if s.Version != "" {
+		text += "@" + s.Version
+	}
+	if !s.Digest.IsZero() {
+		text += " with digest " + s.Digest.String()
+	}
+	return text
+}
+
+// whatThereIs lists a few versions of name, or a few names.
+func whatThereIs(all []Version, name string) string {
+	const few = 8
+	var versions, names []string
+	seen := map[string]bool{}
+	for _, v := range all {
+		if v.Name == name {
+			versions = append(versions, v.Version)
+		}
+		if !seen[v.Name] {
+			seen[v.Name] = true
+			names = append(names, v.Name)
+		}
+	}
+	list, of := names, "names"
+	if len(versions) > 0 {
+		list, of = versions, "versions"
+	}
+	if len(list) == 0 {
+		return "which is empty"
+	}
+	text := "it has the " + of + " " + strings.Join(list[:min(few, len(list))], ", ")
+	if len(list) > few {
+		text += fmt.Sprintf(" and %d more", len(list)-few)
+	}
+	return text
+}
+
+// Remove takes a version out of the list. Its data stays until [Repo.Clean].
+func (r *Repo) Remove(ctx context.Context, v Version) error {
+	if r.old != nil {
+		return fmt.Errorf("remove %s@%s: %w", v.Name, v.Version, ErrReadOnly)
+	}
+	if err := r.sync(ctx); err != nil {
+		return err
+	}
+	e, err := r.entryOf(v)
+	if err != nil {
+		return err
+	}
+	return r.say(ctx, line{Op: opRemove, Removed: e.Recipe.ID})
+}
+
+// entryOf finds the line of a version.
+func (r *Repo) entryOf(v Version) (found *entry, err error) {
+	r.look(func(w *view) {
+		for _, e := range w.newest(v.Name) {
+			if e.Image.Digest == v.Digest && (v.Version == "" || v.Version == e.Image.Version) {
+				found = e
+				return
+			}
+		}
+	})
+	if found == nil {
+		return nil, fmt.Errorf("%s is %w %s", Selector{v.Name, v.Version, v.Digest}, ErrNotFound, r.loc)
+	}
+	return found, nil
+}

@@ -1,0 +1,170 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pull makes dst a sparse file with the content of v, which came from List,
+// Resolve or Push, or has at least Name and Digest. Every block is verified
+// before it is used, and the whole by v.Digest at the end; dst is replaced
+// only then, by a rename. If dst is already that content, which takes no
+// reading when an earlier pull made it and it did not change, nothing is
+// done. What an interrupted pull to the same dst had fetched is used again.
+// A version of the program's forerunner has no digest: it is fetched in
+// whole, and what came is taken for it.
+func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions) (Transfer, error) {
+	if r.old != nil {
+		return r.old.pull(ctx, r, v, dst)
+	}
+	t, err := r.fetch(ctx, v.Name, v.Digest, dst, opts, func() (*manifest, int, error) {
+		if err := r.sync(ctx); err != nil {
+			return nil, 0, err
+		}
+		e, err := r.entryOf(v)
+		if err != nil {
+			return nil, 0, err
+		}
+		m, err := r.manifestOf(ctx, e.Recipe)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(m.objects) != 1 || m.objects[0].digest != v.Digest {
+			return nil, 0, fmt.Errorf("%s: %w: it describes another content", e.Recipe.path(), ErrDamaged)
+		}
+		return m, 0, nil
+	})
+	if err != nil {
+		return t, fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
+	}
+	return t, nil
+}
+
+// Fetch makes dst the content of a step's object, as [Repo.Pull] does.
+func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions) (Transfer, error) {
+	t, err := r.fetch(ctx, o.Name, o.Digest, dst, opts, func() (*manifest, int, error) {
+		m, err := r.manifestOf(ctx, o.recipe)
+		if err != nil {
+			return nil, 0, err
+		}
+		for i := range m.objects {
+			if m.objects[i].name == o.Name && m.objects[i].digest == o.Digest {
+				return m, i, nil
+			}
+		}
+		return nil, 0, fmt.Errorf("%s: %w: it has no object %s", o.recipe.path(), ErrDamaged, o.Name)
+	})
+	if err != nil {
+		return t, fmt.Errorf("fetch %s of a step from %s: %w", o.Name, r.loc, err)
+	}
+	return t, nil
+}
+
+// fetch makes dst the content with digest d. find is asked for its
+// description only if dst is not that content already.
+func (r *Repo) fetch(ctx context.Context, name string, d Digest, dst string, opts PullOptions, find func() (*manifest, int, error)) (Transfer, error) {
+	dst, err := filepath.Abs(dst)
+	if err != nil {
+		return Transfer{}, err
+	}
+	if t, ok := r.isThere(ctx, dst, d, -1); ok {
+		return t, nil
+	}
+	meter := r.newMeter(name, 0)
+	m, i, err := find()
+	if err != nil {
+		return Transfer{}, err
+	}
+	c := &m.objects[i]
+	if t, ok := r.isThere(ctx, dst, d, c.size); ok {
+		return t, nil
+	}
+	meter.resize(c.size)
+	err = r.download(ctx, m, c, dst, opts, meter)
+	meter.end()
+	return meter.total(), err
+}
+
+// isThere reports whether dst has the content d: by what an earlier pull
+// noted, or, if it is of the given size, by reading it.
+func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (Transfer, bool) {
+	info, err := os.Lstat(dst)
+	if err != nil || !info.Mode().IsRegular() {
+		return Transfer{}, false
+	}
+	if size < 0 {
+		return Transfer{Total: info.Size(), Reused: info.Size()}, r.home.isPulled(dst, d)
+	}
+	if info.Size() != size {
+		return Transfer{}, false
+	}
+	found, _, err := HashFile(ctx, dst)
+	if err != nil || found != d {
+		return Transfer{}, false
+	}
+	r.home.setPulled(dst, d)
+	return Transfer{Total: size, Reused: size}, true
+}
+
+// download fetches c into a file beside dst, and renames it when it is whole.
+func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string, opts PullOptions, meter *meter) error {
+	f, err := openPartial(dst)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	indexes, err := r.indexes(ctx, m.packs)
+	if err != nil {
+		return err
+	}
+	d := newDownload(r, m, c, indexes, f, meter)
+	if err := d.fill(ctx, append([]string{dst}, opts.Bases...)); err != nil {
+		return err
+	}
+	if err := d.verify(ctx); err != nil {
+		if errors.Is(err, ErrDamaged) {
+			os.Remove(f.Name())
+		}
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), dst); err != nil {
+		return err
+	}
+	r.home.setPulled(dst, c.digest)
+	return nil
+}
+
+// openPartial opens the file that becomes dst, with what an interrupted pull
+// left in it. While another process uses it a new one is made.
+func openPartial(dst string) (*os.File, error) {
+	dir, base := filepath.Split(dst)
+	path := filepath.Join(dir, "."+base+".b9-pull")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isAt(f, path) {
+		return f, nil
+	}
+	f.Close()
+	return os.CreateTemp(dir, "."+base+".b9-pull-*")
+}
+
+// isAt reports whether path still names f: its owner may have renamed it
+// before the lock was had.
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && a.Mode().IsRegular() && os.SameFile(a, b)
+}

@@ -1,0 +1,248 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxTries bounds how often a push begins again because files were collected
+// meanwhile; nothing that was sent and still is there is sent again.
+const maxTries = 10
+
+// errOutrun: a collection ran while this was prepared.
+var errOutrun = errors.New("collections of unused files ran again and again meanwhile: run b9 clean-remote less often")
+
+// Push publishes the file s.Path. What the repository holds is not sent
+// again, nor what an interrupted push of this machine (see [Options].State)
+// had sent. The version is visible once everything it needs is there and
+// flushed; until then, and after an error, the repository is as it was. A
+// version that exists with this content is returned with nothing sent; with
+// another content the error wraps [ErrVersionTaken].
+func (r *Repo) Push(ctx context.Context, s PushSpec) (Version, Transfer, error) {
+	v, t, err := r.push(ctx, s)
+	if err != nil {
+		return Version{}, t, fmt.Errorf("push %s to %s: %w", s.Name, r.loc, err)
+	}
+	return v, t, nil
+}
+
+func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) {
+	if err := s.check(); err != nil {
+		return Version{}, Transfer{}, err
+	}
+	p, err := r.newPush(ctx, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path}})
+	if err != nil {
+		return Version{}, Transfer{}, err
+	}
+	var published *entry
+	err = p.publish(ctx, func(m *manifest) (line, *entry, error) {
+		v := s.version(&m.objects[0])
+		e, err := p.standing(v, s.Version == "")
+		return line{Op: opImage, Image: &v}, e, err
+	}, func(e *entry) { published = e })
+	p.finish(err == nil)
+	if err != nil {
+		return Version{}, p.meter.total(), err
+	}
+	return *published.Image, p.meter.total(), nil
+}
+
+// check looks at what needs no reading.
+func (s PushSpec) check() error {
+	if err := ValidName(s.Name); err != nil {
+		return err
+	}
+	if s.Version == "" {
+		return nil
+	}
+	if err := ValidName(s.Version); err != nil {
+		return fmt.Errorf("version: %w", err)
+	}
+	return nil
+}
+
+// version describes the content that was read from s.Path.
+func (s PushSpec) version(c *content) Version {
+	v := Version{
+		Name: s.Name, Version: s.Version, Digest: c.digest, Format: s.Format, Size: c.size, Data: c.data(),
+		FileSystems: s.FileSystems, Key: s.Key, Origin: s.Origin, Created: s.Created, Parent: s.Parent, Backing: s.Backing,
+	}
+	if v.Created.IsZero() {
+		v.Created = time.Now()
+	}
+	v.Created = v.Created.UTC().Truncate(time.Second)
+	if v.Version == "" {
+		v.Version = v.Created.Format("20060102-150405") + "-" + v.Digest.String()[3:11]
+	}
+	return v
+}
+
+// standing returns the version that makes publishing v needless. With anyName
+// that is the newest one, if it is the same image; else the one of that
+// version, which must have the same content.
+func (p *pushing) standing(v Version, anyName bool) (found *entry, err error) {
+	p.r.look(func(w *view) {
+		if newest := w.newest(v.Name); anyName && len(newest) > 0 && same(*newest[0].Image, v) {
+			found = newest[0]
+			return
+		}
+		found = w.versions[v.Name+"@"+v.Version]
+	})
+	if found != nil && found.Image.Digest != v.Digest {
+		return nil, fmt.Errorf("%s@%s: %w (%s, this is %s): choose another version", v.Name, v.Version, ErrVersionTaken, found.Image.Digest, v.Digest)
+	}
+	return found, nil
+}
+
+func same(a, b Version) bool {
+	return a.Digest == b.Digest && a.Format == b.Format && a.Backing == b.Backing
+}
+
+// pushing is a push under way.
+type pushing struct {
+	r       *Repo
+	name    string
+	parent  string
+	files   []StepFile
+	record  []byte
+	journal *journal
+	meter   *meter
+
+	mu   sync.Mutex // guards sent and the journal
+	sent []sentPack // by this push and by ones that died
+}
+
+// uploaded notes a pack, for this push if it has to begin again, and for the
+// next one if this one dies.
+func (p *pushing) uploaded(s sentPack) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, s)
+	p.journal.add(s)
+}
+
+func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFile) (*pushing, error) {
+	if r.old != nil {
+		return nil, ErrReadOnly
+	}
+	var total int64
+	for _, f := range files {
+		info, err := os.Stat(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		total += info.Size()
+	}
+	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(name, total)}
+	if err := r.sync(ctx); err != nil {
+		return nil, err
+	}
+	p.journal, p.sent = r.home.beginPush()
+	return p, nil
+}
+
+// finish ends the journal and tells the last of the progress.
+func (p *pushing) finish(published bool) {
+	p.journal.end(published)
+	p.meter.end()
+}
+
+// publish sends what is missing, and then the line that describe makes of it,
+// until the line counts. describe may say instead what stands there already.
+func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *entry, error), done func(*entry)) error {
+	for range maxTries {
+		epoch := 0
+		p.r.look(func(v *view) { epoch = v.epoch })
+		m, err := p.send(ctx, epoch)
+		if err != nil {
+			return err
+		}
+		l, standing, err := describe(m)
+		if err != nil {
+			return err
+		}
+		if standing != nil {
+			done(standing)
+			return nil
+		}
+		if l.Recipe, err = p.sendManifest(ctx, m); err != nil {
+			return err
+		}
+		l.Epoch = epoch
+		if err := p.r.say(ctx, l); err != nil {
+			return err
+		}
+		var counted *entry
+		p.r.look(func(v *view) { counted = v.byID[l.Recipe.ID] })
+		if counted != nil {
+			done(counted)
+			return nil
+		}
+		// Either a collection came first, or somebody published the same
+		// version or step: the next round finds out which.
+	}
+	return errOutrun
+}
+
+// sendManifest uploads the manifest and flushes the names of all that the
+// line about to be written relies on.
+func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
+	b := m.encode()
+	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
+	if err := p.r.tree.write(ctx, ref.path(), b); err != nil {
+		return ref, err
+	}
+	p.r.home.put(ref.ID, b)
+	for _, dir := range []string{"packs", "manifests"} {
+		if err := p.r.tree.flush(ctx, dir); err != nil {
+			return ref, err
+		}
+	}
+	return ref, nil
+}
+
+// send makes sure that all blocks of the files are in the repository, and
+// returns where.
+func (p *pushing) send(ctx context.Context, epoch int) (*manifest, error) {
+	k, err := p.r.know(ctx, p.name, p.parent)
+	if err != nil {
+		return nil, err
+	}
+	earlier, err := p.r.present(ctx, p.sent)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.r.learn(ctx, k, earlier); err != nil {
+		return nil, err
+	}
+	p.meter.restart()
+	u := newUpload(p, k, epoch)
+	contents, err := u.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return compact(p.record, contents, u.packs()), nil
+}
+
+// compact makes a manifest that lists only the packs its contents use.
+func compact(record []byte, contents []content, packs []packRef) *manifest {
+	m := &manifest{record: record, objects: contents}
+	renumbered := map[int]int{}
+	for i := range contents {
+		for j := range contents[i].runs {
+			r := &contents[i].runs[j]
+			n, ok := renumbered[r.pack]
+			if !ok {
+				n = len(m.packs)
+				renumbered[r.pack] = n
+				m.packs = append(m.packs, packs[r.pack])
+			}
+			r.pack = n
+		}
+	}
+	return m
+}

@@ -1,0 +1,283 @@
+package repo
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// errChanged is returned when a file changed while it was read.
+var errChanged = errors.New("changed while it was read")
+
+// segment is a stretch of a file that has data, from a multiple of
+// segmentSize on.
+type segment struct {
+	start  int64
+	data   []byte    // padded with zeros to whole blocks
+	ids    []blockID // of data's blocks; the zero blockID for zeros
+	leaves []leaf
+	done   chan struct{}
+	free   func()
+}
+
+// leaf is the hash of one part of leafSize that is not all zero.
+type leaf struct {
+	index int64
+	sum   [32]byte
+}
+
+// scanOptions say what a scan computes.
+type scanOptions struct {
+	workers int
+	blocks  bool // the blocks' names
+	leaves  bool // what the file's digest takes
+}
+
+// scan reads the data of f, size bytes long, by several goroutines, and calls
+// fn for each segment in the file's order. The segment's buffer is used again
+// when fn returns, unless fn takes it over by clearing s.free.
+func scan(ctx context.Context, f *os.File, size int64, o scanOptions, fn func(*segment) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	window := 4 * o.workers
+	work, order := make(chan *segment), make(chan *segment, window)
+	buffers := make(chan []byte, window)
+	for range window {
+		buffers <- nil
+	}
+	g.Go(func() error {
+		defer close(order)
+		defer close(work)
+		return cut(ctx, f, size, buffers, order, work)
+	})
+	for range o.workers {
+		g.Go(func() error {
+			for s := range work {
+				if err := s.fill(f, size, o); err != nil {
+					return err
+				}
+				close(s.done)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return deliver(ctx, order, fn) })
+	return g.Wait()
+}
+
+// deliver calls fn for finished segments, in order.
+func deliver(ctx context.Context, order <-chan *segment, fn func(*segment) error) error {
+	for s := range order {
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := fn(s); err != nil {
+			return err
+		}
+		if s.free != nil {
+			s.free()
+		}
+	}
+	return ctx.Err()
+}
+
+// cut sends every segment that has data, first to order and then to work.
+func cut(ctx context.Context, f *os.File, size int64, buffers chan []byte, order, work chan<- *segment) error {
+	for pos := int64(0); pos < size; {
+		start, _, err := nextData(f, pos, size)
+		if err != nil || start >= size {
+			return err
+		}
+		start -= start % segmentSize
+		var buf []byte
+		select {
+		case buf = <-buffers:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if buf == nil {
+			buf = make([]byte, segmentSize)
+		}
+		end := min(start+segmentSize, size)
+		s := &segment{start: start, data: buf[:blocksIn(end-start)*blockSize], done: make(chan struct{})}
+		s.free = func() { buffers <- buf }
+		for _, to := range []chan<- *segment{order, work} {
+			select {
+			case to <- s:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		pos = end
+	}
+	return nil
+}
+
+// fill reads the segment and hashes what o asks for.
+func (s *segment) fill(f *os.File, size int64, o scanOptions) error {
+	n := min(int64(len(s.data)), size-s.start)
+	if err := readData(f, s.data[:n], s.start, size); err != nil {
+		return err
+	}
+	clear(s.data[n:])
+	if o.leaves {
+		s.hashLeaves(n)
+	}
+	if o.blocks {
+		s.hashBlocks()
+	}
+	return nil
+}
+
+func (s *segment) hashLeaves(n int64) {
+	for off := int64(0); off < n; off += leafSize {
+		part := s.data[off:min(off+leafSize, n)]
+		if !isZero(part) {
+			s.leaves = append(s.leaves, leaf{(s.start + off) / leafSize, blake3.Sum256(part)})
+		}
+	}
+}
+
+func (s *segment) hashBlocks() {
+	s.ids = make([]blockID, len(s.data)/blockSize)
+	for i := range s.ids {
+		if block := s.data[i*blockSize : (i+1)*blockSize]; !isZero(block) {
+			s.ids[i] = idOf(block)
+		}
+	}
+}
+
+// readData fills p from off on, and reads nothing where there are holes.
+func readData(f *os.File, p []byte, off, size int64) error {
+	stop := off + int64(len(p))
+	for at := off; at < stop; {
+		start, end, err := nextData(f, at, size)
+		if err != nil {
+			return err
+		}
+		start, end = min(start, stop), min(end, stop)
+		clear(p[at-off : start-off])
+		if _, err := f.ReadAt(p[start-off:end-off], start); err == io.EOF {
+			return fmt.Errorf("%s: %w", f.Name(), errChanged)
+		} else if err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
+}
+
+// nextData returns the first run of data in f that ends after off, cut to
+// [off, size). Where only a hole follows, start and end are size. A file
+// system that keeps no account of holes has data everywhere.
+func nextData(f *os.File, off, size int64) (start, end int64, err error) {
+	fd := int(f.Fd())
+	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return size, size, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+		return off, size, nil
+	case err != nil:
+		return 0, 0, fmt.Errorf("look for data in %s: %w", f.Name(), err)
+	case start >= size:
+		return size, size, nil
+	}
+	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
+	if errors.Is(err, unix.ENXIO) {
+		return 0, 0, fmt.Errorf("%s: %w", f.Name(), errChanged)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for a hole in %s: %w", f.Name(), err)
+	}
+	return start, min(end, size), nil
+}
+
+// openRegular opens a file for reading. It does not wait for the other end
+// of a pipe, and refuses what is not a regular file.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// unchanged returns an error if f is not what before says any more.
+func unchanged(f *os.File, before fs.FileInfo) error {
+	after, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return fmt.Errorf("%s: %w", f.Name(), errChanged)
+	}
+	return nil
+}
+
+// fileSum combines leaves to a file's digest.
+type fileSum struct{ h *blake3.Hasher }
+
+func newFileSum(size int64) fileSum {
+	h := blake3.New()
+	h.Write(binary.LittleEndian.AppendUint64([]byte("b9 file 1\n"), uint64(size)))
+	return fileSum{h}
+}
+
+func (s fileSum) add(leaves []leaf) {
+	for _, l := range leaves {
+		var index [8]byte
+		binary.LittleEndian.PutUint64(index[:], uint64(l.index))
+		s.h.Write(index[:])
+		s.h.Write(l.sum[:])
+	}
+}
+
+func (s fileSum) digest() (d Digest) {
+	s.h.Sum(d[:0])
+	return d
+}
+
+// HashFile returns the digest of a regular file's content and its size.
+//
+// It is the digest of b9's store: the BLAKE3 hash of the ten bytes
+// "b9 file 1\n", the size (64 bits, little-endian), and, for each 64 KiB (the
+// last may be shorter) that have a non-zero byte, in order: their index (64
+// bits, little-endian) and their BLAKE3 hash. Holes are not read.
+func HashFile(ctx context.Context, path string) (Digest, int64, error) {
+	f, info, err := openRegular(path)
+	if err != nil {
+		return Digest{}, 0, err
+	}
+	defer f.Close()
+	sum := newFileSum(info.Size())
+	o := scanOptions{workers: Options{}.workers(), leaves: true}
+	err = scan(ctx, f, info.Size(), o, func(s *segment) error {
+		sum.add(s.leaves)
+		return nil
+	})
+	if err == nil {
+		err = unchanged(f, info)
+	}
+	if err != nil {
+		return Digest{}, 0, fmt.Errorf("hash %s: %w", path, err)
+	}
+	return sum.digest(), info.Size(), nil
+}

@@ -1,0 +1,292 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/pkg/sftp"
+)
+
+// sftpTree is a repository behind an SSH server. It connects when it is
+// first used, and again after the connection was lost.
+type sftpTree struct {
+	loc     Location
+	ssh     SSHOptions
+	timeout time.Duration
+
+	mu             sync.Mutex // held while connecting
+	conn           *sshConn
+	sent, received int64 // by connections that have ended
+}
+
+// clientOptions make requests overlap: with 32 KiB each, as many are under
+// way as an OpenSSH server's window takes.
+func clientOptions() []sftp.ClientOption {
+	return []sftp.ClientOption{sftp.UseConcurrentWrites(true), sftp.UseConcurrentReads(true), sftp.MaxConcurrentRequestsPerFile(128)}
+}
+
+func (t *sftpTree) path(name string) string { return path.Join(t.loc.Path, name) }
+
+// session returns the connection, and makes one if there is none that works.
+func (t *sftpTree) session(ctx context.Context) (*sshConn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn != nil && t.conn.Err() == nil {
+		return t.conn, nil
+	}
+	t.forget()
+	conn, err := dialSSH(ctx, sshTarget{User: t.loc.User, Host: t.loc.Host, Port: t.loc.Port}, t.ssh, clientOptions()...)
+	if err != nil {
+		return nil, err
+	}
+	t.conn = conn
+	return conn, nil
+}
+
+// forget ends the connection and keeps its figures.
+func (t *sftpTree) forget() {
+	if t.conn == nil {
+		return
+	}
+	s, r := t.conn.Traffic()
+	t.sent, t.received = t.sent+s, t.received+r
+	t.conn.Close()
+	t.conn = nil
+}
+
+// drop ends the connection if it still is the one in use.
+func (t *sftpTree) drop(conn *sshConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == conn {
+		t.forget()
+	}
+}
+
+// do runs one exchange with the server. The protocol has no way to take a
+// request back, so cancelling, or a server from which nothing comes for the
+// time-out, ends the connection.
+func (t *sftpTree) do(ctx context.Context, name string, fn func(*sftp.Client) error) error {
+	conn, err := t.session(ctx)
+	if err != nil {
+		return err
+	}
+	return t.watched(ctx, conn, func() error { return explain(fn(conn.SFTP), conn, t.path(name)) })
+}
+
+// watched runs fn, which uses conn, and ends conn when it takes too long.
+func (t *sftpTree) watched(ctx context.Context, conn *sshConn, fn func() error) error {
+	stop := context.AfterFunc(ctx, func() { t.drop(conn) })
+	done := make(chan struct{})
+	silent := make(chan bool, 1)
+	go func() { silent <- t.silence(conn, done) }()
+	err := fn()
+	close(done)
+	if <-silent && err != nil {
+		err = fmt.Errorf("%s: nothing came from the server for %v", t.loc, t.timeout)
+	}
+	if !stop() && err != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// silence waits until done is closed, or ends the connection and returns true
+// when nothing arrives for the time-out.
+func (t *sftpTree) silence(conn *sshConn, done <-chan struct{}) bool {
+	tick := time.NewTicker(t.timeout)
+	defer tick.Stop()
+	s, r := conn.Traffic()
+	for {
+		select {
+		case <-done:
+			return false
+		case <-tick.C:
+		}
+		ns, nr := conn.Traffic()
+		if ns == s && nr == r {
+			t.drop(conn)
+			return true
+		}
+		s, r = ns, nr
+	}
+}
+
+// explain adds to an error what the protocol's own words leave out.
+func explain(err error, conn *sshConn, place string) error {
+	var status *sftp.StatusError
+	switch {
+	case err == nil, err == io.EOF:
+		return err
+	case conn.Err() != nil:
+		return conn.Err()
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe):
+		return fmt.Errorf("%s: the connection ended", place)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w", place, fs.ErrPermission)
+	case errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure:
+		return fmt.Errorf("%s: %w: the server says no more than \"failure\"; is its disk full or its file system read-only?", place, errFailure)
+	}
+	return fmt.Errorf("%s: %w", place, err)
+}
+
+// errFailure is SFTP's answer to everything it has no code for, such as a
+// file that exists or a full disk.
+var errFailure = errors.New("failure")
+
+// sftpFile is an open file.
+type sftpFile struct {
+	*sftp.File
+	t    *sftpTree
+	ctx  context.Context // of the open call: a reader does not outlive it
+	conn *sshConn
+}
+
+func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
+	err = f.t.watched(f.ctx, f.conn, func() (err error) {
+		n, err = f.File.ReadAt(p, off)
+		return explain(err, f.conn, f.Name())
+	})
+	return n, err
+}
+
+// Close does not wait for the answer.
+func (f sftpFile) Close() error {
+	go f.File.Close()
+	return nil
+}
+
+func (t *sftpTree) open(ctx context.Context, name string) (reader, error) {
+	conn, err := t.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := sftpFile{t: t, ctx: ctx, conn: conn}
+	err = t.watched(ctx, conn, func() (err error) {
+		f.File, err = conn.SFTP.Open(t.path(name))
+		return explain(err, conn, t.path(name))
+	})
+	return f, err
+}
+
+func (t *sftpTree) write(ctx context.Context, name string, data []byte) error {
+	temp := tempName(name)
+	if err := t.create(ctx, temp, data); err != nil {
+		return err
+	}
+	return t.do(ctx, name, func(c *sftp.Client) error {
+		err := c.PosixRename(t.path(temp), t.path(name))
+		if err != nil {
+			c.Remove(t.path(temp))
+		}
+		return err
+	})
+}
+
+func (t *sftpTree) create(ctx context.Context, name string, data []byte) error {
+	return t.do(ctx, name, func(c *sftp.Client) error {
+		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		if err != nil {
+			if _, serr := c.Lstat(t.path(name)); serr == nil {
+				return fmt.Errorf("%s: %w", t.path(name), fs.ErrExist)
+			}
+			return err
+		}
+		if err := finishSFTP(c, f, data); err != nil {
+			c.Remove(t.path(name))
+			return err
+		}
+		return nil
+	})
+}
+
+// finishSFTP writes data, flushes it where the server can, and closes f.
+func finishSFTP(c *sftp.Client, f *sftp.File, data []byte) error {
+	_, err := f.Write(data)
+	if _, ok := c.HasExtension("fsync@openssh.com"); ok && err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// append relies on the server: it opens the file with O_APPEND, and what is
+// less than a packet is one write there.
+func (t *sftpTree) append(ctx context.Context, name string, data []byte) error {
+	return t.do(ctx, name, func(c *sftp.Client) error {
+		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_APPEND)
+		if err != nil {
+			return err
+		}
+		return finishSFTP(c, f, data)
+	})
+}
+
+// flush opens the directory as a file, which an OpenSSH server lets one
+// flush. It is no error if a server does not.
+func (t *sftpTree) flush(ctx context.Context, dir string) error {
+	return t.do(ctx, dir, func(c *sftp.Client) error {
+		if _, ok := c.HasExtension("fsync@openssh.com"); !ok {
+			return nil
+		}
+		f, err := c.Open(t.path(dir))
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		f.Sync()
+		return nil
+	})
+}
+
+func (t *sftpTree) list(ctx context.Context, dir string) (infos []fs.FileInfo, err error) {
+	err = t.do(ctx, dir, func(c *sftp.Client) (err error) {
+		infos, err = c.ReadDir(t.path(dir))
+		return err
+	})
+	return infos, err
+}
+
+func (t *sftpTree) stat(ctx context.Context, name string) (info fs.FileInfo, err error) {
+	err = t.do(ctx, name, func(c *sftp.Client) (err error) {
+		info, err = c.Stat(t.path(name))
+		return err
+	})
+	return info, err
+}
+
+func (t *sftpTree) remove(ctx context.Context, name string) error {
+	return t.do(ctx, name, func(c *sftp.Client) error { return c.Remove(t.path(name)) })
+}
+
+func (t *sftpTree) mkdir(ctx context.Context, dir string) error {
+	return t.do(ctx, dir, func(c *sftp.Client) error { return c.MkdirAll(t.path(dir)) })
+}
+
+func (t *sftpTree) traffic() (sent, received int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sent, received = t.sent, t.received
+	if t.conn != nil {
+		s, r := t.conn.Traffic()
+		sent, received = sent+s, received+r
+	}
+	return sent, received
+}
+
+func (t *sftpTree) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
+	return nil
+}

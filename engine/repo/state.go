@@ -1,0 +1,220 @@
+package repo
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+)
+
+// state is what this machine remembers of a repository. Everything in it can
+// be had again, so that no error of it is an error of a push or a pull: what
+// can't be read is not there. A state with an empty dir remembers nothing.
+type state struct {
+	dir string // of this repository
+}
+
+// openState returns the state for the repository with the id.
+func openState(dir, id string) state {
+	if dir == "" || id == "" || strings.ContainsAny(id, "/.") {
+		return state{}
+	}
+	s := state{dir: filepath.Join(dir, id)}
+	for _, sub := range []string{"files", "pushes", "pulled"} {
+		if os.MkdirAll(filepath.Join(s.dir, sub), 0o755) != nil {
+			return state{}
+		}
+	}
+	return s
+}
+
+// get returns a kept index or manifest.
+func (s state) get(id fileID) ([]byte, bool) {
+	if s.dir == "" {
+		return nil, false
+	}
+	b, err := os.ReadFile(s.file(id))
+	return b, err == nil && id.matches(b)
+}
+
+// put keeps an index or a manifest.
+func (s state) put(id fileID, b []byte) {
+	if s.dir != "" {
+		replaceFile(s.file(id), b)
+	}
+}
+
+func (s state) file(id fileID) string { return filepath.Join(s.dir, "files", id.String()) }
+
+// replaceFile writes a file in whole; it is not flushed.
+func replaceFile(path string, b []byte) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(b)
+	if errors.Join(err, f.Close()) != nil || os.Rename(f.Name(), path) != nil {
+		os.Remove(f.Name())
+	}
+}
+
+// signature tells without reading whether a file is still the one it was.
+type signature struct {
+	Dev, Ino     uint64
+	Size         int64
+	Mtime, Ctime int64 // nanoseconds
+}
+
+func signatureOf(info fs.FileInfo) signature {
+	st := info.Sys().(*syscall.Stat_t)
+	return signature{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
+// pulled is what is remembered of the file at a path.
+type pulled struct {
+	Digest Digest
+	File   signature
+}
+
+func (s state) pulledFile(dst string) string {
+	sum := blake3.Sum256([]byte(dst))
+	return filepath.Join(s.dir, "pulled", fmt.Sprintf("%x", sum[:16]))
+}
+
+// isPulled reports whether dst has the content d and did not change since.
+func (s state) isPulled(dst string, d Digest) bool {
+	if s.dir == "" {
+		return false
+	}
+	var p pulled
+	b, err := os.ReadFile(s.pulledFile(dst))
+	if err != nil || json.Unmarshal(b, &p) != nil || p.Digest != d {
+		return false
+	}
+	info, err := os.Lstat(dst)
+	return err == nil && info.Mode().IsRegular() && signatureOf(info) == p.File
+}
+
+// setPulled remembers that dst, which is what info says, has the content d.
+func (s state) setPulled(dst string, d Digest) {
+	info, err := os.Lstat(dst)
+	if s.dir == "" || err != nil {
+		return
+	}
+	if b, err := json.Marshal(pulled{d, signatureOf(info)}); err == nil {
+		replaceFile(s.pulledFile(dst), b)
+	}
+}
+
+// journal is what a push has sent so far: one pack a line. Its process holds
+// a lock on it, so that another knows whether the push still runs.
+type journal struct {
+	f *os.File // nil: nothing is kept
+}
+
+// sentPack is one line of a journal.
+type sentPack struct {
+	ID                  fileID
+	Data, Index, Blocks int64
+	Epoch               int // collections known when it was sent
+}
+
+func (p sentPack) ref() packRef {
+	return packRef{id: p.ID, data: p.Data, index: p.Index, blocks: int(p.Blocks)}
+}
+
+// beginPush starts a journal, and takes over those of pushes that died.
+func (s state) beginPush() (*journal, []sentPack) {
+	if s.dir == "" {
+		return &journal{}, nil
+	}
+	dir := filepath.Join(s.dir, "pushes")
+	var packs []sentPack
+	old, _ := filepath.Glob(filepath.Join(dir, "push-*"))
+	var dead []*os.File
+	for _, path := range old {
+		if f := lockDead(path); f != nil {
+			packs = append(packs, readJournal(path)...)
+			dead = append(dead, f)
+		}
+	}
+	j := newJournal(dir)
+	for _, p := range packs {
+		j.add(p)
+	}
+	for _, f := range dead {
+		if j.f != nil {
+			os.Remove(f.Name())
+		}
+		f.Close()
+	}
+	return j, packs
+}
+
+// newJournal makes a locked file that appears under its name only when it is.
+func newJournal(dir string) *journal {
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return &journal{}
+	}
+	path := filepath.Join(dir, "push-"+strings.TrimPrefix(filepath.Base(f.Name()), ".new-"))
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || os.Rename(f.Name(), path) != nil {
+		os.Remove(f.Name())
+		f.Close()
+		return &journal{}
+	}
+	return &journal{f}
+}
+
+// lockDead opens the journal of a push that runs no more; nil if it does.
+func lockDead(path string) *os.File {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+func readJournal(path string) (packs []sentPack) {
+	b, _ := os.ReadFile(path)
+	for text := range strings.Lines(string(b)) {
+		var p sentPack
+		if json.Unmarshal([]byte(text), &p) == nil {
+			packs = append(packs, p)
+		}
+	}
+	return packs
+}
+
+// add notes that a pack is in the repository.
+func (j *journal) add(p sentPack) {
+	if j.f == nil {
+		return
+	}
+	if b, err := json.Marshal(p); err == nil {
+		j.f.Write(append(b, '\n'))
+	}
+}
+
+// end closes the journal, and removes it when its packs are published.
+func (j *journal) end(published bool) {
+	if j.f == nil {
+		return
+	}
+	if published {
+		path := j.f.Name()
+		os.Remove(filepath.Join(filepath.Dir(path), "push-"+strings.TrimPrefix(filepath.Base(path), ".new-")))
+	}
+	j.f.Close()
+}

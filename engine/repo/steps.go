@@ -1,0 +1,85 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+)
+
+// LookupStep returns the step with the key, or an error that wraps
+// [ErrNotFound]. What was published is read once, when the repository is
+// opened, so that a build asks the server only for the steps that are there.
+func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
+	var e *entry
+	r.look(func(v *view) { e = v.steps[key] })
+	if e == nil {
+		return Step{}, fmt.Errorf("step %s is %w %s", key, ErrNotFound, r.loc)
+	}
+	m, err := r.manifestOf(ctx, e.Recipe)
+	if err != nil {
+		return Step{}, fmt.Errorf("step %s from %s: %w", key, r.loc, err)
+	}
+	s := Step{Key: key, Record: m.record}
+	for _, c := range m.objects {
+		s.Objects = append(s.Objects, Object{Name: c.name, Digest: c.digest, Size: c.size, recipe: e.Recipe})
+	}
+	return s, nil
+}
+
+// PublishStep adds a step: record (at most 1 MiB), and files, which are sent
+// as Push does. A step that is there already is left as it is.
+func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
+	t, err := r.publishStep(ctx, key, record, files)
+	if err != nil {
+		return t, fmt.Errorf("publish step %s to %s: %w", key, r.loc, err)
+	}
+	return t, nil
+}
+
+func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
+	if err := checkStep(key, record, files); err != nil {
+		return Transfer{}, err
+	}
+	p, err := r.newPush(ctx, "step "+key, "", files)
+	if err != nil {
+		return Transfer{}, err
+	}
+	p.record = record
+	if p.step(key) == nil {
+		err = p.publish(ctx, func(*manifest) (line, *entry, error) {
+			return line{Op: opStep, StepKey: key}, p.step(key), nil
+		}, func(*entry) {})
+	}
+	p.finish(err == nil)
+	return p.meter.total(), err
+}
+
+// step returns the step as it is published; nil if it is not.
+func (p *pushing) step(key string) (e *entry) {
+	p.r.look(func(v *view) { e = v.steps[key] })
+	return e
+}
+
+// checkStep looks at what needs no reading.
+func checkStep(key string, record []byte, files []StepFile) error {
+	const maxKey = 1 << 10
+	if key == "" || len(key) > maxKey {
+		return fmt.Errorf("its key has %d bytes, not 1 to %d", len(key), maxKey)
+	}
+	if len(record) > maxRecord {
+		return fmt.Errorf("its record has %d bytes, more than %d", len(record), maxRecord)
+	}
+	if len(files) > maxObjects {
+		return fmt.Errorf("it has %d files, more than %d", len(files), maxObjects)
+	}
+	seen := map[string]bool{}
+	for _, f := range files {
+		if err := ValidName(f.Name); err != nil {
+			return fmt.Errorf("object: %w", err)
+		}
+		if seen[f.Name] {
+			return fmt.Errorf("object %s is there twice", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package repo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// tree is the directory that holds a repository, wherever it is. Names are
+// relative to it, with slashes. Errors for what does not exist wrap
+// fs.ErrNotExist; every error names the file. Methods may be called by
+// several goroutines.
+type tree interface {
+	// open opens a file for reading.
+	open(ctx context.Context, name string) (reader, error)
+	// write makes a file that appears under its name in whole and flushed,
+	// or not at all. It replaces one that is there.
+	write(ctx context.Context, name string, data []byte) error
+	// append adds data to the end of a file, which must exist, whoever else
+	// does so at the same time, and flushes it.
+	append(ctx context.Context, name string, data []byte) error
+	// create makes a file with this content unless it exists, which is an
+	// error that wraps fs.ErrExist.
+	create(ctx context.Context, name string, data []byte) error
+	// flush makes the names in a directory last, where that is possible.
+	flush(ctx context.Context, dir string) error
+	list(ctx context.Context, dir string) ([]fs.FileInfo, error)
+	stat(ctx context.Context, name string) (fs.FileInfo, error)
+	remove(ctx context.Context, name string) error
+	mkdir(ctx context.Context, dir string) error // with its parents
+	// traffic returns the bytes sent and received so far.
+	traffic() (sent, received int64)
+	close() error
+}
+
+// reader is an open file of a tree. ReadAt may be called by several
+// goroutines at once.
+type reader interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// tempName returns a name in the repository's tmp directory. It begins with
+// what it is for, so that a leftover can be understood.
+func tempName(name string) string {
+	var b [8]byte
+	rand.Read(b[:])
+	return "tmp/" + lastElement(name) + "." + hex.EncodeToString(b[:])
+}
+
+func lastElement(name string) string {
+	for i := len(name) - 1; i >= 0; i-- {
+		if name[i] == '/' {
+			return name[i+1:]
+		}
+	}
+	return name
+}
+
+// readPart returns length bytes of a file from off on. A file that is
+// shorter is damaged.
+func readPart(ctx context.Context, t tree, name string, off, length int64) ([]byte, error) {
+	f, err := t.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p := make([]byte, length)
+	n, err := f.ReadAt(p, off)
+	if n == len(p) {
+		return p, nil
+	}
+	if err == io.EOF {
+		return nil, fmt.Errorf("%s: %w: it ends at %d, before %d", name, ErrDamaged, off+int64(n), off+length)
+	}
+	return nil, fmt.Errorf("read %s: %w", name, err)
+}
+
+// readFrom returns all of a file from off on, asking for first bytes at once
+// because that is most likely all.
+func readFrom(ctx context.Context, t tree, name string, off int64, first int) ([]byte, error) {
+	f, err := t.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []byte
+	for ask := first; ; ask = 1 << 20 {
+		p := make([]byte, ask)
+		n, err := f.ReadAt(p, off)
+		all = append(all, p[:n]...)
+		off += int64(n)
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+}
+
+// clockOf returns what time it is for whoever keeps the files.
+func clockOf(ctx context.Context, t tree) (time.Time, error) {
+	name := tempName("clock")
+	if err := t.create(ctx, name, []byte("b9")); err != nil {
+		return time.Time{}, err
+	}
+	defer t.remove(ctx, name)
+	info, err := t.stat(ctx, name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}

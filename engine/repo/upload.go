@@ -1,0 +1,261 @@
+package repo
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// uploads is how many packs are on their way at once; one waits for the
+	// answers to its last requests while another fills the line.
+	uploads = 3
+	// level compresses as well as rsync -z at several times its speed.
+	level = zstd.SpeedDefault
+)
+
+// upload reads files, and sends the blocks that are not known.
+type upload struct {
+	p     *pushing
+	k     *known
+	epoch int
+
+	pack   *building // being filled; nil: none
+	frames chan *frame
+	ready  chan *building
+
+	mu   sync.Mutex
+	sent map[int]packRef // by slot
+}
+
+// frame is a group of blocks on the way from the reader to a pack.
+type frame struct {
+	raw    []byte
+	packed []byte // set when done is closed
+	blocks int
+	done   chan struct{}
+}
+
+// building is a pack on its way.
+type building struct {
+	slot   int // among known's packs
+	frames []*frame
+	ids    []blockID
+}
+
+func newUpload(p *pushing, k *known, epoch int) *upload {
+	return &upload{p: p, k: k, epoch: epoch, frames: make(chan *frame, 4), ready: make(chan *building), sent: map[int]packRef{}}
+}
+
+// packs returns the packs that contents refer to, when run has returned.
+func (u *upload) packs() []packRef {
+	for slot, p := range u.sent {
+		u.k.packs[slot] = p
+	}
+	return u.k.packs
+}
+
+// run reads all files and returns when everything they need is there.
+func (u *upload) run(ctx context.Context) ([]content, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	var contents []content
+	g.Go(func() (err error) {
+		defer close(u.ready)
+		defer close(u.frames)
+		if contents, err = u.read(ctx); err != nil {
+			return err
+		}
+		return u.flush(ctx)
+	})
+	for range u.p.r.opts.workers() {
+		g.Go(func() error {
+			enc := newEncoder(level)
+			defer enc.Close()
+			for f := range u.frames {
+				f.packed = enc.EncodeAll(f.raw, make([]byte, 0, len(f.raw)/2))
+				f.raw = nil
+				close(f.done)
+			}
+			return nil
+		})
+	}
+	for range uploads {
+		g.Go(func() error {
+			for b := range u.ready {
+				if err := u.send(ctx, b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return contents, err
+}
+
+// read reads the files one after the other.
+func (u *upload) read(ctx context.Context) ([]content, error) {
+	var contents []content
+	for _, f := range u.p.files {
+		c, err := u.readFile(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		contents = append(contents, c)
+	}
+	return contents, nil
+}
+
+func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
+	f, info, err := openRegular(from.Path)
+	if err != nil {
+		return content{}, err
+	}
+	defer f.Close()
+	c := content{name: from.Name, size: info.Size()}
+	sum := newFileSum(c.size)
+	settled := int64(0) // up to here the meter knows
+	o := scanOptions{workers: u.p.r.opts.workers(), blocks: true, leaves: true}
+	err = scan(ctx, f, c.size, o, func(s *segment) error {
+		sum.add(s.leaves)
+		u.p.meter.count(0, 0, s.start-settled)
+		settled = min(s.start+int64(len(s.data)), c.size)
+		return u.segment(ctx, &c, s)
+	})
+	if err != nil {
+		return content{}, err
+	}
+	u.p.meter.count(0, 0, c.size-settled)
+	c.digest = sum.digest()
+	return c, unchanged(f, info)
+}
+
+// segment finds a place for each block of s.
+func (u *upload) segment(ctx context.Context, c *content, s *segment) error {
+	var moved, reused, holes int64
+	for i, id := range s.ids {
+		at := s.start/blockSize + int64(i)
+		n := min(blockSize, c.size-at*blockSize)
+		if id == (blockID{}) {
+			holes += n
+			continue
+		}
+		where, ok := u.k.places[id]
+		if ok {
+			reused += n
+		} else {
+			moved += n
+			var err error
+			if where, err = u.add(ctx, id, s.data[i*blockSize:(i+1)*blockSize]); err != nil {
+				return err
+			}
+		}
+		c.place(at, where)
+	}
+	u.p.meter.count(moved, reused, holes)
+	return nil
+}
+
+// place adds a block to the runs.
+func (c *content) place(at int64, where place) {
+	if n := len(c.runs); n > 0 {
+		last := &c.runs[n-1]
+		if last.at+int64(last.count) == at && last.pack == int(where.pack) && last.block+last.count == int(where.block) {
+			last.count++
+			return
+		}
+	}
+	c.runs = append(c.runs, run{at: at, count: 1, pack: int(where.pack), block: int(where.block)})
+}
+
+// add puts a new block into the pack that is being filled.
+func (u *upload) add(ctx context.Context, id blockID, block []byte) (place, error) {
+	if u.pack == nil {
+		u.pack = &building{slot: len(u.k.packs)}
+		u.k.packs = append(u.k.packs, packRef{})
+	}
+	b := u.pack
+	where := place{int32(b.slot), int32(len(b.ids))}
+	u.k.places[id] = where
+	b.ids = append(b.ids, id)
+	if len(b.frames) == 0 || b.frames[len(b.frames)-1].blocks == frameBlocks {
+		b.frames = append(b.frames, &frame{raw: make([]byte, 0, frameBlocks*blockSize), done: make(chan struct{})})
+	}
+	f := b.frames[len(b.frames)-1]
+	f.raw = append(f.raw, block...)
+	f.blocks++
+	if f.blocks < frameBlocks {
+		return where, nil
+	}
+	if err := u.compress(ctx, f); err != nil {
+		return where, err
+	}
+	if len(b.ids) < packBlocks {
+		return where, nil
+	}
+	return where, u.hand(ctx)
+}
+
+func (u *upload) compress(ctx context.Context, f *frame) error {
+	select {
+	case u.frames <- f:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// hand gives the pack to the goroutines that send.
+func (u *upload) hand(ctx context.Context) error {
+	select {
+	case u.ready <- u.pack:
+		u.pack = nil
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flush sends what is left of the last frame and pack.
+func (u *upload) flush(ctx context.Context) error {
+	if u.pack == nil {
+		return nil
+	}
+	if last := u.pack.frames[len(u.pack.frames)-1]; last.blocks < frameBlocks {
+		if err := u.compress(ctx, last); err != nil {
+			return err
+		}
+	}
+	return u.hand(ctx)
+}
+
+// send uploads one pack.
+func (u *upload) send(ctx context.Context, b *building) error {
+	x := packIndex{ids: b.ids}
+	var parts [][]byte
+	p := packRef{blocks: len(b.ids)}
+	for _, f := range b.frames {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		x.frames = append(x.frames, frameRef{length: int64(len(f.packed)), blocks: f.blocks})
+		parts = append(parts, f.packed)
+		p.data += int64(len(f.packed))
+	}
+	index := x.encode()
+	p.id, p.index = newFileID(index), int64(len(index))
+	if err := u.p.r.tree.write(ctx, p.path(), slices.Concat(append(parts, index)...)); err != nil {
+		return err
+	}
+	u.p.r.home.put(p.id, index)
+	u.p.uploaded(sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch})
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sent[b.slot] = p
+	return nil
+}
