@@ -109,6 +109,7 @@ type view struct {
 // entry is a valid line that publishes something.
 type entry struct {
 	line
+	place   int // counts publications
 	removed bool
 }
 
@@ -183,6 +184,7 @@ func (v *view) publish(e *entry) {
 	if e.Epoch != v.epoch || v.byID[e.Recipe.ID] != nil {
 		return
 	}
+	e.place = len(v.byID)
 	if e.Image != nil && e.Op == opImage {
 		key := e.Image.Name + "@" + e.Image.Version
 		if ValidName(e.Image.Name) != nil || ValidName(e.Image.Version) != nil || v.versions[key] != nil {

@@ -131,31 +131,6 @@ type PullOptions struct {
 	Bases []string
 }
 
-// Damage is one thing that is wrong in a repository.
-type Damage struct {
-	Path  string   `json:"path"`  // relative to the repository
-	What  string   `json:"what"`  // the fault, in a few words
-	Hurts []string `json:"hurts"` // NAME@VERSION or "step KEY", which can't be had in whole
-}
-
-// CleanOptions say what [Repo.Clean] keeps.
-type CleanOptions struct {
-	Keep  int // newest versions of each name; negative: all
-	Steps int // steps published last; negative: all
-	// Grace keeps files that nothing needs but that are younger, by the
-	// server's clock alone, for an unfinished push may want them. It saves
-	// work and is not needed for safety; 24 h is a good choice.
-	Grace time.Duration
-}
-
-// CleanReport is what [Repo.Clean] took away.
-type CleanReport struct {
-	Removed []Version `json:"removed"` // oldest first
-	Steps   int       `json:"steps"`   // taken out
-	Files   int       `json:"files"`   // that nothing needed any more
-	Bytes   int64     `json:"bytes"`   // of these files
-}
-
 // Step is a finished build step in the shared cache.
 type Step struct {
 	Key     string

@@ -1,0 +1,220 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// CleanOptions say what [Repo.Clean] keeps.
+type CleanOptions struct {
+	Keep  int // newest versions of each name; negative: all
+	Steps int // steps published last; negative: all
+	// Grace keeps files that nothing needs but that are younger, by the
+	// server's clock alone, for an unfinished push may want them. It saves
+	// work and is not needed for safety; 24 h is a good choice.
+	Grace time.Duration
+}
+
+// CleanReport is what [Repo.Clean] took away.
+type CleanReport struct {
+	Removed []Version `json:"removed"` // oldest first
+	Steps   int       `json:"steps"`   // taken out
+	Files   int       `json:"files"`   // that nothing needed any more
+	Bytes   int64     `json:"bytes"`   // of these files
+}
+
+// Clean takes out of the list what o does not keep, and then the files that
+// no version and no step needs. It is safe beside pushes: a push that relied
+// on a file taken away sends it again. While a manifest of something that is
+// kept can't be read no file is deleted, for it might be needed.
+func (r *Repo) Clean(ctx context.Context, o CleanOptions) (CleanReport, error) {
+	var report CleanReport
+	err := r.clean(ctx, o, &report)
+	if err != nil {
+		return report, fmt.Errorf("clean %s: %w", r.loc, err)
+	}
+	return report, nil
+}
+
+func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) error {
+	if r.old != nil {
+		return ErrReadOnly
+	}
+	if err := r.sync(ctx); err != nil {
+		return err
+	}
+	for _, e := range r.superfluous(o) {
+		if err := r.say(ctx, line{Op: opRemove, Removed: e.Recipe.ID}); err != nil {
+			return err
+		}
+		if e.Image != nil {
+			report.Removed = append(report.Removed, *e.Image)
+		} else {
+			report.Steps++
+		}
+	}
+	return r.collect(ctx, o.Grace, report)
+}
+
+// superfluous returns what o does not keep, oldest first.
+func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
+	r.look(func(v *view) {
+		kept := map[string]int{}
+		for _, e := range v.newest("") {
+			kept[e.Image.Name]++
+			if o.Keep >= 0 && kept[e.Image.Name] > o.Keep {
+				list = append(list, e)
+			}
+		}
+		slices.Reverse(list)
+		if o.Steps >= 0 && len(v.steps) > o.Steps {
+			list = append(list, v.oldestSteps(len(v.steps)-o.Steps)...)
+		}
+	})
+	return list
+}
+
+// oldestSteps returns the n steps that were published first.
+func (v *view) oldestSteps(n int) (steps []*entry) {
+	for _, e := range v.steps {
+		steps = append(steps, e)
+	}
+	slices.SortFunc(steps, func(a, b *entry) int { return a.place - b.place })
+	return steps[:n]
+}
+
+// collect deletes the files that nothing needs.
+//
+// Nobody can be locked out, so it goes by the order of the log. First a list
+// of files that are doomed is written, and a line that names it. From then on
+// no push counts that did not know of this line when it began, and one that
+// does know relies on nothing in the list unless a version has it already.
+// What the versions and steps before the line need is spared; the rest of the
+// list is needed by nobody, now or later, and is deleted.
+func (r *Repo) collect(ctx context.Context, grace time.Duration, report *CleanReport) error {
+	needed, err := r.needed(ctx)
+	if err != nil {
+		return err
+	}
+	doomed, err := r.unused(ctx, needed, grace)
+	if err != nil || len(doomed) == 0 {
+		return err
+	}
+	line, err := r.sentence(ctx, doomed)
+	if err != nil {
+		return err
+	}
+	if err := r.say(ctx, line); err != nil {
+		return err
+	}
+	if needed, err = r.needed(ctx); err != nil {
+		return err
+	}
+	return r.deleteAll(ctx, slices.DeleteFunc(doomed, func(f unusedFile) bool { return needed[f.id] }), report)
+}
+
+// needed returns the manifests and packs of all versions and steps.
+func (r *Repo) needed(ctx context.Context) (map[fileID]bool, error) {
+	var live []*entry
+	r.look(func(v *view) { live = v.live() })
+	manifests := make([]*manifest, len(live))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, e := range live {
+		g.Go(func() (err error) {
+			if manifests[i], err = r.manifestOf(ctx, e.Recipe); err != nil {
+				err = fmt.Errorf("%s: %w; remove what is damaged first (b9 repo check lists it)", e.who(), err)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	needed := map[fileID]bool{}
+	for i, e := range live {
+		needed[e.Recipe.ID] = true
+		for _, p := range manifests[i].packs {
+			needed[p.id] = true
+		}
+	}
+	return needed, nil
+}
+
+// unusedFile is a file that may be deleted.
+type unusedFile struct {
+	path string
+	id   fileID // zero for a temporary file
+	size int64
+}
+
+// unused lists packs, manifests and temporary files that are not needed and
+// at least grace old, by the clock of whoever keeps them.
+func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Duration) ([]unusedFile, error) {
+	now, err := clockOf(ctx, r.tree)
+	if err != nil {
+		return nil, err
+	}
+	var all []unusedFile
+	for _, dir := range []string{"packs", "manifests", "tmp"} {
+		files, err := r.tree.list(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			id, err := parseFileID(f.Name())
+			known := err == nil && dir != "tmp"
+			if (known || dir == "tmp") && !needed[id] && now.Sub(f.ModTime()) >= grace {
+				all = append(all, unusedFile{dir + "/" + f.Name(), id, f.Size()})
+			}
+		}
+	}
+	return all, nil
+}
+
+// sentence writes the list of doomed files and returns the line for it.
+func (r *Repo) sentence(ctx context.Context, doomed []unusedFile) (line, error) {
+	var b strings.Builder
+	for _, f := range doomed {
+		if f.id != (fileID{}) {
+			b.WriteString(f.id.String() + "\n")
+		}
+	}
+	id := newFileID([]byte(b.String()))
+	if err := r.tree.write(ctx, "doomed/"+id.String(), []byte(b.String())); err != nil {
+		return line{}, err
+	}
+	return line{Op: opCollect, Doomed: id}, r.tree.flush(ctx, "doomed")
+}
+
+// deleteAll deletes files, several at a time. One that is gone is no error.
+func (r *Repo) deleteAll(ctx context.Context, files []unusedFile, report *CleanReport) error {
+	deleted := make([]bool, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, f := range files {
+		g.Go(func() error {
+			err := r.tree.remove(ctx, f.path)
+			deleted[i] = err == nil
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	for i, f := range files {
+		if deleted[i] {
+			report.Files++
+			report.Bytes += f.size
+		}
+	}
+	return err
+}
