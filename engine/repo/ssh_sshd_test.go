@@ -15,7 +15,7 @@ import (
 
 // sshServer is a real sshd(8) on loopback, with files of its own only.
 type sshServer struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	port   int
 	config string
@@ -23,7 +23,7 @@ type sshServer struct {
 }
 
 // sshProgram finds a program of OpenSSH or skips the test.
-func sshProgram(t *testing.T, name string) string {
+func sshProgram(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -36,14 +36,14 @@ func sshProgram(t *testing.T, name string) string {
 }
 
 // keygen makes a key pair and returns the path of its private half.
-func keygen(t *testing.T, path string, args ...string) string {
+func keygen(t testing.TB, path string, args ...string) string {
 	t.Helper()
 	openssh(t, "ssh-keygen", append([]string{"-q", "-f", path, "-C", "test"}, args...)...)
 	return path
 }
 
 // openssh runs a program of OpenSSH and returns what it prints.
-func openssh(t *testing.T, name string, args ...string) string {
+func openssh(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(sshProgram(t, name), args...)
 	var stderr bytes.Buffer
@@ -56,7 +56,7 @@ func openssh(t *testing.T, name string, args ...string) string {
 }
 
 // freePort is a port that nothing listens on at the moment.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ func freePort(t *testing.T) int {
 
 // newSSHD starts sshd with an ed25519 host key, or with those of the given
 // kinds, that lets in the keys of dir/authorized_keys.
-func newSSHD(t *testing.T, kinds ...string) *sshServer {
+func newSSHD(t testing.TB, kinds ...string) *sshServer {
 	t.Helper()
 	s := &sshServer{t: t, dir: t.TempDir(), port: freePort(t)}
 	if len(kinds) == 0 {
