@@ -263,3 +263,22 @@ func TestKilledServer(t *testing.T) {
 		r.Close()
 	}
 }
+
+// as prepares the errand to be run by another user.
+func (e errand) as(t *testing.T, uid, gid uint32) *exec.Cmd {
+	t.Helper()
+	b, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(e.Loc.Path, "tmp", "errand") // where the user may run it
+	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { os.Remove(program) })
+	cmd := exec.Command(program, "-test.run=^TestErrand$")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "B9_REPO_ERRAND="+string(b))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	return cmd
+}

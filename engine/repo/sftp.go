@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pkg/sftp"
+	"golang.org/x/sys/unix"
 )
 
 // sftpTree is a repository behind an SSH server. It connects when it is
@@ -22,8 +23,34 @@ type sftpTree struct {
 	timeout time.Duration
 
 	mu             sync.Mutex // held while connecting
-	conn           *sshConn
+	conn           *sftpConn
 	sent, received int64 // by connections that have ended
+}
+
+// sftpConn is a connection, and why it was given up.
+type sftpConn struct {
+	*sshConn
+	mu  sync.Mutex
+	why error
+}
+
+// giveUp notes the first reason to end the connection.
+func (c *sftpConn) giveUp(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == nil {
+		c.why = why
+	}
+}
+
+// ended returns why the connection ended; nil while it lasts.
+func (c *sftpConn) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil {
+		return c.why
+	}
+	return c.Err()
 }
 
 // clientOptions make requests overlap: with 32 KiB each, as many are under
@@ -35,10 +62,10 @@ func clientOptions() []sftp.ClientOption {
 func (t *sftpTree) path(name string) string { return path.Join(t.loc.Path, name) }
 
 // session returns the connection, and makes one if there is none that works.
-func (t *sftpTree) session(ctx context.Context) (*sshConn, error) {
+func (t *sftpTree) session(ctx context.Context) (*sftpConn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conn != nil && t.conn.Err() == nil {
+	if t.conn != nil && t.conn.ended() == nil {
 		return t.conn, nil
 	}
 	t.forget()
@@ -46,8 +73,8 @@ func (t *sftpTree) session(ctx context.Context) (*sshConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.conn = conn
-	return conn, nil
+	t.conn = &sftpConn{sshConn: conn}
+	return t.conn, nil
 }
 
 // forget ends the connection and keeps its figures.
@@ -61,8 +88,9 @@ func (t *sftpTree) forget() {
 	t.conn = nil
 }
 
-// drop ends the connection if it still is the one in use.
-func (t *sftpTree) drop(conn *sshConn) {
+// drop ends the connection for a reason, if it still is the one in use.
+func (t *sftpTree) drop(conn *sftpConn, why error) {
+	conn.giveUp(why)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == conn {
@@ -82,71 +110,85 @@ func (t *sftpTree) do(ctx context.Context, name string, fn func(*sftp.Client) er
 }
 
 // watched runs fn, which uses conn, and ends conn when it takes too long.
-func (t *sftpTree) watched(ctx context.Context, conn *sshConn, fn func() error) error {
-	stop := context.AfterFunc(ctx, func() { t.drop(conn) })
+func (t *sftpTree) watched(ctx context.Context, conn *sftpConn, fn func() error) error {
+	stop := context.AfterFunc(ctx, func() { t.drop(conn, context.Cause(ctx)) })
 	done := make(chan struct{})
-	silent := make(chan bool, 1)
-	go func() { silent <- t.silence(conn, done) }()
+	var watch sync.WaitGroup
+	watch.Go(func() { t.endSilence(conn, done) })
 	err := fn()
 	close(done)
-	if <-silent && err != nil {
-		err = fmt.Errorf("%s: nothing came from the server for %v", t.loc, t.timeout)
-	}
+	watch.Wait()
 	if !stop() && err != nil {
 		err = context.Cause(ctx)
 	}
 	return err
 }
 
-// silence waits until done is closed, or ends the connection and returns true
-// when nothing arrives for the time-out.
-func (t *sftpTree) silence(conn *sshConn, done <-chan struct{}) bool {
+// endSilence ends the connection when nothing passes for the time-out
+// before done is closed.
+func (t *sftpTree) endSilence(conn *sftpConn, done <-chan struct{}) {
 	tick := time.NewTicker(t.timeout)
 	defer tick.Stop()
 	s, r := conn.Traffic()
 	for {
 		select {
 		case <-done:
-			return false
+			return
 		case <-tick.C:
 		}
 		ns, nr := conn.Traffic()
 		if ns == s && nr == r {
-			t.drop(conn)
-			return true
+			t.drop(conn, fmt.Errorf("connection to %s given up: nothing came from the server for %v", t.loc, t.timeout))
+			return
 		}
 		s, r = ns, nr
 	}
 }
 
 // explain adds to an error what the protocol's own words leave out.
-func explain(err error, conn *sshConn, place string) error {
+func explain(err error, conn *sftpConn, place string) error {
 	var status *sftp.StatusError
 	switch {
 	case err == nil, err == io.EOF:
 		return err
-	case conn.Err() != nil:
-		return conn.Err()
+	case conn.ended() != nil:
+		return conn.ended()
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe):
 		return fmt.Errorf("%s: the connection ended", place)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: %w", place, fs.ErrPermission)
 	case errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure:
-		return fmt.Errorf("%s: %w: the server says no more than \"failure\"; is its disk full or its file system read-only?", place, errFailure)
+		return fmt.Errorf("%s: the server says no more than \"failure\"", place)
 	}
 	return fmt.Errorf("%s: %w", place, err)
 }
 
-// errFailure is SFTP's answer to everything it has no code for, such as a
-// file that exists or a full disk.
-var errFailure = errors.New("failure")
+// blame finds out why the server refused to write into dir, for SFTP has no
+// code for a full or read-only disk, and says so instead of err.
+func blame(c *sftp.Client, dir string, err error) error {
+	var status *sftp.StatusError
+	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
+		return err
+	}
+	const readOnly = 1 // of f_flag, in statvfs@openssh.com
+	disk, serr := c.StatVFS(dir)
+	switch {
+	case serr != nil:
+		return fmt.Errorf("%w: is the server's disk full or read-only?", err)
+	case disk.Flag&readOnly != 0:
+		return unix.EROFS
+	case disk.Bavail == 0 || disk.Files > 0 && disk.Favail == 0:
+		return unix.ENOSPC
+	}
+	return fmt.Errorf("%w (there are %d bytes left on its disk)", err, disk.Bavail*disk.Frsize)
+}
 
 // sftpFile is an open file.
 type sftpFile struct {
 	*sftp.File
 	t    *sftpTree
 	ctx  context.Context // of the open call: a reader does not outlive it
-	conn *sshConn
+	conn *sftpConn
 }
 
 func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
@@ -184,6 +226,7 @@ func (t *sftpTree) write(ctx context.Context, name string, data []byte) error {
 	return t.do(ctx, name, func(c *sftp.Client) error {
 		err := c.PosixRename(t.path(temp), t.path(name))
 		if err != nil {
+			err = blame(c, path.Dir(t.path(name)), err)
 			c.Remove(t.path(temp))
 		}
 		return err
@@ -195,11 +238,12 @@ func (t *sftpTree) create(ctx context.Context, name string, data []byte) error {
 		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 		if err != nil {
 			if _, serr := c.Lstat(t.path(name)); serr == nil {
-				return fmt.Errorf("%s: %w", t.path(name), fs.ErrExist)
+				return fs.ErrExist
 			}
-			return err
+			return blame(c, path.Dir(t.path(name)), err)
 		}
 		if err := finishSFTP(c, f, data); err != nil {
+			err = blame(c, path.Dir(t.path(name)), err)
 			c.Remove(t.path(name))
 			return err
 		}
@@ -225,10 +269,10 @@ func finishSFTP(c *sftp.Client, f *sftp.File, data []byte) error {
 func (t *sftpTree) append(ctx context.Context, name string, data []byte) error {
 	return t.do(ctx, name, func(c *sftp.Client) error {
 		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_APPEND)
-		if err != nil {
-			return err
+		if err == nil {
+			err = finishSFTP(c, f, data)
 		}
-		return finishSFTP(c, f, data)
+		return blame(c, path.Dir(t.path(name)), err)
 	})
 }
 
