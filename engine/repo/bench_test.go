@@ -81,10 +81,13 @@ func pulledFrom(b *testing.B, r *Repo, v Version, dst string) Transfer {
 	return t
 }
 
-// rsync sends a file as the forerunner did, and flushes it as Push does.
 func rsync(b *testing.B, s *sshServer, from, to string) Transfer {
-	s.options()
-	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", s.port, s.path("id"), s.path("known_hosts"))
+	return rsyncVia(b, s.options(), s.port, from, to)
+}
+
+// rsyncVia sends a file as the forerunner did, and flushes it as Push does.
+func rsyncVia(b *testing.B, o SSHOptions, port int, from, to string) Transfer {
+	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", port, o.Identities[0], o.KnownHosts[0])
 	start := time.Now()
 	cmd := exec.CommandContext(b.Context(), "rsync", "-z", "--fsync", "--inplace", "--no-whole-file", "--stats", "-e", shell, from, "127.0.0.1:"+to)
 	var stderr bytes.Buffer
@@ -99,4 +102,62 @@ func rsync(b *testing.B, s *sshServer, from, to string) Transfer {
 		t.Sent += n
 	}
 	return t
+}
+
+// distant is the round trip of the benchmarks over a slow line.
+const distant = 100 * time.Millisecond
+
+// BenchmarkListDistant lists 1,000 versions that this machine has never
+// seen, on an open connection, and with making it.
+func BenchmarkListDistant(b *testing.B) {
+	s, _ := overSlowLine(b, distant)
+	near, err := Create(b.Context(), Location{Path: s.dir}, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const versions = 1000
+	for n := range versions {
+		v := Version{
+			Name: fmt.Sprintf("image%d", n%20), Version: fmt.Sprintf("1.%d", n), Digest: Digest{byte(n), byte(n >> 8)}, Format: "raw",
+			FileSystems: []string{"ext4"}, Key: Digest{byte(n)}.String(), Origin: Origin{"someone", "buildhost", "//images:server", "1.0"}, Created: time.Now(),
+		}
+		if err := near.say(b.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte{byte(n), byte(n >> 8)}), 1}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		start := time.Now()
+		r, err := Open(b.Context(), s.loc, Options{SSH: s.opts.SSH})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "connect-and-list-s")
+		r.view = newView()
+		start = time.Now()
+		if list, err := r.List(b.Context(), ""); err != nil || len(list) != versions {
+			b.Fatalf("%d versions, %v", len(list), err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "list-s")
+		r.Close()
+	}
+}
+
+// BenchmarkDistant publishes and pulls over a slow line, beside rsync -z.
+func BenchmarkDistant(b *testing.B) {
+	first, second := images(b)
+	s, line := overSlowLine(b, distant)
+	for b.Loop() {
+		s.dir = filepath.Join(b.TempDir(), "repo")
+		s.loc.Path = s.dir
+		r, err := Create(b.Context(), s.loc, s.opts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		to := filepath.Join(b.TempDir(), "rsynced")
+		report(b, "push-first", pushed(b, r, first))
+		report(b, "push-second", pushed(b, r, second))
+		report(b, "rsync-first", rsyncVia(b, s.opts.SSH, line.port(), first, to))
+		report(b, "rsync-second", rsyncVia(b, s.opts.SSH, line.port(), second, to))
+		r.Close()
+	}
 }

@@ -28,6 +28,9 @@ type Location struct {
 // its first ":" is a directory. A password in the text is refused.
 func ParseLocation(text string) (Location, error) {
 	loc, err := parseLocation(text)
+	if errors.Is(err, errPassword) {
+		return Location{}, fmt.Errorf("repository location: %w", err) // and not a word of the text
+	}
 	if err != nil {
 		return Location{}, fmt.Errorf("repository location %q: %w", text, err)
 	}

@@ -146,19 +146,6 @@ func decodeIndex(b []byte, p packRef) (*packIndex, error) {
 	return x, nil
 }
 
-// frameOf returns the frame that has the block.
-func (x *packIndex) frameOf(block int) int {
-	low, high := 0, len(x.frames)
-	for high-low > 1 {
-		if mid := (low + high) / 2; x.frames[mid].first <= block {
-			low = mid
-		} else {
-			high = mid
-		}
-	}
-	return low
-}
-
 // decoder reads varints; after an error it only gives zeros.
 type decoder struct {
 	b   []byte
