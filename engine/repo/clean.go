@@ -75,19 +75,10 @@ func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
 		}
 		slices.Reverse(list)
 		if o.Steps >= 0 && len(v.steps) > o.Steps {
-			list = append(list, v.oldestSteps(len(v.steps)-o.Steps)...)
+			list = append(list, v.newestSteps(len(v.steps))[o.Steps:]...)
 		}
 	})
 	return list
-}
-
-// oldestSteps returns the n steps that were published first.
-func (v *view) oldestSteps(n int) (steps []*entry) {
-	for _, e := range v.steps {
-		steps = append(steps, e)
-	}
-	slices.SortFunc(steps, func(a, b *entry) int { return a.place - b.place })
-	return steps[:n]
 }
 
 // collect deletes the files that nothing needs.

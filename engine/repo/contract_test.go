@@ -281,6 +281,10 @@ func TestStepCache(t *testing.T) {
 		if tr, err := r.PublishStep(t.Context(), "key1", []byte("other"), files); err != nil || tr.New != 0 {
 			t.Errorf("publish once more: %+v, %v", tr, err)
 		}
+		next := []StepFile{{"root", change(t, a, 7)}}
+		if tr, err := s.elsewhere(t).PublishStep(t.Context(), "key2", nil, next); err != nil || tr.New != blockSize {
+			t.Errorf("a step that changed one block: %+v, %v", tr, err)
+		}
 		other := s.elsewhere(t)
 		step, err := other.LookupStep(t.Context(), "key1")
 		if err != nil || string(step.Record) != "record" || len(step.Objects) != 2 {

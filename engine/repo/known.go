@@ -134,16 +134,18 @@ func (r *Repo) know(ctx context.Context, name, parent string) (*known, error) {
 	return k, nil
 }
 
-// relatives orders versions by how likely they share data with an image.
+// relatives orders what is published by how likely it shares data with an
+// image: newest versions of its name and its parent, then the newest steps
+// and the newest versions of other names. For a step, whose name is empty,
+// the newest steps come first: what it was made from is among them.
 func (r *Repo) relatives(name, parent string) (list []*entry) {
 	r.look(func(v *view) {
-		var others []*entry
+		others := v.newestSteps(atOnce)
 		seen := map[string]int{}
 		for _, e := range v.newest("") {
-			who := e.Image.Name + "@" + e.Image.Version
 			seen[e.Image.Name]++
 			switch n := seen[e.Image.Name]; {
-			case e.Image.Name == name && n <= sameName, who == parent:
+			case e.Image.Name == name && n <= sameName, e.who() == parent:
 				list = append(list, e)
 			case n == 1 || e.Image.Name == name && n <= 2*sameName:
 				others = append(others, e)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/zeebo/blake3"
@@ -225,13 +226,16 @@ func (v *view) newest(name string) []*entry {
 	return found
 }
 
-// live returns everything that is there, oldest first; steps in no order.
+// newestSteps returns at most n steps, the one published last first.
+func (v *view) newestSteps(n int) []*entry {
+	steps := slices.Collect(maps.Values(v.steps))
+	slices.SortFunc(steps, func(a, b *entry) int { return b.place - a.place })
+	return steps[:min(n, len(steps))]
+}
+
+// live returns everything that is there, versions oldest first, then steps newest first.
 func (v *view) live() []*entry {
-	all := slices.Clone(v.images)
-	for _, e := range v.steps {
-		all = append(all, e)
-	}
-	return all
+	return append(slices.Clone(v.images), v.newestSteps(len(v.steps))...)
 }
 
 // sync reads what was appended to the log since the last time.

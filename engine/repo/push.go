@@ -125,6 +125,7 @@ func (p *pushing) uploaded(s sentPack) {
 	p.journal.add(s)
 }
 
+// newPush begins to publish files: an image's, or, without a name, a step's.
 func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFile) (*pushing, error) {
 	if r.old != nil {
 		return nil, ErrReadOnly
@@ -137,7 +138,11 @@ func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFil
 		}
 		total += info.Size()
 	}
-	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(name, total)}
+	what := name
+	if what == "" {
+		what = "step"
+	}
+	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(what, total)}
 	if err := r.sync(ctx); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -40,8 +41,31 @@ func (s state) get(id fileID) ([]byte, bool) {
 	if s.dir == "" {
 		return nil, false
 	}
-	b, err := os.ReadFile(s.file(id))
-	return b, err == nil && id.matches(b)
+	path := s.file(id)
+	b, err := os.ReadFile(path)
+	if err != nil || !id.matches(b) {
+		return nil, false
+	}
+	if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+		now := time.Now()
+		os.Chtimes(path, now, now)
+	}
+	return b, true
+}
+
+// keepUnused is how long an index or manifest stays that nobody asks for.
+const keepUnused = 30 * 24 * time.Hour
+
+// trim removes what was not used for long, and leftovers of dead processes.
+func (s state) trim() {
+	for _, pattern := range []string{"files/*", "pulled/*", "*/.new-*"} {
+		paths, _ := filepath.Glob(filepath.Join(s.dir, pattern))
+		for _, path := range paths {
+			if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > keepUnused {
+				os.Remove(path)
+			}
+		}
+	}
 }
 
 // put keeps an index or a manifest.
@@ -135,6 +159,7 @@ func (s state) beginPush() (*journal, []sentPack) {
 	if s.dir == "" {
 		return &journal{}, nil
 	}
+	s.trim()
 	dir := filepath.Join(s.dir, "pushes")
 	var packs []sentPack
 	old, _ := filepath.Glob(filepath.Join(dir, "push-*"))

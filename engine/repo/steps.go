@@ -39,7 +39,7 @@ func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files
 	if err := checkStep(key, record, files); err != nil {
 		return Transfer{}, err
 	}
-	p, err := r.newPush(ctx, "step "+key, "", files)
+	p, err := r.newPush(ctx, "", "", files)
 	if err != nil {
 		return Transfer{}, err
 	}
