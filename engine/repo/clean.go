@@ -179,7 +179,7 @@ func (r *Repo) sentence(ctx context.Context, doomed []unusedFile) (line, error) 
 		}
 	}
 	id := newFileID([]byte(b.String()))
-	if err := r.tree.write(ctx, "doomed/"+id.String(), []byte(b.String())); err != nil {
+	if err := write(ctx, r.tree, "doomed/"+id.String(), []byte(b.String())); err != nil {
 		return line{}, err
 	}
 	return line{Op: opCollect, Doomed: id}, r.tree.flush(ctx, "doomed")

@@ -44,16 +44,8 @@ func (d *dirTree) open(ctx context.Context, name string) (reader, error) {
 	return dirFile{f, d}, nil
 }
 
-func (d *dirTree) write(ctx context.Context, name string, data []byte) error {
-	temp := tempName(name)
-	if err := d.create(ctx, temp, data); err != nil {
-		return err
-	}
-	if err := os.Rename(d.path(temp), d.path(name)); err != nil {
-		os.Remove(d.path(temp))
-		return err
-	}
-	return nil
+func (d *dirTree) rename(_ context.Context, from, to string) error {
+	return os.Rename(d.path(from), d.path(to))
 }
 
 // create removes what it made when it does not come to its end.
@@ -150,6 +142,8 @@ func (d *dirTree) remove(_ context.Context, name string) error { return os.Remov
 func (d *dirTree) mkdir(_ context.Context, dir string) error {
 	return os.MkdirAll(d.path(dir), 0o777)
 }
+
+func (d *dirTree) widen() {}
 
 func (d *dirTree) traffic() (sent, received int64) { return d.sent.Load(), d.received.Load() }
 

@@ -251,6 +251,9 @@ func join(pack int, frames []frameRef, need []bool) (all []stretch) {
 // fetch gets what is still missing from the repository.
 func (d *download) fetch(ctx context.Context) error {
 	todo := d.stretches()
+	if len(todo) > downloads {
+		d.r.tree.widen()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan stretch)
 	g.Go(func() error {

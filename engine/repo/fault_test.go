@@ -318,7 +318,7 @@ func TestTree(t *testing.T) {
 				t.Errorf("what was appended at %d is not in one piece", i)
 			}
 		}
-		if err := r.tree.write(ctx, "tmp/a", []byte("new")); err != nil || string(slurp(t, filepath.Join(s.dir, "tmp/a"))) != "new" {
+		if err := write(ctx, r.tree, "tmp/a", []byte("new")); err != nil || string(slurp(t, filepath.Join(s.dir, "tmp/a"))) != "new" {
 			t.Errorf("write over what is there: %v", err)
 		}
 	})

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// frameBlocks is how many blocks are compressed together: 512 KiB. More
+	// frameBlocks is how many blocks are compressed together: 1 MiB. More
 	// compresses better, less is less to fetch for a single block.
-	frameBlocks = 128
+	frameBlocks = 256
 	// packBlocks is how many blocks a pack has at most: 32 MiB. A pack is
 	// what an interrupted push sends again, and costs a few round trips.
-	packBlocks = 64 * frameBlocks
+	packBlocks = 32 * frameBlocks
 	packMagic  = "b9pack1\n"
 )
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // maxTries bounds how often a push begins again because files were collected
@@ -193,20 +195,23 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 	return errOutrun
 }
 
-// sendManifest uploads the manifest and flushes the names of all that the
+// sendManifest uploads the manifest, and flushes the names of all that the
 // line about to be written relies on.
 func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
 	b := m.encode()
 	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
-	if err := p.r.tree.write(ctx, ref.path(), b); err != nil {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.r.tree.flush(gctx, "packs") })
+	g.Go(func() error {
+		if err := write(gctx, p.r.tree, ref.path(), b); err != nil {
+			return err
+		}
+		return p.r.tree.flush(gctx, "manifests")
+	})
+	if err := g.Wait(); err != nil {
 		return ref, err
 	}
 	p.r.home.put(ref.ID, b)
-	for _, dir := range []string{"packs", "manifests"} {
-		if err := p.r.tree.flush(ctx, dir); err != nil {
-			return ref, err
-		}
-	}
 	return ref, nil
 }
 

@@ -27,11 +27,64 @@ type sftpTree struct {
 	sent, received int64 // by connections that have ended
 }
 
-// sftpConn is a connection, and why it was given up.
+// sftpConn is a connection with one or more channels, and why it was given
+// up. Each channel has a window of its own, 2 MiB in OpenSSH, which is all
+// that can be under way in it: over a distance several carry more.
 type sftpConn struct {
 	*sshConn
-	mu  sync.Mutex
-	why error
+	mu       sync.Mutex
+	channels []*channel
+	widened  bool
+	why      error
+}
+
+// channel is one file transfer.
+type channel struct {
+	*sftp.Client
+	busy int // exchanges under way
+}
+
+// moreChannels are opened when there is much to move.
+const moreChannels = 3
+
+// take returns the channel with the least to do, until put is called.
+func (c *sftpConn) take() *channel {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	best := c.channels[0]
+	for _, ch := range c.channels {
+		if ch.busy < best.busy {
+			best = ch
+		}
+	}
+	best.busy++
+	return best
+}
+
+func (c *sftpConn) put(ch *channel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch.busy--
+}
+
+// widen opens more channels. A server that allows no more is no error.
+func (c *sftpConn) widen() {
+	c.mu.Lock()
+	first := !c.widened
+	c.widened = true
+	c.mu.Unlock()
+	for range moreChannels {
+		if !first || c.ended() != nil {
+			return
+		}
+		more, err := sftp.NewClient(c.link.client, clientOptions()...)
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.channels = append(c.channels, &channel{Client: more})
+		c.mu.Unlock()
+	}
 }
 
 // giveUp notes the first reason to end the connection.
@@ -73,7 +126,7 @@ func (t *sftpTree) session(ctx context.Context) (*sftpConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.conn = &sftpConn{sshConn: conn}
+	t.conn = &sftpConn{sshConn: conn, channels: []*channel{{Client: conn.SFTP}}}
 	return t.conn, nil
 }
 
@@ -106,7 +159,9 @@ func (t *sftpTree) do(ctx context.Context, name string, fn func(*sftp.Client) er
 	if err != nil {
 		return err
 	}
-	return t.watched(ctx, conn, func() error { return explain(fn(conn.SFTP), conn, t.path(name)) })
+	ch := conn.take()
+	defer conn.put(ch)
+	return t.watched(ctx, conn, func() error { return explain(fn(ch.Client), conn, t.path(name)) })
 }
 
 // watched runs fn, which uses conn, and ends conn when it takes too long.
@@ -189,6 +244,7 @@ type sftpFile struct {
 	t    *sftpTree
 	ctx  context.Context // of the open call: a reader does not outlive it
 	conn *sftpConn
+	ch   *channel
 }
 
 func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
@@ -201,6 +257,7 @@ func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
 
 // Close does not wait for the answer.
 func (f sftpFile) Close() error {
+	f.conn.put(f.ch)
 	go f.File.Close()
 	return nil
 }
@@ -210,26 +267,21 @@ func (t *sftpTree) open(ctx context.Context, name string) (reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := sftpFile{t: t, ctx: ctx, conn: conn}
+	f := sftpFile{t: t, ctx: ctx, conn: conn, ch: conn.take()}
 	err = t.watched(ctx, conn, func() (err error) {
-		f.File, err = conn.SFTP.Open(t.path(name))
+		f.File, err = f.ch.Open(t.path(name))
 		return explain(err, conn, t.path(name))
 	})
-	return f, err
+	if err != nil {
+		conn.put(f.ch)
+		return nil, err
+	}
+	return f, nil
 }
 
-func (t *sftpTree) write(ctx context.Context, name string, data []byte) error {
-	temp := tempName(name)
-	if err := t.create(ctx, temp, data); err != nil {
-		return err
-	}
-	return t.do(ctx, name, func(c *sftp.Client) error {
-		err := c.PosixRename(t.path(temp), t.path(name))
-		if err != nil {
-			err = blame(c, path.Dir(t.path(name)), err)
-			c.Remove(t.path(temp))
-		}
-		return err
+func (t *sftpTree) rename(ctx context.Context, from, to string) error {
+	return t.do(ctx, to, func(c *sftp.Client) error {
+		return blame(c, path.Dir(t.path(to)), c.PosixRename(t.path(from), t.path(to)))
 	})
 }
 
@@ -254,14 +306,14 @@ func (t *sftpTree) create(ctx context.Context, name string, data []byte) error {
 // finishSFTP writes data, flushes it where the server can, and closes f.
 func finishSFTP(c *sftp.Client, f *sftp.File, data []byte) error {
 	_, err := f.Write(data)
-	if _, ok := c.HasExtension("fsync@openssh.com"); ok && err == nil {
+	if _, ok := c.HasExtension("fsync@openssh.com"); !ok && err == nil {
+		return f.Close()
+	}
+	if err == nil {
 		err = f.Sync()
 	}
-	if err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	go f.Close() // what it could tell, Sync has told
+	return err
 }
 
 // append relies on the server: it opens the file with O_APPEND, and what is
@@ -287,8 +339,8 @@ func (t *sftpTree) flush(ctx context.Context, dir string) error {
 		if err != nil {
 			return nil
 		}
-		defer f.Close()
 		f.Sync()
+		go f.Close()
 		return nil
 	})
 }
@@ -315,6 +367,15 @@ func (t *sftpTree) remove(ctx context.Context, name string) error {
 
 func (t *sftpTree) mkdir(ctx context.Context, dir string) error {
 	return t.do(ctx, dir, func(c *sftp.Client) error { return c.MkdirAll(t.path(dir)) })
+}
+
+// widen returns at once.
+func (t *sftpTree) widen() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn != nil {
+		t.conn.watches.Go(t.conn.widen)
+	}
 }
 
 func (t *sftpTree) traffic() (sent, received int64) {

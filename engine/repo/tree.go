@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,14 +18,13 @@ import (
 type tree interface {
 	// open opens a file for reading.
 	open(ctx context.Context, name string) (reader, error)
-	// write makes a file that appears under its name in whole and flushed,
-	// or not at all. It replaces one that is there.
-	write(ctx context.Context, name string, data []byte) error
+	// rename replaces to if it exists.
+	rename(ctx context.Context, from, to string) error
 	// append adds data to the end of a file, which must exist, whoever else
 	// does so at the same time, and flushes it.
 	append(ctx context.Context, name string, data []byte) error
-	// create makes a file with this content unless it exists, which is an
-	// error that wraps fs.ErrExist.
+	// create makes a file with this content, and flushes it, unless it
+	// exists, which is an error that wraps fs.ErrExist.
 	create(ctx context.Context, name string, data []byte) error
 	// flush makes the names in a directory last, where that is possible.
 	flush(ctx context.Context, dir string) error
@@ -32,6 +32,8 @@ type tree interface {
 	stat(ctx context.Context, name string) (fs.FileInfo, error)
 	remove(ctx context.Context, name string) error
 	mkdir(ctx context.Context, dir string) error // with its parents
+	// widen says that much is about to be moved.
+	widen()
 	// traffic returns the bytes sent and received so far.
 	traffic() (sent, received int64)
 	close() error
@@ -50,6 +52,37 @@ func tempName(name string) string {
 	var b [8]byte
 	rand.Read(b[:])
 	return "tmp/" + lastElement(name) + "." + hex.EncodeToString(b[:])
+}
+
+// write makes a file that appears under its name in whole and flushed, or not
+// at all. It replaces one that is there. A collection without grace may take
+// the temporary file away: then it is written again.
+func write(ctx context.Context, t tree, name string, data []byte) error {
+	for try := 1; ; try++ {
+		temp := tempName(name)
+		if err := t.create(ctx, temp, data); err != nil {
+			if ctx.Err() != nil {
+				tidy(ctx, t, temp)
+			}
+			return err
+		}
+		err := t.rename(ctx, temp, name)
+		if err == nil || try == 3 || !errors.Is(err, fs.ErrNotExist) {
+			if err != nil {
+				t.remove(ctx, temp)
+			}
+			return err
+		}
+	}
+}
+
+// tidy removes what a cancelled call left, if that does not take long. What
+// stays is taken by a later collection.
+func tidy(ctx context.Context, t tree, name string) {
+	const patience = 3 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	t.remove(ctx, name)
 }
 
 func lastElement(name string) string {
