@@ -339,3 +339,34 @@ func TestCancelledPush(t *testing.T) {
 		sameFiles(t, dst, image)
 	})
 }
+
+// TestHugeHole moves an image that is nothing but a hole and a few blocks
+// far apart: neither side may count through it.
+func TestHugeHole(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		path := filepath.Join(t.TempDir(), "huge")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		const size = 6 << 40
+		if err := f.Truncate(size); err != nil {
+			t.Skipf("the file system holds no file of %d bytes: %v", int64(size), err)
+		}
+		for _, at := range []int64{0, 1 << 40, 1<<40 + 3*blockSize, size - 2} {
+			if _, err := f.WriteAt([]byte{byte(at>>40) + 1, 2}, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v, tr := push(t, r, "huge", path)
+		if tr.Holes != size-4*blockSize || v.Data != 4*blockSize {
+			t.Errorf("%+v, %d of data", tr, v.Data)
+		}
+		dst, _ := pull(t, s.elsewhere(t), v)
+		if d, n, err := HashFile(t.Context(), dst); err != nil || d != v.Digest || n != size {
+			t.Errorf("%s, %d bytes, %v", d, n, err)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,7 +21,8 @@ const (
 	stretchGap = 64 << 10
 )
 
-// download fills a file with a content.
+// download fills a file with a content. Its data blocks are counted through,
+// so that holes, however large, take no memory.
 type download struct {
 	r       *Repo
 	packs   []packRef
@@ -28,21 +30,38 @@ type download struct {
 	indexes []*packIndex
 	f       *os.File
 	meter   *meter
-	ids     []blockID // of the content's blocks; zero for zeros
-	have    []bool
+	starts  []int32   // number of the first data block of each run
+	ids     []blockID // by number of the data block
+	have    []bool    // likewise
 
 	mu      sync.Mutex
-	missing map[blockID]int32 // first of the blocks that want this content
+	missing map[blockID]int32 // number of the first data block that wants this content
 	next    []int32           // the next one that wants the same; -1 for none
 }
 
 func newDownload(r *Repo, m *manifest, c *content, indexes []*packIndex, f *os.File, meter *meter) *download {
-	n := blocksIn(c.size)
-	d := &download{r: r, packs: m.packs, c: c, indexes: indexes, f: f, meter: meter, ids: make([]blockID, n), have: make([]bool, n)}
+	d := &download{r: r, packs: m.packs, c: c, indexes: indexes, f: f, meter: meter}
 	for _, run := range c.runs {
-		copy(d.ids[run.at:run.at+int64(run.count)], indexes[run.pack].ids[run.block:])
+		d.starts = append(d.starts, int32(len(d.ids)))
+		d.ids = append(d.ids, indexes[run.pack].ids[run.block:run.block+run.count]...)
 	}
+	d.have = make([]bool, len(d.ids))
 	return d
+}
+
+// block returns where the data block n is in the file.
+func (d *download) block(n int32) int64 {
+	i := sort.Search(len(d.starts), func(i int) bool { return d.starts[i] > n }) - 1
+	return d.c.runs[i].at + int64(n-d.starts[i])
+}
+
+// number is the inverse of block; false for a block of zeros.
+func (d *download) number(block int64) (int32, bool) {
+	i := sort.Search(len(d.c.runs), func(i int) bool { return d.c.runs[i].at > block }) - 1
+	if i < 0 || block >= d.c.runs[i].at+int64(d.c.runs[i].count) {
+		return 0, false
+	}
+	return d.starts[i] + int32(block-d.c.runs[i].at), true
 }
 
 // fill gets every block: from the file itself, from bases, from the
@@ -82,9 +101,10 @@ func (d *download) resume(ctx context.Context) error {
 			if id == (blockID{}) {
 				continue
 			}
-			d.have[at] = id == d.ids[at]
-			foreign = foreign || d.ids[at] == (blockID{})
-			if d.have[at] {
+			n, ok := d.number(at)
+			if !ok {
+				foreign = true
+			} else if d.have[n] = id == d.ids[n]; d.have[n] {
 				held += min(blockSize, d.c.size-at*blockSize)
 			}
 		}
@@ -105,16 +125,15 @@ func (d *download) resume(ctx context.Context) error {
 func (d *download) want() {
 	d.missing = map[blockID]int32{}
 	d.next = make([]int32, len(d.ids))
-	for at := len(d.ids) - 1; at >= 0; at-- {
-		id := d.ids[at]
-		if id == (blockID{}) || d.have[at] {
+	for n, id := range slices.Backward(d.ids) {
+		if d.have[n] {
 			continue
 		}
-		d.next[at] = -1
+		d.next[n] = -1
 		if first, ok := d.missing[id]; ok {
-			d.next[at] = first
+			d.next[n] = first
 		}
-		d.missing[id] = int32(at)
+		d.missing[id] = int32(n)
 	}
 }
 
@@ -154,7 +173,7 @@ func (d *download) put(ids []blockID, data []byte) (settled int64, err error) {
 		}
 		// Blocks that follow each other here mostly do so there.
 		first, n := places[0], 1
-		for i+n < len(ids) && d.takeAt(ids[i+n], first+int32(n)) {
+		for i+n < len(ids) && d.takeAt(ids[i+n], first+int64(n)) {
 			n++
 		}
 		done, err := d.write(first, data[i*blockSize:(i+n)*blockSize])
@@ -173,27 +192,28 @@ func (d *download) put(ids []blockID, data []byte) (settled int64, err error) {
 	return settled, nil
 }
 
-// take returns all blocks that want a content, and takes them off the list.
-func (d *download) take(id blockID) (places []int32) {
+// take returns where all blocks are that want a content, and takes them off the list.
+func (d *download) take(id blockID) (places []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	at, ok := d.missing[id]
+	n, ok := d.missing[id]
 	if !ok {
 		return nil
 	}
 	delete(d.missing, id)
-	for ; at >= 0; at = d.next[at] {
-		places = append(places, at)
+	for ; n >= 0; n = d.next[n] {
+		places = append(places, d.block(n))
 	}
 	return places
 }
 
-// takeAt takes a content off the list if only the block at wants it.
-func (d *download) takeAt(id blockID, at int32) bool {
+// takeAt takes a content off the list if only the data block that is at this
+// place in the file wants it.
+func (d *download) takeAt(id blockID, block int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	first, ok := d.missing[id]
-	if !ok || first != at || d.next[at] >= 0 {
+	n, ok := d.missing[id]
+	if !ok || d.next[n] >= 0 || d.block(n) != block {
 		return false
 	}
 	delete(d.missing, id)
@@ -201,8 +221,8 @@ func (d *download) takeAt(id blockID, at int32) bool {
 }
 
 // write puts blocks into the file, the last one cut to its size.
-func (d *download) write(at int32, data []byte) (int64, error) {
-	off := int64(at) * blockSize
+func (d *download) write(at int64, data []byte) (int64, error) {
+	off := at * blockSize
 	n, err := d.f.WriteAt(data[:min(int64(len(data)), d.c.size-off)], off)
 	return int64(n), err
 }
