@@ -227,7 +227,7 @@ func TestKilledServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "repo")
 	s := site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: server.options()}}
 	s.create(t).Close()
-	for n := range 2 * rounds() {
+	for n := range rounds() {
 		r, err := Open(t.Context(), s.loc, s.opts)
 		if err != nil {
 			t.Fatal(err)
