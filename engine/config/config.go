@@ -26,6 +26,11 @@ type Config struct {
 	Libvirt   Libvirt   `toml:"libvirt"`
 	Bootstrap Bootstrap `toml:"bootstrap"`
 	FS        FS        `toml:"fs"`
+	Shared    Shared    `toml:"shared"`
+
+	// Repositories are the locations of repositories of shared images, by
+	// name: the table [repositories]. A directory is absolute here.
+	Repositories map[string]string
 
 	// Options are the defaults for -D in this workspace: the table [options].
 	Options map[string]string
@@ -76,6 +81,13 @@ type FS struct {
 	Ext4Features []string `toml:"ext4_features" doc:"features of new ext4 file systems, as mke2fs -O takes them, such as 64bit or ^has_journal"`
 }
 
+// Shared says where shared images and finished steps of others come from.
+type Shared struct {
+	Repository string `toml:"repository" doc:"the repository that shared() and the commands mean when they name none; empty means the only one there is, else local"`
+	Cache      string `toml:"cache" doc:"the repository in which finished steps are looked up; empty means none"`
+	CachePush  bool   `toml:"cache_push" default:"false" doc:"publish finished steps in shared.cache"`
+}
+
 // Layers is where settings come from. What is empty is skipped.
 type Layers struct {
 	UserFile      string   // need not exist
@@ -94,10 +106,11 @@ func UserFile() string {
 	return filepath.Join(dir, "b9", "config.toml")
 }
 
-// Load merges the layers. Lists are replaced, options are merged by name.
+// Load merges the layers. Lists are replaced, options and repositories are merged by name.
 //
 // The environment variable of container.memory is B9_CONTAINER_MEMORY, and
-// an empty one counts as not set; B9_OPTIONS_name sets an option. Variables
+// an empty one counts as not set; B9_OPTIONS_name sets an option, and
+// B9_REPOSITORIES_name a repository. Variables
 // beginning with B9_ that resemble no setting are ignored. The elements of a
 // list are separated by commas there and in flags.
 //
@@ -126,7 +139,7 @@ type loader struct {
 
 func newLoader() *loader {
 	d := &loader{
-		config: &Config{Options: map[string]string{}, origins: map[string]string{}},
+		config: &Config{Options: map[string]string{}, Repositories: map[string]string{}, origins: map[string]string{}},
 		schema: schema(),
 		byKey:  map[string]field{},
 	}
@@ -160,6 +173,10 @@ func (d *loader) fail(p place, format string, args ...any) {
 func (d *loader) assign(p place, key string, value any) {
 	if name, ok := strings.CutPrefix(key, optionsPrefix); ok {
 		d.option(p, name, value)
+		return
+	}
+	if name, ok := strings.CutPrefix(key, repositoriesPrefix); ok {
+		d.repository(p, name, value)
 		return
 	}
 	f, ok := d.byKey[key]
@@ -208,7 +225,7 @@ func (d *loader) option(p place, name string, value any) {
 }
 
 func (d *loader) isSection(key string) bool {
-	return key == strings.TrimSuffix(optionsPrefix, ".") || len(d.inSection(key)) > 0
+	return key == strings.TrimSuffix(optionsPrefix, ".") || key == strings.TrimSuffix(repositoriesPrefix, ".") || len(d.inSection(key)) > 0
 }
 
 // inSection lists the keys of one section.
@@ -240,6 +257,8 @@ func (d *loader) environment(env []string) {
 		p := place{origin: "environment " + name, at: "environment " + name}
 		if option, ok := strings.CutPrefix(name, envPrefix+"OPTIONS_"); ok {
 			d.option(p, option, text(value))
+		} else if repository, ok := strings.CutPrefix(name, envPrefix+"REPOSITORIES_"); ok {
+			d.repository(p, repository, text(value))
 		} else if key, ok := names[name]; ok {
 			d.assign(p, key, text(value))
 		} else if hint := didYouMean(name, all); hint != "" {
@@ -265,6 +284,7 @@ func (d *loader) finish() {
 	if d.config.Store.Dir == "" {
 		d.errs = append(d.errs, errors.New("store.dir: there is no home directory to keep finished steps in: set HOME or -c store.dir=DIR"))
 	}
+	d.checkRepositories()
 }
 
 // resolve makes path absolute: ~ is the home directory, and a relative path

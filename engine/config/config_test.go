@@ -258,8 +258,8 @@ func TestSchema(t *testing.T) {
 		}
 		seen[f.key] = true
 	}
-	if len(seen) != 19 {
-		t.Errorf("%d settings, want 19", len(seen))
+	if len(seen) != 22 {
+		t.Errorf("%d settings, want 22", len(seen))
 	}
 }
 

@@ -17,7 +17,7 @@ type Setting struct {
 }
 
 // Settings lists every setting in the order of the schema, then the options
-// by name.
+// and the repositories by name.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, f := range schema() {
@@ -30,6 +30,10 @@ func (c *Config) Settings() []Setting {
 	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
 		key := optionsPrefix + name
 		all = append(all, Setting{Key: key, Value: c.Options[name], Origin: c.origin(key), Doc: "the workspace's default for -D " + name})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Repositories)) {
+		key := repositoriesPrefix + name
+		all = append(all, Setting{Key: key, Value: c.Repositories[name], Origin: c.origin(key), Doc: "where the repository " + name + " is"})
 	}
 	return all
 }

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// LocalRepository is the name of the shared images that this machine has. No
+// repository can have it.
+const LocalRepository = "local"
+
+const repositoriesPrefix = "repositories."
+
+// CheckRepositoryName says why a name can't be that of a repository, or nil.
+func CheckRepositoryName(name string) error {
+	bad := func(c rune) bool {
+		return c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
+	}
+	switch {
+	case name == "" || name[0] == '-' || len(name) > 64 || strings.ContainsFunc(name, bad):
+		return fmt.Errorf("%q can't be the name of a repository: use letters, digits, _ and -", name)
+	case name == LocalRepository:
+		return fmt.Errorf("%q is what this machine has: give the repository another name", name)
+	}
+	return nil
+}
+
+// repository takes in a line of [repositories].
+func (d *loader) repository(p place, name string, value any) {
+	key := repositoriesPrefix + name
+	if err := CheckRepositoryName(name); err != nil {
+		d.fail(p, "%s: %w", key, err)
+		return
+	}
+	location, err := asString(value)
+	if err == nil && location == "" {
+		err = errors.New("is empty: want a directory, ssh://host/path or host:path")
+	}
+	if err != nil {
+		d.fail(p, "%s: %w", key, err)
+		return
+	}
+	if isDirectory(location) {
+		location = resolve(p.dir, location)
+	}
+	d.config.Repositories[name] = location
+	d.config.origins[key] = p.origin
+}
+
+// isDirectory tells a directory from a place on a server: that has a ":"
+// before the first "/".
+func isDirectory(location string) bool {
+	head, _, _ := strings.Cut(location, "/")
+	return !strings.Contains(head, ":")
+}
+
+// checkRepositories checks that the names in [shared] are those of repositories.
+func (d *loader) checkRepositories() {
+	names := slices.Sorted(maps.Keys(d.config.Repositories))
+	for key, name := range map[string]string{"shared.repository": d.config.Shared.Repository, "shared.cache": d.config.Shared.Cache} {
+		if name == "" || name == LocalRepository && key == "shared.repository" || slices.Contains(names, name) {
+			continue
+		}
+		d.errs = append(d.errs, fmt.Errorf("%s: %s: there is no repository %q (have %s)%s",
+			d.config.origin(key), key, name, strings.Join(append(names, LocalRepository), ", "), didYouMean(name, names)))
+	}
+}
+
+// DefaultRepository is the repository that is meant where none is named: the
+// configured one, else the only one there is, else LocalRepository.
+func (c *Config) DefaultRepository() string {
+	if c.Shared.Repository != "" {
+		return c.Shared.Repository
+	}
+	if len(c.Repositories) == 1 {
+		for name := range c.Repositories {
+			return name
+		}
+	}
+	return LocalRepository
+}
