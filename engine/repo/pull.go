@@ -97,8 +97,9 @@ func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (T
 	if err != nil || !info.Mode().IsRegular() {
 		return Transfer{}, false
 	}
-	if size < 0 {
-		return Transfer{Total: info.Size(), Reused: info.Size()}, r.home.isPulled(dst, d)
+	known, ok := r.home.pulledTo(dst)
+	if ok || size < 0 {
+		return Transfer{Total: info.Size(), Reused: info.Size()}, ok && known == d
 	}
 	if info.Size() != size {
 		return Transfer{}, false

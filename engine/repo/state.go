@@ -112,18 +112,19 @@ func (s state) pulledFile(dst string) string {
 	return filepath.Join(s.dir, "pulled", fmt.Sprintf("%x", sum[:16]))
 }
 
-// isPulled reports whether dst has the content d and did not change since.
-func (s state) isPulled(dst string, d Digest) bool {
+// pulledTo returns the content of the file at dst, if it is known and the
+// file did not change since.
+func (s state) pulledTo(dst string) (Digest, bool) {
 	if s.dir == "" {
-		return false
+		return Digest{}, false
 	}
 	var p pulled
 	b, err := os.ReadFile(s.pulledFile(dst))
-	if err != nil || json.Unmarshal(b, &p) != nil || p.Digest != d {
-		return false
+	if err != nil || json.Unmarshal(b, &p) != nil {
+		return Digest{}, false
 	}
 	info, err := os.Lstat(dst)
-	return err == nil && info.Mode().IsRegular() && signatureOf(info) == p.File
+	return p.Digest, err == nil && info.Mode().IsRegular() && signatureOf(info) == p.File
 }
 
 // setPulled remembers that dst, which is what info says, has the content d.
