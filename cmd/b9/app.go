@@ -80,6 +80,7 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 		a.buildCommand(), a.runCommand(), a.shellCommand(), a.queryCommand(), a.explainCommand(), a.logCommand(),
 		a.cleanCommand(), a.cacheCommand(), a.configCommand(), a.doctorCommand(), a.imageCommand(), a.builtinsCommand(), a.initCommand(), a.versionCommand(),
 		a.lsCommand(), a.catCommand(), a.cpCommand(),
+		a.listCommand(), a.pushCommand(), a.pullCommand(), a.repoCommand(), a.cleanLocalCommand(), a.cleanRemoteCommand(),
 	)
 	return root
 }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"b9/engine/config"
+	"b9/engine/fsys"
+	"b9/engine/repo"
+)
+
+// cleanGrace spares the data of pushes that are under way.
+const cleanGrace = 24 * time.Hour
+
+func (a *app) cleanLocalCommand() *cobra.Command {
+	var keep int
+	cmd := &cobra.Command{
+		Use:     "clean-local",
+		Short:   "Remove all but the newest versions of the shared images on this machine",
+		Args:    noArgs,
+		Example: "  b9 clean-local\n  b9 clean-local --keep 5",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.cleanShared(cmd.Context(), config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
+		},
+	}
+	cmd.Flags().IntVar(&keep, "keep", 2, "keep the newest `N` versions of each name")
+	return cmd
+}
+
+func (a *app) cleanRemoteCommand() *cobra.Command {
+	var name string
+	var keep, steps int
+	cmd := &cobra.Command{
+		Use:     "clean-remote",
+		Short:   "Remove all but the newest versions of the shared images in a repository",
+		Args:    noArgs,
+		Example: "  b9 clean-remote -r team --keep 10",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.cleanShared(cmd.Context(), name, repo.CleanOptions{Keep: keep, Steps: steps, Grace: cleanGrace})
+		},
+	}
+	repoFlag(cmd, &name)
+	cmd.Flags().IntVar(&keep, "keep", 2, "keep the newest `N` versions of each name")
+	cmd.Flags().IntVar(&steps, "steps", -1, "keep the `N` build steps published last (default: all)")
+	return cmd
+}
+
+func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions) (err error) {
+	if o.Keep < 1 {
+		return usagef("--keep %d: want 1 or more", o.Keep)
+	}
+	r, err := a.openRepository(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	report, err := r.Clean(ctx, o)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return printJSON(a.stdout, report)
+	}
+	for _, v := range report.Removed {
+		fmt.Fprintf(a.stdout, "removed %s@%s\n", v.Name, v.Version)
+	}
+	_, err = fmt.Fprintf(a.stdout, "%d versions removed, %d files with %s that nothing needs any more\n", len(report.Removed), report.Files, fsys.FormatSize(report.Bytes))
+	return err
+}

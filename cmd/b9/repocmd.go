@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/engine/config"
+	"b9/engine/repo"
+)
+
+func (a *app) repoCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "repo",
+		Short: "Add, remove, list and check repositories of shared images",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.repoAddCommand(), a.repoRemoveCommand(), a.repoListCommand(), a.repoCheckCommand())
+	return cmd
+}
+
+func (a *app) repoAddCommand() *cobra.Command {
+	var create bool
+	cmd := &cobra.Command{
+		Use:   "add NAME LOCATION",
+		Short: "Give a repository a name, in the user's configuration",
+		Long: `Give a repository a name, in ~/.config/b9/config.toml. LOCATION is a directory, or
+one on a plain OpenSSH server: ssh://[user@]host[:port]/path or [user@]host:path.
+~/.ssh/config, known_hosts and the agent count as they do for ssh.`,
+		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usagef("repo add takes a name and a location, got %d arguments", len(args))
+			}
+			return a.repoAdd(cmd.Context(), args[0], args[1], create)
+		},
+	}
+	cmd.Flags().BoolVar(&create, "create", false, "make the repository where there is none")
+	return cmd
+}
+
+func (a *app) repoAdd(ctx context.Context, name, location string, create bool) error {
+	if err := config.CheckRepositoryName(name); err != nil {
+		return usageError{err}
+	}
+	loc, err := repo.ParseLocation(location)
+	if err != nil {
+		return usageError{err}
+	}
+	open := repo.Open
+	if create {
+		open = repo.Create
+	}
+	o := repo.Options{}
+	o.SSH.Passphrase = a.passphrase()
+	r, err := open(ctx, loc, o)
+	if errors.Is(err, repo.ErrNoRepository) {
+		return fmt.Errorf("%w: add --create to make one", err)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Close(), editRepositories(name, loc.String()))
+}
+
+func (a *app) repoRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove NAME",
+		Short:   "Forget a repository's name; the repository stays as it is",
+		Example: "  b9 repo remove team",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("repo remove takes one name, got %d", len(args))
+			}
+			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			if _, ok := cfg.Repositories[args[0]]; !ok {
+				return usagef("there is no repository %q", args[0])
+			}
+			return editRepositories(args[0], "")
+		},
+	}
+}
+
+// editRepositories sets, or with "" takes out, one line of [repositories] in
+// the user's file, and leaves the others as they are.
+func editRepositories(name, location string) error {
+	path := config.UserFile()
+	if path == "" {
+		return errors.New("there is no home directory to keep the configuration in: set HOME")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, changed := editSection(string(data), name, location)
+	if !changed {
+		return fmt.Errorf("%s does not set repositories.%s: `b9 config` shows what does", path, name)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// editSection edits a line of [repositories] in a TOML text.
+func editSection(text, name, location string) (edited string, changed bool) {
+	const header = "[repositories]"
+	var out []string
+	inside, done := false, location == ""
+	set := name + " = " + strconv.Quote(location)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		trimmed := strings.TrimSpace(line)
+		if strings.HasPrefix(trimmed, "[") {
+			inside = trimmed == header
+		}
+		key, _, _ := strings.Cut(trimmed, "=")
+		if inside && strings.Trim(strings.TrimSpace(key), `"'`) == name {
+			changed = true
+			continue
+		}
+		out = append(out, line)
+		if inside && trimmed == header && !done {
+			out, done, changed = append(out, set), true, true
+		}
+	}
+	if !done {
+		out, changed = append(out, header, set), true
+	}
+	return strings.Join(out, "\n") + "\n", changed
+}
+
+func (a *app) repoListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the repositories that have a name",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			type row struct {
+				Name     string `json:"name"`
+				Location string `json:"location"`
+				Default  bool   `json:"default"`
+				Cache    bool   `json:"cache"`
+			}
+			var list []row
+			for _, name := range append([]string{config.LocalRepository}, slices.Sorted(maps.Keys(cfg.Repositories))...) {
+				loc, err := a.location(name)
+				if err != nil {
+					return err
+				}
+				list = append(list, row{name, loc.String(), name == cfg.DefaultRepository(), name == cfg.Shared.Cache})
+			}
+			if a.json {
+				return printJSON(a.stdout, list)
+			}
+			rows := [][]string{{"NAME", "DEFAULT", "LOCATION"}}
+			for _, r := range list {
+				mark := ""
+				if r.Default {
+					mark = "yes"
+				}
+				rows = append(rows, []string{r.Name, mark, r.Location})
+			}
+			return printTable(a.stdout, rows)
+		},
+	}
+}
+
+func (a *app) repoCheckCommand() *cobra.Command {
+	var deep bool
+	cmd := &cobra.Command{
+		Use:     "check [NAME]",
+		Short:   "Look for damage in a repository",
+		Long:    "Look for files that are missing or wrong in a repository, and say which images\nthey hurt. With --deep every block is read and compared with its digest.",
+		Example: "  b9 repo check team --deep",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("repo check takes one name, got %d", len(args))
+			}
+			return a.repoCheck(cmd.Context(), append(args, "")[0], deep)
+		},
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "read everything")
+	return cmd
+}
+
+func (a *app) repoCheck(ctx context.Context, name string, deep bool) (err error) {
+	r, err := a.openRepository(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	damage, err := r.Check(ctx, deep)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if damage == nil {
+			damage = []repo.Damage{}
+		}
+		err = printJSON(a.stdout, damage)
+	} else {
+		for _, d := range damage {
+			fmt.Fprintf(a.stdout, "%s: %s, which hurts %s\n", d.Path, d.What, strings.Join(d.Hurts, ", "))
+		}
+	}
+	if err == nil && len(damage) > 0 {
+		err = fmt.Errorf("%s: %d files are damaged: push the images again that they hurt", r.Location(), len(damage))
+	}
+	return err
+}

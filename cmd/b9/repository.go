@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"b9/engine/config"
+	"b9/engine/content"
+	"b9/engine/fsys"
+	"b9/engine/repo"
+)
+
+// repoFlag adds -r to a command.
+func repoFlag(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVarP(name, "repository", "r", "", "the repository `NAME`, or where it is: a directory, ssh://host/path (default: shared.repository)")
+}
+
+// location finds a repository by name. Anything with a "/" or ":" is a location itself.
+func (a *app) location(name string) (repo.Location, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return repo.Location{}, err
+	}
+	switch text := cfg.Repositories[name]; {
+	case name == config.LocalRepository:
+		return repo.Location{Path: filepath.Join(cfg.Store.Dir, "shared")}, nil
+	case text != "":
+		return repo.ParseLocation(text)
+	case strings.ContainsAny(name, "/:"):
+		return repo.ParseLocation(name)
+	}
+	have := append(slices.Sorted(maps.Keys(cfg.Repositories)), config.LocalRepository)
+	hint := ""
+	if near := content.Nearest(name, have); near != "" {
+		hint = fmt.Sprintf(": did you mean %q?", near)
+	}
+	return repo.Location{}, usagef("there is no repository %q (have %s)%s (`b9 repo add %s LOCATION` adds it)", name, strings.Join(have, ", "), hint, name)
+}
+
+// openRepository opens a repository by name; "" is the default one. The
+// local one is made where it is missing.
+func (a *app) openRepository(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = cfg.DefaultRepository()
+	}
+	loc, err := a.location(name)
+	if err != nil {
+		return nil, err
+	}
+	o := repo.Options{State: filepath.Join(cfg.Store.Dir, "cache", "repo"), Progress: progress}
+	o.SSH.Passphrase = a.passphrase()
+	if name == config.LocalRepository {
+		return repo.Create(ctx, loc, o)
+	}
+	r, err := repo.Open(ctx, loc, o)
+	if errors.Is(err, repo.ErrNoRepository) {
+		err = fmt.Errorf("%w (`b9 repo add --create NAME %s` makes one)", err, loc)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// passphrase asks on the terminal; nil where there is none.
+func (a *app) passphrase() func(context.Context, string) ([]byte, error) {
+	tty, ok := a.stdin.(*os.File)
+	if !ok || !isTTY(tty) {
+		return nil
+	}
+	return func(_ context.Context, file string) ([]byte, error) {
+		fmt.Fprintf(a.stderr, "passphrase of %s: ", file)
+		defer fmt.Fprintln(a.stderr)
+		return term.ReadPassword(int(tty.Fd()))
+	}
+}
+
+// transferLine shows a running transfer on one line of a terminal.
+func (a *app) transferLine(verb string) func(repo.Progress) {
+	if a.quiet || !isTerminal(a.stderr) {
+		return nil
+	}
+	return func(p repo.Progress) {
+		fmt.Fprintf(a.stderr, "\r\x1b[K%s %s: %s of %s, %s over the wire", verb, p.Name, fsys.FormatSize(p.Done), fsys.FormatSize(p.Total), fsys.FormatSize(p.Sent+p.Received))
+	}
+}
+
+// tellTransfer sums a finished transfer up, on standard error.
+func (a *app) tellTransfer(what string, v repo.Version, t repo.Transfer) {
+	if a.quiet {
+		return
+	}
+	if isTerminal(a.stderr) {
+		fmt.Fprint(a.stderr, "\r\x1b[K")
+	}
+	moved := t.Sent + t.Received
+	rate := int64(float64(moved) / max(t.Elapsed.Seconds(), 0.001))
+	fmt.Fprintf(a.stderr, "%s %s@%s: %s over the wire in %s (%s/s), %s of %s were there already\n", what, v.Name, v.Version,
+		fsys.FormatSize(moved), t.Elapsed.Round(10*time.Millisecond), fsys.FormatSize(rate), fsys.FormatSize(t.Reused), fsys.FormatSize(t.New+t.Reused))
+}
+
+// printVersions prints versions as a table, or as JSON.
+func (a *app) printVersions(versions []repo.Version) error {
+	if a.json {
+		if versions == nil {
+			versions = []repo.Version{}
+		}
+		return printJSON(a.stdout, versions)
+	}
+	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
+	for _, v := range versions {
+		rows = append(rows, []string{v.Name, v.Version, v.Format, fsys.FormatSize(v.Size), fsys.FormatSize(v.Data), v.Created.Local().Format(time.DateTime), v.Digest.String()[:15]})
+	}
+	return printTable(a.stdout, rows)
+}
+
+// printTable aligns the columns of rows.
+func printTable(w io.Writer, rows [][]string) error {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	var text []byte
+	for _, row := range rows {
+		for i, cell := range row[:len(row)-1] {
+			text = fmt.Appendf(text, "%-*s  ", widths[i], cell)
+		}
+		text = append(append(text, row[len(row)-1]...), '\n')
+	}
+	_, err := w.Write(text)
+	return err
+}
