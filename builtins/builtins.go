@@ -47,6 +47,8 @@ func operations() []Operation {
 		partOperation(),
 		partitionOperation(),
 		resizeOperation(),
+		shareOperation(),
+		sharedOperation(),
 		shrinkOperation(),
 		sizeOperation(),
 		templateOperation(),

@@ -24,6 +24,12 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"expandTemplate.Name",
 		"fetchFile.URLs",
 		"lxcExec.Timeout",
+		"shareImage.images",
+		"sharedImage.Digest",
+		"sharedImage.Image",
+		"sharedImage.Repo",
+		"sharedImage.Version",
+		"sharedImage.images",
 	}
 	files, err := filepath.Glob("*.go")
 	if err != nil {

@@ -28,6 +28,8 @@ type Config struct {
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits
 
+	Shared SharedConfig // how share() and shared() reach repositories
+
 	// Defaults are for parameters that a call leaves open. Where they count
 	// for the result they are part of the key, as if the call had given them.
 	Defaults Defaults
@@ -68,6 +70,8 @@ type Workspace struct {
 	dir  string // slash-separated, below root; "" is the root
 	env  starlark.StringDict
 
+	images *sharedImages
+
 	mu      sync.Mutex // guards what follows, and blockedOn of every module
 	modules map[string]*module
 	sources map[sourceKey]*declaration
@@ -103,6 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 		cfg: cfg, root: root, dir: filepath.ToSlash(rel),
 		modules: map[string]*module{}, sources: map[sourceKey]*declaration{}, options: map[string]*declaredOption{},
 	}
+	w.images = &sharedImages{cfg: cfg.Shared, root: root}
 	w.env = environment()
 	return w, nil
 }

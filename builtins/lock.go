@@ -1,0 +1,116 @@
+package builtins
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"b9/engine/repo"
+)
+
+// LockFile is the name of the lock file at the workspace root.
+const LockFile = "b9.lock"
+
+// Locked is what one way to ask for a shared image resolved to: an entry of
+// the lock file.
+type Locked struct {
+	Name       string `toml:"name" json:"name"`
+	Repository string `toml:"repository" json:"repository"`
+	Want       string `toml:"want,omitempty" json:"want,omitempty"` // the version or digest asked for; "" is the newest
+	Version    string `toml:"version" json:"version"`
+	Digest     string `toml:"digest" json:"digest"`
+	Format     string `toml:"format" json:"format"`
+}
+
+// same reports whether two entries answer the same question.
+func (l Locked) same(o Locked) bool {
+	return l.Name == o.Name && l.Repository == o.Repository && l.Want == o.Want
+}
+
+// String names what it resolved to for people.
+func (l Locked) String() string {
+	return fmt.Sprintf("%s@%s %s from %s", l.Name, l.Version, l.Digest[:min(len(l.Digest), 15)], l.Repository)
+}
+
+const lockHeader = "# What shared() resolved to. Keep it with the sources; `b9 update` moves it.\n\n"
+
+// ReadLock reads the lock file of a workspace; one that is missing is empty.
+func ReadLock(root string) ([]Locked, error) {
+	path := filepath.Join(root, LockFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := parseLock(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return entries, nil
+}
+
+func parseLock(data []byte) ([]Locked, error) {
+	var file struct {
+		Image []Locked `toml:"image"`
+	}
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&file); err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "toml: "))
+	}
+	for _, l := range file.Image {
+		if _, err := repo.ParseDigest(l.Digest); err != nil {
+			return nil, fmt.Errorf("image %q: %w", l.Name, err)
+		}
+		if err := errors.Join(repo.ValidName(l.Name), repo.ValidName(l.Version)); err != nil {
+			return nil, err
+		}
+	}
+	return file.Image, nil
+}
+
+// writeLock adds entries to the lock file, in place of those that answer the
+// same question. The file is replaced as a whole.
+func writeLock(root string, entries ...Locked) error {
+	all, err := ReadLock(root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		all = append(slices.DeleteFunc(all, e.same), e)
+	}
+	slices.SortFunc(all, func(a, b Locked) int {
+		return strings.Compare(a.Name+"\x00"+a.Repository+"\x00"+a.Want, b.Name+"\x00"+b.Repository+"\x00"+b.Want)
+	})
+	body, err := toml.Marshal(struct {
+		Image []Locked `toml:"image"`
+	}{all})
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...))
+}
+
+// replaceFile writes a file under another name and moves it into place.
+func replaceFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

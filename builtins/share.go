@@ -1,0 +1,138 @@
+package builtins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"b9/engine"
+	"b9/engine/config"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/repo"
+)
+
+func shareOperation() Operation {
+	return Operation{
+		Name: "share",
+		Doc: `publishes an image under a name
+
+The name is also that of the target. The image goes to what this machine shares
+(` + "`b9 list -r local`" + `), from where ` + "`b9 push`" + ` sends it on, or with repo straight to
+a repository. The result is a file that says what was published. A step that was
+done is not done again: ` + "`b9 push`" + ` publishes again what was removed.`,
+		Positional: 2,
+		Params: []Param{
+			{Name: "name", Type: aString, Required: true, Doc: "name of the shared image, and of the target"},
+			{Name: "image", Type: aFile, Required: true, Doc: "the image to publish"},
+			{Name: "repo", Type: aString, Doc: "name of the repository to publish in (default: local)"},
+			{Name: "version", Type: aString, Doc: "version to give it; by default made of the time and the content"},
+		},
+		Example: `share("debian", image = ":root")`,
+		make:    makeShare,
+	}
+}
+
+func makeShare(c *Call) (Step, error) {
+	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), images: c.m.ws.images}
+	if s.Repo == "" {
+		s.Repo = config.LocalRepository
+	}
+	if err := repo.ValidName(s.Image); err != nil {
+		c.Errorf("%w", err)
+	}
+	if s.Version != "" {
+		if err := repo.ValidName(s.Version); err != nil {
+			c.Errorf("version: %w", err)
+		}
+	}
+	return Step{
+		Action: s, Inputs: []StepInput{{"image", c.Input("image")}}, Outputs: oneFile("json"),
+		Finish: func(l *Linked) error { return finishShare(l, s) },
+	}, nil
+}
+
+// finishShare settles the format of the image.
+func finishShare(l *Linked, s *shareImage) error {
+	format, err := imageFormat(l, "image", "")
+	if err != nil {
+		return err
+	}
+	if err := unwrapOverlay(l, "image", &format); err != nil {
+		return err
+	}
+	done := *s
+	done.Format = format
+	l.Action = &done
+	return nil
+}
+
+// shareImage publishes the image of the role "image".
+type shareImage struct {
+	Image   string
+	Repo    string
+	Version string
+	Format  string
+	images  *sharedImages `key:"-"`
+}
+
+// Kind implements engine.Action.
+func (s *shareImage) Kind() string { return "share/1" }
+
+// Run implements engine.Action.
+func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
+	if job.World().Offline && s.Repo != config.LocalRepository {
+		return fmt.Errorf("publishing in repository %q needs the network, which --offline forbids", s.Repo)
+	}
+	path := job.Input("image").Path()
+	types, err := fileSystems(path, s.Format)
+	if err != nil {
+		return err
+	}
+	r, err := s.images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	origin := s.images.cfg.Origin
+	origin.Label = job.Label()
+	v, t, err := r.Push(ctx, repo.PushSpec{Path: path, Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: origin})
+	if err != nil {
+		return err
+	}
+	job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", v.Name, v.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(job.Output(""), append(data, '\n'), 0o644)
+}
+
+// fileSystems lists the file systems of a raw image: its own, or those of
+// its partitions in their order.
+func fileSystems(path, format string) ([]string, error) {
+	if format != "raw" {
+		return nil, nil
+	}
+	info, err := fsys.Probe(path, 0, 0)
+	if err != nil || info.Type != "" {
+		return []string{info.Type}, err
+	}
+	img, err := disk.Open(path, "raw", disk.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	table, err := disk.ReadTable(img, 0)
+	if cerr := img.Close(); err != nil || cerr != nil {
+		return nil, cerr // no table: nothing to tell of
+	}
+	var types []string
+	for _, p := range table.Partitions {
+		if info, err := fsys.Probe(path, p.Start, p.Length); err == nil && info.Type != "" {
+			types = append(types, info.Type)
+		}
+	}
+	return types, nil
+}

@@ -1,0 +1,277 @@
+package builtins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/zeebo/blake3"
+
+	"b9/engine"
+	"b9/engine/disk"
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+func sharedOperation() Operation {
+	return Operation{
+		Name: "shared",
+		Doc: `a shared image from a repository, as a raw image
+
+Without version and digest it is the newest, which b9.lock then holds until
+` + "`b9 update`" + ` moves it. Nothing is fetched while the build file is evaluated, and
+what this machine has already is not fetched again.`,
+		Positional: 1,
+		Params: []Param{
+			{Name: "image", Type: aString, Required: true, Doc: "name of the shared image"},
+			nameParam,
+			{Name: "version", Type: aString, Doc: "its version, as b9 list prints it; without it the newest"},
+			{Name: "digest", Type: aString, Doc: `digest of its content, "b3:" and 64 hexadecimal digits`},
+			{Name: "repo", Type: aString, Doc: `name of the repository, or "local" for what this machine has (default: shared.repository)`},
+		},
+		Example: `lxc_exec(name = "web", images = {"/": shared("debian")}, script = "apt-get install -y nginx")`,
+		make:    makeShared,
+	}
+}
+
+func makeShared(c *Call) (Step, error) {
+	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), Repo: c.String("repo"), images: c.m.ws.images}
+	if err := repo.ValidName(s.Image); err != nil {
+		c.Errorf("image: %w", err)
+	}
+	if s.Version != "" && s.Digest != "" {
+		c.Errorf("version and digest both choose one: give only one of them")
+	}
+	if s.Version != "" {
+		if err := repo.ValidName(s.Version); err != nil {
+			c.Errorf("version: %w", err)
+		}
+	}
+	if s.Digest != "" {
+		if _, err := repo.ParseDigest(s.Digest); err != nil {
+			c.Errorf("digest: %w", err)
+		}
+	}
+	return Step{Action: s, Outputs: oneFile("raw")}, nil
+}
+
+// sharedImage gets a shared image. Its content counts, not its name or where
+// it comes from.
+type sharedImage struct {
+	Image   string        `key:"-"`
+	Version string        `key:"-"`
+	Digest  string        `key:"-"`
+	Repo    string        `key:"-"`
+	images  *sharedImages `key:"-"`
+}
+
+// Kind implements engine.Action.
+func (s *sharedImage) Kind() string { return "shared/1" }
+
+// Fingerprint implements engine.Source: the content and format of what the
+// image resolves to.
+func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
+	l, err := s.images.resolve(ctx, s.question(), w.Offline)
+	if err != nil {
+		return store.Digest{}, err
+	}
+	return blake3.Sum256([]byte(l.Format + " " + l.Digest)), nil
+}
+
+// question is what is asked for, as the lock file keeps it.
+func (s *sharedImage) question() Locked {
+	return Locked{Name: s.Image, Repository: s.images.repository(s.Repo), Want: s.Version + s.Digest}
+}
+
+// Run implements engine.Action.
+func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
+	l, err := s.images.resolve(ctx, s.question(), job.World().Offline)
+	if err != nil {
+		return err
+	}
+	job.Logf("%s", l)
+	if l.Format == "raw" || l.Format == "" {
+		return s.images.fetch(ctx, job, l, job.Output(""))
+	}
+	path := filepath.Join(job.Dir(), "fetched")
+	if err := s.images.fetch(ctx, job, l, path); err != nil {
+		return err
+	}
+	src, err := disk.Open(path, l.Format, disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	err = disk.Convert(ctx, src, job.Output(""), "raw", disk.WriteOptions{Progress: job.Progress})
+	return errors.Join(err, src.Close(), os.Remove(path))
+}
+
+// SharedConfig says how share() and shared() reach repositories.
+type SharedConfig struct {
+	// Open opens the repository of that name; the caller closes it. Nil
+	// means that there are none.
+	Open    func(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error)
+	Default string      // name of the repository that is meant where none is named
+	Locked  bool        // what is not in the lock file is an error
+	Origin  repo.Origin // of what share() publishes; the label is added
+}
+
+// sharedImages resolves shared images for one workspace, each question once.
+type sharedImages struct {
+	cfg  SharedConfig
+	root string
+
+	mu       sync.Mutex
+	resolved []Locked
+}
+
+// Shared lists what shared() resolved to so far, by name.
+func (w *Workspace) Shared() []Locked {
+	w.images.mu.Lock()
+	defer w.images.mu.Unlock()
+	list := slices.Clone(w.images.resolved)
+	slices.SortFunc(list, func(a, b Locked) int { return strings.Compare(a.Name+a.Want, b.Name+b.Want) })
+	return list
+}
+
+// repository is the name of the repository that is meant.
+func (s *sharedImages) repository(name string) string {
+	if name == "" {
+		return s.cfg.Default
+	}
+	return name
+}
+
+// resolve answers from what was asked before, from the lock file, or from
+// the repository, and then writes the lock file.
+func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Locked, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	locked, err := ReadLock(s.root)
+	if err != nil {
+		return q, err
+	}
+	for _, list := range [][]Locked{s.resolved, locked} {
+		if i := slices.IndexFunc(list, q.same); i >= 0 {
+			s.note(list[i])
+			return list[i], nil
+		}
+	}
+	switch {
+	case s.cfg.Locked:
+		return q, fmt.Errorf("%s from repository %q is not in %s: run `b9 build` without --locked to add it", q.asked(), q.Repository, LockFile)
+	case offline:
+		return q, fmt.Errorf("%s from repository %q is not in %s, and --offline forbids to ask", q.asked(), q.Repository, LockFile)
+	}
+	l, err := s.ask(ctx, q)
+	if err != nil {
+		return q, err
+	}
+	s.note(l)
+	return l, writeLock(s.root, l)
+}
+
+func (s *sharedImages) note(l Locked) {
+	if !slices.ContainsFunc(s.resolved, l.same) {
+		s.resolved = append(s.resolved, l)
+	}
+}
+
+// asked names a question for people.
+func (l Locked) asked() string {
+	if l.Want == "" {
+		return fmt.Sprintf("the newest %q", l.Name)
+	}
+	return fmt.Sprintf("%q, %s,", l.Name, l.Want)
+}
+
+// ask resolves in the repository.
+func (s *sharedImages) ask(ctx context.Context, q Locked) (l Locked, err error) {
+	r, err := s.open(ctx, q.Repository, nil)
+	if err != nil {
+		return q, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	sel := repo.Selector{Name: q.Name}
+	if strings.Contains(q.Want, ":") {
+		if sel.Digest, err = repo.ParseDigest(q.Want); err != nil {
+			return q, err
+		}
+	} else {
+		sel.Version = q.Want
+	}
+	v, err := r.Resolve(ctx, sel)
+	if err != nil {
+		return q, fmt.Errorf("repository %s: %w", q.Repository, err)
+	}
+	l = q
+	l.Version, l.Digest, l.Format = v.Version, v.Digest.String(), v.Format
+	return l, nil
+}
+
+func (s *sharedImages) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
+	if s.cfg.Open == nil {
+		return nil, errors.New("no repositories are configured")
+	}
+	return s.cfg.Open(ctx, name, progress)
+}
+
+// fetch puts the content at path: from the store where it is there already.
+func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, path string) (err error) {
+	digest, err := store.ParseDigest(l.Digest)
+	if err != nil {
+		return err
+	}
+	st := job.World().Store
+	if info, err := os.Stat(st.Path(digest)); err == nil && st.Has(store.Object{Kind: store.File, Digest: digest, Size: info.Size()}) {
+		return st.Fork(ctx, digest, path)
+	}
+	if job.World().Offline {
+		return fmt.Errorf("%s is not on this machine, and --offline forbids to fetch it", l)
+	}
+	r, err := s.open(ctx, l.Repository, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	v, err := r.Resolve(ctx, repo.Selector{Name: l.Name, Version: l.Version})
+	if err != nil {
+		return fmt.Errorf("repository %s: %w", l.Repository, err)
+	}
+	if v.Digest.String() != l.Digest {
+		return fmt.Errorf("repository %s: %s@%s is now %s, and %s has %s: `b9 update %s` takes the new one", l.Repository, l.Name, l.Version, v.Digest, LockFile, l.Digest, l.Name)
+	}
+	t, err := r.Pull(ctx, v, path, repo.PullOptions{})
+	if err == nil {
+		job.Logf("received %d bytes in %v", t.Received, t.Elapsed)
+	}
+	return err
+}
+
+// Update asks for the newest version of the locked images again, of that
+// name or of all, and writes the lock file. It returns the entries as they
+// were and as they are.
+func (w *Workspace) Update(ctx context.Context, name string) (before, after []Locked, err error) {
+	all, err := ReadLock(w.root)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range all {
+		if l.Want != "" || name != "" && l.Name != name {
+			continue
+		}
+		now, err := w.images.ask(ctx, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		before, after = append(before, l), append(after, now)
+	}
+	if name != "" && len(after) == 0 {
+		return nil, nil, fmt.Errorf("%s has no newest %q to move: a build that uses it adds it", LockFile, name)
+	}
+	return before, after, writeLock(w.root, after...)
+}
