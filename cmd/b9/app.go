@@ -34,6 +34,8 @@ type app struct {
 	verbose  bool
 	storeDir string
 
+	locked bool // of --locked: shared images come from b9.lock only
+
 	cfg     *config.Config
 	store   *store.Store
 	printed bytes.Buffer // what evaluation wrote to stderr
@@ -80,7 +82,7 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 		a.buildCommand(), a.runCommand(), a.shellCommand(), a.queryCommand(), a.explainCommand(), a.logCommand(),
 		a.cleanCommand(), a.cacheCommand(), a.configCommand(), a.doctorCommand(), a.imageCommand(), a.builtinsCommand(), a.initCommand(), a.versionCommand(),
 		a.lsCommand(), a.catCommand(), a.cpCommand(),
-		a.listCommand(), a.pushCommand(), a.pullCommand(), a.repoCommand(), a.cleanLocalCommand(), a.cleanRemoteCommand(),
+		a.listCommand(), a.pushCommand(), a.pullCommand(), a.updateCommand(), a.repoCommand(), a.cleanLocalCommand(), a.cleanRemoteCommand(),
 	)
 	return root
 }
@@ -194,7 +196,7 @@ func (a *app) workspace(ctx context.Context, options []string) (*builtins.Worksp
 		}
 		values[k] = v
 	}
-	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: io.MultiWriter(a.stderr, &a.printed), Defaults: builtins.Defaults{
+	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: io.MultiWriter(a.stderr, &a.printed), Shared: a.sharedConfig(cfg), Defaults: builtins.Defaults{
 		Ext4Features: cfg.FS.Ext4Features, Mirror: cfg.Bootstrap.Mirror, Refresh: cfg.Bootstrap.Refresh.Std(),
 	}})
 }
@@ -234,6 +236,7 @@ type engineFlags struct {
 	out       string
 	offline   bool
 	refresh   bool
+	locked    bool
 	display   string
 }
 
@@ -246,6 +249,7 @@ func (f *engineFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
 	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
 	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
+	fl.BoolVar(&f.locked, "locked", false, "fail when a shared image is not in b9.lock")
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
 }
 
@@ -254,6 +258,7 @@ func (f *engineFlags) apply(a *app) error {
 	if f.jobs < 0 {
 		return usagef("-j %d: want 0 or more", f.jobs)
 	}
+	a.locked = f.locked
 	if f.jobs > 0 {
 		a.settings = append(a.settings, fmt.Sprintf("build.jobs=%d", f.jobs))
 	}

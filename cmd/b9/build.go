@@ -116,6 +116,8 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	}
 	r.Seconds = time.Since(started).Seconds()
 	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
+	r.Shared = ws.Shared()
+	a.tellShared(r.Shared)
 	if perr := a.printReport(&r, err); perr != nil {
 		return nil, perr
 	}
@@ -147,7 +149,10 @@ type report struct {
 	Executed int      `json:"executed"`
 	Cached   int      `json:"cached"`
 	Seconds  float64  `json:"seconds"`
-	Error    string   `json:"error,omitempty"`
+
+	Shared []builtins.Locked `json:"shared,omitempty"` // what shared() resolved to
+
+	Error string `json:"error,omitempty"`
 
 	Root  string        `json:"-"`
 	Trace *engine.Trace `json:"-"` // of a build that went well

@@ -64,9 +64,6 @@ func (a *app) repoAdd(ctx context.Context, name, location string, create bool) e
 	o := repo.Options{}
 	o.SSH.Passphrase = a.passphrase()
 	r, err := open(ctx, loc, o)
-	if errors.Is(err, repo.ErrNoRepository) {
-		return fmt.Errorf("%w: add --create to make one", err)
-	}
 	if err != nil {
 		return err
 	}

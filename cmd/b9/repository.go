@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -62,15 +61,15 @@ func (a *app) openRepository(ctx context.Context, name string, progress func(rep
 	if err != nil {
 		return nil, err
 	}
+	if _, err := a.openStore(); err != nil { // whose directory holds what is kept of repositories
+		return nil, err
+	}
 	o := repo.Options{State: filepath.Join(cfg.Store.Dir, "cache", "repo"), Progress: progress}
 	o.SSH.Passphrase = a.passphrase()
 	if name == config.LocalRepository {
 		return repo.Create(ctx, loc, o)
 	}
 	r, err := repo.Open(ctx, loc, o)
-	if errors.Is(err, repo.ErrNoRepository) {
-		err = fmt.Errorf("%w (`b9 repo add --create NAME %s` makes one)", err, loc)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)
 	}

@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 			"rootfs": rootfs,
 			"counts": counts,
 			"later":  later,
+			"sshd":   sshd,
 		},
 	})
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/engine/config"
+	"b9/engine/repo"
+)
+
+func (a *app) updateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "update [NAME]",
+		Short: "Move b9.lock to the newest versions of shared images",
+		Long: `Ask the repositories for the newest versions of the shared images in b9.lock, or
+of the one named, and write them there. Entries for a version or digest that a
+build file names stay.`,
+		Example: "  b9 update\n  b9 update debian",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("update takes one name, got %d", len(args))
+			}
+			return a.update(cmd.Context(), append(args, "")[0])
+		},
+	}
+}
+
+func (a *app) update(ctx context.Context, name string) error {
+	ws, err := a.workspace(ctx, nil)
+	if err != nil {
+		return err
+	}
+	before, after, err := ws.Update(ctx, name)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if after == nil {
+			after = []builtins.Locked{}
+		}
+		return printJSON(a.stdout, after)
+	}
+	for i, l := range after {
+		state := "is the newest"
+		if l != before[i] {
+			state = "was " + before[i].Version
+		}
+		fmt.Fprintf(a.stdout, "%s\t%s\n", l, state)
+	}
+	return nil
+}
+
+// sharedConfig lets build files reach the repositories.
+func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
+	host, _ := os.Hostname() // only for people
+	return builtins.SharedConfig{
+		Open: a.openRepository, Default: cfg.DefaultRepository(), Locked: a.locked,
+		Origin: repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version},
+	}
+}
+
+// tellShared says what shared images a build used.
+func (a *app) tellShared(list []builtins.Locked) {
+	if a.quiet || a.json {
+		return
+	}
+	for _, l := range list {
+		fmt.Fprintf(a.stderr, "shared %s\n", l)
+	}
+}
