@@ -164,20 +164,20 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 	for range maxTries {
 		epoch := 0
 		p.r.look(func(v *view) { epoch = v.epoch })
-		m, err := p.send(ctx, epoch)
-		if err != nil {
+		var l line
+		var standing *entry
+		err := p.send(ctx, epoch, func(ctx context.Context, m *manifest) (err error) {
+			if l, standing, err = describe(m); err == nil && standing == nil {
+				l.Recipe, err = p.sendManifest(ctx, m)
+			}
 			return err
-		}
-		l, standing, err := describe(m)
+		})
 		if err != nil {
 			return err
 		}
 		if standing != nil {
 			done(standing)
 			return nil
-		}
-		if l.Recipe, err = p.sendManifest(ctx, m); err != nil {
-			return err
 		}
 		l.Epoch = epoch
 		if err := p.r.say(ctx, l); err != nil {
@@ -195,20 +195,11 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 	return errOutrun
 }
 
-// sendManifest uploads the manifest, and flushes the names of all that the
-// line about to be written relies on.
+// sendManifest uploads the manifest.
 func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
 	b := m.encode()
 	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.r.tree.flush(gctx, "packs") })
-	g.Go(func() error {
-		if err := write(gctx, p.r.tree, ref.path(), b); err != nil {
-			return err
-		}
-		return p.r.tree.flush(gctx, "manifests")
-	})
-	if err := g.Wait(); err != nil {
+	if err := write(ctx, p.r.tree, ref.path(), b); err != nil {
 		return ref, err
 	}
 	p.r.home.put(ref.ID, b)
@@ -216,26 +207,33 @@ func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, err
 }
 
 // send makes sure that all blocks of the files are in the repository, and
-// returns where.
-func (p *pushing) send(ctx context.Context, epoch int) (*manifest, error) {
+// that everything has its name for good. described is called when it is known
+// where the blocks will be, while the last of them are on their way.
+func (p *pushing) send(ctx context.Context, epoch int, described func(context.Context, *manifest) error) error {
 	k, err := p.r.know(ctx, p.name, p.parent)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	earlier, err := p.r.present(ctx, p.sent)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.r.learn(ctx, k, earlier); err != nil {
-		return nil, err
+		return err
 	}
 	p.meter.restart()
 	u := newUpload(p, k, epoch)
-	contents, err := u.run(ctx)
+	err = u.run(ctx, func(ctx context.Context, contents []content) error {
+		return described(ctx, compact(p.record, contents, u.packs()))
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return compact(p.record, contents, u.packs()), nil
+	g, ctx := errgroup.WithContext(ctx)
+	for _, dir := range []string{"packs", "manifests"} {
+		g.Go(func() error { return p.r.tree.flush(ctx, dir) })
+	}
+	return g.Wait()
 }
 
 // compact makes a manifest that lists only the packs its contents use.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path"
 	"sync"
@@ -203,6 +204,7 @@ func (t *sftpTree) endSilence(conn *sftpConn, done <-chan struct{}) {
 // explain adds to an error what the protocol's own words leave out.
 func explain(err error, conn *sftpConn, place string) error {
 	var status *sftp.StatusError
+	var network *net.OpError
 	switch {
 	case err == nil, err == io.EOF:
 		return err
@@ -210,6 +212,8 @@ func explain(err error, conn *sftpConn, place string) error {
 		return conn.ended()
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe):
 		return fmt.Errorf("%s: the connection ended", place)
+	case errors.As(err, &network):
+		return fmt.Errorf("%s: the connection ended: %w", place, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: %w", place, fs.ErrPermission)
 	case errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure:

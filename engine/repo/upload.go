@@ -31,7 +31,8 @@ type upload struct {
 	frames chan *frame
 	ready  chan *building
 
-	sending atomic.Int32 // packs that wait for the line
+	sending atomic.Int32   // packs that wait for the line
+	named   sync.WaitGroup // packs that have no name yet
 	mu      sync.Mutex
 	sent    map[int]packRef // by slot
 }
@@ -56,25 +57,30 @@ func newUpload(p *pushing, k *known, epoch int) *upload {
 	return &upload{p: p, k: k, epoch: epoch, first: len(k.packs), frames: make(chan *frame, 4), ready: make(chan *building), sent: map[int]packRef{}}
 }
 
-// packs returns the packs that contents refer to, when run has returned.
+// packs returns the packs that contents refer to, when all have names.
 func (u *upload) packs() []packRef {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	for slot, p := range u.sent {
 		u.k.packs[slot] = p
 	}
 	return u.k.packs
 }
 
-// run reads all files and returns when everything they need is there.
-func (u *upload) run(ctx context.Context) ([]content, error) {
+// run reads all files and returns when everything they need is there. In
+// between, when all packs have names, it calls described.
+func (u *upload) run(ctx context.Context, described func(context.Context, []content) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	var contents []content
-	g.Go(func() (err error) {
-		defer close(u.ready)
-		defer close(u.frames)
-		if contents, err = u.read(ctx); err != nil {
+	g.Go(func() error {
+		contents, err := u.readAll(ctx)
+		if err != nil {
 			return err
 		}
-		return u.flush(ctx)
+		u.named.Wait()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return described(ctx, contents)
 	})
 	for range u.p.r.opts.workers() {
 		g.Go(func() error {
@@ -92,8 +98,18 @@ func (u *upload) run(ctx context.Context) ([]content, error) {
 			return nil
 		})
 	}
-	err := g.Wait()
-	return contents, err
+	return g.Wait()
+}
+
+// readAll reads the files, and hands over what is left in the last pack.
+func (u *upload) readAll(ctx context.Context) ([]content, error) {
+	defer close(u.ready)
+	defer close(u.frames)
+	contents, err := u.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return contents, u.flush(ctx)
 }
 
 // compressAll compresses frames until there are no more. What fits into one
@@ -227,11 +243,13 @@ func (u *upload) compress(ctx context.Context, f *frame) error {
 
 // hand gives the pack to the goroutines that send.
 func (u *upload) hand(ctx context.Context) error {
+	u.named.Add(1)
 	select {
 	case u.ready <- u.pack:
 		u.pack = nil
 		return nil
 	case <-ctx.Done():
+		u.named.Done()
 		return ctx.Err()
 	}
 }
@@ -251,6 +269,26 @@ func (u *upload) flush(ctx context.Context) error {
 
 // send uploads one pack.
 func (u *upload) send(ctx context.Context, b *building) error {
+	p, file, err := u.compose(ctx, b)
+	if err != nil {
+		return err
+	}
+	if p.blocks == packBlocks {
+		u.p.r.tree.widen()
+	}
+	u.sending.Add(1)
+	defer u.sending.Add(-1)
+	if err := write(ctx, u.p.r.tree, p.path(), file); err != nil {
+		return err
+	}
+	u.p.r.home.put(p.id, file[p.data:])
+	u.p.uploaded(sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch})
+	return nil
+}
+
+// compose makes the file of a pack, when its frames are compressed.
+func (u *upload) compose(ctx context.Context, b *building) (packRef, []byte, error) {
+	defer u.named.Done()
 	x := packIndex{ids: b.ids}
 	var parts [][]byte
 	p := packRef{blocks: len(b.ids)}
@@ -258,26 +296,16 @@ func (u *upload) send(ctx context.Context, b *building) error {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return ctx.Err()
+			return p, nil, ctx.Err()
 		}
 		x.frames = append(x.frames, frameRef{length: int64(len(f.packed)), blocks: f.blocks})
 		parts = append(parts, f.packed)
 		p.data += int64(len(f.packed))
 	}
-	if len(b.ids) == packBlocks {
-		u.p.r.tree.widen()
-	}
 	index := x.encode()
 	p.id, p.index = newFileID(index), int64(len(index))
-	u.sending.Add(1)
-	defer u.sending.Add(-1)
-	if err := write(ctx, u.p.r.tree, p.path(), slices.Concat(append(parts, index)...)); err != nil {
-		return err
-	}
-	u.p.r.home.put(p.id, index)
-	u.p.uploaded(sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch})
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sent[b.slot] = p
-	return nil
+	return p, slices.Concat(append(parts, index)...), nil
 }
