@@ -50,15 +50,17 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 	if err := r.sync(ctx); err != nil {
 		return err
 	}
+	var lines []line
 	for _, e := range r.superfluous(o) {
-		if err := r.say(ctx, line{Op: opRemove, Removed: e.Recipe.ID}); err != nil {
-			return err
-		}
+		lines = append(lines, line{Op: opRemove, Removed: e.Recipe.ID})
 		if e.Image != nil {
 			report.Removed = append(report.Removed, *e.Image)
 		} else {
 			report.Steps++
 		}
+	}
+	if err := r.say(ctx, lines...); err != nil {
+		return err
 	}
 	return r.collect(ctx, o.Grace, report)
 }

@@ -236,3 +236,31 @@ func TestDamageIsNamed(t *testing.T) {
 		})
 	}
 }
+
+// TestCleanManySteps takes out more than fits into one write.
+func TestCleanManySteps(t *testing.T) {
+	s := kinds()[0].make(t)
+	r := s.create(t)
+	var lines []line
+	for n := range 300 {
+		lines = append(lines, line{Op: opStep, StepKey: fmt.Sprint(n), Recipe: recipeRef{newFileID(nil), 1}})
+	}
+	if err := r.say(t.Context(), lines...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.PublishStep(t.Context(), "last", nil, []StepFile{{"root", sample(t, 1, 10)}}); err != nil {
+		t.Fatal(err)
+	}
+	report, err := r.Clean(t.Context(), CleanOptions{Keep: -1, Steps: 1})
+	if err != nil || report.Steps != 300 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	other := s.elsewhere(t)
+	if _, err := other.LookupStep(t.Context(), "last"); err != nil {
+		t.Error(err)
+	}
+	if _, err := other.LookupStep(t.Context(), "299"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a step that was taken out: %v", err)
+	}
+	intact(t, other)
+}

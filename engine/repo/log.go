@@ -269,14 +269,23 @@ func (r *Repo) look(fn func(*view)) {
 	fn(r.view)
 }
 
-// say appends a line, and reads the log to see what became of it.
-func (r *Repo) say(ctx context.Context, l line) error {
-	b, err := l.encode()
-	if err != nil {
-		return err
-	}
-	if err := r.tree.append(ctx, logName, b); err != nil {
-		return fmt.Errorf("append to the log of %s: %w", r.loc, err)
+// say appends lines, and reads the log to see what became of them. Several
+// go into one write, as far as they fit.
+func (r *Repo) say(ctx context.Context, lines ...line) error {
+	var batch []byte
+	for i, l := range lines {
+		b, err := l.encode()
+		if err != nil {
+			return err
+		}
+		batch = append(batch, b...)
+		if i+1 < len(lines) && len(batch) < maxLine/8 {
+			continue
+		}
+		if err := r.tree.append(ctx, logName, batch); err != nil {
+			return fmt.Errorf("append to the log of %s: %w", r.loc, err)
+		}
+		batch = batch[:0]
 	}
 	return r.sync(ctx)
 }
