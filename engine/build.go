@@ -56,6 +56,7 @@ type state struct {
 	inputs     []*state // of node.Inputs(), in order
 	dependents []*state
 	waiting    atomic.Int32 // inputs that are not done
+	counted    atomic.Bool  // as found in the store or the cache
 
 	fingerprint *store.Digest // of a source, once its key was computed
 	tools       []toolVersion // of a tooled action, likewise
@@ -76,6 +77,7 @@ type build struct {
 	stopped atomic.Bool  // after a failure: begin nothing new
 	found   atomic.Int64 // steps that were in the store
 	running sync.WaitGroup
+	lending sync.WaitGroup // of steps that are being published
 
 	mu     sync.Mutex
 	errs   []error
@@ -89,6 +91,7 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	b := e.plan(refs)
 	defer func() { b.result.Cached = int(b.found.Load()) }()
 	b.schedule(ctx)
+	b.lending.Wait()
 	if err := b.error(ctx); err != nil {
 		return b.result, err
 	}
@@ -237,7 +240,11 @@ func (b *build) make(ctx context.Context, s *state) {
 		b.leave()
 		return
 	}
-	if err := b.run(ctx, s); err != nil {
+	known, err := b.learn(ctx, s)
+	if err == nil && !known {
+		err = b.run(ctx, s)
+	}
+	if err != nil {
 		b.fail(ctx, s, err)
 		b.leave()
 		return
@@ -392,7 +399,11 @@ func (b *build) take(s *state, outputs []store.Output) bool {
 	return true
 }
 
+// cached counts s as found, once.
 func (b *build) cached(s *state) {
+	if s.counted.Swap(true) {
+		return
+	}
 	b.found.Add(1)
 	b.events(Event{Type: StepCached, Node: s.node})
 }

@@ -297,7 +297,7 @@ func TestCollectedIntermediate(t *testing.T) {
 	}
 	b.build(e, top, 0, 2, "mid top")
 	next := node(t, "//:next", &join{Text: "next"}, mid)
-	b.build(e, next, 2, 1, "mid next")
+	b.build(e, next, 2, 0, "mid next")
 }
 
 func TestExplain(t *testing.T) {

@@ -25,6 +25,9 @@ type Config struct {
 	// and of those by which Explain finds the last run. It is in no key.
 	Workspace string
 
+	// Cache has finished steps of other machines; nil means none.
+	Cache Cache
+
 	// Sources has a zero value of each Source that a [Trace] may hold beside
 	// those of this package. A trace with another one never stands.
 	Sources []Source

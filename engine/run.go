@@ -27,11 +27,6 @@ func (b *build) ensure(ctx context.Context, s *state) error {
 // run makes the outputs of s, unless another goroutine or process has made
 // them meanwhile. The caller holds a slot, or s.mu, or both.
 func (b *build) run(ctx context.Context, s *state) error {
-	for _, dep := range s.inputs {
-		if err := b.ensure(ctx, dep); err != nil {
-			return err
-		}
-	}
 	in, err := b.keyInput(ctx, s)
 	if err != nil {
 		return err
@@ -39,6 +34,14 @@ func (b *build) run(ctx context.Context, s *state) error {
 	key, err := nodeKey(s.node, in)
 	if err != nil {
 		return err
+	}
+	if ok, err := b.borrow(ctx, s, key); ok || err != nil {
+		return err
+	}
+	for _, dep := range s.inputs {
+		if err := b.ensure(ctx, dep); err != nil {
+			return err
+		}
 	}
 	unlock, err := b.cfg.Store.LockKey(ctx, key)
 	if err != nil {
@@ -63,6 +66,9 @@ func (b *build) execute(ctx context.Context, s *state, key store.Digest, in keyI
 	err = t.run(ctx)
 	took := time.Since(t.started)
 	if err == nil {
+		if s.counted.Swap(false) {
+			b.found.Add(-1) // it was known, and its content was needed after all
+		}
 		b.mu.Lock()
 		b.result.Executed++
 		b.result.Steps = append(b.result.Steps, StepTime{Node: s.node, Started: t.started, Duration: took})
@@ -176,6 +182,7 @@ func (t *attempt) commit(ctx context.Context) error {
 		return err
 	}
 	t.take(t.state, r.Outputs)
+	t.lend(ctx, node, r)
 	return nil
 }
 

@@ -38,6 +38,7 @@ type app struct {
 
 	cfg     *config.Config
 	store   *store.Store
+	steps   *stepCache   // nil without one
 	printed bytes.Buffer // what evaluation wrote to stderr
 }
 
@@ -108,6 +109,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 }
 
 func (a *app) close() {
+	a.steps.close()
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {
 			fmt.Fprintf(a.stderr, "b9: close the store: %v\n", err)
@@ -288,9 +290,14 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 	if err != nil {
 		return nil, err
 	}
+	a.openStepCache()
+	var cache engine.Cache // not a nil pointer in an interface
+	if a.steps != nil {
+		cache = a.steps
+	}
 	return engine.New(engine.Config{
 		Store: st, Workspace: a.root(), Backend: a.openBackend, Jobs: a.cfg.Build.Jobs, KeepGoing: a.cfg.Build.KeepGoing,
-		Sources: builtins.Sources(),
+		Sources: builtins.Sources(), Cache: cache,
 		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
 	}), nil
 }

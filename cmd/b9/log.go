@@ -61,6 +61,9 @@ func (a *app) log(ctx context.Context, options []string, target string) error {
 		if err != nil {
 			return err
 		}
+		if r != nil && r.Log != nil && !st.Has(*r.Log) {
+			return fmt.Errorf("%s: its log is not on this machine: it was collected, or the step is only known from the step cache", target)
+		}
 		if r != nil && r.Log != nil {
 			return a.printFile(st.Path(r.Log.Digest))
 		}

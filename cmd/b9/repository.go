@@ -50,6 +50,12 @@ func (a *app) location(name string) (repo.Location, error) {
 // openRepository opens a repository by name; "" is the default one. The
 // local one is made where it is missing.
 func (a *app) openRepository(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
+	o := repo.Options{Progress: progress}
+	o.SSH.Passphrase = a.passphrase()
+	return a.openRepositoryWith(ctx, name, o)
+}
+
+func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Options) (*repo.Repo, error) {
 	cfg, err := a.config()
 	if err != nil {
 		return nil, err
@@ -64,8 +70,7 @@ func (a *app) openRepository(ctx context.Context, name string, progress func(rep
 	if _, err := a.openStore(); err != nil { // whose directory holds what is kept of repositories
 		return nil, err
 	}
-	o := repo.Options{State: filepath.Join(cfg.Store.Dir, "cache", "repo"), Progress: progress}
-	o.SSH.Passphrase = a.passphrase()
+	o.State = filepath.Join(cfg.Store.Dir, "cache", "repo")
 	if name == config.LocalRepository {
 		return repo.Create(ctx, loc, o)
 	}

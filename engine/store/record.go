@@ -159,6 +159,29 @@ func (s *Store) renewRecord(key Digest) (bool, error) {
 	return true, nil
 }
 
+// EncodeRecord returns the record as bytes for [DecodeRecord].
+func EncodeRecord(r *Record) ([]byte, error) { return r.encode() }
+
+// DecodeRecord reads the record with that key, from whatever source: what it
+// says is well-formed, and not yet true.
+func DecodeRecord(key Digest, data []byte) (*Record, error) { return recordOf(key, data) }
+
+// Learn writes a record whose outputs are elsewhere, so that keys can be
+// computed from it. It counts like one whose outputs were collected.
+func (s *Store) Learn(r *Record) error {
+	data, err := r.encode()
+	if err == nil {
+		err = s.writeDurably(s.recordPath(r.Key), data, 0o444)
+	}
+	if err != nil {
+		return fmt.Errorf("learn the record of %s: %w", r.Label, err)
+	}
+	s.used.add(r.Key)
+	s.index.add(r.Key, r.Outputs)
+	s.pointLabel(r)
+	return nil
+}
+
 // Commit writes the record of an action, in place of an older one with the
 // same key. Its outputs must have been adopted or imported; their names must
 // be different and valid UTF-8. When Commit returns, record and outputs

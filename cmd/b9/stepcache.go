@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+// How long a build waits for the repository of finished steps: to be reached,
+// and for any one answer. After that it goes on without.
+const (
+	cacheConnect = 5 * time.Second
+	cacheAnswer  = 15 * time.Second
+)
+
+// stepCache is an engine.Cache in a repository. It is opened by the first
+// step that asks. After the first thing that goes wrong, which it tells, it
+// is empty and takes nothing.
+type stepCache struct {
+	app    *app
+	name   string
+	push   bool
+	opened sync.Once
+	repo   *repo.Repo // nil if it can't be used
+	off    atomic.Bool
+}
+
+// openStepCache notes which repository has finished steps, if one is configured.
+func (a *app) openStepCache() {
+	if name := a.cfg.Shared.Cache; name != "" && a.steps == nil {
+		a.steps = &stepCache{app: a, name: name, push: a.cfg.Shared.CachePush}
+	}
+}
+
+func (c *stepCache) close() {
+	if c != nil && c.repo != nil {
+		_ = c.repo.Close() // what it had to do is done
+	}
+}
+
+// use returns the repository, nil when there is none to be used.
+func (c *stepCache) use(ctx context.Context) *repo.Repo {
+	c.opened.Do(func() {
+		o := repo.Options{Timeout: cacheAnswer}
+		o.SSH.Timeout = cacheConnect
+		r, err := c.app.openRepositoryWith(ctx, c.name, o)
+		if err != nil {
+			c.fail(ctx, err)
+			return
+		}
+		c.repo = r
+	})
+	if c.off.Load() {
+		return nil
+	}
+	return c.repo
+}
+
+// fail gives the cache up, and says so once.
+func (c *stepCache) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil && !c.off.Swap(true) {
+		fmt.Fprintf(c.app.stderr, "b9: warning: building without the step cache: %v\n", err)
+	}
+}
+
+// Lookup implements engine.Cache.
+func (c *stepCache) Lookup(ctx context.Context, key store.Digest) ([]byte, bool) {
+	step, ok := c.step(ctx, key)
+	return step.Record, ok
+}
+
+func (c *stepCache) step(ctx context.Context, key store.Digest) (repo.Step, bool) {
+	r := c.use(ctx)
+	if r == nil {
+		return repo.Step{}, false
+	}
+	step, err := r.LookupStep(ctx, key.String())
+	if err != nil && !errors.Is(err, repo.ErrNotFound) {
+		c.fail(ctx, err)
+	}
+	return step, err == nil
+}
+
+// Fetch implements engine.Cache.
+func (c *stepCache) Fetch(ctx context.Context, key store.Digest, dir string) bool {
+	step, ok := c.step(ctx, key)
+	if !ok {
+		return false
+	}
+	for _, o := range step.Objects {
+		// The name is the repository's: one that is no plain name is not one of ours.
+		if filepath.Base(o.Name) != o.Name || !filepath.IsLocal(o.Name) {
+			return false
+		}
+		if _, err := c.repo.Fetch(ctx, o, filepath.Join(dir, o.Name), repo.PullOptions{}); err != nil {
+			c.fail(ctx, err)
+			return false
+		}
+	}
+	return true
+}
+
+// Publish implements engine.Cache.
+func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte, files map[string]string) {
+	if !c.push {
+		return
+	}
+	r := c.use(ctx)
+	if r == nil {
+		return
+	}
+	var list []repo.StepFile
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		list = append(list, repo.StepFile{Name: name, Path: files[name]})
+	}
+	if _, err := r.PublishStep(ctx, key.String(), record, list); err != nil {
+		c.fail(ctx, err)
+	}
+}
