@@ -298,7 +298,7 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 	return engine.New(engine.Config{
 		Store: st, Workspace: a.root(), Backend: a.openBackend, Jobs: a.cfg.Build.Jobs, KeepGoing: a.cfg.Build.KeepGoing,
 		Sources: builtins.Sources(), Cache: cache,
-		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
+		Events: events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
 	}), nil
 }
 
