@@ -108,7 +108,17 @@ func (w *Workspace) moduleErrors() []*Error {
 func (l *linker) roots(patterns []string) ([]*declaration, error) {
 	var parsed []Pattern
 	files := map[string]Label{}
+	var images []*declaration
 	for _, text := range patterns {
+		if name, ok := strings.CutPrefix(text, SharedPrefix); ok {
+			d, err := l.w.sharedTarget(name)
+			if err != nil {
+				l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", text, err), cause: err})
+				continue
+			}
+			images = append(images, d)
+			continue
+		}
 		p, err := ParsePattern(belowRoot(text, l.w.root), l.w.dir)
 		if err == nil {
 			err = l.filesOf(&p, files)
@@ -126,7 +136,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 	if err := l.w.loadAll(l.ctx, sorted); err != nil {
 		return nil, err
 	}
-	return l.distinct(parsed), nil
+	return append(l.distinct(parsed), images...), nil
 }
 
 func (l *linker) distinct(patterns []Pattern) []*declaration {

@@ -110,6 +110,27 @@ func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
 	return errors.Join(err, src.Close(), os.Remove(path))
 }
 
+// SharedPrefix begins a pattern that stands for a shared image instead of a
+// target: shared:NAME or shared:NAME@VERSION, of the default repository.
+const SharedPrefix = "shared:"
+
+// sharedTarget is the target that such a pattern stands for.
+func (w *Workspace) sharedTarget(text string) (*declaration, error) {
+	name, version, pinned := strings.Cut(text, "@")
+	err := repo.ValidName(name)
+	if err == nil && pinned {
+		err = repo.ValidName(version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &module{ws: w, id: SharedPrefix, base: Label{Pkg: "shared"}}
+	d := &declaration{m: m, op: "shared", name: name}
+	d.handle.decl = d
+	d.step = Step{Action: &sharedImage{Image: name, Version: version, images: w.images}, Outputs: oneFile("raw")}
+	return d, nil
+}
+
 // SharedConfig says how share() and shared() reach repositories.
 type SharedConfig struct {
 	// Open opens the repository of that name; the caller closes it. Nil

@@ -21,8 +21,8 @@ func (a *app) runCommand() *cobra.Command {
 terminal, in the built image. The image is a throw-away copy: what the command
 changes is gone afterwards. The current directory is mounted at /mnt/CWD,
 writable. A target with nothing to run in is just built. The exit status is the
-command's own.`,
-		Example: "  b9 run //web:root -- nginx -t\n  b9 run //toolchain:i386 -- make -C /mnt/CWD",
+command's own. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
+		Example: "  b9 run //web:root -- nginx -t\n  b9 run //toolchain:i386 -- make -C /mnt/CWD\n  b9 run shared:debian -- apt list --installed",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := splitDash(cmd, args)
 			if len(targets) != 1 {

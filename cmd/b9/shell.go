@@ -24,7 +24,7 @@ step that failed last. What you change there stays until the step succeeds or
 ` + "`b9 clean`" + ` removes it; no build ever uses it.
 
 When the target has not failed it is built, and the shell opens in a throw-away
-copy of it.`,
+copy of it. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 		Example: "  b9 shell\n  b9 shell //web:root\n  b9 shell //web:root -- dpkg --audit",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := splitDash(cmd, args)
