@@ -110,6 +110,26 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	return os.WriteFile(job.Output(""), append(data, '\n'), 0o644)
 }
 
+// Lasts implements engine.Lasting: what was published for this machine is
+// still there. Other repositories are not asked, for that takes the network.
+func (s *shareImage) Lasts(ctx context.Context, outputs []*engine.Artifact) bool {
+	if s.Repo != config.LocalRepository {
+		return true
+	}
+	data, err := os.ReadFile(outputs[0].Path())
+	var v repo.Version
+	if err != nil || json.Unmarshal(data, &v) != nil {
+		return false
+	}
+	r, err := s.images.open(ctx, s.Repo, nil)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	have, err := r.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
+	return err == nil && have.Digest == v.Digest
+}
+
 // fileSystems lists the file systems of a raw image: its own, or those of
 // its partitions in their order.
 func fileSystems(path, format string) ([]string, error) {

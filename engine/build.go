@@ -319,7 +319,7 @@ func (b *build) find(ctx context.Context, s *state) (bool, error) {
 		return false, err
 	}
 	outputs, ok := b.cfg.Store.Recorded(key)
-	if !ok || !b.take(s, outputs) {
+	if !ok || !b.take(s, outputs) || !b.lasts(ctx, s) {
 		return false, nil
 	}
 	// Looking also tells the store that the objects are still of use, and
@@ -330,6 +330,12 @@ func (b *build) find(ctx context.Context, s *state) (bool, error) {
 	}
 	b.cached(s)
 	return true, nil
+}
+
+// lasts reports whether what the artifacts of s stand for is still so.
+func (b *build) lasts(ctx context.Context, s *state) bool {
+	l, ok := s.node.action.(Lasting)
+	return !ok || s.present() && l.Lasts(ctx, s.artifacts)
 }
 
 // key is nodeKey with buffers that are used again.

@@ -27,10 +27,16 @@ const cachedLog = "log"
 
 func cachedOutput(i int) string { return fmt.Sprintf("output-%d", i) }
 
+// shares reports whether the step may come from the cache, and go there.
+func (b *build) shares(n *Node) bool {
+	_, lasting := n.action.(Lasting)
+	return b.cfg.Cache != nil && !lasting
+}
+
 // learn takes the record of s from the cache. A step that is only on the way
 // to what was asked for needs no more, unless one after it has to run.
 func (b *build) learn(ctx context.Context, s *state) (bool, error) {
-	if b.cfg.Cache == nil || s.wanted {
+	if !b.shares(s.node) || s.wanted {
 		return false, nil
 	}
 	in, err := b.keyInput(ctx, s)
@@ -70,7 +76,7 @@ func (b *build) cachedRecord(ctx context.Context, s *state, key store.Digest) *s
 // borrow takes the outputs of s from the cache into the store. They count
 // only when their content is what the record says.
 func (b *build) borrow(ctx context.Context, s *state, key store.Digest) (ok bool, err error) {
-	if b.cfg.Cache == nil {
+	if !b.shares(s.node) {
 		return false, nil
 	}
 	unlock, err := b.cfg.Store.LockKey(ctx, key)
@@ -130,7 +136,7 @@ func (b *build) adoptFile(ctx context.Context, kind store.Kind, path string) (st
 
 // lend publishes a finished step while the build goes on.
 func (b *build) lend(ctx context.Context, n *Node, r *store.Record) {
-	if b.cfg.Cache == nil {
+	if !b.shares(n) {
 		return
 	}
 	b.lending.Go(func() {

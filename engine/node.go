@@ -44,6 +44,18 @@ type Located interface {
 	Locate() (path string, kind store.Kind)
 }
 
+// Lasting is an action with an effect outside the store, such as publishing.
+// It is found in the store only while its effect is there, is never taken
+// from the cache of other machines, and a build with one leaves no trace
+// that stands.
+type Lasting interface {
+	Action
+
+	// Lasts reports whether the effect of the run that made the outputs is
+	// still there. What can't be found out lasts no longer.
+	Lasts(ctx context.Context, outputs []*Artifact) bool
+}
+
 // Tooled is an action that calls programs of the host. Their versions are
 // part of the key.
 type Tooled interface {

@@ -48,7 +48,7 @@ func (b *build) run(ctx context.Context, s *state) error {
 		return err
 	}
 	defer unlock()
-	if outputs, ok := b.cfg.Store.LookupOutputs(key); ok && b.take(s, outputs) && s.present() {
+	if outputs, ok := b.cfg.Store.LookupOutputs(key); ok && b.take(s, outputs) && s.present() && b.lasts(ctx, s) {
 		b.cached(s)
 		return nil
 	}

@@ -62,6 +62,9 @@ func (r *Result) Trace() (*Trace, error) {
 	t := &Trace{Made: time.Now(), Steps: r.Executed + r.Cached}
 	tools := map[string]TracedTool{}
 	for _, s := range r.states {
+		if _, ok := s.node.action.(Lasting); ok {
+			t.Sources = append(t.Sources, TracedSource{Type: typeName(s.node.action)}) // which no engine knows
+		}
 		if s.fingerprint != nil {
 			fields, err := json.Marshal(s.node.action)
 			if err != nil {
