@@ -27,6 +27,7 @@ done is not done again: ` + "`b9 push`" + ` publishes again what was removed.`,
 		Params: []Param{
 			{Name: "name", Type: aString, Required: true, Doc: "name of the shared image, and of the target"},
 			{Name: "image", Type: aFile, Required: true, Doc: "the image to publish"},
+			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2 or vmdk; by default from the ending of its name"},
 			{Name: "repo", Type: aString, Doc: "name of the repository to publish in (default: local)"},
 			{Name: "version", Type: aString, Doc: "version to give it; by default made of the time and the content"},
 		},
@@ -36,7 +37,12 @@ done is not done again: ` + "`b9 push`" + ` publishes again what was removed.`,
 }
 
 func makeShare(c *Call) (Step, error) {
-	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), images: c.m.ws.images}
+	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format"), images: c.m.ws.images}
+	if s.Format != "" {
+		if _, err := disk.Lookup(s.Format); err != nil {
+			c.Errorf("%w", err)
+		}
+	}
 	if s.Repo == "" {
 		s.Repo = config.LocalRepository
 	}
@@ -56,7 +62,7 @@ func makeShare(c *Call) (Step, error) {
 
 // finishShare settles the format of the image.
 func finishShare(l *Linked, s *shareImage) error {
-	format, err := imageFormat(l, "image", "")
+	format, err := imageFormat(l, "image", s.Format)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,66 @@
+package builtins
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const testDigest = "b3:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+func TestLock(t *testing.T) {
+	root := t.TempDir()
+	base := Locked{Name: "base", Repository: "team", Version: "1", Digest: testDigest, Format: "raw"}
+	pinned := base
+	pinned.Want, pinned.Format = "1", "qcow2"
+	moved := base
+	moved.Version = "2"
+	for _, entries := range [][]Locked{{pinned}, {base}, {moved}} {
+		if err := writeLock(root, entries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := ReadLock(root)
+	if err != nil || len(got) != 2 || got[0] != moved || got[1] != pinned {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	names, err := os.ReadDir(root)
+	if err != nil || len(names) != 1 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+}
+
+func TestLockMistakes(t *testing.T) {
+	root := t.TempDir()
+	for text, want := range map[string]string{
+		"image = 1": "b9.lock: ",
+		"[[image]]\nname = \"a\"\nversion = \"1\"\ndigest = \"x\"\n":                          `image "a": digest "x"`,
+		"[[image]]\nname = \"a/b\"\nversion = \"1\"\ndigest = \"" + testDigest + "\"\n":       `name "a/b"`,
+		"[[image]]\nname = \"a\"\nversion = \"1\"\nmore = 1\ndigest = \"" + testDigest + "\"": "strict mode",
+	} {
+		if err := os.WriteFile(filepath.Join(root, LockFile), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadLock(root); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func FuzzLock(f *testing.F) {
+	f.Add([]byte("[[image]]\nname = \"a\"\nversion = \"1\"\nformat = \"raw\"\nrepository = \"r\"\ndigest = \"" + testDigest + "\"\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entries, err := parseLock(data)
+		if err != nil || len(entries) == 0 {
+			return
+		}
+		root := t.TempDir()
+		if err := writeLock(root, entries[0]); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ReadLock(root); err != nil || len(again) != 1 || again[0] != entries[0] {
+			t.Errorf("wrote %+v, read %+v, %v", entries[0], again, err)
+		}
+	})
+}
