@@ -87,7 +87,7 @@ func TestCleanBesidePush(t *testing.T) {
 				if err := cleaner.Remove(t.Context(), v); err != nil {
 					t.Fatal(err)
 				}
-				if report, err := cleaner.Clean(t.Context(), CleanOptions{Keep: -1, Steps: -1}); err != nil || report.Files < 3 {
+				if report, err := cleaner.Clean(t.Context(), CleanOptions{Keep: -1, Steps: -1}); err != nil || report.Files < 2 { // the new pack may still be on its way
 					t.Fatalf("%+v, %v", report, err)
 				}
 			}
