@@ -114,30 +114,36 @@ func rulesAnsible() rules {
 				"actions": tList(tList(tText().match(`^.*$`))),
 			}).needs("actions"),
 			"package_name": tText(),
-			"pull": tMap(rules{
-				"accept_host_key":     tBool(),
-				"clean":               tBool(),
-				"full":                tBool(),
-				"diff":                tBool(),
-				"ssh_common_args":     tText(),
-				"scp_extra_args":      tText(),
-				"sftp_extra_args":     tText(),
-				"private_key":         tText(),
-				"checkout":            tText(),
-				"module_path":         tText(),
-				"timeout":             tText(),
-				"url":                 tText(),
-				"connection":          tText(),
-				"vault_id":            tText(),
-				"vault_password_file": tText(),
-				"module_name":         tText(),
-				"sleep":               tText(),
-				"tags":                tText(),
-				"skip_tags":           tText(),
-				"playbook_name":       tText(),
-			}).needs("url", "playbook_name"),
+			"pull":         tOne(ansiblePullRule(), tList(ansiblePullRule())),
 		}),
 	}
+}
+
+// ansiblePullRule is one playbook to pull. Versions of cloud-init before 25.2
+// take a single one, later ones a list.
+func ansiblePullRule() *rule {
+	return tMap(rules{
+		"accept_host_key":     tBool(),
+		"clean":               tBool(),
+		"full":                tBool(),
+		"diff":                tBool(),
+		"ssh_common_args":     tText(),
+		"scp_extra_args":      tText(),
+		"sftp_extra_args":     tText(),
+		"private_key":         tText(),
+		"checkout":            tText(),
+		"module_path":         tText(),
+		"timeout":             tText(),
+		"url":                 tText(),
+		"connection":          tText(),
+		"vault_id":            tText(),
+		"vault_password_file": tText(),
+		"module_name":         tText(),
+		"sleep":               tText(),
+		"tags":                tText(),
+		"skip_tags":           tText(),
+		"playbook_name":       tText(),
+	}).needs("url", "playbook_name")
 }
 
 func rulesApkConfigure() rules {

@@ -26,7 +26,7 @@ func rulesDiskSetup() rules {
 		"device_aliases": tMap(nil).named(`^.+$`, tText()),
 		"disk_setup": tMap(nil).named(`^.+$`, tMap(rules{
 			"table_type": tEnum("mbr", "gpt"),
-			"layout":     tOne(tEnum("remove"), tBool(), tList(tOne(tInt(), tList(tInt()).min(2).max(2)))),
+			"layout":     tOne(tEnum("remove"), tBool(), tList(tOne(tInt(), tList(tKind(isInt|isText)).min(2).max(2)))),
 			"overwrite":  tBool(),
 		})),
 		"fs_setup": tList(tMap(rules{

@@ -26,7 +26,7 @@ func userRule() *rule {
 		"ssh_import_id":       tList(tText()).min(1),
 		"ssh_redirect_user":   tBool(),
 		"system":              tBool(),
-		"sudo":                tOne(tKind(isText|isNull), tBool().old()),
+		"sudo":                tOne(tKind(isText|isNull), tList(tKind(isText|isNull)), tBool().old()),
 		"uid":                 tOne(tInt(), tText().old()),
 	}).check(checkUserName)
 }

@@ -114,3 +114,29 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 }
+
+// TestLaterForms holds that what only later versions of cloud-init than the
+// tests' take is taken, and that mistakes in it are found.
+func TestLaterForms(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"ansible: {pull: [{url: u, playbook_name: p}]}\n", ""},
+		{"ansible: {pull: {url: u, playbook_name: p}}\n", ""},
+		{"ansible: {pull: [{url: u}]}\n", `f:1:18: ansible.pull[0]: the key "playbook_name" is missing`},
+		{"users: [{name: a, sudo: ['ALL=(ALL) ALL', null]}]\n", ""},
+		{"users: [{name: a, sudo: [5]}]\n", "f:1:26: users[0].sudo[0]: want text or null, got int"},
+		{"disk_setup: {a: {layout: [[33, Linux]]}}\n", ""},
+	}
+	for _, tt := range tests {
+		_, err := checkConfig(t, "f", tt.in)
+		if got := errorText(err); got != tt.want {
+			t.Errorf("%q: got %s\nwant %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

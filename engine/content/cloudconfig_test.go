@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +107,9 @@ for doc in json.load(sys.stdin):
 print(json.dumps(out))
 `
 
+// newer finds what later versions of cloud-init than the tests' take.
+var newer = regexp.MustCompile(`ansible: \{pull: \[|sudo: \[|layout: \[\[`)
+
 // stricter reports whether the mistake is one that only b9 finds.
 func stricter(err error) bool {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -134,7 +138,7 @@ func TestAgreesWithSchema(t *testing.T) {
 		if want[i] == "" {
 			valid++
 		}
-		if (err == nil) != (want[i] == "") && (err == nil || !stricter(err)) {
+		if (err == nil) != (want[i] == "") && (err == nil && !newer.MatchString(doc) || err != nil && !stricter(err)) {
 			t.Errorf("%q\n got %v\nwant %.300s", doc, err, want[i])
 		}
 	}
@@ -149,7 +153,7 @@ func handDocuments() []string {
 		"groups: [a, {b: [c]}]", "groups: {a: b}", "groups: {1: b}", "groups: a", "groups: [{a: []}]", "groups: []",
 		"write_files: [{path: /x}]", "write_files: [{content: x}]", "write_files: [{path: /x, permissions: 0644}]", "write_files: [{path: /x, permissions: '0644'}]", "write_files: [{path: /x, permissions: 'rw'}]", "write_files: [{path: /x, encoding: b64}]", "write_files: [{path: /x, encoding: x}]", "write_files: [{path: /x, content: !!binary aGk=}]", "write_files: {path: /x}", "write_files: []", "write_files: [{path: /x, perms: '0644'}]",
 		"package_update: yes", "package_update: 1", "package_update: 'yes'", "hostname: yes", "hostname: web", "hostname: 12", "timezone: UTC", "locale: [x]", "ssh_pwauth: 'yes'", "ssh_pwauth: 1", "chpasswd: {list: 'a:b'}", "chpasswd: {list: [a]}", "chpasswd: {users: [{name: a, password: b}]}", "chpasswd: {users: [{name: a, type: RANDOM}]}", "chpasswd: {users: [{name: a, type: hash}]}", "chpasswd: {expire: x}", "ntp:", "ntp: {servers: [a, a]}", "swap: {size: 2G}", "swap: {size: 2X}", "swap: {size: auto}", "mounts: [[a, b]]", "mounts: [[]]", "mounts: [[a,b,c,d,e,f,g]]", "mount_default_fields: [a, b, c, d, e, null]", "mount_default_fields: [a]", "power_state: {mode: reboot}", "power_state: {mode: reboot, delay: '+5'}", "power_state: {mode: x}", "power_state: {}", "power_state: {mode: halt, delay: -1}",
-		"apt: {sources: {x: {source: y}}}", "apt: {sources: {x: {}}}", "apt: {primary: [{arches: [default], uri: 'http://x'}]}", "apt: {primary: [{uri: x}]}", "apt: {}", "apt: {debconf_selections: {a: 1}}", "reporting: {a: {type: log, level: INFO}}", "reporting: {a: {type: webhook}}", "reporting: {a: {type: webhook, endpoint: x, retries: -1}}", "reporting: {a: {type: webhook, endpoint: x, timeout: 2.5}}", "yum_repos: {a: {baseurl: x, enabled: yes, gpgcheck: 1}}", "yum_repos: {a: {name: x}}", "yum_repos: {a: {baseurl: x, name: 1}}", "mcollective: {conf: {public-cert: 1}}", "mcollective: {conf: {a: 1}}", "snap: {commands: [a, [b]]}", "snap: {commands: {0: a}}", "snap: {commands: {'0': a}}", "snap: {assertions: {a: 1}}", "snap: {commands: []}", "snap: {commands: {}}", "zypper: {repos: [{id: a, baseurl: b, x: y}]}", "zypper: {repos: [{id: a}]}", "cloud_init_modules: [ssh, [runcmd, once]]", "cloud_init_modules: [sshh]", "disk_setup: {a: {layout: [25, [75, 82]]}}", "disk_setup: {a: {layout: [[75]]}}", "fs_setup: [{partition: 1}]", "fs_setup: [{partition: auto}]", "growpart: {mode: off}", "growpart: {mode: 'off'}", "resize_rootfs: noblock", "resize_rootfs: 1", "manage_etc_hosts: template", "manage_etc_hosts: localhost", "keyboard: {model: x}", "ssh_keys: {rsa_private: x}", "ssh_keys: {foo: x}", "ssh_keys: {foo_rsa_private: x}", "landscape: {client: {tags: 'a,b'}}", "landscape: {client: {tags: 'a, b'}}", "lxd: {bridge: {mode: none, mtu: -2}}", "lxd: {bridge: {mode: none, mtu: -1}}", "wireguard: {interfaces: [{name: a}]}", "wireguard: {}", "wireguard:", "autoinstall: {version: 1, x: y}", "autoinstall: {version: 1.0}", "rsyslog: {configs: [a, {content: b}]}", "rsyslog: {configs: [{filename: b}]}", "phone_home: {url: x, post: [hostname]}", "phone_home: {url: x, post: [x]}", "phone_home: {post: all}", "unknown_thing: 1", "pacakges: [a]", "1: 2",
+		"apt: {sources: {x: {source: y}}}", "apt: {sources: {x: {}}}", "apt: {primary: [{arches: [default], uri: 'http://x'}]}", "apt: {primary: [{uri: x}]}", "apt: {}", "apt: {debconf_selections: {a: 1}}", "reporting: {a: {type: log, level: INFO}}", "reporting: {a: {type: webhook}}", "reporting: {a: {type: webhook, endpoint: x, retries: -1}}", "reporting: {a: {type: webhook, endpoint: x, timeout: 2.5}}", "yum_repos: {a: {baseurl: x, enabled: yes, gpgcheck: 1}}", "yum_repos: {a: {name: x}}", "yum_repos: {a: {baseurl: x, name: 1}}", "mcollective: {conf: {public-cert: 1}}", "mcollective: {conf: {a: 1}}", "snap: {commands: [a, [b]]}", "snap: {commands: {0: a}}", "snap: {commands: {'0': a}}", "snap: {assertions: {a: 1}}", "snap: {commands: []}", "snap: {commands: {}}", "zypper: {repos: [{id: a, baseurl: b, x: y}]}", "zypper: {repos: [{id: a}]}", "cloud_init_modules: [ssh, [runcmd, once]]", "cloud_init_modules: [sshh]", "disk_setup: {a: {layout: [25, [75, 82]]}}", "disk_setup: {a: {layout: [[75, x]]}}", "ansible: {pull: [{url: u, playbook_name: p}]}", "ansible: {pull: [{url: u}]}", "users: [{name: a, sudo: [{b: c}]}]", "users: [{name: a, sudo: []}]", "disk_setup: {a: {layout: [[75]]}}", "fs_setup: [{partition: 1}]", "fs_setup: [{partition: auto}]", "growpart: {mode: off}", "growpart: {mode: 'off'}", "resize_rootfs: noblock", "resize_rootfs: 1", "manage_etc_hosts: template", "manage_etc_hosts: localhost", "keyboard: {model: x}", "ssh_keys: {rsa_private: x}", "ssh_keys: {foo: x}", "ssh_keys: {foo_rsa_private: x}", "landscape: {client: {tags: 'a,b'}}", "landscape: {client: {tags: 'a, b'}}", "lxd: {bridge: {mode: none, mtu: -2}}", "lxd: {bridge: {mode: none, mtu: -1}}", "wireguard: {interfaces: [{name: a}]}", "wireguard: {}", "wireguard:", "autoinstall: {version: 1, x: y}", "autoinstall: {version: 1.0}", "rsyslog: {configs: [a, {content: b}]}", "rsyslog: {configs: [{filename: b}]}", "phone_home: {url: x, post: [hostname]}", "phone_home: {url: x, post: [x]}", "phone_home: {post: all}", "unknown_thing: 1", "pacakges: [a]", "1: 2",
 	}
 	var docs []string
 	for _, b := range bodies {
