@@ -25,6 +25,7 @@ type Call struct {
 	pos    engine.Position
 	values []starlark.Value // by parameter; nil is absent
 	errs   []string
+	cause  error // of one of errs, where the caller branches on it
 }
 
 // signature is an operation made ready for calling.
@@ -39,7 +40,7 @@ func (s *signature) begin(thread *starlark.Thread) *Call {
 	c := &m.call
 	c.m, c.sig, c.thread = m, s, thread
 	c.pos = positionOf(thread.CallFrame(1).Pos)
-	c.errs = c.errs[:0]
+	c.errs, c.cause = c.errs[:0], nil
 	if cap(c.values) < len(s.params) {
 		c.values = make([]starlark.Value, len(s.params), 2*len(s.params))
 	}
@@ -61,6 +62,7 @@ func (s *signature) call(thread *starlark.Thread, _ *starlark.Builtin, args star
 	v, err := s.op.value(c)
 	if err != nil {
 		c.Errorf("%w", err)
+		c.cause = err
 	}
 	if len(c.errs) > 0 {
 		return nil, c.joined()
@@ -73,8 +75,17 @@ func (c *Call) joined() error {
 	for _, msg := range c.errs {
 		all = append(all, c.sig.op.Name+"(): "+msg)
 	}
-	return errors.New(strings.Join(all, "; "))
+	return &callError{strings.Join(all, "; "), c.cause}
 }
+
+// callError is what is wrong with a call, in a sentence that says it all.
+type callError struct {
+	msg   string
+	cause error
+}
+
+func (e *callError) Error() string { return e.msg }
+func (e *callError) Unwrap() error { return e.cause }
 
 // bind assigns arguments to parameters and checks their types.
 func (c *Call) bind(args starlark.Tuple, kwargs []starlark.Tuple) {

@@ -35,7 +35,7 @@ size the image and its file system are resized.`,
 		Params: []Param{
 			nameParam,
 			{Name: "source", Type: aFile, Doc: "an image file, handle or label to start from"},
-			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2 or vmdk; by default from the ending of its name"},
+			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
 			{Name: "size", Type: aSize, Doc: "size of the image; without it as large as the content needs, plus free"},
 			{Name: "free", Type: aSize, Doc: "space left free when the size follows from the content (default: a tenth)"},
 			{Name: "fs", Type: aString, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
@@ -119,8 +119,10 @@ func checkFileSystem(c *Call, m *makeImage) {
 		c.Errorf("fs = %q needs content", name)
 	case !t.sized && c.Given("size"):
 		c.Errorf("fs = %q is as large as its content: leave size out", name)
-	case t.sized && m.Size == 0 && !c.Given("content"):
+	case t.sized && !c.Given("size") && !c.Given("content"):
 		c.Errorf("an image needs a size, a source or content")
+	case t.sized:
+		checkLeast(c, name)
 	}
 	if len(m.Label) > t.label && m.Label != "" {
 		if t.label == 0 {
@@ -139,6 +141,21 @@ func checkFileSystem(c *Call, m *makeImage) {
 			c.Errorf("uuid: %w", err)
 		}
 	}
+}
+
+// checkLeast refuses a size that no file system fs has. Size 0 beside content
+// is as if it were not given.
+func checkLeast(c *Call, fs string) {
+	n, ok := integer(c.Value("size"))
+	least := max(fsys.Least(fs), 1)
+	if !ok || n < 0 || n >= least || n == 0 && c.Given("content") {
+		return // a negative one is refused already
+	}
+	if fs == "none" {
+		c.Errorf("size: an image of 0 bytes holds nothing")
+		return
+	}
+	c.Errorf("size: %s is below the least for fs = %q, %s", fsys.FormatSize(n), fs, fsys.FormatSize(least))
 }
 
 // volumeID reads a vfat serial number such as "1234-ABCD".

@@ -1,6 +1,7 @@
 package builtins
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,6 +39,15 @@ type Option struct {
 	Position         engine.Position // of the first declaration
 }
 
+// ErrOption is in the error of a value for an option, of the command line or
+// the configuration, that no option takes.
+var ErrOption = errors.New("wrong value for an option")
+
+type optionError struct{ msg string }
+
+func (e *optionError) Error() string        { return e.msg }
+func (e *optionError) Is(target error) bool { return target == ErrOption }
+
 type declaredOption struct {
 	Option
 	value starlark.Value
@@ -70,7 +80,7 @@ func optionValue(c *Call) (starlark.Value, error) {
 	}
 	if text, set := c.m.ws.cfg.Options[o.Name]; set {
 		if err := o.parse(text); err != nil {
-			return nil, fmt.Errorf("-D %s=%s: %w", o.Name, text, err)
+			return nil, &optionError{fmt.Sprintf("-D %s=%s: %v", o.Name, text, err)}
 		}
 	}
 	return o.value, c.m.ws.declareOption(o)

@@ -231,7 +231,7 @@ func (w *Workspace) unknownOptions() []*Error {
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Options)) {
 		if w.options[name] == nil {
 			msg := fmt.Sprintf("-D %s: no loaded build file declares the option %q (%s)", name, name, listed(have))
-			errs = append(errs, &Error{Msg: suggest(msg, name, have)})
+			errs = append(errs, &Error{Msg: suggest(msg, name, have), cause: ErrOption})
 		}
 	}
 	return errs

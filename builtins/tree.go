@@ -48,9 +48,10 @@ entries for one path are an error. All times are the build's.`,
 
 func makeTreeStep(c *Call) (Step, error) {
 	t := &makeTree{}
-	b := treeBuilder{c: c, t: t, seen: map[string]bool{}}
+	b := treeBuilder{c: c, t: t, seen: map[string]string{}}
 	for _, e := range c.Entries("files") {
-		b.input(e.Key, c.Operand(e.Value, aFile|aTree, "files["+strconv.Quote(e.Key)+"]"))
+		from := "files[" + strconv.Quote(e.Key) + "]"
+		b.input(e.Key, from, c.Operand(e.Value, aFile|aTree, from))
 	}
 	b.sources()
 	for _, e := range c.Entries("links") {
@@ -58,10 +59,10 @@ func makeTreeStep(c *Call) (Step, error) {
 		if to == "" {
 			c.Errorf("links: %q has no target", e.Key)
 		}
-		b.add(treeEntry{Path: e.Key, Link: string(to)})
+		b.add(treeEntry{Path: e.Key, Link: string(to), From: "links[" + strconv.Quote(e.Key) + "]"})
 	}
-	for _, dir := range c.Strings("dirs") {
-		b.add(treeEntry{Path: dir, Dir: true})
+	for i, dir := range c.Strings("dirs") {
+		b.add(treeEntry{Path: dir, Dir: true, From: fmt.Sprintf("dirs[%d]", i)})
 	}
 	for _, e := range c.Entries("modes") {
 		b.mode(e)
@@ -77,7 +78,7 @@ type treeBuilder struct {
 	c      *Call
 	t      *makeTree
 	inputs []StepInput
-	seen   map[string]bool
+	seen   map[string]string // what made the entry, by its path
 }
 
 // add checks an entry's path and enters it.
@@ -90,18 +91,18 @@ func (b *treeBuilder) add(e treeEntry) {
 	case clean == "." && !e.Input:
 		b.c.Errorf(`"." is the root of the tree: only a directory can be put there`)
 		return
-	case b.seen[clean] && clean != ".":
-		b.c.Errorf("two entries for %q", clean)
+	case b.seen[clean] != "" && clean != ".":
+		b.c.Errorf("two entries for %q: %s and %s", clean, b.seen[clean], e.From)
 		return
 	}
-	b.seen[clean] = true
+	b.seen[clean] = e.From
 	e.Path = clean
 	b.t.Entries = append(b.t.Entries, e)
 }
 
-func (b *treeBuilder) input(at string, in Input) {
+func (b *treeBuilder) input(at, from string, in Input) {
 	b.inputs = append(b.inputs, StepInput{Role: entryRole(len(b.t.Entries)), From: in})
-	b.add(treeEntry{Path: at, Input: true})
+	b.add(treeEntry{Path: at, Input: true, From: from})
 }
 
 // sources enters srcs below the prefix.
@@ -109,6 +110,7 @@ func (b *treeBuilder) sources() {
 	inputs := b.c.Inputs("srcs")
 	list, _ := b.c.Value("srcs").(starlark.Indexable)
 	strip := strings.Trim(b.c.String("strip_prefix"), "/")
+	var outside []string
 	for i, in := range inputs {
 		name, ok := starlark.AsString(list.Index(i))
 		if !ok || isLabel(name) {
@@ -118,10 +120,17 @@ func (b *treeBuilder) sources() {
 		rest := name
 		if strip != "" {
 			if rest, ok = strings.CutPrefix(name, strip+"/"); !ok {
-				b.c.Errorf("srcs: %q does not lie in strip_prefix %q", name, strip)
+				outside = append(outside, name)
+				continue
 			}
 		}
-		b.input(path.Join(b.c.String("prefix"), rest), in)
+		b.input(path.Join(b.c.String("prefix"), rest), "srcs["+strconv.Itoa(i)+"]", in)
+	}
+	switch n := len(outside) - 1; {
+	case n == 0:
+		b.c.Errorf("srcs: %q does not lie in strip_prefix %q", outside[0], strip)
+	case n > 0:
+		b.c.Errorf("srcs: %q and %d more do not lie in strip_prefix %q", outside[0], n, strip)
 	}
 }
 
@@ -170,7 +179,7 @@ func (t *makeTree) finish(l *Linked) error {
 		}
 	}
 	l.Action = &done
-	return nil
+	return done.conflict(l)
 }
 
 // makeTree puts files, directories and links together. What comes from
@@ -196,6 +205,7 @@ type treeEntry struct {
 	Link  string // target of a symbolic link
 	Dir   bool
 	Mode  uint32 // permission bits of a file; 0 means 0644
+	From  string `key:"-"` // the argument it was given by, for messages
 }
 
 // Kind implements engine.Action.

@@ -117,6 +117,9 @@ func (a *app) status(ctx context.Context, err error) int {
 	var mistakes builtins.Errors
 	if errors.As(err, &mistakes) {
 		fmt.Fprintln(a.stderr, err) // every line begins with a place
+		if errors.Is(err, builtins.ErrOption) {
+			return exitUsage
+		}
 		return exitFailed
 	}
 	fmt.Fprintf(a.stderr, "b9: %v\n", err)

