@@ -172,7 +172,7 @@ func v1Subnet() *rule {
 	return tMap(rules{
 		"type":    tEnum("dhcp", "dhcp4", "dhcp6", "static", "static6", "manual", "ipv6_dhcpv6-stateless", "ipv6_dhcpv6-stateful", "ipv6_slaac"),
 		"address": tAddress(false), "netmask": tNetmask(), "broadcast": tAddress(false), "gateway": tAddress(false),
-		"dns_nameservers": tTextOrList(tAddress(false)), "dns_search": tTextOrList(tText()), "control": tText(), "scope": tText(), "pointopoint": tText(), "metric": tInt(),
+		"dns_nameservers": tTextOrList(tAddress(false)), "dns_search": tTextOrList(tText()), "control": tEnum("manual", "auto", "hotplug"), "scope": tText(), "pointopoint": tText(), "metric": tInt(),
 		"ipv4": tBool(), "ipv6": tBool(),
 		"routes": tList(tMap(rules{
 			"destination": tDestination(), "network": tDestination(), "to": tDestination(), "netmask": tNetmask(), "prefix": tInt(), "gateway": tAddress(false), "via": tAddress(false), "metric": tInt(), "type": tText(),
@@ -207,6 +207,16 @@ func v2Match() *rule {
 	return tMap(rules{"name": tText(), "macaddress": tMAC(), "driver": tTextOrList(tText())})
 }
 
+// v2Switch is a bool, or one of the two words that netplan takes for one.
+func v2Switch() *rule {
+	return tKind(isBool | isText).check(func(n *Node) (name, problem string) {
+		if s, ok := n.Value.(string); ok && s != "yes" && s != "no" {
+			return findType, "want bool, got text"
+		}
+		return "", ""
+	})
+}
+
 // v2Device is what all kinds of devices have.
 func v2Device() rules {
 	overrides := tMap(rules{
@@ -215,7 +225,7 @@ func v2Device() rules {
 	})
 	address := tAddress(true)
 	return rules{
-		"renderer": v2Renderer(), "dhcp4": tBool(), "dhcp6": tBool(), "dhcp4-overrides": overrides, "dhcp6-overrides": overrides, "dhcp-identifier": tText(),
+		"renderer": v2Renderer(), "dhcp4": v2Switch(), "dhcp6": v2Switch(), "dhcp4-overrides": overrides, "dhcp6-overrides": overrides, "dhcp-identifier": tText(),
 		"accept-ra": tBool(), "addresses": tList(tKind(isText | isMap).check(address.also)), "gateway4": tAddress(false), "gateway6": tAddress(false), "mtu": tInt(),
 		"nameservers": tMap(rules{"search": tList(tText()), "addresses": tList(tAddress(false))}),
 		"routes": tList(tMap(rules{

@@ -14,6 +14,8 @@ func networkDocuments() (good, bad []string) {
 		"version: 2\nethernets:\n  eth0: {dhcp4: true}\n",
 		"version: 2\nethernets:\n  eth0:\n    match: {macaddress: '52:54:00:12:34:56'}\n    set-name: lan\n    addresses: [192.0.2.5/24, '2001:db8::5/64']\n    gateway4: 192.0.2.1\n    nameservers: {search: [x.org], addresses: [192.0.2.53]}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.2, metric: 5}]\n",
 		"version: 2\nbonds: {b0: {interfaces: [a, b], parameters: {mode: active-backup}}}\nvlans: {v: {id: 5, link: b0}}\nbridges: {br: {interfaces: [v]}}\n",
+		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: auto}]}]",
+		"version: 2\nethernets: {a: {dhcp4: 'yes', dhcp6: 'no'}}",
 		"config: disabled",
 	}
 	bad = []string{
@@ -21,6 +23,7 @@ func networkDocuments() (good, bad []string) {
 		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhpc4}]}]", "version: 1\nconfig: [{type: vlan, name: x}]", "version: 1\nconfig: [{type: physical, name: x, mac_address: 52:54}]",
 		"version: 2\nethernet: {a: {}}", "version: 2\nethernets: [a]", "version: 2\nethernets: {a: {dhcp4: maybe}}", "version: 2\nethernets: {a: {addresses: [192.0.2.5]}}", "version: 2\nethernets: {a: {adresses: [192.0.2.5/24]}}",
 		"version: 2\nethernets: {a: {gateway4: x}}", "version: 2\nvlans: {a: {id: 5}}", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "version: 2\nethernets: {a: {match: {macaddress: 12:34:56:12:34:56}}}",
+		"version: 1\nconfig: [{type: route, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: route, network: 10.0.0.0, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: atuo}]}]", "version: 2\nethernets: {a: {dhcp4: 'on'}}", "version: 1\nconfig: [{type: physical, name: x, subnets: [{control: auto}]}]",
 	}
 	return good, bad
 }
