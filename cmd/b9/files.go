@@ -44,6 +44,9 @@ func (a *app) catCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usagef("name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname")
 			}
+			if err := checkPlaces(args); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				if err := a.catPlace(cmd.Context(), &f, arg); err != nil {
 					return err
@@ -111,6 +114,9 @@ attributes. No link leads the copy out of the destination.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return usagef("cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`")
+			}
+			if err := checkPlaces(args[:len(args)-1]); err != nil {
+				return err
 			}
 			return a.copyPlaces(cmd.Context(), &f, args[:len(args)-1], args[len(args)-1])
 		},

@@ -32,6 +32,9 @@ by number, size in bytes (of a device its numbers), time in UTC, and name.
 			if len(args) == 0 {
 				return usagef("name an image, such as //web:root:/etc or disk.raw:/etc")
 			}
+			if err := checkPlaces(args); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				if err := a.list(cmd.Context(), &f, arg, recursive, directory); err != nil {
 					return err

@@ -29,6 +29,19 @@ func splitPlace(arg string) (what, file string) {
 	return what, strings.TrimPrefix(path.Clean("/"+file), "/")
 }
 
+// checkPlaces refuses a path that is a word of its own after its target, as in
+// `b9 ls :base /etc`.
+func checkPlaces(args []string) error {
+	for i, arg := range args[min(1, len(args)):] {
+		before := args[i]
+		if strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "//") && !strings.Contains(arg, ":") &&
+			strings.Contains(before, ":") && !strings.Contains(before, ":/") {
+			return usagef("%s %s: write %s:%s", before, arg, before, arg)
+		}
+	}
+	return nil
+}
+
 // openPlace opens the image of a place and the file system in it.
 func (a *app) openPlace(ctx context.Context, f *fileFlags, arg string) (*place, error) {
 	what, file := splitPlace(arg)
@@ -108,8 +121,22 @@ func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel strin
 	if _, err := disk.Lookup(format); err != nil {
 		format = "raw"
 	}
-	p.image, err = disk.Open(b.result.Artifact(ref).Path(), format, disk.OpenOptions{})
+	p.image, err = disk.Open(b.result.Artifact(ref).Path(), format, besides(b, ref))
 	return sel, err
+}
+
+// besides allows an image to stand on the one that its step gives along with it,
+// as overlay() does, whatever name it records.
+func besides(b *built, ref engine.Ref) disk.OpenOptions {
+	if ref.Output != "overlay" {
+		return disk.OpenOptions{}
+	}
+	under := ref.Node.Ref("backing")
+	out, err := ref.Node.Declared("backing")
+	if err != nil {
+		return disk.OpenOptions{}
+	}
+	return disk.OpenOptions{Backing: disk.BackedBy(b.result.Artifact(under).Path(), out.Ext, disk.OpenOptions{})}
 }
 
 // chooseOutput finds the image that is meant: the one that sel names, which is
