@@ -241,6 +241,7 @@ func buildUntilShutdown(mount string, seed uint64, promised map[Digest][]Output)
 	}
 	defer f.Close()
 	var mu sync.Mutex
+	down := false // what is promised after that nobody hears: a dying XFS may say yes to fsync
 	var wg sync.WaitGroup
 	for i := range uint64(3) {
 		wg.Go(func() {
@@ -250,12 +251,17 @@ func buildUntilShutdown(mount string, seed uint64, promised map[Digest][]Output)
 					return
 				}
 				mu.Lock()
-				promised[r.Key] = r.Outputs
+				if !down {
+					promised[r.Key] = r.Outputs
+				}
 				mu.Unlock()
 			}
 		})
 	}
 	time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+	mu.Lock()
+	down = true
+	mu.Unlock()
 	const nologflush = 2 // what is not in the log on the disk is lost
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), 0x8004587d, nologflush); err != nil {
 		return fmt.Errorf("shut the file system down: %w", err)
