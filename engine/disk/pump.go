@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -31,6 +32,11 @@ type pump struct {
 	// place sets the offset (at) of each unit that has a body. It is never
 	// called concurrently, and with ascending offsets.
 	place func(units []unit) error
+
+	// writing is held by the worker that writes bodies as they are. The kernel
+	// lets one write to a file at a time, and those that wait in it spin, on
+	// processors that could read.
+	writing sync.Mutex
 }
 
 // packFunc appends the packed form of the unit at off to dst. It returns dst
@@ -208,6 +214,10 @@ func (w *worker) move(ctx context.Context, q piece) error {
 		w.progress(q.off+q.length, w.src.Size())
 	}
 	close(q.next)
+	if w.pack == nil {
+		w.writing.Lock()
+		defer w.writing.Unlock()
+	}
 	return store(w.out, w.units)
 }
 
