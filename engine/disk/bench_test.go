@@ -111,7 +111,11 @@ var benchCases = []struct {
 // machine disturbs less. For figures that mean something: -benchtime 9x.
 func BenchmarkConvert(b *testing.B) {
 	dir, src := benchSource(b)
-	outputs := outputs{dir: dir}
+	info, err := os.Stat(src)
+	if err != nil {
+		b.Fatal(err)
+	}
+	outputs := outputs{dir: dir, leastFree: 2 * info.Size()}
 	for _, c := range benchCases {
 		from := src
 		if c.from != "raw" {
@@ -177,21 +181,34 @@ func median(v []float64) float64 {
 }
 
 // outputs names the files that are written. Each stays until a dozen newer ones
-// have come: to delete it at once would free its pages, which a virtual machine
-// may give back to its host, and to get them again costs more than to fill them,
-// for whoever happens to come next.
+// have come, or room is short: to delete it at once would free its pages, which a
+// virtual machine may give back to its host, and to get them again costs more
+// than to fill them, for whoever happens to come next.
 type outputs struct {
-	dir string
-	n   int
+	dir       string
+	last      int   // the newest
+	oldest    int   // that is still there
+	leastFree int64 // bytes
 }
 
 func (o *outputs) next(b *testing.B) string {
 	const kept = 12
-	o.n++
-	if err := os.Remove(o.name(o.n - kept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	o.last++
+	for o.oldest < o.last && (o.last-o.oldest >= kept || o.free(b) < o.leastFree) {
+		if err := os.Remove(o.name(o.oldest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.Fatal(err)
+		}
+		o.oldest++
+	}
+	return o.name(o.last)
+}
+
+func (o *outputs) free(b *testing.B) int64 {
+	var s unix.Statfs_t
+	if err := unix.Statfs(o.dir, &s); err != nil {
 		b.Fatal(err)
 	}
-	return o.name(o.n)
+	return int64(s.Bavail) * s.Bsize
 }
 
 func (o *outputs) name(n int) string { return filepath.Join(o.dir, fmt.Sprintf("out%d", n)) }
