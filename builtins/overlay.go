@@ -71,6 +71,16 @@ type overlayImage struct {
 	Backing string // path recorded in the overlay; "" means beside it
 }
 
+// Beneath tells of an output that is an overlay which image of the graph it
+// stands on and in which format, whatever path the overlay records.
+func Beneath(ref engine.Ref) (below engine.Ref, format string, ok bool) {
+	o, ok := ref.Node.Action().(*overlayImage)
+	if !ok || ref.Output != "overlay" {
+		return engine.Ref{}, "", false
+	}
+	return ref.Node.Inputs()[0].Ref, o.Format, true
+}
+
 // overlayBacking is the name of the backing image beside its overlay.
 func overlayBacking(format string) string { return "backing." + format }
 

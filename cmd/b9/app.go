@@ -240,6 +240,9 @@ type engineFlags struct {
 	refresh   bool
 	locked    bool
 	display   string
+
+	// beside chooses outputs that a command needs beside those of its targets.
+	beside func(*builtins.Graph) []engine.Ref
 }
 
 func (f *engineFlags) register(cmd *cobra.Command) {

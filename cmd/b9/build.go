@@ -105,7 +105,11 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	if err != nil {
 		return nil, err
 	}
-	result, err := eng.Build(ctx, graphRefs(graph)...)
+	refs := graphRefs(graph)
+	if f.beside != nil {
+		refs = append(refs, f.beside(graph)...)
+	}
+	result, err := eng.Build(ctx, refs...)
 	err = errors.Join(err, eng.Close())
 	r := report{Executed: result.Executed, Cached: result.Cached, Root: ws.Root()}
 	if err == nil {

@@ -17,7 +17,9 @@ import (
 
 const filesHelp = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
 or an image file. A target with several images has them at their mount points,
-as it was built; others are chosen as TARGET:OUTPUT:/PATH. On a disk with
+as it was built; others are chosen as TARGET:OUTPUT:/PATH. An overlay is read
+through to the image that its call in the build file names, whatever path it
+records; that of an image file is opened only if --backing names it. On a disk with
 partitions the only, or else the largest, Linux file system is meant; another one is
 WHAT:PARTITION:/PATH, by number, name or UUID. Nothing is mounted, and ext2/3/4,
 vfat, iso9660 and squashfs are read in raw, qcow2, vmdk and the other formats.`
@@ -25,12 +27,15 @@ vfat, iso9660 and squashfs are read in raw, qcow2, vmdk and the other formats.`
 // fileFlags are the flags of the commands that look into images.
 type fileFlags struct {
 	engineFlags
-	format string
+	file imageFlags // of image files; a vmdk may always open its extents
 }
 
 func (f *fileFlags) register(cmd *cobra.Command) {
 	f.engineFlags.register(cmd)
-	cmd.Flags().StringVarP(&f.format, "format", "f", "", "read image files as `FORMAT`: raw, qcow2, vmdk ... (default: as they look)")
+	f.file.extents = true
+	fl := cmd.Flags()
+	fl.StringVarP(&f.file.format, "format", "f", "", "read image files as `FORMAT`: raw, qcow2, vmdk ... (default: as they look)")
+	fl.StringArrayVar(&f.file.backing, "backing", nil, backingUsage)
 }
 
 func (a *app) catCommand() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -77,11 +78,8 @@ func (a *app) openWhat(ctx context.Context, f *fileFlags, p *place) (sel string,
 		if strings.HasSuffix(cut[0], ".star") || !isFile(name) {
 			continue
 		}
-		p.image, err = disk.Open(name, f.format, disk.OpenOptions{Extents: true})
-		if err != nil {
-			return "", err
-		}
-		return cut[1], nil
+		p.image, err = a.openDiskImage(name, &f.file)
+		return cut[1], err
 	}
 	if !strings.Contains(p.what, ":") && !strings.HasPrefix(p.what, "//") {
 		return "", fmt.Errorf("%s: there is no such image file, and a target is written //pkg:name or :name", p.what)
@@ -109,7 +107,9 @@ func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel strin
 	if cut := cutLast(label); strings.Contains(cut[0], ":") {
 		label, sel = cut[0], cut[1]
 	}
-	b, err := a.buildFor(ctx, &f.engineFlags, label, true)
+	flags := f.engineFlags
+	flags.beside = beneathOverlays
+	b, err := a.buildFor(ctx, &flags, label, true)
 	if err != nil {
 		return "", err
 	}
@@ -121,27 +121,35 @@ func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel strin
 	if _, err := disk.Lookup(format); err != nil {
 		format = "raw"
 	}
-	p.image, err = disk.Open(b.result.Artifact(ref).Path(), format, besides(b, ref))
+	p.image, err = disk.Open(b.result.Artifact(ref).Path(), format, standingOn(b, ref))
 	return sel, err
 }
 
-// besides allows an image to stand on the one that its step gives along with it,
-// as overlay() does, whatever name it records.
-func besides(b *built, ref engine.Ref) disk.OpenOptions {
-	if ref.Output != "overlay" {
+// beneathOverlays lists the images that the graph's overlays stand on.
+func beneathOverlays(g *builtins.Graph) []engine.Ref {
+	var refs []engine.Ref
+	for _, ref := range graphRefs(g) {
+		if below, _, ok := builtins.Beneath(ref); ok {
+			refs = append(refs, below)
+		}
+	}
+	return refs
+}
+
+// standingOn lets an overlay open the image that its call in the build file
+// named, whatever path it records.
+func standingOn(b *built, ref engine.Ref) disk.OpenOptions {
+	below, format, ok := builtins.Beneath(ref)
+	if !ok {
 		return disk.OpenOptions{}
 	}
-	under := ref.Node.Ref("backing")
-	out, err := ref.Node.Declared("backing")
-	if err != nil {
-		return disk.OpenOptions{}
-	}
-	return disk.OpenOptions{Backing: disk.BackedBy(b.result.Artifact(under).Path(), out.Ext, disk.OpenOptions{})}
+	return disk.OpenOptions{Backing: disk.BackedBy(b.result.Artifact(below).Path(), format, disk.OpenOptions{})}
 }
 
 // chooseOutput finds the image that is meant: the one that sel names, which is
 // then used up; the one mounted nearest above the path, which is then relative
-// to it; or the only one.
+// to it; or the only one. What lies beside the overlay that stands on it is meant
+// only by name.
 func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Output, error) {
 	type image struct {
 		ref engine.Ref
@@ -161,7 +169,9 @@ func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Out
 			*sel = ""
 			return ref, out, nil
 		}
-		images, names = append(images, image{ref, out}), append(names, out.Name)
+		if names = append(names, out.Name); !besideOverlay(t, ref) {
+			images = append(images, image{ref, out})
+		}
 	}
 	best, depth := -1, -1
 	for i, m := range images {
@@ -186,6 +196,13 @@ func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Out
 		*file = strings.TrimPrefix(strings.TrimPrefix(*file, strings.TrimPrefix(m.out.Name, "/")), "/")
 	}
 	return m.ref, m.out, nil
+}
+
+// besideOverlay reports whether ref is what an overlay of the same target stands on.
+func besideOverlay(t *builtins.Target, ref engine.Ref) bool {
+	over := ref.Node.Ref("overlay")
+	_, _, ok := builtins.Beneath(over)
+	return ok && ref != over && slices.Contains(t.Refs, over)
 }
 
 // mount opens the file system of the image, or of the partition that sel names.

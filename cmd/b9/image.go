@@ -40,10 +40,12 @@ type imageFlags struct {
 	extents bool
 }
 
+const backingUsage = "open the backing file `FORMAT:PATH` under the image; again for the one under that"
+
 func (f *imageFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVarP(&f.format, "format", "f", "", "the image is in `FORMAT`: "+strings.Join(formatNames(), ", ")+" (default: guessed)")
-	fl.StringArrayVar(&f.backing, "backing", nil, "open the backing file `FORMAT:PATH` under the image; again for the one under that")
+	fl.StringArrayVar(&f.backing, "backing", nil, backingUsage)
 	fl.BoolVar(&f.extents, "extents", false, "let a vmdk descriptor open the files it names beside it")
 }
 
