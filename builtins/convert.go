@@ -85,7 +85,7 @@ func (c *convertImage) Run(ctx context.Context, job *engine.Job) error {
 // convertTo writes the input "image", which is in one format, as the only
 // output in another.
 func convertTo(ctx context.Context, job *engine.Job, from, to string, o disk.WriteOptions) (err error) {
-	src, err := disk.Open(job.Input("image").Path(), from, disk.OpenOptions{})
+	src, err := disk.Open(job.Input("image").Path(), from, undeclared())
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ size the image and its file system are resized.`,
 			nameParam,
 			{Name: "source", Type: aFile, Doc: "an image file, handle or label to start from"},
 			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
+			{Name: "backing", Type: listOf(aFile), Doc: "the image under a qcow2 source that holds only differences, then the one under that and so on; what the source records of it does not count"},
 			{Name: "size", Type: aSize, Doc: "size of the image; without it as large as the content needs, plus free"},
 			{Name: "free", Type: aSize, Doc: "space left free when the size follows from the content (default: a tenth)"},
 			{Name: "fs", Type: aString, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
@@ -67,6 +68,9 @@ func makeImageStep(c *Call) (Step, error) {
 	}
 	if c.Given("format") {
 		c.Errorf("format is the format of a source: give source=, or convert() the image")
+	}
+	if c.Given("backing") {
+		c.Errorf("backing is for a source, and there is none")
 	}
 	if c.Given("content_format") && !c.Given("content") {
 		c.Errorf("content_format is the format of content, which is missing")
@@ -203,32 +207,58 @@ func importImageStep(c *Call) (Step, error) {
 			c.Errorf("%w", err)
 		}
 	}
+	s := Step{Inputs: []StepInput{{"image", c.Input("source")}}, Outputs: oneFile("raw"), Action: &importImage{Format: format}}
+	for i, in := range c.Inputs("backing") {
+		s.Inputs = append(s.Inputs, StepInput{backingRole(i), in})
+	}
 	size := c.Size("size")
-	return Step{
-		Inputs: []StepInput{{"image", c.Input("source")}}, Outputs: oneFile("raw"), Action: &importImage{Format: format},
-		Finish: func(l *Linked) error { return finishImport(l, format, size) },
-	}, nil
+	s.Finish = func(l *Linked) error { return finishImport(l, format, size) }
+	return s, nil
 }
 
-// finishImport settles the format of a source, and resizes what was imported
-// when a size was asked for.
+// finishImport settles the formats of a source and of what it stands on, and
+// resizes what was imported when a size was asked for.
 func finishImport(l *Linked, format string, size int64) error {
-	declared, err := imageFormat(l, "image", format)
-	if err != nil {
+	a := &importImage{Format: format}
+	var err error
+	if a.Format, err = inputFormat(l, "image", format); err != nil {
 		return err
 	}
-	if err := unwrapOverlay(l, "image", &declared); err != nil {
-		return err
+	for i := range l.Inputs[1:] {
+		under, err := inputFormat(l, backingRole(i), "")
+		if err != nil {
+			return err
+		}
+		a.Backing = append(a.Backing, under)
+	}
+	if len(a.Backing) > 0 && a.Format != "qcow2" {
+		return fmt.Errorf("backing is for a qcow2, and the source is %s", a.Format)
 	}
 	if size == 0 {
-		l.Action = &importImage{Format: declared}
+		l.Action = a
 		return nil
 	}
-	if err := importBetween(l, "image", declared); err != nil {
-		return err
+	if a.Format != "raw" {
+		n, err := l.Between("image", a, l.Inputs, oneFile("raw"))
+		if err != nil {
+			return err
+		}
+		l.Inputs = []engine.Input{{Role: "image", Ref: n.Ref("")}}
 	}
 	l.Action = &resizeImage{Size: size}
 	return nil
+}
+
+func backingRole(i int) string { return "backing " + strconv.Itoa(i+1) }
+
+// inputFormat is the format in which the input of that role is read. An overlay
+// that nothing has written to gives way to what it stands on.
+func inputFormat(l *Linked, role, declared string) (string, error) {
+	format, err := imageFormat(l, role, declared)
+	if err != nil {
+		return "", err
+	}
+	return format, unwrapOverlay(l, role, &format)
 }
 
 // imageFormat is the format of the image of that role: the one declared,
@@ -258,30 +288,20 @@ func formatNames() []string {
 // rawImages makes every input of an image raw that is not, by an import step between.
 func rawImages(l *Linked, roles ...string) error {
 	for _, role := range roles {
-		format, err := imageFormat(l, role, "")
+		format, err := inputFormat(l, role, "")
 		if err != nil {
 			return err
 		}
-		if err := unwrapOverlay(l, role, &format); err != nil {
+		if format == "raw" {
+			continue
+		}
+		ref, _ := l.ref(role)
+		n, err := l.Between("image", &importImage{Format: format}, []engine.Input{{Role: "image", Ref: ref}}, oneFile("raw"))
+		if err != nil {
 			return err
 		}
-		if err := importBetween(l, role, format); err != nil {
-			return err
-		}
+		l.setRef(role, n.Ref(""))
 	}
-	return nil
-}
-
-func importBetween(l *Linked, role, format string) error {
-	if format == "raw" {
-		return nil
-	}
-	ref, _ := l.ref(role)
-	n, err := l.Between("image", &importImage{Format: format}, []engine.Input{{Role: "image", Ref: ref}}, oneFile("raw"))
-	if err != nil {
-		return err
-	}
-	l.setRef(role, n.Ref(""))
 	return nil
 }
 
@@ -393,15 +413,38 @@ func emptyImage(path string, size int64) error {
 }
 
 // importImage turns the image of the role "image", in a declared format,
-// into a raw one.
+// into a raw one. The images under it have the roles of backingRole, the next
+// one first.
 type importImage struct {
-	Format string
+	Format  string
+	Backing []string // formats of the images under it
 }
 
 // Kind implements engine.Action.
 func (i *importImage) Kind() string { return "import-image/1" }
 
 // Run implements engine.Action.
-func (i *importImage) Run(ctx context.Context, job *engine.Job) error {
-	return convertTo(ctx, job, i.Format, "raw", disk.WriteOptions{})
+func (i *importImage) Run(ctx context.Context, job *engine.Job) (err error) {
+	o, used := undeclared(), 0
+	for n := len(i.Backing) - 1; n >= 0; n-- {
+		open := disk.BackedBy(job.Input(backingRole(n)).Path(), i.Backing[n], o)
+		o = disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) { used++; return open(b) }}
+	}
+	src, err := disk.Open(job.Input("image").Path(), i.Format, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	if used < len(i.Backing) {
+		return fmt.Errorf("backing names %d images, and the chain of the source ends after %d", len(i.Backing), used)
+	}
+	return disk.Convert(ctx, src, job.Output(""), "raw", disk.WriteOptions{Progress: job.Progress})
+}
+
+// undeclared are the options for an image that has to stand on its own: what it
+// records of an image under it is never opened.
+func undeclared() disk.OpenOptions {
+	return disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) {
+		return nil, fmt.Errorf("the image stands on %q, which is opened only where image(source = ..., backing = [...]) names it", b.Path)
+	}}
 }

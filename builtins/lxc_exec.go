@@ -335,7 +335,7 @@ func forkImage(ctx context.Context, a *engine.Artifact, format, dst string) erro
 	if format == "raw" {
 		return a.Fork(ctx, dst)
 	}
-	src, err := disk.Open(a.Path(), format, disk.OpenOptions{})
+	src, err := disk.Open(a.Path(), format, undeclared())
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (o *overlayImage) Kind() string { return "overlay/1" }
 
 // Run implements engine.Action.
 func (o *overlayImage) Run(ctx context.Context, job *engine.Job) (err error) {
-	src, err := disk.Open(job.Input("image").Path(), o.Format, disk.OpenOptions{})
+	src, err := disk.Open(job.Input("image").Path(), o.Format, undeclared())
 	if err != nil {
 		return err
 	}
