@@ -28,9 +28,12 @@ type listing struct {
 	byName  map[string]int
 }
 
-// keptEntries bounds what is remembered of directories; the last one read is
-// kept whatever its size.
-const keptEntries = 100_000
+// Bounds on what is remembered of directories; the last one read is kept
+// whatever its size.
+const (
+	keptEntries     = 100_000
+	keptDirectories = 64
+)
 
 // maxFollow is how many links a path may lead through, as in Linux.
 const maxFollow = 40
@@ -67,7 +70,7 @@ func (r *imageFS) listing(n *node) (*listing, error) {
 	r.dirs = append([]*listing{l}, r.dirs...)
 	kept := 0
 	for i, l := range r.dirs {
-		if kept += len(l.entries); i > 0 && kept > keptEntries {
+		if kept += len(l.entries); i > 0 && (kept > keptEntries || i == keptDirectories) {
 			r.dirs = r.dirs[:i]
 			break
 		}

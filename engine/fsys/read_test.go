@@ -393,3 +393,31 @@ func TestReaderForeign(t *testing.T) {
 		})
 	}
 }
+
+// Many small directories are no reason to remember more and more.
+func TestReaderForgetsDirectories(t *testing.T) {
+	need(t, "mke2fs")
+	img := t.TempDir() + "/x.img"
+	var files []File
+	for i := range 3 * keptDirectories {
+		files = append(files, File{Path: fmt.Sprintf("d%d", i), Mode: fs.ModeDir | 0o755})
+	}
+	if err := MakeExt4(ctxOf(t), img, Ext4Options{Size: 16 << 20}, FromFiles(files, time.Unix(0, 0))); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(img, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 2 {
+		for _, f := range files {
+			if _, err := r.ReadDir(f.Path); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(r.(*imageFS).dirs); n > keptDirectories {
+				t.Fatalf("%d directories are remembered, want %d at most", n, keptDirectories)
+			}
+		}
+	}
+}

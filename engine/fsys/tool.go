@@ -86,10 +86,18 @@ func (e *exitError) Error() string {
 // toolOutput bounds what is kept of a program's chatter, in bytes.
 const toolOutput = 64 << 10
 
-// tailBuffer keeps the last toolOutput bytes written to it.
-type tailBuffer struct{ b []byte }
+// tailBuffer keeps the last toolOutput bytes written to it, and calls full when
+// there were more than most in all.
+type tailBuffer struct {
+	b          []byte
+	seen, most int64 // most 0: any number
+	full       func()
+}
 
 func (t *tailBuffer) Write(p []byte) (int, error) {
+	if t.seen += int64(len(p)); t.most > 0 && t.seen > t.most {
+		t.full()
+	}
 	t.b = append(t.b, p...)
 	if over := len(t.b) - toolOutput; over > 0 {
 		t.b = t.b[over:]
@@ -111,28 +119,35 @@ type toolRun struct {
 	image *os.File
 	extra []*os.File
 	env   []string
+	most  int64 // bytes that a sane run prints at most; 0: any number
 }
 
 // run runs a program to its end and returns what it printed, in which the image
 // is called that: where it lies is the caller's business. Cancelling ctx
-// kills its whole process group. A non-zero exit is an *exitError.
+// kills its whole process group, and so does printing more than r.most bytes. A
+// non-zero exit is an *exitError.
 func (r toolRun) run(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := findTool(name)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, path, args...)
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := exec.CommandContext(inner, path, args...)
 	cmd.Env = append(cleanEnv(), r.env...)
 	cmd.ExtraFiles = append([]*os.File{r.image}, r.extra...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	var out tailBuffer
+	out := tailBuffer{most: r.most, full: stop}
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	text := strings.ReplaceAll(sentence(out.b), imagePath, "the image")
 	if ctx.Err() != nil {
 		return text, context.Cause(ctx)
+	}
+	if inner.Err() != nil {
+		return text, &exitError{tool: name, code: -1, output: fmt.Sprintf("it printed more than %d bytes and was stopped", r.most)}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
