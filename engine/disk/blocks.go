@@ -19,7 +19,9 @@ type blockIndex struct {
 	entry  int64 // bytes an entry
 	unit   int64 // bytes a block
 	blocks int64
-	end    int64 // size of the file
+	end    int64    // size of the file
+	whole  bool     // blocks must end in the file, too
+	taken  []Extent // parts of the file in which no block can lie
 
 	// decode returns where the block of an entry is; the length is set by locate.
 	decode func(entry []byte) (spot, error)
@@ -76,15 +78,26 @@ func (x *blockIndex) locate(off int64) (spot, error) {
 	return s, nil
 }
 
-// spot decodes an entry. A block may be cut off by the end of the file, but has
-// to begin in it.
+// spot decodes an entry. A block may be cut off by the end of the file, unless x.whole
+// is set, but has to begin in it.
 func (x *blockIndex) spot(entry []byte) (spot, error) {
 	s, err := x.decode(entry[:x.entry])
 	if err == nil && s.kind == spotPlain && (s.at <= 0 || s.at >= x.end) {
 		err = fmt.Errorf("corrupt %s: block at offset %d of a file of %d bytes", x.name, s.at, x.end)
 	}
 	s.length = x.unit
-	return s, err
+	if err != nil || s.kind != spotPlain {
+		return s, err
+	}
+	if x.whole && s.at > x.end-x.unit {
+		return s, fmt.Errorf("corrupt %s: block at offset %d, %d bytes, of a file of %d bytes: it was cut off", x.name, s.at, x.unit, x.end)
+	}
+	for _, t := range x.taken {
+		if s.at < t.End() && t.Start < s.at+x.unit {
+			return s, fmt.Errorf("corrupt %s: block at offset %d overlaps a table at offset %d", x.name, s.at, t.Start)
+		}
+	}
+	return s, nil
 }
 
 // unpack is never asked for: no block is packed.

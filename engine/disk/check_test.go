@@ -92,6 +92,13 @@ var hostile = []struct {
 		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & qcow2Offset
 		be.PutUint64(b[l2:], qcow2Packed|1<<40)
 	}},
+	{"no reference counts", "table of reference counts of 0 clusters", func(b []byte) { clear(b[56:60]) }},
+	{"reference counts outside", "table of reference counts of 1 clusters at offset", func(b []byte) { b[48] = 1 }},
+	{"zero cluster unaligned", "corrupt qcow2: cluster at offset", func(b []byte) {
+		be := binary.BigEndian
+		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & qcow2Offset
+		be.PutUint64(b[l2:], 512|qcow2Zero)
+	}},
 	{"reference counts of 128 bits", "reference counts of 2^7 bits", func(b []byte) { b[99] = 7 }},
 	{"odd header", "header of 109 bytes", func(b []byte) { b[103] = 109 }},
 	{"tiny header", "header of 8 bytes", func(b []byte) { b[103] = 8 }},

@@ -73,6 +73,8 @@ func tinyQcow2s() [][]byte {
 		be.PutUint64(b[24:], 10*512)
 		be.PutUint32(b[36:], 1)
 		be.PutUint64(b[40:], 512)
+		be.PutUint64(b[48:], 512) // only its place counts for reading
+		be.PutUint32(b[56:], 1)
 		be.PutUint32(b[96:], 4)
 		be.PutUint32(b[100:], 112)
 		if method == "zstd" {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -64,5 +65,56 @@ func hostileBytes(t *testing.T, f *os.File, format string, at int64, bad []byte)
 	runtime.ReadMemStats(&after)
 	if took := after.TotalAlloc - before.TotalAlloc; took > 128<<20 {
 		t.Errorf("%x at %d takes %d MiB (%v)", bad, at, took>>20, err)
+	}
+}
+
+// TestDamagedBlocks wants damage found that still lets every block be read.
+func TestDamagedBlocks(t *testing.T) {
+	le := binary.LittleEndian
+	for _, d := range []struct {
+		name, format, want string
+		o                  WriteOptions
+		change             func(b []byte) []byte
+	}{
+		{"grain with a wrong checksum", "vmdk", "invalid checksum", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
+			grain := int(le.Uint64(b[64:])) * vmdkSector // the first one follows the overhead
+			b[grain+vmdkGrainMarker+int(le.Uint32(b[grain+8:]))-1] ^= 1
+			return b
+		}},
+		{"grain cut off by its marker", "vmdk", "unexpected EOF", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
+			grain := int(le.Uint64(b[64:])) * vmdkSector
+			le.PutUint32(b[grain+8:], le.Uint32(b[grain+8:])-5)
+			return b
+		}},
+		{"blocks off sectors", "vdi", "no multiple of 512", WriteOptions{}, func(b []byte) []byte {
+			b[0x158]++
+			return b
+		}},
+		{"last block cut off", "vhd", "it was cut off", WriteOptions{}, func(b []byte) []byte { return b[:len(b)-vhdFooter-vhdBlock/2] }},
+		{"block in the metadata", "vhdx", "overlaps a table", WriteOptions{}, func(b []byte) []byte {
+			f, end := inMemory(b)
+			regions, err := vhdxRegions(f, end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			le.PutUint64(b[regions[vhdxGUIDBlocks].Start:], uint64(regions[vhdxGUIDMetadata].Start)|vhdxPresent)
+			return b
+		}},
+	} {
+		path := filepath.Join(t.TempDir(), "image")
+		if err := convertFile(sparse(t, 41, 9<<20), "raw", path, d.format, d.o); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, d.change(b), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		err = convertFile(path, d.format, filepath.Join(t.TempDir(), "out"), "raw", WriteOptions{})
+		if err == nil || !strings.Contains(err.Error(), d.want) {
+			t.Errorf("%s: %v, want %q", d.name, err, d.want)
+		}
 	}
 }

@@ -43,6 +43,9 @@ const (
 // qcow2MaxL1 bounds the first-level table in bytes, as QEMU does.
 const qcow2MaxL1 = 32 << 20
 
+// qcow2MaxCounts bounds the table of reference counts in bytes, as QEMU does.
+const qcow2MaxCounts = 8 << 20
+
 // qcow2Header holds the fields of the header that reading needs.
 type qcow2Header struct {
 	version     uint32
@@ -136,7 +139,9 @@ func (h *qcow2Header) readVersion3(b []byte, length int64) error {
 	return nil
 }
 
-// readSizes reads and checks the virtual size and the place of the L1 table.
+// readSizes reads and checks the virtual size and the places of the L1 table and
+// of the table of reference counts. Counts do not matter to reading, but an
+// image without them was made by nobody.
 func (h *qcow2Header) readSizes(b []byte, end int64) error {
 	be := binary.BigEndian
 	size, l1 := be.Uint64(b[24:]), be.Uint64(b[40:])
@@ -156,6 +161,10 @@ func (h *qcow2Header) readSizes(b []byte, end int64) error {
 		return fmt.Errorf("corrupt qcow2: L1 table at offset %d does not lie in the file of %d bytes", l1, end)
 	}
 	h.l1Offset = int64(l1)
+	counts, clusters := be.Uint64(b[48:]), int64(be.Uint32(b[56:]))
+	if counts == 0 || counts%uint64(h.cluster()) != 0 || counts > uint64(end) || clusters == 0 || clusters > qcow2MaxCounts/h.cluster() {
+		return fmt.Errorf("corrupt qcow2: table of reference counts of %d clusters at offset %d in a file of %d bytes", clusters, counts, end)
+	}
 	return nil
 }
 

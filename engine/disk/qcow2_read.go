@@ -146,10 +146,11 @@ func (x *qcow2Index) entry(e uint64) (spot, error) {
 	if e&qcow2Packed != 0 {
 		return x.packedEntry(e)
 	}
-	if e&qcow2Zero != 0 && x.version >= 3 {
-		return spot{kind: spotZero, length: x.cluster()}, nil
+	s, err := x.plainEntry(e)
+	if err == nil && e&qcow2Zero != 0 && x.version >= 3 {
+		s = spot{kind: spotZero, length: x.cluster()}
 	}
-	return x.plainEntry(e)
+	return s, err
 }
 
 func (x *qcow2Index) plainEntry(e uint64) (spot, error) {

@@ -154,7 +154,7 @@ func openDynamicVHD(f source, end int64, v vhdInfo) (Image, error) {
 	}
 	bitmap := roundUp(max(unit/512/8, 1), 512)
 	x, err := newBlockIndex(f, end, blockIndex{
-		name: "vhd", at: int64(table), entry: 4, unit: unit, blocks: (v.size + unit - 1) / unit,
+		name: "vhd", at: int64(table), entry: 4, unit: unit, blocks: (v.size + unit - 1) / unit, whole: true,
 		decode: func(b []byte) (spot, error) {
 			if n := be.Uint32(b); n != vhdAbsent {
 				return spot{kind: spotPlain, at: int64(n)*512 + bitmap}, nil

@@ -127,7 +127,7 @@ func openVHDX(f source, end int64) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openVHDXBlocks(f, end, regions[vhdxGUIDBlocks], info)
+	return openVHDXBlocks(f, end, regions[vhdxGUIDBlocks], regions[vhdxGUIDMetadata], info)
 }
 
 // vhdxRegions reads the places of the block table and of the metadata.
@@ -216,7 +216,7 @@ func (v *vhdxInfo) check() error {
 
 // openVHDXBlocks reads the block table, in which after each chunk of blocks
 // there is an entry for the bitmap of sectors that a differencing disk has.
-func openVHDXBlocks(f source, end int64, region Extent, v vhdxInfo) (Image, error) {
+func openVHDXBlocks(f source, end int64, region, metadata Extent, v vhdxInfo) (Image, error) {
 	chunk := v.chunk()
 	blocks := (v.size + v.block - 1) / v.block
 	place := func(block int64) int64 { return block + block/chunk }
@@ -225,6 +225,7 @@ func openVHDXBlocks(f source, end int64, region Extent, v vhdxInfo) (Image, erro
 	}
 	x, err := newBlockIndex(f, end, blockIndex{
 		name: "vhdx", at: region.Start, entry: 8, unit: v.block, blocks: blocks, place: place, decode: vhdxEntry,
+		taken: []Extent{{Length: 1 << 20}, region, metadata},
 	})
 	if err != nil {
 		return nil, err

@@ -155,16 +155,18 @@ func (x *vmdkIndex) unpack(dst []byte, off int64, s spot) error {
 		}
 	}
 	n, err := x.inflate(dst, src[:length])
-	if err == io.ErrUnexpectedEOF && int64(n) >= int64(x.capacity)*vmdkSector-start {
-		clear(dst[n:])
-		return nil
+	if err == nil && int64(n) < min(x.unit(), int64(x.capacity)*vmdkSector-start) {
+		err = io.ErrUnexpectedEOF
 	}
+	clear(dst[n:])
 	if err != nil {
 		return fmt.Errorf("corrupt vmdk: grain for offset %d: %w", start, err)
 	}
 	return nil
 }
 
+// inflate unpacks src to its end, so that its checksum is looked at, and returns
+// how many bytes that gave. More than dst has room for is an error.
 func (x *vmdkIndex) inflate(dst, src []byte) (int, error) {
 	r, _ := x.inflaters.Get().(io.ReadCloser)
 	var err error
@@ -177,5 +179,23 @@ func (x *vmdkIndex) inflate(dst, src []byte) (int, error) {
 		return 0, err
 	}
 	defer x.inflaters.Put(r)
-	return io.ReadFull(r, dst)
+	n := 0
+	for n < len(dst) && err == nil {
+		var m int
+		m, err = r.Read(dst[n:])
+		n += m
+	}
+	if err == nil {
+		var more [1]byte
+		if m, rest := io.ReadFull(r, more[:]); m == 0 {
+			err = rest
+		}
+	}
+	switch err {
+	case io.EOF:
+		err = nil
+	case nil:
+		err = fmt.Errorf("it unpacks to more than %d bytes", len(dst))
+	}
+	return n, err
 }
