@@ -86,6 +86,10 @@ func TestDamagedBlocks(t *testing.T) {
 			le.PutUint32(b[grain+8:], le.Uint32(b[grain+8:])-5)
 			return b
 		}},
+		{"descriptor lost", "vmdk", "there is no descriptor at sector 1", WriteOptions{}, func(b []byte) []byte {
+			clear(b[512 : 512+vmdkDescribed*512])
+			return b
+		}},
 		{"blocks off sectors", "vdi", "no multiple of 512", WriteOptions{}, func(b []byte) []byte {
 			b[0x158]++
 			return b

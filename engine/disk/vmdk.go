@@ -181,6 +181,9 @@ func openMonolithic(f source, end int64) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.kind == "" && len(d.extents) == 0 {
+		return nil, fmt.Errorf("corrupt vmdk: there is no descriptor at sector %d, where the header says it is", h.descriptorAt)
+	}
 	return x, d.refuseParent()
 }
 
