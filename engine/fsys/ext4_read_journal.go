@@ -26,6 +26,7 @@ type extJournal struct {
 	first    uint32 // block of the journal after its superblock
 	length   uint32 // blocks
 	incompat uint32
+	seed     uint32 // of checksums
 	records  []journalRecord
 	revoked  map[uint64]uint32 // block to the last transaction that revoked it
 }
@@ -35,7 +36,9 @@ type journalRecord struct {
 	block   uint64
 	at      int64 // byte offset in the image
 	seq     uint32
-	escaped bool // its first four bytes are the journal's magic
+	escaped bool   // its first four bytes are the journal's magic
+	sum     uint32 // checksum of the transaction's number and the block
+	bits    uint8  // of sum that count; 0: there is no checksum
 }
 
 // replay lays the finished transactions of the journal over the image.
@@ -53,7 +56,7 @@ func (v *extVolume) replay() error {
 	if err := j.scan(); err != nil {
 		return err
 	}
-	over := &overlay{base: v.r.r, blockSize: int64(v.l.blockSize), blocks: make(map[int64]journalRecord)}
+	over := &overlay{base: v.r.r, blockSize: int64(v.l.blockSize), seed: j.seed, blocks: make(map[int64]journalRecord)}
 	for _, r := range j.records {
 		if last, ok := j.revoked[r.block]; !ok || int32(r.seq-last) > 0 {
 			over.blocks[int64(r.block)] = r
@@ -89,6 +92,8 @@ func (j *extJournal) scan() error {
 		return nil // clean
 	case j.incompat&journalUnreadable != 0:
 		return fmt.Errorf("has features that cannot be read (%#x): run e2fsck -p on a copy", j.incompat)
+	case !j.checkSuperblock(sb):
+		return damaged("the checksum of the journal's superblock")
 	case j.first == 0 || j.first >= j.length || j.length > journalMaxBlocks || at < j.first || at >= j.length:
 		return damaged("the journal's superblock")
 	}
@@ -107,6 +112,7 @@ func (j *extJournal) transaction(at, seq uint32, left int) (next uint32, used in
 	be := binary.BigEndian
 	var records []journalRecord
 	revoked := make(map[uint64]bool)
+	good := true // all checksums so far
 	for used < left {
 		b, err := j.block(at)
 		if err != nil {
@@ -118,18 +124,26 @@ func (j *extJournal) transaction(at, seq uint32, left int) (next uint32, used in
 		at, used = j.after(at), used+1
 		switch be.Uint32(b[4:]) {
 		case 1:
+			good = good && j.checkTail(b)
 			n := len(records)
 			if records, at, err = j.tags(b, at, seq, records, left); err != nil {
 				return 0, 0, err
 			}
 			used += len(records) - n
 		case 2:
+			if !j.checkCommit(b) {
+				return 0, 0, nil // as if it were not complete
+			}
+			if !good {
+				return 0, 0, damaged("a checksum of the journal's transaction %d, which is complete", seq)
+			}
 			j.records = append(j.records, records...)
 			for block := range revoked {
 				j.revoked[block] = seq
 			}
 			return at, used, nil
 		case 5:
+			good = good && j.checkTail(b)
 			j.revokes(b, revoked)
 		default:
 			return 0, 0, nil
@@ -151,14 +165,21 @@ func (j *extJournal) tags(b []byte, at, seq uint32, out []journalRecord, left in
 	if j.incompat&journalCsumV3 != 0 {
 		size = 16
 	}
+	if j.summed() {
+		b = b[:len(b)-4]
+	}
 	for b = b[12:]; len(b) >= size; {
 		if len(out) >= left {
 			return nil, 0, damaged("a transaction longer than the journal")
 		}
 		r := journalRecord{block: uint64(be.Uint32(b)), seq: seq}
 		flags := uint32(be.Uint16(b[6:]))
-		if j.incompat&journalCsumV3 != 0 {
+		switch {
+		case j.incompat&journalCsumV3 != 0:
 			flags = be.Uint32(b[4:])
+			r.sum, r.bits = be.Uint32(b[12:]), 32
+		case j.incompat&journalCsumV2 != 0:
+			r.sum, r.bits = uint32(be.Uint16(b[4:])), 16
 		}
 		if j.incompat&journal64Bit != 0 {
 			r.block |= uint64(be.Uint32(b[8:])) << 32
@@ -215,6 +236,7 @@ func (j *extJournal) after(at uint32) uint32 {
 type overlay struct {
 	base      io.ReaderAt
 	blockSize int64
+	seed      uint32
 	blocks    map[int64]journalRecord
 }
 
@@ -228,6 +250,9 @@ func (o *overlay) ReadAt(b []byte, off int64) (int, error) {
 		data := make([]byte, o.blockSize)
 		if _, err := o.base.ReadAt(data, r.at); err != nil {
 			return 0, err
+		}
+		if !r.check(o.seed, data) {
+			return 0, damaged("the checksum of block %d in the journal", block)
 		}
 		if r.escaped {
 			binary.BigEndian.PutUint32(data, journalMagic)

@@ -62,7 +62,7 @@ func (v *extVolume) parseXattrs(entries, base []byte) ([]extXattr, error) {
 		at, size := int(le.Uint16(entries[2:])), le.Uint32(entries[8:])
 		var err error
 		switch inum := le.Uint32(entries[4:]); {
-		case inum != 0:
+		case inum != 0 && size > 0: // an empty value is nowhere, whatever the inode
 			a.value, err = v.farValue(uint64(inum), size)
 		case size > uint32(len(base)) || at > len(base)-int(size):
 			err = damaged("the value of an extended attribute is cut off")

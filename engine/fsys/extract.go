@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -293,7 +294,8 @@ func (c *copier) setXattrs(f *os.File, name string) error {
 	}
 	for k, v := range list {
 		err := unix.Fsetxattr(int(f.Fd()), k, []byte(v), 0)
-		if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+		// ENOSPC: larger than the destination has room for beside a file
+		if slices.ContainsFunc([]error{unix.ENOTSUP, unix.EPERM, unix.ENOSPC, unix.E2BIG, unix.ERANGE}, func(e error) bool { return errors.Is(err, e) }) {
 			c.skip(name, "keeps its extended attribute "+k+" to itself: the destination does not take it")
 			continue
 		}
