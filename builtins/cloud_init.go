@@ -142,15 +142,36 @@ func (b *seedBuilder) check() {
 func (b *seedBuilder) file(e Entry) {
 	clean := path.Clean(e.Key)
 	standard := slices.Contains([]string{"user-data", "meta-data"}, clean) || slices.ContainsFunc(b.a.Parts, func(p seedPart) bool { return p.Name == clean })
+	near := slices.IndexFunc(b.names(), func(name string) bool { return clash(name, clean, slices.Contains(b.c.Strings("formats"), "vfat")) })
 	switch {
 	case e.Key == "" || path.IsAbs(clean) || clean == "." || clean == ".." || strings.HasPrefix(clean, "../"):
 		b.c.Errorf("files: %q is not the name of a file in the seed", e.Key)
 	case standard || slices.Contains(b.a.Files, clean):
 		b.c.Errorf("files: there is a %q in the seed already", clean)
+	case near >= 0:
+		b.c.Errorf("files: %q and %q can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case", b.names()[near], clean)
 	default:
 		b.a.Files = append(b.a.Files, clean)
 		b.s.Inputs = append(b.s.Inputs, StepInput{Role: "file " + clean, From: b.c.Operand(e.Value, aFile, "files["+strconv.Quote(e.Key)+"]")})
 	}
+}
+
+// names lists the files of the seed so far.
+func (b *seedBuilder) names() []string {
+	names := []string{"user-data", "meta-data"}
+	for _, p := range b.a.Parts {
+		names = append(names, p.Name)
+	}
+	return append(names, b.a.Files...)
+}
+
+// clash reports whether two paths can't both be files: one leads through the
+// other, or they are equal where case does not count.
+func clash(a, b string, fold bool) bool {
+	if fold {
+		a, b = strings.ToLower(a), strings.ToLower(b)
+	}
+	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
 }
 
 // seedVolume is the volume name by which cloud-init's NoCloud data source
@@ -167,7 +188,7 @@ type cloudInit struct {
 }
 
 // Kind implements engine.Action.
-func (c *cloudInit) Kind() string { return "cloud_init/2" }
+func (c *cloudInit) Kind() string { return "cloud_init/3" }
 
 // Run implements engine.Action.
 func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
@@ -200,11 +221,7 @@ func (c *cloudInit) files(job *engine.Job) ([]fsys.File, error) {
 			continue
 		}
 		derive = derive && p.Role != metaPart
-		data, err := p.pack(r.text)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, fsys.File{Path: p.Name, Mode: 0o644, Data: data, Time: job.Epoch()})
+		files = append(files, fsys.File{Path: p.Name, Mode: 0o644, Data: []byte(r.text), Time: job.Epoch()})
 	}
 	if !user {
 		files = append(files, fsys.File{Path: "user-data", Mode: 0o644, Data: []byte("#cloud-config\n{}\n"), Time: job.Epoch()})
@@ -217,11 +234,24 @@ func (c *cloudInit) files(job *engine.Job) ([]fsys.File, error) {
 		text := fmt.Sprintf("instance-id: %s\n%s", instanceID(job, meta, files), meta)
 		files = append(files, fsys.File{Path: "meta-data", Mode: 0o644, Data: []byte(text), Time: job.Epoch()})
 	}
-	return files, nil
+	return files, c.pack(files)
 }
 
-// instanceID derives the instance-id from everything else in the seed. It
-// decides whether cloud-init applies the seed on a machine that booted before.
+// pack compresses the files for which that is asked.
+func (c *cloudInit) pack(files []fsys.File) error {
+	for i := range c.Parts {
+		p := &c.Parts[i]
+		f := &files[slices.IndexFunc(files, func(f fsys.File) bool { return f.Path == p.Name })]
+		var err error
+		if f.Data, err = p.pack(string(f.Data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// instanceID derives the instance-id from everything else in the seed, before
+// it is compressed. It decides whether cloud-init applies the seed on a machine that booted before.
 func instanceID(job *engine.Job, meta string, files []fsys.File) string {
 	h := blake3.New()
 	fmt.Fprintf(h, "%q", meta)

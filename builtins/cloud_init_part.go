@@ -34,7 +34,7 @@ type seedPart struct {
 type rendered struct {
 	text       string
 	warnings   []content.Finding
-	identified bool // meta-data: it has an instance-id, or is taken as it is
+	identified bool // meta-data: it has an instance-id
 }
 
 func (p *seedPart) place() engine.Position { return p.Docs[0].At }
@@ -72,8 +72,11 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 	if !isMap && m.root.Value != nil {
 		return r, fmt.Errorf("%s: want a mapping, got something else", p.Docs[0].Name)
 	}
-	r.identified = p.asItIs() || slices.ContainsFunc(fields, func(f content.Field) bool { return f.Key.Value == any("instance-id") })
-	if r.text, err = p.writeMapping(m.root, t); err != nil || r.identified || len(fields) > 0 {
+	id := slices.IndexFunc(fields, func(f content.Field) bool { return f.Key.Value == any("instance-id") })
+	if r.identified = id >= 0; r.identified && p.Role == metaPart && (fields[id].Value.Value == nil || fields[id].Value.Value == "") {
+		return r, fmt.Errorf("%s: instance-id has no value: give one, or leave it out to have one made of the seed's content", fields[id].Value.Place)
+	}
+	if r.text, err = p.writeMapping(m.root, t, r.identified || p.Role != metaPart); err != nil || r.identified || len(fields) > 0 {
 		return r, err
 	}
 	r.text = "" // an empty mapping adds nothing to an instance-id
@@ -83,8 +86,9 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 // asItIs reports whether the part is one text or file, which is not rewritten.
 func (p *seedPart) asItIs() bool { return !p.List && p.Docs[0].Value.Kind == "" }
 
-func (p *seedPart) writeMapping(root *content.Node, t texts) (string, error) {
-	if p.asItIs() && p.Docs[0].Format != "toml" {
+// writeMapping writes a mapping, or keeps the text that it was read from.
+func (p *seedPart) writeMapping(root *content.Node, t texts, keep bool) (string, error) {
+	if keep && p.asItIs() && p.Docs[0].Format != "toml" {
 		text, _, err := p.Docs[0].text(t)
 		return text, err
 	}
@@ -94,43 +98,67 @@ func (p *seedPart) writeMapping(root *content.Node, t texts) (string, error) {
 // userData makes user-data of one document, or of a list of them.
 func (p *seedPart) userData(t texts, silence []string) (rendered, error) {
 	var r rendered
-	var configs []document
-	var parts []content.Part
-	at := -1 // where among the parts the merged cloud-config goes
+	s := sortedParts{at: -1}
 	for i := range p.Docs {
-		d := &p.Docs[i]
-		if d.Value.Kind == "" {
-			text, known, err := d.text(t)
-			if err != nil {
-				return r, err
-			}
-			if !known {
-				continue
-			}
-			if kind := content.KindOf(text); kind != content.ConfigPart && !(kind == content.UnknownPart && p.List) {
-				if kind == content.UnknownPart && !slices.Contains(silence, "no-header") {
-					return r, fmt.Errorf("%s: cloud-init would ignore this: let its first line begin with one of %s", d.Name, content.HeaderTexts())
-				}
-				parts = append(parts, content.Part{Kind: kind, Text: text})
-				continue
-			}
+		if err := s.add(&p.Docs[i], t, p.List, silence); err != nil {
+			return r, err
 		}
-		if at < 0 {
-			at = len(parts)
-			parts = append(parts, content.Part{Kind: content.ConfigPart})
-		}
-		configs = append(configs, *d)
 	}
-	if at >= 0 {
-		text, warnings, err := p.cloudConfig(configs, t, silence)
+	if s.at >= 0 {
+		text, warnings, err := p.cloudConfig(s.configs, t, silence)
 		if err != nil {
 			return r, err
 		}
-		parts[at].Text, r.warnings = text, warnings
+		s.parts[s.at].Text, r.warnings = text, warnings
 	}
-	var err error
-	r.text, err = p.assemble(parts)
+	more, err := content.Split(content.Silence(s.findings, silence))
+	if err != nil {
+		return r, err
+	}
+	r.warnings = append(r.warnings, more...)
+	r.text, err = p.assemble(s.parts)
 	return r, err
+}
+
+// sortedParts is user-data sorted into cloud-configs, which are merged, and
+// what can't be merged.
+type sortedParts struct {
+	configs  []document
+	parts    []content.Part
+	at       int // where among the parts the merged cloud-config goes; -1 without one
+	findings []content.Finding
+}
+
+// add sorts a document in, unless its text is not known yet.
+func (s *sortedParts) add(d *document, t texts, inList bool, silence []string) error {
+	if d.Value.Kind != "" {
+		s.config(d)
+		return nil
+	}
+	text, known, err := d.text(t)
+	if err != nil || !known {
+		return err
+	}
+	kind := content.KindOf(text)
+	switch {
+	case kind == content.ConfigPart || kind == content.UnknownPart && inList:
+		s.config(d)
+		return nil
+	case kind == content.UnknownPart && !slices.Contains(silence, "no-header"):
+		return fmt.Errorf("%s: cloud-init would ignore this: let its first line begin with one of %s", d.Name, content.HeaderTexts())
+	}
+	findings, err := content.CheckUserData(d.Name, text)
+	s.findings = append(s.findings, findings...)
+	s.parts = append(s.parts, content.Part{Kind: kind, Text: text})
+	return err
+}
+
+func (s *sortedParts) config(d *document) {
+	if s.at < 0 {
+		s.at = len(s.parts)
+		s.parts = append(s.parts, content.Part{Kind: content.ConfigPart})
+	}
+	s.configs = append(s.configs, *d)
 }
 
 // assemble makes one text of the parts.

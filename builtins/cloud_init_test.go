@@ -108,3 +108,59 @@ func TestSeedIdentity(t *testing.T) {
 		t.Error("changed user-data left the instance-id as it was")
 	}
 }
+
+// TestSeedIdentityOfContent holds that the instance-id is the same however
+// the same content is written, packed and laid out, and made also where
+// meta-data is a text.
+func TestSeedIdentityOfContent(t *testing.T) {
+	b := newBuilder(t, map[string]string{"m.yaml": "local-hostname: h\n", "B9BUILD.star": `
+def seed(name, **given):
+    cloud_init(name = name, **(dict(user_data = {"packages": ["x"]}, meta_data = {"local-hostname": "h"}, formats = ["dir"]) | given))
+seed("a")
+seed("gzip", gzip = True)
+seed("text", user_data = "#cloud-config\npackages:\n  - x\n")
+seed("metatext", meta_data = "m.yaml")
+seed("user", user_data = {"packages": ["y"]})
+seed("vendor", vendor_data = {"packages": ["y"]})
+seed("network", network_config = {"version": 2})
+seed("file", files = {"x": "m.yaml"})
+seed("meta", meta_data = {"local-hostname": "g"})
+`})
+	first := b.seed("//:a")["meta-data"]
+	for _, name := range []string{"gzip", "text", "metatext"} {
+		if got := b.seed("//:" + name)["meta-data"]; got != first {
+			t.Errorf("%s: meta-data is %q, want %q", name, got, first)
+		}
+	}
+	seen := map[string]string{first: "a"}
+	for _, name := range []string{"user", "vendor", "network", "file", "meta"} {
+		got := b.seed("//:" + name)["meta-data"]
+		if seen[got] != "" {
+			t.Errorf("%s and %s have the same meta-data %q", name, seen[got], got)
+		}
+		seen[got] = name
+	}
+}
+
+func TestCloudInitMistakes(t *testing.T) {
+	tests := []struct{ args, want string }{
+		{`user_data = "#cloud-config-archive\n- content: |\n    runcmd: ls\n"`, "user_data:2:12: content:1:9: runcmd: want list, got text"},
+		{`user_data = ["#include nowhere\n", {}]`, `user_data[0]:1:10: "nowhere" is no address to include: write one such as "https://example.com/user-data"`},
+		{`files = {"a": "m", "a/b": "m"}`, `files: "a" and "a/b" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
+		{`files = {"a": "m", "A": "m"}, formats = ["vfat"]`, `files: "a" and "A" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
+		{`meta_data = {"instance-id": None}`, "meta_data: instance-id has no value: give one, or leave it out to have one made of the seed's content"},
+		{`user_data = [{}], strategy = "list(apend)"`, `strategy: unknown setting "apend" of list (have append, prepend, replace, no_replace, recurse_list, recurse_array, recurse_dict, recurse_str): did you mean "append"?`},
+	}
+	for _, tt := range tests {
+		root := t.TempDir()
+		writeWorkspace(t, root, map[string]string{RootFile: "", "m": "", BuildFile: "cloud_init(name = \"s\", " + tt.args + ")\n"})
+		want := "B9BUILD.star:1:1: cloud_init(): " + tt.want
+		w, err := Open(t.Context(), Config{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Resolve(t.Context(), []string{"//:s"}); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v\nwant %s", tt.args, err, want)
+		}
+	}
+}

@@ -38,7 +38,7 @@ type axis struct {
 
 func matrixValue(c *Call) (starlark.Value, error) {
 	product, zip := c.axes("product"), c.axes("zip")
-	if len(product)+len(zip) == 0 {
+	if len(product)+len(zip)+len(c.errs) == 0 {
 		c.Errorf("give product, zip or both")
 	}
 	for _, z := range zip {

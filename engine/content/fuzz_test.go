@@ -29,7 +29,9 @@ func parserTargets() []parserTarget {
 		{"toml", []string{"a.b = 1\n[t]\nx = {y = 2001-01-01}\n[[l]]\n", "a = \"\"\"\nx\"\"\"\n", "x = [1, 0x1f, 1_0.5e3, inf]\n[a.\"b c\".d]\nt = 07:32:00\nd = 1979-05-27T07:32:00Z\n[[p]]\n[[p.q]]\n"}, "= . , [ ] [[ ]] { } \" ' \"\"\" ''' # 0x 0o _ inf nan true 1979-05-27 07:32:00 \\u00e9 a b", holdsTOML},
 		{"erlang", slices.DeleteFunc(erlCases(), func(s string) bool { return len(s) > 300 }), ". , | { } [ ] ( ) #{ => << >> : / - + $ \\ ' \" \"\"\" % fun a b 16# 1.5e3 _ ~s ${a} ${b} /binary /utf8 :8 \\x{ é coding:latin-1", holdsErl},
 		{"template", []string{"a ${b} c", "$${x}", "$$${x}", "${", "${a\n}", "\xff${é}", "$$$$${{{}}}"}, "$ ${ $${ } a ${a} ${b_1} _ 1 é", holdsTemplate},
-		{"user-data", []string{"#cloud-config\na: 1\n", "#include http://x\n", "## template: jinja\n#!/bin/sh\n", "Content-Type: text/plain\nMIME-Version: 1.0\n\nx", "\x1f\x8b", " #!x\r\n--=====b9-"}, "# #! #include #cloud-config ## template: jinja mime-version: \r \t é \x00 --=====b9-", holdsUserData},
+		{"user-data", []string{"#cloud-config\na: 1\n", "#include http://x\n", "## template: jinja\n#!/bin/sh\n", "Content-Type: text/plain\nMIME-Version: 1.0\n\nx", "\x1f\x8b", " #!x\r\n--=====b9-",
+			"#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    a: 1\n- '#!x'\n", "#cloud-config-jsonp\n[{\"op\": \"add\", \"path\": \"/a\"}]",
+			"Content-Type: multipart/mixed; boundary=x\nMIME-Version: 1.0\n\n--x\nContent-Type: text/cloud-config\nContent-Transfer-Encoding: base64\n\nYTogMQ==\n--x--\n"}, "# #! #include #cloud-config ## template: jinja mime-version: \r \t é \x00 --=====b9-", holdsUserData},
 		{"merge_how", []string{"list(append)+dict(recurse_list)+str()", "dict(replace)+list()", "m_list(no-replace, append)", "strict"}, "( ) + , list dict str append replace _ -", holdsMergeHow()},
 	}
 }
@@ -214,8 +216,14 @@ func holdsTemplate(t testing.TB, text string) bool {
 // holdsUserData: a text of any kind survives as a part of a message.
 func holdsUserData(t testing.TB, text string) bool {
 	kind := KindOf(text)
+	findings, err := CheckUserData("u", text)
+	for _, f := range findings {
+		if f.Place.Line < 1 || f.Msg == "" {
+			t.Fatalf("%q: %+v", text, f)
+		}
+	}
 	if kind == MultiPart {
-		return true // taken as it is
+		return err == nil // taken as it is
 	}
 	m, err := mail.ReadMessage(strings.NewReader(Multipart([]Part{{Kind: kind, Text: text}, {Kind: kind, Text: text}})))
 	if err != nil {

@@ -23,7 +23,8 @@ func Strategies() []string { return []string{"strict", "original", "cloud-init"}
 //   - "cloud-init" does what cloud-init makes of the documents as parts of
 //     user-data: each part's own merge_how or merge_type, else
 //     dict(replace)+list()+str();
-//   - any other name is a merge_how for the parts that have none.
+//   - any other name is a merge_how for the parts that have none; a setting
+//     that cloud-init does not know, and would ignore, is an error in it.
 //
 // Null documents count for nothing but in "original". The result of no
 // document is nil.
@@ -37,6 +38,9 @@ func Merge(strategy string, docs []*Node) (*Node, error) {
 		return mergeCloudInit(docs, cloudInitDefault)
 	}
 	how, err := parseMergeHow(strategy)
+	if err == nil {
+		err = checkSettings(how)
+	}
 	if err != nil {
 		return nil, err
 	}

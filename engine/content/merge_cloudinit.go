@@ -1,6 +1,7 @@
 package content
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -65,6 +66,33 @@ func parseMergeHow(text string) ([]mergeRule, error) {
 		return nil, fmt.Errorf("unknown strategy %q (have strict, original, cloud-init)", text)
 	}
 	return rules, checkMergeRules(rules)
+}
+
+// mergeSettings are the settings that each merger of cloud-init knows.
+func mergeSettings() map[string][]string {
+	return map[string][]string{
+		"list": {"append", "prepend", "replace", "no_replace", "recurse_list", "recurse_array", "recurse_dict", "recurse_str"},
+		"dict": {"replace", "no_replace", "recurse_list", "recurse_array", "recurse_str", "allow_delete"},
+		"str":  {"append"},
+	}
+}
+
+// checkSettings refuses settings that cloud-init would not look at.
+func checkSettings(rules []mergeRule) error {
+	for _, r := range rules {
+		known := mergeSettings()[r.name]
+		for _, o := range r.options {
+			if slices.Contains(known, o) {
+				continue
+			}
+			msg := fmt.Sprintf("unknown setting %q of %s (have %s)", o, r.name, strings.Join(known, ", "))
+			if near := Nearest(o, known); near != "" {
+				msg += fmt.Sprintf(": did you mean %q?", near)
+			}
+			return errors.New(msg)
+		}
+	}
+	return nil
 }
 
 // checkMergeRules canonicalises names and refuses unknown ones.

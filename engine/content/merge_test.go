@@ -61,6 +61,7 @@ func TestMergeErrors(t *testing.T) {
 		{"strict", "x: 1\n", "x: 1.0\n", "b:1:4: x is 1.0 (float) here and 1 (int) at a:1:4: remove one of them, or name a strategy that decides"},
 		{"cloud-init", "x: 1\n", "[a]\n", "b:1:1: cloud-init merges mappings only, got list"},
 		{"cloud-init", "x: 1\n", "merge_how: lst()\n", `b:1:12: merge_how: unknown merger "lst" (have dict, list, str)`},
+		{"list(append)+dict(no-replace,recurse_lst)", "", "", `unknown setting "recurse_lst" of dict (have replace, no_replace, recurse_list, recurse_array, recurse_str, allow_delete): did you mean "recurse_list"?`},
 		{"sloppy", "", "", `unknown strategy "sloppy" (have strict, original, cloud-init, or a merge_how such as "list(append)+dict(recurse_list)+str()")`},
 	}
 	for _, tt := range tests {
