@@ -16,6 +16,12 @@ func networkDocuments() (good, bad []string) {
 		"version: 2\nbonds: {b0: {interfaces: [a, b], parameters: {mode: active-backup}}}\nvlans: {v: {id: 5, link: b0}}\nbridges: {br: {interfaces: [v]}}\n",
 		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: auto}]}]",
 		"version: 2\nethernets: {a: {dhcp4: 'yes', dhcp6: 'no'}}",
+		"version: 1\nconfig: [{type: bond, name: b, bond_interfaces: [a], params: {bond-mode: 802.3ad, bond-miimon: 100, bond-lacp-rate: fast, bond-xmit_hash_policy: layer3+4, bond-use_carrier: 1}}]",
+		"version: 1\nconfig: [{type: bridge, name: b, bridge_interfaces: [a], params: {bridge_stp: 'off', bridge_fd: 0, bridge_pathcost: ['a 50']}}]",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5/24, routes: [{network: 10.0.0.0, netmask: 255.0.0.0, gateway: 192.0.2.1}]}]}]",
+		"version: 2\nbonds: {b: {interfaces: [a], parameters: {mode: 802.3ad, mii-monitor-interval: 100, up-delay: 5ms, transmit-hash-policy: layer3+4, primary: a}}}",
+		"version: 2\nbridges: {b: {interfaces: [a], parameters: {stp: false, forward-delay: 4, path-cost: {a: 50}, priority: 1}}}",
+		"version: 2\nethernets: {a: {routing-policy: [{from: 10.0.0.0/8, table: 7}], dhcp4-overrides: {use-domains: route}, receive-checksum-offload: false}}",
 		"config: disabled",
 	}
 	bad = []string{
@@ -26,6 +32,60 @@ func networkDocuments() (good, bad []string) {
 		"version: 1\nconfig: [{type: route, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: route, network: 10.0.0.0, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: atuo}]}]", "version: 2\nethernets: {a: {dhcp4: 'on'}}", "version: 1\nconfig: [{type: physical, name: x, subnets: [{control: auto}]}]",
 	}
 	return good, bad
+}
+
+// TestNetplanForms holds that what only netplan reads is taken.
+func TestNetplanForms(t *testing.T) {
+	for _, device := range []string{
+		"ethernets: {a: {addresses: [{192.0.2.5/24: {label: 'a:1', lifetime: 0}}]}}", "bonds: {b: {parameters: {arp-ip-targets: [192.0.2.1]}}}",
+		"wifis: {a: {access-points: {x: {password: y}}}}", "tunnels: {t: {mode: gre}}",
+	} {
+		d, err := ParseYAML("n", "version: 2\n"+device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Split(CheckNetworkConfig(d.Root, nil)); err != nil {
+			t.Errorf("%s: %v", device, err)
+		}
+	}
+}
+
+func TestNetworkMessages(t *testing.T) {
+	v1 := func(device string) string { return "version: 1\nconfig: [" + device + "]\n" }
+	bond := func(params string) string {
+		return v1("{type: bond, name: b, bond_interfaces: [], params: {" + params + "}}")
+	}
+	v2 := func(kind, device string) string { return "version: 2\n" + kind + ": {b: " + device + "}\n" }
+	tests := []struct{ in, want string }{
+		{bond("bond-mimon: 100"), `n:2:62: config[0].params.bond-mimon: unknown key: did you mean "bond-miimon"?`},
+		{bond("bond-miimon: often"), "n:2:75: config[0].params.bond-miimon: want int, got text"},
+		{bond("bond-mode: 802.3af"), `n:2:73: config[0].params.bond-mode: unknown value "802.3af" (have balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb, balance-tcp, balance-slb): did you mean "802.3ad"?`},
+		{bond("bond-num_grat_arp: 256"), "n:2:81: config[0].params.bond-num_grat_arp: 256 is more than 255"},
+		{v1("{type: bond, name: b, bond_interfaces: []}"), `n:2:10: config[0]: the key "params" is missing`},
+		{v1("{type: bridge, name: b, bridge_interfaces: [], params: {bridge_stpp: on}}"), `n:2:66: config[0].params.bridge_stpp: unknown key: did you mean "bridge_stp"?`},
+		{v1("{type: bridge, name: b, bridge_interfaces: [], params: {bridge_fd: soon}}"), "n:2:77: config[0].params.bridge_fd: want int, got text"},
+		{v1("{type: physical, name: a123456789012345}"), `n:2:33: config[0].name: "a123456789012345" is longer than the 15 characters that a network device's name can have`},
+		{v1("{type: physical, name: a, subnets: [{type: dhcp, routes: [{destination: default, gateway: 192.0.2.1, to: x}]}]}"), "n:2:111: config[0].subnets[0].routes[0].to: unknown key (have destination, gateway, metric, netmask, network, prefix, type)"},
+		{v1("{type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: '::1', network: '::', destination: '::'}]}]}"), `n:2:68: config[0].subnets[0].routes[0]: a route has either a "destination" or a "network", which mean the same`},
+		{v2("bonds", "{parameters: {mod: 802.3ad}}"), `n:2:26: bonds.b.parameters.mod: unknown key: did you mean "mode"?`},
+		{v2("bonds", "{parameters: {up-delay: [1]}}"), "n:2:36: bonds.b.parameters.up-delay: want text or int, got list"},
+		{v2("bridges", "{parameters: {path-cost: 5}}"), "n:2:39: bridges.b.parameters.path-cost: want mapping, got int"},
+		{v2("bridges", "{parameters: {stp: off, prio: 1}}"), `n:2:38: bridges.b.parameters.prio: unknown key (have ageing-time, aging-time, forward-delay, hello-time, max-age, path-cost, port-priority, priority, stp)`},
+		{v2("vlans", "{id: 4095, link: a}"), "n:2:17: vlans.b.id: 4095 is more than 4094"},
+		{v2("ethernets", "{nameservers: {address: [192.0.2.1]}}"), `n:2:31: ethernets.b.nameservers.address: unknown key: did you mean "addresses"?`},
+		{v2("ethernets", "{routing-policy: [{form: 10.0.0.0/8}]}"), `n:2:35: ethernets.b.routing-policy[0].form: unknown key: did you mean "from"?`},
+		{v2("ethernets", "{addresses: [{192.0.2.5/24: {lable: x}}]}"), `n:2:45: ethernets.b.addresses[0]."192.0.2.5/24".lable: unknown key: did you mean "label"?`},
+	}
+	for _, tt := range tests {
+		d, err := ParseYAML("n", tt.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Split(CheckNetworkConfig(d.Root, nil))
+		if got := errorText(err); got != tt.want {
+			t.Errorf("%q: got %s\nwant %s", tt.in, got, tt.want)
+		}
+	}
 }
 
 func TestNetworkConfig(t *testing.T) {

@@ -89,6 +89,7 @@ type rule struct {
 	maxItems   int // 0 is any number
 	unique     bool
 	minimum    *int64
+	maximum    *int64
 	form       *regexp.Regexp
 	isDate     bool
 	one, any   []*rule
@@ -121,6 +122,7 @@ func (r *rule) least(n int) *rule          { r.minFields = n; return r }
 func (r *rule) distinct() *rule            { r.unique = true; return r }
 func (r *rule) old() *rule                 { r.deprecated = true; return r }
 func (r *rule) from(n int64) *rule         { r.minimum = &n; return r }
+func (r *rule) to(n int64) *rule           { r.maximum = &n; return r }
 func (r *rule) match(form string) *rule    { r.form = regexp.MustCompile(form); return r }
 func (r *rule) date() *rule                { r.isDate = true; return r }
 func (r *rule) others(o *rule) *rule       { r.rest, r.closed = o, false; return r }
@@ -195,6 +197,9 @@ func (c *ruleCheck) apply(r *rule, n *Node, path string) {
 	case int64:
 		if r.minimum != nil && v < *r.minimum {
 			c.add(n, path, findValue, "%d is less than %d", v, *r.minimum)
+		}
+		if r.maximum != nil && v > *r.maximum {
+			c.add(n, path, findValue, "%d is more than %d", v, *r.maximum)
 		}
 	}
 	if r.also != nil {

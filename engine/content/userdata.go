@@ -93,7 +93,9 @@ func (u *userData) document(name, text string, parse func(name, text string) (*D
 		u.errs = append(u.errs, err)
 		return
 	}
-	u.findings = append(u.findings, check(d.Root, d.Warnings)...)
+	if d.Root.Value != nil {
+		u.findings = append(u.findings, check(d.Root, d.Warnings)...)
+	}
 }
 
 // checkPatch checks a JSON patch (RFC 6902, section 4).
@@ -155,6 +157,10 @@ func (u *userData) archived(n *Node, depth int) {
 	if kind == "" {
 		if kind = KindOf(text); kind == UnknownPart {
 			kind = ConfigPart // what an archive holds, if nothing says otherwise
+			if d, err := ParseYAML("", text); err == nil && d.Root.kinds() != isMap {
+				u.findings = append(u.findings, Finding{Place: content.Place, Name: findNoHeader, Warning: true, Msg: "cloud-init takes this for a cloud-config, and will ignore it"})
+				return
+			}
 		}
 	}
 	u.check(content.Place.String()+": content", text, kind, depth+1)
