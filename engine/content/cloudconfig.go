@@ -15,6 +15,7 @@ import (
 // modules of cloud-init 22.4 and agrees with its schema, with these
 // differences:
 //
+//   - what later versions take is taken;
 //   - a top-level key that no module reads is a mistake when a known one is
 //     close, else a warning;
 //   - permissions of write_files must be octal digits.

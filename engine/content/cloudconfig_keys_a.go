@@ -119,6 +119,20 @@ func rulesAnsible() rules {
 	}
 }
 
+// checkPlaybook holds what is pulled to a playbook, of which later versions of
+// cloud-init take a list.
+func checkPlaybook(n *Node) (name, problem string) {
+	fields, ok := n.Value.(Fields)
+	one, many := fields.get("playbook_name") != nil, fields.get("playbook_names") != nil
+	switch {
+	case !ok || one != many:
+		return "", ""
+	case one:
+		return findValue, `there is either a "playbook_name" or a list "playbook_names", not both`
+	}
+	return findMissing, `the key "playbook_name" is missing`
+}
+
 // ansiblePullRule is one playbook to pull. Versions of cloud-init before 25.2
 // take a single one, later ones a list.
 func ansiblePullRule() *rule {
@@ -143,7 +157,10 @@ func ansiblePullRule() *rule {
 		"tags":                tText(),
 		"skip_tags":           tText(),
 		"playbook_name":       tText(),
-	}).needs("url", "playbook_name")
+		"playbook_names":      tList(tText()),
+		"inventory":           tText(),
+		"verify_commit":       tBool(),
+	}).needs("url").check(checkPlaybook)
 }
 
 func rulesApkConfigure() rules {
@@ -225,6 +242,7 @@ func rulesCaCerts() rules {
 func rulesChef() rules {
 	return rules{
 		"chef": tMap(rules{
+			"config_path":               tText(),
 			"directories":               tList(tText()).min(1).distinct(),
 			"validation_cert":           tText(),
 			"validation_key":            tText(),

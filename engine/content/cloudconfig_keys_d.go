@@ -11,7 +11,7 @@ func moduleNames() []string {
 		"rh-subscription", "rightscale-userdata", "rsyslog", "runcmd", "salt-minion", "scripts-per-boot", "scripts-per-instance", "scripts-per-once",
 		"scripts-user", "scripts-vendor", "seed-random", "set-hostname", "set-passwords", "snap", "spacewalk", "ssh",
 		"ssh-authkey-fingerprints", "ssh-import-id", "timezone", "ubuntu-advantage", "ubuntu-autoinstall", "ubuntu-drivers", "update-etc-hosts", "update-hostname",
-		"users-groups", "wireguard", "write-files", "write-files-deferred", "yum-add-repo", "zypper-add-repo",
+		"users-groups", "wireguard", "write-files", "write-files-deferred", "yum-add-repo", "zypper-add-repo", "raspberry-pi", "ubuntu-pro",
 	}
 }
 
@@ -72,6 +72,7 @@ func rulesGrubDpkg() rules {
 		"grub_dpkg": tMap(rules{
 			"enabled":                       tBool(),
 			"grub-pc/install_devices":       tText(),
+			"grub-efi/install_devices":      tText(),
 			"grub-pc/install_devices_empty": tOne(tBool(), tText().old()),
 		}),
 		"grub-dpkg": tOpenMap(nil).old(),
@@ -130,7 +131,7 @@ func rulesLandscape() rules {
 
 func rulesLocale() rules {
 	return rules{
-		"locale":            tText(),
+		"locale":            tKind(isText | isBool),
 		"locale_configfile": tText(),
 	}
 }

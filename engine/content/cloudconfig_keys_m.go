@@ -21,6 +21,7 @@ func userRule() *rule {
 		"primary_group":       tText(),
 		"selinux_user":        tText(),
 		"shell":               tText(),
+		"doas":                tList(tText()).min(1),
 		"snapuser":            tText(),
 		"ssh_authorized_keys": tList(tText()).min(1),
 		"ssh_import_id":       tList(tText()).min(1),
@@ -85,6 +86,8 @@ func rulesNtp() rules {
 		"ntp": tKind(isNull | isMap).with(rules{
 			"pools":      tList(tText()).distinct(),
 			"servers":    tList(tText()).distinct(),
+			"peers":      tList(tText()).distinct(),
+			"allow":      tList(tText()).distinct(),
 			"ntp_client": tText(),
 			"enabled":    tBool(),
 			"config": tMap(rules{
@@ -99,8 +102,12 @@ func rulesNtp() rules {
 }
 
 func rulesPackageUpdateUpgradeInstall() rules {
+	one := tOne(tList(tText()).min(2).max(2), tText())
 	return rules{
-		"packages":                   tList(tOne(tList(tText()).min(2).max(2), tText())).min(1),
+		"packages": tList(tOne(tList(tText()).min(2).max(2), tText(), tMap(rules{
+			"apt":  tList(one),
+			"snap": tList(one),
+		}))).min(1),
 		"package_update":             tBool(),
 		"package_upgrade":            tBool(),
 		"package_reboot_if_required": tBool(),
@@ -188,7 +195,7 @@ func rulesRhSubscription() rules {
 			"username":        tText(),
 			"password":        tText(),
 			"activation-key":  tText(),
-			"org":             tInt(),
+			"org":             tKind(isText | isInt),
 			"auto-attach":     tBool(),
 			"service-level":   tText(),
 			"add-pool":        tList(tText()),
@@ -196,6 +203,15 @@ func rulesRhSubscription() rules {
 			"disable-repo":    tList(tText()),
 			"rhsm-baseurl":    tText(),
 			"server-hostname": tText(),
+			"activation_key":  tText(),
+			"auto_attach":     tBool(),
+			"service_level":   tText(),
+			"add_pool":        tList(tText()),
+			"enable_repo":     tList(tText()),
+			"disable_repo":    tList(tText()),
+			"rhsm_baseurl":    tText(),
+			"server_hostname": tText(),
+			"release_version": tText(),
 		}),
 	}
 }
@@ -211,6 +227,9 @@ func rulesRsyslog() rules {
 			}).needs("content"))),
 			"remotes":                tOpenMap(nil),
 			"service_reload_command": tOne(tEnum("auto"), tList(tText())),
+			"install_rsyslog":        tBool(),
+			"check_exe":              tText(),
+			"packages":               tList(tText()).distinct(),
 		}),
 	}
 }
@@ -391,7 +410,7 @@ func rulesUsersGroups() rules {
 	return rules{
 		"groups": tKind(isText|isMap|isList).only().named(`^.+$`, tKind(isText|isList).each(tText()).min(1)).each(tKind(isText|isMap).only().named(`^.+$`, tKind(isText|isList).each(tText()).min(1))).min(1),
 		"user":   tOne(tText(), userRule()),
-		"users":  tKind(isText | isList | isMap).each(tOne(tText(), tList(tText()), userRule())).min(1),
+		"users":  tKind(isText | isList | isMap).each(tOne(tText(), tList(tText()), userRule())),
 	}
 }
 
@@ -413,6 +432,7 @@ func rulesWriteFiles() rules {
 		"write_files": tList(tMap(rules{
 			"path":        tText(),
 			"content":     tText(),
+			"source":      tMap(rules{"uri": tText(), "headers": tOpenMap(nil).others(tText())}).needs("uri"),
 			"owner":       tText(),
 			"permissions": tText().check(checkPermissions),
 			"encoding":    tEnum("gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", "b64", "base64", "text/plain"),
@@ -422,14 +442,26 @@ func rulesWriteFiles() rules {
 	}
 }
 
+// checkYumRepo holds a repository to an address, of which later versions of
+// cloud-init take three kinds.
+func checkYumRepo(n *Node) (name, problem string) {
+	fields, ok := n.Value.(Fields)
+	if !ok || fields.get("baseurl") != nil || fields.get("metalink") != nil || fields.get("mirrorlist") != nil {
+		return "", ""
+	}
+	return findMissing, `the key "baseurl" is missing`
+}
+
 func rulesYumAddRepo() rules {
 	return rules{
 		"yum_repo_dir": tText(),
 		"yum_repos": tMap(nil).least(1).named(`^[0-9a-zA-Z -_]+$`, tMap(rules{
-			"baseurl": tText(),
-			"name":    tText(),
-			"enabled": tBool(),
-		}).named(`^[0-9a-zA-Z_]+$`, tOne(tInt(), tBool(), tText())).needs("baseurl")),
+			"baseurl":    tText(),
+			"metalink":   tText(),
+			"mirrorlist": tText(),
+			"name":       tText(),
+			"enabled":    tBool(),
+		}).named(`^[0-9a-zA-Z_]+$`, tOne(tInt(), tBool(), tText())).check(checkYumRepo)),
 	}
 }
 

@@ -188,6 +188,19 @@ func TestLaterForms(t *testing.T) {
 		{"users: [{name: a, sudo: ['ALL=(ALL) ALL', null]}]\n", ""},
 		{"users: [{name: a, sudo: [5]}]\n", "f:1:26: users[0].sudo[0]: want text or null, got int"},
 		{"disk_setup: {a: {layout: [[33, Linux]]}}\n", ""},
+		{"ansible: {pull: [{url: u, playbook_names: [p], inventory: i, verify_commit: true}]}\n", ""},
+		{"ansible: {pull: [{url: u, playbook_name: p, playbook_names: [p]}]}\n", `f:1:18: ansible.pull[0]: there is either a "playbook_name" or a list "playbook_names", not both`},
+		{"packages: [a, {apt: [b, [c, '1']], snap: [d]}]\n", ""},
+		{"packages: [{atp: [b]}]\n", `f:1:13: packages[0].atp: unknown key: did you mean "apt"?`},
+		{"packages: [7]\n", "f:1:12: packages[0]: want text or list or mapping, got int"},
+		{"write_files: [{path: /x, source: {uri: 'http://x', headers: {a: b}}}]\n", ""},
+		{"write_files: [{path: /x, source: {url: 'http://x'}}]\n", "f:1:34: write_files[0].source: the key \"uri\" is missing\nf:1:35: write_files[0].source.url: unknown key: did you mean \"uri\"?"},
+		{"yum_repos: {a: {mirrorlist: u}, b: {metalink: u}}\n", ""},
+		{"yum_repos: {a: {name: u}}\n", `f:1:16: yum_repos.a: the key "baseurl" is missing`},
+		{"ntp: {peers: [a], allow: [b]}\nlocale: false\nusers: []\n", ""},
+		{"rsyslog: {check_exe: a, packages: [b], install_rsyslog: true}\ngrub_dpkg: {grub-efi/install_devices: a}\nchef: {config_path: a}\n", ""},
+		{"rh_subscription: {activation_key: a, org: 'b', auto_attach: true, release_version: '9'}\n", ""},
+		{"users: [{name: a, doas: [permit]}]\ncloud_config_modules: [raspberry_pi, ubuntu_pro]\n", ""},
 	}
 	for _, tt := range tests {
 		_, err := checkConfig(t, "f", tt.in)
