@@ -92,7 +92,7 @@ func finishCloudInit(l *Linked) error {
 		if err != nil {
 			return ownPlace(err, l.decl.pos(), p.Param)
 		}
-		l.warn(r.warnings, a.Silence)
+		l.warn(r.warnings, a.Silence, p.Docs)
 	}
 	return nil
 }

@@ -148,6 +148,7 @@ func TestCloudInitMistakes(t *testing.T) {
 		{`user_data = ["#include nowhere\n", {}]`, `user_data[0]:1:10: "nowhere" is no address to include: write one such as "https://example.com/user-data"`},
 		{`files = {"a": "m", "a/b": "m"}`, `files: "a" and "a/b" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
 		{`files = {"a": "m", "A": "m"}, formats = ["vfat"]`, `files: "a" and "A" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
+		{`user_data = b"x"`, "user_data: want dict, text of several lines, or file (handle, label or path), got bytes"},
 		{`meta_data = {"instance-id": None}`, "meta_data: instance-id has no value: give one, or leave it out to have one made of the seed's content"},
 		{`user_data = [{}], strategy = "list(apend)"`, `strategy: unknown setting "apend" of list (have append, prepend, replace, no_replace, recurse_list, recurse_array, recurse_dict, recurse_str): did you mean "append"?`},
 	}
@@ -162,5 +163,33 @@ func TestCloudInitMistakes(t *testing.T) {
 		if _, err := w.Resolve(t.Context(), []string{"//:s"}); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v\nwant %s", tt.args, err, want)
 		}
+	}
+}
+
+// TestWarningPlaces holds that a warning names a file, or the call that the
+// text stands in.
+func TestWarningPlaces(t *testing.T) {
+	root := t.TempDir()
+	writeWorkspace(t, root, map[string]string{RootFile: "", "u.yaml": "#cloud-config\nx: 1\n", BuildFile: `cloud_init(
+    name = "s",
+    user_data = ["u.yaml", {"y": 1}, "#cloud-config-archive\n- 'z: 1'\n"],
+    network_config = "version: 2\nethernets: {e: {mtu: 0777}}\n",
+)
+`})
+	var out strings.Builder
+	w, err := Open(t.Context(), Config{Root: root, Stderr: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resolve(t.Context(), []string{"//:s"}); err != nil {
+		t.Fatal(err)
+	}
+	want := `u.yaml:2:1: warning: x: cloud-init has no such key (silence = ["unknown-key"] hides it)
+B9BUILD.star:1:1: cloud_init(): warning: y: cloud-init has no such key (silence = ["unknown-key"] hides it)
+B9BUILD.star:1:1: cloud_init(): user_data[2]:2:3: content:1:1: warning: z: cloud-init has no such key (silence = ["unknown-key"] hides it)
+B9BUILD.star:1:1: cloud_init(): network_config:2:22: warning: 0777 is octal for the number 511 here: write "0777" for the text (silence = ["yaml-octal"] hides it)
+`
+	if out.String() != want {
+		t.Errorf("got %s\nwant %s", out.String(), want)
 	}
 }

@@ -32,7 +32,11 @@ func (c *Call) documents(param string) (docs []document, inputs []StepInput, lis
 		return nil, nil, false
 	}
 	items, list := v.(starlark.Indexable)
-	if _, text := v.(starlark.String); text || !list {
+	switch v.(type) {
+	case starlark.String, starlark.Bytes:
+		list = false
+	}
+	if !list {
 		d, in := c.document(param, v)
 		return []document{d}, in, false
 	}
@@ -199,7 +203,8 @@ func ownPlace(err error, at engine.Position, param string) error {
 }
 
 // warn prints the warnings that are not silenced, each with how to silence it.
-func (l *Linked) warn(list []content.Finding, silence []string) {
+// Those of what stands in the call begin with the place of the call.
+func (l *Linked) warn(list []content.Finding, silence []string, docs []document) {
 	w := l.decl.m.ws
 	if w.cfg.Stderr == nil {
 		return
@@ -207,13 +212,24 @@ func (l *Linked) warn(list []content.Finding, silence []string) {
 	w.stderr.Lock()
 	defer w.stderr.Unlock()
 	for _, f := range content.Silence(list, silence) {
-		at, who := f.Place.String(), ""
-		if here := l.decl.pos(); f.Place.File == here.File && f.Place.Line == here.Line {
-			who = l.decl.op + "(): "
+		text := "warning: " + strings.TrimPrefix(f.Error(), f.Place.String()+": ")
+		here := l.decl.pos()
+		switch {
+		case f.Place.File == here.File && f.Place.Line == here.Line:
+			text = fmt.Sprintf("%s: %s(): %s", f.Place, l.decl.op, text)
+		case slices.ContainsFunc(docs, func(d document) bool { return d.holds(f.Place) }):
+			text = fmt.Sprintf("%s: %s(): %s: %s", here, l.decl.op, f.Place, text)
+		default:
+			text = f.Place.String() + ": " + text
 		}
-		text := strings.TrimPrefix(f.Error(), at+": ")
-		_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf("%s: %swarning: %s (silence = [%q] hides it)\n", at, who, text, f.Name))
+		_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf("%s (silence = [%q] hides it)\n", text, f.Name))
 	}
+}
+
+// holds reports whether a place is in a text that is given in the call.
+func (d *document) holds(at content.Place) bool {
+	rest, ok := strings.CutPrefix(at.File, d.Name)
+	return ok && d.Role == "" && d.Value.Kind == "" && (rest == "" || rest[0] == ':')
 }
 
 // mistakes records every line of an error as a mistake of its own.

@@ -77,7 +77,7 @@ func checkMergeYAML(l *Linked) error {
 	if err != nil {
 		return ownPlace(err, l.decl.pos(), "inputs")
 	}
-	l.warn(warnings, a.Silence)
+	l.warn(warnings, a.Silence, a.Docs)
 	return nil
 }
 
