@@ -90,7 +90,7 @@ func v1Subnet() *rule {
 		"type":    tEnum("dhcp", "dhcp4", "dhcp6", "static", "static6", "manual", "ipv6_dhcpv6-stateless", "ipv6_dhcpv6-stateful", "ipv6_slaac"),
 		"address": tAddress(false), "netmask": tNetmask(), "broadcast": tAddress(false), "gateway": tAddress(false),
 		"dns_nameservers": tTextOrList(tAddress(false)), "dns_search": tTextOrList(tText()), "control": tEnum("manual", "auto", "hotplug"), "scope": tText(), "pointopoint": tText(), "metric": tInt(),
-		"ipv4": tBool(), "ipv6": tBool(), "routes": tList(route),
+		"mtu": tKind(isInt | isNull), "prefix": tInt(), "ipv4": tBool(), "ipv6": tBool(), "routes": tList(route),
 	}).needs("type")
 }
 
@@ -127,6 +127,6 @@ func v1BridgeParams() *rule {
 	return tMap(rules{
 		"bridge_ageing": tInt(), "bridge_bridgeprio": tInt(), "bridge_fd": tInt(), "bridge_gcint": tInt(), "bridge_hello": tInt(), "bridge_hw": tText(), "bridge_maxage": tInt(), "bridge_maxwait": tInt(),
 		"bridge_pathcost": ports, "bridge_portprio": ports, "bridge_waitport": ports, "bridge_ports": tTextOrList(tText()),
-		"bridge_stp": tEnum("on", "off", true, false),
+		"bridge_stp": tEnum("on", "off", true, false, int64(0), int64(1)),
 	})
 }
