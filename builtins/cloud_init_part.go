@@ -70,7 +70,7 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 	}
 	fields, isMap := m.root.Value.(content.Fields)
 	if !isMap && m.root.Value != nil {
-		return r, fmt.Errorf("%s: want a mapping, got something else", p.Docs[0].Name)
+		return r, fmt.Errorf("%s: want a mapping of keys to values", m.root.Place)
 	}
 	id := slices.IndexFunc(fields, func(f content.Field) bool { return f.Key.Value == any("instance-id") })
 	if r.identified = id >= 0; r.identified && p.Role == metaPart && (fields[id].Value.Value == nil || fields[id].Value.Value == "") {

@@ -148,6 +148,7 @@ func TestCloudInitMistakes(t *testing.T) {
 		{`user_data = ["#include nowhere\n", {}]`, `user_data[0]:1:10: "nowhere" is no address to include: write one such as "https://example.com/user-data"`},
 		{`files = {"a": "m", "a/b": "m"}`, `files: "a" and "a/b" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
 		{`files = {"a": "m", "A": "m"}, formats = ["vfat"]`, `files: "a" and "A" can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case`},
+		{`meta_data = "\n- b\n"`, "meta_data:2:1: want a mapping of keys to values"},
 		{`user_data = b"x"`, "user_data: want dict, text of several lines, or file (handle, label or path), got bytes"},
 		{`meta_data = {"instance-id": None}`, "meta_data: instance-id has no value: give one, or leave it out to have one made of the seed's content"},
 		{`user_data = [{}], strategy = "list(apend)"`, `strategy: unknown setting "apend" of list (have append, prepend, replace, no_replace, recurse_list, recurse_array, recurse_dict, recurse_str): did you mean "append"?`},
