@@ -81,15 +81,12 @@ func pulledFrom(b *testing.B, r *Repo, v Version, dst string) Transfer {
 	return t
 }
 
+// rsync sends a file as the forerunner did, and flushes it as Push does.
 func rsync(b *testing.B, s *sshServer, from, to string) Transfer {
-	return rsyncVia(b, s.options(), s.port, from, to)
-}
-
-// rsyncVia sends a file as the forerunner did, and flushes it as Push does.
-func rsyncVia(b *testing.B, o SSHOptions, port int, from, to string) Transfer {
-	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", port, o.Identities[0], o.KnownHosts[0])
+	o := s.options()
+	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", s.port, o.Identities[0], o.KnownHosts[0])
 	start := time.Now()
-	cmd := exec.CommandContext(b.Context(), "rsync", "-z", "--fsync", "--inplace", "--no-whole-file", "--stats", "-e", shell, from, "127.0.0.1:"+to)
+	cmd := exec.CommandContext(b.Context(), "rsync", "-z", "--fsync", "--inplace", "--no-whole-file", "--stats", "-e", shell, from, s.addr+":"+to)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -110,7 +107,7 @@ const distant = 100 * time.Millisecond
 // BenchmarkListDistant lists 1,000 versions that this machine has never
 // seen, on an open connection, and with making it.
 func BenchmarkListDistant(b *testing.B) {
-	s, _ := overSlowLine(b, distant)
+	s, _ := distantSite(b, distant)
 	near, err := Create(b.Context(), Location{Path: s.dir}, Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -145,7 +142,7 @@ func BenchmarkListDistant(b *testing.B) {
 // BenchmarkDistant publishes and pulls over a slow line, beside rsync -z.
 func BenchmarkDistant(b *testing.B) {
 	first, second := images(b)
-	s, line := overSlowLine(b, distant)
+	s, server := distantSite(b, distant)
 	for b.Loop() {
 		s.dir = filepath.Join(b.TempDir(), "repo")
 		s.loc.Path = s.dir
@@ -156,8 +153,18 @@ func BenchmarkDistant(b *testing.B) {
 		to := filepath.Join(b.TempDir(), "rsynced")
 		report(b, "push-first", pushed(b, r, first))
 		report(b, "push-second", pushed(b, r, second))
-		report(b, "rsync-first", rsyncVia(b, s.opts.SSH, line.port(), first, to))
-		report(b, "rsync-second", rsyncVia(b, s.opts.SSH, line.port(), second, to))
+		report(b, "rsync-first", rsync(b, server, first, to))
+		report(b, "rsync-second", rsync(b, server, second, to))
 		r.Close()
+	}
+}
+
+// BenchmarkLogin is what a command over ssh takes that does nothing, for
+// comparison with connecting and listing.
+func BenchmarkLogin(b *testing.B) {
+	s := newDistant(b, distant)
+	o := s.options()
+	for b.Loop() {
+		openssh(b, "ssh", "-F", "none", "-p", fmt.Sprint(s.port), "-i", o.Identities[0], "-o", "UserKnownHostsFile="+o.KnownHosts[0], "-o", "IdentityAgent=none", s.addr, "true")
 	}
 }

@@ -33,7 +33,7 @@ func (f dirFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (d *dirTree) open(ctx context.Context, name string) (reader, error) {
+func (d *dirTree) open(ctx context.Context, name string, _ int64, _ int) (reader, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

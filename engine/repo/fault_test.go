@@ -297,7 +297,7 @@ func TestTree(t *testing.T) {
 		if err := r.tree.create(ctx, "tmp/a", nil); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("create what is there: %v", err)
 		}
-		if _, err := r.tree.open(ctx, "tmp/none"); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.tree.open(ctx, "tmp/none", 0, 0); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("open what is not there: %v", err)
 		}
 		var g sync.WaitGroup

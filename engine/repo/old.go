@@ -179,7 +179,7 @@ func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (T
 }
 
 func (o *oldLayout) copy(ctx context.Context, t tree, v Version, dst string, m *meter) error {
-	in, err := t.open(ctx, path.Join(o.dir, oldImage(v)))
+	in, err := t.open(ctx, path.Join(o.dir, oldImage(v)), 0, 0)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,8 @@ type sftpConn struct {
 // channel is one file transfer.
 type channel struct {
 	*sftp.Client
-	busy int // exchanges under way
+	stream *stream
+	busy   int // exchanges under way
 }
 
 // moreChannels are opened when there is much to move.
@@ -78,12 +79,12 @@ func (c *sftpConn) widen() {
 		if !first || c.ended() != nil {
 			return
 		}
-		more, err := sftp.NewClient(c.link.client, clientOptions()...)
+		more, err := c.link.transfer(nil)
 		if err != nil {
 			return
 		}
 		c.mu.Lock()
-		c.channels = append(c.channels, &channel{Client: more})
+		c.channels = append(c.channels, more)
 		c.mu.Unlock()
 	}
 }
@@ -116,18 +117,19 @@ func clientOptions() []sftp.ClientOption {
 func (t *sftpTree) path(name string) string { return path.Join(t.loc.Path, name) }
 
 // session returns the connection, and makes one if there is none that works.
-func (t *sftpTree) session(ctx context.Context) (*sftpConn, error) {
+// In that case e, if it is not nil, is read on the way.
+func (t *sftpTree) session(ctx context.Context, e *early) (*sftpConn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn != nil && t.conn.ended() == nil {
 		return t.conn, nil
 	}
 	t.forget()
-	conn, err := dialSSH(ctx, sshTarget{User: t.loc.User, Host: t.loc.Host, Port: t.loc.Port}, t.ssh, clientOptions()...)
+	conn, err := dialSSH(ctx, sshTarget{User: t.loc.User, Host: t.loc.Host, Port: t.loc.Port}, t.ssh, e)
 	if err != nil {
 		return nil, err
 	}
-	t.conn = &sftpConn{sshConn: conn, channels: []*channel{{Client: conn.SFTP}}}
+	t.conn = &sftpConn{sshConn: conn, channels: []*channel{conn.first}}
 	return t.conn, nil
 }
 
@@ -153,24 +155,25 @@ func (t *sftpTree) drop(conn *sftpConn, why error) {
 }
 
 // do runs one exchange with the server. The protocol has no way to take a
-// request back, so cancelling, or a server from which nothing comes for the
-// time-out, ends the connection.
+// request back, so cancelling, or a server that moves nothing in the channel
+// for the time-out, ends the connection. That sshd itself still answers
+// keep-alives does not count: it is another process that serves the files.
 func (t *sftpTree) do(ctx context.Context, name string, fn func(*sftp.Client) error) error {
-	conn, err := t.session(ctx)
+	conn, err := t.session(ctx, nil)
 	if err != nil {
 		return err
 	}
 	ch := conn.take()
 	defer conn.put(ch)
-	return t.watched(ctx, conn, func() error { return explain(fn(ch.Client), conn, t.path(name)) })
+	return t.watched(ctx, conn, ch, func() error { return explain(fn(ch.Client), conn, t.path(name)) })
 }
 
-// watched runs fn, which uses conn, and ends conn when it takes too long.
-func (t *sftpTree) watched(ctx context.Context, conn *sftpConn, fn func() error) error {
+// watched runs fn, which uses ch, and ends conn when it takes too long.
+func (t *sftpTree) watched(ctx context.Context, conn *sftpConn, ch *channel, fn func() error) error {
 	stop := context.AfterFunc(ctx, func() { t.drop(conn, context.Cause(ctx)) })
 	done := make(chan struct{})
 	var watch sync.WaitGroup
-	watch.Go(func() { t.endSilence(conn, done) })
+	watch.Go(func() { t.endSilence(conn, ch, done) })
 	err := fn()
 	close(done)
 	watch.Wait()
@@ -180,24 +183,24 @@ func (t *sftpTree) watched(ctx context.Context, conn *sftpConn, fn func() error)
 	return err
 }
 
-// endSilence ends the connection when nothing passes for the time-out
-// before done is closed.
-func (t *sftpTree) endSilence(conn *sftpConn, done <-chan struct{}) {
+// endSilence ends the connection when nothing passes the channel for the
+// time-out before done is closed.
+func (t *sftpTree) endSilence(conn *sftpConn, ch *channel, done <-chan struct{}) {
 	tick := time.NewTicker(t.timeout)
 	defer tick.Stop()
-	s, r := conn.Traffic()
+	before := ch.stream.moved.Load()
 	for {
 		select {
 		case <-done:
 			return
 		case <-tick.C:
 		}
-		ns, nr := conn.Traffic()
-		if ns == s && nr == r {
+		now := ch.stream.moved.Load()
+		if now == before {
 			t.drop(conn, fmt.Errorf("connection to %s given up: nothing came from the server for %v", t.loc, t.timeout))
 			return
 		}
-		s, r = ns, nr
+		before = now
 	}
 }
 
@@ -252,7 +255,7 @@ type sftpFile struct {
 }
 
 func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
-	err = f.t.watched(f.ctx, f.conn, func() (err error) {
+	err = f.t.watched(f.ctx, f.conn, f.ch, func() (err error) {
 		n, err = f.File.ReadAt(p, off)
 		return explain(err, f.conn, f.Name())
 	})
@@ -266,13 +269,22 @@ func (f sftpFile) Close() error {
 	return nil
 }
 
-func (t *sftpTree) open(ctx context.Context, name string) (reader, error) {
-	conn, err := t.session(ctx)
+func (t *sftpTree) open(ctx context.Context, name string, off int64, length int) (reader, error) {
+	e := &early{path: t.path(name), off: off, length: length}
+	conn, err := t.session(ctx, e)
 	if err != nil {
 		return nil, err
 	}
+	if e.ok {
+		return &earlyFile{e: e, again: func() (reader, error) { return t.openOn(ctx, conn, name) }}, nil
+	}
+	return t.openOn(ctx, conn, name)
+}
+
+// openOn opens a file on a connection.
+func (t *sftpTree) openOn(ctx context.Context, conn *sftpConn, name string) (reader, error) {
 	f := sftpFile{t: t, ctx: ctx, conn: conn, ch: conn.take()}
-	err = t.watched(ctx, conn, func() (err error) {
+	err := t.watched(ctx, conn, f.ch, func() (err error) {
 		f.File, err = f.ch.Open(t.path(name))
 		return explain(err, conn, t.path(name))
 	})
@@ -281,6 +293,57 @@ func (t *sftpTree) open(ctx context.Context, name string) (reader, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// earlyFile is a file of which a part was read while connecting. It is
+// opened again when another part is asked for.
+type earlyFile struct {
+	e     *early
+	again func() (reader, error)
+
+	mu   sync.Mutex
+	rest reader
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *earlyFile) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	if at := off - f.e.off; at >= 0 && at <= int64(len(f.e.data)) {
+		n = copy(p, f.e.data[at:])
+		if n == len(p) {
+			return n, nil
+		}
+		if f.e.eof {
+			return n, io.EOF
+		}
+	}
+	rest, err := f.reopened()
+	if err != nil {
+		return n, err
+	}
+	m, err := rest.ReadAt(p[n:], off+int64(n))
+	return n + m, err
+}
+
+func (f *earlyFile) reopened() (reader, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rest == nil {
+		rest, err := f.again()
+		if err != nil {
+			return nil, err
+		}
+		f.rest = rest
+	}
+	return f.rest, nil
+}
+
+// Close implements io.Closer.
+func (f *earlyFile) Close() error {
+	if f.rest == nil {
+		return nil
+	}
+	return f.rest.Close()
 }
 
 func (t *sftpTree) rename(ctx context.Context, from, to string) error {

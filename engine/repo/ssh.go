@@ -9,10 +9,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // sshTarget is a server as a location names it.
@@ -26,6 +28,7 @@ type sshTarget struct {
 type sshConn struct {
 	SFTP *sftp.Client
 
+	first   *channel // that of SFTP
 	link    *sshLink
 	done    chan struct{} // closed by Close
 	closed  sync.Once
@@ -36,16 +39,17 @@ type sshConn struct {
 }
 
 // dialSSH connects to a server, checks its host key, logs in and starts the
-// file transfer subsystem. The caller closes the connection. ctx covers the
-// connecting only; Close ends every request that is under way.
-func dialSSH(ctx context.Context, to sshTarget, o SSHOptions, files ...sftp.ClientOption) (*sshConn, error) {
+// file transfer subsystem, and reads e on the way, unless it is nil. The
+// caller closes the connection. ctx covers the connecting only; Close ends
+// every request that is under way.
+func dialSSH(ctx context.Context, to sshTarget, o SSHOptions, e *early) (*sshConn, error) {
 	d := &sshDialer{o: &o}
 	link, err := d.connect(ctx, to, nil, 0)
 	if err != nil {
 		return nil, err
 	}
 	c := &sshConn{link: link, done: make(chan struct{})}
-	if err := c.start(ctx, files); err != nil {
+	if err := c.start(ctx, e); err != nil {
 		link.close()
 		return nil, fmt.Errorf("%s: %w", link.host, err)
 	}
@@ -57,16 +61,16 @@ func dialSSH(ctx context.Context, to sshTarget, o SSHOptions, files ...sftp.Clie
 }
 
 // start opens the file transfer subsystem within the connection's time-out.
-func (c *sshConn) start(ctx context.Context, files []sftp.ClientOption) error {
+func (c *sshConn) start(ctx context.Context, e *early) error {
 	g := guard(ctx, c.link.host.Timeout, c.link.client.Close)
-	client, err := sftp.NewClient(c.link.client, files...)
+	first, err := c.link.transfer(e)
 	if cause := g.stop(); cause != nil {
 		return cause
 	}
 	if err != nil {
-		return fmt.Errorf("the server offers no file transfer: %w (its sshd_config needs a line such as \"Subsystem sftp internal-sftp\")", err)
+		return err
 	}
-	c.SFTP = client
+	c.first, c.SFTP = first, first.Client
 	return nil
 }
 
@@ -172,6 +176,39 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// promptConn acknowledges what comes at once. An sshd sends a small packet
+// only when the one before it was acknowledged, and the kernel would take its
+// time with that.
+type promptConn struct {
+	net.Conn
+	raw syscall.RawConn
+}
+
+func promptly(conn *net.TCPConn) net.Conn {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return conn
+	}
+	return promptConn{conn, raw}
+}
+
+// hurry has to be repeated: the kernel falls back by itself.
+func (c promptConn) hurry() {
+	c.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+}
+
+func (c promptConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.hurry()
+	return n, err
+}
+
+func (c promptConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.hurry()
+	return n, err
+}
+
 // close closes the connection before the one that carries it.
 func (l *sshLink) close() {
 	for ; l != nil; l = l.via {
@@ -248,6 +285,9 @@ func (l *sshLink) dial(ctx context.Context) (net.Conn, error) {
 			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(l.host.Bind)}
 		}
 		conn, err = dialer.DialContext(ctx, l.host.Network, l.host.address())
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			conn = promptly(tcp)
+		}
 	}
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)

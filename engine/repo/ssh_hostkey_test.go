@@ -28,7 +28,7 @@ func TestHostKeyUnknown(t *testing.T) {
 // runAdvice runs the commands that the error of a refused host key ends with.
 func runAdvice(t *testing.T, s *sshServer, o SSHOptions) {
 	t.Helper()
-	_, err := dialSSH(t.Context(), s.target(), o)
+	_, err := dialSSH(t.Context(), s.target(), o, nil)
 	if err == nil {
 		t.Fatal("there is no error to take advice from")
 	}

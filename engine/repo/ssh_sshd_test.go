@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 type sshServer struct {
 	t      testing.TB
 	dir    string
+	addr   string
 	port   int
 	config string
 	cmd    *exec.Cmd
@@ -70,7 +72,15 @@ func freePort(t testing.TB) int {
 // kinds, that lets in the keys of dir/authorized_keys.
 func newSSHD(t testing.TB, kinds ...string) *sshServer {
 	t.Helper()
-	s := &sshServer{t: t, dir: t.TempDir(), port: freePort(t)}
+	s := prepareSSHD(t, "127.0.0.1", kinds...)
+	s.start()
+	return s
+}
+
+// prepareSSHD writes what an sshd at addr needs, which is stopped in the end.
+func prepareSSHD(t testing.TB, addr string, kinds ...string) *sshServer {
+	t.Helper()
+	s := &sshServer{t: t, dir: t.TempDir(), addr: addr, port: freePort(t)}
 	if len(kinds) == 0 {
 		kinds = []string{"ed25519"}
 	}
@@ -78,11 +88,10 @@ func newSSHD(t testing.TB, kinds ...string) *sshServer {
 		keygen(t, s.path("host_"+kind), "-t", kind, "-N", "")
 		s.config += "HostKey " + s.path("host_"+kind) + "\n"
 	}
-	s.config += fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"+
-		"KbdInteractiveAuthentication no\nPermitRootLogin yes\nAuthorizedKeysFile %s\nSubsystem sftp internal-sftp\n", s.port, s.path("authorized_keys"))
+	s.config += fmt.Sprintf("Port %d\nListenAddress %s\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"+
+		"KbdInteractiveAuthentication no\nPermitRootLogin yes\nAuthorizedKeysFile %s\nSubsystem sftp internal-sftp\n", s.port, addr, s.path("authorized_keys"))
 	keygen(t, s.path("id"), "-t", "ed25519", "-N", "")
 	s.authorize("id")
-	s.start()
 	t.Cleanup(s.stop)
 	return s
 }
@@ -125,7 +134,7 @@ func (s *sshServer) start() {
 		s.t.Fatal(err)
 	}
 	for range 200 {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+		conn, err := net.Dial("tcp", net.JoinHostPort(s.addr, strconv.Itoa(s.port)))
 		if err == nil {
 			conn.Close()
 			return
@@ -172,14 +181,14 @@ func (s *sshServer) public(name string) string {
 }
 
 // name is the server as known_hosts files write it.
-func (s *sshServer) name() string { return fmt.Sprintf("[127.0.0.1]:%d", s.port) }
+func (s *sshServer) name() string { return fmt.Sprintf("[%s]:%d", s.addr, s.port) }
 
 func (s *sshServer) target() sshTarget {
 	u, err := user.Current()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return sshTarget{User: u.Username, Host: "127.0.0.1", Port: s.port}
+	return sshTarget{User: u.Username, Host: s.addr, Port: s.port}
 }
 
 // options let a client in, with known_hosts as given; without any it holds

@@ -15,7 +15,7 @@ import (
 // works checks that files can be read over a connection.
 func works(t *testing.T, to sshTarget, o SSHOptions) {
 	t.Helper()
-	c, err := dialSSH(t.Context(), to, o)
+	c, err := dialSSH(t.Context(), to, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func works(t *testing.T, to sshTarget, o SSHOptions) {
 // refused checks that there is no connection, for all of the reasons.
 func refused(t *testing.T, to sshTarget, o SSHOptions, reasons ...string) {
 	t.Helper()
-	c, err := dialSSH(t.Context(), to, o)
+	c, err := dialSSH(t.Context(), to, o, nil)
 	if err == nil {
 		c.Close()
 		t.Fatal("it was let in")
@@ -241,7 +241,7 @@ func TestCancelAndTimeout(t *testing.T) {
 	cause := errors.New("enough")
 	o.Timeout = time.Hour
 	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
-	if _, err := dialSSH(ctx, to, o); !errors.Is(err, cause) {
+	if _, err := dialSSH(ctx, to, o, nil); !errors.Is(err, cause) {
 		t.Errorf("after a cancel: %v", err)
 	}
 	l.Close()
@@ -257,7 +257,7 @@ func TestLostConnection(t *testing.T) {
 			to := s.target()
 			o := s.options(fmt.Sprintf("[127.0.0.1]:%d %s", proxy.port, s.public("host_ed25519")))
 			to.Port, o.Alive = proxy.port, 50*time.Millisecond
-			c, err := dialSSH(t.Context(), to, o)
+			c, err := dialSSH(t.Context(), to, o, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

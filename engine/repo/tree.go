@@ -16,8 +16,9 @@ import (
 // fs.ErrNotExist; every error names the file. Methods may be called by
 // several goroutines.
 type tree interface {
-	// open opens a file for reading.
-	open(ctx context.Context, name string) (reader, error)
+	// open opens a file for reading. off and length say what is going to be
+	// read first: where a connection has to be made it comes with it.
+	open(ctx context.Context, name string, off int64, length int) (reader, error)
 	// rename replaces to if it exists.
 	rename(ctx context.Context, from, to string) error
 	// append adds data to the end of a file, which must exist, whoever else
@@ -94,10 +95,13 @@ func lastElement(name string) string {
 	return name
 }
 
+// earlyMost bounds what is asked for while connecting.
+const earlyMost = 1 << 20
+
 // readPart returns length bytes of a file from off on. A file that is
 // shorter is damaged.
 func readPart(ctx context.Context, t tree, name string, off, length int64) ([]byte, error) {
-	f, err := t.open(ctx, name)
+	f, err := t.open(ctx, name, off, int(min(length, earlyMost)))
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ func readPart(ctx context.Context, t tree, name string, off, length int64) ([]by
 // readFrom returns all of a file from off on, asking for first bytes at once
 // because that is most likely all.
 func readFrom(ctx context.Context, t tree, name string, off int64, first int) ([]byte, error) {
-	f, err := t.open(ctx, name)
+	f, err := t.open(ctx, name, off, first)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,135 @@
+package repo
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A distant server is an sshd in a network namespace of its own. Each side
+// has a TUN device, and every packet takes its time from one to the other, so
+// that TCP, with its handshake and its slow start, is the kernel's. The
+// namespace and the devices end with the processes and files that hold them.
+
+// tun opens a device in the thread's namespace, with an address on a link to
+// another one.
+func tun(t testing.TB, address, peer string) *os.File {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Skipf("no TUN device: %v", err)
+	}
+	request, err := unix.NewIfreq("b9line%d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		unix.Close(fd)
+		t.Skipf("no TUN device may be made: %v", err)
+	}
+	f := os.NewFile(uintptr(fd), request.Name())
+	for _, args := range [][]string{
+		{"addr", "add", address, "peer", peer, "dev", request.Name()},
+		{"link", "set", request.Name(), "up"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			f.Close()
+			t.Skipf("ip %q: %v: %s", args, err, out)
+		}
+	}
+	return f
+}
+
+// farAway runs fn in a thread with a new network namespace, to which the
+// processes belong that fn starts.
+func farAway(t testing.TB, fn func()) {
+	t.Helper()
+	var g sync.WaitGroup
+	g.Go(func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Skipf("a network namespace takes root: %v", err)
+		}
+		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+			t.Skipf("ip: %v: %s", err, out)
+		}
+		fn()
+	})
+	g.Wait()
+	if t.Skipped() || t.Failed() {
+		t.SkipNow()
+	}
+}
+
+// newDistant starts an sshd that is a round trip away.
+func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace takes root")
+	}
+	n := rand.IntN(1 << 14)
+	address := func(last int) string { return fmt.Sprintf("198.18.%d.%d", n>>6, n&63<<2|last) }
+	near := tun(t, address(1), address(2))
+	s := prepareSSHD(t, address(2))
+	var far *os.File
+	farAway(t, func() {
+		far = tun(t, address(2), address(1))
+		s.start()
+	})
+	var g sync.WaitGroup
+	g.Go(func() { travel(near, far, roundTrip/2) })
+	g.Go(func() { travel(far, near, roundTrip/2) })
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+		g.Wait()
+	})
+	return s
+}
+
+// travel carries packets until from is closed. More than the buffer holds are
+// lost, as they are anywhere.
+func travel(from, to *os.File, takes time.Duration) {
+	type parcel struct {
+		data []byte
+		due  time.Time
+	}
+	way := make(chan parcel, 1<<14)
+	var g sync.WaitGroup
+	g.Go(func() {
+		for p := range way {
+			time.Sleep(time.Until(p.due))
+			to.Write(p.data)
+		}
+	})
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			break
+		}
+		select {
+		case way <- parcel{append([]byte(nil), buf[:n]...), time.Now().Add(takes)}:
+		default:
+		}
+	}
+	close(way)
+	g.Wait()
+}
+
+// distantSite is a place for a repository on a distant server.
+func distantSite(t testing.TB, roundTrip time.Duration) (site, *sshServer) {
+	s := newDistant(t, roundTrip)
+	dir := filepath.Join(t.TempDir(), "repo")
+	to := s.target()
+	return site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: s.options()}}, s
+}
