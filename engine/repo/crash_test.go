@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,10 @@ func TestErrand(t *testing.T) {
 	if json.Unmarshal([]byte(os.Getenv("B9_REPO_ERRAND")), &e) != nil {
 		return // it only runs as a process of its own
 	}
+	defer func() {
+		status, _ := os.ReadFile("/proc/self/status")
+		fmt.Printf("%s\n", regexp.MustCompile(`VmHWM:.*`).Find(status))
+	}()
 	r, err := Open(t.Context(), e.Loc, e.options())
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +66,8 @@ func TestErrand(t *testing.T) {
 	}
 }
 
-// start runs the errand in a process of its own.
-func (e errand) start(t *testing.T) *exec.Cmd {
+// command prepares the errand for a process of its own.
+func (e errand) command(t *testing.T) *exec.Cmd {
 	t.Helper()
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -70,6 +75,13 @@ func (e errand) start(t *testing.T) *exec.Cmd {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestErrand$")
 	cmd.Env = append(os.Environ(), "B9_REPO_ERRAND="+string(b))
+	return cmd
+}
+
+// start runs the errand.
+func (e errand) start(t *testing.T) *exec.Cmd {
+	t.Helper()
+	cmd := e.command(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

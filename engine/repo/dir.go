@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -130,7 +131,15 @@ func (d *dirTree) list(_ context.Context, dir string) ([]fs.FileInfo, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdir(-1)
+	const most = 1 << 19
+	infos, err := f.Readdir(most + 1)
+	if len(infos) > most {
+		return nil, fmt.Errorf("%s: %w: it has more than %d names", f.Name(), ErrDamaged, most)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return infos, err
 }
 
 func (d *dirTree) stat(_ context.Context, name string) (fs.FileInfo, error) {

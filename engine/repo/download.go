@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -19,14 +20,82 @@ const (
 	stretchSize = 4 << 20
 	// stretchGap is what is fetched in vain to spare a round trip.
 	stretchGap = 64 << 10
+	// windowBlocks and windowPacks bound what is filled together, 2 GiB of
+	// data, so that memory does not grow with the image.
+	windowBlocks, windowPacks = 1 << 19, 128
+	// wholeBase is how much a window must still lack, in blocks, for a base to
+	// be read in whole and not only at the same place.
+	wholeBase = 4 << 10
 )
 
-// download fills a file with a content. Its data blocks are counted through,
+// window is a part of a content: the blocks from..to of the file.
+type window struct {
+	content
+	from, to int64
+	packs    map[int]bool // those of its runs
+	whole    bool         // it is all of the content
+}
+
+// windows cuts a content. A run has at most packBlocks blocks, for it lies in
+// one pack.
+func (c *content) windows() (all []window) {
+	w := window{content: *c, packs: map[int]bool{}, to: blocksIn(c.size)}
+	first, blocks := 0, 0
+	for i, r := range c.runs {
+		if i > first && (blocks+r.count > windowBlocks || len(w.packs) == windowPacks && !w.packs[r.pack]) {
+			w.runs, w.to = c.runs[first:i], r.at
+			all = append(all, w)
+			w.from, w.to, w.packs = r.at, blocksIn(c.size), map[int]bool{}
+			first, blocks = i, 0
+		}
+		w.packs[r.pack] = true
+		blocks += r.count
+	}
+	w.runs, w.whole = c.runs[first:], first == 0
+	return append(all, w)
+}
+
+// hasRoom compares what a content takes with what the file system of f has
+// left. Those that compress are not asked.
+func hasRoom(f *os.File, c *content) error {
+	var disk unix.Statfs_t
+	var st unix.Stat_t
+	fd := int(f.Fd())
+	const zfs = 0x2fc12fc1
+	if unix.Fstatfs(fd, &disk) != nil || unix.Fstat(fd, &st) != nil || disk.Type == unix.BTRFS_SUPER_MAGIC || disk.Type == zfs {
+		return nil
+	}
+	need, free := c.data()-st.Blocks*512, int64(disk.Bavail)*disk.Bsize
+	if need > free {
+		return fmt.Errorf("%s: it takes %d bytes more, and there are %d left: %w", f.Name(), need, free, unix.ENOSPC)
+	}
+	return nil
+}
+
+// fillAll fills f with a content, window by window.
+func (r *Repo) fillAll(ctx context.Context, m *manifest, c *content, f *os.File, bases []string, meter *meter) error {
+	if err := f.Truncate(c.size); err != nil {
+		return err
+	}
+	meter.count(0, 0, c.size-c.data())
+	for _, w := range c.windows() {
+		indexes, err := r.indexes(ctx, m.packs, w.packs)
+		if err != nil {
+			return err
+		}
+		if err := newDownload(r, m, &w, indexes, f, meter).fill(ctx, bases); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// download fills a window of a file. Its data blocks are counted through,
 // so that holes, however large, take no memory.
 type download struct {
 	r       *Repo
 	packs   []packRef
-	c       *content
+	c       *window
 	indexes []*packIndex
 	f       *os.File
 	meter   *meter
@@ -39,7 +108,7 @@ type download struct {
 	next    []int32           // the next one that wants the same; -1 for none
 }
 
-func newDownload(r *Repo, m *manifest, c *content, indexes []*packIndex, f *os.File, meter *meter) *download {
+func newDownload(r *Repo, m *manifest, c *window, indexes []*packIndex, f *os.File, meter *meter) *download {
 	d := &download{r: r, packs: m.packs, c: c, indexes: indexes, f: f, meter: meter}
 	for _, run := range c.runs {
 		d.starts = append(d.starts, int32(len(d.ids)))
@@ -82,42 +151,39 @@ func (d *download) fill(ctx context.Context, bases []string) error {
 	return d.fetch(ctx)
 }
 
-// resume finds what an interrupted pull left in the file. If there is data
-// where zeros belong, which another version left, it begins anew.
+// resume finds what an interrupted pull left in the file. Data where zeros
+// belong, which another version left, is taken out.
 func (d *download) resume(ctx context.Context) error {
-	info, err := d.f.Stat()
-	if err != nil {
-		return err
-	}
-	size := min(info.Size(), d.c.size)
-	if err := d.f.Truncate(d.c.size); err != nil {
-		return err
-	}
-	foreign := false
 	var held int64
-	err = scan(ctx, d.f, size, scanOptions{workers: d.r.opts.workers(), blocks: true}, func(s *segment) error {
+	o := scanOptions{workers: d.r.opts.workers(), blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
+	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
 		for i, id := range s.ids {
 			at := s.start/blockSize + int64(i)
-			if id == (blockID{}) {
+			if id == (blockID{}) || at < d.c.from || at >= d.c.to {
 				continue
 			}
 			n, ok := d.number(at)
 			if !ok {
-				foreign = true
+				if err := d.erase(at); err != nil {
+					return err
+				}
 			} else if d.have[n] = id == d.ids[n]; d.have[n] {
 				held += min(blockSize, d.c.size-at*blockSize)
 			}
 		}
 		return nil
 	})
-	if err == nil && foreign {
-		clear(d.have)
-		held = 0
-		if err = d.f.Truncate(0); err == nil {
-			err = d.f.Truncate(d.c.size)
-		}
+	d.meter.count(0, held, 0)
+	return err
+}
+
+// erase makes a block a hole, or writes zeros where there can't be one.
+func (d *download) erase(at int64) error {
+	length := min(blockSize, d.c.size-at*blockSize)
+	err := unix.Fallocate(int(d.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at*blockSize, length)
+	if err != nil {
+		_, err = d.f.WriteAt(make([]byte, length), at*blockSize)
 	}
-	d.meter.count(0, held, d.c.size-d.c.data())
 	return err
 }
 
@@ -145,8 +211,22 @@ func (d *download) useBase(ctx context.Context, path string) error {
 		return nil
 	}
 	defer f.Close()
+	o := scanOptions{workers: d.r.opts.workers(), blocks: true}
+	if d.c.whole {
+		return d.takeFrom(ctx, f, info.Size(), o)
+	}
+	o.from, o.to = d.c.from*blockSize, d.c.to*blockSize
+	if err := d.takeFrom(ctx, f, info.Size(), o); err != nil || len(d.missing) < wholeBase {
+		return err
+	}
+	o.from, o.to = 0, 0
+	return d.takeFrom(ctx, f, info.Size(), o)
+}
+
+// takeFrom takes what it can from a part of a file.
+func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanOptions) error {
 	var failed error
-	err = scan(ctx, f, info.Size(), scanOptions{workers: d.r.opts.workers(), blocks: true}, func(s *segment) error {
+	err := scan(ctx, f, size, o, func(s *segment) error {
 		var n int64
 		n, failed = d.put(s.ids, s.data)
 		d.meter.count(0, n, 0)
@@ -238,6 +318,9 @@ type stretch struct {
 func (d *download) stretches() []stretch {
 	var all []stretch
 	for pack, x := range d.indexes {
+		if x == nil {
+			continue
+		}
 		need := make([]bool, len(x.frames))
 		for n, f := range x.frames {
 			need[n] = slices.ContainsFunc(x.ids[f.first:f.first+f.blocks], func(id blockID) bool {
@@ -345,18 +428,17 @@ func (x *packIndex) frame(dec *zstd.Decoder, packed []byte, f frameRef, buf []by
 }
 
 // verify compares the whole file with the content's digest.
-func (d *download) verify(ctx context.Context) error {
-	sum := newFileSum(d.c.size)
-	o := scanOptions{workers: d.r.opts.workers(), leaves: true}
-	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
+func verify(ctx context.Context, workers int, f *os.File, c *content) error {
+	sum := newFileSum(c.size)
+	err := scan(ctx, f, c.size, scanOptions{workers: workers, leaves: true}, func(s *segment) error {
 		sum.add(s.leaves)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if got := sum.digest(); got != d.c.digest {
-		return fmt.Errorf("%s: %w: what its manifest makes has the digest %s instead of %s", d.c.name, ErrDamaged, got, d.c.digest)
+	if got := sum.digest(); got != c.digest {
+		return fmt.Errorf("%s: %w: what its manifest makes has the digest %s instead of %s", c.name, ErrDamaged, got, c.digest)
 	}
 	return nil
 }

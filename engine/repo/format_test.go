@@ -120,6 +120,40 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
+// FuzzFrame unpacks what may be no frame, or one of another length.
+func FuzzFrame(f *testing.F) {
+	block := bytes.Repeat([]byte("block"), blockSize)[:blockSize]
+	enc, dec := newEncoder(quick), newDecoder(frameBlocks*blockSize*2)
+	for n := range 3 {
+		f.Add(enc.EncodeAll(bytes.Repeat(block, n), nil))
+	}
+	x := &packIndex{ids: []blockID{idOf(block), idOf(block)}}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		raw, err := x.frame(dec, b, frameRef{length: int64(len(b)), blocks: 2}, nil)
+		if err == nil && !bytes.Equal(raw, bytes.Repeat(block, 2)) {
+			t.Fatalf("%x is taken for the blocks", raw)
+		}
+	})
+}
+
+func FuzzDoom(f *testing.F) {
+	f.Add([]byte(newFileID(nil).String() + "\n"))
+	f.Add([]byte("0123\n\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ids, err := parseDoom(b)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for _, id := range ids {
+			again = append(again, id.String()+"\n"...)
+		}
+		if string(bytes.TrimSuffix(again, []byte("\n"))) != string(bytes.TrimSuffix(b, []byte("\n"))) {
+			t.Fatalf("%q is read as %q", b, again)
+		}
+	})
+}
+
 func FuzzLog(f *testing.F) {
 	for _, l := range []line{
 		{Op: opFormat, Format: 1, ID: "id"},

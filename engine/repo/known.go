@@ -1,11 +1,11 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +17,9 @@ const (
 	// indexBudget bounds what a push reads of indexes it has not read
 	// before: 16 bytes stand for each block of 4 KiB.
 	indexBudget = 32 << 20
+	// maxDoom bounds a list of files to be deleted, in bytes, and maxDoomed
+	// the names in several.
+	maxDoom, maxDoomed = 16 << 20, 1 << 20
 	// sameName is how many versions of the image a push looks into at least.
 	sameName = 3
 )
@@ -25,8 +28,8 @@ const (
 func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error) {
 	b, ok := r.home.get(ref.ID)
 	if !ok {
-		if ref.Length < 0 || ref.Length > maxManifest {
-			return nil, fmt.Errorf("%s: %w: its length would be %d", ref.path(), ErrDamaged, ref.Length)
+		if ref.Length < 0 || ref.Length > maxStored {
+			return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", ref.path(), ErrDamaged, ref.Length, maxStored)
 		}
 		var err error
 		if b, err = readPart(ctx, r.tree, ref.path(), 0, ref.Length); err != nil {
@@ -72,14 +75,15 @@ func lost(name string, err error) error {
 	return err
 }
 
-// indexes returns the indexes of packs, asking for several at a time.
-func (r *Repo) indexes(ctx context.Context, packs []packRef) ([]*packIndex, error) {
+// indexes returns the indexes of those packs that are wanted, asking for
+// several at a time; of the others it is nil.
+func (r *Repo) indexes(ctx context.Context, packs []packRef, wanted map[int]bool) ([]*packIndex, error) {
 	found := make([]*packIndex, len(packs))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
-	for i, p := range packs {
+	for i := range wanted {
 		g.Go(func() (err error) {
-			found[i], err = r.indexOf(ctx, p)
+			found[i], err = r.indexOf(ctx, packs[i])
 			return err
 		})
 	}
@@ -217,6 +221,9 @@ func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
 			for _, id := range ids {
 				all[id] = true
 			}
+			if err == nil && len(all) > maxDoomed {
+				err = fmt.Errorf("doomed: %w: its lists have more than %d names", ErrDamaged, maxDoomed)
+			}
 			return err
 		})
 	}
@@ -225,17 +232,29 @@ func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
 
 func (r *Repo) readDoom(ctx context.Context, id fileID) (ids []fileID, err error) {
 	name := "doomed/" + id.String()
-	b, err := readFrom(ctx, r.tree, name, 0, 64<<10)
+	var b []byte
+	err = readFrom(ctx, r.tree, name, 0, 64<<10, maxDoom, func(part []byte) error {
+		b = append(b, part...)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	if !id.matches(b) {
 		return nil, fmt.Errorf("%s: %w: its content is not what its name says", name, ErrDamaged)
 	}
-	for text := range strings.Lines(string(b)) {
-		id, err := parseFileID(strings.TrimSuffix(text, "\n"))
+	if ids, err = parseDoom(b); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+	}
+	return ids, nil
+}
+
+// parseDoom reads names, one a line.
+func parseDoom(b []byte) (ids []fileID, err error) {
+	for text := range bytes.Lines(b) {
+		id, err := parseFileID(string(bytes.TrimSuffix(text, []byte("\n"))))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+			return nil, err
 		}
 		ids = append(ids, id)
 	}

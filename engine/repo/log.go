@@ -24,8 +24,14 @@ const (
 	formatVersion = 1
 	// maxLine keeps a line within one write of an SFTP server.
 	maxLine = 24 << 10
-	// maxLog bounds the log in memory.
-	maxLog = 1 << 30
+	// The rest bounds what a log takes in memory: its bytes, a line of it,
+	// and what it publishes, removed or not. Publishers stop before, at what
+	// spare leaves, so that nobody is locked out.
+	maxLog     = 64 << 20
+	maxTorn    = 1 << 20
+	maxImages  = 1 << 16
+	maxSteps   = 1 << 18
+	spareLines = 1 << 10
 )
 
 // Operations of log lines.
@@ -101,6 +107,7 @@ type view struct {
 	epoch    int   // collections so far
 	torn     int   // lines that make no sense
 	images   []*entry
+	counts   map[string]int // publications by operation
 	steps    map[string]*entry
 	byID     map[fileID]*entry
 	versions map[string]*entry // by name@version
@@ -109,7 +116,9 @@ type view struct {
 
 // entry is a valid line that publishes something.
 type entry struct {
-	line
+	Image   *Version // nil for a step
+	StepKey string
+	Recipe  recipeRef
 	place   int // counts publications
 	removed bool
 }
@@ -123,7 +132,7 @@ func (e *entry) who() string {
 }
 
 func newView() *view {
-	return &view{steps: map[string]*entry{}, byID: map[fileID]*entry{}, versions: map[string]*entry{}}
+	return &view{counts: map[string]int{}, steps: map[string]*entry{}, byID: map[fileID]*entry{}, versions: map[string]*entry{}}
 }
 
 // feed takes in what follows in the file. A line without an end is left for
@@ -156,7 +165,7 @@ func (v *view) line(text []byte) error {
 	}
 	switch l.Op {
 	case opImage, opStep:
-		v.publish(&entry{line: l})
+		return v.publish(l)
 	case opRemove:
 		v.remove(l.Removed)
 	case opCollect:
@@ -181,24 +190,43 @@ func (v *view) begin(l line) error {
 // publish takes in a version or a step. A line counts if its publisher knew
 // of all collections before it, and if it is the first for its version or
 // step; nothing that does not count is ever visible.
-func (v *view) publish(e *entry) {
-	if e.Epoch != v.epoch || v.byID[e.Recipe.ID] != nil {
-		return
+func (v *view) publish(l line) error {
+	if l.Epoch != v.epoch || v.byID[l.Recipe.ID] != nil {
+		return nil
 	}
-	e.place = len(v.byID)
-	if e.Image != nil && e.Op == opImage {
+	e := &entry{Image: l.Image, StepKey: l.StepKey, Recipe: l.Recipe, place: len(v.byID)}
+	switch {
+	case l.Op == opImage && e.Image != nil:
 		key := e.Image.Name + "@" + e.Image.Version
 		if ValidName(e.Image.Name) != nil || ValidName(e.Image.Version) != nil || v.versions[key] != nil {
-			return
+			return nil
 		}
+		e.StepKey = ""
 		v.versions[key] = e
 		v.images = append(v.images, e)
-		v.byID[e.Recipe.ID] = e
-	}
-	if e.Op == opStep && e.Image == nil && e.StepKey != "" && v.steps[e.StepKey] == nil {
+	case l.Op == opStep && e.Image == nil && e.StepKey != "" && v.steps[e.StepKey] == nil:
 		v.steps[e.StepKey] = e
-		v.byID[e.Recipe.ID] = e
+	default:
+		return nil
 	}
+	v.byID[e.Recipe.ID] = e
+	v.counts[l.Op]++
+	return v.full(0)
+}
+
+// full returns an error if the log leaves no room for so many lines.
+func (v *view) full(lines int) error {
+	const advice = "publish to a new repository"
+	if n := v.counts[opImage] + lines; n > maxImages {
+		return fmt.Errorf("it has room for %d versions, removed ones among them: %s", maxImages, advice)
+	}
+	if n := v.counts[opStep] + lines; n > maxSteps {
+		return fmt.Errorf("it has room for %d steps, removed ones among them: %s", maxSteps, advice)
+	}
+	if v.offset+int64(lines)<<10 > maxLog {
+		return fmt.Errorf("it has room for %d bytes: %s", maxLog, advice)
+	}
+	return nil
 }
 
 func (v *view) remove(id fileID) {
@@ -207,7 +235,7 @@ func (v *view) remove(id fileID) {
 		return
 	}
 	e.removed = true
-	if e.Op == opStep {
+	if e.Image == nil {
 		delete(v.steps, e.StepKey)
 		return
 	}
@@ -246,13 +274,18 @@ func (r *Repo) sync(ctx context.Context) error {
 	if r.view.offset == 0 {
 		first = 1 << 20
 	}
-	b, err := readFrom(ctx, r.tree, logName, r.view.offset, first)
-	if err == nil && int64(len(b)) > maxLog {
-		err = fmt.Errorf("is longer than %d bytes", maxLog)
-	}
-	if err == nil {
-		err = r.view.feed(b)
-	}
+	var rest []byte // of a line that is not complete yet
+	err := readFrom(ctx, r.tree, logName, r.view.offset, first, maxLog, func(b []byte) error {
+		begun := r.view.offset
+		if len(rest) > 0 {
+			b = append(rest, b...)
+		}
+		err := r.view.feed(b)
+		if rest = b[r.view.offset-begun:]; err == nil && len(rest) > maxTorn {
+			err = fmt.Errorf("%w: from %d on a line has more than %d bytes", ErrDamaged, r.view.offset, maxTorn)
+		}
+		return err
+	})
 	if err == nil && r.view.id == "" {
 		err = errNoFormat
 	}
@@ -269,11 +302,25 @@ func (r *Repo) look(fn func(*view)) {
 	fn(r.view)
 }
 
+// room refuses a publication for which the log has no room.
+func (r *Repo) room(l line) (err error) {
+	if l.Op == opImage || l.Op == opStep {
+		r.look(func(v *view) { err = v.full(spareLines) })
+	}
+	if err != nil {
+		return fmt.Errorf("the log of %s is full: %w", r.loc, err)
+	}
+	return nil
+}
+
 // say appends lines, and reads the log to see what became of them. Several
 // go into one write, as far as they fit.
 func (r *Repo) say(ctx context.Context, lines ...line) error {
 	var batch []byte
 	for i, l := range lines {
+		if err := r.room(l); err != nil {
+			return err
+		}
 		b, err := l.encode()
 		if err != nil {
 			return err

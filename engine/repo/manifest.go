@@ -12,10 +12,15 @@ import (
 
 const (
 	manifestMagic = "b9manifest1\n"
-	// maxManifest bounds what a manifest takes in memory, decompressed.
-	maxManifest = 256 << 20
-	maxRecord   = 1 << 20
-	maxObjects  = 1 << 16
+	// maxManifest bounds a manifest, decompressed, and maxStored as a file.
+	maxManifest = 32 << 20
+	maxStored   = 16 << 20
+	// maxRuns bounds the runs of all its contents together, and maxPacks the
+	// packs: 2 TiB that are filled.
+	maxRuns    = 1 << 21
+	maxPacks   = 1 << 16
+	maxRecord  = 1 << 20
+	maxObjects = 1 << 16
 	// maxSize bounds an image: half of what ext4 holds in a file.
 	maxSize = 1<<43 - blockSize
 )
@@ -92,6 +97,18 @@ func (c *content) append(b []byte, packs int) []byte {
 	return b
 }
 
+// check refuses what decodeManifest would refuse.
+func (m *manifest) check() error {
+	runs := 0
+	for _, c := range m.objects {
+		runs += len(c.runs)
+	}
+	if runs > maxRuns || len(m.packs) > maxPacks {
+		return fmt.Errorf("it would be in %d pieces from %d packs, and %d and %d are the most: it is too large or too scattered", runs, len(m.packs), maxRuns, maxPacks)
+	}
+	return nil
+}
+
 // decodeManifest reads a manifest. Everything in it is within its bounds
 // afterwards: a run lies in its file and in its pack.
 func decodeManifest(stored []byte) (*manifest, error) {
@@ -107,12 +124,15 @@ func decodeManifest(stored []byte) (*manifest, error) {
 	}
 	d := &decoder{b: b}
 	m := &manifest{}
-	for n := d.count(len(b)); n > 0 && d.err == nil; n-- {
+	for n := d.count(maxPacks); n > 0 && d.err == nil; n-- {
 		m.packs = append(m.packs, d.pack())
 	}
 	m.record = bytes.Clone(d.bytes(d.count(maxRecord)))
+	next, left := make([]int, len(m.packs)), maxRuns
 	for n := d.count(maxObjects); n > 0 && d.err == nil; n-- {
-		m.objects = append(m.objects, d.content(m.packs))
+		c := d.content(m.packs, next, left)
+		left -= len(c.runs)
+		m.objects = append(m.objects, c)
 	}
 	if d.err == nil && len(d.b) > 0 {
 		d.err = fmt.Errorf("%d bytes follow its end", len(d.b))
@@ -132,13 +152,18 @@ func (d *decoder) pack() (p packRef) {
 	return p
 }
 
-func (d *decoder) content(packs []packRef) (c content) {
+// content reads one file with at most so many runs. next has a zero for each
+// pack, before and afterwards.
+func (d *decoder) content(packs []packRef, next []int, most int) (c content) {
 	c.name = string(d.bytes(d.count(1 << 10)))
 	copy(c.digest[:], d.bytes(len(c.digest)))
 	c.size = int64(d.count(maxSize))
-	next := make([]int, len(packs))
+	n := d.count(min(most, len(d.b)/4))
+	if n > 0 {
+		c.runs = make([]run, 0, n)
+	}
 	var at int64
-	for n := d.count(len(d.b)); n > 0 && d.err == nil; n-- {
+	for ; n > 0 && d.err == nil; n-- {
 		r := run{at: at + int64(d.count(maxSize)), count: d.count(math.MaxInt32), pack: d.count(max(len(packs)-1, 0))}
 		step, n := binary.Varint(d.b)
 		if n <= 0 || len(packs) == 0 || step > packBlocks || step < -packBlocks {
@@ -153,6 +178,9 @@ func (d *decoder) content(packs []packRef) (c content) {
 			return c
 		}
 		c.runs = append(c.runs, r)
+	}
+	for _, r := range c.runs {
+		next[r.pack] = 0
 	}
 	return c
 }

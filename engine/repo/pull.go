@@ -119,15 +119,13 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 		return err
 	}
 	defer f.Close()
-	indexes, err := r.indexes(ctx, m.packs)
-	if err != nil {
+	if err := hasRoom(f, c); err != nil {
 		return err
 	}
-	d := newDownload(r, m, c, indexes, f, meter)
-	if err := d.fill(ctx, append([]string{dst}, opts.Bases...)); err != nil {
+	if err := r.fillAll(ctx, m, c, f, append([]string{dst}, opts.Bases...), meter); err != nil {
 		return err
 	}
-	if err := d.verify(ctx); err != nil {
+	if err := verify(ctx, r.opts.workers(), f, c); err != nil {
 		if errors.Is(err, ErrDamaged) {
 			os.Remove(f.Name())
 		}

@@ -197,7 +197,13 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 
 // sendManifest uploads the manifest.
 func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
+	if err := m.check(); err != nil {
+		return recipeRef{}, err
+	}
 	b := m.encode()
+	if len(b) > maxStored {
+		return recipeRef{}, fmt.Errorf("its description takes %d bytes, and %d are the most: it is too large or too scattered", len(b), maxStored)
+	}
 	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
 	if err := write(ctx, p.r.tree, ref.path(), b); err != nil {
 		return ref, err

@@ -39,6 +39,10 @@ type scanOptions struct {
 	workers int
 	blocks  bool // the blocks' names
 	leaves  bool // what the file's digest takes
+
+	// from and to bound the segments: those that have a part between. Zero
+	// for to means the end of the file.
+	from, to int64
 }
 
 // scan reads the data of f, size bytes long, by several goroutines, and calls
@@ -55,7 +59,7 @@ func scan(ctx context.Context, f *os.File, size int64, o scanOptions, fn func(*s
 	g.Go(func() error {
 		defer close(order)
 		defer close(work)
-		return cut(ctx, f, size, buffers, order, work)
+		return cut(ctx, f, size, o, buffers, order, work)
 	})
 	for range o.workers {
 		g.Go(func() error {
@@ -91,10 +95,14 @@ func deliver(ctx context.Context, order <-chan *segment, fn func(*segment) error
 }
 
 // cut sends every segment that has data, first to order and then to work.
-func cut(ctx context.Context, f *os.File, size int64, buffers chan []byte, order, work chan<- *segment) error {
-	for pos := int64(0); pos < size; {
+func cut(ctx context.Context, f *os.File, size int64, o scanOptions, buffers chan []byte, order, work chan<- *segment) error {
+	to := size
+	if o.to > 0 {
+		to = min(o.to, size)
+	}
+	for pos := o.from; pos < to; {
 		start, _, err := nextData(f, pos, size)
-		if err != nil || start >= size {
+		if err != nil || start >= to {
 			return err
 		}
 		start -= start % segmentSize

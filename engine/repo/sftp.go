@@ -69,6 +69,13 @@ func (c *sftpConn) put(ch *channel) {
 	ch.busy--
 }
 
+// shared reports whether several exchanges use the channel.
+func (c *sftpConn) shared(ch *channel) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ch.busy > 1
+}
+
 // widen opens more channels. A server that allows no more is no error.
 func (c *sftpConn) widen() {
 	c.mu.Lock()
@@ -413,11 +420,47 @@ func (t *sftpTree) flush(ctx context.Context, dir string) error {
 }
 
 func (t *sftpTree) list(ctx context.Context, dir string) (infos []fs.FileInfo, err error) {
-	err = t.do(ctx, dir, func(c *sftp.Client) (err error) {
-		infos, err = c.ReadDir(t.path(dir))
-		return err
+	conn, err := t.session(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	ch := conn.take()
+	defer conn.put(ch)
+	err = t.watched(ctx, conn, ch, func() (err error) {
+		done := make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() { t.endFlood(conn, ch, t.path(dir), done) })
+		infos, err = ch.ReadDir(t.path(dir))
+		close(done)
+		watch.Wait()
+		return explain(err, conn, t.path(dir))
 	})
 	return infos, err
+}
+
+// maxListing bounds the bytes of a directory's listing, some 400,000 names.
+const maxListing = 64 << 20
+
+// endFlood ends the connection when the listing of dir does not come to its
+// end. What other exchanges on the channel move does not count.
+func (t *sftpTree) endFlood(conn *sftpConn, ch *channel, dir string, done <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	begun := ch.stream.moved.Load()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		switch now := ch.stream.moved.Load(); {
+		case conn.shared(ch):
+			begun = now
+		case now-begun > maxListing:
+			t.drop(conn, fmt.Errorf("%s: %w: its listing is longer than %d bytes", dir, ErrDamaged, maxListing))
+			return
+		}
+	}
 }
 
 func (t *sftpTree) stat(ctx context.Context, name string) (info fs.FileInfo, err error) {

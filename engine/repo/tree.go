@@ -117,25 +117,28 @@ func readPart(ctx context.Context, t tree, name string, off, length int64) ([]by
 	return nil, fmt.Errorf("read %s: %w", name, err)
 }
 
-// readFrom returns all of a file from off on, asking for first bytes at once
-// because that is most likely all.
-func readFrom(ctx context.Context, t tree, name string, off int64, first int) ([]byte, error) {
+// readFrom calls fn with what follows in a file from off on, piece by piece,
+// asking for first bytes at once because that is most likely all. fn may keep
+// the piece. A file longer than limit is an error, so that nobody who keeps
+// files decides how much is read.
+func readFrom(ctx context.Context, t tree, name string, off int64, first int, limit int64, fn func([]byte) error) error {
 	f, err := t.open(ctx, name, off, first)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	var all []byte
 	for ask := first; ; ask = 1 << 20 {
 		p := make([]byte, ask)
 		n, err := f.ReadAt(p, off)
-		all = append(all, p[:n]...)
 		off += int64(n)
-		if err == io.EOF {
-			return all, nil
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read %s: %w", name, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+		if off > limit {
+			return fmt.Errorf("%s: %w: it is longer than %d bytes", name, ErrDamaged, limit)
+		}
+		if ferr := fn(p[:n]); ferr != nil || err == io.EOF {
+			return ferr
 		}
 	}
 }
