@@ -53,18 +53,18 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	return *published.Image, p.meter.total(), nil
 }
 
-// check looks at what needs no reading.
+// check looks at what takes no reading of the image.
 func (s PushSpec) check() error {
 	if err := ValidName(s.Name); err != nil {
 		return err
 	}
 	if s.Version == "" {
-		return nil
+		return s.checkRelations()
 	}
 	if err := ValidName(s.Version); err != nil {
 		return fmt.Errorf("version: %w", err)
 	}
-	return nil
+	return s.checkRelations()
 }
 
 // version describes the content that was read from s.Path.

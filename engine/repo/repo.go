@@ -117,11 +117,13 @@ type PushSpec struct {
 	Version     string
 	Format      string
 	FileSystems []string
-	Key         string
+	Key         string // of the build step that made it
 	Origin      Origin
 	Created     time.Time // zero: now
-	Parent      string
-	Backing     string
+	Parent      string    // [Version.Ref] of the shared image it was built from; its data is not sent again
+	// Backing is the digest ([HashFile]) of the image that it needs as its
+	// backing file. Without it a qcow2 that names one is refused.
+	Backing string
 }
 
 // PullOptions are the choices of one pull.

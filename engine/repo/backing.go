@@ -1,0 +1,65 @@
+package repo
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Ref names a version as [PushSpec].Parent does: name@version.
+func (v Version) Ref() string { return v.Name + "@" + v.Version }
+
+// checkRelations looks at what is said of other images, and at what the file
+// itself says: one that needs a backing file that nobody named is useless to
+// whoever pulls it.
+func (s PushSpec) checkRelations() error {
+	if s.Parent != "" {
+		name, version, _ := strings.Cut(s.Parent, "@")
+		if ValidName(name) != nil || ValidName(version) != nil {
+			return fmt.Errorf("parent %q is not the name@version of a shared image", s.Parent)
+		}
+	}
+	if s.Backing != "" {
+		if _, err := ParseDigest(s.Backing); err != nil {
+			return fmt.Errorf("backing file: %w", err)
+		}
+		return nil
+	}
+	if s.Format != "qcow2" {
+		return nil
+	}
+	name, err := qcow2Backing(s.Path)
+	if err != nil || name == "" {
+		return err
+	}
+	return fmt.Errorf("%s needs the backing file %q, which those who pull would lack: publish an image that stands alone (b9 image convert makes one)", s.Path, name)
+}
+
+// qcow2Backing returns the name of the backing file in a qcow2 header (QEMU's
+// docs/interop/qcow2.txt, section "Header"); "" if there is none, or no such
+// header. The file that it names is not looked for.
+func qcow2Backing(path string) (string, error) {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const magic, maxName = "QFI\xfb", 1023
+	var head [20]byte
+	if _, err := f.ReadAt(head[:], 0); err == io.EOF || err == nil && string(head[:4]) != magic {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	off, length := binary.BigEndian.Uint64(head[8:]), binary.BigEndian.Uint32(head[16:])
+	if off == 0 || length == 0 {
+		return "", nil
+	}
+	name := make([]byte, min(length, maxName))
+	n, err := f.ReadAt(name, int64(off&^(1<<63)))
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	return string(name[:n]) + strings.Repeat("?", len(name)-n), nil
+}
