@@ -115,29 +115,31 @@ func TestKilledPusher(t *testing.T) {
 	each(t, func(t *testing.T, s site) {
 		s.create(t)
 		for n := range rounds() {
-			e := errandFor(s)
-			e.Push = noise(t, byte(n), 48<<20+n)
-			cmd := e.start(t)
-			time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
-			cmd.Process.Kill()
-			cmd.Wait()
-			before := intact(t, s.elsewhere(t))
-			r, err := Open(t.Context(), s.loc, s.opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			v, _ := push(t, r, "web", e.Push)
-			list := intact(t, r)
-			if list[0].Digest != v.Digest || len(list) > len(before)+1 {
-				t.Fatalf("after the push was done again: %+v", list)
-			}
-			if _, err := r.Clean(t.Context(), CleanOptions{Keep: 1, Steps: -1}); err != nil {
-				t.Fatal(err)
-			}
-			if left := files(t, s, "tmp"); len(left) > 0 {
-				t.Fatalf("left after a collection: %v", left)
-			}
-			r.Close()
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				e := errandFor(s)
+				e.Push = noise(t, byte(n), 48<<20+n)
+				cmd := e.start(t)
+				time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
+				cmd.Process.Kill()
+				cmd.Wait()
+				before := intact(t, s.elsewhere(t))
+				r, err := Open(t.Context(), s.loc, s.opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v, _ := push(t, r, "web", e.Push)
+				list := intact(t, r)
+				if list[0].Digest != v.Digest || len(list) > len(before)+1 {
+					t.Fatalf("after the push was done again: %+v", list)
+				}
+				if _, err := r.Clean(t.Context(), CleanOptions{Keep: 1, Steps: -1}); err != nil {
+					t.Fatal(err)
+				}
+				if left := files(t, s, "tmp"); len(left) > 0 {
+					t.Fatalf("left after a collection: %v", left)
+				}
+				r.Close()
+			})
 		}
 	})
 }
@@ -172,24 +174,26 @@ func TestKilledPuller(t *testing.T) {
 		r := s.create(t)
 		image := noise(t, 1, 96<<20)
 		v, _ := push(t, r, "web", image)
-		for range rounds() {
-			s.opts.State = t.TempDir()
-			e := errandFor(s)
-			e.Pull = filepath.Join(t.TempDir(), "pulled")
-			cmd := e.start(t)
-			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
-			cmd.Process.Kill()
-			cmd.Wait()
-			if _, err := os.Stat(e.Pull); err == nil {
+		for n := range rounds() {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				s.opts.State = t.TempDir()
+				e := errandFor(s)
+				e.Pull = filepath.Join(t.TempDir(), "pulled")
+				cmd := e.start(t)
+				time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+				cmd.Process.Kill()
+				cmd.Wait()
+				if _, err := os.Stat(e.Pull); err == nil {
+					sameFiles(t, e.Pull, image)
+				}
+				if _, err := r.Pull(t.Context(), v, e.Pull, PullOptions{}); err != nil {
+					t.Fatal(err)
+				}
 				sameFiles(t, e.Pull, image)
-			}
-			if _, err := r.Pull(t.Context(), v, e.Pull, PullOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			sameFiles(t, e.Pull, image)
-			if left, _ := filepath.Glob(filepath.Join(filepath.Dir(e.Pull), ".*")); len(left) > 0 {
-				t.Fatalf("left beside the image: %v", left)
-			}
+				if left, _ := filepath.Glob(filepath.Join(filepath.Dir(e.Pull), ".*")); len(left) > 0 {
+					t.Fatalf("left beside the image: %v", left)
+				}
+			})
 		}
 	})
 }
@@ -244,39 +248,45 @@ func TestKilledServer(t *testing.T) {
 	s := site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: server.options()}}
 	s.create(t).Close()
 	for n := range rounds() {
-		r, err := Open(t.Context(), s.loc, s.opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		image := noise(t, byte(n/2), 48<<20)
-		go func() {
-			time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
-			for _, pid := range descendants(server.cmd.Process.Pid) {
-				syscall.Kill(pid, syscall.SIGKILL)
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			r, err := Open(t.Context(), s.loc, s.opts)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}()
-		if n%2 == 0 {
-			_, _, err = r.Push(t.Context(), PushSpec{Name: "web", Path: image})
-		} else {
-			dst := filepath.Join(t.TempDir(), "pulled")
-			if v, err := r.Resolve(t.Context(), Selector{Name: "web"}); err == nil {
-				if _, err = r.Pull(t.Context(), v, dst, PullOptions{}); err == nil {
-					sameFiles(t, dst, image)
+			image := noise(t, byte(n/2), 48<<20)
+			go func() {
+				time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
+				for _, pid := range descendants(server.cmd.Process.Pid) {
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}()
+			if n%2 == 0 {
+				_, _, err = r.Push(t.Context(), PushSpec{Name: "web", Path: image})
+			} else {
+				dst := filepath.Join(t.TempDir(), "pulled")
+				var v Version
+				if v, err = r.Resolve(t.Context(), Selector{Name: "web"}); err == nil {
+					if _, err = r.Pull(t.Context(), v, dst, PullOptions{}); err == nil {
+						sameFiles(t, dst, image)
+					}
 				}
 			}
-		}
-		if err != nil && !strings.Contains(err.Error(), "connection") {
-			t.Errorf("the error does not say that the connection ended: %v", err)
-		}
-		time.Sleep(600 * time.Millisecond) // the killer is done
-		again, _ := push(t, r, "web", image)
-		if list := intact(t, r); list[0].Digest != again.Digest {
-			t.Fatalf("%+v", list)
-		}
-		if _, err := r.Clean(t.Context(), CleanOptions{Keep: 2, Steps: -1}); err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
+			if err != nil {
+				t.Logf("interrupted: %v", err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "connection") {
+				t.Errorf("the error does not say that the connection ended: %v", err)
+			}
+			time.Sleep(600 * time.Millisecond) // the killer is done
+			again, _ := push(t, r, "web", image)
+			if list := intact(t, r); list[0].Digest != again.Digest {
+				t.Fatalf("%+v", list)
+			}
+			if _, err := r.Clean(t.Context(), CleanOptions{Keep: 2, Steps: -1}); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+		})
 	}
 }
 

@@ -270,29 +270,53 @@ func (v *view) live() []*entry {
 func (r *Repo) sync(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	first := 64 << 10
-	if r.view.offset == 0 {
-		first = 1 << 20
+	err := r.readLog(ctx)
+	if errors.Is(err, errOtherLog) || err != nil && r.kept.tail != nil {
+		r.view, r.kept = newView(), &keptLog{path: r.kept.path}
 	}
-	var rest []byte // of a line that is not complete yet
-	err := readFrom(ctx, r.tree, logName, r.view.offset, first, maxLog, func(b []byte) error {
-		begun := r.view.offset
-		if len(rest) > 0 {
-			b = append(rest, b...)
-		}
-		err := r.view.feed(b)
-		if rest = b[r.view.offset-begun:]; err == nil && len(rest) > maxTorn {
-			err = fmt.Errorf("%w: from %d on a line has more than %d bytes", ErrDamaged, r.view.offset, maxTorn)
-		}
-		return err
-	})
+	if errors.Is(err, errOtherLog) {
+		err = r.readLog(ctx)
+	}
 	if err == nil && r.view.id == "" {
 		err = errNoFormat
 	}
 	if err != nil {
 		return fmt.Errorf("repository %s: log %s: %w", r.loc, logName, err)
 	}
+	r.kept.keep(r.view.offset)
+	r.kept = &keptLog{}
 	return nil
+}
+
+// readLog reads what follows, and before it the end of the copy, if that has
+// not been compared yet.
+func (r *Repo) readLog(ctx context.Context) error {
+	first := 64 << 10
+	if r.view.offset == 0 {
+		first = 1 << 20
+	}
+	compared := r.kept.tail == nil
+	var rest []byte // of a line that is not complete yet
+	return readFrom(ctx, r.tree, logName, r.view.offset-int64(len(r.kept.tail)), first, maxLog, func(b []byte) (err error) {
+		if !compared {
+			if b, err = r.kept.compare(b); err != nil {
+				return err
+			}
+			compared = true
+		}
+		if r.kept.path != "" {
+			r.kept.fresh = append(r.kept.fresh, b)
+		}
+		begun := r.view.offset
+		if len(rest) > 0 {
+			b = slices.Concat(rest, b)
+		}
+		err = r.view.feed(b)
+		if rest = b[r.view.offset-begun:]; err == nil && len(rest) > maxTorn {
+			err = fmt.Errorf("%w: from %d on a line has more than %d bytes", ErrDamaged, r.view.offset, maxTorn)
+		}
+		return err
+	})
 }
 
 // look runs fn on what the log said when it was last read.

@@ -19,8 +19,9 @@ type Repo struct {
 	old  *oldLayout // not nil for a repository of the program's forerunner
 	home state
 
-	mu   sync.Mutex // guards view
+	mu   sync.Mutex // guards the rest
 	view *view
+	kept *keptLog // until the log was read once
 }
 
 // Open opens the repository at loc. The error is (or wraps) [ErrNoRepository]
@@ -29,6 +30,7 @@ type Repo struct {
 // program's forerunner, or one that holds it, is opened for reading.
 func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 	r := newRepo(loc, opts)
+	r.kept, r.view = recall(opts.State, loc)
 	err := r.sync(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		if r.old, err = findOld(ctx, r.tree); err == nil && r.old == nil {
@@ -44,7 +46,7 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 }
 
 func newRepo(loc Location, opts Options) *Repo {
-	r := &Repo{loc: loc, opts: opts, view: newView()}
+	r := &Repo{loc: loc, opts: opts, view: newView(), kept: &keptLog{}}
 	if loc.Remote() {
 		r.tree = &sftpTree{loc: loc, ssh: opts.SSH, timeout: opts.timeout()}
 	} else {
@@ -119,11 +121,19 @@ func (r *Repo) Location() Location { return r.loc }
 // List returns the versions of an image, or of all if name is empty, newest
 // first. Newest is what was published last, whatever the clocks say.
 func (r *Repo) List(ctx context.Context, name string) ([]Version, error) {
+	if r.old == nil {
+		if err := r.sync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.Listed(ctx, name)
+}
+
+// Listed is List as of when the log was last read, which [Open] has just
+// done: it spares whoever opens a repository only to list it two round trips.
+func (r *Repo) Listed(ctx context.Context, name string) ([]Version, error) {
 	if r.old != nil {
 		return r.old.list(ctx, r.tree, name)
-	}
-	if err := r.sync(ctx); err != nil {
-		return nil, err
 	}
 	var all []Version
 	r.look(func(v *view) {
