@@ -97,23 +97,63 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := s.images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: s.images.cfg.Origin}
+	v.Origin.Label = job.Label()
+	if s.Repo == config.LocalRepository {
+		v, err = s.keep(ctx, job, v)
+	} else {
+		v, err = s.push(ctx, job, v)
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	origin := s.images.cfg.Origin
-	origin.Label = job.Label()
-	v, t, err := r.Push(ctx, repo.PushSpec{Path: path, Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: origin})
-	if err != nil {
-		return err
-	}
-	job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", v.Name, v.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(job.Output(""), append(data, '\n'), 0o644)
+}
+
+// keep publishes the image for this machine: the store, which has it, keeps it.
+func (s *shareImage) keep(ctx context.Context, job *engine.Job, v repo.Version) (repo.Version, error) {
+	local, err := s.images.local()
+	if err != nil {
+		return v, err
+	}
+	in, st := job.Input("image"), job.World().Store
+	o := in.Object()
+	if in.Path() != st.Path(o.Digest) { // a file of the workspace
+		if o, err = st.Import(ctx, in.Path()); err != nil {
+			return v, err
+		}
+	}
+	if v, err = local.Add(v, o); err != nil {
+		return v, err
+	}
+	job.Logf("%s@%s for this machine", v.Name, v.Version)
+	return v, nil
+}
+
+// push publishes the image in a repository.
+func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) (pushed repo.Version, err error) {
+	r, err := s.images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	if err != nil {
+		return v, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	pushed, t, err := r.Push(ctx, PushSpec(v, job.Input("image").Path()))
+	if err == nil {
+		job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", pushed.Name, pushed.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
+	}
+	return pushed, err
+}
+
+// PushSpec asks for the image at path to be published as what v says.
+func PushSpec(v repo.Version, path string) repo.PushSpec {
+	return repo.PushSpec{
+		Path: path, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
+		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent, Backing: v.Backing,
+	}
 }
 
 // Lasts implements engine.Lasting: what was published for this machine is
@@ -127,13 +167,16 @@ func (s *shareImage) Lasts(ctx context.Context, outputs []*engine.Artifact) bool
 	if err != nil || json.Unmarshal(data, &v) != nil {
 		return false
 	}
-	r, err := s.images.open(ctx, s.Repo, nil)
+	local, err := s.images.local()
 	if err != nil {
 		return false
 	}
-	defer r.Close()
-	have, err := r.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
-	return err == nil && have.Digest == v.Digest
+	have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
+	if err != nil || have.Digest != v.Digest {
+		return false
+	}
+	_, err = local.Path(have)
+	return err == nil
 }
 
 // fileSystems lists the file systems of a raw image: its own, or those of

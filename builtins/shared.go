@@ -10,9 +10,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
 	"b9/engine"
+	"b9/engine/config"
 	"b9/engine/disk"
 	"b9/engine/repo"
 	"b9/engine/store"
@@ -74,13 +73,18 @@ type sharedImage struct {
 func (s *sharedImage) Kind() string { return "shared/1" }
 
 // Fingerprint implements engine.Source: the content and format of what the
-// image resolves to.
+// image resolves to. An image of a repository that knows no digests is what
+// its name and version say.
 func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
 	l, err := s.images.resolve(ctx, s.question(), w.Offline)
 	if err != nil {
 		return store.Digest{}, err
 	}
-	return blake3.Sum256([]byte(l.Format + " " + l.Digest)), nil
+	text := l.Format + " " + l.Digest
+	if l.Digest == (repo.Digest{}).String() {
+		text = fmt.Sprintf("%q %q %q %s", l.Repository, l.Name, l.Version, l.Format)
+	}
+	return store.Sum([]byte(text)), nil
 }
 
 // question is what is asked for, as the lock file keeps it.
@@ -135,7 +139,9 @@ func (w *Workspace) sharedTarget(text string) (*declaration, error) {
 type SharedConfig struct {
 	// Open opens the repository of that name; the caller closes it. Nil
 	// means that there are none.
-	Open    func(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error)
+	Open func(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error)
+	// Local has what this machine shares. Nil means that there is nothing.
+	Local   func() (*LocalImages, error)
 	Default string      // name of the repository that is meant where none is named
 	Locked  bool        // what is not in the lock file is an error
 	Origin  repo.Origin // of what share() publishes; the label is added
@@ -211,27 +217,46 @@ func (l Locked) asked() string {
 }
 
 // ask resolves in the repository.
-func (s *sharedImages) ask(ctx context.Context, q Locked) (l Locked, err error) {
-	r, err := s.open(ctx, q.Repository, nil)
-	if err != nil {
-		return q, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+func (s *sharedImages) ask(ctx context.Context, q Locked) (Locked, error) {
 	sel := repo.Selector{Name: q.Name}
 	if strings.Contains(q.Want, ":") {
+		var err error
 		if sel.Digest, err = repo.ParseDigest(q.Want); err != nil {
 			return q, err
 		}
 	} else {
 		sel.Version = q.Want
 	}
-	v, err := r.Resolve(ctx, sel)
+	v, err := s.find(ctx, q.Repository, sel)
 	if err != nil {
 		return q, fmt.Errorf("repository %s: %w", q.Repository, err)
 	}
-	l = q
-	l.Version, l.Digest, l.Format = v.Version, v.Digest.String(), v.Format
-	return l, nil
+	q.Version, q.Digest, q.Format = v.Version, v.Digest.String(), v.Format
+	return q, nil
+}
+
+// find looks a version up.
+func (s *sharedImages) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
+	if repository == config.LocalRepository {
+		local, err := s.local()
+		if err != nil {
+			return v, err
+		}
+		return local.Resolve(ctx, sel)
+	}
+	r, err := s.open(ctx, repository, nil)
+	if err != nil {
+		return v, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return r.Resolve(ctx, sel)
+}
+
+func (s *sharedImages) local() (*LocalImages, error) {
+	if s.cfg.Local == nil {
+		return nil, errors.New("this machine keeps no shared images")
+	}
+	return s.cfg.Local()
 }
 
 func (s *sharedImages) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
@@ -251,8 +276,15 @@ func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 	if info, err := os.Stat(st.Path(digest)); err == nil && st.Has(store.Object{Kind: store.File, Digest: digest, Size: info.Size()}) {
 		return st.Fork(ctx, digest, path)
 	}
-	if job.World().Offline {
+	switch {
+	case l.Repository == config.LocalRepository:
+		return fmt.Errorf("%s is not on this machine any more: build it again, or `b9 update %s` takes another one", l, l.Name)
+	case job.World().Offline:
 		return fmt.Errorf("%s is not on this machine, and --offline forbids to fetch it", l)
+	}
+	local, err := s.local()
+	if err != nil {
+		return err
 	}
 	r, err := s.open(ctx, l.Repository, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
 	if err != nil {
@@ -266,9 +298,9 @@ func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 	if v.Digest.String() != l.Digest {
 		return fmt.Errorf("repository %s: %s@%s is now %s, and %s has %s: `b9 update %s` takes the new one", l.Repository, l.Name, l.Version, v.Digest, LockFile, l.Digest, l.Name)
 	}
-	t, err := r.Pull(ctx, v, path, repo.PullOptions{})
+	t, err := local.Pull(ctx, r, v, path)
 	if err == nil {
-		job.Logf("received %d bytes in %v", t.Received, t.Elapsed)
+		job.Logf("received %d bytes in %v, %d of %d were there", t.Received, t.Elapsed, t.Reused, t.New+t.Reused)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/builtins"
 	"b9/engine/config"
 	"b9/engine/fsys"
 	"b9/engine/repo"
@@ -53,7 +54,7 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	if o.Keep < 1 {
 		return usagef("--keep %d: want 1 or more", o.Keep)
 	}
-	r, err := a.openRepository(ctx, name, nil)
+	r, err := a.openImages(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -67,6 +68,10 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	}
 	for _, v := range report.Removed {
 		fmt.Fprintf(a.stdout, "removed %s@%s\n", v.Name, v.Version)
+	}
+	if _, ok := r.(*builtins.LocalImages); ok {
+		_, err = fmt.Fprintf(a.stdout, "%d versions removed; `b9 cache gc` frees what nothing else needs\n", len(report.Removed))
+		return err
 	}
 	_, err = fmt.Fprintf(a.stdout, "%d versions removed, %d files with %s that nothing needs any more\n", len(report.Removed), report.Files, fsys.FormatSize(report.Bytes))
 	return err

@@ -29,7 +29,7 @@ is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched
 }
 
 func (a *app) listShared(ctx context.Context, repository, image string) (err error) {
-	r, err := a.openRepository(ctx, repository, nil)
+	r, err := a.openImages(ctx, repository)
 	if err != nil {
 		return err
 	}

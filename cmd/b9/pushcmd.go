@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"b9/engine/config"
+	"b9/builtins"
 	"b9/engine/repo"
 )
 
@@ -26,7 +25,7 @@ repository lacks is sent, and an interrupted push goes on where it stopped.`,
 			if len(args) != 1 {
 				return usagef("push takes one name, got %d (`b9 list -r local` lists them)", len(args))
 			}
-			return a.transfer(cmd.Context(), config.LocalRepository, to, args)
+			return a.push(cmd.Context(), to, args[0])
 		},
 	}
 	repoFlag(cmd, &to)
@@ -39,61 +38,82 @@ func (a *app) pullCommand() *cobra.Command {
 		Use:   "pull [NAME[@VERSION]]",
 		Short: "Fetch a shared image, or the newest of each, to this machine",
 		Long: `Fetch the newest version of a shared image, or the one named, or without a name
-the newest version of every image of the repository. Only data that no version
-on this machine has is fetched.`,
+the newest version of every image of the repository. Only data that no image on
+this machine has is fetched, and an interrupted pull goes on where it stopped.`,
 		Example: "  b9 pull debian\n  b9 pull -r team",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("pull takes one name, got %d", len(args))
 			}
-			return a.transfer(cmd.Context(), from, config.LocalRepository, args)
+			return a.pull(cmd.Context(), from, args)
 		},
 	}
 	repoFlag(cmd, &from)
 	return cmd
 }
 
-// transfer copies versions from one repository to another.
-func (a *app) transfer(ctx context.Context, from, to string, names []string) (err error) {
-	cfg, err := a.config()
+// push sends a version that this machine has.
+func (a *app) push(ctx context.Context, to, name string) (err error) {
+	local, err := a.localImages()
 	if err != nil {
 		return err
 	}
-	if to == "" {
-		to = cfg.DefaultRepository()
-	}
-	if from == "" {
-		from = cfg.DefaultRepository()
-	}
-	if from == to {
-		return usagef("%s is both where the image is and where it is to go: name a repository with -r", to)
-	}
-	src, err := a.openRepository(ctx, from, a.transferLine("fetch"))
+	wanted, err := chosen(ctx, local, []string{name})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	dst, err := a.openRepository(ctx, to, a.transferLine("send"))
+	r, err := a.openRepository(ctx, to, a.transferLine("send"))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	wanted, err := chosen(ctx, src, names)
-	if err != nil {
-		return fmt.Errorf("repository %s: %w", from, err)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	v := wanted[0]
+	if have, err := r.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && have.Digest == v.Digest {
+		a.tellTransfer("unchanged", v, repo.Transfer{Reused: v.Data})
+		return a.printVersions([]repo.Version{have})
+	} else if err != nil && !errors.Is(err, repo.ErrNotFound) {
+		return err
 	}
-	var moved []repo.Version
+	path, err := local.Path(v)
+	if err != nil {
+		return err
+	}
+	pushed, t, err := r.Push(ctx, builtins.PushSpec(v, path))
+	if err != nil {
+		return err
+	}
+	a.tellTransfer("sent", pushed, t)
+	return a.printVersions([]repo.Version{pushed})
+}
+
+// pull fetches versions to this machine.
+func (a *app) pull(ctx context.Context, from string, names []string) (err error) {
+	local, err := a.localImages()
+	if err != nil {
+		return err
+	}
+	r, err := a.openRepository(ctx, from, a.transferLine("fetch"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	wanted, err := chosen(ctx, r, names)
+	if err != nil {
+		return err
+	}
+	var pulled []repo.Version
 	for _, v := range wanted {
-		if err := a.copyVersion(ctx, src, dst, v); err != nil {
-			return fmt.Errorf("%s@%s: %w", v.Name, v.Version, err)
+		got, err := a.pullVersion(ctx, local, r, v)
+		if err != nil {
+			return err
 		}
-		moved = append(moved, v)
+		pulled = append(pulled, got)
 	}
-	return a.printVersions(moved)
+	return a.printVersions(pulled)
 }
 
 // chosen resolves NAME or NAME@VERSION, or lists the newest of every name.
-func chosen(ctx context.Context, r *repo.Repo, names []string) ([]repo.Version, error) {
+func chosen(ctx context.Context, r images, names []string) ([]repo.Version, error) {
 	if len(names) > 0 {
 		name, version, _ := strings.Cut(names[0], "@")
 		v, err := r.Resolve(ctx, repo.Selector{Name: name, Version: version})
@@ -111,55 +131,30 @@ func chosen(ctx context.Context, r *repo.Repo, names []string) ([]repo.Version, 
 	return newest, err
 }
 
-// copyVersion copies one version, unless it is there.
-func (a *app) copyVersion(ctx context.Context, src, dst *repo.Repo, v repo.Version) (err error) {
-	have, err := dst.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
-	if err == nil && have.Digest == v.Digest {
-		a.tellTransfer("unchanged", v, repo.Transfer{Reused: v.Data})
-		return nil
+// pullVersion fetches one version, unless this machine has it.
+func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *repo.Repo, v repo.Version) (got repo.Version, err error) {
+	if have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && (have.Digest == v.Digest || v.Digest.IsZero()) {
+		if _, err := local.Path(have); err == nil {
+			a.tellTransfer("unchanged", have, repo.Transfer{Reused: have.Data})
+			return have, nil
+		}
 	}
-	if err != nil && !errors.Is(err, repo.ErrNotFound) {
-		return err
-	}
-	st, err := a.openStore()
+	scratch, err := a.store.Scratch("pull " + v.Name)
 	if err != nil {
-		return err
-	}
-	scratch, err := st.Scratch("transfer " + v.Name)
-	if err != nil {
-		return err
+		return v, err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	path := filepath.Join(scratch.Dir(), "image")
-	pulled, err := a.pullWithBase(ctx, src, dst, v, path)
+	t, err := local.Pull(ctx, r, v, path)
 	if err != nil {
-		return err
+		return v, err
 	}
-	_, pushed, err := dst.Push(ctx, repo.PushSpec{
-		Path: path, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
-		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent, Backing: v.Backing,
-	})
+	o, err := a.store.Adopt(ctx, path)
 	if err != nil {
-		return err
+		return v, err
 	}
-	if dst.Location().Remote() || !src.Location().Remote() {
-		pulled = pushed
+	if got, err = local.Add(v, o); err == nil {
+		a.tellTransfer("fetched", got, t)
 	}
-	a.tellTransfer("copied", v, pulled)
-	return nil
-}
-
-// pullWithBase fetches v to path. The newest version that the other side of
-// the transfer has serves as a base, so that what they share does not travel.
-func (a *app) pullWithBase(ctx context.Context, src, dst *repo.Repo, v repo.Version, path string) (repo.Transfer, error) {
-	var o repo.PullOptions
-	if src.Location().Remote() && !dst.Location().Remote() {
-		if near, err := dst.Resolve(ctx, repo.Selector{Name: v.Name}); err == nil {
-			base := path + ".base"
-			if _, err := dst.Pull(ctx, near, base, repo.PullOptions{}); err == nil {
-				o.Bases = []string{base}
-			}
-		}
-	}
-	return src.Pull(ctx, v, path, o)
+	return got, err
 }

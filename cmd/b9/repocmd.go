@@ -203,7 +203,7 @@ func (a *app) repoCheckCommand() *cobra.Command {
 }
 
 func (a *app) repoCheck(ctx context.Context, name string, deep bool) (err error) {
-	r, err := a.openRepository(ctx, name, nil)
+	r, err := a.openImages(ctx, name)
 	if err != nil {
 		return err
 	}

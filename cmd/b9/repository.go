@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"b9/builtins"
 	"b9/engine/config"
 	"b9/engine/content"
 	"b9/engine/fsys"
@@ -47,8 +48,49 @@ func (a *app) location(name string) (repo.Location, error) {
 	return repo.Location{}, usagef("there is no repository %q (have %s)%s (`b9 repo add %s LOCATION` adds it)", name, strings.Join(have, ", "), hint, name)
 }
 
-// openRepository opens a repository by name; "" is the default one. The
-// local one is made where it is missing.
+// images is a list of shared images: a repository, or what this machine has.
+type images interface {
+	List(ctx context.Context, name string) ([]repo.Version, error)
+	Resolve(ctx context.Context, s repo.Selector) (repo.Version, error)
+	Clean(ctx context.Context, o repo.CleanOptions) (repo.CleanReport, error)
+	Check(ctx context.Context, deep bool) ([]repo.Damage, error)
+	Location() repo.Location
+	Close() error
+}
+
+// openImages opens a repository by name, or what this machine has; "" is the
+// default one.
+func (a *app) openImages(ctx context.Context, name string) (images, error) {
+	name, err := a.repositoryName(name)
+	if err != nil {
+		return nil, err
+	}
+	if name == config.LocalRepository {
+		return a.localImages()
+	}
+	return a.openRepository(ctx, name, nil)
+}
+
+// repositoryName puts the default repository in the place of "".
+func (a *app) repositoryName(name string) (string, error) {
+	cfg, err := a.config()
+	if err != nil || name != "" {
+		return name, err
+	}
+	return cfg.DefaultRepository(), nil
+}
+
+// localImages opens the shared images that this machine has.
+func (a *app) localImages() (*builtins.LocalImages, error) {
+	st, err := a.openStore()
+	if err != nil {
+		return nil, err
+	}
+	return builtins.OpenLocal(st)
+}
+
+// openRepository opens a repository by name; "" is the default one. What
+// this machine has is no repository.
 func (a *app) openRepository(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
 	o := repo.Options{Progress: progress}
 	o.SSH.Passphrase = a.passphrase()
@@ -60,8 +102,11 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	if err != nil {
 		return nil, err
 	}
-	if name == "" {
-		name = cfg.DefaultRepository()
+	if name, err = a.repositoryName(name); err != nil {
+		return nil, err
+	}
+	if name == config.LocalRepository {
+		return nil, usagef("%q is what this machine has: name a repository (`b9 repo list` lists them, `b9 repo add` adds one)", name)
 	}
 	loc, err := a.location(name)
 	if err != nil {
@@ -71,9 +116,6 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 		return nil, err
 	}
 	o.State = filepath.Join(cfg.Store.Dir, "cache", "repo")
-	if name == config.LocalRepository {
-		return repo.Create(ctx, loc, o)
-	}
 	r, err := repo.Open(ctx, loc, o)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", name, err)

@@ -58,7 +58,7 @@ func (a *app) update(ctx context.Context, name string) error {
 func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	host, _ := os.Hostname() // only for people
 	return builtins.SharedConfig{
-		Open: a.openRepository, Default: cfg.DefaultRepository(), Locked: a.locked,
+		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked,
 		Origin: repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version},
 	}
 }

@@ -1,0 +1,277 @@
+package builtins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+// LocalImages are the shared images that this machine has: what share()
+// published and `b9 pull` fetched. A content is an object of the store, which
+// holds it once whatever else uses it, and which collection leaves alone
+// because it is named here. Several processes may use them at once.
+type LocalImages struct {
+	st  *store.Store
+	dir string
+}
+
+// The files of LocalImages.
+const (
+	localList = "images.json"
+	localLock = "lock"
+)
+
+// localLabel names the contents in the store, see [store.Store.NameResult].
+const localLabel = "shared images"
+
+// OpenLocal opens the shared images of the machine that uses the store.
+func OpenLocal(st *store.Store) (*LocalImages, error) {
+	l := &LocalImages{st: st, dir: filepath.Join(st.Dir(), "shared")}
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Location returns where the list of images is.
+func (l *LocalImages) Location() repo.Location { return repo.Location{Path: l.dir} }
+
+// Close ends the use. There is nothing to be given up.
+func (l *LocalImages) Close() error { return nil }
+
+// List returns the versions of an image, or of all if name is empty, newest first.
+func (l *LocalImages) List(_ context.Context, name string) ([]repo.Version, error) {
+	all, err := l.read()
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(all)
+	return slices.DeleteFunc(all, func(v repo.Version) bool { return name != "" && v.Name != name }), nil
+}
+
+// Resolve returns the version that s chooses. The error wraps
+// [repo.ErrNotFound] if there is none.
+func (l *LocalImages) Resolve(ctx context.Context, s repo.Selector) (repo.Version, error) {
+	all, err := l.List(ctx, "")
+	if err != nil {
+		return repo.Version{}, err
+	}
+	var names []string
+	for _, v := range all {
+		if v.Name == s.Name && (s.Version == "" || v.Version == s.Version) && (s.Digest.IsZero() || v.Digest == s.Digest) {
+			return v, nil
+		}
+		if !slices.Contains(names, v.Name) {
+			names = append(names, v.Name)
+		}
+	}
+	return repo.Version{}, fmt.Errorf("%s is %w of this machine (%s)", s, repo.ErrNotFound, suggest(listed(names), s.Name, names))
+}
+
+// Path is where the content of a version lies; it must not be written to. The
+// error says what to do when the store does not have it any more.
+func (l *LocalImages) Path(v repo.Version) (string, error) {
+	if o, ok := l.object(v); !ok || !l.st.Has(o) {
+		return "", fmt.Errorf("%s@%s: its content is not in the store any more: build it or pull it again", v.Name, v.Version)
+	}
+	return l.st.Path(store.Digest(v.Digest)), nil
+}
+
+func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
+	return store.Object{Kind: store.File, Digest: store.Digest(v.Digest), Size: v.Size}, !v.Digest.IsZero()
+}
+
+// Add publishes an object of the store as v, of which it sets the digest, the
+// size and, where they are missing, the time and the version: if the newest
+// version has the same content and format it is returned and nothing is added.
+// A version that exists with another content gives [repo.ErrVersionTaken].
+func (l *LocalImages) Add(v repo.Version, o store.Object) (repo.Version, error) {
+	data, err := dataOf(l.st.Path(o.Digest), o.Size)
+	if err != nil {
+		return v, err
+	}
+	v.Digest, v.Size, v.Data = repo.Digest(o.Digest), o.Size, data
+	if v.Created.IsZero() {
+		v.Created = time.Now()
+	}
+	v.Created = v.Created.UTC().Truncate(time.Second)
+	err = l.edit(func(all []repo.Version) ([]repo.Version, error) {
+		standing, err := l.standing(all, v)
+		if standing != nil {
+			v = *standing
+		}
+		if standing != nil || err != nil {
+			return all, err
+		}
+		if v.Version == "" {
+			v.Version = v.Created.Format("20060102-150405") + "-" + v.Digest.String()[3:11]
+		}
+		return append(all, v), nil
+	})
+	return v, err
+}
+
+// standing is the version that makes adding v needless.
+func (l *LocalImages) standing(all []repo.Version, v repo.Version) (*repo.Version, error) {
+	for i, have := range slices.Backward(all) {
+		if have.Name != v.Name || v.Version != "" && have.Version != v.Version {
+			continue
+		}
+		if have.Digest == v.Digest && have.Format == v.Format {
+			return &all[i], nil
+		}
+		if v.Version != "" {
+			return nil, fmt.Errorf("%s@%s: %w (%s, this is %s): choose another version", v.Name, v.Version, repo.ErrVersionTaken, have.Digest, v.Digest)
+		}
+		return nil, nil // the newest is another image
+	}
+	return nil, nil
+}
+
+// dataOf is how much of a file is no hole, in bytes.
+func dataOf(path string, size int64) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return min(size, st.Blocks*512), nil
+	}
+	return size, nil
+}
+
+// Clean forgets all but the newest o.Keep versions of each name. The store
+// frees their contents when it collects and nothing else needs them.
+func (l *LocalImages) Clean(_ context.Context, o repo.CleanOptions) (repo.CleanReport, error) {
+	var report repo.CleanReport
+	err := l.edit(func(all []repo.Version) ([]repo.Version, error) {
+		seen := map[string]int{}
+		var kept []repo.Version
+		for _, v := range slices.Backward(all) {
+			if seen[v.Name]++; seen[v.Name] <= o.Keep || o.Keep < 0 {
+				kept = append(kept, v)
+			} else {
+				report.Removed = append(report.Removed, v)
+			}
+		}
+		slices.Reverse(kept)
+		slices.Reverse(report.Removed)
+		return kept, nil
+	})
+	return report, err
+}
+
+// Check lists the versions whose content is gone or, with deep, another.
+func (l *LocalImages) Check(ctx context.Context, deep bool) ([]repo.Damage, error) {
+	all, err := l.read()
+	var found []repo.Damage
+	for _, v := range all {
+		what := ""
+		if o, ok := l.object(v); !ok || !l.st.Has(o) {
+			what = "it is missing"
+		} else if deep {
+			d, _, err := repo.HashFile(ctx, l.st.Path(o.Digest))
+			if err != nil {
+				return found, err
+			}
+			if d != v.Digest {
+				what = "its content is not what its name says"
+			}
+		}
+		if what != "" {
+			found = append(found, repo.Damage{Path: l.st.Path(store.Digest(v.Digest)), What: what, Hurts: []string{v.Name + "@" + v.Version}})
+		}
+	}
+	return found, err
+}
+
+// read returns the versions, oldest first.
+func (l *LocalImages) read() ([]repo.Version, error) {
+	path := filepath.Join(l.dir, localList)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []repo.Version
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w: remove it, then pull or build the shared images again", path, err)
+	}
+	return all, nil
+}
+
+// edit changes the list. What it names is kept from collection before it
+// appears, and until after it has gone.
+func (l *LocalImages) edit(change func([]repo.Version) ([]repo.Version, error)) error {
+	unlock, err := lockPath(filepath.Join(l.dir, localLock))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before, err := l.read()
+	if err != nil {
+		return err
+	}
+	after, err := change(slices.Clone(before))
+	if err != nil {
+		return err
+	}
+	if err := l.keep(append(slices.Clone(before), after...)); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(after, "", "  ")
+	if err != nil {
+		return err
+	}
+	if len(after) != len(before) {
+		if err := replaceFile(filepath.Join(l.dir, localList), append(data, '\n')); err != nil {
+			return err
+		}
+	}
+	return l.keep(after)
+}
+
+// keep names exactly these contents in the store.
+func (l *LocalImages) keep(all []repo.Version) error {
+	var objects []store.Object
+	for _, v := range all {
+		if o, ok := l.object(v); ok {
+			objects = append(objects, o)
+		}
+	}
+	slices.SortFunc(objects, func(a, b store.Object) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	return l.st.NameResult(l.dir, localLabel, slices.Compact(objects))
+}
+
+// lockPath waits for the lock on a file, which it makes. The lock dies with
+// the process.
+func lockPath(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}

@@ -1,0 +1,142 @@
+package builtins
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+const (
+	// basesFactor and basesLeast bound how much local data is read to spare
+	// fetching an image: so many times its own data, and at least so many bytes.
+	basesFactor = 4
+	basesLeast  = 256 << 20
+	// basesMost bounds how many files are looked at.
+	basesMost = 64
+	// baseSize is the least that a local image occupies on the disk, in bytes.
+	baseSize = 64 << 10
+	// pullsAge is how long what an interrupted pull fetched is kept.
+	pullsAge = 7 * 24 * time.Hour
+)
+
+// Pull makes path, in a scratch directory of the store, the content of v. It
+// is fetched from r only as far as no image on this machine has it, and what
+// an interrupted pull had fetched is used again. Two processes that want the
+// same content wait for each other.
+func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, path string) (t repo.Transfer, err error) {
+	name := store.Digest(v.Digest)
+	if v.Digest.IsZero() { // of a repository that knows none
+		name = store.Sum([]byte(r.Location().String() + "\x00" + v.Name + "\x00" + v.Version))
+	}
+	unlock, err := l.st.LockKey(ctx, name)
+	if err != nil {
+		return t, err
+	}
+	defer unlock()
+	if o, ok := l.object(v); ok && l.st.Has(o) {
+		return repo.Transfer{Total: v.Size, Reused: v.Data, Holes: v.Size - v.Data}, l.st.Fork(ctx, o.Digest, path)
+	}
+	dir := filepath.Join(l.st.Dir(), "cache", "pulls")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return t, err
+	}
+	if err := trimPulls(dir); err != nil {
+		return t, err
+	}
+	bases, err := l.bases(ctx, v)
+	if err != nil {
+		return t, err
+	}
+	dst := filepath.Join(dir, hex.EncodeToString(name[:]))
+	if t, err = r.Pull(ctx, v, dst, repo.PullOptions{Bases: bases}); err != nil {
+		return t, err
+	}
+	return t, os.Rename(dst, path)
+}
+
+// bases lists local images that may share data with v, those first that are
+// most likely to: its other versions, what it was made from, and then what
+// the store used last.
+func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, error) {
+	all, err := l.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	likely := make([][]store.Object, 3)
+	for _, have := range all {
+		o, ok := l.object(have)
+		switch {
+		case !ok:
+		case have.Name == v.Name:
+			likely[0] = append(likely[0], o)
+		case have.Name+"@"+have.Version == v.Parent:
+			likely[1] = append(likely[1], o)
+		}
+	}
+	if likely[2], err = l.st.Recent(ctx, baseSize); err != nil {
+		return nil, err
+	}
+	var paths []string
+	seen := map[store.Digest]bool{}
+	budget := max(basesFactor*v.Data, basesLeast)
+	for _, list := range likely {
+		for _, o := range list {
+			path := l.st.Path(o.Digest)
+			data, err := dataOf(path, o.Size)
+			if errors.Is(err, fs.ErrNotExist) || seen[o.Digest] || data > budget || len(paths) == basesMost {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			seen[o.Digest] = true
+			budget -= data
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
+}
+
+// trimPulls removes what interrupted pulls left long ago.
+func trimPulls(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || time.Since(info.ModTime()) < pullsAge {
+			continue
+		}
+		if err := removeUnlocked(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what a pull left: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeUnlocked removes a file unless a process holds a lock on it.
+func removeUnlocked(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil
+	}
+	return os.Remove(path)
+}
