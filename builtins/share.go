@@ -71,6 +71,7 @@ func finishShare(l *Linked, s *shareImage) error {
 	}
 	done := *s
 	done.Format = format
+	done.image, _ = l.ref("image")
 	l.Action = &done
 	return nil
 }
@@ -82,6 +83,7 @@ type shareImage struct {
 	Version string
 	Format  string
 	images  *sharedImages `key:"-"`
+	image   engine.Ref    `key:"-"`
 }
 
 // Kind implements engine.Action.
@@ -99,6 +101,12 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	}
 	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: s.images.cfg.Origin}
 	v.Origin.Label = job.Label()
+	if key := job.InputKey("image"); !key.IsZero() {
+		v.Key = key.String()
+	}
+	if v.Parent, err = s.parent(ctx, job); err != nil {
+		return err
+	}
 	if s.Repo == config.LocalRepository {
 		v, err = s.keep(ctx, job, v)
 	} else {
@@ -112,6 +120,17 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 		return err
 	}
 	return os.WriteFile(job.Output(""), append(data, '\n'), 0o644)
+}
+
+// parent names the first shared image that this one was made from.
+func (s *shareImage) parent(ctx context.Context, job *engine.Job) (string, error) {
+	for _, n := range engine.Reachable(s.image) {
+		if from, ok := n.Action().(*sharedImage); ok {
+			l, err := s.images.resolve(ctx, from.question(), job.World().Offline)
+			return l.Name + "@" + l.Version, err
+		}
+	}
+	return "", nil
 }
 
 // keep publishes the image for this machine: the store, which has it, keeps it.

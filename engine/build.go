@@ -60,6 +60,7 @@ type state struct {
 
 	fingerprint *store.Digest // of a source, once its key was computed
 	tools       []toolVersion // of a tooled action, likewise
+	key         store.Digest  // once it was looked up; none of a located source
 	wanted      bool          // asked for by the user
 
 	mu        sync.Mutex  // guards artifacts once the state is done
@@ -318,6 +319,7 @@ func (b *build) find(ctx context.Context, s *state) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	s.key = key
 	outputs, ok := b.cfg.Store.Recorded(key)
 	if !ok || !b.take(s, outputs) || !b.lasts(ctx, s) {
 		return false, nil

@@ -75,6 +75,7 @@ type Job struct {
 	node    *Node
 	engine  *Engine
 	inputs  []*Artifact
+	keys    []store.Digest // of the steps that made inputs
 	dir     string
 	log     io.Writer
 	events  func(Event)
@@ -117,6 +118,15 @@ func (j *Job) Input(role string) *Artifact {
 		panic(fmt.Sprintf("%s: action %T asked for the undeclared input %q", j.Label(), j.node.action, role))
 	}
 	return j.inputs[i]
+}
+
+// InputKey is the key of the step that made the artifact of that role; zero
+// for a located source.
+func (j *Job) InputKey(role string) store.Digest {
+	if i := j.find(role); i >= 0 {
+		return j.keys[i]
+	}
+	return store.Digest{}
 }
 
 func (j *Job) find(role string) int {

@@ -119,6 +119,7 @@ func (t *attempt) run(ctx context.Context) error {
 	t.job = &Job{node: node, engine: t.Engine, dir: t.scratch.Dir(), log: &lockedWriter{w: w}, events: t.events}
 	for i, dep := range t.state.inputs {
 		t.job.inputs = append(t.job.inputs, dep.artifact(node.opts.Inputs[i].Ref.Output))
+		t.job.keys = append(t.job.keys, dep.key)
 	}
 	err = node.action.Run(ctx, t.job)
 	w.flush()

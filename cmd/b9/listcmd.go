@@ -11,24 +11,27 @@ import (
 
 func (a *app) listCommand() *cobra.Command {
 	var name string
+	var long bool
 	cmd := &cobra.Command{
 		Use:   "list [NAME]",
 		Short: "List the shared images of a repository, newest first",
 		Long: `List the versions of a shared image, or of all, newest first. With "-r local" it
-is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched.`,
-		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json",
+is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched. --long
+and --json tell who made a version, from what, and the key of the step that did.`,
+		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json\n  b9 list --long",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("list takes one name, got %d", len(args))
 			}
-			return a.listShared(cmd.Context(), name, append(args, "")[0])
+			return a.listShared(cmd.Context(), name, append(args, "")[0], long)
 		},
 	}
 	repoFlag(cmd, &name)
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "tell where each version comes from, too")
 	return cmd
 }
 
-func (a *app) listShared(ctx context.Context, repository, image string) (err error) {
+func (a *app) listShared(ctx context.Context, repository, image string, long bool) (err error) {
 	r, err := a.openImages(ctx, repository)
 	if err != nil {
 		return err
@@ -37,6 +40,9 @@ func (a *app) listShared(ctx context.Context, repository, image string) (err err
 	versions, err := r.List(ctx, image)
 	if err != nil {
 		return err
+	}
+	if long && !a.json {
+		return a.printLong(versions)
 	}
 	return a.printVersions(versions)
 }

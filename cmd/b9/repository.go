@@ -175,6 +175,33 @@ func (a *app) printVersions(versions []repo.Version) error {
 	return printTable(a.stdout, rows)
 }
 
+// printLong prints versions in a few lines each.
+func (a *app) printLong(versions []repo.Version) error {
+	var text []byte
+	for _, v := range versions {
+		text = fmt.Appendf(text, "%s@%s\n", v.Name, v.Version)
+		for _, line := range [][2]string{
+			{"content", v.Digest.String()},
+			{"format", strings.Join(append([]string{v.Format}, v.FileSystems...), ", ")},
+			{"size", fmt.Sprintf("%s, %s of them data", fsys.FormatSize(v.Size), fsys.FormatSize(v.Data))},
+			{"created", v.Created.Local().Format(time.DateTime)},
+			{"made from", v.Parent},
+			{"stands on", v.Backing},
+			{"made by", strings.Trim(v.Origin.User+"@"+v.Origin.Host, "@")},
+			{"target", v.Origin.Label},
+			{"source", strings.TrimSpace(v.Origin.Source + " " + v.Origin.Commit)},
+			{"b9", v.Origin.B9},
+			{"key", v.Key},
+		} {
+			if line[1] != "" {
+				text = fmt.Appendf(text, "    %-10s %s\n", line[0], line[1])
+			}
+		}
+	}
+	_, err := a.stdout.Write(text)
+	return err
+}
+
 // printTable aligns the columns of rows.
 func printTable(w io.Writer, rows [][]string) error {
 	widths := make([]int, len(rows[0]))

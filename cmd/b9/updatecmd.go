@@ -57,9 +57,11 @@ func (a *app) update(ctx context.Context, name string) error {
 // sharedConfig lets build files reach the repositories.
 func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	host, _ := os.Hostname() // only for people
+	origin := repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version}
+	origin.Source, origin.Commit = checkedOut(a.root())
 	return builtins.SharedConfig{
 		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked,
-		Origin: repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version},
+		Origin: origin,
 	}
 }
 

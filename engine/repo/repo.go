@@ -96,6 +96,11 @@ type Origin struct {
 	Host  string `json:"host,omitempty"`
 	Label string `json:"label,omitempty"` // of the target
 	B9    string `json:"b9,omitempty"`    // version of b9
+	// Source and Commit are where the build files come from: the URL of
+	// the git remote "origin", without user and password, and the commit
+	// that was checked out; what was changed since is not told.
+	Source string `json:"source,omitempty"`
+	Commit string `json:"commit,omitempty"`
 }
 
 // Selector chooses a version: the newest of Name, if nothing else is given;
