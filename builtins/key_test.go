@@ -24,6 +24,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"expandTemplate.Name",
 		"fetchFile.URLs",
 		"lxcExec.Timeout",
+		"shareImage.image",
 		"shareImage.images",
 		"sharedImage.Digest",
 		"sharedImage.Image",

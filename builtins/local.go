@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"b9/engine/repo"
 	"b9/engine/store"
 )
@@ -255,23 +253,4 @@ func (l *LocalImages) keep(all []repo.Version) error {
 	}
 	slices.SortFunc(objects, func(a, b store.Object) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
 	return l.st.NameResult(l.dir, localLabel, slices.Compact(objects))
-}
-
-// lockPath waits for the lock on a file, which it makes. The lock dies with
-// the process.
-func lockPath(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return func() { f.Close() }, nil
 }

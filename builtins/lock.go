@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 
 	"b9/engine/repo"
 )
@@ -76,16 +77,44 @@ func parseLock(data []byte) ([]Locked, error) {
 	return file.Image, nil
 }
 
+// addLock adds an entry to the lock file, and returns the one that it then has
+// for the question: another process may have been first, with another answer.
+func addLock(root string, l Locked) (Locked, error) {
+	err := editLock(root, func(all []Locked) []Locked {
+		if i := slices.IndexFunc(all, l.same); i >= 0 {
+			l = all[i]
+			return all
+		}
+		return append(all, l)
+	})
+	return l, err
+}
+
 // writeLock adds entries to the lock file, in place of those that answer the
-// same question. The file is replaced as a whole.
+// same question.
 func writeLock(root string, entries ...Locked) error {
+	return editLock(root, func(all []Locked) []Locked {
+		for _, e := range entries {
+			all = append(slices.DeleteFunc(all, e.same), e)
+		}
+		return all
+	})
+}
+
+// editLock replaces the lock file as a whole, one process after the other: the
+// lock is on the workspace's directory, so that no further file is needed, and
+// dies with the process.
+func editLock(root string, change func([]Locked) []Locked) error {
+	unlock, err := lockDir(root)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	all, err := ReadLock(root)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		all = append(slices.DeleteFunc(all, e.same), e)
-	}
+	all = change(all)
 	slices.SortFunc(all, func(a, b Locked) int {
 		return strings.Compare(a.Name+"\x00"+a.Repository+"\x00"+a.Want, b.Name+"\x00"+b.Repository+"\x00"+b.Want)
 	})
@@ -96,6 +125,38 @@ func writeLock(root string, entries ...Locked) error {
 		return err
 	}
 	return replaceFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...))
+}
+
+// lockDir waits for the lock on a directory.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return flocked(f)
+}
+
+// lockPath waits for the lock on a file, which it makes.
+func lockPath(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return flocked(f)
+}
+
+// flocked waits for the lock on an open file, which ends with its process.
+func flocked(f *os.File) (unlock func(), err error) {
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
 }
 
 // replaceFile writes a file under another name and moves it into place.

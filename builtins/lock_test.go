@@ -1,7 +1,9 @@
 package builtins
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,6 +30,52 @@ func TestLock(t *testing.T) {
 	names, err := os.ReadDir(root)
 	if err != nil || len(names) != 1 {
 		t.Errorf("left behind: %v, %v", names, err)
+	}
+}
+
+// Processes that write at once lose nothing of each other.
+func TestLockTogether(t *testing.T) {
+	const inProcess = "B9_TEST_LOCK"
+	const writers, each = 4, 20
+	if who := os.Getenv(inProcess); who != "" {
+		for i := range each {
+			l := Locked{Name: fmt.Sprintf("image-%s-%d", who, i), Repository: "team", Version: "1", Digest: testDigest, Format: "raw"}
+			if err := writeLock(os.Getenv("B9_TEST_ROOT"), l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	root := t.TempDir()
+	var running []*exec.Cmd
+	for w := range writers {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLockTogether$")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", inProcess, w), "B9_TEST_ROOT="+root)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, cmd)
+	}
+	for _, cmd := range running {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	if all, err := ReadLock(root); err != nil || len(all) != writers*each {
+		t.Errorf("%d of %d entries are left, %v", len(all), writers*each, err)
+	}
+}
+
+// Who comes second takes the answer of the first.
+func TestLockFirstWins(t *testing.T) {
+	root := t.TempDir()
+	first := Locked{Name: "base", Repository: "team", Version: "1", Digest: testDigest, Format: "raw"}
+	second := first
+	second.Version = "2"
+	for _, l := range []Locked{first, second} {
+		if got, err := addLock(root, l); err != nil || got != first {
+			t.Errorf("got %+v, %v", got, err)
+		}
 	}
 }
 

@@ -198,8 +198,10 @@ func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Loc
 	if err != nil {
 		return q, err
 	}
-	s.note(l)
-	return l, writeLock(s.root, l)
+	if l, err = addLock(s.root, l); err == nil {
+		s.note(l)
+	}
+	return l, err
 }
 
 func (s *sharedImages) note(l Locked) {

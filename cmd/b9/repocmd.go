@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -84,64 +80,38 @@ func (a *app) repoRemoveCommand() *cobra.Command {
 				return err
 			}
 			if _, ok := cfg.Repositories[args[0]]; !ok {
-				return usagef("there is no repository %q", args[0])
+				return unknownRepository(args[0], cfg)
+			}
+			if err := unused(args[0], cfg); err != nil {
+				return err
 			}
 			return editRepositories(args[0], "")
 		},
 	}
 }
 
-// editRepositories sets, or with "" takes out, one line of [repositories] in
-// the user's file, and leaves the others as they are.
+// unused says which setting names a repository, for without it the
+// configuration would be wrong.
+func unused(name string, cfg *config.Config) error {
+	for _, s := range cfg.Settings() {
+		if (s.Key == "shared.repository" || s.Key == "shared.cache") && s.Value == name {
+			return usagef("%s names %q (%s): change that first", s.Key, name, s.Origin)
+		}
+	}
+	return nil
+}
+
+// editRepositories sets, or with "" takes out, a repository in the user's file.
 func editRepositories(name, location string) error {
 	path := config.UserFile()
 	if path == "" {
 		return errors.New("there is no home directory to keep the configuration in: set HOME")
 	}
-	data, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := config.EditRepository(path, name, location)
+	if errors.Is(err, config.ErrNotSet) {
+		return fmt.Errorf("%w: `b9 config` shows what does", err)
 	}
-	text, changed := editSection(string(data), name, location)
-	if !changed {
-		return fmt.Errorf("%s does not set repositories.%s: `b9 config` shows what does", path, name)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	temp := path + ".new"
-	if err := os.WriteFile(temp, []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
-}
-
-// editSection edits a line of [repositories] in a TOML text.
-func editSection(text, name, location string) (edited string, changed bool) {
-	const header = "[repositories]"
-	var out []string
-	inside, done := false, location == ""
-	set := name + " = " + strconv.Quote(location)
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		trimmed := strings.TrimSpace(line)
-		if strings.HasPrefix(trimmed, "[") {
-			inside = trimmed == header
-		}
-		key, _, _ := strings.Cut(trimmed, "=")
-		if inside && strings.Trim(strings.TrimSpace(key), `"'`) == name {
-			changed = true
-			continue
-		}
-		out = append(out, line)
-		if inside && trimmed == header && !done {
-			out, done, changed = append(out, set), true, true
-		}
-	}
-	if !done {
-		out, changed = append(out, header, set), true
-	}
-	return strings.Join(out, "\n") + "\n", changed
+	return err
 }
 
 func (a *app) repoListCommand() *cobra.Command {

@@ -40,12 +40,17 @@ func (a *app) location(name string) (repo.Location, error) {
 	case strings.ContainsAny(name, "/:"):
 		return repo.ParseLocation(name)
 	}
+	return repo.Location{}, unknownRepository(name, cfg)
+}
+
+// unknownRepository says that no repository has the name.
+func unknownRepository(name string, cfg *config.Config) error {
 	have := append(slices.Sorted(maps.Keys(cfg.Repositories)), config.LocalRepository)
 	hint := ""
 	if near := content.Nearest(name, have); near != "" {
 		hint = fmt.Sprintf(": did you mean %q?", near)
 	}
-	return repo.Location{}, usagef("there is no repository %q (have %s)%s (`b9 repo add %s LOCATION` adds it)", name, strings.Join(have, ", "), hint, name)
+	return usagef("there is no repository %q (have %s)%s (`b9 repo add %s LOCATION` adds it)", name, strings.Join(have, ", "), hint, name)
 }
 
 // images is a list of shared images: a repository, or what this machine has.
