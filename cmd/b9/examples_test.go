@@ -42,6 +42,31 @@ func b9(t *testing.T, args ...string) report {
 	return r
 }
 
+// A base image that is published again changes what is built on it when the
+// lock file is moved, and not before.
+func TestExampleIsPinned(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir, store := checkout(t), t.TempDir()
+	build := func(args ...string) report {
+		return b9(t, append([]string{"-C", dir, "--store", store, "build"}, args...)...)
+	}
+	build("examples/appliance_base.star")
+	first := build("examples/appliance.star")
+	build("examples/appliance_base.star", "-D", "release=2")
+	if pinned := build("examples/appliance.star", "--locked"); pinned.Executed != 0 || !slices.Equal(pinned.Results, first.Results) {
+		t.Errorf("%d steps ran for a version that is not in the lock file", pinned.Executed)
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"-C", dir, "--store", store, "update", "appliance_base"}, strings.NewReader(""), &out, &out); code != 0 {
+		t.Fatalf("update: exit status %d\n%s", code, out.String())
+	}
+	if moved := build("examples/appliance.star", "--locked"); moved.Executed != 3 || slices.Equal(moved.Results, first.Results) {
+		t.Errorf("after update %d steps ran, want 3", moved.Executed)
+	}
+}
+
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "examples", "*.star"))
 	if err != nil || len(files) < 5 {
@@ -58,6 +83,9 @@ func TestExamples(t *testing.T) {
 				t.Skipf("installs a Debian: set %s=1, as `make test` does", longTests)
 			}
 			dir, store := checkout(t), t.TempDir()
+			if name == "appliance.star" { // uses what the other one publishes
+				b9(t, "-C", dir, "--store", store, "build", "examples/appliance_base.star")
+			}
 			first := b9(t, "-C", dir, "--store", store, "build", "examples/"+name)
 			if first.Executed == 0 || len(first.Results) == 0 {
 				t.Errorf("executed %d steps with %d results", first.Executed, len(first.Results))
