@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"b9/engine/store"
 )
@@ -13,6 +14,8 @@ type Reason struct {
 	Runs    bool
 	Changes []Change // against the last time the step ran, when it is known
 	Note    string   // in place of changes: "never built", "its inputs are built first", ...
+
+	Failed *store.FailedStep // what the step left when it failed last and has not succeeded since; nil for nothing
 }
 
 // Change is one part of a key that differs from the last run's.
@@ -58,12 +61,19 @@ func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
 
 func (b *build) why(ctx context.Context, s *state) (Reason, error) {
 	r := Reason{Node: s.node, Runs: true}
+	var err error
+	if r.Failed, err = b.failure(s.node); err != nil {
+		return r, err
+	}
 	last, err := b.cfg.Store.Latest(b.Scoped(s.node.Label()))
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", s.node.Label(), err)
 	}
 	if last == nil {
 		r.Note = "never built"
+		if r.Failed != nil {
+			r.Note = "never succeeded"
+		}
 		return r, nil
 	}
 	in, err := b.keyInput(ctx, s)
@@ -79,6 +89,23 @@ func (b *build) why(ctx context.Context, s *state) (Reason, error) {
 	}
 	return r, nil
 }
+
+// failure is what the node left when it failed last, nil for nothing.
+func (b *build) failure(n *Node) (*store.FailedStep, error) {
+	kept, err := b.cfg.Store.Failed()
+	if err != nil {
+		return nil, err
+	}
+	for i := range kept {
+		if kept[i].Name == b.Scoped(n.Label()) {
+			return &kept[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// Log is the path of what a step printed before it failed; see [StepError].
+func Log(f store.FailedStep) string { return filepath.Join(f.Dir, logFile) }
 
 // diffParts compares two keys part by part, in the order of the new one.
 func diffParts(old, new []store.Part) []Change {

@@ -141,10 +141,32 @@ func (a *app) enter(ctx context.Context, spec container.Spec, argv []string) err
 		spec.Env = append(spec.Env, "TERM="+term)
 	}
 	res, err := backend.Run(ctx, spec, container.IO{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, TTY: tty})
+	if start := (*container.StartError)(nil); errors.As(err, &start) {
+		return notStarted{start}
+	}
 	if err != nil {
 		return err
 	}
 	return exitOf(res)
+}
+
+// notStarted is a command that did not start, which shells have statuses for.
+type notStarted struct{ *container.StartError }
+
+// Error says it in few words.
+func (n notStarted) Error() string {
+	if n.Missing {
+		return n.Command + ": command not found in the image"
+	}
+	at := strings.LastIndex(n.Cause, ": ")
+	return n.Command + ": can't be executed" + n.Cause[max(at, 0):]
+}
+
+func (n notStarted) status() int {
+	if n.Missing {
+		return exitNotFound
+	}
+	return exitNotExecutable
 }
 
 func exitOf(res container.Result) error {

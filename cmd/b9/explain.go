@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,16 +80,25 @@ func (a *app) printReasons(reasons []engine.Reason) error {
 		Old  string `json:"old"`
 		New  string `json:"new"`
 	}
+	type failure struct {
+		Time time.Time `json:"time"`
+		Kept string    `json:"kept"`
+		Log  string    `json:"log"`
+	}
 	type reason struct {
 		Label   string   `json:"label"`
 		Kind    string   `json:"kind"`
 		Runs    bool     `json:"runs"`
 		Note    string   `json:"note,omitempty"`
 		Changes []change `json:"changes,omitempty"`
+		Failed  *failure `json:"failed,omitempty"`
 	}
 	rows := make([]reason, len(reasons))
 	for i, r := range reasons {
 		rows[i] = reason{Label: r.Node.Label(), Kind: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
+		if r.Failed != nil {
+			rows[i].Failed = &failure{r.Failed.Time, r.Failed.Dir, engine.Log(*r.Failed)}
+		}
 		for _, c := range r.Changes {
 			rows[i].Changes = append(rows[i].Changes, change(c))
 		}
@@ -109,6 +119,11 @@ func explained(r engine.Reason) string {
 		state = "changed:"
 	}
 	fmt.Fprintf(&b, "%s  %s  %s\n", r.Node.Label(), r.Node.Builtin(), state)
+	if r.Failed != nil {
+		target, _, _ := strings.Cut(r.Node.Label(), " (") // which an unnamed step belongs to
+		fmt.Fprintf(&b, "    failed at %s; its log: %s\n    what it left: %s (look around in it with: b9 shell %s)\n",
+			r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir, target)
+	}
 	for _, c := range r.Changes {
 		fmt.Fprintf(&b, "    %s: %s -> %s\n", c.Part, brief(c.Old), brief(c.New))
 	}

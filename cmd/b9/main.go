@@ -25,6 +25,9 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitInterrupted = 130
+
+	exitNotExecutable = 126 // as shells have it, where a command was to run in an image
+	exitNotFound      = 127
 )
 
 func main() {
@@ -100,6 +103,7 @@ var errReported = errors.New("reported")
 func (a *app) status(ctx context.Context, err error) int {
 	var status exitStatus
 	var usage usageError
+	var missing notStarted
 	switch {
 	case err == nil:
 		return exitOK
@@ -110,6 +114,9 @@ func (a *app) status(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.Is(err, errReported):
 		return exitFailed
+	case errors.As(err, &missing):
+		fmt.Fprintf(a.stderr, "b9: %v\n", err)
+		return missing.status()
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.stderr, "b9: %v\n", err)
 		return exitUsage

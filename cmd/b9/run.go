@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,8 @@ func (a *app) runCommand() *cobra.Command {
 terminal, in the built image. The image is a throw-away copy: what the command
 changes is gone afterwards. The current directory is mounted at /mnt/CWD,
 writable. A target with nothing to run in is just built. The exit status is the
-command's own. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
+command's own; 127 when it is not in the image, 126 when it can't be executed.
+shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 		Example: "  b9 run //web:root -- nginx -t\n  b9 run //toolchain:i386 -- make -C /mnt/CWD\n  b9 run shared:debian -- apt list --installed",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := splitDash(cmd, args)
@@ -77,6 +79,9 @@ func (a *app) buildFor(ctx context.Context, f *engineFlags, target string, quiet
 	out := a.stdout
 	if quietly {
 		a.stdout = a.stderr
+	}
+	if quietly && a.quiet {
+		a.stdout = io.Discard
 	}
 	b, err := a.build(ctx, f, []string{target})
 	a.stdout = out

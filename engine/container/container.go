@@ -197,6 +197,24 @@ func (r Result) String() string {
 	return r.Reason.String()
 }
 
+// StartError is wrapped by the error of a run whose command is not in the
+// image, or can't be executed because of what it is. A file that only the
+// kernel refuses, such as one for another processor, is no StartError: it ends
+// with the exit status 255, and standard error says why.
+type StartError struct {
+	Command string
+	Missing bool
+	Cause   string
+}
+
+// Error says which command, and why.
+func (e *StartError) Error() string {
+	if e.Missing {
+		return fmt.Sprintf("command %q is not in the image: %s", e.Command, e.Cause)
+	}
+	return fmt.Sprintf("command %q can't be executed: %s", e.Command, e.Cause)
+}
+
 // Config says where a backend works.
 type Config struct {
 	// RunDir is a directory for control files, made when needed; a short

@@ -619,6 +619,7 @@ func testRefusals(t *testing.T, w *world) {
 	for want, change := range map[string]func(*Spec){
 		`command "nosuch" is not in the image`:   func(s *Spec) { s.Argv = []string{"nosuch"} },
 		`command "/no/such" is not in the image`: func(s *Spec) { s.Argv = []string{"/no/such"} },
+		`command "/etc" can't be executed`:       func(s *Spec) { s.Argv = []string{"/etc"} },
 		"working directory /no/such":             func(s *Spec) { s.Dir = "/no/such" },
 		`user "bob" of the image`:                func(s *Spec) { s.User = "bob" },
 		`unknown capability "x"`:                 func(s *Spec) { s.Capabilities = []string{"x"} },

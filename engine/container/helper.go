@@ -96,7 +96,7 @@ func (g *guest) run() *outcome {
 	if err == nil {
 		err = g.execute(out)
 	}
-	if err != nil {
+	if err != nil && !errors.As(err, &out.Start) {
 		out.Error = err.Error()
 	}
 	closeAll(g.files)

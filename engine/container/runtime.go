@@ -77,10 +77,16 @@ func (r *runner) start() (int, error) {
 	return pid, err
 }
 
-// startError says the usual cause first.
+// startError says the usual cause first. libcontainer tells causes by their
+// text alone, since they come from another process.
 func startError(name string, err error) error {
-	if strings.Contains(err.Error(), "executable file not found") || (strings.Contains(err.Error(), name) && strings.Contains(err.Error(), "no such file")) {
-		return fmt.Errorf("command %q is not in the image: %w", name, err)
+	text := err.Error()
+	says := func(part string) bool { return strings.Contains(text, part) }
+	switch {
+	case says("executable file not found"), says(name) && says("no such file"):
+		return &StartError{Command: name, Missing: true, Cause: text}
+	case says(fmt.Sprintf("exec: %q: ", name)):
+		return &StartError{Command: name, Cause: text}
 	}
 	return fmt.Errorf("command %q: %w", name, err)
 }

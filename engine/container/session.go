@@ -219,6 +219,9 @@ func result(out *outcome, why Reason) (Result, error) {
 	if out.Error != "" {
 		errs = append(errs, errors.New(out.Error))
 	}
+	if out.Start != nil {
+		errs = append(errs, out.Start)
+	}
 	if out.Damage != "" {
 		errs = append(errs, errors.New(out.Damage))
 	}

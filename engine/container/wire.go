@@ -49,7 +49,8 @@ type windowSize struct{ Columns, Rows uint16 }
 
 // outcome is the last message: how it went.
 type outcome struct {
-	Error       string // why the command did not run
+	Error       string      // why the command did not run
+	Start       *StartError // the same, where it is the command's fault
 	Code        int
 	Signal      int
 	Duration    time.Duration
