@@ -29,6 +29,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"sharedImage.Digest",
 		"sharedImage.Image",
 		"sharedImage.Repo",
+		"sharedImage.Root",
 		"sharedImage.Version",
 		"sharedImage.images",
 		"treeEntry.From",

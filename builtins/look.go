@@ -32,4 +32,4 @@ func (w *Workspace) Looks() []engine.Look {
 }
 
 // Sources has a zero value of every [engine.Source] of this package.
-func Sources() []engine.Source { return []engine.Source{&bootstrap{}} }
+func Sources() []engine.Source { return []engine.Source{&bootstrap{}, &sharedImage{}} }

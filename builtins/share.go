@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"b9/engine"
 	"b9/engine/config"
@@ -126,7 +127,7 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 func (s *shareImage) parent(ctx context.Context, job *engine.Job) (string, error) {
 	for _, n := range engine.Reachable(s.image) {
 		if from, ok := n.Action().(*sharedImage); ok {
-			l, err := s.images.resolve(ctx, from.question(), job.World().Offline)
+			l, err := from.resolve(ctx, job.World().Offline)
 			return l.Name + "@" + l.Version, err
 		}
 	}
@@ -196,6 +197,18 @@ func (s *shareImage) Lasts(ctx context.Context, outputs []*engine.Artifact) bool
 	}
 	_, err = local.Path(have)
 	return err == nil
+}
+
+// Looks implements engine.Lasting.
+func (s *shareImage) Looks() []engine.Look {
+	if s.Repo != config.LocalRepository {
+		return nil
+	}
+	local, err := s.images.local()
+	if err != nil {
+		return nil
+	}
+	return []engine.Look{engine.LookAt(filepath.Join(local.dir, localList))}
 }
 
 // fileSystems lists the file systems of a raw image: its own, or those of

@@ -2,6 +2,7 @@ package builtins
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -39,7 +40,8 @@ what this machine has already is not fetched again.`,
 }
 
 func makeShared(c *Call) (Step, error) {
-	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), Repo: c.String("repo"), images: c.m.ws.images}
+	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: c.m.ws.images}
+	s.Repo, s.Root = s.images.repository(c.String("repo")), s.images.root
 	if err := repo.ValidName(s.Image); err != nil {
 		c.Errorf("image: %w", err)
 	}
@@ -66,6 +68,7 @@ type sharedImage struct {
 	Version string        `key:"-"`
 	Digest  string        `key:"-"`
 	Repo    string        `key:"-"`
+	Root    string        `key:"-"` // of the workspace with the lock file
 	images  *sharedImages `key:"-"`
 }
 
@@ -76,7 +79,7 @@ func (s *sharedImage) Kind() string { return "shared/1" }
 // image resolves to. An image of a repository that knows no digests is what
 // its name and version say.
 func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
-	l, err := s.images.resolve(ctx, s.question(), w.Offline)
+	l, err := s.resolve(ctx, w.Offline)
 	if err != nil {
 		return store.Digest{}, err
 	}
@@ -89,12 +92,49 @@ func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.D
 
 // question is what is asked for, as the lock file keeps it.
 func (s *sharedImage) question() Locked {
-	return Locked{Name: s.Image, Repository: s.images.repository(s.Repo), Want: s.Version + s.Digest}
+	return Locked{Name: s.Image, Repository: s.Repo, Want: s.Version + s.Digest}
+}
+
+// resolve says what is meant. Without a workspace, when a trace is checked,
+// that is what the lock file says or else an error: no repository is asked.
+func (s *sharedImage) resolve(ctx context.Context, offline bool) (Locked, error) {
+	if s.images != nil {
+		return s.images.resolve(ctx, s.question(), offline)
+	}
+	q := s.question()
+	locked, err := ReadLock(s.Root)
+	if err != nil {
+		return q, err
+	}
+	if i := slices.IndexFunc(locked, q.same); i >= 0 {
+		return locked[i], nil
+	}
+	return q, fmt.Errorf("%s from repository %q is not in %s", q.asked(), q.Repository, LockFile)
+}
+
+// TracedShared lists what the shared() of a trace that stands resolve to, by name.
+func TracedShared(t *engine.Trace) []Locked {
+	var list []Locked
+	for _, src := range t.Sources {
+		var s sharedImage
+		if src.Type != "builtins.sharedImage" || json.Unmarshal([]byte(src.Fields), &s) != nil {
+			continue
+		}
+		if l, err := s.resolve(context.Background(), true); err == nil && !slices.ContainsFunc(list, l.same) {
+			list = append(list, l)
+		}
+	}
+	sortLocked(list)
+	return list
+}
+
+func sortLocked(list []Locked) {
+	slices.SortFunc(list, func(a, b Locked) int { return strings.Compare(a.Name+a.Want, b.Name+b.Want) })
 }
 
 // Run implements engine.Action.
 func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
-	l, err := s.images.resolve(ctx, s.question(), job.World().Offline)
+	l, err := s.resolve(ctx, job.World().Offline)
 	if err != nil {
 		return err
 	}
@@ -131,7 +171,8 @@ func (w *Workspace) sharedTarget(text string) (*declaration, error) {
 	m := &module{ws: w, id: SharedPrefix, base: Label{Pkg: "shared"}}
 	d := &declaration{m: m, op: "shared", name: name}
 	d.handle.decl = d
-	d.step = Step{Action: &sharedImage{Image: name, Version: version, images: w.images}, Outputs: oneFile("raw")}
+	s := &sharedImage{Image: name, Version: version, Repo: w.images.repository(""), Root: w.root, images: w.images}
+	d.step = Step{Action: s, Outputs: oneFile("raw")}
 	return d, nil
 }
 
@@ -161,7 +202,7 @@ func (w *Workspace) Shared() []Locked {
 	w.images.mu.Lock()
 	defer w.images.mu.Unlock()
 	list := slices.Clone(w.images.resolved)
-	slices.SortFunc(list, func(a, b Locked) int { return strings.Compare(a.Name+a.Want, b.Name+b.Want) })
+	sortLocked(list)
 	return list
 }
 
@@ -178,15 +219,16 @@ func (s *sharedImages) repository(name string) string {
 func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Locked, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.resolved, q.same); i >= 0 {
+		return s.resolved[i], nil
+	}
 	locked, err := ReadLock(s.root)
 	if err != nil {
 		return q, err
 	}
-	for _, list := range [][]Locked{s.resolved, locked} {
-		if i := slices.IndexFunc(list, q.same); i >= 0 {
-			s.note(list[i])
-			return list[i], nil
-		}
+	if i := slices.IndexFunc(locked, q.same); i >= 0 {
+		s.resolved = append(s.resolved, locked[i])
+		return locked[i], nil
 	}
 	switch {
 	case s.cfg.Locked:
@@ -199,15 +241,9 @@ func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Loc
 		return q, err
 	}
 	if l, err = addLock(s.root, l); err == nil {
-		s.note(l)
-	}
-	return l, err
-}
-
-func (s *sharedImages) note(l Locked) {
-	if !slices.ContainsFunc(s.resolved, l.same) {
 		s.resolved = append(s.resolved, l)
 	}
+	return l, err
 }
 
 // asked names a question for people.

@@ -45,15 +45,18 @@ type Located interface {
 }
 
 // Lasting is an action with an effect outside the store, such as publishing.
-// It is found in the store only while its effect is there, is never taken
-// from the cache of other machines, and a build with one leaves no trace
-// that stands.
+// It is found in the store only while its effect is there, and is never taken
+// from the cache of other machines.
 type Lasting interface {
 	Action
 
 	// Lasts reports whether the effect of the run that made the outputs is
 	// still there. What can't be found out lasts no longer.
 	Lasts(ctx context.Context, outputs []*Artifact) bool
+
+	// Looks notes what tells whether the effect is there: as long as all of
+	// it is the same, it lasts. A trace holds it.
+	Looks() []Look
 }
 
 // Tooled is an action that calls programs of the host. Their versions are

@@ -56,14 +56,18 @@ type TracedResult struct {
 // gone once, which tells the store that the steps on it are still of use.
 const traceAge = time.Hour
 
-// Trace returns what the keys of the build took from outside the graph. The
-// caller adds what it knows itself: Looks, Results, Printed and Names.
-func (r *Result) Trace() (*Trace, error) {
+// Trace returns what the keys of the build took from outside the graph, and
+// what it did there. The caller adds what it knows itself: further Looks,
+// Results, Printed and Names.
+func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 	t := &Trace{Made: time.Now(), Steps: r.Executed + r.Cached}
 	tools := map[string]TracedTool{}
 	for _, s := range r.states {
-		if _, ok := s.node.action.(Lasting); ok {
-			t.Sources = append(t.Sources, TracedSource{Type: typeName(s.node.action)}) // which no engine knows
+		if l, ok := s.node.action.(Lasting); ok {
+			t.Looks = append(t.Looks, l.Looks()...)
+			if !l.Lasts(ctx, s.artifacts) { // undone since the step was looked up
+				t.Sources = append(t.Sources, TracedSource{Type: typeName(s.node.action)}) // which no engine knows
+			}
 		}
 		if s.fingerprint != nil {
 			fields, err := json.Marshal(s.node.action)

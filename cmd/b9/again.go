@@ -70,7 +70,7 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 	if _, err := a.stderr.Write([]byte(t.Printed)); err != nil {
 		return nil, err
 	}
-	r = &report{Cached: t.Steps, Root: a.root(), Results: make([]placed, len(t.Results))}
+	r = &report{Cached: t.Steps, Root: a.root(), Shared: builtins.TracedShared(t), Results: make([]placed, len(t.Results))}
 	for i, was := range t.Results {
 		r.Results[i] = placed{Label: was.Label, Output: was.Output, Path: a.relative(was.Path), Size: was.Size, Digest: was.Object.Digest.String()}
 	}
@@ -81,7 +81,7 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 // what hinders it is no error.
 func (a *app) remember(f *engineFlags, patterns []string, ws *builtins.Workspace, r *report) {
 	t := r.Trace
-	t.Looks, t.Printed = ws.Looks(), a.printed.String()
+	t.Looks, t.Printed = append(t.Looks, ws.Looks()...), a.printed.String()
 	names, err := a.store.ResultsDigest(ws.Root())
 	if err != nil || t.Racy() {
 		return

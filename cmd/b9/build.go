@@ -60,6 +60,7 @@ func (a *app) buildOrTell(ctx context.Context, f *engineFlags, patterns []string
 	d := a.newDisplay(f.display)
 	d.Finish(summary{Cached: r.Cached, Took: time.Since(started)})
 	d.Close()
+	a.tellShared(r.Shared)
 	if err := a.printReport(r, nil); err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 		out = filepath.Join(ws.Root(), out)
 	}
 	var err error
-	if r.Trace, err = res.Trace(); err != nil {
+	if r.Trace, err = res.Trace(ctx); err != nil {
 		return err
 	}
 	placer := engine.NewPlacer(out)
