@@ -66,16 +66,23 @@ func (l *LocalImages) Resolve(ctx context.Context, s repo.Selector) (repo.Versio
 	if err != nil {
 		return repo.Version{}, err
 	}
-	var names []string
+	var names, versions []string
 	for _, v := range all {
 		if v.Name == s.Name && (s.Version == "" || v.Version == s.Version) && (s.Digest.IsZero() || v.Digest == s.Digest) {
 			return v, nil
+		}
+		if v.Name == s.Name {
+			versions = append(versions, v.Version)
 		}
 		if !slices.Contains(names, v.Name) {
 			names = append(names, v.Name)
 		}
 	}
-	return repo.Version{}, fmt.Errorf("%s is %w of this machine (%s)", s, repo.ErrNotFound, suggest(listed(names), s.Name, names))
+	have := suggest(listed(names), s.Name, names)
+	if versions != nil {
+		have = suggest(listed(versions), s.Version, versions)
+	}
+	return repo.Version{}, fmt.Errorf("%s is %w of this machine (%s)", s, repo.ErrNotFound, have)
 }
 
 // Path is where the content of a version lies; it must not be written to. The
@@ -95,7 +102,9 @@ func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
 // size and, where they are missing, the time and the version: if the newest
 // version has the same content and format it is returned and nothing is added.
 // A version that exists with another content gives [repo.ErrVersionTaken].
-func (l *LocalImages) Add(v repo.Version, o store.Object) (repo.Version, error) {
+// v becomes the newest of its name, but for the versions that newer lists:
+// those that are newer where v comes from.
+func (l *LocalImages) Add(v repo.Version, o store.Object, newer ...string) (repo.Version, error) {
 	data, err := dataOf(l.st.Path(o.Digest), o.Size)
 	if err != nil {
 		return v, err
@@ -116,7 +125,11 @@ func (l *LocalImages) Add(v repo.Version, o store.Object) (repo.Version, error) 
 		if v.Version == "" {
 			v.Version = v.Created.Format("20060102-150405") + "-" + v.Digest.String()[3:11]
 		}
-		return append(all, v), nil
+		i := slices.IndexFunc(all, func(have repo.Version) bool { return have.Name == v.Name && slices.Contains(newer, have.Version) })
+		if i < 0 {
+			i = len(all)
+		}
+		return slices.Insert(all, i, v), nil
 	})
 	return v, err
 }

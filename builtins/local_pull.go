@@ -46,28 +46,30 @@ func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, pa
 	if o, ok := l.object(v); ok && l.st.Has(o) {
 		return repo.Transfer{Total: v.Size, Reused: v.Data, Holes: v.Size - v.Data}, l.st.Fork(ctx, o.Digest, path)
 	}
-	dir := filepath.Join(l.st.Dir(), "cache", "pulls")
+	dir := l.pullsDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return t, err
 	}
-	if err := trimPulls(dir); err != nil {
+	if _, err := trimPulls(dir, pullsAge); err != nil {
 		return t, err
 	}
-	bases, err := l.bases(ctx, v)
+	bases, err := l.Bases(ctx, v)
 	if err != nil {
 		return t, err
 	}
 	dst := filepath.Join(dir, hex.EncodeToString(name[:]))
-	if t, err = r.Pull(ctx, v, dst, repo.PullOptions{Bases: bases}); err != nil {
+	if t, err = r.Pull(ctx, v, dst, repo.PullOptions{Bases: bases}); errors.Is(err, unix.ENOSPC) {
+		return t, fmt.Errorf("%w: free some with `b9 cache gc --max-size SIZE`: what was fetched is kept for the next time", err)
+	} else if err != nil {
 		return t, err
 	}
 	return t, os.Rename(dst, path)
 }
 
-// bases lists local images that may share data with v, those first that are
+// Bases lists local images that may share data with v, those first that are
 // most likely to: its other versions, what it was made from, and then what
 // the store used last.
-func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, error) {
+func (l *LocalImages) Bases(ctx context.Context, v repo.Version) ([]string, error) {
 	all, err := l.List(ctx, "")
 	if err != nil {
 		return nil, err
@@ -107,36 +109,44 @@ func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, erro
 	return paths, nil
 }
 
-// trimPulls removes what interrupted pulls left long ago.
-func trimPulls(dir string) error {
+func (l *LocalImages) pullsDir() string { return filepath.Join(l.st.Dir(), "cache", "pulls") }
+
+// DropPulls removes what interrupted pulls left, and returns how many bytes
+// that took on the disk. Pulls that are under way keep theirs.
+func (l *LocalImages) DropPulls() (int64, error) {
+	freed, err := trimPulls(l.pullsDir(), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return freed, err
+}
+
+// trimPulls removes what pulls left that were interrupted so long ago.
+func trimPulls(dir string, age time.Duration) (freed int64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || time.Since(info.ModTime()) < pullsAge {
+		if err != nil || time.Since(info.ModTime()) < age {
 			continue
 		}
-		if err := removeUnlocked(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("remove what a pull left: %w", err)
+		path := filepath.Join(dir, e.Name())
+		size, err := dataOf(path, info.Size())
+		if err == nil && removeUnlocked(path) {
+			freed += size
 		}
 	}
-	return nil
+	return freed, nil
 }
 
 // removeUnlocked removes a file unless a process holds a lock on it.
-func removeUnlocked(path string) error {
+func removeUnlocked(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return false
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil
-	}
-	return os.Remove(path)
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && os.Remove(path) == nil
 }

@@ -76,8 +76,14 @@ func TestLocalImages(t *testing.T) {
 		err.Error() != `shared image bsae is not in the repository of this machine (have base: did you mean "base"?)` {
 		t.Errorf("a name that is not there: %v", err)
 	}
-	report, err := l.Clean(ctx, repo.CleanOptions{Keep: 1})
-	if err != nil || len(report.Removed) != 1 || report.Removed[0].Version != first.Version {
+	if older, err := l.Add(repo.Version{Name: "base", Version: "0", Format: "raw"}, one, "1", first.Version, "2"); err != nil {
+		t.Errorf("%+v, %v", older, err)
+	}
+	if all, err := l.List(ctx, "base"); err != nil || len(all) != 3 || all[0].Version != "2" || all[2].Version != "0" {
+		t.Errorf("an older version is not behind the newer ones: %+v, %v", all, err)
+	}
+	report, err := l.Clean(ctx, repo.CleanOptions{Keep: 2})
+	if err != nil || len(report.Removed) != 1 || report.Removed[0].Version != "0" {
 		t.Errorf("cleaned %+v, %v", report, err)
 	}
 }
@@ -183,7 +189,7 @@ func TestTrimPulls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if err := trimPulls(dir); err != nil {
+	if _, err := trimPulls(dir, pullsAge); err != nil {
 		t.Fatal(err)
 	}
 	entries, _ := os.ReadDir(dir)

@@ -35,9 +35,16 @@ func (l Locked) same(o Locked) bool {
 	return l.Name == o.Name && l.Repository == o.Repository && l.Want == o.Want
 }
 
+// unverified says that the repository knows no digest of it.
+func (l Locked) unverified() bool { return l.Digest == (repo.Digest{}).String() }
+
 // String names what it resolved to for people.
 func (l Locked) String() string {
-	return fmt.Sprintf("%s@%s %s from %s", l.Name, l.Version, l.Digest[:min(len(l.Digest), 15)], l.Repository)
+	digest := l.Digest[:min(len(l.Digest), 15)]
+	if l.unverified() {
+		digest = "(not verified)"
+	}
+	return fmt.Sprintf("%s@%s %s from %s", l.Name, l.Version, digest, l.Repository)
 }
 
 const lockHeader = "# What shared() resolved to. Keep it with the sources; `b9 update` moves it.\n\n"

@@ -41,7 +41,7 @@ what this machine has already is not fetched again.`,
 
 func makeShared(c *Call) (Step, error) {
 	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: c.m.ws.images}
-	s.Repo, s.Root = s.images.repository(c.String("repo")), s.images.root
+	s.Repo, s.Root, s.Default = s.images.repository(c.String("repo")), s.images.root, c.String("repo") == ""
 	if err := repo.ValidName(s.Image); err != nil {
 		c.Errorf("image: %w", err)
 	}
@@ -69,6 +69,8 @@ type sharedImage struct {
 	Digest  string        `key:"-"`
 	Repo    string        `key:"-"`
 	Root    string        `key:"-"` // of the workspace with the lock file
+	Default bool          `key:"-"` // Repo was not named: what the lock file has from another one counts
+	Loose   bool          `key:"-"` // asked for on the command line: it is not written into the lock file
 	images  *sharedImages `key:"-"`
 }
 
@@ -84,7 +86,7 @@ func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.D
 		return store.Digest{}, err
 	}
 	text := l.Format + " " + l.Digest
-	if l.Digest == (repo.Digest{}).String() {
+	if l.unverified() {
 		text = fmt.Sprintf("%q %q %q %s", l.Repository, l.Name, l.Version, l.Format)
 	}
 	return store.Sum([]byte(text)), nil
@@ -99,17 +101,32 @@ func (s *sharedImage) question() Locked {
 // that is what the lock file says or else an error: no repository is asked.
 func (s *sharedImage) resolve(ctx context.Context, offline bool) (Locked, error) {
 	if s.images != nil {
-		return s.images.resolve(ctx, s.question(), offline)
+		return s.images.resolve(ctx, s, offline)
 	}
 	q := s.question()
 	locked, err := ReadLock(s.Root)
 	if err != nil {
 		return q, err
 	}
-	if i := slices.IndexFunc(locked, q.same); i >= 0 {
-		return locked[i], nil
+	if l, ok := s.answer(locked); ok {
+		return l, nil
 	}
 	return q, fmt.Errorf("%s from repository %q is not in %s", q.asked(), q.Repository, LockFile)
+}
+
+// answer finds the entry that says what is meant: for the default repository
+// also that of another one, since which one is the default, and what it is
+// called, differs from machine to machine.
+func (s *sharedImage) answer(list []Locked) (Locked, bool) {
+	q := s.question()
+	i := slices.IndexFunc(list, q.same)
+	if i < 0 && s.Default {
+		i = slices.IndexFunc(list, func(l Locked) bool { return l.Name == q.Name && l.Want == q.Want })
+	}
+	if i < 0 {
+		return q, false
+	}
+	return list[i], true
 }
 
 // TracedShared lists what the shared() of a trace that stands resolve to, by name.
@@ -171,7 +188,7 @@ func (w *Workspace) sharedTarget(text string) (*declaration, error) {
 	m := &module{ws: w, id: SharedPrefix, base: Label{Pkg: "shared"}}
 	d := &declaration{m: m, op: "shared", name: name}
 	d.handle.decl = d
-	s := &sharedImage{Image: name, Version: version, Repo: w.images.repository(""), Root: w.root, images: w.images}
+	s := &sharedImage{Image: name, Version: version, Repo: w.images.repository(""), Root: w.root, Default: true, Loose: true, images: w.images}
 	d.step = Step{Action: s, Outputs: oneFile("raw")}
 	return d, nil
 }
@@ -184,6 +201,7 @@ type SharedConfig struct {
 	// Local has what this machine shares. Nil means that there is nothing.
 	Local   func() (*LocalImages, error)
 	Default string      // name of the repository that is meant where none is named
+	Others  []string    // names of the repositories that there are
 	Locked  bool        // what is not in the lock file is an error
 	Origin  repo.Origin // of what share() publishes; the label is added
 }
@@ -216,19 +234,20 @@ func (s *sharedImages) repository(name string) string {
 
 // resolve answers from what was asked before, from the lock file, or from
 // the repository, and then writes the lock file.
-func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Locked, error) {
+func (s *sharedImages) resolve(ctx context.Context, from *sharedImage, offline bool) (Locked, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.resolved, q.same); i >= 0 {
-		return s.resolved[i], nil
+	q := from.question()
+	if l, ok := from.answer(s.resolved); ok {
+		return l, nil
 	}
 	locked, err := ReadLock(s.root)
 	if err != nil {
 		return q, err
 	}
-	if i := slices.IndexFunc(locked, q.same); i >= 0 {
-		s.resolved = append(s.resolved, locked[i])
-		return locked[i], nil
+	if l, ok := from.answer(locked); ok {
+		s.resolved = append(s.resolved, l)
+		return l, nil
 	}
 	switch {
 	case s.cfg.Locked:
@@ -237,10 +256,13 @@ func (s *sharedImages) resolve(ctx context.Context, q Locked, offline bool) (Loc
 		return q, fmt.Errorf("%s from repository %q is not in %s, and --offline forbids to ask", q.asked(), q.Repository, LockFile)
 	}
 	l, err := s.ask(ctx, q)
-	if err != nil {
-		return q, err
+	if err != nil && from.Default && q.Repository == config.LocalRepository && len(s.cfg.Others) > 0 {
+		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(s.cfg.Others, ", "))
 	}
-	if l, err = addLock(s.root, l); err == nil {
+	if err == nil && !from.Loose {
+		l, err = addLock(s.root, l)
+	}
+	if err == nil {
 		s.resolved = append(s.resolved, l)
 	}
 	return l, err
@@ -362,7 +384,13 @@ func (w *Workspace) Update(ctx context.Context, name string) (before, after []Lo
 		before, after = append(before, l), append(after, now)
 	}
 	if name != "" && len(after) == 0 {
-		return nil, nil, fmt.Errorf("%s has no newest %q to move: a build that uses it adds it", LockFile, name)
+		var names []string
+		for _, l := range all {
+			if l.Want == "" {
+				names = append(names, l.Name)
+			}
+		}
+		return nil, nil, fmt.Errorf("%s has no newest %q to move (%s): a build that uses it adds it", LockFile, name, suggest(listed(names), name, names))
 	}
 	return before, after, writeLock(w.root, after...)
 }

@@ -44,7 +44,11 @@ type StepError struct {
 
 // Error names the place, the built-in and the cause.
 func (e *StepError) Error() string {
-	return fmt.Sprintf("%s: %s(): %v", e.Node.Where(), e.Node.Builtin(), e.Err)
+	where := e.Node.Label() // of a step that no build file recorded
+	if at := e.Node.Where(); at != (Position{}) {
+		where = at.String()
+	}
+	return fmt.Sprintf("%s: %s(): %v", where, e.Node.Builtin(), e.Err)
 }
 
 // Unwrap returns the cause.

@@ -34,7 +34,8 @@ type app struct {
 	verbose  bool
 	storeDir string
 
-	locked bool // of --locked: shared images come from b9.lock only
+	locked  bool   // of --locked: shared images come from b9.lock only
+	resumes string // what to say of an interruption; "" for that of a build
 
 	cfg     *config.Config
 	store   *store.Store

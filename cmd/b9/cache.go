@@ -51,7 +51,8 @@ func (a *app) cacheGCCommand() *cobra.Command {
 		Long: `Remove objects and records that were not used for longest, until the store is
 within its bounds (store.max_size, store.max_age), or with --all until nothing
 is left that may go. What a running build uses and what the results in b9-out/
-of any workspace came from stay; ` + "`b9 clean`" + ` lets go of those of this workspace.`,
+of any workspace came from stay, and so do the shared images of this machine; ` + "`b9 clean`" + ` lets go of those of this workspace. What interrupted
+pulls left goes.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if size != "" {
@@ -82,6 +83,17 @@ func (a *app) cacheGC(cmd *cobra.Command, all, dry bool) error {
 	r, err := st.Collect(cmd.Context(), p)
 	if err != nil {
 		return err
+	}
+	if !dry {
+		local, err := a.localImages()
+		if err != nil {
+			return err
+		}
+		freed, err := local.DropPulls()
+		if err != nil {
+			return err
+		}
+		r.Freed += freed
 	}
 	if a.json {
 		return json.NewEncoder(a.stdout).Encode(r)

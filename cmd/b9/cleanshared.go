@@ -63,6 +63,9 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	if err != nil {
 		return err
 	}
+	if report.Removed == nil {
+		report.Removed = []repo.Version{}
+	}
 	if a.json {
 		return printJSON(a.stdout, report)
 	}
@@ -73,6 +76,6 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 		_, err = fmt.Fprintf(a.stdout, "%d versions removed; `b9 cache gc` frees what nothing else needs\n", len(report.Removed))
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "%d versions removed, %d files with %s that nothing needs any more\n", len(report.Removed), report.Files, fsys.FormatSize(report.Bytes))
+	_, err = fmt.Fprintf(a.stdout, "%d versions removed, and %d files of %s in all that nothing needed\n", len(report.Removed), report.Files, fsys.FormatSize(report.Bytes))
 	return err
 }

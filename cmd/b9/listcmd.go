@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"b9/engine/repo"
 )
 
 func (a *app) listCommand() *cobra.Command {
@@ -39,6 +41,10 @@ func (a *app) listShared(ctx context.Context, repository, image string, long boo
 	defer func() { err = errors.Join(err, r.Close()) }()
 	versions, err := r.List(ctx, image)
 	if err != nil {
+		return err
+	}
+	if image != "" && len(versions) == 0 {
+		_, err := r.Resolve(ctx, repo.Selector{Name: image}) // which says what there is
 		return err
 	}
 	if long && !a.json {

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (a *app) status(ctx context.Context, err error) int {
 	case errors.As(err, &status):
 		return int(status)
 	case context.Cause(ctx) != nil:
-		fmt.Fprintln(a.stderr, "b9: interrupted: finished steps are kept, the next build goes on from there")
+		fmt.Fprintln(a.stderr, "b9: interrupted: "+cmp.Or(a.resumes, "finished steps are kept, the next build goes on from there"))
 		return exitInterrupted
 	case errors.Is(err, errReported):
 		return exitFailed

@@ -69,11 +69,12 @@ func (a *app) push(ctx context.Context, to, name string) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	v := wanted[0]
 	if have, err := r.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && have.Digest == v.Digest {
-		a.tellTransfer("unchanged", v, repo.Transfer{Reused: v.Data})
+		a.tellUnchanged(v, "the repository has it")
 		return a.printVersions([]repo.Version{have})
 	} else if err != nil && !errors.Is(err, repo.ErrNotFound) {
 		return err
 	}
+	a.resumes = "what was sent is kept for the next push"
 	path, err := local.Path(v)
 	if err != nil {
 		return err
@@ -97,6 +98,7 @@ func (a *app) pull(ctx context.Context, from string, names []string) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	a.resumes = "what was fetched is kept for the next pull"
 	wanted, err := chosen(ctx, r, names)
 	if err != nil {
 		return err
@@ -135,7 +137,7 @@ func chosen(ctx context.Context, r images, names []string) ([]repo.Version, erro
 func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *repo.Repo, v repo.Version) (got repo.Version, err error) {
 	if have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && (have.Digest == v.Digest || v.Digest.IsZero()) {
 		if _, err := local.Path(have); err == nil {
-			a.tellTransfer("unchanged", have, repo.Transfer{Reused: have.Data})
+			a.tellUnchanged(have, "this machine has it")
 			return have, nil
 		}
 	}
@@ -153,8 +155,24 @@ func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *r
 	if err != nil {
 		return v, err
 	}
-	if got, err = local.Add(v, o); err == nil {
+	newer, err := newerThan(ctx, r, v)
+	if err != nil {
+		return v, err
+	}
+	if got, err = local.Add(v, o, newer...); err == nil {
 		a.tellTransfer("fetched", got, t)
 	}
 	return got, err
+}
+
+// newerThan lists the versions that a repository has after v.
+func newerThan(ctx context.Context, r *repo.Repo, v repo.Version) (newer []string, err error) {
+	all, err := r.List(ctx, v.Name)
+	for _, other := range all {
+		if other.Version == v.Version {
+			break
+		}
+		newer = append(newer, other.Version)
+	}
+	return newer, err
 }

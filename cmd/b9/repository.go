@@ -122,10 +122,15 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	}
 	o.State = filepath.Join(cfg.Store.Dir, "cache", "repo")
 	r, err := repo.Open(ctx, loc, o)
-	if err != nil {
+	switch {
+	case err == nil:
+		return r, nil
+	case !strings.HasPrefix(err.Error(), "repository "):
 		return nil, fmt.Errorf("repository %s: %w", name, err)
+	case name != loc.String():
+		return nil, fmt.Errorf("%s: %w", name, err) // which begins with where it is
 	}
-	return r, nil
+	return nil, err
 }
 
 // passphrase asks on the terminal; nil where there is none.
@@ -165,6 +170,22 @@ func (a *app) tellTransfer(what string, v repo.Version, t repo.Transfer) {
 		fsys.FormatSize(moved), t.Elapsed.Round(10*time.Millisecond), fsys.FormatSize(rate), fsys.FormatSize(t.Reused), fsys.FormatSize(t.New+t.Reused))
 }
 
+// tellUnchanged says that nothing had to move.
+func (a *app) tellUnchanged(v repo.Version, why string) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, "unchanged %s@%s: %s\n", v.Name, v.Version, why)
+	}
+}
+
+// shortDigest is enough of a digest for people; nothing for an image of a
+// repository that knows none.
+func shortDigest(d repo.Digest) string {
+	if d.IsZero() {
+		return "-"
+	}
+	return d.String()[:15]
+}
+
 // printVersions prints versions as a table, or as JSON.
 func (a *app) printVersions(versions []repo.Version) error {
 	if a.json {
@@ -175,7 +196,7 @@ func (a *app) printVersions(versions []repo.Version) error {
 	}
 	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
 	for _, v := range versions {
-		rows = append(rows, []string{v.Name, v.Version, v.Format, fsys.FormatSize(v.Size), fsys.FormatSize(v.Data), v.Created.Local().Format(time.DateTime), v.Digest.String()[:15]})
+		rows = append(rows, []string{v.Name, v.Version, v.Format, fsys.FormatSize(v.Size), fsys.FormatSize(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
 	}
 	return printTable(a.stdout, rows)
 }
@@ -184,9 +205,13 @@ func (a *app) printVersions(versions []repo.Version) error {
 func (a *app) printLong(versions []repo.Version) error {
 	var text []byte
 	for _, v := range versions {
+		whole := v.Digest.String()
+		if v.Digest.IsZero() {
+			whole = "" // see shortDigest
+		}
 		text = fmt.Appendf(text, "%s@%s\n", v.Name, v.Version)
 		for _, line := range [][2]string{
-			{"content", v.Digest.String()},
+			{"content", whole},
 			{"format", strings.Join(append([]string{v.Format}, v.FileSystems...), ", ")},
 			{"size", fmt.Sprintf("%s, %s of them data", fsys.FormatSize(v.Size), fsys.FormatSize(v.Data))},
 			{"created", v.Created.Local().Format(time.DateTime)},

@@ -101,12 +101,31 @@ func (c *stepCache) Fetch(ctx context.Context, key store.Digest, dir string) boo
 		if filepath.Base(o.Name) != o.Name || !filepath.IsLocal(o.Name) {
 			return false
 		}
-		if _, err := c.repo.Fetch(ctx, o, filepath.Join(dir, o.Name), repo.PullOptions{}); err != nil {
+		if err := c.fetchObject(ctx, o, filepath.Join(dir, o.Name)); err != nil {
 			c.fail(ctx, err)
 			return false
 		}
 	}
 	return true
+}
+
+// basesFrom is the size in bytes from which it pays to read local images to
+// spare fetching an object.
+const basesFrom = 4 << 20
+
+func (c *stepCache) fetchObject(ctx context.Context, o repo.Object, path string) error {
+	var opts repo.PullOptions
+	if o.Size >= basesFrom {
+		local, err := c.app.localImages()
+		if err != nil {
+			return err
+		}
+		if opts.Bases, err = local.Bases(ctx, repo.Version{Data: o.Size}); err != nil {
+			return err
+		}
+	}
+	_, err := c.repo.Fetch(ctx, o, path, opts)
+	return err
 }
 
 // Publish implements engine.Cache.

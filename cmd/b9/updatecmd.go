@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +63,7 @@ func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	origin.Source, origin.Commit = checkedOut(a.root())
 	return builtins.SharedConfig{
 		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked,
-		Origin: origin,
+		Origin: origin, Others: slices.Sorted(maps.Keys(cfg.Repositories)),
 	}
 }
 
