@@ -109,7 +109,10 @@ func (l *LocalImages) Add(v repo.Version, o store.Object, newer ...string) (repo
 	if err != nil {
 		return v, err
 	}
-	v.Digest, v.Size, v.Data = repo.Digest(o.Digest), o.Size, data
+	if v.Data == 0 || v.Data > data { // a repository knows better, unless it is one that only knows the size
+		v.Data = data
+	}
+	v.Digest, v.Size = repo.Digest(o.Digest), o.Size
 	if v.Created.IsZero() {
 		v.Created = time.Now()
 	}

@@ -20,8 +20,10 @@ const cleanGrace = 24 * time.Hour
 func (a *app) cleanLocalCommand() *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
-		Use:     "clean-local",
-		Short:   "Remove all but the newest versions of the shared images on this machine",
+		Use:   "clean-local",
+		Short: "Remove all but the newest versions of the shared images on this machine",
+		Long: `Forget all but the newest versions of the shared images on this machine. Their
+contents are freed by ` + "`b9 cache gc`" + ` where no build result needs them.`,
 		Args:    noArgs,
 		Example: "  b9 clean-local\n  b9 clean-local --keep 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,8 +38,11 @@ func (a *app) cleanRemoteCommand() *cobra.Command {
 	var name string
 	var keep, steps int
 	cmd := &cobra.Command{
-		Use:     "clean-remote",
-		Short:   "Remove all but the newest versions of the shared images in a repository",
+		Use:   "clean-remote",
+		Short: "Remove all but the newest versions of the shared images in a repository",
+		Long: `Remove all but the newest versions of the shared images in a repository, and
+the data that nothing needs then. Data younger than a day stays, for a push that
+is under way may use it. Others can push and pull meanwhile.`,
 		Args:    noArgs,
 		Example: "  b9 clean-remote -r team --keep 10",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,6 +52,7 @@ func (a *app) cleanRemoteCommand() *cobra.Command {
 	repoFlag(cmd, &name)
 	cmd.Flags().IntVar(&keep, "keep", 2, "keep the newest `N` versions of each name")
 	cmd.Flags().IntVar(&steps, "steps", -1, "keep the `N` build steps published last (default: all)")
+	cmd.Flags().Lookup("steps").DefValue = "0" // says nothing of its own about the default
 	return cmd
 }
 

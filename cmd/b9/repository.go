@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"b9/builtins"
 	"b9/engine/config"
@@ -131,19 +129,6 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 		return nil, fmt.Errorf("%s: %w", name, err) // which begins with where it is
 	}
 	return nil, err
-}
-
-// passphrase asks on the terminal; nil where there is none.
-func (a *app) passphrase() func(context.Context, string) ([]byte, error) {
-	tty, ok := a.stdin.(*os.File)
-	if !ok || !isTTY(tty) {
-		return nil
-	}
-	return func(_ context.Context, file string) ([]byte, error) {
-		fmt.Fprintf(a.stderr, "passphrase of %s: ", file)
-		defer fmt.Fprintln(a.stderr)
-		return term.ReadPassword(int(tty.Fd()))
-	}
 }
 
 // transferLine shows a running transfer on one line of a terminal.
