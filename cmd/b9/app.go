@@ -35,7 +35,7 @@ type app struct {
 	storeDir string
 
 	locked  bool   // of --locked: shared images come from b9.lock only
-	resumes string // what to say of an interruption; "" for that of a build
+	resumes string // what to say of an interruption; "" for nothing
 
 	cfg     *config.Config
 	store   *store.Store
@@ -295,6 +295,7 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 		return nil, err
 	}
 	a.openStepCache()
+	a.resumes = "finished steps are kept, the next build goes on from there"
 	var cache engine.Cache // not a nil pointer in an interface
 	if a.steps != nil {
 		cache = a.steps

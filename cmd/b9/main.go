@@ -5,7 +5,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"b9/builtins"
@@ -111,7 +111,7 @@ func (a *app) status(ctx context.Context, err error) int {
 	case errors.As(err, &status):
 		return int(status)
 	case context.Cause(ctx) != nil:
-		fmt.Fprintln(a.stderr, "b9: interrupted: "+cmp.Or(a.resumes, "finished steps are kept, the next build goes on from there"))
+		fmt.Fprintln(a.stderr, strings.TrimSuffix("b9: interrupted: "+a.resumes, ": "))
 		return exitInterrupted
 	case errors.Is(err, errReported):
 		return exitFailed

@@ -125,7 +125,7 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 		return r, nil
 	case !strings.HasPrefix(err.Error(), "repository "):
 		return nil, fmt.Errorf("repository %s: %w", name, err)
-	case name != loc.String():
+	case cfg.Repositories[name] != "":
 		return nil, fmt.Errorf("%s: %w", name, err) // which begins with where it is
 	}
 	return nil, err
