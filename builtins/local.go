@@ -187,6 +187,13 @@ func (l *LocalImages) Clean(_ context.Context, o repo.CleanOptions) (repo.CleanR
 	return report, err
 }
 
+// Remove forgets a version; see Clean.
+func (l *LocalImages) Remove(_ context.Context, v repo.Version) error {
+	return l.edit(func(all []repo.Version) ([]repo.Version, error) {
+		return slices.DeleteFunc(all, func(have repo.Version) bool { return have.Name == v.Name && have.Version == v.Version }), nil
+	})
+}
+
 // Check lists the versions whose content is gone or, with deep, another.
 func (l *LocalImages) Check(ctx context.Context, deep bool) ([]repo.Damage, error) {
 	all, err := l.read()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -152,48 +151,4 @@ func (a *app) repoListCommand() *cobra.Command {
 			return printTable(a.stdout, rows)
 		},
 	}
-}
-
-func (a *app) repoCheckCommand() *cobra.Command {
-	var deep bool
-	cmd := &cobra.Command{
-		Use:     "check [NAME]",
-		Short:   "Look for damage in a repository",
-		Long:    "Look for files that are missing or wrong in a repository, and say which images\nthey hurt. With --deep every block is read and compared with its digest.",
-		Example: "  b9 repo check team --deep",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("repo check takes one name, got %d", len(args))
-			}
-			return a.repoCheck(cmd.Context(), append(args, "")[0], deep)
-		},
-	}
-	cmd.Flags().BoolVar(&deep, "deep", false, "read everything")
-	return cmd
-}
-
-func (a *app) repoCheck(ctx context.Context, name string, deep bool) (err error) {
-	r, err := a.openImages(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	damage, err := r.Check(ctx, deep)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		if damage == nil {
-			damage = []repo.Damage{}
-		}
-		err = printJSON(a.stdout, damage)
-	} else {
-		for _, d := range damage {
-			fmt.Fprintf(a.stdout, "%s: %s, which hurts %s\n", d.Path, d.What, strings.Join(d.Hurts, ", "))
-		}
-	}
-	if err == nil && len(damage) > 0 {
-		err = fmt.Errorf("%s: %d files are damaged: push the images again that they hurt", r.Location(), len(damage))
-	}
-	return err
 }

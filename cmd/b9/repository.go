@@ -55,6 +55,7 @@ func unknownRepository(name string, cfg *config.Config) error {
 type images interface {
 	List(ctx context.Context, name string) ([]repo.Version, error)
 	Resolve(ctx context.Context, s repo.Selector) (repo.Version, error)
+	Remove(ctx context.Context, v repo.Version) error
 	Clean(ctx context.Context, o repo.CleanOptions) (repo.CleanReport, error)
 	Check(ctx context.Context, deep bool) ([]repo.Damage, error)
 	Location() repo.Location

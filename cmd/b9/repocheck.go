@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/engine/repo"
+)
+
+func (a *app) repoCheckCommand() *cobra.Command {
+	var deep, remove bool
+	cmd := &cobra.Command{
+		Use:   "check [NAME]",
+		Short: "Look for damage in a repository",
+		Long: `Look for files that are missing or wrong in a repository, and say which images
+they hurt. With --deep every block is read and compared with its digest. With
+--remove the images that are hurt are taken out, so that they can be pushed
+(or, of this machine, pulled) again; what others need stays.`,
+		Example: "  b9 repo check team --deep\n  b9 repo check team --deep --remove",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("repo check takes one name, got %d", len(args))
+			}
+			return a.repoCheck(cmd.Context(), append(args, "")[0], deep, remove)
+		},
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "read everything")
+	cmd.Flags().BoolVar(&remove, "remove", false, "take out the images that are hurt")
+	return cmd
+}
+
+func (a *app) repoCheck(ctx context.Context, name string, deep, remove bool) (err error) {
+	r, err := a.openImages(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	damage, err := r.Check(ctx, deep)
+	if err != nil {
+		return err
+	}
+	if err := a.printDamage(damage); err != nil {
+		return err
+	}
+	// Half a line of an interrupted push is told, and does no harm.
+	damage = slices.DeleteFunc(damage, func(d repo.Damage) bool { return len(d.Hurts) == 0 })
+	if len(damage) == 0 {
+		return nil
+	}
+	if remove {
+		return a.removeHurt(ctx, r, damage)
+	}
+	return fmt.Errorf("%s: %s damaged: with --remove the images that are hurt are taken out, so that they can come again", r.Location(), count(len(damage), "file is", "files are"))
+}
+
+// count says how many there are of something.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func (a *app) printDamage(damage []repo.Damage) error {
+	if a.json {
+		if damage == nil {
+			damage = []repo.Damage{}
+		}
+		return printJSON(a.stdout, damage)
+	}
+	for _, d := range damage {
+		hurts := "nothing"
+		if len(d.Hurts) > 0 {
+			hurts = strings.Join(d.Hurts, ", ")
+		}
+		if _, err := fmt.Fprintf(a.stdout, "%s: %s, which hurts %s\n", d.Path, d.What, hurts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeHurt takes out what the damage hurts, and then the files that
+// nothing needs, the damaged ones among them. Steps that are hurt can't be
+// told from others: if there are any, all go, for they can be made again.
+func (a *app) removeHurt(ctx context.Context, r images, damage []repo.Damage) error {
+	var hurt []string
+	for _, d := range damage {
+		hurt = append(hurt, d.Hurts...)
+	}
+	slices.Sort(hurt)
+	o := repo.CleanOptions{Keep: -1, Steps: -1}
+	for _, who := range slices.Compact(hurt) {
+		name, version, image := strings.Cut(who, "@")
+		if !image {
+			o.Steps = 0
+			continue
+		}
+		v, err := r.Resolve(ctx, repo.Selector{Name: name, Version: version})
+		if err == nil {
+			err = r.Remove(ctx, v)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "removed %s\n", who)
+	}
+	report, err := r.Clean(ctx, o)
+	if report.Steps > 0 {
+		fmt.Fprintf(a.stderr, "removed %s\n", count(report.Steps, "build step", "build steps"))
+	}
+	return err
+}
