@@ -116,6 +116,7 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
+	s.images.publish(Published{s.Repo, v})
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err

@@ -211,8 +211,28 @@ type sharedImages struct {
 	cfg  SharedConfig
 	root string
 
-	mu       sync.Mutex
-	resolved []Locked
+	mu        sync.Mutex
+	resolved  []Locked
+	published []Published
+}
+
+// Published is what a share() published, and where.
+type Published struct {
+	Repository string `json:"repository"`
+	repo.Version
+}
+
+func (s *sharedImages) publish(p Published) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.published = append(s.published, p)
+}
+
+// Published lists what the share() that ran so far published.
+func (w *Workspace) Published() []Published {
+	w.images.mu.Lock()
+	defer w.images.mu.Unlock()
+	return slices.Clone(w.images.published)
 }
 
 // Shared lists what shared() resolved to so far, by name.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,8 +35,9 @@ type app struct {
 	verbose  bool
 	storeDir string
 
-	locked  bool   // of --locked: shared images come from b9.lock only
-	resumes string // what to say of an interruption; "" for nothing
+	locked  bool        // of --locked: shared images come from b9.lock only
+	onLine  atomic.Bool // a transfer's line is on the terminal
+	resumes string      // what to say of an interruption; "" for nothing
 
 	cfg     *config.Config
 	store   *store.Store

@@ -123,6 +123,8 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
 	r.Shared = ws.Shared()
 	a.tellShared(r.Shared)
+	r.Published = ws.Published()
+	a.tellPublished(r.Published)
 	if perr := a.printReport(&r, err); perr != nil {
 		return nil, perr
 	}
@@ -156,6 +158,8 @@ type report struct {
 	Seconds  float64  `json:"seconds"`
 
 	Shared []builtins.Locked `json:"shared,omitempty"` // what shared() resolved to
+
+	Published []builtins.Published `json:"published,omitempty"` // what the share() that ran published
 
 	Error string `json:"error,omitempty"`
 

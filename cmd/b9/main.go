@@ -105,6 +105,7 @@ func (a *app) status(ctx context.Context, err error) int {
 	var status exitStatus
 	var usage usageError
 	var missing notStarted
+	a.endLine()
 	switch {
 	case err == nil:
 		return exitOK

@@ -132,30 +132,6 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	return nil, err
 }
 
-// transferLine shows a running transfer on one line of a terminal.
-func (a *app) transferLine(verb string) func(repo.Progress) {
-	if a.quiet || !isTerminal(a.stderr) {
-		return nil
-	}
-	return func(p repo.Progress) {
-		fmt.Fprintf(a.stderr, "\r\x1b[K%s %s: %s of %s, %s over the wire", verb, p.Name, fsys.FormatSize(p.Done), fsys.FormatSize(p.Total), fsys.FormatSize(p.Sent+p.Received))
-	}
-}
-
-// tellTransfer sums a finished transfer up, on standard error.
-func (a *app) tellTransfer(what string, v repo.Version, t repo.Transfer) {
-	if a.quiet {
-		return
-	}
-	if isTerminal(a.stderr) {
-		fmt.Fprint(a.stderr, "\r\x1b[K")
-	}
-	moved := t.Sent + t.Received
-	rate := int64(float64(moved) / max(t.Elapsed.Seconds(), 0.001))
-	fmt.Fprintf(a.stderr, "%s %s@%s: %s over the wire in %s (%s/s), %s of %s were there already\n", what, v.Name, v.Version,
-		fsys.FormatSize(moved), t.Elapsed.Round(10*time.Millisecond), fsys.FormatSize(rate), fsys.FormatSize(t.Reused), fsys.FormatSize(t.New+t.Reused))
-}
-
 // tellUnchanged says that nothing had to move.
 func (a *app) tellUnchanged(v repo.Version, why string) {
 	if !a.quiet {

@@ -67,6 +67,20 @@ func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	}
 }
 
+// tellPublished says what a build published.
+func (a *app) tellPublished(list []builtins.Published) {
+	if a.quiet || a.json {
+		return
+	}
+	for _, p := range list {
+		where := "for this machine: `b9 push " + p.Name + "` sends it on"
+		if p.Repository != config.LocalRepository {
+			where = "in repository " + p.Repository
+		}
+		fmt.Fprintf(a.stderr, "published %s@%s %s\n", p.Name, p.Version.Version, where)
+	}
+}
+
 // tellShared says what shared images a build used.
 func (a *app) tellShared(list []builtins.Locked) {
 	if a.quiet || a.json {

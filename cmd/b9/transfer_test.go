@@ -1,0 +1,15 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"b9/engine/repo"
+)
+
+func TestTransferred(t *testing.T) {
+	p := repo.Progress{Name: "base", Done: 96 << 20, Total: 128 << 20, Transfer: repo.Transfer{Received: 30 << 20, Reused: 64 << 20, Elapsed: 2 * time.Second}}
+	if got, want := transferred(p), "base: 96M of 128M, 30M over the wire (15M/s), 64M were there"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
