@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -211,4 +212,13 @@ func printTable(w io.Writer, rows [][]string) error {
 	}
 	_, err := w.Write(text)
 	return err
+}
+
+// passphrase asks on the terminal; nil where there is none.
+func (a *app) passphrase() func(context.Context, string) ([]byte, error) {
+	tty, ok := a.stdin.(*os.File)
+	if !ok || !isTTY(tty) {
+		return nil
+	}
+	return repo.AskPassphrase(tty, a.stderr)
 }
