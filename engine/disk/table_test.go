@@ -241,7 +241,8 @@ func TestLayoutErrors(t *testing.T) {
 		o     LayoutOptions
 		want  string
 	}{
-		{[]PartSpec{{Type: "linus", Size: 1}}, LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt: did you mean "linux"?`},
+		{[]PartSpec{{Type: "linus", Size: 1}}, LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, bios-boot, data, fat32, fat16, ntfs, microsoft-reserved, prep, or a GUID): did you mean "linux"?`},
+		{[]PartSpec{{Type: "256", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
 		{[]PartSpec{{Type: "bios-boot", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
 		{[]PartSpec{{Name: "x"}}, LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
 		{[]PartSpec{{Fill: true}, {Fill: true}}, LayoutOptions{Size: mebi}, `partitions 1 and 2: only one can fill the rest of the disk`},

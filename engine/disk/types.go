@@ -73,7 +73,7 @@ func typeCode(kind, s string) (string, error) {
 		if t.name == s && t.name != "extended" {
 			return "", fmt.Errorf("partition type %q does not exist for %s", s, kind)
 		}
-		if code != "" {
+		if code != "" && t.guid != "" { // what only an MBR has is made, not asked for
 			names = append(names, t.name)
 		}
 	}
@@ -84,5 +84,9 @@ func typeCode(kind, s string) (string, error) {
 	} else if n, err := strconv.ParseUint(s, 0, 8); err == nil && n > 0 {
 		return mbrCodeText(byte(n)), nil
 	}
-	return "", fmt.Errorf("unknown partition type %q for %s%s", s, kind, suggest(s, names))
+	other := "a GUID"
+	if kind == "mbr" {
+		other = "a number such as 0x83"
+	}
+	return "", fmt.Errorf("unknown partition type %q for %s (have %s, or %s)%s", s, kind, strings.Join(names, ", "), other, suggest(s, names))
 }

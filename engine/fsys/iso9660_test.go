@@ -158,3 +158,41 @@ func TestISORefusals(t *testing.T) {
 		gone(t, img)
 	}
 }
+
+// TestRockRidgeLinks keeps what links say, also where slashes follow each other.
+func TestRockRidgeLinks(t *testing.T) {
+	need(t, "genisoimage")
+	dir := t.TempDir()
+	links := map[string]string{"a": ".///file", "b": "/tmp//..", "c": "/", "d": "../.././x", "e": "x//y", "f": "/a/b"}
+	src := filepath.Join(dir, "src")
+	if err := os.Mkdir(src, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var files []File
+	for name, to := range links {
+		if err := os.Symlink(to, filepath.Join(src, name)); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, File{Path: name, Mode: fs.ModeSymlink, Link: to})
+	}
+	theirs, ours := filepath.Join(dir, "theirs"), filepath.Join(dir, "ours")
+	run(t, "genisoimage", "-quiet", "-R", "-o", theirs, src)
+	if err := FillISO(ctxOf(t), ours, ISOOptions{RockRidge: true}, FromFiles(files, time.Unix(0, 0))); err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range []string{theirs, ours} {
+		r, err := OpenReader(img, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range links {
+			if img == ours { // one slash is as good as two
+				want = strings.ReplaceAll(strings.ReplaceAll(want, "//", "/"), "//", "/")
+			}
+			if got, err := r.ReadLink(name); got != want || err != nil {
+				t.Errorf("%s: %s: %q, %v, want %q", filepath.Base(img), name, got, err, want)
+			}
+		}
+		r.Close()
+	}
+}

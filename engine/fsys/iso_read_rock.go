@@ -2,7 +2,6 @@ package fsys
 
 import (
 	"encoding/binary"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -142,18 +141,17 @@ func (r *rockAttrs) link(b []byte) {
 	for ; len(b) >= 2 && len(b) >= 2+int(b[1]) && len(r.target) <= maxPath; b = b[2+int(b[1]):] {
 		flags, text := b[0], string(b[2:2+int(b[1])])
 		switch {
-		case flags&8 != 0:
-			r.target, r.linked, r.joined = []byte("/"), true, false
-			continue
+		case flags&8 != 0: // what mkisofs makes of "//", too
+			text = "/"
 		case flags&2 != 0:
 			text = "."
 		case flags&4 != 0:
 			text = ".."
 		}
-		if r.linked && !r.joined && !strings.HasSuffix(string(r.target), "/") {
+		if r.linked && !r.joined {
 			r.target = append(r.target, '/')
 		}
 		r.target = append(r.target, text...)
-		r.linked, r.joined = true, flags&1 != 0
+		r.linked, r.joined = true, flags&(1|8) != 0
 	}
 }
