@@ -90,8 +90,12 @@ func TestDamagedBlocks(t *testing.T) {
 			clear(b[512 : 512+vmdkDescribed*512])
 			return b
 		}},
-		{"blocks off sectors", "vdi", "no multiple of 512", WriteOptions{}, func(b []byte) []byte {
+		{"blocks off sectors", "vdi", "no multiples of 512", WriteOptions{}, func(b []byte) []byte {
 			b[0x158]++
+			return b
+		}},
+		{"table off sectors", "vdi", "no multiples of 512", WriteOptions{}, func(b []byte) []byte {
+			b[0x154]++
 			return b
 		}},
 		{"last block cut off", "vhd", "it was cut off", WriteOptions{}, func(b []byte) []byte { return b[:len(b)-vhdFooter-vhdBlock/2] }},

@@ -67,8 +67,8 @@ func openVDI(f source, end int64) (Image, error) {
 		return nil, fmt.Errorf("corrupt vdi: sectors of %d bytes", le.Uint32(h[0x168:]))
 	case le.Uint32(h[0x178:]) != vdiBlock || le.Uint32(h[0x17c:]) != 0:
 		return nil, fmt.Errorf("vdi with blocks of %d bytes is not supported (have %d)", le.Uint32(h[0x178:]), vdiBlock)
-	case data%512 != 0:
-		return nil, fmt.Errorf("corrupt vdi: blocks from offset %d on, which is no multiple of 512", data)
+	case data%512 != 0 || le.Uint32(h[0x154:])%512 != 0:
+		return nil, fmt.Errorf("corrupt vdi: table at offset %d, blocks from offset %d on: no multiples of 512", le.Uint32(h[0x154:]), data)
 	case blocks > vdiMaxBlocks || size > uint64(blocks)*vdiBlock:
 		return nil, fmt.Errorf("corrupt vdi: %d bytes in %d blocks", size, blocks)
 	}
