@@ -37,6 +37,7 @@ size the image and its file system are resized.`,
 			{Name: "source", Type: aFile, Doc: "an image file, handle or label to start from"},
 			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
 			{Name: "backing", Type: listOf(aFile), Doc: "the image under a qcow2 source that holds only differences, then the one under that and so on; what the source records of it does not count"},
+			{Name: "extents", Type: dictOf(aFile), Doc: "the files in which a vmdk source keeps its data, by the names that its descriptor has for them; no other is opened"},
 			{Name: "size", Type: aSize, Doc: "size of the image; without it as large as the content needs, plus free"},
 			{Name: "free", Type: aSize, Doc: "space left free when the size follows from the content (default: a tenth)"},
 			{Name: "fs", Type: aString, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
@@ -69,8 +70,10 @@ func makeImageStep(c *Call) (Step, error) {
 	if c.Given("format") {
 		c.Errorf("format is the format of a source: give source=, or convert() the image")
 	}
-	if c.Given("backing") {
-		c.Errorf("backing is for a source, and there is none")
+	for _, p := range []string{"backing", "extents"} {
+		if c.Given(p) {
+			c.Errorf("%s is for a source, and there is none", p)
+		}
 	}
 	if c.Given("content_format") && !c.Given("content") {
 		c.Errorf("content_format is the format of content, which is missing")
@@ -193,63 +196,6 @@ func finishContent(l *Linked, m *makeImage) error {
 	}
 	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
 }
-
-// importImageStep is image() with a source.
-func importImageStep(c *Call) (Step, error) {
-	for _, p := range []string{"content", "content_format", "label", "uuid", "features", "inode_ratio", "reserved", "free", "compress"} {
-		if c.Given(p) {
-			c.Errorf("%s is for a new file system, and source brings its own", p)
-		}
-	}
-	format := c.String("format")
-	if format != "" {
-		if _, err := disk.Lookup(format); err != nil {
-			c.Errorf("%w", err)
-		}
-	}
-	s := Step{Inputs: []StepInput{{"image", c.Input("source")}}, Outputs: oneFile("raw"), Action: &importImage{Format: format}}
-	for i, in := range c.Inputs("backing") {
-		s.Inputs = append(s.Inputs, StepInput{backingRole(i), in})
-	}
-	size := c.Size("size")
-	s.Finish = func(l *Linked) error { return finishImport(l, format, size) }
-	return s, nil
-}
-
-// finishImport settles the formats of a source and of what it stands on, and
-// resizes what was imported when a size was asked for.
-func finishImport(l *Linked, format string, size int64) error {
-	a := &importImage{Format: format}
-	var err error
-	if a.Format, err = inputFormat(l, "image", format); err != nil {
-		return err
-	}
-	for i := range l.Inputs[1:] {
-		under, err := inputFormat(l, backingRole(i), "")
-		if err != nil {
-			return err
-		}
-		a.Backing = append(a.Backing, under)
-	}
-	if len(a.Backing) > 0 && a.Format != "qcow2" {
-		return fmt.Errorf("backing is for a qcow2, and the source is %s", a.Format)
-	}
-	if size == 0 {
-		l.Action = a
-		return nil
-	}
-	if a.Format != "raw" {
-		n, err := l.Between("image", a, l.Inputs, oneFile("raw"))
-		if err != nil {
-			return err
-		}
-		l.Inputs = []engine.Input{{Role: "image", Ref: n.Ref("")}}
-	}
-	l.Action = &resizeImage{Size: size}
-	return nil
-}
-
-func backingRole(i int) string { return "backing " + strconv.Itoa(i+1) }
 
 // inputFormat is the format in which the input of that role is read. An overlay
 // that nothing has written to gives way to what it stands on.
@@ -410,41 +356,4 @@ func emptyImage(path string, size int64) error {
 		return err
 	}
 	return errors.Join(f.Truncate(size), f.Close())
-}
-
-// importImage turns the image of the role "image", in a declared format,
-// into a raw one. The images under it have the roles of backingRole, the next
-// one first.
-type importImage struct {
-	Format  string
-	Backing []string // formats of the images under it
-}
-
-// Kind implements engine.Action.
-func (i *importImage) Kind() string { return "import-image/1" }
-
-// Run implements engine.Action.
-func (i *importImage) Run(ctx context.Context, job *engine.Job) (err error) {
-	o, used := undeclared(), 0
-	for n := len(i.Backing) - 1; n >= 0; n-- {
-		open := disk.BackedBy(job.Input(backingRole(n)).Path(), i.Backing[n], o)
-		o = disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) { used++; return open(b) }}
-	}
-	src, err := disk.Open(job.Input("image").Path(), i.Format, o)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	if used < len(i.Backing) {
-		return fmt.Errorf("backing names %d images, and the chain of the source ends after %d", len(i.Backing), used)
-	}
-	return disk.Convert(ctx, src, job.Output(""), "raw", disk.WriteOptions{Progress: job.Progress})
-}
-
-// undeclared are the options for an image that has to stand on its own: what it
-// records of an image under it is never opened.
-func undeclared() disk.OpenOptions {
-	return disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) {
-		return nil, fmt.Errorf("the image stands on %q, which is opened only where image(source = ..., backing = [...]) names it", b.Path)
-	}}
 }

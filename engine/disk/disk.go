@@ -105,6 +105,10 @@ type OpenOptions struct {
 	// its own directory or beneath it.
 	Extents bool
 
+	// Extent gives the path of the file to open for an extent that a vmdk
+	// descriptor calls name, instead of the file of that name beside it.
+	Extent func(name string) (path string, err error)
+
 	// MaxSize bounds the virtual size in bytes; 0 stands for 1 PiB. A few bytes can
 	// claim to be any number of zeros.
 	MaxSize int64

@@ -203,7 +203,7 @@ func openDescriptor(f *os.File, end int64, o OpenOptions) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.needsFiles() && !o.Extents {
+	if d.needsFiles() && !o.Extents && o.Extent == nil {
 		return nil, fmt.Errorf("vmdk keeps its data in other files (%q), which may not be opened: allow it where the image is opened (OpenOptions.Extents)", d.extents[0].name)
 	}
 	root, err := os.OpenRoot(filepath.Dir(f.Name()))
@@ -211,9 +211,19 @@ func openDescriptor(f *os.File, end int64, o OpenOptions) (Image, error) {
 		return nil, err
 	}
 	defer root.Close()
+	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
+	if o.Extent != nil {
+		open = func(name string) (*os.File, error) {
+			path, err := o.Extent(name)
+			if err != nil {
+				return nil, err
+			}
+			return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		}
+	}
 	j := &joined{closers: []io.Closer{f}, kind: d.kind}
 	for _, e := range d.extents {
-		if err := j.addExtent(root, e); err != nil {
+		if err := j.addExtent(open, e); err != nil {
 			j.closers = j.closers[1:] // the caller closes f
 			j.Close()
 			return nil, err
@@ -223,13 +233,13 @@ func openDescriptor(f *os.File, end int64, o OpenOptions) (Image, error) {
 }
 
 // addExtent appends an extent to a joined image.
-func (j *joined) addExtent(root *os.Root, e vmdkExtent) error {
+func (j *joined) addExtent(open func(name string) (*os.File, error), e vmdkExtent) error {
 	start := j.size
 	j.size += e.length
 	if e.kind == "ZERO" {
 		return nil
 	}
-	img, err := openExtent(root, e)
+	img, err := openExtent(open, e)
 	if err != nil {
 		return fmt.Errorf("vmdk extent %q: %w", e.name, err)
 	}
@@ -241,9 +251,10 @@ func (j *joined) addExtent(root *os.Root, e vmdkExtent) error {
 	return nil
 }
 
-// openExtent opens a regular file beneath root. Symbolic links may not lead out.
-func openExtent(root *os.Root, e vmdkExtent) (Image, error) {
-	f, err := root.OpenFile(e.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// openExtent opens an extent, which must be a regular file. Beneath the root of
+// the descriptor symbolic links may not lead out.
+func openExtent(open func(name string) (*os.File, error), e vmdkExtent) (Image, error) {
+	f, err := open(e.name)
 	if err != nil {
 		return nil, err
 	}
