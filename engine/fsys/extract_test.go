@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -105,4 +106,38 @@ func TestCopyStaysInside(t *testing.T) {
 	root, _ := os.OpenRoot(dir)
 	defer root.Close()
 	wantError(t, Copy(ctx, r, "d", root, "cancelled", CopyOptions{}), "canceled")
+}
+
+// TestCopyLargeXattr copies an attribute that not every destination has room for.
+func TestCopyLargeXattr(t *testing.T) {
+	need(t, "mke2fs", "debugfs")
+	needRoot(t)
+	dir := t.TempDir()
+	img, value := filepath.Join(dir, "img"), strings.Repeat("large", 2000)
+	write(t, filepath.Join(dir, "src/f"), "text")
+	write(t, filepath.Join(dir, "value"), value)
+	run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "16384", "-d", filepath.Join(dir, "src"), img, "32M")
+	run(t, "debugfs", "-w", "-R", "ea_set -f "+filepath.Join(dir, "value")+" /f user.large", img)
+	r, err := OpenReader(img, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if list, err := r.Xattrs("f"); err != nil || list["user.large"] != value {
+		t.Fatalf("%d bytes of user.large, %v", len(list["user.large"]), err)
+	}
+	to := t.TempDir()
+	var skipped []string
+	err = copyOut(t, img, "f", to, "f", CopyOptions{Owners: true, Skipped: func(name, why string) { skipped = append(skipped, name+" "+why) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(value)+1)
+	n, _ := unix.Getxattr(filepath.Join(to, "f"), "user.large", got)
+	if len(skipped) == 0 && string(got[:max(n, 0)]) != value {
+		t.Errorf("the attribute has %d bytes, and nobody was told", n)
+	}
+	if len(skipped) > 0 && !strings.Contains(skipped[0], "f keeps its extended attribute user.large to itself") {
+		t.Error(skipped)
+	}
 }
