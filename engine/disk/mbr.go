@@ -78,7 +78,8 @@ func readMBR(img Image, sector int) (*Table, error) {
 	return t, nil
 }
 
-// addMBR adds a partition whose start is counted in sectors from base on.
+// addMBR adds a partition whose start is counted in sectors from base on. One that
+// begins with the table itself is what hybrid ISO images have.
 func (t *Table) addMBR(number int, e mbrEntry, base int64) error {
 	p := Partition{
 		Number: number, Start: base + int64(e.start)*int64(t.SectorSize), Length: int64(e.length) * int64(t.SectorSize),
@@ -88,7 +89,7 @@ func (t *Table) addMBR(number int, e mbrEntry, base int64) error {
 	if e.kind == 0xee {
 		p.Length = min(p.Length, t.Size-p.Start)
 	}
-	if p.Start <= 0 || p.Length <= 0 || p.End() > t.Size {
+	if p.Start < 0 || p.Start == 0 && p.Extended() || p.Length <= 0 || p.End() > t.Size {
 		return fmt.Errorf("corrupt MBR: partition %d (%d bytes at %d) does not lie in the disk of %d bytes", number, p.Length, p.Start, t.Size)
 	}
 	t.Partitions = append(t.Partitions, p)

@@ -60,6 +60,8 @@ func replaceable(f *os.File, selector string, size int64) (*Partition, error) {
 		return nil, err
 	case p.Extended():
 		return nil, errors.New("it is an extended partition: it can't have contents")
+	case p.Start == 0:
+		return nil, errors.New("it begins with the partition table: write the whole disk instead")
 	case size > p.Length:
 		return nil, fmt.Errorf("it has %d bytes, the new contents %d", p.Length, size)
 	case p.End() > disk.Size():

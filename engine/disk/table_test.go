@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -297,5 +298,41 @@ func TestAssemble(t *testing.T) {
 			}
 			sameBytes(t, file, out)
 		}
+	}
+}
+
+// TestHybridMBR reads the table of a hybrid ISO: one partition is all of the image,
+// table included, and another one lies in it.
+func TestHybridMBR(t *testing.T) {
+	tool(t, "sfdisk")
+	path := blank(t, 4*mebi)
+	cmd := exec.Command("sfdisk", "-q", "--force", path)
+	cmd.Stdin = strings.NewReader("label: dos\nstart=2048, size=512, type=ef\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sfdisk: %v: %s", err, out)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []byte{0x80, 0, 1, 0, 0x17, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0} // sfdisk does not write it
+	if _, err := f.WriteAt(all, mbrEntries+mbrEntrySize); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	tab, err := ReadTable(mustOpen(t, path, "raw", OpenOptions{}), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := tab.Find("2")
+	if err != nil || p.Start != 0 || p.Length != 4*mebi || !p.Bootable {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if p, err = tab.Find("1"); err != nil || p.Start != mebi || p.TypeName != "efi" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	err = Replace(context.Background(), path, "2", Blank(mebi))
+	if err == nil || !strings.Contains(err.Error(), "it begins with the partition table") {
+		t.Errorf("replace: %v", err)
 	}
 }
