@@ -296,7 +296,7 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 	if err != nil {
 		return nil, err
 	}
-	a.openStepCache()
+	a.openStepCache(f.offline)
 	a.resumes = "finished steps are kept, the next build goes on from there"
 	var cache engine.Cache // not a nil pointer in an interface
 	if a.steps != nil {

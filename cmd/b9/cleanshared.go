@@ -46,6 +46,13 @@ is under way may use it. Others can push and pull meanwhile.`,
 		Args:    noArgs,
 		Example: "  b9 clean-remote -r team --keep 10",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, err := a.repositoryName(name)
+			if err == nil && name == config.LocalRepository {
+				err = errNotRemote
+			}
+			if err != nil {
+				return err
+			}
 			return a.cleanShared(cmd.Context(), name, repo.CleanOptions{Keep: keep, Steps: steps, Grace: cleanGrace})
 		},
 	}
@@ -78,10 +85,11 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	for _, v := range report.Removed {
 		fmt.Fprintf(a.stdout, "removed %s@%s\n", v.Name, v.Version)
 	}
+	versions := count(len(report.Removed), "version", "versions")
 	if _, ok := r.(*builtins.LocalImages); ok {
-		_, err = fmt.Fprintf(a.stdout, "%d versions removed; `b9 cache gc` frees what nothing else needs\n", len(report.Removed))
+		_, err = fmt.Fprintf(a.stdout, "%s removed; `b9 cache gc` frees what nothing else needs\n", versions)
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "%d versions removed, and %d files of %s in all that nothing needed\n", len(report.Removed), report.Files, fsys.FormatSize(report.Bytes))
+	_, err = fmt.Fprintf(a.stdout, "%s removed, and %s of %s in all that nothing needed\n", versions, count(report.Files, "file", "files"), fsys.FormatSize(report.Bytes))
 	return err
 }

@@ -94,6 +94,9 @@ func (a *app) localImages() (*builtins.LocalImages, error) {
 	return builtins.OpenLocal(st)
 }
 
+// errNotRemote refuses what this machine has where a repository is needed.
+var errNotRemote = usagef("%q is what this machine has: name a repository with -r (`b9 repo list` lists them, `b9 repo add` adds one), or set shared.repository", config.LocalRepository)
+
 // openRepository opens a repository by name; "" is the default one. What
 // this machine has is no repository.
 func (a *app) openRepository(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
@@ -111,7 +114,7 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 		return nil, err
 	}
 	if name == config.LocalRepository {
-		return nil, usagef("%q is what this machine has: name a repository (`b9 repo list` lists them, `b9 repo add` adds one)", name)
+		return nil, errNotRemote
 	}
 	loc, err := a.location(name)
 	if err != nil {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"b9/engine/repo"
 	"b9/engine/store"
@@ -28,17 +31,24 @@ const (
 type stepCache struct {
 	app    *app
 	name   string
-	push   bool
+	push   atomic.Bool
 	opened sync.Once
 	repo   *repo.Repo // nil if it can't be used
 	off    atomic.Bool
 }
 
-// openStepCache notes which repository has finished steps, if one is configured.
-func (a *app) openStepCache() {
-	if name := a.cfg.Shared.Cache; name != "" && a.steps == nil {
-		a.steps = &stepCache{app: a, name: name, push: a.cfg.Shared.CachePush}
+// openStepCache notes which repository has finished steps, if one is
+// configured. Offline it has to be a directory.
+func (a *app) openStepCache(offline bool) {
+	name := a.cfg.Shared.Cache
+	if name == "" || a.steps != nil {
+		return
 	}
+	if loc, err := a.location(name); err == nil && loc.Remote() && offline {
+		return
+	}
+	a.steps = &stepCache{app: a, name: name}
+	a.steps.push.Store(a.cfg.Shared.CachePush)
 }
 
 func (c *stepCache) close() {
@@ -69,6 +79,19 @@ func (c *stepCache) use(ctx context.Context) *repo.Repo {
 func (c *stepCache) fail(ctx context.Context, err error) {
 	if ctx.Err() == nil && !c.off.Swap(true) {
 		fmt.Fprintf(c.app.stderr, "b9: warning: building without the step cache: %v\n", err)
+	}
+}
+
+// takesNothing reports whether a repository is fine to read from, and can't
+// be written to.
+func takesNothing(err error) bool {
+	return errors.Is(err, repo.ErrReadOnly) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC)
+}
+
+// keepToItself publishes no more, and says so once.
+func (c *stepCache) keepToItself(err error) {
+	if c.push.Swap(false) {
+		fmt.Fprintf(c.app.stderr, "b9: warning: publishing no steps: %v\n", err)
 	}
 }
 
@@ -130,7 +153,7 @@ func (c *stepCache) fetchObject(ctx context.Context, o repo.Object, path string)
 
 // Publish implements engine.Cache.
 func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte, files map[string]string) {
-	if !c.push {
+	if !c.push.Load() {
 		return
 	}
 	r := c.use(ctx)
@@ -141,7 +164,9 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		list = append(list, repo.StepFile{Name: name, Path: files[name]})
 	}
-	if _, err := r.PublishStep(ctx, key.String(), record, list); err != nil {
+	if _, err := r.PublishStep(ctx, key.String(), record, list); takesNothing(err) {
+		c.keepToItself(err)
+	} else if err != nil {
 		c.fail(ctx, err)
 	}
 }
