@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -195,5 +197,59 @@ func TestTrimPulls(t *testing.T) {
 	entries, _ := os.ReadDir(dir)
 	if len(entries) != 2 || entries[0].Name() != "new" || entries[1].Name() != "used" {
 		t.Errorf("left %v", entries)
+	}
+}
+
+// Processes that publish at once, and die in between, lose nothing of each
+// other.
+func TestLocalImagesTogether(t *testing.T) {
+	const inProcess = "B9_TEST_LOCAL"
+	const writers, each = 3, 8
+	if who := os.Getenv(inProcess); who != "" {
+		st, err := store.Open(os.Getenv("B9_TEST_STORE"), store.Options{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		l, err := OpenLocal(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range each {
+			o := object(t, st, []byte(fmt.Sprint(who, i)))
+			if _, err := l.Add(repo.Version{Name: "image-" + who, Version: fmt.Sprint(i), Format: "raw"}, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if who == "dies" {
+			os.Exit(0) // without giving anything up
+		}
+		return
+	}
+	l, st := openLocal(t)
+	var running []*exec.Cmd
+	for w := range writers {
+		who := fmt.Sprint(w)
+		if w == 0 {
+			who = "dies"
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLocalImagesTogether$")
+		cmd.Env = append(os.Environ(), inProcess+"="+who, "B9_TEST_STORE="+st.Dir(), "TMPDIR="+t.TempDir())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, cmd)
+	}
+	for _, cmd := range running {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	all, err := l.List(t.Context(), "")
+	if err != nil || len(all) != writers*each {
+		t.Errorf("%d of %d versions are left, %v", len(all), writers*each, err)
+	}
+	if damage, err := l.Check(t.Context(), true); err != nil || len(damage) != 0 {
+		t.Errorf("damage %v, %v", damage, err)
 	}
 }

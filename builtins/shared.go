@@ -25,7 +25,8 @@ func sharedOperation() Operation {
 
 Without version and digest it is the newest, which b9.lock then holds until
 ` + "`b9 update`" + ` moves it. Nothing is fetched while the build file is evaluated, and
-what this machine has already is not fetched again.`,
+what any image on this machine has is not fetched again. In a workspace whose
+share() publishes the image use its label: shared() resolves before anything is built.`,
 		Positional: 1,
 		Params: []Param{
 			{Name: "image", Type: aString, Required: true, Doc: "name of the shared image"},
