@@ -33,7 +33,19 @@ const (
 // is fetched from r only as far as no image on this machine has it, and what
 // an interrupted pull had fetched is used again. Two processes that want the
 // same content wait for each other.
-func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, path string) (t repo.Transfer, err error) {
+func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, path string) (repo.Transfer, error) {
+	return l.receive(ctx, r, v, path, func(dst string, o repo.PullOptions) (repo.Transfer, error) { return r.Pull(ctx, v, dst, o) })
+}
+
+// Fetch makes path the content of a step's object, as Pull does.
+func (l *LocalImages) Fetch(ctx context.Context, r *repo.Repo, o repo.Object, path string) error {
+	v := repo.Version{Digest: o.Digest, Size: o.Size, Data: o.Size}
+	_, err := l.receive(ctx, r, v, path, func(dst string, opts repo.PullOptions) (repo.Transfer, error) { return r.Fetch(ctx, o, dst, opts) })
+	return err
+}
+
+// receive makes path the content of v, with what get fetches if it has to be.
+func (l *LocalImages) receive(ctx context.Context, r *repo.Repo, v repo.Version, path string, get func(dst string, o repo.PullOptions) (repo.Transfer, error)) (t repo.Transfer, err error) {
 	name := store.Digest(v.Digest)
 	if v.Digest.IsZero() { // of a repository that knows none
 		name = store.Sum([]byte(r.Location().String() + "\x00" + v.Name + "\x00" + v.Version))
@@ -53,23 +65,23 @@ func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, pa
 	if _, err := trimPulls(dir, pullsAge); err != nil {
 		return t, err
 	}
-	bases, err := l.Bases(ctx, v)
+	bases, err := l.bases(ctx, v)
 	if err != nil {
 		return t, err
 	}
 	dst := filepath.Join(dir, hex.EncodeToString(name[:]))
-	if t, err = r.Pull(ctx, v, dst, repo.PullOptions{Bases: bases}); errors.Is(err, unix.ENOSPC) {
-		return t, fmt.Errorf("%w: free some with `b9 cache gc --max-size SIZE`: what was fetched is kept for the next time", err)
+	if t, err = get(dst, repo.PullOptions{Bases: bases}); errors.Is(err, unix.ENOSPC) {
+		return t, fmt.Errorf("%w: free some with `b9 cache gc --max-size SIZE`", err)
 	} else if err != nil {
 		return t, err
 	}
 	return t, os.Rename(dst, path)
 }
 
-// Bases lists local images that may share data with v, those first that are
+// bases lists local images that may share data with v, those first that are
 // most likely to: its other versions, what it was made from, and then what
 // the store used last.
-func (l *LocalImages) Bases(ctx context.Context, v repo.Version) ([]string, error) {
+func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, error) {
 	all, err := l.List(ctx, "")
 	if err != nil {
 		return nil, err

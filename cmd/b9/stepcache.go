@@ -132,23 +132,20 @@ func (c *stepCache) Fetch(ctx context.Context, key store.Digest, dir string) boo
 	return true
 }
 
-// basesFrom is the size in bytes from which it pays to read local images to
-// spare fetching an object.
-const basesFrom = 4 << 20
+// keptFrom is the size of an object from which it pays to look what this
+// machine has of it, and to keep what an interrupted build had fetched.
+const keptFrom = 4 << 20
 
 func (c *stepCache) fetchObject(ctx context.Context, o repo.Object, path string) error {
-	var opts repo.PullOptions
-	if o.Size >= basesFrom {
-		local, err := c.app.localImages()
-		if err != nil {
-			return err
-		}
-		if opts.Bases, err = local.Bases(ctx, repo.Version{Data: o.Size}); err != nil {
-			return err
-		}
+	if o.Size < keptFrom {
+		_, err := c.repo.Fetch(ctx, o, path, repo.PullOptions{})
+		return err
 	}
-	_, err := c.repo.Fetch(ctx, o, path, opts)
-	return err
+	local, err := c.app.localImages()
+	if err != nil {
+		return err
+	}
+	return local.Fetch(ctx, c.repo, o, path)
 }
 
 // Publish implements engine.Cache.
