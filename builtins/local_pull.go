@@ -19,7 +19,7 @@ import (
 const (
 	// basesFactor and basesLeast bound how much local data is read to spare
 	// fetching an image: so many times its own data, and at least so many bytes.
-	basesFactor = 4
+	basesFactor = 2
 	basesLeast  = 256 << 20
 	// basesMost bounds how many files are looked at.
 	basesMost = 64
