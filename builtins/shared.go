@@ -310,7 +310,7 @@ func (s *sharedImages) ask(ctx context.Context, q Locked) (Locked, error) {
 	}
 	v, err := s.find(ctx, q.Repository, sel)
 	if err != nil {
-		return q, fmt.Errorf("repository %s: %w", q.Repository, err)
+		return q, err
 	}
 	q.Version, q.Digest, q.Format = v.Version, v.Digest.String(), v.Format
 	return q, nil
@@ -323,14 +323,20 @@ func (s *sharedImages) find(ctx context.Context, repository string, sel repo.Sel
 		if err != nil {
 			return v, err
 		}
-		return local.Resolve(ctx, sel)
+		if v, err = local.Resolve(ctx, sel); err != nil {
+			err = fmt.Errorf("repository %s: %w", repository, err)
+		}
+		return v, err
 	}
 	r, err := s.open(ctx, repository, nil)
 	if err != nil {
 		return v, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return r.Resolve(ctx, sel)
+	if v, err = r.Resolve(ctx, sel); err != nil {
+		err = fmt.Errorf("repository %s: %w", repository, err)
+	}
+	return v, err
 }
 
 func (s *sharedImages) local() (*LocalImages, error) {
