@@ -223,8 +223,12 @@ func (d *download) useBase(ctx context.Context, path string) error {
 	return d.takeFrom(ctx, f, info.Size(), o)
 }
 
-// takeFrom takes what it can from a part of a file.
+// takeFrom takes what it can from a part of a file, unless a sample says that
+// there is nothing.
 func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanOptions) error {
+	if !d.promising(f, size, o) {
+		return ctx.Err()
+	}
 	var failed error
 	err := scan(ctx, f, size, o, func(s *segment) error {
 		var n int64
