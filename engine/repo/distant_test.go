@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,8 +88,8 @@ func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
 		s.start()
 	})
 	var g sync.WaitGroup
-	g.Go(func() { travel(near, far, roundTrip/2) })
-	g.Go(func() { travel(far, near, roundTrip/2) })
+	g.Go(func() { travel(near, far, roundTrip/2, &s.cut) })
+	g.Go(func() { travel(far, near, roundTrip/2, &s.cut) })
 	t.Cleanup(func() {
 		near.Close()
 		far.Close()
@@ -97,8 +99,8 @@ func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
 }
 
 // travel carries packets until from is closed. More than the buffer holds are
-// lost, as they are anywhere.
-func travel(from, to *os.File, takes time.Duration) {
+// lost, as they are anywhere, and all while the line is cut.
+func travel(from, to *os.File, takes time.Duration, cut *atomic.Bool) {
 	type parcel struct {
 		data []byte
 		due  time.Time
@@ -117,6 +119,9 @@ func travel(from, to *os.File, takes time.Duration) {
 		if err != nil {
 			break
 		}
+		if cut.Load() {
+			continue
+		}
 		select {
 		case way <- parcel{append([]byte(nil), buf[:n]...), time.Now().Add(takes)}:
 		default:
@@ -132,4 +137,37 @@ func distantSite(t testing.TB, roundTrip time.Duration) (site, *sshServer) {
 	dir := filepath.Join(t.TempDir(), "repo")
 	to := s.target()
 	return site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: s.options()}}, s
+}
+
+// TestDistant publishes, lists and pulls a long way off, and once more after
+// the line was cut in the middle of a push.
+func TestDistant(t *testing.T) {
+	s, server := distantSite(t, distant)
+	s.opts.Timeout = 15 * time.Second
+	r := s.create(t)
+	image := noise(t, 1, 48<<20)
+	v, tr := push(t, r, "web", image)
+	if tr.New != 48<<20 {
+		t.Errorf("%+v", tr)
+	}
+	other := noise(t, 2, 48<<20)
+	begun, _ := r.tree.traffic()
+	go func() {
+		for sent := begun; sent < begun+10<<20; sent, _ = r.tree.traffic() {
+			time.Sleep(time.Millisecond)
+		}
+		server.cut.Store(true)
+	}()
+	_, _, err := r.Push(t.Context(), PushSpec{Name: "web", Path: other})
+	if err == nil || !strings.Contains(err.Error(), "nothing came from the server for 15s") {
+		t.Errorf("push over a line that was cut: %v", err)
+	}
+	server.cut.Store(false)
+	if list, err := r.List(t.Context(), ""); err != nil || len(list) != 1 || list[0].Digest != v.Digest {
+		t.Errorf("%+v, %v", list, err)
+	}
+	push(t, r, "web", other)
+	if list := intact(t, s.elsewhere(t)); len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,6 +23,7 @@ type sshServer struct {
 	port   int
 	config string
 	cmd    *exec.Cmd
+	cut    atomic.Bool // the line to one that is distant
 }
 
 // sshProgram finds a program of OpenSSH or skips the test.
