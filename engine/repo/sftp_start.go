@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pkg/sftp"
@@ -272,4 +273,55 @@ func (r *replayed) Read(p []byte) (int, error) {
 	n := copy(p, r.first)
 	r.first = r.first[n:]
 	return n, nil
+}
+
+// earlyFile is a file of which a part was read while connecting. It is
+// opened again when another part is asked for.
+type earlyFile struct {
+	e     *early
+	again func() (reader, error)
+
+	mu   sync.Mutex
+	rest reader
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *earlyFile) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	if at := off - f.e.off; at >= 0 && at <= int64(len(f.e.data)) {
+		n = copy(p, f.e.data[at:])
+		if n == len(p) {
+			return n, nil
+		}
+		if f.e.eof {
+			return n, io.EOF
+		}
+	}
+	rest, err := f.reopened()
+	if err != nil {
+		return n, err
+	}
+	m, err := rest.ReadAt(p[n:], off+int64(n))
+	return n + m, err
+}
+
+func (f *earlyFile) reopened() (reader, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rest == nil {
+		rest, err := f.again()
+		if err != nil {
+			return nil, err
+		}
+		f.rest = rest
+	}
+	return f.rest, nil
+}
+
+// Close implements io.Closer.
+func (f *earlyFile) Close() error {
+	if f.rest == nil {
+		return nil
+	}
+	return f.rest.Close()
 }
