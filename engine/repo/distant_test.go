@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,6 +92,9 @@ func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
 	g.Go(func() { travel(near, far, roundTrip/2, &s.cut) })
 	g.Go(func() { travel(far, near, roundTrip/2, &s.cut) })
 	t.Cleanup(func() {
+		for _, pid := range descendants(s.cmd.Process.Pid) { // they would never learn that the line is gone
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 		near.Close()
 		far.Close()
 		g.Wait()
