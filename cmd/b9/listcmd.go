@@ -39,7 +39,7 @@ func (a *app) listShared(ctx context.Context, repository, image string, long boo
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	versions, err := r.List(ctx, image)
+	versions, err := justOpened(r)(ctx, image)
 	if err != nil {
 		return err
 	}
@@ -51,6 +51,14 @@ func (a *app) listShared(ctx context.Context, repository, image string, long boo
 		return a.printLong(versions)
 	}
 	return a.printVersions(versions)
+}
+
+// justOpened is List without looking again for what came since r was opened.
+func justOpened(r images) func(context.Context, string) ([]repo.Version, error) {
+	if r, ok := r.(*repo.Repo); ok {
+		return r.Listed
+	}
+	return r.List
 }
 
 // printJSON writes a value for programs.
