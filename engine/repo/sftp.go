@@ -127,7 +127,7 @@ func explain(err error, conn *sftpConn, place string) error {
 		return err
 	case conn.ended() != nil:
 		return conn.ended()
-	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe):
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.EOF): // EOF: in sending
 		return fmt.Errorf("%s: the connection ended", place)
 	case errors.As(err, &network):
 		return fmt.Errorf("%s: the connection ended: %w", place, err)
