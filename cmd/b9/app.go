@@ -18,6 +18,7 @@ import (
 	"b9/engine"
 	"b9/engine/config"
 	"b9/engine/container"
+	"b9/engine/content"
 	"b9/engine/store"
 )
 
@@ -92,10 +93,15 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {
-	cmd.SuggestionsMinimumDistance = 2
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
 	hint := ""
-	if s := cmd.SuggestionsFor(name); len(s) > 0 {
-		hint = fmt.Sprintf(": did you mean %q?", s[0])
+	if near := content.Nearest(name, names); near != "" {
+		hint = fmt.Sprintf(": did you mean %q?", near)
 	}
 	return usagef("unknown command %q%s (see `%s --help`)", name, hint, cmd.CommandPath())
 }

@@ -26,20 +26,22 @@ var errNotEnterable = errors.New("nothing to run in")
 // entered when it has an image for "/": its only one, or the one so named.
 func rootImages(t *builtins.Target) (map[string]engine.Ref, error) {
 	images := map[string]engine.Ref{}
+	var names []string
 	for _, ref := range t.Refs {
 		out, err := ref.Node.Declared(ref.Output)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := disk.Lookup(out.Ext); err != nil || out.Kind != store.File {
+		if _, err := disk.Lookup(out.Ext); err != nil || out.Kind != store.File || besideOverlay(t, ref) {
 			continue
 		}
+		names = append(names, out.Name)
 		at := out.Name
 		if !strings.HasPrefix(at, "/") {
 			at = "/"
 		}
 		if _, twice := images[at]; twice {
-			return nil, fmt.Errorf("%s: %w: it has several images, name one", t, errNotEnterable)
+			return nil, fmt.Errorf("%s: %w: it has several images (%s), and which of them is the root file system is not said", t, errNotEnterable, strings.Join(names, ", "))
 		}
 		images[at] = ref
 	}
@@ -55,7 +57,7 @@ func (a *app) throwaway(ctx context.Context, b *built, images map[string]engine.
 	var mounts []container.Mount
 	for at, ref := range images {
 		raw := filepath.Join(dir, fmt.Sprintf("image%d.raw", len(mounts)))
-		if err := forkRaw(ctx, b.result.Artifact(ref), ref, raw); err != nil {
+		if err := forkRaw(ctx, b, ref, raw); err != nil {
 			return nil, err
 		}
 		m := container.Mount{Source: raw, Target: at, Kind: container.Image}
@@ -68,7 +70,8 @@ func (a *app) throwaway(ctx context.Context, b *built, images map[string]engine.
 }
 
 // forkRaw makes a private raw copy of an image in any format.
-func forkRaw(ctx context.Context, art *engine.Artifact, ref engine.Ref, dst string) error {
+func forkRaw(ctx context.Context, b *built, ref engine.Ref, dst string) error {
+	art := b.result.Artifact(ref)
 	out, err := ref.Node.Declared(ref.Output)
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func forkRaw(ctx context.Context, art *engine.Artifact, ref engine.Ref, dst stri
 	if out.Ext == "raw" {
 		return art.Fork(ctx, dst)
 	}
-	src, err := disk.Open(art.Path(), out.Ext, disk.OpenOptions{})
+	src, err := disk.Open(art.Path(), out.Ext, standingOn(b, ref))
 	if err != nil {
 		return err
 	}

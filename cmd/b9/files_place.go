@@ -107,9 +107,7 @@ func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel strin
 	if cut := cutLast(label); strings.Contains(cut[0], ":") {
 		label, sel = cut[0], cut[1]
 	}
-	flags := f.engineFlags
-	flags.beside = beneathOverlays
-	b, err := a.buildFor(ctx, &flags, label, true)
+	b, err := a.buildFor(ctx, &f.engineFlags, label, true)
 	if err != nil {
 		return "", err
 	}

@@ -73,8 +73,8 @@ func (a *app) tellDoc(t *builtins.Target) {
 	}
 }
 
-// buildFor builds one target. quietly keeps standard output for the command
-// that runs next.
+// buildFor builds one target to look into or run in, and what its overlays stand
+// on. quietly keeps standard output for the command that runs next.
 func (a *app) buildFor(ctx context.Context, f *engineFlags, target string, quietly bool) (*built, error) {
 	out := a.stdout
 	if quietly {
@@ -83,7 +83,9 @@ func (a *app) buildFor(ctx context.Context, f *engineFlags, target string, quiet
 	if quietly && a.quiet {
 		a.stdout = io.Discard
 	}
-	b, err := a.build(ctx, f, []string{target})
+	flags := *f
+	flags.beside = beneathOverlays
+	b, err := a.build(ctx, &flags, []string{target})
 	a.stdout = out
 	if err == nil && len(b.graph.Targets) != 1 && quietly {
 		err = usagef("%s names %d targets: a command runs in one", target, len(b.graph.Targets))
