@@ -162,7 +162,11 @@ func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) 
 		return v, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	pushed, t, err := r.Push(ctx, PushSpec(v, job.Input("image").Path()))
+	in := job.Input("image")
+	if d := in.Object().Digest; in.Path() == job.World().Store.Path(d) { // else it is a file of the workspace
+		v.Digest = repo.Digest(d)
+	}
+	pushed, t, err := r.Push(ctx, PushSpec(v, in.Path()))
 	if err == nil {
 		job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", pushed.Name, pushed.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
 	}
@@ -172,7 +176,7 @@ func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) 
 // PushSpec asks for the image at path to be published as what v says.
 func PushSpec(v repo.Version, path string) repo.PushSpec {
 	return repo.PushSpec{
-		Path: path, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
+		Path: path, Digest: v.Digest, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
 		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent, Backing: v.Backing,
 	}
 }

@@ -18,8 +18,14 @@ type Cache interface {
 	Lookup(ctx context.Context, key store.Digest) (record []byte, ok bool)
 	// Fetch writes the files of a step to the directory, under their names.
 	Fetch(ctx context.Context, key store.Digest, dir string) (ok bool)
-	// Publish adds a step: its record, and files by name.
-	Publish(ctx context.Context, key store.Digest, record []byte, files map[string]string)
+	// Publish adds a step: its record and its files.
+	Publish(ctx context.Context, key store.Digest, record []byte, files []CachedFile)
+}
+
+// CachedFile is a file of a step on its way to a cache.
+type CachedFile struct {
+	Name, Path string
+	Digest     store.Digest // of the content; zero where it is not known
 }
 
 // Names of a step's files in a cache. A tree is a bundle.
@@ -158,22 +164,22 @@ func (b *build) publish(ctx context.Context, r *store.Record) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	files := map[string]string{}
+	var files []CachedFile
 	for i, out := range r.Outputs {
-		path := b.cfg.Store.Path(out.Object.Digest)
+		f := CachedFile{cachedOutput(i), b.cfg.Store.Path(out.Object.Digest), out.Object.Digest}
 		if out.Object.Kind == store.Tree {
-			path = filepath.Join(scratch.Dir(), cachedOutput(i))
-			if err := b.cfg.Store.Bundle(ctx, out.Object.Digest, path); err != nil {
+			f.Path, f.Digest = filepath.Join(scratch.Dir(), f.Name), store.Digest{}
+			if err := b.cfg.Store.Bundle(ctx, out.Object.Digest, f.Path); err != nil {
 				return err
 			}
 		}
-		files[cachedOutput(i)] = path
+		files = append(files, f)
 	}
 	if r.Log != nil {
-		files[cachedLog] = b.cfg.Store.Path(r.Log.Digest)
+		files = append(files, CachedFile{cachedLog, b.cfg.Store.Path(r.Log.Digest), r.Log.Digest})
 	}
-	for _, path := range files {
-		if _, err := os.Lstat(path); err != nil {
+	for _, f := range files {
+		if _, err := os.Lstat(f.Path); err != nil {
 			return err // collected meanwhile
 		}
 	}

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"b9/engine"
 	"b9/engine/repo"
 	"b9/engine/store"
 )
@@ -149,7 +148,7 @@ func (c *stepCache) fetchObject(ctx context.Context, o repo.Object, path string)
 }
 
 // Publish implements engine.Cache.
-func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte, files map[string]string) {
+func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte, files []engine.CachedFile) {
 	if !c.push.Load() {
 		return
 	}
@@ -158,8 +157,8 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 		return
 	}
 	var list []repo.StepFile
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		list = append(list, repo.StepFile{Name: name, Path: files[name]})
+	for _, f := range files {
+		list = append(list, repo.StepFile{Name: f.Name, Path: f.Path, Digest: repo.Digest(f.Digest)})
 	}
 	if _, err := r.PublishStep(ctx, key.String(), record, list); takesNothing(err) {
 		c.keepToItself(err)

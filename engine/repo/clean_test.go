@@ -77,7 +77,7 @@ func TestCleanBesidePush(t *testing.T) {
 		cleaner := s.elsewhere(t)
 		changed := change(t, image, 5)
 		cleaned := false
-		p, err := r.newPush(t.Context(), "web", "", []StepFile{{"web", changed}})
+		p, err := r.newPush(t.Context(), "web", "", []StepFile{{Name: "web", Path: changed}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestCleanManySteps(t *testing.T) {
 	if err := r.say(t.Context(), lines...); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.PublishStep(t.Context(), "last", nil, []StepFile{{"root", sample(t, 1, 10)}}); err != nil {
+	if _, err := r.PublishStep(t.Context(), "last", nil, []StepFile{{Name: "root", Path: sample(t, 1, 10)}}); err != nil {
 		t.Fatal(err)
 	}
 	report, err := r.Clean(t.Context(), CleanOptions{Keep: -1, Steps: 1})

@@ -274,14 +274,14 @@ func TestStepCache(t *testing.T) {
 		if _, err := r.LookupStep(t.Context(), "key1"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("a step that is not there: %v", err)
 		}
-		files := []StepFile{{"root", a}, {"log", b}}
+		files := []StepFile{{Name: "root", Path: a}, {Name: "log", Path: b}}
 		if _, err := r.PublishStep(t.Context(), "key1", []byte("record"), files); err != nil {
 			t.Fatal(err)
 		}
 		if tr, err := r.PublishStep(t.Context(), "key1", []byte("other"), files); err != nil || tr.New != 0 {
 			t.Errorf("publish once more: %+v, %v", tr, err)
 		}
-		next := []StepFile{{"root", change(t, a, 7)}}
+		next := []StepFile{{Name: "root", Path: change(t, a, 7)}}
 		if tr, err := s.elsewhere(t).PublishStep(t.Context(), "key2", nil, next); err != nil || tr.New != blockSize {
 			t.Errorf("a step that changed one block: %+v, %v", tr, err)
 		}

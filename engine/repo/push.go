@@ -36,7 +36,7 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	if err := s.check(); err != nil {
 		return Version{}, Transfer{}, err
 	}
-	p, err := r.newPush(ctx, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path}})
+	p, err := r.newPush(ctx, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest}})
 	if err != nil {
 		return Version{}, Transfer{}, err
 	}

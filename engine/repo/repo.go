@@ -114,7 +114,10 @@ type Selector struct {
 // PushSpec is an image to publish.
 type PushSpec struct {
 	Path string // a regular file; it must not change meanwhile
-	Name string // see [ValidName]
+	// Digest is that of the content where it is known. Then it decides
+	// whether the file changed meanwhile; else its time does.
+	Digest Digest
+	Name   string // see [ValidName]
 	// Version names the version; see [ValidName]. Empty: if the newest
 	// version has the same content, format and backing file, that one is
 	// returned and nothing is published; otherwise the version is the time
@@ -155,6 +158,7 @@ type Object struct {
 
 // StepFile is a file to publish with a step.
 type StepFile struct {
-	Name string // unique in the step; see [ValidName]
-	Path string
+	Name   string // unique in the step; see [ValidName]
+	Path   string
+	Digest Digest // as in [PushSpec]
 }

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -163,7 +164,13 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	}
 	u.p.meter.count(0, 0, c.size-settled)
 	c.digest = sum.digest()
-	return c, unchanged(f, info)
+	switch {
+	case from.Digest.IsZero():
+		err = unchanged(f, info)
+	case from.Digest != c.digest:
+		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, errChanged)
+	}
+	return c, err
 }
 
 // segment finds a place for each block of s.

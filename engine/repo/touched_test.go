@@ -1,0 +1,43 @@
+package repo
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestTouchedMeanwhile pushes a file that gets another time while it is read, as
+// an object of a store does when somebody uses it: what its content has to be
+// decides, where that is known.
+func TestTouchedMeanwhile(t *testing.T) {
+	image := sample(t, 4, 3000)
+	right, _, err := HashFile(t.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		digest Digest
+		ok     bool
+	}{
+		{"known", right, true},
+		{"not known", Digest{}, false},
+		{"another", Digest{1}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := kinds()[0].make(t)
+			n := 0
+			s.opts.Progress = func(Progress) {
+				n++
+				if err := os.Chtimes(image, time.Time{}, time.Unix(int64(1000+n), 0)); err != nil {
+					t.Error(err)
+				}
+			}
+			_, _, err := s.create(t).Push(t.Context(), PushSpec{Name: "web", Path: image, Digest: c.digest})
+			if n == 0 || c.ok != (err == nil) || err != nil && !errors.Is(err, errChanged) {
+				t.Errorf("after %d touches: %v", n, err)
+			}
+		})
+	}
+}
