@@ -28,7 +28,7 @@ done is not done again: ` + "`b9 push`" + ` publishes again what was removed.`,
 		Params: []Param{
 			{Name: "name", Type: aString, Required: true, Doc: "name of the shared image, and of the target"},
 			{Name: "image", Type: aFile, Required: true, Doc: "the image to publish"},
-			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2 or vmdk; by default from the ending of its name"},
+			{Name: "format", Type: aString, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
 			{Name: "repo", Type: aString, Doc: "name of the repository to publish in (default: local)"},
 			{Name: "version", Type: aString, Doc: "version to give it; by default made of the time and the content"},
 		},
@@ -63,11 +63,8 @@ func makeShare(c *Call) (Step, error) {
 
 // finishShare settles the format of the image.
 func finishShare(l *Linked, s *shareImage) error {
-	format, err := imageFormat(l, "image", s.Format)
+	format, err := inputFormat(l, "image", s.Format)
 	if err != nil {
-		return err
-	}
-	if err := unwrapOverlay(l, "image", &format); err != nil {
 		return err
 	}
 	done := *s

@@ -164,7 +164,7 @@ func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
 	if err := s.images.fetch(ctx, job, l, path); err != nil {
 		return err
 	}
-	src, err := disk.Open(path, l.Format, disk.OpenOptions{})
+	src, err := disk.Open(path, l.Format, undeclared())
 	if err != nil {
 		return err
 	}
