@@ -97,7 +97,7 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: s.images.cfg.Origin}
+	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: s.images.origin()}
 	v.Origin.Label = job.Label()
 	if key := job.InputKey("image"); !key.IsZero() {
 		v.Key = key.String()

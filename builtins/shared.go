@@ -201,10 +201,13 @@ type SharedConfig struct {
 	Open func(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error)
 	// Local has what this machine shares. Nil means that there is nothing.
 	Local   func() (*LocalImages, error)
-	Default string      // name of the repository that is meant where none is named
-	Others  []string    // names of the repositories that there are
-	Locked  bool        // what is not in the lock file is an error
-	Origin  repo.Origin // of what share() publishes; the label is added
+	Default string   // name of the repository that is meant where none is named
+	Others  []string // names of the repositories that there are
+	Locked  bool     // what is not in the lock file is an error
+
+	// Origin is asked for by the first share() that runs: what it says of
+	// what it publishes, but for the label. Nil means nothing.
+	Origin func() repo.Origin
 }
 
 // sharedImages resolves shared images for one workspace, each question once.
@@ -344,6 +347,13 @@ func (s *sharedImages) local() (*LocalImages, error) {
 		return nil, errors.New("this machine keeps no shared images")
 	}
 	return s.cfg.Local()
+}
+
+func (s *sharedImages) origin() repo.Origin {
+	if s.cfg.Origin == nil {
+		return repo.Origin{}
+	}
+	return s.cfg.Origin()
 }
 
 func (s *sharedImages) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {

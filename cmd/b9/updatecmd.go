@@ -58,13 +58,18 @@ func (a *app) update(ctx context.Context, name string) error {
 
 // sharedConfig lets build files reach the repositories.
 func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
-	host, _ := os.Hostname() // only for people
-	origin := repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version}
-	origin.Source, origin.Commit = checkedOut(a.root())
 	return builtins.SharedConfig{
 		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked,
-		Origin: origin, Others: slices.Sorted(maps.Keys(cfg.Repositories)),
+		Origin: a.origin, Others: slices.Sorted(maps.Keys(cfg.Repositories)),
 	}
+}
+
+// origin says where this machine publishes from.
+func (a *app) origin() repo.Origin {
+	host, _ := os.Hostname() // only for people
+	o := repo.Origin{User: os.Getenv("USER"), Host: host, B9: versionInfo().Version}
+	o.Source, o.Commit = checkedOut(a.root())
+	return o
 }
 
 // tellPublished says what a build published.
