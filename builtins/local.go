@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"b9/engine/repo"
 	"b9/engine/store"
 )
@@ -259,7 +261,7 @@ func (l *LocalImages) edit(change func([]repo.Version) ([]repo.Version, error)) 
 		return err
 	}
 	if len(after) != len(before) {
-		if err := replaceFile(filepath.Join(l.dir, localList), append(data, '\n')); err != nil {
+		if err := renameio.WriteFile(filepath.Join(l.dir, localList), append(data, '\n'), 0o644, renameio.WithTempDir(l.dir)); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package builtins
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
@@ -33,6 +35,12 @@ type Locked struct {
 // same reports whether two entries answer the same question.
 func (l Locked) same(o Locked) bool {
 	return l.Name == o.Name && l.Repository == o.Repository && l.Want == o.Want
+}
+
+func sortLocked(list []Locked) {
+	slices.SortFunc(list, func(a, b Locked) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Repository, b.Repository), strings.Compare(a.Want, b.Want))
+	})
 }
 
 // unverified says that the repository knows no digest of it.
@@ -122,16 +130,14 @@ func editLock(root string, change func([]Locked) []Locked) error {
 		return err
 	}
 	all = change(all)
-	slices.SortFunc(all, func(a, b Locked) int {
-		return strings.Compare(a.Name+"\x00"+a.Repository+"\x00"+a.Want, b.Name+"\x00"+b.Repository+"\x00"+b.Want)
-	})
+	sortLocked(all)
 	body, err := toml.Marshal(struct {
 		Image []Locked `toml:"image"`
 	}{all})
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...))
+	return renameio.WriteFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...), 0o644, renameio.WithTempDir(root), renameio.WithExistingPermissions())
 }
 
 // lockDir waits for the lock on a directory.
@@ -164,21 +170,4 @@ func flocked(f *os.File) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return func() { f.Close() }, nil
-}
-
-// replaceFile writes a file under another name and moves it into place.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

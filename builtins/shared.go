@@ -146,10 +146,6 @@ func TracedShared(t *engine.Trace) []Locked {
 	return list
 }
 
-func sortLocked(list []Locked) {
-	slices.SortFunc(list, func(a, b Locked) int { return strings.Compare(a.Name+a.Want, b.Name+b.Want) })
-}
-
 // Run implements engine.Action.
 func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
 	l, err := s.resolve(ctx, job.World().Offline)
