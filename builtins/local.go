@@ -36,9 +36,12 @@ const (
 // localLabel names the contents in the store, see [store.Store.NameResult].
 const localLabel = "shared images"
 
+// LocalDir is where a store's directory has the list of shared images.
+func LocalDir(store string) string { return filepath.Join(store, "shared") }
+
 // OpenLocal opens the shared images of the machine that uses the store.
 func OpenLocal(st *store.Store) (*LocalImages, error) {
-	l := &LocalImages{st: st, dir: filepath.Join(st.Dir(), "shared")}
+	l := &LocalImages{st: st, dir: LocalDir(st.Dir())}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, err
 	}

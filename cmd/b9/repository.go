@@ -33,7 +33,7 @@ func (a *app) location(name string) (repo.Location, error) {
 	}
 	switch text := cfg.Repositories[name]; {
 	case name == config.LocalRepository:
-		return repo.Location{Path: filepath.Join(cfg.Store.Dir, "shared")}, nil
+		return repo.Location{Path: builtins.LocalDir(cfg.Store.Dir)}, nil
 	case text != "":
 		return repo.ParseLocation(text)
 	case strings.ContainsAny(name, "/:"):
