@@ -152,7 +152,7 @@ func TestTrim(t *testing.T) {
 	os.Mkdir(mnt, 0o700)
 	mountLoop(t, "loop", img, mnt)
 	func() {
-		defer run(t, "umount", mnt)
+		defer unmountLoop(t, img, mnt)
 		os.RemoveAll(mnt + "/d3")
 		write(t, mnt+"/new", "kept")
 	}()

@@ -106,6 +106,27 @@ func mountLoop(t testing.TB, options, image, dir string) {
 	}
 }
 
+// unmountLoop ends a mount, and waits until the kernel has let go of the image:
+// somebody who made a mount namespace meanwhile has the mount, too, until that
+// namespace ends.
+func unmountLoop(t testing.TB, image, dir string) {
+	t.Helper()
+	run(t, "umount", dir)
+	for try := 0; ; try++ {
+		out, err := exec.Command("losetup", "--noheadings", "--list", "--associated", image).CombinedOutput()
+		if err != nil {
+			t.Fatalf("losetup: %v: %s", err, out)
+		}
+		if len(bytes.TrimSpace(out)) == 0 {
+			return
+		}
+		if try == 600 {
+			t.Fatalf("%s stays attached: %s", image, out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // tarOf is everything about a directory, as tar tells it, a line a file.
 func tarOf(t testing.TB, dir string) string {
 	t.Helper()

@@ -241,7 +241,7 @@ func TestReaderSeesWhatTheKernelSees(t *testing.T) {
 func fillMounted(t *testing.T, img, src string) {
 	mnt := t.TempDir()
 	mountLoop(t, "loop", img, mnt)
-	defer run(t, "umount", mnt)
+	defer unmountLoop(t, img, mnt)
 	exec.Command("cp", "-a", src+"/.", mnt).Run() // what fits: small blocks hold no long links
 	exec.Command("fallocate", "-l", "300000", mnt+"/unwritten").Run()
 	for i := range 1500 {
@@ -306,7 +306,7 @@ func TestReaderReplaysJournal(t *testing.T) {
 	os.Mkdir(mnt, 0o700)
 	mountLoop(t, "loop", img, mnt)
 	func() {
-		defer run(t, "umount", mnt)
+		defer unmountLoop(t, img, mnt)
 		for i := range 500 {
 			write(t, fmt.Sprintf("%s/d%d/f%d", mnt, i%10, i), strings.Repeat("x", i))
 		}
