@@ -131,7 +131,7 @@ func TestLive(t *testing.T) {
 	s.wait(42 * time.Second)
 	s.screen(`[  1/40] 2 running, 1 cached, 0:42
   //web:root  lxc_exec  0:42  Setting up nginx-core (1.22.1
-  //web:data  convert  0:42  25% of 4.0 GiB
+  //web:data  convert  0:42  25% of 4GiB
 `)
 	s.finish(disk, 42*time.Second)
 	s.Note("warning: something")

@@ -214,17 +214,3 @@ func took(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
 }
-
-// bytesText writes a number of bytes such as "1.2 GiB".
-func bytesText(n int64) string {
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v := float64(n)
-	unit := -1
-	for v >= 1023.95 && unit < 4 {
-		v /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[unit])
-}

@@ -99,14 +99,6 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-func TestBytesText(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1<<20 - 1: "1.0 MiB", 3 << 29: "1.5 GiB", 1 << 62: "4096.0 PiB"} {
-		if got := bytesText(n); got != want {
-			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
-		}
-	}
-}
-
 func TestShellWord(t *testing.T) {
 	for in, want := range map[string]string{"//web:root": "//web:root", "//web:root (resize)": "'//web:root (resize)'", "a'b": `'a'\''b'`, "//x:y[/data]": "'//x:y[/data]'"} {
 		if got := shellWord(in); got != want {

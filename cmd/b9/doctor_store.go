@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/fsys"
 )
 
 // What is left for the store, in bytes, before doctor says something.
@@ -53,7 +55,7 @@ func existing(dir string) string {
 }
 
 func storePlace(dir, at, name string, free int64) check {
-	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, bytesText(free))}
+	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, fsys.FormatSize(free))}
 	switch {
 	case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
 		c.Status, c.Detail, c.Fix = statusFail, at+" is not writable", "choose another place with -c store.dir=DIR"

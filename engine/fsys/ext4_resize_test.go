@@ -75,7 +75,7 @@ func TestResizeRefusesBeforeItWrites(t *testing.T) {
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
 	before := sum(t, img)
-	wantError(t, Resize(ctxOf(t), img, 20<<20), "20M is too small: the file system needs at least 4", " bytes)")
+	wantError(t, Resize(ctxOf(t), img, 20<<20), "20MiB is too small: the file system needs at least 4", " bytes)")
 	wantError(t, Resize(ctxOf(t), img, 100), "less than one block")
 	if sum(t, img) != before {
 		t.Error("a refused resize changed the image")

@@ -84,9 +84,9 @@ func scale(number string, factor int64) (int64, error) {
 }
 
 // FormatSize writes a size so that a person sees its order: exact with a binary
-// unit where that is a whole number ("4G", "512M"), else with one decimal
+// unit where that is a whole number ("4GiB", "512MiB"), else with one decimal
 // ("1.5GiB"), bytes below 1 KiB ("100B"). ParseSize reads it back, exactly only
-// in the first and last case.
+// where there is no decimal point.
 func FormatSize(n int64) string {
 	if n < 0 {
 		return "-" + FormatSize(-max(n, -math.MaxInt64))
@@ -97,7 +97,7 @@ func FormatSize(n int64) string {
 		switch {
 		case n < unit:
 		case n%unit == 0:
-			return strconv.FormatInt(n/unit, 10) + units[i:i+1]
+			return strconv.FormatInt(n/unit, 10) + units[i:i+1] + "iB"
 		default:
 			return strconv.FormatFloat(float64(n)/float64(unit), 'f', 1, 64) + units[i:i+1] + "iB"
 		}

@@ -130,7 +130,7 @@ func TestSwap(t *testing.T) {
 			t.Errorf("%s: swaplabel says %q", name, out)
 		}
 	}
-	wantError(t, MakeSwap(ctxOf(t), dir+"/x", SwapOptions{Size: 4096}), "below the least, 40K")
+	wantError(t, MakeSwap(ctxOf(t), dir+"/x", SwapOptions{Size: 4096}), "below the least, 40KiB")
 	wantError(t, MakeSwap(ctxOf(t), dir+"/x", SwapOptions{Size: 1 << 20, Label: "sixteen letters."}), "swap holds 15")
 	gone(t, dir+"/x")
 }

@@ -86,7 +86,7 @@ func (o *VFATOptions) check() error {
 	case o.Size != 0 && o.Size < fatTrack*fatSector:
 		return fmt.Errorf("size %d is below the least, %s", o.Size, FormatSize(fatTrack*fatSector))
 	case o.Size > 1<<32*fatSector:
-		return fmt.Errorf("size %s is above vfat's limit, 2T", FormatSize(o.Size))
+		return fmt.Errorf("size %s is above vfat's limit, 2TiB", FormatSize(o.Size))
 	}
 	return nil
 }
