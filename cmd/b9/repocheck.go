@@ -105,6 +105,9 @@ func (a *app) removeHurt(ctx context.Context, r images, damage []repo.Damage) er
 		if err == nil {
 			err = r.Remove(ctx, v)
 		}
+		if errors.Is(err, repo.ErrNotFound) { // somebody else did
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,16 @@ func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 	if err := r.sync(ctx); err != nil {
 		return nil, err
 	}
-	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, tree: r.tree}, deep: deep, hurts: map[packRef][]string{}}
+	found, err := r.examine(ctx, deep)
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", r.loc, err)
+	}
+	return found, nil
+}
+
+// examine is Check by what the log said when it was last read.
+func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
+	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, tree: r.tree}, deep: deep, hurts: map[packRef][]*entry{}}
 	var live []*entry
 	r.look(func(v *view) {
 		live = v.live()
@@ -42,11 +51,34 @@ func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 	if err == nil {
 		err = c.packs(ctx)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("check %s: %w", r.loc, err)
+	if err == nil && len(c.found) > 0 {
+		err = r.sync(ctx)
 	}
-	slices.SortFunc(c.found, func(a, b Damage) int { return strings.Compare(a.Path, b.Path) })
-	return c.found, nil
+	if err != nil {
+		return nil, err
+	}
+	return r.damage(c.found), nil
+}
+
+// damage tells what was found, but for what hurts only those that were taken
+// out of the log meanwhile: a collection may have deleted it.
+func (r *Repo) damage(found []finding) (list []Damage) {
+	r.look(func(v *view) {
+		for _, f := range found {
+			var hurts []string
+			for _, e := range f.hurts {
+				if still := v.byID[e.Recipe.ID]; still != nil && !still.removed {
+					hurts = append(hurts, e.who())
+				}
+			}
+			if len(hurts) > 0 || len(f.hurts) == 0 {
+				slices.Sort(hurts)
+				list = append(list, Damage{f.path, f.what, slices.Compact(hurts)})
+			}
+		}
+	})
+	slices.SortFunc(list, func(a, b Damage) int { return strings.Compare(a.Path, b.Path) })
+	return list
 }
 
 // checking is a check under way.
@@ -55,17 +87,22 @@ type checking struct {
 	deep bool
 
 	mu    sync.Mutex
-	found []Damage
-	hurts map[packRef][]string // who needs a pack
+	found []finding
+	hurts map[packRef][]*entry // who needs a pack
+}
+
+// finding is a damage as it is found.
+type finding struct {
+	path, what string
+	hurts      []*entry
 }
 
 // note adds a damage.
-func (c *checking) note(path string, err error, hurts []string) {
+func (c *checking) note(path string, err error, hurts []*entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	what := strings.TrimPrefix(strings.TrimPrefix(err.Error(), path+": "), ErrDamaged.Error()+": ")
-	slices.Sort(hurts)
-	c.found = append(c.found, Damage{path, what, slices.Compact(hurts)})
+	c.found = append(c.found, finding{path, what, hurts})
 }
 
 // manifests reads what describes the versions and steps.
@@ -76,7 +113,7 @@ func (c *checking) manifests(ctx context.Context, live []*entry) error {
 		g.Go(func() error {
 			m, err := c.r.manifestOf(ctx, e.Recipe)
 			if errors.Is(err, ErrDamaged) {
-				c.note(e.Recipe.path(), err, []string{e.who()})
+				c.note(e.Recipe.path(), err, []*entry{e})
 				return nil
 			}
 			if err != nil {
@@ -85,7 +122,7 @@ func (c *checking) manifests(ctx context.Context, live []*entry) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, p := range m.packs {
-				c.hurts[p] = append(c.hurts[p], e.who())
+				c.hurts[p] = append(c.hurts[p], e)
 			}
 			return nil
 		})

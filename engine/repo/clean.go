@@ -91,7 +91,19 @@ func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
 // does know relies on nothing in the list unless a version has it already.
 // What the versions and steps before the line need is spared; the rest of the
 // list is needed by nobody, now or later, and is deleted.
+//
+// Where another collection took away what this one wanted to read it begins
+// again, with a list of its own: what it knew may not be true any more.
 func (r *Repo) collect(ctx context.Context, grace time.Duration, report *CleanReport) error {
+	for range maxTries {
+		if err := r.collectOnce(ctx, grace, report); !errors.Is(err, errGone) {
+			return err
+		}
+	}
+	return errOutrun
+}
+
+func (r *Repo) collectOnce(ctx context.Context, grace time.Duration, report *CleanReport) error {
 	needed, err := r.needed(ctx)
 	if err != nil {
 		return err
@@ -122,7 +134,10 @@ func (r *Repo) needed(ctx context.Context) (map[fileID]bool, error) {
 	g.SetLimit(atOnce)
 	for i, e := range live {
 		g.Go(func() (err error) {
-			if manifests[i], err = r.manifestOf(ctx, e.Recipe); err != nil {
+			if manifests[i], err = r.manifestOf(ctx, e.Recipe); errors.Is(err, ErrDamaged) {
+				err = r.unlessGone(ctx, e.Recipe.ID, err)
+			}
+			if errors.Is(err, ErrDamaged) {
 				err = fmt.Errorf("%s: %w; remove what is damaged first (b9 repo check lists it)", e.who(), err)
 			}
 			return err

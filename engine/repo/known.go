@@ -75,6 +75,24 @@ func lost(name string, err error) error {
 	return err
 }
 
+// errGone: what was wanted was taken out of the log meanwhile.
+var errGone = fmt.Errorf("it was removed meanwhile: %w any more", ErrNotFound)
+
+// unlessGone returns err, which came of reading what the version or step with
+// this manifest needs, unless the log says by now that it is not there any
+// more: then it is no damage that something is missing.
+func (r *Repo) unlessGone(ctx context.Context, id fileID, err error) error {
+	if !errors.Is(err, ErrDamaged) || r.sync(ctx) != nil {
+		return err
+	}
+	r.look(func(v *view) {
+		if e := v.byID[id]; e != nil && e.removed {
+			err = errGone
+		}
+	})
+	return err
+}
+
 // indexes returns the indexes of those packs that are wanted, asking for
 // several at a time; of the others it is nil.
 func (r *Repo) indexes(ctx context.Context, packs []packRef, wanted map[int]bool) ([]*packIndex, error) {

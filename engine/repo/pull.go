@@ -22,27 +22,34 @@ func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions
 	if r.old != nil {
 		return r.old.pull(ctx, r, v, dst)
 	}
+	var id fileID // of the manifest
 	t, err := r.fetch(ctx, v.Name, v.Digest, dst, opts, func() (*manifest, int, error) {
 		if err := r.sync(ctx); err != nil {
 			return nil, 0, err
 		}
-		e, err := r.entryOf(v)
-		if err != nil {
-			return nil, 0, err
-		}
-		m, err := r.manifestOf(ctx, e.Recipe)
-		if err != nil {
-			return nil, 0, err
-		}
-		if len(m.objects) != 1 || m.objects[0].digest != v.Digest {
-			return nil, 0, fmt.Errorf("%s: %w: it describes another content", e.Recipe.path(), ErrDamaged)
-		}
-		return m, 0, nil
+		return r.described(ctx, v, &id)
 	})
 	if err != nil {
-		return t, fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
+		return t, fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, r.unlessGone(ctx, id, err))
 	}
 	return t, nil
+}
+
+// described returns the manifest of a version, and its ID when it is known.
+func (r *Repo) described(ctx context.Context, v Version, id *fileID) (*manifest, int, error) {
+	e, err := r.entryOf(v)
+	if err != nil {
+		return nil, 0, err
+	}
+	*id = e.Recipe.ID
+	m, err := r.manifestOf(ctx, e.Recipe)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(m.objects) != 1 || m.objects[0].digest != v.Digest {
+		return nil, 0, fmt.Errorf("%s: %w: it describes another content", e.Recipe.path(), ErrDamaged)
+	}
+	return m, 0, nil
 }
 
 // Fetch makes dst the content of a step's object, as [Repo.Pull] does.
@@ -60,7 +67,7 @@ func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions
 		return nil, 0, fmt.Errorf("%s: %w: it has no object %s", o.recipe.path(), ErrDamaged, o.Name)
 	})
 	if err != nil {
-		return t, fmt.Errorf("fetch %s of a step from %s: %w", o.Name, r.loc, err)
+		return t, fmt.Errorf("fetch %s of a step from %s: %w", o.Name, r.loc, r.unlessGone(ctx, o.recipe.ID, err))
 	}
 	return t, nil
 }

@@ -16,7 +16,7 @@ func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
 	}
 	m, err := r.manifestOf(ctx, e.Recipe)
 	if err != nil {
-		return Step{}, fmt.Errorf("step %s from %s: %w", key, r.loc, err)
+		return Step{}, fmt.Errorf("step %s from %s: %w", key, r.loc, r.unlessGone(ctx, e.Recipe.ID, err))
 	}
 	s := Step{Key: key, Record: m.record}
 	for _, c := range m.objects {
