@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -25,8 +24,8 @@ const (
 )
 
 // stepCache is an engine.Cache in a repository. It is opened by the first
-// step that asks. After the first thing that goes wrong, which it tells, it
-// is empty and takes nothing.
+// step that asks. When the repository can't be used, which it tells, it is
+// empty and takes nothing; what is wrong with one step concerns no other.
 type stepCache struct {
 	app    *app
 	name   string
@@ -34,6 +33,7 @@ type stepCache struct {
 	opened sync.Once
 	repo   *repo.Repo // nil if it can't be used
 	off    atomic.Bool
+	hurt   sync.Once // tells of a damaged step
 }
 
 // openStepCache notes which repository has finished steps, if one is
@@ -81,15 +81,35 @@ func (c *stepCache) fail(ctx context.Context, err error) {
 	}
 }
 
-// takesNothing reports whether a repository is fine to read from, and can't
-// be written to.
-func takesNothing(err error) bool {
-	return errors.Is(err, repo.ErrReadOnly) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC)
+// missed goes on without a step that could not be had. One that was removed
+// meanwhile, or for which this machine has no room, is no reason to give up
+// the cache; neither is a damaged one, of which the first is told.
+func (c *stepCache) missed(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil, errors.Is(err, repo.ErrNotFound):
+	case errors.Is(err, repo.ErrUnreachable):
+		c.fail(ctx, err)
+	case errors.Is(err, unix.ENOSPC):
+		fmt.Fprintf(c.app.stderr, "b9: warning: a step of the cache is not used: %v\n", err)
+	case errors.Is(err, repo.ErrDamaged):
+		c.hurt.Do(func() {
+			fmt.Fprintf(c.app.stderr, "b9: warning: steps of the cache that are damaged are not used (b9 repo check %s lists them): %v\n", c.name, err)
+		})
+	default:
+		c.fail(ctx, err)
+	}
 }
 
-// keepToItself publishes no more, and says so once.
-func (c *stepCache) keepToItself(err error) {
-	if c.push.Swap(false) {
+// refused goes on after a step could not be published: without the others,
+// too, unless it was the step's fault.
+func (c *stepCache) refused(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, repo.ErrUnreachable):
+		c.fail(ctx, err)
+	case errors.Is(err, repo.ErrSource):
+		fmt.Fprintf(c.app.stderr, "b9: warning: a step is not published: %v\n", err)
+	case c.push.Swap(false):
 		fmt.Fprintf(c.app.stderr, "b9: warning: publishing no steps: %v\n", err)
 	}
 }
@@ -106,8 +126,8 @@ func (c *stepCache) step(ctx context.Context, key store.Digest) (repo.Step, bool
 		return repo.Step{}, false
 	}
 	step, err := r.LookupStep(ctx, key.String())
-	if err != nil && !errors.Is(err, repo.ErrNotFound) {
-		c.fail(ctx, err)
+	if err != nil {
+		c.missed(ctx, err)
 	}
 	return step, err == nil
 }
@@ -124,7 +144,7 @@ func (c *stepCache) Fetch(ctx context.Context, key store.Digest, dir string) boo
 			return false
 		}
 		if err := c.fetchObject(ctx, o, filepath.Join(dir, o.Name)); err != nil {
-			c.fail(ctx, err)
+			c.missed(ctx, err)
 			return false
 		}
 	}
@@ -160,9 +180,7 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 	for _, f := range files {
 		list = append(list, repo.StepFile{Name: f.Name, Path: f.Path, Digest: repo.Digest(f.Digest)})
 	}
-	if _, err := r.PublishStep(ctx, key.String(), record, list); takesNothing(err) {
-		c.keepToItself(err)
-	} else if err != nil {
-		c.fail(ctx, err)
+	if _, err := r.PublishStep(ctx, key.String(), record, list); err != nil {
+		c.refused(ctx, err)
 	}
 }

@@ -136,7 +136,7 @@ func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFil
 	for _, f := range files {
 		info, err := os.Stat(f.Path)
 		if err != nil {
-			return nil, err
+			return nil, mark(err, ErrSource)
 		}
 		total += info.Size()
 	}
@@ -198,11 +198,11 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 // sendManifest uploads the manifest.
 func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
 	if err := m.check(); err != nil {
-		return recipeRef{}, err
+		return recipeRef{}, mark(err, ErrSource)
 	}
 	b := m.encode()
 	if len(b) > maxStored {
-		return recipeRef{}, fmt.Errorf("its description takes %d bytes, and %d are the most: it is too large or too scattered", len(b), maxStored)
+		return recipeRef{}, mark(fmt.Errorf("its description takes %d bytes, and %d are the most: it is too large or too scattered", len(b), maxStored), ErrSource)
 	}
 	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
 	if err := write(ctx, p.r.tree, ref.path(), b); err != nil {

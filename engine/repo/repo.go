@@ -31,7 +31,30 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrReadOnly: the repository's kind or layout can only be read.
 	ErrReadOnly = errors.New("repository can only be read")
+	// ErrUnreachable: the server can't be reached or logged in to, or the
+	// connection ended.
+	ErrUnreachable = errors.New("server not reachable")
+	// ErrSource: it is what was to be published that can't be: a local file
+	// is gone or changed meanwhile, or it is too large.
+	ErrSource = errors.New("not to be published")
 )
+
+// marked is an error that also is one of the above, whose words it needs not.
+type marked struct {
+	error
+	as error
+}
+
+// Unwrap implements the interface of package errors.
+func (m marked) Unwrap() []error { return []error{m.error, m.as} }
+
+// mark makes err, unless it is nil, also the error as.
+func mark(err, as error) error {
+	if err == nil {
+		return nil
+	}
+	return marked{err, as}
+}
 
 // Options say how a repository is used. The zero value is usable.
 type Options struct {

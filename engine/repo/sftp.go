@@ -41,7 +41,7 @@ func (t *sftpTree) session(ctx context.Context, e *early) (*sftpConn, error) {
 	t.forget()
 	conn, err := dialSSH(ctx, sshTarget{User: t.loc.User, Host: t.loc.Host, Port: t.loc.Port}, t.ssh, e)
 	if err != nil {
-		return nil, err
+		return nil, mark(err, ErrUnreachable)
 	}
 	t.conn = &sftpConn{sshConn: conn, channels: []*channel{conn.first}}
 	return t.conn, nil
@@ -126,11 +126,11 @@ func explain(err error, conn *sftpConn, place string) error {
 	case err == nil, err == io.EOF:
 		return err
 	case conn.ended() != nil:
-		return conn.ended()
+		return mark(conn.ended(), ErrUnreachable)
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.EOF): // EOF: in sending
-		return fmt.Errorf("%s: the connection ended", place)
+		return mark(fmt.Errorf("%s: the connection ended", place), ErrUnreachable)
 	case errors.As(err, &network):
-		return fmt.Errorf("%s: the connection ended: %w", place, err)
+		return mark(fmt.Errorf("%s: the connection ended: %w", place, err), ErrUnreachable)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: %w", place, fs.ErrPermission)
 	case errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure:

@@ -37,7 +37,7 @@ func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files
 
 func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
 	if err := checkStep(key, record, files); err != nil {
-		return Transfer{}, err
+		return Transfer{}, mark(err, ErrSource)
 	}
 	p, err := r.newPush(ctx, "", "", files)
 	if err != nil {

@@ -146,31 +146,34 @@ func (u *upload) read(ctx context.Context) ([]content, error) {
 func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	f, info, err := openRegular(from.Path)
 	if err != nil {
-		return content{}, err
+		return content{}, mark(err, ErrSource)
 	}
 	defer f.Close()
 	c := content{name: from.Name, size: info.Size()}
 	sum := newFileSum(c.size)
 	settled := int64(0) // up to here the meter knows
+	var failed error    // in sending
 	o := scanOptions{workers: u.p.r.opts.workers(), blocks: true, leaves: true}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
 		sum.add(s.leaves)
 		u.p.meter.count(0, 0, s.start-settled)
 		settled = min(s.start+int64(len(s.data)), c.size)
-		return u.segment(ctx, &c, s)
+		failed = u.segment(ctx, &c, s)
+		return failed
 	})
-	if err != nil {
-		return content{}, err
+	if failed != nil || ctx.Err() != nil {
+		return c, err
 	}
 	u.p.meter.count(0, 0, c.size-settled)
 	c.digest = sum.digest()
 	switch {
+	case err != nil:
 	case from.Digest.IsZero():
 		err = unchanged(f, info)
 	case from.Digest != c.digest:
 		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, errChanged)
 	}
-	return c, err
+	return c, mark(err, ErrSource)
 }
 
 // segment finds a place for each block of s.
