@@ -54,69 +54,46 @@ func (t *sftpTree) forget() {
 	}
 	s, r := t.conn.Traffic()
 	t.sent, t.received = t.sent+s, t.received+r
+	t.conn.giveUp(errClosed)
 	t.conn.Close()
 	t.conn = nil
 }
 
-// drop ends the connection for a reason, if it still is the one in use.
-func (t *sftpTree) drop(conn *sftpConn, why error) {
-	conn.giveUp(why)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conn == conn {
-		t.forget()
+// enter returns the connection, on which its caller counts until it leaves.
+func (t *sftpTree) enter(ctx context.Context, e *early) (*sftpConn, error) {
+	for {
+		conn, err := t.session(ctx, e)
+		if err != nil || conn.enter() {
+			return conn, err
+		}
+		if e != nil {
+			*e = early{path: e.path, off: e.off, length: e.length}
+		}
 	}
 }
 
-// do runs one exchange with the server. The protocol has no way to take a
-// request back, so cancelling, or a server that moves nothing in the channel
-// for the time-out, ends the connection. That sshd itself still answers
-// keep-alives does not count: it is another process that serves the files.
+// do runs one exchange with the server that has no result.
 func (t *sftpTree) do(ctx context.Context, name string, fn func(*sftp.Client) error) error {
-	conn, err := t.session(ctx, nil)
-	if err != nil {
-		return err
-	}
-	ch := conn.take()
-	defer conn.put(ch)
-	return t.watched(ctx, conn, ch, func() error { return explain(fn(ch.Client), conn, t.path(name)) })
-}
-
-// watched runs fn, which uses ch, and ends conn when it takes too long.
-func (t *sftpTree) watched(ctx context.Context, conn *sftpConn, ch *channel, fn func() error) error {
-	stop := context.AfterFunc(ctx, func() { t.drop(conn, context.Cause(ctx)) })
-	done := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() { t.endSilence(conn, ch, done) })
-	err := fn()
-	close(done)
-	watch.Wait()
-	if !stop() && err != nil {
-		err = context.Cause(ctx)
-	}
+	_, err := ask(ctx, t, name, func(c *sftp.Client) (struct{}, error) { return struct{}{}, fn(c) })
 	return err
 }
 
-// endSilence ends the connection when nothing passes the channel for the
-// time-out before done is closed.
-func (t *sftpTree) endSilence(conn *sftpConn, ch *channel, done <-chan struct{}) {
-	tick := time.NewTicker(t.timeout)
-	defer tick.Stop()
-	before := ch.stream.moved.Load()
-	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-		now := ch.stream.moved.Load()
-		if now == before {
-			t.drop(conn, fmt.Errorf("connection to %s given up: nothing came from the server for %v", t.loc, t.timeout))
-			return
-		}
-		before = now
+// ask runs one exchange with the server about a file.
+func ask[T any](ctx context.Context, t *sftpTree, name string, fn func(*sftp.Client) (T, error)) (T, error) {
+	conn, err := t.enter(ctx, nil)
+	if err != nil {
+		var none T
+		return none, err
 	}
+	ch := conn.take(nil)
+	return exchange(ctx, conn, ch, t.rules(), func() (T, error) {
+		v, err := fn(ch.Client)
+		return v, explain(err, conn, t.path(name))
+	}, nil)
 }
+
+// rules are those of an exchange whose answer is not long.
+func (t *sftpTree) rules() rules { return rules{loc: t.loc, silence: t.timeout} }
 
 // explain adds to an error what the protocol's own words leave out.
 func explain(err error, conn *sftpConn, place string) error {
@@ -162,51 +139,74 @@ func blame(c *sftp.Client, dir string, err error) error {
 // sftpFile is an open file.
 type sftpFile struct {
 	*sftp.File
-	t    *sftpTree
-	ctx  context.Context // of the open call: a reader does not outlive it
-	conn *sftpConn
-	ch   *channel
+	t     *sftpTree
+	ctx   context.Context // of the open call: a reader does not outlive it
+	conn  *sftpConn
+	ch    *channel
+	leave func(cause error) // once
 }
 
-func (f sftpFile) ReadAt(p []byte, off int64) (n int, err error) {
-	err = f.t.watched(f.ctx, f.conn, f.ch, func() (err error) {
-		n, err = f.File.ReadAt(p, off)
-		return explain(err, f.conn, f.Name())
-	})
+// ReadAt may go on writing to p after ctx ended.
+func (f sftpFile) ReadAt(p []byte, off int64) (int, error) {
+	if !f.conn.enter() {
+		return 0, explain(fs.ErrClosed, f.conn, f.Name())
+	}
+	n, err := exchange(f.ctx, f.conn, f.conn.take(f.ch), f.t.rules(), func() (int, error) {
+		n, err := f.File.ReadAt(p, off)
+		return n, explain(err, f.conn, f.Name())
+	}, nil)
+	if cause := context.Cause(f.ctx); cause != nil {
+		f.leave(cause)
+	}
 	return n, err
 }
 
 // Close does not wait for the answer.
 func (f sftpFile) Close() error {
-	f.conn.put(f.ch)
-	go f.File.Close()
+	f.leave(nil)
+	f.conn.background(func() { f.File.Close() })
 	return nil
 }
 
 func (t *sftpTree) open(ctx context.Context, name string, off int64, length int) (reader, error) {
 	e := &early{path: t.path(name), off: off, length: length}
-	conn, err := t.session(ctx, e)
+	conn, err := t.enter(ctx, e)
 	if err != nil {
 		return nil, err
 	}
 	if e.ok {
-		return &earlyFile{e: e, again: func() (reader, error) { return t.openOn(ctx, conn, name) }}, nil
+		conn.leave(nil)
+		return &earlyFile{e: e, again: func() (reader, error) { return t.openAgain(ctx, name) }}, nil
 	}
 	return t.openOn(ctx, conn, name)
 }
 
-// openOn opens a file on a connection.
-func (t *sftpTree) openOn(ctx context.Context, conn *sftpConn, name string) (reader, error) {
-	f := sftpFile{t: t, ctx: ctx, conn: conn, ch: conn.take()}
-	err := t.watched(ctx, conn, f.ch, func() (err error) {
-		f.File, err = f.ch.Open(t.path(name))
-		return explain(err, conn, t.path(name))
-	})
+// openAgain opens what was read in part while connecting.
+func (t *sftpTree) openAgain(ctx context.Context, name string) (reader, error) {
+	conn, err := t.enter(ctx, nil)
 	if err != nil {
-		conn.put(f.ch)
 		return nil, err
 	}
-	return f, nil
+	return t.openOn(ctx, conn, name)
+}
+
+// openOn opens a file on a connection, which its caller has entered.
+func (t *sftpTree) openOn(ctx context.Context, conn *sftpConn, name string) (reader, error) {
+	var once sync.Once
+	leave := func(cause error) { once.Do(func() { conn.leave(cause) }) }
+	if !conn.enter() { // for the reader, beside opening it
+		leave = func(error) {}
+	}
+	ch := conn.take(nil)
+	file, err := exchange(ctx, conn, ch, t.rules(), func() (*sftp.File, error) {
+		f, err := ch.Open(t.path(name))
+		return f, explain(err, conn, t.path(name))
+	}, func(f *sftp.File) { f.Close() })
+	if err != nil {
+		leave(context.Cause(ctx))
+		return nil, err
+	}
+	return sftpFile{t: t, ctx: ctx, conn: conn, ch: ch, File: file, leave: leave}, nil
 }
 
 func (t *sftpTree) rename(ctx context.Context, from, to string) error {
@@ -275,56 +275,24 @@ func (t *sftpTree) flush(ctx context.Context, dir string) error {
 	})
 }
 
-func (t *sftpTree) list(ctx context.Context, dir string) (infos []fs.FileInfo, err error) {
-	conn, err := t.session(ctx, nil)
+func (t *sftpTree) list(ctx context.Context, dir string) ([]fs.FileInfo, error) {
+	conn, err := t.enter(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	ch := conn.take()
-	defer conn.put(ch)
-	err = t.watched(ctx, conn, ch, func() (err error) {
-		done := make(chan struct{})
-		var watch sync.WaitGroup
-		watch.Go(func() { t.endFlood(conn, ch, t.path(dir), done) })
-		infos, err = ch.ReadDir(t.path(dir))
-		close(done)
-		watch.Wait()
-		return explain(err, conn, t.path(dir))
-	})
-	return infos, err
+	ch, r := conn.take(nil), t.rules()
+	r.most, r.what = maxListing, t.path(dir)
+	return exchange(ctx, conn, ch, r, func() ([]fs.FileInfo, error) {
+		infos, err := ch.ReadDir(t.path(dir))
+		return infos, explain(err, conn, t.path(dir))
+	}, nil)
 }
 
 // maxListing bounds the bytes of a directory's listing, some 400,000 names.
 const maxListing = 64 << 20
 
-// endFlood ends the connection when the listing of dir does not come to its
-// end. What other exchanges on the channel move does not count.
-func (t *sftpTree) endFlood(conn *sftpConn, ch *channel, dir string, done <-chan struct{}) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	begun := ch.stream.moved.Load()
-	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-		switch now := ch.stream.moved.Load(); {
-		case conn.shared(ch):
-			begun = now
-		case now-begun > maxListing:
-			t.drop(conn, fmt.Errorf("%s: %w: its listing is longer than %d bytes", dir, ErrDamaged, maxListing))
-			return
-		}
-	}
-}
-
-func (t *sftpTree) stat(ctx context.Context, name string) (info fs.FileInfo, err error) {
-	err = t.do(ctx, name, func(c *sftp.Client) (err error) {
-		info, err = c.Stat(t.path(name))
-		return err
-	})
-	return info, err
+func (t *sftpTree) stat(ctx context.Context, name string) (fs.FileInfo, error) {
+	return ask(ctx, t, name, func(c *sftp.Client) (fs.FileInfo, error) { return c.Stat(t.path(name)) })
 }
 
 func (t *sftpTree) remove(ctx context.Context, name string) error {
@@ -340,7 +308,7 @@ func (t *sftpTree) widen() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn != nil {
-		t.conn.watches.Go(t.conn.widen)
+		t.conn.background(t.conn.widen)
 	}
 }
 

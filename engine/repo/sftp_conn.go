@@ -1,6 +1,8 @@
 package repo
 
 import (
+	"errors"
+	"slices"
 	"sync"
 
 	"github.com/pkg/sftp"
@@ -14,8 +16,12 @@ type sftpConn struct {
 	mu       sync.Mutex
 	channels []*channel
 	widened  bool
+	users    int // exchanges and readers that are not cancelled
 	why      error
 }
+
+// errClosed: nobody wants the connection any more.
+var errClosed = errors.New("the connection was closed")
 
 // channel is one file transfer.
 type channel struct {
@@ -27,18 +33,59 @@ type channel struct {
 // moreChannels are opened when there is much to move.
 const moreChannels = 3
 
-// take returns the channel with the least to do, until put is called.
-func (c *sftpConn) take() *channel {
+// enter counts a user. False means that the connection was given up.
+func (c *sftpConn) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	best := c.channels[0]
-	for _, ch := range c.channels {
-		if ch.busy < best.busy {
-			best = ch
-		}
+	if c.why != nil {
+		return false
 	}
-	best.busy++
-	return best
+	c.users++
+	return true
+}
+
+// leave takes a user off. The last one that is cancelled ends the connection:
+// the protocol has no way to take a request back.
+func (c *sftpConn) leave(cause error) {
+	c.mu.Lock()
+	c.users--
+	last := cause != nil && c.users == 0 && c.why == nil
+	if last {
+		c.why = cause
+	}
+	c.mu.Unlock()
+	if last {
+		c.hangUp()
+	}
+}
+
+// cut ends the connection for a reason, and does not wait for what goes on in it.
+func (c *sftpConn) cut(why error) {
+	c.giveUp(why)
+	c.hangUp()
+}
+
+// background runs fn, for which Close waits, unless the connection was given up.
+func (c *sftpConn) background(fn func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil {
+		return false
+	}
+	c.watches.Go(fn)
+	return true
+}
+
+// take returns the channel ch, or the one with the least to do, until put is
+// called.
+func (c *sftpConn) take(ch *channel) *channel {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch == nil {
+		ch = slices.MinFunc(c.channels, func(a, b *channel) int { return a.busy - b.busy })
+	}
+	ch.busy++
+	return ch
 }
 
 func (c *sftpConn) put(ch *channel) {

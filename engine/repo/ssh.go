@@ -139,6 +139,13 @@ func (c *sshConn) Err() error {
 // Close ends the file transfer and the connection, and what is under way on
 // it. It may be called again, and from another goroutine.
 func (c *sshConn) Close() error {
+	c.hangUp()
+	c.watches.Wait()
+	return nil
+}
+
+// hangUp is Close, but for waiting.
+func (c *sshConn) hangUp() {
 	c.closed.Do(func() {
 		c.mu.Lock()
 		close(c.done)
@@ -146,8 +153,6 @@ func (c *sshConn) Close() error {
 		c.link.close()
 		c.SFTP.Close()
 	})
-	c.watches.Wait()
-	return nil
 }
 
 // sshLink is an authenticated connection and the one it goes through.
