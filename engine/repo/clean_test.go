@@ -77,7 +77,7 @@ func TestCleanBesidePush(t *testing.T) {
 		cleaner := s.elsewhere(t)
 		changed := change(t, image, 5)
 		cleaned := false
-		p, err := r.newPush(t.Context(), "web", "", []StepFile{{Name: "web", Path: changed}})
+		p, err := r.newPush(t.Context(), "web", "web", "", []StepFile{{Name: "web", Path: changed}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/zeebo/blake3"
 )
@@ -75,7 +74,7 @@ func (k *keptLog) keep(length int64) {
 	if os.MkdirAll(dir, 0o755) != nil {
 		return
 	}
-	trimLogs(dir)
+	trimDir(dir, "")
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
 		return
@@ -104,15 +103,4 @@ func (k *keptLog) write(f *os.File, fresh [][]byte, length int64) error {
 		}
 	}
 	return f.Truncate(length)
-}
-
-// trimLogs removes copies of logs that nobody asked for in a long time.
-func trimLogs(dir string) {
-	paths, _ := filepath.Glob(filepath.Join(dir, "*"))
-	hidden, _ := filepath.Glob(filepath.Join(dir, ".new-*"))
-	for _, path := range append(paths, hidden...) {
-		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > keepUnused {
-			os.Remove(path)
-		}
-	}
 }

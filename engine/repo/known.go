@@ -279,11 +279,45 @@ func parseDoom(b []byte) (ids []fileID, err error) {
 	return ids, nil
 }
 
-// present returns those packs of an earlier push that are in whole in the
-// repository and that no collection is about to delete.
-func (r *Repo) present(ctx context.Context, sent []sentPack) ([]packRef, error) {
+// seen is what is known of a pack that no version may need yet: whether it is
+// there for who knows of so many collections. One that is gone never comes back.
+type seen struct {
+	epoch int
+	there bool
+}
+
+// present returns those packs of earlier pushes that are in whole in the
+// repository and that no collection up to the epoch is about to delete.
+func (r *Repo) present(ctx context.Context, sent []sentPack, epoch int) (packs []packRef, err error) {
+	if err := r.inspect(ctx, r.unseen(sent, epoch), epoch); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range sent {
+		if r.seen[p.ID] == (seen{epoch, true}) {
+			packs = append(packs, p.ref())
+		}
+	}
+	return packs, nil
+}
+
+// unseen returns the packs that have to be looked for.
+func (r *Repo) unseen(sent []sentPack, epoch int) (list []sentPack) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range sent {
+		if s, ok := r.seen[p.ID]; !ok || s.there && s.epoch != epoch {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// inspect looks which of the packs are there.
+func (r *Repo) inspect(ctx context.Context, sent []sentPack, now int) error {
 	if len(sent) == 0 {
-		return nil, nil
+		return nil
 	}
 	epoch := sent[0].Epoch
 	for _, p := range sent {
@@ -291,27 +325,21 @@ func (r *Repo) present(ctx context.Context, sent []sentPack) ([]packRef, error) 
 	}
 	doomed, err := r.doomed(ctx, epoch)
 	if err != nil {
-		return nil, nil // what is sent again does no harm
+		return ctx.Err() // what is sent again does no harm
 	}
-	ok := make([]bool, len(sent))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
-	for i, p := range sent {
+	for _, p := range sent {
 		g.Go(func() error {
 			info, err := r.tree.stat(gctx, p.ref().path())
-			ok[i] = err == nil && info.Size() == p.Data+p.Index && !doomed[p.ID]
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.seen[p.ID] = seen{now, err == nil && info.Size() == p.Data+p.Index && !doomed[p.ID]}
 			return nil
 		})
 	}
-	var packs []packRef
-	err = g.Wait()
-	for i, p := range sent {
-		if ok[i] {
-			packs = append(packs, p.ref())
-		}
-	}
-	return packs, err
+	return g.Wait()
 }

@@ -22,6 +22,7 @@ type Repo struct {
 	mu   sync.Mutex // guards the rest
 	view *view
 	kept *keptLog // until the log was read once
+	seen map[fileID]seen
 }
 
 // Open opens the repository at loc. The error is (or wraps) [ErrNoRepository]
@@ -46,7 +47,7 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 }
 
 func newRepo(loc Location, opts Options) *Repo {
-	r := &Repo{loc: loc, opts: opts, view: newView(), kept: &keptLog{}}
+	r := &Repo{loc: loc, opts: opts, view: newView(), kept: &keptLog{}, seen: map[fileID]seen{}}
 	if loc.Remote() {
 		r.tree = &sftpTree{loc: loc, ssh: opts.SSH, timeout: opts.timeout()}
 	} else {

@@ -36,7 +36,7 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	if err := s.check(); err != nil {
 		return Version{}, Transfer{}, err
 	}
-	p, err := r.newPush(ctx, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest}})
+	p, err := r.newPush(ctx, s.Name, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest}})
 	if err != nil {
 		return Version{}, Transfer{}, err
 	}
@@ -115,7 +115,7 @@ type pushing struct {
 	meter   *meter
 
 	mu   sync.Mutex // guards sent and the journal
-	sent []sentPack // by this push and by ones that died
+	sent []sentPack // by this push and by others, most of which died
 }
 
 // uploaded notes a pack, for this push if it has to begin again, and for the
@@ -128,7 +128,8 @@ func (p *pushing) uploaded(s sentPack) {
 }
 
 // newPush begins to publish files: an image's, or, without a name, a step's.
-func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFile) (*pushing, error) {
+// What an earlier push of the same had sent is taken over; of names it.
+func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []StepFile) (*pushing, error) {
 	if r.old != nil {
 		return nil, ErrReadOnly
 	}
@@ -148,7 +149,9 @@ func (r *Repo) newPush(ctx context.Context, name, parent string, files []StepFil
 	if err := r.sync(ctx); err != nil {
 		return nil, err
 	}
-	p.journal, p.sent = r.home.beginPush()
+	var others []sentPack
+	p.journal, p.sent, others = r.home.beginPush(of)
+	p.sent = append(p.sent, others...)
 	return p, nil
 }
 
@@ -220,7 +223,7 @@ func (p *pushing) send(ctx context.Context, epoch int, described func(context.Co
 	if err != nil {
 		return err
 	}
-	earlier, err := p.r.present(ctx, p.sent)
+	earlier, err := p.r.present(ctx, p.sent, epoch)
 	if err != nil {
 		return err
 	}

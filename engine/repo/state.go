@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
-	"golang.org/x/sys/unix"
 )
 
 // state is what this machine remembers of a repository. Everything in it can
@@ -58,14 +57,32 @@ const keepUnused = 30 * 24 * time.Hour
 
 // trim removes what was not used for long, and leftovers of dead processes.
 func (s state) trim() {
-	for _, pattern := range []string{"files/*", "pulled/*", "*/.new-*"} {
-		paths, _ := filepath.Glob(filepath.Join(s.dir, pattern))
-		for _, path := range paths {
-			if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > keepUnused {
-				os.Remove(path)
-			}
+	trimDir(filepath.Join(s.dir, "files"), "")
+	trimDir(filepath.Join(s.dir, "pulled"), "")
+	trimDir(filepath.Join(s.dir, "pushes"), ".new-")
+	s.trimPushes()
+}
+
+// trimDir removes what was not used for long from a directory, of the files
+// whose names begin so.
+func trimDir(dir, prefix string) {
+	for _, path := range namesIn(dir, prefix) {
+		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > keepUnused {
+			os.Remove(path)
 		}
 	}
+}
+
+// namesIn returns the paths of the files in a directory whose names begin so;
+// none of one that can't be read.
+func namesIn(dir, prefix string) (paths []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths
 }
 
 // put keeps an index or a manifest.
@@ -136,111 +153,4 @@ func (s state) setPulled(dst string, d Digest) {
 	if b, err := json.Marshal(pulled{d, signatureOf(info)}); err == nil {
 		replaceFile(s.pulledFile(dst), b)
 	}
-}
-
-// journal is what a push has sent so far: one pack a line. Its process holds
-// a lock on it, so that another knows whether the push still runs.
-type journal struct {
-	f *os.File // nil: nothing is kept
-}
-
-// sentPack is one line of a journal.
-type sentPack struct {
-	ID                  fileID
-	Data, Index, Blocks int64
-	Epoch               int // collections known when it was sent
-}
-
-func (p sentPack) ref() packRef {
-	return packRef{id: p.ID, data: p.Data, index: p.Index, blocks: int(p.Blocks)}
-}
-
-// beginPush starts a journal, and takes over those of pushes that died.
-func (s state) beginPush() (*journal, []sentPack) {
-	if s.dir == "" {
-		return &journal{}, nil
-	}
-	s.trim()
-	dir := filepath.Join(s.dir, "pushes")
-	var packs []sentPack
-	old, _ := filepath.Glob(filepath.Join(dir, "push-*"))
-	var dead []*os.File
-	for _, path := range old {
-		if f := lockDead(path); f != nil {
-			packs = append(packs, readJournal(path)...)
-			dead = append(dead, f)
-		}
-	}
-	j := newJournal(dir)
-	for _, p := range packs {
-		j.add(p)
-	}
-	for _, f := range dead {
-		if j.f != nil {
-			os.Remove(f.Name())
-		}
-		f.Close()
-	}
-	return j, packs
-}
-
-// newJournal makes a locked file that appears under its name only when it is.
-func newJournal(dir string) *journal {
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return &journal{}
-	}
-	path := filepath.Join(dir, "push-"+strings.TrimPrefix(filepath.Base(f.Name()), ".new-"))
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || os.Rename(f.Name(), path) != nil {
-		os.Remove(f.Name())
-		f.Close()
-		return &journal{}
-	}
-	return &journal{f}
-}
-
-// lockDead opens the journal of a push that runs no more; nil if it does.
-func lockDead(path string) *os.File {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil
-	}
-	return f
-}
-
-func readJournal(path string) (packs []sentPack) {
-	b, _ := os.ReadFile(path)
-	for text := range strings.Lines(string(b)) {
-		var p sentPack
-		if json.Unmarshal([]byte(text), &p) == nil {
-			packs = append(packs, p)
-		}
-	}
-	return packs
-}
-
-// add notes that a pack is in the repository.
-func (j *journal) add(p sentPack) {
-	if j.f == nil {
-		return
-	}
-	if b, err := json.Marshal(p); err == nil {
-		j.f.Write(append(b, '\n'))
-	}
-}
-
-// end closes the journal, and removes it when its packs are published.
-func (j *journal) end(published bool) {
-	if j.f == nil {
-		return
-	}
-	if published {
-		path := j.f.Name()
-		os.Remove(filepath.Join(filepath.Dir(path), "push-"+strings.TrimPrefix(filepath.Base(path), ".new-")))
-	}
-	j.f.Close()
 }

@@ -39,7 +39,7 @@ func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files
 	if err := checkStep(key, record, files); err != nil {
 		return Transfer{}, mark(err, ErrSource)
 	}
-	p, err := r.newPush(ctx, "", "", files)
+	p, err := r.newPush(ctx, "step "+key, "", "", files)
 	if err != nil {
 		return Transfer{}, err
 	}

@@ -1,0 +1,97 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+)
+
+// interrupted pushes image until its second pack is there.
+func interrupted(t *testing.T, s site, r *Repo, image string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := r.Push(ctx, PushSpec{Name: "web", Path: image})
+		done <- err
+	}()
+	for len(files(t, s, "packs")) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the push was not interrupted: %v", err)
+	}
+}
+
+// TestResumesAfterOthers publishes something else between an interrupted push
+// and its repetition: what was sent is not forgotten for it.
+func TestResumesAfterOthers(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		image := noise(t, 1, 160<<20)
+		interrupted(t, s, r, image)
+		small := sample(t, 2, 20)
+		push(t, r, "db", small)
+		push(t, r, "db", small) // nothing to send
+		for range 2 {           // the second time it is there
+			if _, err := r.PublishStep(t.Context(), "key", nil, []StepFile{{Name: "root", Path: small}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, tr := push(t, s.again(t), "web", image); tr.Reused < 32<<20 || tr.New > 130<<20 {
+			t.Errorf("what was sent before was sent again: %+v", tr)
+		}
+		if left := journals(t, r); len(left) > 0 {
+			t.Errorf("left when all is published: %v", left)
+		}
+		intact(t, r)
+	})
+}
+
+// TestForgetsWhatIsGone collects what an interrupted push had sent, and lets a
+// month pass.
+func TestForgetsWhatIsGone(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		image := noise(t, 1, 160<<20)
+		interrupted(t, s, r, image)
+		if _, err := s.elsewhere(t).Clean(t.Context(), CleanOptions{Keep: -1, Steps: -1}); err != nil {
+			t.Fatal(err)
+		}
+		push(t, r, "db", sample(t, 2, 20))
+		left := journals(t, r)
+		if len(left) != 1 {
+			t.Fatalf("left of the interrupted push: %v", left)
+		}
+		old := time.Now().Add(-keepUnused - time.Hour)
+		if err := os.Chtimes(left[0], old, old); err != nil {
+			t.Fatal(err)
+		}
+		push(t, r, "db", sample(t, 3, 20))
+		if left := journals(t, r); len(left) > 0 {
+			t.Errorf("left after a month: %v", left)
+		}
+		push(t, r, "web", image)
+		intact(t, r)
+	})
+}
+
+// again opens the repository with the state that there is.
+func (s site) again(t *testing.T) *Repo {
+	t.Helper()
+	r, err := Open(t.Context(), s.loc, s.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func journals(t *testing.T, r *Repo) []string {
+	t.Helper()
+	return files(t, site{dir: r.home.dir}, "pushes")
+}
