@@ -14,7 +14,8 @@ import (
 // keptLog is this machine's copy of the beginning of a repository's log, by
 // where the repository is. The log is only ever appended to, so that what
 // follows is all there is to read. That it still is the same log is seen by
-// the end of the copy, which is read along: every line has a random part.
+// the end of the copy, which is read along: every line has a random part. The
+// BLAKE3 hash of the copy follows it, for nothing flushes it.
 type keptLog struct {
 	path string // "" keeps nothing
 
@@ -31,6 +32,7 @@ const (
 	keptTail = 4 << 10
 	// keptStep is how much the log must have grown for a new copy.
 	keptStep = 8 << 10
+	keptSum  = 32 // bytes of the hash
 )
 
 // recall reads the copy of the log of loc, and returns what it says.
@@ -42,16 +44,27 @@ func recall(dir string, loc Location) (*keptLog, *view) {
 	sum := blake3.Sum256([]byte(loc.String()))
 	k := &keptLog{path: filepath.Join(dir, "logs", fmt.Sprintf("%x", sum[:16]))}
 	info, err := os.Stat(k.path)
-	if err != nil || info.Size() > maxLog {
+	if err != nil || info.Size() > maxLog+keptSum {
 		return k, v
 	}
 	b, err := os.ReadFile(k.path)
-	if err != nil || v.feed(b) != nil || v.id == "" {
+	b, whole := unsealed(b)
+	if err != nil || !whole || v.feed(b) != nil || v.id == "" {
 		return k, newView()
 	}
 	k.length = v.offset
 	k.tail = bytes.Clone(b[max(0, v.offset-keptTail):v.offset])
 	return k, v
+}
+
+// unsealed takes the hash off the end, and reports whether it is right.
+func unsealed(b []byte) ([]byte, bool) {
+	n := len(b) - keptSum
+	if n < 0 {
+		return nil, false
+	}
+	sum := blake3.Sum256(b[:n])
+	return b[:n], bytes.Equal(sum[:], b[n:])
 }
 
 // compare takes off what begins as the copy ends.
@@ -85,22 +98,28 @@ func (k *keptLog) keep(length int64) {
 	}
 }
 
-// write puts together the copy there is and what follows.
+// write puts together the copy there is and what follows, up to length, and
+// the hash.
 func (k *keptLog) write(f *os.File, fresh [][]byte, length int64) error {
+	h := blake3.New()
+	out := io.MultiWriter(f, h)
 	if k.length > 0 {
 		old, err := os.Open(k.path)
 		if err != nil {
 			return err
 		}
 		defer old.Close()
-		if _, err := io.CopyN(f, old, k.length); err != nil {
+		if _, err := io.CopyN(out, old, k.length); err != nil {
 			return err
 		}
 	}
+	left := length - k.length
 	for _, b := range fresh {
-		if _, err := f.Write(b); err != nil {
+		n, err := out.Write(b[:min(int64(len(b)), left)])
+		if left -= int64(n); err != nil {
 			return err
 		}
 	}
-	return f.Truncate(length)
+	_, err := f.Write(h.Sum(nil))
+	return err
 }
