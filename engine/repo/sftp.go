@@ -209,9 +209,15 @@ func (t *sftpTree) openOn(ctx context.Context, conn *sftpConn, name string) (rea
 	return sftpFile{t: t, ctx: ctx, conn: conn, ch: ch, File: file, leave: leave}, nil
 }
 
+// rename does without posix-rename where the server has none: what it renames
+// gets a name that nothing ever had.
 func (t *sftpTree) rename(ctx context.Context, from, to string) error {
 	return t.do(ctx, to, func(c *sftp.Client) error {
-		return blame(c, path.Dir(t.path(to)), c.PosixRename(t.path(from), t.path(to)))
+		rename := c.PosixRename
+		if _, ok := c.HasExtension("posix-rename@openssh.com"); !ok {
+			rename = c.Rename
+		}
+		return blame(c, path.Dir(t.path(to)), rename(t.path(from), t.path(to)))
 	})
 }
 

@@ -19,7 +19,7 @@ type tree interface {
 	// open opens a file for reading. off and length say what is going to be
 	// read first: where a connection has to be made it comes with it.
 	open(ctx context.Context, name string, off int64, length int) (reader, error)
-	// rename replaces to if it exists.
+	// rename gives a file its name for good, which no file has had before.
 	rename(ctx context.Context, from, to string) error
 	// append adds data to the end of a file, which must exist, whoever else
 	// does so at the same time, and flushes it.
@@ -56,7 +56,7 @@ func tempName(name string) string {
 }
 
 // write makes a file that appears under its name in whole and flushed, or not
-// at all. It replaces one that is there. A collection without grace may take
+// at all. Nothing else was ever called so. A collection without grace may take
 // the temporary file away: then it is written again.
 func write(ctx context.Context, t tree, name string, data []byte) error {
 	for try := 1; ; try++ {
