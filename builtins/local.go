@@ -204,23 +204,38 @@ func (l *LocalImages) Check(ctx context.Context, deep bool) ([]repo.Damage, erro
 	all, err := l.read()
 	var found []repo.Damage
 	for _, v := range all {
-		what := ""
-		if o, ok := l.object(v); !ok || !l.st.Has(o) {
-			what = "it is missing"
-		} else if deep {
-			d, _, err := repo.HashFile(ctx, l.st.Path(o.Digest))
-			if err != nil {
-				return found, err
-			}
-			if d != v.Digest {
-				what = "its content is not what its name says"
-			}
+		what, err := l.fault(ctx, v, deep)
+		if err != nil {
+			return found, err
 		}
 		if what != "" {
 			found = append(found, repo.Damage{Path: l.st.Path(store.Digest(v.Digest)), What: what, Hurts: []string{v.Name + "@" + v.Version}})
 		}
 	}
 	return found, err
+}
+
+// fault says what is wrong with the content of a version; "" if nothing is.
+func (l *LocalImages) fault(ctx context.Context, v repo.Version, deep bool) (string, error) {
+	o, ok := l.object(v)
+	if !ok || !l.st.Has(o) {
+		return "it is missing", nil
+	}
+	if !deep {
+		return "", nil
+	}
+	d, err := l.st.Rehash(ctx, o.Digest)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, fs.ErrNotExist):
+		return "it is missing", nil
+	case err != nil:
+		return err.Error(), nil
+	case d != o.Digest:
+		return "its content is not what its name says", nil
+	}
+	return "", nil
 }
 
 // read returns the versions, oldest first.

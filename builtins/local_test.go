@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -251,5 +252,41 @@ func TestLocalImagesTogether(t *testing.T) {
 	}
 	if damage, err := l.Check(t.Context(), true); err != nil || len(damage) != 0 {
 		t.Errorf("damage %v, %v", damage, err)
+	}
+}
+
+// TestCheckWhileStamped checks contents that get another time meanwhile, as
+// they do when a build uses them.
+func TestCheckWhileStamped(t *testing.T) {
+	l, st := openLocal(t)
+	var paths []string
+	for n := range 4 {
+		o := object(t, st, noise(32<<20, uint64(n)))
+		if _, err := l.Add(repo.Version{Name: fmt.Sprint("image", n), Format: "raw"}, o); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, st.Path(o.Digest))
+	}
+	done := make(chan struct{})
+	var stamping sync.WaitGroup
+	stamping.Go(func() {
+		for at := time.Now(); ; at = at.Add(time.Millisecond) {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for _, path := range paths {
+				if err := os.Chtimes(path, at, at); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	damage, err := l.Check(t.Context(), true)
+	close(done)
+	stamping.Wait()
+	if err != nil || len(damage) != 0 {
+		t.Errorf("%+v, %v", damage, err)
 	}
 }

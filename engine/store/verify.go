@@ -117,6 +117,13 @@ func (v *verifier) file(ctx context.Context, path string, d Digest) error {
 	return nil
 }
 
+// Rehash returns the digest of what a file object holds, which is d unless the
+// object is damaged. Others may use it meanwhile.
+func (s *Store) Rehash(ctx context.Context, d Digest) (Digest, error) {
+	got, _, err := rehash(ctx, s.Path(d))
+	return got, err
+}
+
 // rehash hashes an object, whose time may change meanwhile: somebody uses it.
 func rehash(ctx context.Context, path string) (Digest, int64, error) {
 	f, err := openRegular(path)
