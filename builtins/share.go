@@ -174,7 +174,7 @@ func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) 
 func PushSpec(v repo.Version, path string) repo.PushSpec {
 	return repo.PushSpec{
 		Path: path, Digest: v.Digest, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
-		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent, Backing: v.Backing,
+		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent,
 	}
 }
 

@@ -182,7 +182,6 @@ func (a *app) printLong(versions []repo.Version) error {
 			{"size", fmt.Sprintf("%s, %s of them data", fsys.FormatSize(v.Size), fsys.FormatSize(v.Data))},
 			{"created", v.Created.Local().Format(time.DateTime)},
 			{"made from", v.Parent},
-			{"stands on", v.Backing},
 			{"made by", strings.Trim(v.Origin.User+"@"+v.Origin.Host, "@")},
 			{"target", v.Origin.Label},
 			{"source", strings.TrimSpace(v.Origin.Source + " " + v.Origin.Commit)},

@@ -10,21 +10,14 @@ import (
 // Ref names a version as [PushSpec].Parent does: name@version.
 func (v Version) Ref() string { return v.Name + "@" + v.Version }
 
-// checkRelations looks at what is said of other images, and at what the file
-// itself says: one that needs a backing file that nobody named is useless to
-// whoever pulls it.
+// checkRelations looks at what is said of another image, and at what the file
+// itself says: one that needs a backing file is useless to whoever pulls it.
 func (s PushSpec) checkRelations() error {
 	if s.Parent != "" {
 		name, version, _ := strings.Cut(s.Parent, "@")
 		if ValidName(name) != nil || ValidName(version) != nil {
 			return fmt.Errorf("parent %q is not the name@version of a shared image", s.Parent)
 		}
-	}
-	if s.Backing != "" {
-		if _, err := ParseDigest(s.Backing); err != nil {
-			return fmt.Errorf("backing file: %w", err)
-		}
-		return nil
 	}
 	if s.Format != "qcow2" {
 		return nil

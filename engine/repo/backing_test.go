@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// qemuImg runs qemu-img or skips the test.
+// qemuImg runs qemu-img.
 func qemuImg(t *testing.T, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("qemu-img")
 	if err != nil {
-		t.Skip("no qemu-img: install the Debian package qemu-utils")
+		t.Fatal("no qemu-img: install the Debian package qemu-utils")
 	}
 	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
 		t.Fatalf("qemu-img %q: %v: %s", args, err, out)
@@ -37,20 +37,16 @@ func TestPushRelations(t *testing.T) {
 	if _, _, err := r.Push(t.Context(), PushSpec{Name: "raw", Path: overlay, Format: "raw"}); err != nil {
 		t.Errorf("what is said to be raw is raw: %v", err)
 	}
-	d, _, err := HashFile(t.Context(), base)
+	v, _, err := r.Push(t.Context(), PushSpec{Name: "copy", Path: alone, Format: "qcow2", Parent: "base@1", Key: "b3:key"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, _, err := r.Push(t.Context(), PushSpec{Name: "overlay", Path: overlay, Format: "qcow2", Backing: d.String(), Parent: "base@1", Key: "b3:key"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := r.List(t.Context(), "overlay")
-	if err != nil || len(list) != 1 || list[0].Backing != d.String() || list[0].Parent != "base@1" || list[0].Key != "b3:key" || list[0].Ref() != v.Ref() {
+	list, err := r.List(t.Context(), "copy")
+	if err != nil || len(list) != 1 || list[0].Parent != "base@1" || list[0].Key != "b3:key" || list[0].Ref() != v.Ref() {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for want, s := range map[string]PushSpec{
-		`parent "base"`: {Parent: "base"}, `parent "a@b@c"`: {Parent: "a@b@c"}, "backing file: digest": {Backing: "base"},
+		`parent "base"`: {Parent: "base"}, `parent "a@b@c"`: {Parent: "a@b@c"},
 	} {
 		s.Name, s.Path = "web", base
 		if _, _, err := r.Push(t.Context(), s); err == nil || !strings.Contains(err.Error(), want) {

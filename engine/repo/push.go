@@ -71,7 +71,7 @@ func (s PushSpec) check() error {
 func (s PushSpec) version(c *content) Version {
 	v := Version{
 		Name: s.Name, Version: s.Version, Digest: c.digest, Format: s.Format, Size: c.size, Data: c.data(),
-		FileSystems: s.FileSystems, Key: s.Key, Origin: s.Origin, Created: s.Created, Parent: s.Parent, Backing: s.Backing,
+		FileSystems: s.FileSystems, Key: s.Key, Origin: s.Origin, Created: s.Created, Parent: s.Parent,
 	}
 	if v.Created.IsZero() {
 		v.Created = time.Now()
@@ -101,7 +101,7 @@ func (p *pushing) standing(v Version, anyName bool) (found *entry, err error) {
 }
 
 func same(a, b Version) bool {
-	return a.Digest == b.Digest && a.Format == b.Format && a.Backing == b.Backing
+	return a.Digest == b.Digest && a.Format == b.Format
 }
 
 // pushing is a push under way.

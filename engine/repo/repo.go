@@ -108,9 +108,8 @@ type Version struct {
 	FileSystems []string  `json:"file_systems,omitempty"`
 	Key         string    `json:"key,omitempty"` // of the build step that made it
 	Origin      Origin    `json:"origin"`
-	Created     time.Time `json:"created"`           // by the publisher's clock: for people, it orders nothing
-	Parent      string    `json:"parent,omitempty"`  // name@version of the shared image it was built from
-	Backing     string    `json:"backing,omitempty"` // digest of the image it needs as backing file
+	Created     time.Time `json:"created"`          // by the publisher's clock: for people, it orders nothing
+	Parent      string    `json:"parent,omitempty"` // name@version of the shared image it was built from
 }
 
 // Origin says who published a version and from where.
@@ -142,19 +141,16 @@ type PushSpec struct {
 	Digest Digest
 	Name   string // see [ValidName]
 	// Version names the version; see [ValidName]. Empty: if the newest
-	// version has the same content, format and backing file, that one is
-	// returned and nothing is published; otherwise the version is the time
-	// in UTC and the start of the digest: "20260102-150405-1a2b3c4d".
+	// version has the same content and format, that one is returned and
+	// nothing is published; otherwise the version is the time in UTC and the
+	// start of the digest: "20260102-150405-1a2b3c4d".
 	Version     string
-	Format      string
+	Format      string // a qcow2 that names a backing file is refused
 	FileSystems []string
 	Key         string // of the build step that made it
 	Origin      Origin
 	Created     time.Time // zero: now
 	Parent      string    // [Version.Ref] of the shared image it was built from; its data is not sent again
-	// Backing is the digest ([HashFile]) of the image that it needs as its
-	// backing file. Without it a qcow2 that names one is refused.
-	Backing string
 }
 
 // PullOptions are the choices of one pull.
