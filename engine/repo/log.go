@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/zeebo/blake3"
 )
@@ -202,6 +204,7 @@ func (v *view) publish(l line) error {
 			return nil
 		}
 		e.StepKey = ""
+		e.Image.tame()
 		v.versions[key] = e
 		v.images = append(v.images, e)
 	case l.Op == opStep && e.Image == nil && e.StepKey != "" && v.steps[e.StepKey] == nil:
@@ -212,6 +215,25 @@ func (v *view) publish(l line) error {
 	v.byID[e.Recipe.ID] = e
 	v.counts[l.Op]++
 	return v.full(0)
+}
+
+// tame replaces what a terminal would obey in what the publisher wrote freely.
+func (v *Version) tame() {
+	for _, text := range []*string{&v.Format, &v.Key, &v.Parent, &v.Origin.User, &v.Origin.Host, &v.Origin.Label, &v.Origin.B9, &v.Origin.Source, &v.Origin.Commit} {
+		*text = printable(*text)
+	}
+	for i := range v.FileSystems {
+		v.FileSystems[i] = printable(v.FileSystems[i])
+	}
+}
+
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // full returns an error if the log leaves no room for so many lines.
