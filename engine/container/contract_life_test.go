@@ -1,14 +1,18 @@
 package container
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
-
-// The part of the contract about how a run ends, and about two at once.
 
 func testTimeout(t *testing.T, w *world) {
 	r := w.peek("sleep 100")
@@ -141,4 +145,69 @@ func (r *run) refused(t *testing.T, want string) {
 	} else if !strings.Contains(err.Error(), want) {
 		t.Errorf("want an error that contains %q, got %v", want, err)
 	}
+}
+
+func testRefusals(t *testing.T, w *world) {
+	garbage := filepath.Join(t.TempDir(), "garbage.img")
+	write(t, garbage, bytes.Repeat([]byte("no file system "), 1<<16), 0o600)
+	corrupt := copyImage(t, w.root)
+	f, err := os.OpenFile(corrupt, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 64), 1024); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for want, change := range map[string]func(*Spec){
+		`command "nosuch" is not in the image`:   func(s *Spec) { s.Argv = []string{"nosuch"} },
+		`command "/no/such" is not in the image`: func(s *Spec) { s.Argv = []string{"/no/such"} },
+		`command "/etc" can't be executed`:       func(s *Spec) { s.Argv = []string{"/etc"} },
+		"working directory /no/such":             func(s *Spec) { s.Dir = "/no/such" },
+		`user "bob" of the image`:                func(s *Spec) { s.User = "bob" },
+		`unknown capability "x"`:                 func(s *Spec) { s.Capabilities = []string{"x"} },
+		"/no/such.img: no such file":             func(s *Spec) { s.Mounts[0].Source = "/no/such.img" },
+		"has no ext4, xfs or btrfs file system":  func(s *Spec) { s.Mounts[0].Source = garbage },
+		"no usable ext4 file system":             func(s *Spec) { s.Mounts[0].Source, s.Mounts[0].FSType = corrupt, "ext4" },
+		"the kernel has no nosuchfs file system": func(s *Spec) { s.Mounts[0].FSType = "nosuchfs" },
+		"nothing to mount at offset":             func(s *Spec) { s.Mounts[0].Offset = 1 << 40 },
+		"not a directory":                        func(s *Spec) { s.add(Mount{Source: garbage, Target: "/a", Kind: Dir}) },
+		"mount point /bin/busybox in the image":  func(s *Spec) { s.add(Mount{Target: "/bin/busybox", Kind: Tmpfs}) },
+	} {
+		r := w.peek("true")
+		change(&r.spec)
+		r.refused(t, want)
+	}
+}
+
+func testBrokenOutput(t *testing.T, w *world) {
+	r := w.peek("while :; do echo y; done")
+	broken := errors.New("no more room")
+	r.io.Stdout = writerFunc(func([]byte) (int, error) { return 0, broken })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := r.backend.Run(ctx, r.spec, r.io); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func testParallel(t *testing.T, w *world) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		r, image := w.script(t, fmt.Sprintf("echo %d >/number; cat /number", i))
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			res, err := r.backend.Run(context.Background(), r.spec, r.io)
+			if err != nil || res.Code != 0 || r.out.String() != fmt.Sprintf("%d\n", i) {
+				t.Errorf("%d: %+v, %v: %s%s", i, res, err, r.out.String(), r.err.String())
+			}
+			checkImageClean(t, image)
+		}()
+	}
+	wg.Wait()
 }
