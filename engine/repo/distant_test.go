@@ -28,7 +28,7 @@ func tun(t testing.TB, address, peer string) *os.File {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		t.Skipf("no TUN device: %v", err)
+		t.Fatalf("no TUN device: %v", err)
 	}
 	request, err := unix.NewIfreq("b9line%d")
 	if err != nil {
@@ -37,7 +37,7 @@ func tun(t testing.TB, address, peer string) *os.File {
 	request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		unix.Close(fd)
-		t.Skipf("no TUN device may be made: %v", err)
+		t.Fatalf("no TUN device may be made: %v", err)
 	}
 	f := os.NewFile(uintptr(fd), request.Name())
 	for _, args := range [][]string{
@@ -46,7 +46,7 @@ func tun(t testing.TB, address, peer string) *os.File {
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			f.Close()
-			t.Skipf("ip %q: %v: %s", args, err, out)
+			t.Fatalf("ip %q: %v: %s", args, err, out)
 		}
 	}
 	return f
@@ -60,16 +60,16 @@ func farAway(t testing.TB, fn func()) {
 	g.Go(func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Skipf("a network namespace takes root: %v", err)
+			t.Fatalf("a network namespace takes root: %v", err)
 		}
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			t.Skipf("ip: %v: %s", err, out)
+			t.Fatalf("ip: %v: %s", err, out)
 		}
 		fn()
 	})
 	g.Wait()
-	if t.Skipped() || t.Failed() {
-		t.SkipNow()
+	if t.Failed() {
+		t.FailNow()
 	}
 }
 
@@ -77,7 +77,7 @@ func farAway(t testing.TB, fn func()) {
 func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("a network namespace takes root")
+		t.Fatal("a network namespace takes root")
 	}
 	n := rand.IntN(1 << 14)
 	address := func(last int) string { return fmt.Sprintf("198.18.%d.%d", n>>6, n&63<<2|last) }

@@ -18,21 +18,25 @@ import (
 	"time"
 )
 
-// small mounts a file system of so many MiB at dir, which s is moved to.
-func small(t *testing.T, s site, mib int) (site, string) {
+// mounted is a file system of so many MiB, in memory, that keeps holes.
+func mounted(t *testing.T, mib int) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system takes root")
-	}
 	mnt := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", mib), "b9-test", mnt).CombinedOutput(); err != nil {
-		t.Skipf("mount: %v: %s", err, out)
+		t.Fatalf("mount, which takes root: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", mnt).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
+	return mnt
+}
+
+// small mounts a file system of so many MiB, which s is moved to.
+func small(t *testing.T, s site, mib int) (site, string) {
+	t.Helper()
+	mnt := mounted(t, mib)
 	s.dir = filepath.Join(mnt, "repo")
 	s.loc.Path = s.dir
 	return s, mnt
@@ -101,7 +105,7 @@ func TestReadOnly(t *testing.T) {
 func TestNoPermission(t *testing.T) {
 	nobody, err := user.Lookup("nobody")
 	if os.Getuid() != 0 || err != nil {
-		t.Skip("becoming another user takes root and a user nobody")
+		t.Fatal("becoming another user takes root and a user nobody")
 	}
 	var uid, gid uint32
 	fmt.Sscan(nobody.Uid+" "+nobody.Gid, &uid, &gid)

@@ -26,7 +26,7 @@ type sshServer struct {
 	cut    atomic.Bool // the line to one that is distant
 }
 
-// sshProgram finds a program of OpenSSH or skips the test.
+// sshProgram finds a program of OpenSSH.
 func sshProgram(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -34,7 +34,7 @@ func sshProgram(t testing.TB, name string) string {
 		path = "/usr/sbin/" + name
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s: install the Debian packages openssh-client and openssh-server", name)
+		t.Fatalf("no %s: install the Debian packages openssh-client and openssh-server", name)
 	}
 	return path
 }
