@@ -33,7 +33,18 @@ type stepCache struct {
 	opened sync.Once
 	repo   *repo.Repo // nil if it can't be used
 	off    atomic.Bool
-	hurt   sync.Once // tells of a damaged step
+	hurt   sync.Once     // tells of a damaged step
+	slots  chan struct{} // one for each step that is being published
+}
+
+// publishing is how many steps are published at once: each takes some 100 MB of
+// memory, and the line is the same for all.
+const publishing = 2
+
+func newStepCache(a *app, name string, push bool) *stepCache {
+	c := &stepCache{app: a, name: name, slots: make(chan struct{}, publishing)}
+	c.push.Store(push)
+	return c
 }
 
 // openStepCache notes which repository has finished steps, if one is
@@ -46,8 +57,7 @@ func (a *app) openStepCache(offline bool) {
 	if loc, err := a.location(name); err == nil && loc.Remote() && offline {
 		return
 	}
-	a.steps = &stepCache{app: a, name: name}
-	a.steps.push.Store(a.cfg.Shared.CachePush)
+	a.steps = newStepCache(a, name, a.cfg.Shared.CachePush)
 }
 
 func (c *stepCache) close() {
@@ -172,8 +182,14 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 	if !c.push.Load() {
 		return
 	}
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return
+	}
 	r := c.use(ctx)
-	if r == nil {
+	if r == nil || !c.push.Load() { // by now
 		return
 	}
 	var list []repo.StepFile

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,9 +22,8 @@ func cacheIn(t *testing.T, dir string) (*stepCache, *bytes.Buffer) {
 	}
 	t.Cleanup(func() { r.Close() })
 	var told bytes.Buffer
-	c := &stepCache{app: &app{stderr: &told}, name: "team", repo: r}
-	c.opened.Do(func() {})
-	c.push.Store(true)
+	c := newStepCache(&app{stderr: &told}, "team", true)
+	c.opened.Do(func() { c.repo = r })
 	return c, &told
 }
 
@@ -132,5 +132,30 @@ func TestFullLog(t *testing.T) {
 	}
 	if n := strings.Count(told.String(), "warning: publishing no steps"); n != 1 || !strings.Contains(told.String(), "full") {
 		t.Errorf("told: %s", told)
+	}
+}
+
+// TestFewAreSentAtOnce publishes while as many steps as may be are on their way.
+func TestFewAreSentAtOnce(t *testing.T) {
+	c, told := cacheIn(t, filepath.Join(t.TempDir(), "team"))
+	for range publishing {
+		c.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	key := store.Sum([]byte("waits"))
+	cancel()
+	c.Publish(ctx, key, []byte("record"), nil)
+	if has(t, c, key) {
+		t.Error("it did not wait for its turn")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.Publish(t.Context(), key, []byte("record"), nil)
+	}()
+	<-c.slots
+	<-done
+	if !has(t, c, key) || told.Len() > 0 {
+		t.Errorf("it was not published in its turn: %s", told)
 	}
 }
