@@ -92,8 +92,11 @@ func (o *oldLayout) read(ctx context.Context, t tree, f fs.FileInfo, sizes map[s
 	}
 	name := path.Join(o.dir, f.Name())
 	b, err := readPart(ctx, t, name, 0, f.Size())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // removed since it was listed
+	}
 	if err != nil {
-		return nil, lost(name, err)
+		return nil, err
 	}
 	v, err := parseB9si(string(b))
 	if err != nil {
@@ -184,7 +187,7 @@ func (o *oldLayout) copy(ctx context.Context, t tree, v Version, dst string, m *
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(path.Dir(dst), "."+path.Base(dst)+".b9-pull-*")
+	out, err := newPartial(dst)
 	if err != nil {
 		return err
 	}

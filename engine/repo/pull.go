@@ -115,7 +115,7 @@ func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (T
 	if err != nil || found != d {
 		return Transfer{}, false
 	}
-	r.home.setPulled(dst, d)
+	r.home.setPulled(dst, info, d)
 	return Transfer{Total: size, Reused: size}, true
 }
 
@@ -144,7 +144,9 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	if err := os.Rename(f.Name(), dst); err != nil {
 		return err
 	}
-	r.home.setPulled(dst, c.digest)
+	if info, err := f.Stat(); err == nil {
+		r.home.setPulled(dst, info, c.digest)
+	}
 	return nil
 }
 
@@ -161,7 +163,17 @@ func openPartial(dst string) (*os.File, error) {
 		return f, nil
 	}
 	f.Close()
-	return os.CreateTemp(dir, "."+base+".b9-pull-*")
+	return newPartial(dst)
+}
+
+// newPartial makes a file that becomes dst, and holds it, for what nobody
+// holds is tidied away.
+func newPartial(dst string) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(dst), "."+filepath.Base(dst)+".b9-pull-*")
+	if err == nil {
+		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // nobody else knows it
+	}
+	return f, err
 }
 
 // isAt reports whether path still names f: its owner may have renamed it

@@ -144,10 +144,9 @@ func (s state) pulledTo(dst string) (Digest, bool) {
 	return p.Digest, err == nil && info.Mode().IsRegular() && signatureOf(info) == p.File
 }
 
-// setPulled remembers that dst, which is what info says, has the content d.
-func (s state) setPulled(dst string, d Digest) {
-	info, err := os.Lstat(dst)
-	if s.dir == "" || err != nil {
+// setPulled remembers that the file that info is of, at dst, has the content d.
+func (s state) setPulled(dst string, info fs.FileInfo, d Digest) {
+	if s.dir == "" {
 		return
 	}
 	if b, err := json.Marshal(pulled{d, signatureOf(info)}); err == nil {
