@@ -164,7 +164,8 @@ type unusedFile struct {
 }
 
 // unused lists packs, manifests and temporary files that are not needed and
-// at least grace old, by the clock of whoever keeps them.
+// at least grace old, by the clock of whoever keeps them. What is no file is
+// none of ours.
 func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Duration) ([]unusedFile, error) {
 	now, err := clockOf(ctx, r.tree)
 	if err != nil {
@@ -179,7 +180,7 @@ func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Du
 		for _, f := range files {
 			id, err := parseFileID(f.Name())
 			known := err == nil && dir != "tmp"
-			if (known || dir == "tmp") && !needed[id] && now.Sub(f.ModTime()) >= grace {
+			if f.Mode().IsRegular() && (known || dir == "tmp") && !needed[id] && now.Sub(f.ModTime()) >= grace {
 				all = append(all, unusedFile{dir + "/" + f.Name(), id, f.Size()})
 			}
 		}

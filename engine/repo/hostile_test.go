@@ -51,6 +51,32 @@ func fullPack(t *testing.T, s site) packRef {
 	return p
 }
 
+// swelling is a frame of zeros that is small, and large when it is unpacked:
+// so many bytes, in one frame of zstd or in many.
+func swelling(t *testing.T, size int, frames int) []byte {
+	t.Helper()
+	enc := newEncoder(dense)
+	defer enc.Close()
+	one := enc.EncodeAll(make([]byte, size/frames), nil)
+	return bytes.Repeat(one, frames)
+}
+
+// packOf puts a pack into the repository that holds frame as it is, and
+// returns a manifest of its blocks.
+func packOf(t *testing.T, s site, frame []byte) *manifest {
+	t.Helper()
+	x := &packIndex{ids: make([]blockID, frameBlocks), frames: []frameRef{{length: int64(len(frame)), blocks: frameBlocks}}}
+	for i := range x.ids {
+		x.ids[i][0] = 1
+	}
+	index := x.encode()
+	p := packRef{id: newFileID(index), data: int64(len(frame)), index: int64(len(index)), blocks: frameBlocks}
+	if err := os.WriteFile(filepath.Join(s.dir, p.path()), append(frame, index...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &manifest{packs: []packRef{p}, objects: []content{{size: frameBlocks * blockSize, runs: []run{{0, frameBlocks, 0, 0}}}}}
+}
+
 // long makes a file of a repository so long, with a hole.
 func long(t *testing.T, s site, name string, size int64) {
 	t.Helper()
@@ -115,6 +141,12 @@ func hostiles() map[string]hostile {
 			}
 			claim(t, r, ref)
 		}, []string{"manifests/"}},
+		"frame that swells": {func(t *testing.T, s site, r *Repo) {
+			forge(t, s, r, packOf(t, s, swelling(t, 512<<20, 1)))
+		}, []string{"packs/", "frame at 0"}},
+		"frames that swell": {func(t *testing.T, s site, r *Repo) {
+			forge(t, s, r, packOf(t, s, swelling(t, 2<<30, 4096)))
+		}, []string{"packs/", "frame at 0"}},
 		"image of terabytes from one pack": {func(t *testing.T, s site, r *Repo) {
 			m := &manifest{packs: []packRef{fullPack(t, s)}, objects: []content{{size: 7 * tera}}}
 			for at := int64(0); at+packBlocks <= 7*tera/blockSize; at += packBlocks {
