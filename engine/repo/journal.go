@@ -1,12 +1,13 @@
 package repo
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func (s state) beginPush(of string) (j *journal, taken, others []sentPack) {
 	dir := filepath.Join(s.dir, "pushes")
 	prefix := journalPrefix(of)
 	var dead []*os.File
-	for _, path := range namesIn(dir, "push-") {
+	for _, path := range s.journals() {
 		if !strings.HasPrefix(filepath.Base(path), prefix) {
 			if len(others) < othersMost {
 				others = append(others, readJournal(path)...)
@@ -74,12 +75,27 @@ func journalPrefix(of string) string {
 	return fmt.Sprintf("push-%x-", sum[:8])
 }
 
-// trimPushes removes the journals of pushes that died long ago.
-func (s state) trimPushes() {
-	for _, path := range namesIn(filepath.Join(s.dir, "pushes"), "push-") {
-		if info, err := os.Lstat(path); err != nil || time.Since(info.ModTime()) < keepUnused {
-			continue
+// journalsMost is how many journals are kept of pushes that died. No clock
+// decides how long one may be of use.
+const journalsMost = 32
+
+// journals returns the paths of all journals, the last written to first.
+func (s state) journals() []string {
+	paths := namesIn(filepath.Join(s.dir, "pushes"), "push-")
+	age := map[string]int64{}
+	for _, path := range paths {
+		if info, err := os.Lstat(path); err == nil {
+			age[path] = -info.ModTime().UnixNano()
 		}
+	}
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Compare(age[a], age[b]) })
+	return paths
+}
+
+// trimPushes removes the journals of pushes that died, but for the last ones.
+func (s state) trimPushes() {
+	paths := s.journals()
+	for _, path := range paths[min(len(paths), journalsMost):] {
 		if f := lockDead(path); f != nil {
 			os.Remove(path)
 			f.Close()

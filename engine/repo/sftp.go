@@ -62,6 +62,9 @@ func (t *sftpTree) forget() {
 // enter returns the connection, on which its caller counts until it leaves.
 func (t *sftpTree) enter(ctx context.Context, e *early) (*sftpConn, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		conn, err := t.session(ctx, e)
 		if err != nil || conn.enter() {
 			return conn, err
