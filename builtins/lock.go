@@ -116,9 +116,9 @@ func writeLock(root string, entries ...Locked) error {
 	})
 }
 
-// editLock replaces the lock file as a whole, one process after the other: the
-// lock is on the workspace's directory, so that no further file is needed, and
-// dies with the process.
+// editLock replaces the lock file as a whole where that changes something, one
+// process after the other: the lock is on the workspace's directory, so that no
+// further file is needed, and dies with the process.
 func editLock(root string, change func([]Locked) []Locked) error {
 	unlock, err := lockDir(root)
 	if err != nil {
@@ -129,8 +129,12 @@ func editLock(root string, change func([]Locked) []Locked) error {
 	if err != nil {
 		return err
 	}
+	before := slices.Clone(all)
 	all = change(all)
 	sortLocked(all)
+	if slices.Equal(all, before) {
+		return nil
+	}
 	body, err := toml.Marshal(struct {
 		Image []Locked `toml:"image"`
 	}{all})

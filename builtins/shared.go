@@ -200,6 +200,7 @@ type SharedConfig struct {
 	Default string   // name of the repository that is meant where none is named
 	Others  []string // names of the repositories that there are
 	Locked  bool     // what is not in the lock file is an error
+	Looks   bool     // what is asked for anew is not written into the lock file
 
 	// Origin is asked for by the first share() that runs: what it says of
 	// what it publishes, but for the label. Nil means nothing.
@@ -279,7 +280,7 @@ func (s *sharedImages) resolve(ctx context.Context, from *sharedImage, offline b
 	if err != nil && from.Default && q.Repository == config.LocalRepository && len(s.cfg.Others) > 0 {
 		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(s.cfg.Others, ", "))
 	}
-	if err == nil && !from.Loose {
+	if err == nil && !from.Loose && !s.cfg.Looks {
 		l, err = addLock(s.root, l)
 	}
 	if err == nil {

@@ -37,6 +37,7 @@ type app struct {
 	storeDir string
 
 	locked  bool        // of --locked: shared images come from b9.lock only
+	looks   bool        // the command only looks: it leaves b9.lock as it is
 	onLine  atomic.Bool // a transfer's line is on the terminal
 	resumes string      // what to say of an interruption; "" for nothing
 

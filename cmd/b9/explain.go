@@ -22,7 +22,7 @@ func (a *app) explainCommand() *cobra.Command {
 		Short: "Say which steps would run, and which file, value or tool changed",
 		Long: `Say which steps would run if the targets were built now, and why: the file,
 parameter, input or host tool that differs from the last time the step ran.
-Nothing is built.`,
+Nothing is built, and b9.lock stays as it is.`,
 		Example: "  b9 explain //web:disk",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.explain(cmd.Context(), &f, args, all)
@@ -40,6 +40,7 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 	if err := f.apply(a); err != nil {
 		return err
 	}
+	a.looks = true
 	ws, err := a.workspace(ctx, f.options)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ func (a *app) updateCommand() *cobra.Command {
 		Short: "Move b9.lock to the newest versions of shared images",
 		Long: `Ask the repositories for the newest versions of the shared images in b9.lock, or
 of the one named, and write them there. Entries for a version or digest that a
-build file names stay.`,
+build file names stay. Nothing is fetched: the next build does that.`,
 		Example: "  b9 update\n  b9 update debian",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -46,6 +46,9 @@ func (a *app) update(ctx context.Context, name string) error {
 		}
 		return printJSON(a.stdout, after)
 	}
+	if len(after) == 0 && !a.quiet {
+		fmt.Fprintf(a.stderr, "nothing to move: %s has no newest version of a shared image (a build that uses one adds it)\n", builtins.LockFile)
+	}
 	for i, l := range after {
 		state := "is the newest"
 		if l != before[i] {
@@ -59,7 +62,7 @@ func (a *app) update(ctx context.Context, name string) error {
 // sharedConfig lets build files reach the repositories.
 func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	return builtins.SharedConfig{
-		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked,
+		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked, Looks: a.looks,
 		Origin: a.origin, Others: slices.Sorted(maps.Keys(cfg.Repositories)),
 	}
 }
