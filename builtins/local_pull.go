@@ -34,7 +34,33 @@ const (
 // an interrupted pull had fetched is used again. Two processes that want the
 // same content wait for each other.
 func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, path string) (repo.Transfer, error) {
+	have, ok, err := l.Pulled(ctx, v)
+	if err != nil {
+		return repo.Transfer{}, err
+	}
+	if ok {
+		v.Digest = have.Digest
+	}
 	return l.receive(ctx, r, v, path, func(dst string, o repo.PullOptions) (repo.Transfer, error) { return r.Pull(ctx, v, dst, o) })
+}
+
+// Pulled returns the version that this machine has of v, as a repository lists
+// it; ok says whether there is one with its content. Where the repository knows
+// no digests it is the one of that name, format, size and time: b9 pull, which
+// fetched it, took these over.
+func (l *LocalImages) Pulled(ctx context.Context, v repo.Version) (have repo.Version, ok bool, err error) {
+	have, err = l.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version, Digest: v.Digest})
+	if errors.Is(err, repo.ErrNotFound) {
+		return have, false, nil
+	}
+	if err != nil {
+		return have, false, err
+	}
+	if v.Digest.IsZero() && (have.Format != v.Format || have.Size != v.Size || !v.Created.IsZero() && !have.Created.Equal(v.Created.Truncate(time.Second))) {
+		return have, false, nil
+	}
+	_, gone := l.Path(have)
+	return have, gone == nil, nil
 }
 
 // Fetch makes path the content of a step's object, as Pull does.

@@ -135,11 +135,13 @@ func chosen(ctx context.Context, r images, names []string) ([]repo.Version, erro
 
 // pullVersion fetches one version, unless this machine has it.
 func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *repo.Repo, v repo.Version) (got repo.Version, err error) {
-	if have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && (have.Digest == v.Digest || v.Digest.IsZero()) {
-		if _, err := local.Path(have); err == nil {
-			a.tellUnchanged(have, "this machine has it")
-			return have, nil
-		}
+	have, ok, err := local.Pulled(ctx, v)
+	if err != nil {
+		return v, err
+	}
+	if ok {
+		a.tellUnchanged(have, "this machine has it")
+		return have, nil
 	}
 	scratch, err := a.store.Scratch("pull " + v.Name)
 	if err != nil {

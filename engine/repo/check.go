@@ -25,7 +25,7 @@ type Damage struct {
 // means that the repository could not be examined.
 func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 	if r.old != nil {
-		return nil, fmt.Errorf("check %s: it has no digests to check with: %w", r.loc, errors.ErrUnsupported)
+		return nil, fmt.Errorf("check %s: a repository of the rsync era has no digests to check with", r.loc)
 	}
 	if err := r.sync(ctx); err != nil {
 		return nil, err

@@ -29,8 +29,8 @@ var (
 	ErrVersionTaken = errors.New("version exists with another content")
 	// ErrDamaged: something in the repository is wrong, short or missing.
 	ErrDamaged = errors.New("damaged")
-	// ErrReadOnly: the repository's kind or layout can only be read.
-	ErrReadOnly = errors.New("repository can only be read")
+	// ErrReadOnly: the repository's layout can only be read.
+	ErrReadOnly = errors.New("a repository of the rsync era can only be read")
 	// ErrUnreachable: the server can't be reached or logged in to, or the
 	// connection ended.
 	ErrUnreachable = errors.New("server not reachable")
@@ -71,6 +71,9 @@ type Options struct {
 	// Timeout bounds the wait for one answer of the server, in which
 	// nothing arrives. Zero means 60 s.
 	Timeout time.Duration
+	// Nearest, if set, says which of some names may have been meant by one
+	// that there is not, or "".
+	Nearest func(name string, of []string) string
 	// Workers is how many goroutines hash and compress. Zero means the
 	// number of processors, at most 8.
 	Workers int
