@@ -123,17 +123,12 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	if _, err := a.openStore(); err != nil { // whose directory holds what is kept of repositories
 		return nil, err
 	}
-	o.State = filepath.Join(cfg.Store.Dir, "cache", "repo")
+	o.State, o.Nearest = filepath.Join(cfg.Store.Dir, "cache", "repo"), content.Nearest
 	r, err := repo.Open(ctx, loc, o)
-	switch {
-	case err == nil:
-		return r, nil
-	case !strings.HasPrefix(err.Error(), "repository "):
-		return nil, fmt.Errorf("repository %s: %w", name, err)
-	case cfg.Repositories[name] != "":
-		return nil, fmt.Errorf("%s: %w", name, err) // which begins with where it is
+	if err != nil && cfg.Repositories[name] != "" {
+		err = fmt.Errorf("%s: %w", name, err) // which says where it is
 	}
-	return nil, err
+	return r, err
 }
 
 // tellUnchanged says that nothing had to move.

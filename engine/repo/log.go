@@ -303,7 +303,7 @@ func (r *Repo) sync(ctx context.Context) error {
 		err = errNoFormat
 	}
 	if err != nil {
-		return fmt.Errorf("repository %s: log %s: %w", r.loc, logName, err)
+		return fmt.Errorf("repository %s: %w", r.loc, err)
 	}
 	r.kept.keep(r.view.offset)
 	r.kept = &keptLog{}
@@ -333,9 +333,11 @@ func (r *Repo) readLog(ctx context.Context) error {
 		if len(rest) > 0 {
 			b = slices.Concat(rest, b)
 		}
-		err = r.view.feed(b)
+		if err = r.view.feed(b); err != nil {
+			err = fmt.Errorf("log %s: %w", logName, err)
+		}
 		if rest = b[r.view.offset-begun:]; err == nil && len(rest) > maxTorn {
-			err = fmt.Errorf("%w: from %d on a line has more than %d bytes", ErrDamaged, r.view.offset, maxTorn)
+			err = fmt.Errorf("log %s: %w: from %d on a line has more than %d bytes", logName, ErrDamaged, r.view.offset, maxTorn)
 		}
 		return err
 	})

@@ -77,7 +77,7 @@ func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 }
 
 // errNoFormat: a Create was interrupted before it wrote the log's first line.
-var errNoFormat = fmt.Errorf("%w: its first line is missing", ErrNoRepository)
+var errNoFormat = fmt.Errorf("%w: the first line of its log %s is missing: \"b9 repo add --create\" makes up for a creation that was interrupted", ErrNoRepository, logName)
 
 // make makes the directories and, last, the log. Of two that do so at once
 // the one whose line is first in the log gives the repository its identity.
@@ -157,7 +157,7 @@ func (r *Repo) Resolve(ctx context.Context, s Selector) (Version, error) {
 			return v, nil
 		}
 	}
-	return Version{}, fmt.Errorf("%s is %w %s (%s)", s, ErrNotFound, r.loc, whatThereIs(all, s.Name))
+	return Version{}, fmt.Errorf("%s is %w %s (%s)", s, ErrNotFound, r.loc, r.whatThereIs(all, s))
 }
 
 // String names what is chosen.
@@ -172,13 +172,13 @@ func (s Selector) String() string {
 	return text
 }
 
-// whatThereIs lists a few versions of name, or a few names.
-func whatThereIs(all []Version, name string) string {
+// whatThereIs lists a few versions of the name that s has, or a few names.
+func (r *Repo) whatThereIs(all []Version, s Selector) string {
 	const few = 8
 	var versions, names []string
 	seen := map[string]bool{}
 	for _, v := range all {
-		if v.Name == name {
+		if v.Name == s.Name {
 			versions = append(versions, v.Version)
 		}
 		if !seen[v.Name] {
@@ -186,9 +186,9 @@ func whatThereIs(all []Version, name string) string {
 			names = append(names, v.Name)
 		}
 	}
-	list, of := names, "names"
+	list, of, asked := names, "names", s.Name
 	if len(versions) > 0 {
-		list, of = versions, "versions"
+		list, of, asked = versions, "versions", s.Version
 	}
 	if len(list) == 0 {
 		return "which is empty"
@@ -196,6 +196,11 @@ func whatThereIs(all []Version, name string) string {
 	text := "it has the " + of + " " + strings.Join(list[:min(few, len(list))], ", ")
 	if len(list) > few {
 		text += fmt.Sprintf(" and %d more", len(list)-few)
+	}
+	if r.opts.Nearest != nil && asked != "" {
+		if near := r.opts.Nearest(asked, list); near != "" {
+			text += fmt.Sprintf(": did you mean %q?", near)
+		}
 	}
 	return text
 }
