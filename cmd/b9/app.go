@@ -19,6 +19,7 @@ import (
 	"b9/engine/config"
 	"b9/engine/container"
 	"b9/engine/content"
+	"b9/engine/repo"
 	"b9/engine/store"
 )
 
@@ -36,10 +37,12 @@ type app struct {
 	verbose  bool
 	storeDir string
 
-	locked  bool        // of --locked: shared images come from b9.lock only
-	looks   bool        // the command only looks: it leaves b9.lock as it is
-	onLine  atomic.Bool // a transfer's line is on the terminal
-	resumes string      // what to say of an interruption; "" for nothing
+	locked  bool                    // of --locked: shared images come from b9.lock only
+	looks   bool                    // the command only looks: it leaves b9.lock as it is
+	onLine  atomic.Bool             // a transfer's line is on the terminal
+	shown   atomic.Pointer[display] // of the build that runs; nil when none does
+	keys    repo.Keys               // that were opened with a passphrase
+	resumes string                  // what to say of an interruption; "" for nothing
 
 	cfg     *config.Config
 	store   *store.Store

@@ -101,7 +101,11 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 		return nil, err
 	}
 	d := a.newDisplay(f.display)
-	defer d.Close()
+	a.shown.Store(d)
+	defer func() {
+		a.shown.Store(nil)
+		d.Close()
+	}()
 	eng, err := a.newEngine(f, d.Event)
 	if err != nil {
 		return nil, err

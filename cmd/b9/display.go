@@ -57,6 +57,7 @@ type display struct {
 	progress progress
 	failures []failure
 	ended    bool
+	paused   int // how often, more than resumed
 
 	stop    chan struct{} // ends the drawing of frames; nil when none are drawn
 	stopped chan struct{}
@@ -172,8 +173,27 @@ func (d *display) draw(ticks <-chan time.Time, stop <-chan struct{}) {
 func (d *display) frame() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.paused > 0 {
+		return
+	}
 	_, rows := d.screen.size()
 	d.screen.show(d.progress.lines(d.now(), rows-1))
+}
+
+// Pause takes the region away, so that a person can be asked something on the
+// terminal, until resume is called. What is printed meanwhile waits.
+func (d *display) Pause() (resume func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.screen != nil && d.paused == 0 {
+		d.screen.show(nil)
+	}
+	d.paused++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.paused--
+	}
 }
 
 // Event shows what happened in the build.

@@ -228,6 +228,30 @@ func TestLiveNarrowerWindow(t *testing.T) {
 	}
 }
 
+// While a person is asked something the region is away, and nothing is drawn.
+func TestLivePause(t *testing.T) {
+	s := newLive(t, displayOptions{}, 60, 24)
+	n := node(t, "//a:a", "lxc_exec")
+	s.start(n)
+	s.frame()
+	resume := s.display.Pause()
+	if !strings.HasSuffix(s.out.String(), "A\r\x1b[J") {
+		t.Errorf("the region stays: %q", s.out.String())
+	}
+	s.out.Reset()
+	s.display.Note("meanwhile")
+	s.wait(time.Second)
+	s.frame()
+	if s.out.String() != "" {
+		t.Errorf("drawn in a pause: %q", s.out.String())
+	}
+	resume()
+	s.frame()
+	if got := s.out.String(); !strings.HasPrefix(got, "meanwhile\n") || !strings.Contains(got, "//a:a") {
+		t.Errorf("after the pause: %q", got)
+	}
+}
+
 func TestColor(t *testing.T) {
 	for _, c := range []struct {
 		env  []string

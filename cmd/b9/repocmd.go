@@ -56,9 +56,7 @@ func (a *app) repoAdd(ctx context.Context, name, location string, create bool) e
 	if create {
 		open = repo.Create
 	}
-	o := repo.Options{}
-	o.SSH.Passphrase = a.passphrase()
-	r, err := open(ctx, loc, o)
+	r, err := open(ctx, loc, repo.Options{SSH: a.sshOptions()})
 	if err != nil {
 		return err
 	}

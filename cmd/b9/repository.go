@@ -100,9 +100,7 @@ var errNotRemote = usagef("%q is what this machine has: name a repository with -
 // openRepository opens a repository by name; "" is the default one. What
 // this machine has is no repository.
 func (a *app) openRepository(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
-	o := repo.Options{Progress: progress}
-	o.SSH.Passphrase = a.passphrase()
-	return a.openRepositoryWith(ctx, name, o)
+	return a.openRepositoryWith(ctx, name, repo.Options{Progress: progress, SSH: a.sshOptions()})
 }
 
 func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Options) (*repo.Repo, error) {
@@ -211,11 +209,30 @@ func printTable(w io.Writer, rows [][]string) error {
 	return err
 }
 
-// passphrase asks on the terminal; nil where there is none.
-func (a *app) passphrase() func(context.Context, string) ([]byte, error) {
+// sshOptions lets connections to servers ask for a passphrase on the terminal,
+// if there is one, with what a build shows out of the way.
+func (a *app) sshOptions() repo.SSHOptions {
+	o := repo.SSHOptions{Keys: &a.keys}
 	tty, ok := a.stdin.(*os.File)
 	if !ok || !isTTY(tty) {
-		return nil
+		return o
 	}
-	return repo.AskPassphrase(tty, a.stderr)
+	ask := repo.AskPassphrase(tty, a.stderr)
+	o.Passphrase = func(ctx context.Context, file string, again bool) ([]byte, error) {
+		if d := a.shown.Load(); d != nil {
+			defer d.Pause()()
+		}
+		return ask(ctx, file, again)
+	}
+	return o
+}
+
+// warn tells of something that hinders a build and does not stop it.
+func (a *app) warn(format string, args ...any) {
+	message := "b9: warning: " + fmt.Sprintf(format, args...)
+	if d := a.shown.Load(); d != nil {
+		d.Note(message)
+		return
+	}
+	fmt.Fprintln(a.stderr, message)
 }

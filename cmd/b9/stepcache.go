@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -70,7 +69,7 @@ func (c *stepCache) close() {
 func (c *stepCache) use(ctx context.Context) *repo.Repo {
 	c.opened.Do(func() {
 		o := repo.Options{Timeout: cacheAnswer}
-		o.SSH.Timeout = cacheConnect
+		o.SSH.Timeout, o.SSH.Keys = cacheConnect, &c.app.keys // a passphrase is not asked for its sake
 		r, err := c.app.openRepositoryWith(ctx, c.name, o)
 		if err != nil {
 			c.fail(ctx, err)
@@ -87,7 +86,7 @@ func (c *stepCache) use(ctx context.Context) *repo.Repo {
 // fail gives the cache up, and says so once.
 func (c *stepCache) fail(ctx context.Context, err error) {
 	if ctx.Err() == nil && !c.off.Swap(true) {
-		fmt.Fprintf(c.app.stderr, "b9: warning: building without the step cache: %v\n", err)
+		c.app.warn("building without the step cache: %v", err)
 	}
 }
 
@@ -100,10 +99,10 @@ func (c *stepCache) missed(ctx context.Context, err error) {
 	case errors.Is(err, repo.ErrUnreachable):
 		c.fail(ctx, err)
 	case errors.Is(err, unix.ENOSPC):
-		fmt.Fprintf(c.app.stderr, "b9: warning: a step of the cache is not used: %v\n", err)
+		c.app.warn("a step of the cache is not used: %v", err)
 	case errors.Is(err, repo.ErrDamaged):
 		c.hurt.Do(func() {
-			fmt.Fprintf(c.app.stderr, "b9: warning: steps of the cache that are damaged are not used (b9 repo check %s lists them): %v\n", c.name, err)
+			c.app.warn("steps of the cache that are damaged are not used (b9 repo check %s lists them): %v", c.name, err)
 		})
 	default:
 		c.fail(ctx, err)
@@ -118,9 +117,9 @@ func (c *stepCache) refused(ctx context.Context, err error) {
 	case errors.Is(err, repo.ErrUnreachable):
 		c.fail(ctx, err)
 	case errors.Is(err, repo.ErrSource):
-		fmt.Fprintf(c.app.stderr, "b9: warning: a step is not published: %v\n", err)
+		c.app.warn("a step is not published: %v", err)
 	case c.push.Swap(false):
-		fmt.Fprintf(c.app.stderr, "b9: warning: publishing no steps: %v\n", err)
+		c.app.warn("publishing no steps: %v", err)
 	}
 }
 

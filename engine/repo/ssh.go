@@ -331,6 +331,8 @@ func shakeHands(ctx context.Context, conn net.Conn, h *sshHost, o *SSHOptions, k
 		err = cause
 	case err == nil:
 		return ssh.NewClient(c, channels, requests), nil
+	case l.failed != nil:
+		err = l.failed
 	case strings.Contains(err.Error(), "unable to authenticate"):
 		return nil, l.refused()
 	case errors.Is(err, io.EOF):
@@ -342,7 +344,7 @@ func shakeHands(ctx context.Context, conn net.Conn, h *sshHost, o *SSHOptions, k
 // refused tells which keys the server did not take.
 func (l *login) refused() error {
 	if len(l.tried) == 0 {
-		l.tried = []string{"none: there is no key file and no agent"}
+		return fmt.Errorf("log in to %s: there is no key to log in with, neither a file nor in an agent: make one with `ssh-keygen -t ed25519`, and add its public half to ~/.ssh/authorized_keys there", l.host)
 	}
 	return fmt.Errorf("log in to %s: the server takes none of the keys (%s): add a public one to ~/.ssh/authorized_keys there, for example with `ssh-copy-id`",
 		l.host, strings.Join(l.tried, "; "))

@@ -23,6 +23,8 @@ type login struct {
 	pause func() (resume func()) // stops the clock while a person is asked
 	tried []string               // for the message when all are refused
 	agent net.Conn
+	// failed is why a key that the server takes could not be used.
+	failed error
 }
 
 // close ends the connection to the agent.
@@ -184,15 +186,22 @@ func readPublic(path string) (ssh.PublicKey, error) {
 // passphraseTries is how often a person may mistype.
 const passphraseTries = 3
 
-// unlock asks for the passphrase of a key.
+// unlock opens a key with its passphrase.
 func (l *login) unlock(ctx context.Context, path string, data []byte) (ssh.Signer, error) {
-	if l.o.Passphrase == nil {
-		return nil, fmt.Errorf("%s is protected by a passphrase, and there is no terminal to ask on: add it to the agent with `ssh-add %s`", path, path)
-	}
 	resume := l.pause()
 	defer resume()
-	for range passphraseTries {
-		phrase, err := l.o.Passphrase(ctx, path)
+	s, err := l.o.Keys.open(path, func() (ssh.Signer, error) { return l.ask(ctx, path, data) })
+	l.failed = err
+	return s, err
+}
+
+// ask asks for the passphrase of a key.
+func (l *login) ask(ctx context.Context, path string, data []byte) (ssh.Signer, error) {
+	if l.o.Passphrase == nil {
+		return nil, fmt.Errorf("%s is protected by a passphrase, and nobody can be asked for it here: add it to the agent with `ssh-add %s`", path, path)
+	}
+	for try := range passphraseTries {
+		phrase, err := l.o.Passphrase(ctx, path, try > 0)
 		if err != nil {
 			return nil, fmt.Errorf("passphrase of %s: %w", path, err)
 		}

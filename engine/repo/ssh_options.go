@@ -4,7 +4,10 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // SSHOptions say where the connection to a server finds what it needs. The
@@ -31,7 +34,11 @@ type SSHOptions struct {
 	// called only for a key that the server would take, and is called again
 	// after a wrong answer, at most three times. Nil means that protected
 	// keys can only be used through the agent.
-	Passphrase func(ctx context.Context, file string) ([]byte, error)
+	Passphrase func(ctx context.Context, file string, again bool) ([]byte, error)
+
+	// Keys holds the keys that were opened with a passphrase, for several
+	// connections. Nil means that each asks anew.
+	Keys *Keys
 
 	// Timeout bounds the connecting and the handshake with each server on
 	// the way. 0 means ConnectTimeout of the configuration, else 10 seconds.
@@ -45,6 +52,35 @@ type SSHOptions struct {
 	// Home is the directory that "~" and "%d" stand for; "" means the
 	// current user's.
 	Home string
+}
+
+// Keys are protected keys that were opened, so that a person is asked for a
+// passphrase once, and by one connection at a time. The zero value has none;
+// it may be used by several goroutines.
+type Keys struct {
+	mu     sync.Mutex
+	opened map[string]ssh.Signer // by file
+}
+
+// open returns the key in file, which open asks for when it is not here yet.
+func (k *Keys) open(file string, open func() (ssh.Signer, error)) (ssh.Signer, error) {
+	if k == nil {
+		return open()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s := k.opened[file]; s != nil {
+		return s, nil
+	}
+	s, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if k.opened == nil {
+		k.opened = map[string]ssh.Signer{}
+	}
+	k.opened[file] = s
+	return s, nil
 }
 
 const (

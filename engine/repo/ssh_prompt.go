@@ -15,8 +15,11 @@ import (
 // the terminal tty, which it reads without echo; the question goes to prompt.
 // When the context ends it returns at once, with the terminal as it was and
 // without what was typed so far.
-func AskPassphrase(tty *os.File, prompt io.Writer) func(ctx context.Context, file string) ([]byte, error) {
-	return func(ctx context.Context, file string) ([]byte, error) {
+func AskPassphrase(tty *os.File, prompt io.Writer) func(ctx context.Context, file string, again bool) ([]byte, error) {
+	return func(ctx context.Context, file string, again bool) ([]byte, error) {
+		if again {
+			fmt.Fprint(prompt, "wrong, once more: ")
+		}
 		fmt.Fprintf(prompt, "passphrase of %s: ", file)
 		defer fmt.Fprintln(prompt)
 		return readSecret(ctx, int(tty.Fd()))

@@ -63,7 +63,7 @@ func TestPromptAnswer(t *testing.T) {
 		untilSilent(t, tty)
 		person.WriteString("open sesame\r")
 	}()
-	phrase, err := AskPassphrase(tty, &asked)(t.Context(), "/home/me/.ssh/id")
+	phrase, err := AskPassphrase(tty, &asked)(t.Context(), "/home/me/.ssh/id", false)
 	if err != nil || string(phrase) != "open sesame" {
 		t.Errorf("%q, %v", phrase, err)
 	}
@@ -82,7 +82,7 @@ func TestPromptCancelled(t *testing.T) {
 		person.WriteString("half a pass")
 		cancel(enough)
 	}()
-	if phrase, err := AskPassphrase(tty, new(bytes.Buffer))(ctx, "id"); !errors.Is(err, enough) {
+	if phrase, err := AskPassphrase(tty, new(bytes.Buffer))(ctx, "id", false); !errors.Is(err, enough) {
 		t.Errorf("%q, %v", phrase, err)
 	}
 	if !echoes(t, tty) {

@@ -46,6 +46,9 @@ func refused(t *testing.T, to sshTarget, o SSHOptions, reasons ...string) {
 		c.Close()
 		t.Fatal("it was let in")
 	}
+	if strings.Contains(err.Error(), "handshake failed: /") {
+		t.Errorf("a fault of this machine is told as one of the handshake: %v", err)
+	}
 	for _, reason := range reasons {
 		if !strings.Contains(err.Error(), reason) {
 			t.Errorf("the error lacks %q: %v", reason, err)
@@ -74,6 +77,8 @@ func TestLoginRefused(t *testing.T) {
 	refused(t, s.target(), o, "takes none of the keys", s.path("stranger"), "SHA256:", "authorized_keys")
 	o.Identities = []string{s.path("missing")}
 	refused(t, s.target(), o, "takes none of the keys", "missing: no such file")
+	o.Identities = []string{}
+	refused(t, s.target(), o, "there is no key to log in with", "ssh-keygen -t ed25519")
 	if err := os.Chmod(s.path("id"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +97,11 @@ func TestPassphrase(t *testing.T) {
 			o.Identities = []string{key}
 			refused(t, s.target(), o, "protected by a passphrase", "ssh-add")
 			asked := 0
-			o.Passphrase = func(_ context.Context, file string) ([]byte, error) {
-				if asked++; asked == 1 {
+			o.Passphrase = func(_ context.Context, _ string, again bool) ([]byte, error) {
+				if asked++; again != (asked > 1) {
+					t.Errorf("time %d: again is %v", asked, again)
+				}
+				if asked == 1 {
 					return []byte("wrong"), nil
 				}
 				return []byte("open sesame"), nil
@@ -102,9 +110,28 @@ func TestPassphrase(t *testing.T) {
 			if asked != 2 {
 				t.Errorf("asked %d times, not once more after the wrong answer", asked)
 			}
-			o.Passphrase = func(context.Context, string) ([]byte, error) { return []byte("wrong"), nil }
+			o.Passphrase = func(context.Context, string, bool) ([]byte, error) { return []byte("wrong"), nil }
 			refused(t, s.target(), o, "passphrase was wrong 3 times")
 		})
+	}
+}
+
+// TestPassphraseOnce connects twice, and asks a person once.
+func TestPassphraseOnce(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options()
+	o.Identities = []string{keygen(t, s.path("locked"), "-t", "ed25519", "-N", "secret")}
+	s.authorize("locked")
+	asked := 0
+	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
+		asked++
+		return []byte("secret"), nil
+	}
+	o.Keys = &Keys{}
+	works(t, s.target(), o)
+	works(t, s.target(), o)
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
 	}
 }
 
@@ -115,7 +142,7 @@ func TestPassphraseOnlyWhenNeeded(t *testing.T) {
 	key := keygen(t, s.path("locked"), "-t", "ed25519", "-N", "secret")
 	o := s.options()
 	o.Identities = []string{key, s.path("id")}
-	o.Passphrase = func(context.Context, string) ([]byte, error) {
+	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
 		t.Error("asked for a key that the server does not take")
 		return nil, errors.New("no")
 	}
@@ -123,7 +150,7 @@ func TestPassphraseOnlyWhenNeeded(t *testing.T) {
 
 	s.authorize("locked")
 	o.Timeout = 2 * time.Second
-	o.Passphrase = func(context.Context, string) ([]byte, error) {
+	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
 		time.Sleep(o.Timeout + time.Second/2)
 		return []byte("secret"), nil
 	}
