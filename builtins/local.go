@@ -84,7 +84,10 @@ func (l *LocalImages) Resolve(ctx context.Context, s repo.Selector) (repo.Versio
 		}
 	}
 	have := suggest(listed(names), s.Name, names)
-	if versions != nil {
+	switch {
+	case names == nil:
+		have = "it has none: a share() in a build file publishes one, `b9 pull` fetches one"
+	case versions != nil:
 		have = suggest(listed(versions), s.Version, versions)
 	}
 	return repo.Version{}, fmt.Errorf("%s is %w of this machine (%s)", s, repo.ErrNotFound, have)

@@ -44,6 +44,9 @@ func makeShared(c *Call) (Step, error) {
 	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: c.m.ws.images}
 	s.Repo, s.Root, s.Default = s.images.repository(c.String("repo")), s.images.root, c.String("repo") == ""
 	if err := repo.ValidName(s.Image); err != nil {
+		if _, version, ok := strings.Cut(s.Image, "@"); ok && version != "" {
+			err = fmt.Errorf("%w: give version = %q", err, version)
+		}
 		c.Errorf("image: %w", err)
 	}
 	if s.Version != "" && s.Digest != "" {
@@ -55,8 +58,10 @@ func makeShared(c *Call) (Step, error) {
 		}
 	}
 	if s.Digest != "" {
-		if _, err := repo.ParseDigest(s.Digest); err != nil {
+		if d, err := repo.ParseDigest(s.Digest); err != nil {
 			c.Errorf("digest: %w", err)
+		} else if d.IsZero() {
+			c.Errorf("digest: zeros stand in %s for an image of a repository that knows no digests: give its version", LockFile)
 		}
 	}
 	return Step{Action: s, Outputs: oneFile("raw")}, nil

@@ -119,6 +119,9 @@ func (w *Workspace) identify(d *declaration) error {
 // missingSource says that a source is absent, and which file of its directory
 // may have been meant.
 func (w *Workspace) missingSource(p string) string {
+	if name, ok := strings.CutPrefix(path.Base(p), SharedPrefix); ok {
+		return fmt.Sprintf("there is no file %s: in a build file that shared image is shared(%q)", p, name)
+	}
 	entries, _ := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(path.Dir(p))))
 	names := make([]string, len(entries))
 	for i, e := range entries {

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"b9/builtins"
 	"b9/engine"
@@ -84,9 +87,7 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "print the output of every step as it comes")
 	f.StringVar(&a.storeDir, "store", "", "keep the store in `DIR` (store.dir)")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%s: %v (see `%s --help`)", cmd.CommandPath(), err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.buildCommand(), a.runCommand(), a.shellCommand(), a.queryCommand(), a.explainCommand(), a.logCommand(),
 		a.cleanCommand(), a.cacheCommand(), a.configCommand(), a.doctorCommand(), a.imageCommand(), a.builtinsCommand(), a.initCommand(), a.versionCommand(),
@@ -94,6 +95,29 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 		a.listCommand(), a.pushCommand(), a.pullCommand(), a.updateCommand(), a.repoCommand(), a.cleanLocalCommand(), a.cleanRemoteCommand(),
 	)
 	return root
+}
+
+// flagError says what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown):
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := content.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+			text += fmt.Sprintf(": did you mean --%s?", near)
+		}
+	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
+		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())
+	}
+	return usagef("%s: %s (see `%s --help`)", commandName(cmd), text, cmd.CommandPath())
+}
+
+// commandName is what a message calls a command: "repo list".
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {
@@ -118,7 +142,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if cmd.HasSubCommands() {
 		return unknownCommand(cmd, args[0])
 	}
-	return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+	return usagef("%s takes no arguments, got %q", commandName(cmd), args[0])
 }
 
 func (a *app) close() {
@@ -166,11 +190,25 @@ func (a *app) config() (*config.Config, error) {
 	if a.storeDir != "" {
 		layers.Flags = append(layers.Flags, "store.dir="+a.storeDir)
 	}
-	a.cfg, err = config.Load(layers)
+	cfg, err := config.Load(layers)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return a.cfg, nil
+	if err := checkLocations(cfg); err != nil {
+		return nil, err
+	}
+	a.cfg = cfg
+	return cfg, nil
+}
+
+// checkLocations refuses repositories that can't be anywhere.
+func checkLocations(cfg *config.Config) error {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Repositories)) {
+		if _, err := repo.ParseLocation(cfg.Repositories[name]); err != nil {
+			return usagef("%s: %s: %w", repositoryOrigin(name, cfg), config.RepositoryKey(name), err)
+		}
+	}
+	return nil
 }
 
 // openStore opens the store and clears away what dead processes left.

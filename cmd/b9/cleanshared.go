@@ -46,12 +46,15 @@ is under way may use it. Others can push and pull meanwhile.`,
 		Args:    noArgs,
 		Example: "  b9 clean-remote -r team --keep 10",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := a.repositoryName(name)
-			if err == nil && name == config.LocalRepository {
-				err = errNotRemote
+			if steps < -1 || steps == -1 && cmd.Flags().Changed("steps") {
+				return usagef("--steps %d: want 0 or more", steps)
 			}
+			cfg, err := a.config()
 			if err != nil {
 				return err
+			}
+			if name == config.LocalRepository || name == "" && cfg.DefaultRepository() == config.LocalRepository {
+				return notRemote(cfg, name != "")
 			}
 			return a.cleanShared(cmd.Context(), name, repo.CleanOptions{Keep: keep, Steps: steps, Grace: cleanGrace})
 		},

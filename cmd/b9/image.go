@@ -169,7 +169,7 @@ when it is complete.`,
 func exactArgs(what string, n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usagef("%s takes %s, got %d arguments (see `%s --help`)", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+			return usagef("%s takes %s, got %d arguments (see `%s --help`)", commandName(cmd), what, len(args), cmd.CommandPath())
 		}
 		return nil
 	}

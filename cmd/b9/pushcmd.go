@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"b9/builtins"
 	"b9/engine/repo"
@@ -80,8 +83,11 @@ func (a *app) push(ctx context.Context, to, name string) (err error) {
 		return err
 	}
 	pushed, t, err := r.Push(ctx, builtins.PushSpec(v, path))
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("%w: make room there, for example with `b9 clean-remote -r %s`", err, shellWord(cmp.Or(to, a.cfg.DefaultRepository())))
+	}
 	if err != nil {
-		return err
+		return unfinished(t, err)
 	}
 	a.tellTransfer("sent", pushed, t)
 	return a.printVersions([]repo.Version{pushed})
@@ -117,7 +123,13 @@ func (a *app) pull(ctx context.Context, from string, names []string) (err error)
 // chosen resolves NAME or NAME@VERSION, or lists the newest of every name.
 func chosen(ctx context.Context, r images, names []string) ([]repo.Version, error) {
 	if len(names) > 0 {
-		name, version, _ := strings.Cut(names[0], "@")
+		name, version, pinned := strings.Cut(names[0], "@")
+		if err := repo.ValidName(name); err != nil {
+			return nil, usageError{err}
+		}
+		if err := repo.ValidName(version); pinned && err != nil {
+			return nil, usagef("version: %w", err)
+		}
 		v, err := r.Resolve(ctx, repo.Selector{Name: name, Version: version})
 		return []repo.Version{v}, err
 	}
@@ -150,6 +162,9 @@ func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *r
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	path := filepath.Join(scratch.Dir(), "image")
 	t, err := local.Pull(ctx, r, v, path)
+	if err != nil && !v.Digest.IsZero() { // a repository without digests is copied in one go
+		err = unfinished(t, err)
+	}
 	if err != nil {
 		return v, err
 	}

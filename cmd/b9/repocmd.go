@@ -35,7 +35,7 @@ one on a plain OpenSSH server: ssh://[user@]host[:port]/path or [user@]host:path
 		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return usagef("repo add takes a name and a location, got %d arguments", len(args))
+				return usagef("repo add takes a name and a location, got %s", count(len(args), "argument", "arguments"))
 			}
 			return a.repoAdd(cmd.Context(), args[0], args[1], create)
 		},
@@ -52,6 +52,13 @@ func (a *app) repoAdd(ctx context.Context, name, location string, create bool) e
 	if err != nil {
 		return usageError{err}
 	}
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	if have, err := repo.ParseLocation(cfg.Repositories[name]); cfg.Repositories[name] != "" && (err != nil || have != loc) {
+		return usagef("%q is %s already (%s): take another name, or run `b9 repo remove %s` first", name, cfg.Repositories[name], repositoryOrigin(name, cfg), name)
+	}
 	open := repo.Open
 	if create {
 		open = repo.Create
@@ -60,7 +67,30 @@ func (a *app) repoAdd(ctx context.Context, name, location string, create bool) e
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.Close(), editRepositories(name, loc.String()))
+	if err := errors.Join(r.Close(), editRepositories(name, loc.String())); err != nil {
+		return err
+	}
+	a.tellDefault(name, cfg)
+	return nil
+}
+
+// tellDefault says that with another repository none is the default any more.
+func (a *app) tellDefault(added string, cfg *config.Config) {
+	was := cfg.DefaultRepository()
+	if a.quiet || was == config.LocalRepository || cfg.Shared.Repository != "" || cfg.Repositories[added] != "" {
+		return
+	}
+	fmt.Fprintf(a.stderr, "no repository is the default any more, %s was: give -r %s or -r %s, or set shared.repository in b9.toml\n", was, was, added)
+}
+
+// repositoryOrigin says what sets a repository.
+func repositoryOrigin(name string, cfg *config.Config) string {
+	for _, s := range cfg.Settings() {
+		if s.Key == config.RepositoryKey(name) {
+			return s.Origin
+		}
+	}
+	return ""
 }
 
 func (a *app) repoRemoveCommand() *cobra.Command {
@@ -76,15 +106,26 @@ func (a *app) repoRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, ok := cfg.Repositories[args[0]]; !ok {
-				return unknownRepository(args[0], cfg)
-			}
-			if err := unused(args[0], cfg); err != nil {
-				return err
-			}
-			return editRepositories(args[0], "")
+			return removeRepository(args[0], cfg)
 		},
 	}
+}
+
+func removeRepository(name string, cfg *config.Config) error {
+	if name == config.LocalRepository {
+		return usagef("%q is what this machine has, which has no name to forget (`b9 clean-local` removes old versions)", name)
+	}
+	if cfg.Repositories[name] == "" {
+		return unknownRepository(name, cfg)
+	}
+	if err := unused(name, cfg); err != nil {
+		return err
+	}
+	err := editRepositories(name, "")
+	if errors.Is(err, config.ErrNotSet) {
+		return fmt.Errorf("repository %q is set by %s: take it out there", name, repositoryOrigin(name, cfg))
+	}
+	return err
 }
 
 // unused says which setting names a repository, for without it the
@@ -104,11 +145,7 @@ func editRepositories(name, location string) error {
 	if path == "" {
 		return errors.New("there is no home directory to keep the configuration in: set HOME")
 	}
-	err := config.EditRepository(path, name, location)
-	if errors.Is(err, config.ErrNotSet) {
-		return fmt.Errorf("%w: `b9 config` shows what does", err)
-	}
-	return err
+	return config.EditRepository(path, name, location)
 }
 
 func (a *app) repoListCommand() *cobra.Command {

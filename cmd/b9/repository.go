@@ -49,7 +49,7 @@ func unknownRepository(name string, cfg *config.Config) error {
 	if near := content.Nearest(name, have); near != "" {
 		hint = fmt.Sprintf(": did you mean %q?", near)
 	}
-	return usagef("there is no repository %q (have %s)%s (`b9 repo add %s LOCATION` adds it)", name, strings.Join(have, ", "), hint, name)
+	return usagef("there is no repository %q (have %s)%s (`b9 repo add NAME LOCATION` adds one)", name, strings.Join(have, ", "), hint)
 }
 
 // images is a list of shared images: a repository, or what this machine has.
@@ -94,8 +94,18 @@ func (a *app) localImages() (*builtins.LocalImages, error) {
 	return builtins.OpenLocal(st)
 }
 
-// errNotRemote refuses what this machine has where a repository is needed.
-var errNotRemote = usagef("%q is what this machine has: name a repository with -r (`b9 repo list` lists them, `b9 repo add` adds one), or set shared.repository", config.LocalRepository)
+// notRemote refuses what this machine has where a repository is needed; named
+// says that it was asked for.
+func notRemote(cfg *config.Config, named bool) error {
+	names := strings.Join(slices.Sorted(maps.Keys(cfg.Repositories)), ", ")
+	switch {
+	case named || cfg.Shared.Repository != "":
+		return usagef("%q is what this machine has: name a repository with -r (`b9 repo list` lists them)", config.LocalRepository)
+	case names == "":
+		return usagef("no repository has a name yet: `b9 repo add --create NAME LOCATION` makes one and names it")
+	}
+	return usagef("which repository? give -r with one of %s, or set shared.repository", names)
+}
 
 // openRepository opens a repository by name; "" is the default one. What
 // this machine has is no repository.
@@ -108,11 +118,12 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	if err != nil {
 		return nil, err
 	}
+	named := name != ""
 	if name, err = a.repositoryName(name); err != nil {
 		return nil, err
 	}
 	if name == config.LocalRepository {
-		return nil, errNotRemote
+		return nil, notRemote(cfg, named)
 	}
 	loc, err := a.location(name)
 	if err != nil {

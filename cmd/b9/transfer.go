@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"b9/engine/fsys"
 	"b9/engine/repo"
@@ -25,9 +30,10 @@ func (a *app) transferLine(verb string) func(repo.Progress) {
 	}
 }
 
-// transferred says how far a transfer is, how fast, and what it saves.
+// transferred says how far a transfer is, how fast, and what it saves, in what
+// fits a terminal of 80 columns with a short name.
 func transferred(p repo.Progress) string {
-	return fmt.Sprintf("%s: %s of %s, %s over the wire (%s), %s were there", p.Name, fsys.FormatSize(p.Done), fsys.FormatSize(p.Total),
+	return fmt.Sprintf("%s: %d%% of %s, moved %s (%s), %s there", p.Name, min(100*p.Done/max(p.Total, 1), 100), fsys.FormatSize(p.Total),
 		fsys.FormatSize(p.Sent+p.Received), rate(p.Transfer), fsys.FormatSize(p.Reused))
 }
 
@@ -40,6 +46,21 @@ func (a *app) endLine() {
 	if a.onLine.Swap(false) {
 		fmt.Fprint(a.stderr, clearLine)
 	}
+}
+
+// unfinished says how a transfer that failed goes on, where it is of use to
+// start it again.
+func unfinished(t repo.Transfer, err error) error {
+	if err == nil || t.Sent+t.Received == 0 || errors.Is(err, repo.ErrDamaged) || errors.Is(err, repo.ErrVersionTaken) || takesNothing(err) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: run it again to go on where it stopped", err)
+}
+
+// takesNothing reports whether a repository is fine to read from, and can't
+// be written to.
+func takesNothing(err error) bool {
+	return errors.Is(err, repo.ErrReadOnly) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC)
 }
 
 // tellTransfer sums a finished transfer up, on standard error.

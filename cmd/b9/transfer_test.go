@@ -9,7 +9,7 @@ import (
 
 func TestTransferred(t *testing.T) {
 	p := repo.Progress{Name: "base", Done: 96 << 20, Total: 128 << 20, Transfer: repo.Transfer{Received: 30 << 20, Reused: 64 << 20, Elapsed: 2 * time.Second}}
-	if got, want := transferred(p), "base: 96MiB of 128MiB, 30MiB over the wire (15MiB/s), 64MiB were there"; got != want {
+	if got, want := transferred(p), "base: 75% of 128MiB, moved 30MiB (15MiB/s), 64MiB there"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

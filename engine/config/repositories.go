@@ -14,6 +14,9 @@ const LocalRepository = "local"
 
 const repositoriesPrefix = "repositories."
 
+// RepositoryKey is the key of the setting that says where a repository is.
+func RepositoryKey(name string) string { return repositoriesPrefix + name }
+
 // CheckRepositoryName says why a name can't be that of a repository, or nil.
 func CheckRepositoryName(name string) error {
 	bad := func(c rune) bool {
@@ -30,7 +33,7 @@ func CheckRepositoryName(name string) error {
 
 // repository takes in a line of [repositories].
 func (d *loader) repository(p place, name string, value any) {
-	key := repositoriesPrefix + name
+	key := RepositoryKey(name)
 	if err := CheckRepositoryName(name); err != nil {
 		d.fail(p, "%s: %w", key, err)
 		return

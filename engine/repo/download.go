@@ -67,7 +67,7 @@ func hasRoom(f *os.File, c *content) error {
 	}
 	need, free := c.data()-st.Blocks*512, int64(disk.Bavail)*disk.Bsize
 	if need > free {
-		return fmt.Errorf("%s: it takes %d bytes more, and there are %d left: %w", f.Name(), need, free, unix.ENOSPC)
+		return fmt.Errorf("%s: it takes %d MiB more, and there are %d left: %w", f.Name(), (need-1)>>20+1, free>>20, unix.ENOSPC)
 	}
 	return nil
 }

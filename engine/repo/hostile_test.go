@@ -153,7 +153,7 @@ func hostiles() map[string]hostile {
 				m.objects[0].runs = append(m.objects[0].runs, run{at, packBlocks, 0, 0})
 			}
 			forge(t, s, r, m)
-		}, []string{"pulled", "it takes", "bytes more"}},
+		}, []string{"pulled", "it takes", "MiB more"}},
 		"as many packs as there may be": {func(t *testing.T, s site, r *Repo) {
 			p := fullPack(t, s)
 			m := &manifest{objects: []content{{size: maxPacks * blockSize}}}
@@ -169,7 +169,7 @@ func hostiles() map[string]hostile {
 				m.objects[0].runs = append(m.objects[0].runs, run{int64(2 * n), 1, 0, n % packBlocks})
 			}
 			forge(t, s, r, m)
-		}, []string{"packs/.*frame at 0|bytes more"}}, // 8 GiB may be too much
+		}, []string{"packs/.*frame at 0|MiB more"}}, // 8 GiB may be too much
 		"too many pieces": {func(t *testing.T, s site, r *Repo) {
 			m := &manifest{packs: []packRef{{blocks: 1}}, objects: []content{{size: 4 * maxRuns * blockSize}}}
 			for n := range maxRuns + 1 {
