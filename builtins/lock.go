@@ -69,27 +69,47 @@ func ReadLock(root string) ([]Locked, error) {
 	}
 	entries, err := parseLock(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s:%w", path, err)
 	}
 	return entries, nil
 }
 
+// parseLock reads the text of a lock file. Its errors begin with the line, if
+// that is known, as what follows the file's name.
 func parseLock(data []byte) ([]Locked, error) {
 	var file struct {
 		Image []Locked `toml:"image"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&file); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "toml: "))
+		return nil, lockSyntax(data, err)
 	}
 	for _, l := range file.Image {
 		if _, err := repo.ParseDigest(l.Digest); err != nil {
-			return nil, fmt.Errorf("image %q: %w", l.Name, err)
+			return nil, fmt.Errorf(" image %q: %w", l.Name, err)
 		}
 		if err := errors.Join(repo.ValidName(l.Name), repo.ValidName(l.Version)); err != nil {
-			return nil, err
+			return nil, fmt.Errorf(" %w", err)
 		}
 	}
 	return file.Image, nil
+}
+
+// lockSyntax says where a lock file is wrong, and what to do after a merge
+// that left both sides in it.
+func lockSyntax(data []byte, err error) error {
+	reason := strings.TrimPrefix(err.Error(), "toml: ")
+	var at *toml.DecodeError
+	if !errors.As(err, &at) {
+		return fmt.Errorf(" %s", reason)
+	}
+	line, column := at.Position()
+	if errors.As(err, new(*toml.StrictMissingError)) {
+		reason = fmt.Sprintf("unknown key %q", strings.Join(at.Key(), "."))
+	}
+	if bytes.Contains(data, []byte("\n>>>>>>> ")) {
+		reason += ": it has the marks of a merge: keep one side, or remove it and run `b9 build`, which takes the newest"
+	}
+	return fmt.Errorf("%d:%d: %s", line, column, reason)
 }
 
 // addLock adds an entry to the lock file, and returns the one that it then has
@@ -141,7 +161,10 @@ func editLock(root string, change func([]Locked) []Locked) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...), 0o644, renameio.WithTempDir(root), renameio.WithExistingPermissions())
+	if err := renameio.WriteFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...), 0o644, renameio.WithTempDir(root), renameio.WithExistingPermissions()); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Join(root, LockFile), err)
+	}
+	return nil
 }
 
 // lockDir waits for the lock on a directory.

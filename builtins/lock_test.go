@@ -82,10 +82,13 @@ func TestLockFirstWins(t *testing.T) {
 func TestLockMistakes(t *testing.T) {
 	root := t.TempDir()
 	for text, want := range map[string]string{
-		"image = 1": "b9.lock: ",
-		"[[image]]\nname = \"a\"\nversion = \"1\"\ndigest = \"x\"\n":                          `image "a": digest "x"`,
+		"image = 1":  "b9.lock:1:",
+		"[[image]\n": "b9.lock:1:8: ",
+		"<<<<<<< ours\n=======\n>>>>>>> theirs\n": "has the marks of a merge: keep one side",
+
+		"[[image]]\nname = \"a\"\nversion = \"1\"\ndigest = \"x\"\n":                          `b9.lock: image "a": digest "x"`,
 		"[[image]]\nname = \"a/b\"\nversion = \"1\"\ndigest = \"" + testDigest + "\"\n":       `name "a/b"`,
-		"[[image]]\nname = \"a\"\nversion = \"1\"\nmore = 1\ndigest = \"" + testDigest + "\"": "strict mode",
+		"[[image]]\nname = \"a\"\nversion = \"1\"\nmore = 1\ndigest = \"" + testDigest + "\"": `b9.lock:4:1: unknown key "image.more"`,
 	} {
 		if err := os.WriteFile(filepath.Join(root, LockFile), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

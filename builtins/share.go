@@ -164,10 +164,11 @@ func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) 
 		v.Digest = repo.Digest(d)
 	}
 	pushed, t, err := r.Push(ctx, PushSpec(v, in.Path()))
-	if err == nil {
-		job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", pushed.Name, pushed.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
+	if err != nil {
+		return pushed, engine.Elsewhere{Err: err}
 	}
-	return pushed, err
+	job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", pushed.Name, pushed.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
+	return pushed, nil
 }
 
 // PushSpec asks for the image at path to be published as what v says.

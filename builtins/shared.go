@@ -385,12 +385,15 @@ func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 	if err != nil {
 		return err
 	}
-	r, err := s.open(ctx, l.Repository, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	r, err := s.openLocked(ctx, l, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	v, err := r.Resolve(ctx, repo.Selector{Name: l.Name, Version: l.Version})
+	if errors.Is(err, repo.ErrNotFound) && l.Want == "" {
+		err = fmt.Errorf("%w: it was removed since it came into %s: `b9 update %s` takes another one", err, LockFile, l.Name)
+	}
 	if err != nil {
 		return fmt.Errorf("repository %s: %w", l.Repository, err)
 	}
@@ -398,10 +401,24 @@ func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 		return fmt.Errorf("repository %s: %s@%s is now %s, and %s has %s: `b9 update %s` takes the new one", l.Repository, l.Name, l.Version, v.Digest, LockFile, l.Digest, l.Name)
 	}
 	t, err := local.Pull(ctx, r, v, path)
-	if err == nil {
-		job.Logf("received %d bytes in %v, %d of %d were there", t.Received, t.Elapsed, t.Reused, t.New+t.Reused)
+	if err != nil {
+		return engine.Elsewhere{Err: err} // or of the store, with advice of its own
 	}
-	return err
+	job.Logf("received %d bytes in %v, %d of %d were there", t.Received, t.Elapsed, t.Reused, t.New+t.Reused)
+	return nil
+}
+
+// openLocked opens the repository that a resolved image is in. One that is
+// not known on this machine can be named by nothing but the lock file.
+func (s *sharedImages) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
+	r, err := s.open(ctx, l.Repository, progress)
+	if err != nil && !slices.Contains(s.cfg.Others, l.Repository) {
+		err = fmt.Errorf("%s@%s is in repository %q: %w", l.Name, l.Version, l.Repository, err)
+	}
+	if err != nil {
+		return nil, engine.Elsewhere{Err: err}
+	}
+	return r, nil
 }
 
 // Update asks for the newest version of the locked images again, of that

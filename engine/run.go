@@ -199,9 +199,21 @@ func checkOutput(path string, out Output) error {
 	return nil
 }
 
+// Elsewhere marks an error of another place than the store, such as a
+// repository, for which advice about the store would be wrong.
+type Elsewhere struct{ Err error }
+
+func (e Elsewhere) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error that is marked.
+func (e Elsewhere) Unwrap() error { return e.Err }
+
 // wayOut adds what to do to the error of a full disk, which host tools report
 // in words, and to that of a user who may not do what the step needs.
 func (t *attempt) wayOut(err error) error {
+	if errors.As(err, new(Elsewhere)) {
+		return err
+	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		return fmt.Errorf("%w: steps set owners and mount images, so run b9 as root", err)
 	}
