@@ -12,6 +12,7 @@ import (
 type Reason struct {
 	Node    *Node
 	Runs    bool
+	Cache   bool     // it does not run, for the cache has it
 	Changes []Change // against the last time the step ran, when it is known
 	Note    string   // in place of changes: "never built", "its inputs are built first", ...
 
@@ -45,8 +46,8 @@ func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
 		if err != nil {
 			return reasons, &StepError{Node: s.node, Err: err}
 		}
-		if known {
-			reasons = append(reasons, Reason{Node: s.node})
+		if known || b.lent(ctx, s) {
+			reasons = append(reasons, Reason{Node: s.node, Cache: !known})
 			continue
 		}
 		unknown[s] = true
@@ -57,6 +58,16 @@ func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
 		reasons = append(reasons, r)
 	}
 	return reasons, nil
+}
+
+// lent reports whether a build would take s from the cache. Only what it makes
+// is noted, for the steps after it.
+func (b *build) lent(ctx context.Context, s *state) bool {
+	if !b.shares(s.node) {
+		return false
+	}
+	r := b.cachedRecord(ctx, s, s.key)
+	return r != nil && b.take(s, r.Outputs)
 }
 
 func (b *build) why(ctx context.Context, s *state) (Reason, error) {

@@ -22,7 +22,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Short: "Say which steps would run, and which file, value or tool changed",
 		Long: `Say which steps would run if the targets were built now, and why: the file,
 parameter, input or host tool that differs from the last time the step ran.
-Nothing is built, and b9.lock stays as it is.`,
+Nothing is built, and b9.lock stays as it is. What the repository of finished
+steps (shared.cache) has would not run.`,
 		Example: "  b9 explain //web:disk",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.explain(cmd.Context(), &f, args, all)
@@ -61,18 +62,28 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 	if a.json {
 		return errors.Join(a.printReasons(reasons), eng.Close())
 	}
-	var runs int
+	var runs, lent int
 	for _, r := range reasons {
 		if r.Runs {
 			runs++
+		}
+		if r.Cache {
+			lent++
 		}
 		if r.Runs || all {
 			fmt.Fprint(a.stdout, explained(r))
 		}
 	}
-	fmt.Fprintf(a.stdout, "%d steps, %d would run\n", len(reasons), runs)
+	fmt.Fprintf(a.stdout, "%d steps, %d would run", len(reasons), runs)
+	if lent > 0 {
+		fmt.Fprintf(a.stdout, ", %d %s", lent, fromCache)
+	}
+	fmt.Fprintln(a.stdout)
 	return eng.Close()
 }
+
+// fromCache is said of steps that a build would not run but fetch.
+const fromCache = "from the step cache"
 
 // printReasons prints the steps as JSON.
 func (a *app) printReasons(reasons []engine.Reason) error {
@@ -97,6 +108,9 @@ func (a *app) printReasons(reasons []engine.Reason) error {
 	rows := make([]reason, len(reasons))
 	for i, r := range reasons {
 		rows[i] = reason{Label: r.Node.Label(), Kind: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
+		if r.Cache {
+			rows[i].Note = fromCache
+		}
 		if r.Failed != nil {
 			rows[i].Failed = &failure{r.Failed.Time, r.Failed.Dir, engine.Log(*r.Failed)}
 		}
@@ -113,8 +127,11 @@ func (a *app) printReasons(reasons []engine.Reason) error {
 func explained(r engine.Reason) string {
 	var b strings.Builder
 	state := "up to date"
-	if r.Runs {
+	switch {
+	case r.Runs:
 		state = r.Note
+	case r.Cache:
+		state = fromCache
 	}
 	if len(r.Changes) > 0 {
 		state = "changed:"
