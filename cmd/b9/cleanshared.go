@@ -93,6 +93,9 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 		_, err = fmt.Fprintf(a.stdout, "%s removed; `b9 cache gc` frees what nothing else needs\n", versions)
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s removed, and %s of %s in all that nothing needed\n", versions, count(report.Files, "file", "files"), fsys.FormatSize(report.Bytes))
+	if report.Steps > 0 {
+		versions += " and " + count(report.Steps, "build step", "build steps")
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, count(report.Files, "file", "files"), fsys.FormatSize(report.Bytes))
 	return err
 }

@@ -111,7 +111,7 @@ func (a *app) pull(ctx context.Context, from string, names []string) (err error)
 	}
 	var pulled []repo.Version
 	for _, v := range wanted {
-		got, err := a.pullVersion(ctx, local, r, v)
+		got, err := a.pullVersion(ctx, local, r, v, from)
 		if err != nil {
 			return err
 		}
@@ -145,8 +145,9 @@ func chosen(ctx context.Context, r images, names []string) ([]repo.Version, erro
 	return newest, err
 }
 
-// pullVersion fetches one version, unless this machine has it.
-func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *repo.Repo, v repo.Version) (got repo.Version, err error) {
+// pullVersion fetches one version of the repository that the user called from,
+// unless this machine has it.
+func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *repo.Repo, v repo.Version, from string) (got repo.Version, err error) {
 	have, ok, err := local.Pulled(ctx, v)
 	if err != nil {
 		return v, err
@@ -162,6 +163,9 @@ func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *r
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	path := filepath.Join(scratch.Dir(), "image")
 	t, err := local.Pull(ctx, r, v, path)
+	if errors.Is(err, repo.ErrDamaged) && !v.Digest.IsZero() {
+		return v, fmt.Errorf("%w: `b9 repo check %s --deep` tells what else is hurt", err, shellWord(cmp.Or(from, a.cfg.DefaultRepository())))
+	}
 	if err != nil && !v.Digest.IsZero() { // a repository without digests is copied in one go
 		err = unfinished(t, err)
 	}

@@ -50,12 +50,24 @@ func (a *app) repoCheck(ctx context.Context, name string, deep, remove bool) (er
 	// Half a line of an interrupted push is told, and does no harm.
 	damage = slices.DeleteFunc(damage, func(d repo.Damage) bool { return len(d.Hurts) == 0 })
 	if len(damage) == 0 {
+		a.tellSound(r, deep)
 		return nil
 	}
 	if remove {
 		return a.removeHurt(ctx, r, damage)
 	}
 	return fmt.Errorf("%s: %s damaged: with --remove the images that are hurt are taken out, so that they can come again", r.Location(), count(len(damage), "file is", "files are"))
+}
+
+// tellSound says how far it is known that nothing is damaged.
+func (a *app) tellSound(r images, deep bool) {
+	far := "everything is there (--deep reads it, too)"
+	if deep {
+		far = "everything is there and as it was published"
+	}
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, "%s: %s\n", r.Location(), far)
+	}
 }
 
 // count says how many there are of something.
