@@ -33,7 +33,7 @@ share() publishes the image use its label: shared() resolves before anything is 
 			nameParam,
 			{Name: "version", Type: aString, Doc: "its version, as b9 list prints it; without it the newest"},
 			{Name: "digest", Type: aString, Doc: `digest of its content, "b3:" and 64 hexadecimal digits`},
-			{Name: "repo", Type: aString, Doc: `name of the repository, or "local" for what this machine has (default: shared.repository)`},
+			{Name: "repo", Type: aString, Doc: `name of the repository, or "local" for what this machine has (default: shared.repository, else the only one there is, else local)`},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": shared("debian")}, script = "apt-get install -y nginx")`,
 		make:    makeShared,

@@ -292,6 +292,10 @@ type engineFlags struct {
 	locked    bool
 	display   string
 
+	// looks says that the command only looks: it places no results, and
+	// leaves b9.lock as it is.
+	looks bool
+
 	// beside chooses outputs that a command needs beside those of its targets.
 	beside func(*builtins.Graph) []engine.Ref
 }
@@ -309,12 +313,15 @@ func (f *engineFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
 }
 
+// hideOut leaves --out out of the help of a command that places nothing.
+func hideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
+
 // apply turns the flags into configuration, before it is loaded.
 func (f *engineFlags) apply(a *app) error {
 	if f.jobs < 0 {
 		return usagef("-j %d: want 0 or more", f.jobs)
 	}
-	a.locked = f.locked
+	a.locked, a.looks = f.locked, f.looks
 	if f.jobs > 0 {
 		a.settings = append(a.settings, fmt.Sprintf("build.jobs=%d", f.jobs))
 	}

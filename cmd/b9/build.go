@@ -117,10 +117,10 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	result, err := eng.Build(ctx, refs...)
 	err = errors.Join(err, eng.Close())
 	r := report{Executed: result.Executed, Cached: result.Cached, Root: ws.Root()}
-	if err == nil {
+	if err == nil && !f.looks {
 		err = a.placeAll(ctx, ws, graph, result, &r)
 	}
-	if err == nil {
+	if err == nil && !f.looks {
 		a.remember(f, patterns, ws, &r)
 	}
 	r.Seconds = time.Since(started).Seconds()

@@ -30,6 +30,7 @@ steps (shared.cache) has would not run.`,
 		},
 	}
 	f.register(cmd)
+	hideOut(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "list the steps that are up to date too")
 	return cmd
 }
@@ -38,10 +39,10 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 	if len(patterns) == 0 {
 		return usageError{errNoTargets}
 	}
+	f.looks = true
 	if err := f.apply(a); err != nil {
 		return err
 	}
-	a.looks = true
 	ws, err := a.workspace(ctx, f.options)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 			fmt.Fprint(a.stdout, explained(r))
 		}
 	}
-	fmt.Fprintf(a.stdout, "%d steps, %d would run", len(reasons), runs)
+	fmt.Fprintf(a.stdout, "%s, %d would run", count(len(reasons), "step", "steps"), runs)
 	if lent > 0 {
 		fmt.Fprintf(a.stdout, ", %d %s", lent, fromCache)
 	}

@@ -15,8 +15,8 @@ import (
 	"b9/engine/fsys"
 )
 
-const filesHelp = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
-or an image file. A target with several images has them at their mount points,
+const filesHelp = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be
+(but not placed in b9-out/), or an image file. A target with several images has them at their mount points,
 as it was built; others are chosen as TARGET:OUTPUT:/PATH. An overlay is read
 through to the image that its call in the build file names, whatever path it
 records; that of an image file is opened only if --backing names it. On a disk with
@@ -32,6 +32,7 @@ type fileFlags struct {
 
 func (f *fileFlags) register(cmd *cobra.Command) {
 	f.engineFlags.register(cmd)
+	hideOut(cmd)
 	f.file.extents = true
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file.format, "format", "f", "", "read image files as `FORMAT`: raw, qcow2, vmdk ... (default: as they look)")

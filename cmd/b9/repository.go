@@ -22,7 +22,7 @@ import (
 
 // repoFlag adds -r to a command.
 func repoFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVarP(name, "repository", "r", "", "the repository `NAME`, or where it is: a directory, ssh://host/path (default: shared.repository)")
+	cmd.Flags().StringVarP(name, "repository", "r", "", "the repository `NAME`, or where it is: a directory, ssh://host/path (default: shared.repository, else the only one there is)")
 }
 
 // location finds a repository by name. Anything with a "/" or ":" is a location itself.
