@@ -37,7 +37,11 @@ func (a *app) location(name string) (repo.Location, error) {
 	case text != "":
 		return repo.ParseLocation(text)
 	case strings.ContainsAny(name, "/:"):
-		return repo.ParseLocation(name)
+		loc, err := repo.ParseLocation(name)
+		if err != nil {
+			err = usageError{err}
+		}
+		return loc, err
 	}
 	return repo.Location{}, unknownRepository(name, cfg)
 }

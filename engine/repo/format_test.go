@@ -215,6 +215,9 @@ func TestLocations(t *testing.T) {
 		"me@host:images":              {User: "me", Host: "host", Path: "images"},
 		"[::1]:/srv":                  {Host: "::1", Path: "/srv"},
 		"host:/srv":                   {Host: "host", Path: "/srv"},
+		"host:~/images":               {Host: "host", Path: "images"},
+		"me@ssh:/srv":                 {User: "me", Host: "ssh", Path: "/srv"},
+		"ssh://ssh/srv":               {Host: "ssh", Path: "/srv"},
 	} {
 		got, err := ParseLocation(text)
 		if err != nil || got != want {
@@ -228,6 +231,7 @@ func TestLocations(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "is empty", "http://host/x": "unknown", "ssh://me:secret@host/x": "password", "ssh://host": "no directory",
 		"host:": "no directory", "ssh:///x": "no host", "ssh://host:0/x": "1..65535", "-oProxy:x": "no host", "a\nb": "control",
+		"ssh:/srv/x": "begins with \"ssh://\"", "ssh:host/x": "begins with", "host:~": "no directory", "ssh://host/~": "another user's", "host:~me/x": "another user's", "ssh://host/~me/x": "another user's",
 	} {
 		if loc, err := ParseLocation(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %+v, %v; want an error with %q", text, loc, err, want)

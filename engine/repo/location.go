@@ -24,7 +24,7 @@ type Location struct {
 // ParseLocation reads a location: a directory, absolute or relative to the
 // working directory, which is made absolute; ssh://[user@]host[:port]/path
 // with an absolute path, or /~/path for one in the login directory; or
-// [user@]host:path as scp(1) takes it. As there, a text with a "/" before
+// [user@]host:path as scp(1) takes it, also with "~/" before the path. As there, a text with a "/" before
 // its first ":" is a directory. A password in the text is refused.
 func ParseLocation(text string) (Location, error) {
 	loc, err := parseLocation(text)
@@ -73,6 +73,12 @@ func scpLocation(host, path string) (Location, error) {
 		loc.User, loc.Host = host[:i], host[i+1:]
 	}
 	loc.Host = strings.Trim(loc.Host, "[]")
+	if loc.User == "" && (loc.Host == "ssh" || loc.Host == "sftp") {
+		return Location{}, fmt.Errorf("names a host %q: a URL begins with \"ssh://\"", loc.Host)
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		loc.Path = rest
+	}
 	if strings.Contains(loc.User, ":") {
 		return Location{}, errPassword
 	}
@@ -112,8 +118,10 @@ func (l Location) checked() (Location, error) {
 	switch {
 	case l.Host == "" || strings.HasPrefix(l.Host, "-"):
 		return Location{}, errors.New("names no host")
-	case l.Path == "" || l.Path == "/":
+	case l.Path == "" || l.Path == "/" || l.Path == "~":
 		return Location{}, errors.New("names no directory on the server: add /path")
+	case strings.HasPrefix(strings.TrimPrefix(l.Path, "/"), "~"):
+		return Location{}, errors.New("begins with another user's home directory, which SFTP can't tell: give the path from \"/\"")
 	}
 	return l, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // The configuration of ssh(1), as ssh_config(5) of OpenSSH 9.2 describes it.
@@ -45,6 +46,9 @@ func (r *sshReader) read(file string, depth int) error {
 		return err
 	}
 	defer f.Close()
+	if err := checkOwner(f); err != nil {
+		return err
+	}
 	in := bufio.NewScanner(f)
 	active := true
 	for number := 1; in.Scan(); number++ {
@@ -57,6 +61,23 @@ func (r *sshReader) read(file string, depth int) error {
 		}
 	}
 	return in.Err()
+}
+
+// checkOwner refuses a file that somebody else may write to, as ssh(1) does: who can,
+// says which host keys are trusted. The system's files are the system's affair.
+func checkOwner(f *os.File) error {
+	if strings.HasPrefix(f.Name(), systemSSHDir+"/") {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if info.Mode().IsRegular() && (info.Mode().Perm()&0o022 != 0 || ok && st.Uid != 0 && int(st.Uid) != os.Geteuid()) {
+		return fmt.Errorf("%s: others may write to it (mode %04o, owner %d): chmod go-w and chown it", f.Name(), info.Mode().Perm(), st.Uid)
+	}
+	return nil
 }
 
 // line takes in one line and returns whether the following ones count.

@@ -223,6 +223,23 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
+// A configuration that others may write to says nothing, as for ssh(1).
+func TestConfigOfOthers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte("Port 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, taken := range map[os.FileMode]bool{0o600: true, 0o644: true, 0o664: false, 0o646: false} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := resolveSSH(sshTarget{Host: "web"}, &SSHOptions{Config: []string{file}, Home: t.TempDir()})
+		if taken != (err == nil) || err != nil && !strings.Contains(err.Error(), "others may write to it (mode ") {
+			t.Errorf("%04o: %v", mode, err)
+		}
+	}
+}
+
 func TestAlgorithmList(t *testing.T) {
 	def := []string{"a1", "a2", "b1"}
 	for spec, want := range map[string]string{

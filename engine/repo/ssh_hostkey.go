@@ -2,6 +2,7 @@ package repo
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,6 +11,11 @@ import (
 
 // unknown tells that no line speaks of the server, and how to add one.
 func (t *trust) unknown(key ssh.PublicKey) error {
+	if len(t.host.KnownHosts) > 0 && t.host.KnownHosts[0] == os.DevNull {
+		return fmt.Errorf("host key of %s is not known: the server shows %s, and by the ssh configuration (UserKnownHostsFile %s) none is ever known: "+
+			"b9 always compares it: let the host have a file, such as ~/.ssh/known_hosts, and put the key there when its owner has confirmed the fingerprint",
+			t.name, fingerprint(key), os.DevNull)
+	}
 	return fmt.Errorf("host key of %s is not known: the server shows %s, and none of %s names it: "+
 		"compare that with the fingerprint its owner gives you, then run: %s",
 		t.name, fingerprint(key), strings.Join(t.host.KnownHosts, ", "), t.accept(key))

@@ -110,6 +110,14 @@ func TestHostKeyHashed(t *testing.T) {
 	refused(t, to, o, "host key of [localhost]", "is not known")
 }
 
+// Whoever keeps no host keys for ssh(1) is told why b9 knows none.
+func TestHostKeyNowhere(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options()
+	o.Config, o.KnownHosts = []string{s.write("config", "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no\n")}, nil
+	refused(t, s.target(), o, "is not known", sshFingerprint(t, s.path("host_ed25519")), "UserKnownHostsFile /dev/null", "let the host have a file")
+}
+
 func TestHostKeyAlias(t *testing.T) {
 	s := newSSHD(t)
 	o := s.options("images " + s.public("host_ed25519"))
