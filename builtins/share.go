@@ -23,7 +23,8 @@ func shareOperation() Operation {
 The name is also that of the target. The image goes to what this machine shares
 (` + "`b9 list -r local`" + `), from where ` + "`b9 push`" + ` sends it on, or with repo straight to
 a repository. The result is a file that says what was published. A step that was
-done is not done again: ` + "`b9 push`" + ` publishes again what was removed.`,
+done is not done again: ` + "`b9 push`" + ` publishes again what was removed, and where
+this machine has a newer version by now the build says how to push this one.`,
 		Positional: 2,
 		Params: []Param{
 			{Name: "name", Type: aString, Required: true, Doc: "name of the shared image, and of the target"},
@@ -113,7 +114,7 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	s.images.publish(Published{s.Repo, v})
+	s.images.publish(Published{Repository: s.Repo, Version: v})
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -198,8 +199,13 @@ func (s *shareImage) Lasts(ctx context.Context, outputs []*engine.Artifact) bool
 	if err != nil || have.Digest != v.Digest {
 		return false
 	}
-	_, err = local.Path(have)
-	return err == nil
+	if _, err = local.Path(have); err != nil {
+		return false
+	}
+	if newest, err := local.Resolve(ctx, repo.Selector{Name: v.Name}); err == nil && newest.Digest != have.Digest {
+		s.images.publish(Published{Repository: s.Repo, Version: have, Newer: newest.Version})
+	}
+	return true
 }
 
 // Looks implements engine.Lasting.

@@ -226,15 +226,22 @@ type sharedImages struct {
 type Published struct {
 	Repository string `json:"repository"`
 	repo.Version
+	// Newer is not empty for what an earlier build had published, and names
+	// the version of this machine that b9 push means instead.
+	Newer string `json:"newer,omitempty"`
 }
 
 func (s *sharedImages) publish(p Published) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.published = append(s.published, p)
+	known := func(have Published) bool { return have.Name == p.Name && have.Version.Version == p.Version.Version }
+	if p.Newer == "" || !slices.ContainsFunc(s.published, known) {
+		s.published = append(s.published, p)
+	}
 }
 
-// Published lists what the share() that ran so far published.
+// Published lists what the share() that ran so far published, and what those
+// that did not have to run stand for where that is not the newest any more.
 func (w *Workspace) Published() []Published {
 	w.images.mu.Lock()
 	defer w.images.mu.Unlock()

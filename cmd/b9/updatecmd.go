@@ -81,6 +81,10 @@ func (a *app) tellPublished(list []builtins.Published) {
 		return
 	}
 	for _, p := range list {
+		if p.Newer != "" {
+			fmt.Fprintf(a.stderr, "%[1]s@%[2]s was published before, and %[1]s@%[3]s is newer: `b9 push %[1]s@%[2]s` sends this one\n", p.Name, p.Version.Version, p.Newer)
+			continue
+		}
 		where := "for this machine: `b9 push " + p.Name + "` sends it on"
 		if p.Repository != config.LocalRepository {
 			where = "in repository " + p.Repository
