@@ -77,7 +77,10 @@ func (a *app) cacheGC(cmd *cobra.Command, all, dry bool) error {
 		return err
 	}
 	p := store.Policy{MaxSize: int64(a.cfg.Store.MaxSize), MaxAge: time.Duration(a.cfg.Store.MaxAge), DryRun: dry}
-	if all {
+	switch {
+	case cmd.Flags().Changed("max-size") && p.MaxSize == 0 || cmd.Flags().Changed("max-age") && p.MaxAge == 0:
+		return usagef("0 is no limit, and removes nothing: --all removes all that may go")
+	case all:
 		p.MaxSize = -1
 	}
 	r, err := st.Collect(cmd.Context(), p)

@@ -23,7 +23,8 @@ func (a *app) cleanLocalCommand() *cobra.Command {
 		Use:   "clean-local",
 		Short: "Remove all but the newest versions of the shared images on this machine",
 		Long: `Forget all but the newest versions of the shared images on this machine. Their
-contents are freed by ` + "`b9 cache gc`" + ` where no build result needs them.`,
+contents, where no build result needs them, are then like all else in the store:
+they go when it is over its bounds, or at once with ` + "`b9 cache gc --all`" + `.`,
 		Args:    noArgs,
 		Example: "  b9 clean-local\n  b9 clean-local --keep 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -90,7 +91,7 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	}
 	versions := count(len(report.Removed), "version", "versions")
 	if _, ok := r.(*builtins.LocalImages); ok {
-		_, err = fmt.Fprintf(a.stdout, "%s removed; `b9 cache gc` frees what nothing else needs\n", versions)
+		_, err = fmt.Fprintf(a.stdout, "%s removed; what nothing else needs goes when the store collects, or with `b9 cache gc --all` at once\n", versions)
 		return err
 	}
 	if report.Steps > 0 {

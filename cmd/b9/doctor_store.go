@@ -62,7 +62,7 @@ func storePlace(dir, at, name string, free int64) check {
 	case free < tooFewSpace:
 		c.Status, c.Fix = statusFail, "free some space, with `b9 cache gc` or otherwise, or choose another place with -c store.dir=DIR"
 	case free < littleSpace:
-		c.Status, c.Fix = statusWarn, "a Debian system takes about 1 GiB for each step that changes it: `b9 cache gc` frees space, -c store.dir=DIR chooses another place"
+		c.Status, c.Fix = statusWarn, "a Debian system takes about 1 GiB for each step that changes it: `b9 cache gc --max-size SIZE` frees space, -c store.dir=DIR chooses another place"
 	case name == "tmpfs":
 		c.Status, c.Fix = statusWarn, "results are lost when the machine stops, and take memory: choose another place with -c store.dir=DIR"
 	case name == "nfs":

@@ -45,7 +45,7 @@ func (a *app) listShared(ctx context.Context, repository, image string, long boo
 	}
 	if image != "" && len(versions) == 0 {
 		_, err := r.Resolve(ctx, repo.Selector{Name: image}) // which says what there is
-		return err
+		return a.orRepository(image, err)
 	}
 	if long && !a.json {
 		return a.printLong(versions)

@@ -63,7 +63,7 @@ func (a *app) push(ctx context.Context, to, name string) (err error) {
 	}
 	wanted, err := chosen(ctx, local, []string{name})
 	if err != nil {
-		return err
+		return a.orRepository(name, err)
 	}
 	r, err := a.openRepository(ctx, to, a.transferLine("send"))
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *app) pull(ctx context.Context, from string, names []string) (err error)
 	a.resumes = "what was fetched is kept for the next pull"
 	wanted, err := chosen(ctx, r, names)
 	if err != nil {
-		return err
+		return a.orRepository(strings.Join(names, ""), err)
 	}
 	var pulled []repo.Version
 	for _, v := range wanted {

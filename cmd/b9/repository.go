@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -54,6 +55,15 @@ func unknownRepository(name string, cfg *config.Config) error {
 		hint = fmt.Sprintf(": did you mean %q?", near)
 	}
 	return usagef("there is no repository %q (have %s)%s (`b9 repo add NAME LOCATION` adds one)", name, strings.Join(have, ", "), hint)
+}
+
+// orRepository adds to the error of an image that is not there that its name
+// is that of a repository, if it is.
+func (a *app) orRepository(name string, err error) error {
+	if errors.Is(err, repo.ErrNotFound) && (a.cfg.Repositories[name] != "" || name == config.LocalRepository) {
+		return fmt.Errorf("%w: %q is the name of a repository: give -r %s", err, name, name)
+	}
+	return err
 }
 
 // images is a list of shared images: a repository, or what this machine has.
