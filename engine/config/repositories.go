@@ -67,8 +67,19 @@ func (d *loader) checkRepositories() {
 		if name == "" || name == LocalRepository && key == "shared.repository" || slices.Contains(names, name) {
 			continue
 		}
+		if name == LocalRepository {
+			d.errs = append(d.errs, fmt.Errorf("%s: %s: %q is what this machine has, which is looked up without it: name a repository, or leave it empty", d.config.origin(key), key, name))
+			continue
+		}
+		have := slices.Clone(names)
+		if key == "shared.repository" {
+			have = append(have, LocalRepository)
+		}
+		if len(have) == 0 {
+			have = []string{"none"}
+		}
 		d.errs = append(d.errs, fmt.Errorf("%s: %s: there is no repository %q (have %s)%s",
-			d.config.origin(key), key, name, strings.Join(append(names, LocalRepository), ", "), didYouMean(name, names)))
+			d.config.origin(key), key, name, strings.Join(have, ", "), didYouMean(name, names)))
 	}
 }
 

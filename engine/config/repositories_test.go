@@ -48,13 +48,15 @@ func TestRepositories(t *testing.T) {
 func TestRepositoryMistakes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "b9.toml")
 	for text, want := range map[string]string{
-		"[repositories]\nlocal = \"/x\"\n":                          `b9.toml:2:1: repositories.local: "local" is what this machine has`,
-		"[repositories]\n\"a b\" = \"/x\"\n":                        "use letters, digits, _ and -",
-		"[repositories]\na = 1\n":                                   "wants a string, not the integer 1",
-		"[repositories]\na = \"\"\n":                                "is empty: want a directory",
-		"[repositories]\nteam = \"/x\"\n[shared]\ncache = \"taem\"": `shared.cache: there is no repository "taem" (have team, local): did you mean "team"?`,
-		"[shared]\ncache = \"local\"":                               `there is no repository "local"`,
-		"[repositoris]\na = \"/x\"\n":                               `unknown section [repositoris]: did you mean "repositories"?`,
+		"[repositories]\nlocal = \"/x\"\n":                               `b9.toml:2:1: repositories.local: "local" is what this machine has`,
+		"[repositories]\n\"a b\" = \"/x\"\n":                             "use letters, digits, _ and -",
+		"[repositories]\na = 1\n":                                        "wants a string, not the integer 1",
+		"[repositories]\na = \"\"\n":                                     "is empty: want a directory",
+		"[repositories]\nteam = \"/x\"\n[shared]\ncache = \"taem\"":      `shared.cache: there is no repository "taem" (have team): did you mean "team"?`,
+		"[shared]\ncache = \"team\"":                                     `there is no repository "team" (have none)`,
+		"[repositories]\nteam = \"/x\"\n[shared]\nrepository = \"taem\"": `shared.repository: there is no repository "taem" (have team, local)`,
+		"[shared]\ncache = \"local\"":                                    `shared.cache: "local" is what this machine has, which is looked up without it`,
+		"[repositoris]\na = \"/x\"\n":                                    `unknown section [repositoris]: did you mean "repositories"?`,
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
