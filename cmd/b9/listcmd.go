@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,10 +51,22 @@ func (a *app) listShared(ctx context.Context, repository, image string, long boo
 		_, err := r.Resolve(ctx, repo.Selector{Name: image}) // which says what there is
 		return a.orRepository(image, err)
 	}
+	if repository == "" {
+		a.tellLocal()
+	}
 	if long && !a.json {
 		return a.printLong(versions)
 	}
 	return a.printVersions(versions)
+}
+
+// tellLocal says that what is listed is no repository's because there are
+// several and none is the default.
+func (a *app) tellLocal() {
+	if !a.quiet && a.cfg.Shared.Repository == "" && len(a.cfg.Repositories) > 1 {
+		names := strings.Join(slices.Sorted(maps.Keys(a.cfg.Repositories)), ", ")
+		fmt.Fprintf(a.stderr, "this is what this machine has: give -r for one of %s, or set shared.repository\n", names)
+	}
 }
 
 // justOpened is List without looking again for what came since r was opened.

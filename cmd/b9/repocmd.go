@@ -31,7 +31,9 @@ func (a *app) repoAddCommand() *cobra.Command {
 		Short: "Give a repository a name, in the user's configuration",
 		Long: `Give a repository a name, in ~/.config/b9/config.toml. LOCATION is a directory, or
 one on a plain OpenSSH server: ssh://[user@]host[:port]/path or [user@]host:path.
-~/.ssh/config, known_hosts and the agent count as they do for ssh.`,
+~/.ssh/config, known_hosts and the agent count as they do for ssh. The only
+repository is the one that commands mean when they name none; with several that
+is shared.repository of the configuration.`,
 		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
