@@ -110,14 +110,22 @@ func (a *app) pull(ctx context.Context, from string, names []string) (err error)
 		return a.orRepository(strings.Join(names, ""), err)
 	}
 	var pulled []repo.Version
+	var taken error // which keeps no other from being fetched
 	for _, v := range wanted {
 		got, err := a.pullVersion(ctx, local, r, v, from)
-		if err != nil {
+		switch {
+		case errors.Is(err, repo.ErrVersionTaken):
+			taken = errors.Join(taken, err)
+		case err != nil:
 			return err
+		default:
+			pulled = append(pulled, got)
 		}
-		pulled = append(pulled, got)
 	}
-	return a.printVersions(pulled)
+	if len(pulled) == 0 && taken != nil {
+		return taken
+	}
+	return errors.Join(a.printVersions(pulled), taken)
 }
 
 // chosen resolves NAME or NAME@VERSION, or lists the newest of every name.
@@ -155,6 +163,9 @@ func (a *app) pullVersion(ctx context.Context, local *builtins.LocalImages, r *r
 	if ok {
 		a.tellUnchanged(have, "this machine has it")
 		return have, nil
+	}
+	if other, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && other.Digest != v.Digest && !v.Digest.IsZero() {
+		return v, fmt.Errorf("%s@%s: this machine's %w (%s, the repository has %s): publish one of them as another version", v.Name, v.Version, repo.ErrVersionTaken, other.Digest, v.Digest)
 	}
 	scratch, err := a.store.Scratch("pull " + v.Name)
 	if err != nil {
