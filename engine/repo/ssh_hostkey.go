@@ -1,8 +1,11 @@
 package repo
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -43,15 +46,23 @@ func (t *trust) changed(key ssh.PublicKey) error {
 // accept is the command that adds the key to the user's file. A server that
 // ssh-keyscan can't reach by this name gets its line spelt out.
 func (t *trust) accept(key ssh.PublicKey) string {
-	file := "~/.ssh/known_hosts"
+	file, before := "~/.ssh/known_hosts", ""
 	if len(t.host.KnownHosts) > 0 {
 		file = quoteShell(t.host.KnownHosts[0])
+		if dir := filepath.Dir(t.host.KnownHosts[0]); !exists(dir) {
+			before = "mkdir -m 700 " + quoteShell(dir) + " && "
+		}
 	}
 	if t.host.HostKeyAlias != "" || len(t.host.Jumps) > 0 {
 		line := t.name + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-		return "echo " + quoteShell(line) + " >> " + file
+		return before + "echo " + quoteShell(line) + " >> " + file
 	}
-	return fmt.Sprintf("ssh-keyscan -p %d -t %s %s >> %s", t.host.Port, scanType(key), quoteShell(t.host.Name), file)
+	return before + fmt.Sprintf("ssh-keyscan -p %d -t %s %s >> %s", t.host.Port, scanType(key), quoteShell(t.host.Name), file)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // scanType is the name that ssh-keyscan has for a type of key.

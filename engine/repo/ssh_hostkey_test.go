@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,15 @@ func TestHostKeyUnknown(t *testing.T) {
 	if strings.Contains(s.log(), "publickey") || strings.Contains(s.log(), "user "+s.target().User) {
 		t.Errorf("the server heard of the user before its key was checked:\n%s", s.log())
 	}
+	runAdvice(t, s, o)
+	works(t, s.target(), o)
+}
+
+// Where there was never an ssh the directory is part of the advice.
+func TestHostKeyFirst(t *testing.T) {
+	s := newSSHD(t)
+	o := s.options()
+	o.KnownHosts = []string{filepath.Join(t.TempDir(), "dot ssh", "known_hosts")}
 	runAdvice(t, s, o)
 	works(t, s.target(), o)
 }
