@@ -66,8 +66,10 @@ func TestStepCacheGoesOn(t *testing.T) {
 				if err := damage(files[0]); err != nil {
 					t.Fatal(err)
 				}
-				if has(t, c, bad) || has(t, c, bad) {
-					t.Error("the damaged step is to be had")
+				for range 2 {
+					if has(t, c, bad) {
+						t.Error("the damaged step is to be had")
+					}
 				}
 				if !has(t, c, good) {
 					t.Error("the other step is not to be had")
