@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"b9/engine/store"
 )
@@ -72,11 +73,25 @@ func (b *build) cachedRecord(ctx context.Context, s *state, key store.Digest) *s
 		return nil
 	}
 	r, err := store.DecodeRecord(key, data)
-	if err != nil {
+	if err != nil || !s.node.makes(r.Outputs) {
 		return nil
 	}
 	r.Label = b.Scoped(s.node.Label())
 	return r
+}
+
+// makes reports whether these are the node's outputs, by name and kind, each
+// once.
+func (n *Node) makes(outputs []store.Output) bool {
+	if len(outputs) != len(n.opts.Outputs) {
+		return false
+	}
+	for _, want := range n.opts.Outputs {
+		if !slices.ContainsFunc(outputs, func(o store.Output) bool { return o.Name == want.Name && o.Object.Kind == want.Kind }) {
+			return false
+		}
+	}
+	return true
 }
 
 // borrow takes the outputs of s from the cache into the store. They count
