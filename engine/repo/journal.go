@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journal is what a push has sent so far: one pack a line. Its process holds
+// journal is what a push has begun to send: one pack a line. Its process holds
 // a lock on it, so that another knows whether the push still runs.
 type journal struct {
 	f    *os.File // nil: nothing is kept
@@ -142,7 +142,7 @@ func readJournal(path string) (packs []sentPack) {
 	return packs
 }
 
-// add notes that a pack is in the repository.
+// add notes a pack that is going to be in the repository.
 func (j *journal) add(p sentPack) {
 	if j.f == nil {
 		return

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// interrupted pushes image until it knows that its second pack is there.
+// interrupted pushes image until its second pack is there.
 func interrupted(t *testing.T, s site, r *Repo, image string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -20,11 +20,8 @@ func interrupted(t *testing.T, s site, r *Repo, image string) {
 		_, _, err := r.Push(ctx, PushSpec{Name: "web", Path: image})
 		done <- err
 	}()
-	for noted := 0; noted < 2; time.Sleep(time.Millisecond) {
-		noted = 0
-		for _, path := range journals(t, r) {
-			noted += len(readJournal(path))
-		}
+	for len(files(t, s, "packs")) < 2 {
+		time.Sleep(time.Millisecond)
 	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {

@@ -118,13 +118,19 @@ type pushing struct {
 	sent []sentPack // by this push and by others, most of which died
 }
 
-// uploaded notes a pack, for this push if it has to begin again, and for the
-// next one if this one dies.
+// uploading notes a pack for the next push, if this one dies: before it is
+// there, so that nothing that arrives is forgotten.
+func (p *pushing) uploading(s sentPack) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.journal.add(s)
+}
+
+// uploaded notes a pack that is there for this push, if it has to begin again.
 func (p *pushing) uploaded(s sentPack) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, s)
-	p.journal.add(s)
 }
 
 // newPush begins to publish files: an image's, or, without a name, a step's.

@@ -288,11 +288,13 @@ func (u *upload) send(ctx context.Context, b *building) error {
 	}
 	u.sending.Add(1)
 	defer u.sending.Add(-1)
+	note := sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch}
+	u.p.uploading(note)
 	if err := write(ctx, u.p.r.tree, p.path(), file); err != nil {
 		return err
 	}
 	u.p.r.home.put(p.id, file[p.data:])
-	u.p.uploaded(sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch})
+	u.p.uploaded(note)
 	return nil
 }
 
