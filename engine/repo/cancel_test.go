@@ -12,6 +12,7 @@ import (
 // TestCancelledBesideOthers cancels calls while a push and a pull use the same
 // connection: theirs is not the reason to end it.
 func TestCancelledBesideOthers(t *testing.T) {
+	t.Parallel()
 	s, _ := overSlowLine(t, 20*time.Millisecond)
 	r := s.create(t)
 	image := noise(t, 1, 24<<20)
@@ -55,6 +56,7 @@ func TestCancelledBesideOthers(t *testing.T) {
 // TestFailedBesideOthers lets one of two pushes in a process fail while it
 // sends: the other one does not notice.
 func TestFailedBesideOthers(t *testing.T) {
+	t.Parallel()
 	s, _ := overSlowLine(t, 20*time.Millisecond)
 	r := s.create(t)
 	var other sync.WaitGroup

@@ -209,6 +209,7 @@ func harms() []harm {
 }
 
 func TestDamageIsNamed(t *testing.T) {
+	t.Parallel()
 	for _, h := range harms() {
 		t.Run(h.name, func(t *testing.T) {
 			each(t, func(t *testing.T, s site) {

@@ -58,6 +58,7 @@ func shift(t *testing.T, dir string, by time.Duration) {
 // machine's: only the server's says how old a file is. What another machine is
 // sending stays, whatever that one's clock says.
 func TestServersClock(t *testing.T) {
+	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	for name, by := range map[string]time.Duration{"ahead": year, "behind": -year, "right": 0} {
 		t.Run(name, func(t *testing.T) {

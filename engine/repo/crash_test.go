@@ -112,6 +112,7 @@ func rounds() int {
 }
 
 func TestKilledPusher(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		s.create(t)
 		for n := range rounds() {
@@ -146,6 +147,7 @@ func TestKilledPusher(t *testing.T) {
 
 // TestPushResumes ends a push when its second pack is there.
 func TestPushResumes(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		s.create(t)
 		e := errandFor(s)
@@ -170,6 +172,7 @@ func TestPushResumes(t *testing.T) {
 }
 
 func TestKilledPuller(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 96<<20)
@@ -200,6 +203,7 @@ func TestKilledPuller(t *testing.T) {
 
 // TestPullResumes ends a pull when a good part is there.
 func TestPullResumes(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 128<<20)

@@ -146,6 +146,7 @@ func distantSite(t testing.TB, roundTrip time.Duration) (site, *sshServer) {
 // TestDistant publishes, lists and pulls a long way off, and once more after
 // the line was cut in the middle of a push.
 func TestDistant(t *testing.T) {
+	t.Parallel()
 	s, server := distantSite(t, distant)
 	s.opts.Timeout = 15 * time.Second
 	r := s.create(t)

@@ -10,17 +10,18 @@ import (
 	"time"
 )
 
-// interrupted pushes image until its second pack is there.
+// interrupted pushes image until two packs of it are there.
 func interrupted(t *testing.T, s site, r *Repo, image string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	before := len(files(t, s, "packs"))
 	done := make(chan error, 1)
 	go func() {
 		_, _, err := r.Push(ctx, PushSpec{Name: "web", Path: image})
 		done <- err
 	}()
-	for len(files(t, s, "packs")) < 2 {
+	for len(files(t, s, "packs")) < before+2 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
@@ -32,6 +33,7 @@ func interrupted(t *testing.T, s site, r *Repo, image string) {
 // TestResumesAfterOthers publishes something else between an interrupted push
 // and its repetition: what was sent is not forgotten for it.
 func TestResumesAfterOthers(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 160<<20)
@@ -57,6 +59,7 @@ func TestResumesAfterOthers(t *testing.T) {
 // TestForgetsWhatIsGone collects what an interrupted push had sent, and lets
 // many others be interrupted.
 func TestForgetsWhatIsGone(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 160<<20)

@@ -50,6 +50,7 @@ func TestFewExtensions(t *testing.T) {
 
 // TestEndlessListing asks a server for a directory that never ends.
 func TestEndlessListing(t *testing.T) {
+	t.Parallel()
 	s := siteOf(t, "internal-sftp")
 	r := s.create(t)
 	push(t, r, "web", sample(t, 1, 100))
