@@ -100,8 +100,8 @@ func cutLast(s string) [2]string {
 	return [2]string{}
 }
 
-// openTarget builds a target, without placing it, and opens its image. A second colon in what
-// stands before an output's name or a partition.
+// openTarget builds a target, without placing it, and opens its image. A second
+// colon in what stands before an output's name or a partition.
 func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel string, err error) {
 	label := p.what
 	if cut := cutLast(label); strings.Contains(cut[0], ":") {
