@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func (t *sftpTree) forget() {
 	}
 	s, r := t.conn.Traffic()
 	t.sent, t.received = t.sent+s, t.received+r
-	t.conn.giveUp(errClosed)
+	t.conn.giveUp(cmp.Or(t.conn.ended(), errClosed))
 	t.conn.Close()
 	t.conn = nil
 }
