@@ -165,7 +165,7 @@ func (c *domain) create(text string, remote *os.File) error {
 // clearName removes a domain that a dead owner of our slot has left, and
 // waits for libvirt to see that it is gone.
 func (c *domain) clearName() error {
-	deadline := time.Now().Add(endPatience)
+	deadline := time.Now().Add(namePatience)
 	for {
 		old, err := c.conn.LookupDomainByName(c.slot.name())
 		if err != nil {
@@ -207,9 +207,13 @@ func (c *domain) kill() {
 	}
 }
 
-// endPatience is how long a domain whose first process has ended may take to
-// vanish before it is destroyed.
-const endPatience = 10 * time.Second
+// How long a domain whose first process has ended may take to vanish before
+// it is destroyed: now and then libvirt's controller does not notice the end.
+// And how long one that was destroyed may take to give its name back.
+const (
+	endPatience  = 2 * time.Second
+	namePatience = 10 * time.Second
+)
 
 // wait implements cradle.
 func (c *domain) wait() (string, bool) {
