@@ -34,12 +34,14 @@ const (
 // an interrupted pull had fetched is used again. Two processes that want the
 // same content wait for each other.
 func (l *LocalImages) Pull(ctx context.Context, r *repo.Repo, v repo.Version, path string) (repo.Transfer, error) {
-	have, ok, err := l.Pulled(ctx, v)
-	if err != nil {
-		return repo.Transfer{}, err
-	}
-	if ok {
-		v.Digest = have.Digest
+	if v.Digest.IsZero() {
+		have, ok, err := l.Pulled(ctx, v)
+		if err != nil {
+			return repo.Transfer{}, err
+		}
+		if ok {
+			v.Digest = have.Digest
+		}
 	}
 	return l.receive(ctx, r, v, path, func(dst string, o repo.PullOptions) (repo.Transfer, error) { return r.Pull(ctx, v, dst, o) })
 }
