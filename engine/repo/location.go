@@ -24,8 +24,9 @@ type Location struct {
 // ParseLocation reads a location: a directory, absolute or relative to the
 // working directory, which is made absolute; ssh://[user@]host[:port]/path
 // with an absolute path, or /~/path for one in the login directory; or
-// [user@]host:path as scp(1) takes it, also with "~/" before the path. As there, a text with a "/" before
-// its first ":" is a directory. A password in the text is refused.
+// [user@]host:path as scp(1) takes it, also with "~/" before the path. As
+// there, a text with a "/" before its first ":" is a directory. A password in
+// the text is refused.
 func ParseLocation(text string) (Location, error) {
 	loc, err := parseLocation(text)
 	if errors.Is(err, errPassword) {

@@ -63,8 +63,9 @@ func (r *sshReader) read(file string, depth int) error {
 	return in.Err()
 }
 
-// checkOwner refuses a file that somebody else may write to, as ssh(1) does: who can,
-// says which host keys are trusted. The system's files are the system's affair.
+// checkOwner refuses a file that somebody else may write to, as ssh(1) does:
+// who can, says which host keys are trusted. The system's files are the
+// system's affair.
 func checkOwner(f *os.File) error {
 	if strings.HasPrefix(f.Name(), systemSSHDir+"/") {
 		return nil
