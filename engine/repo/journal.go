@@ -42,7 +42,7 @@ func (s state) beginPush(of string) (j *journal, taken, others []sentPack) {
 	if s.dir == "" {
 		return &journal{}, nil, nil
 	}
-	s.trim()
+	s.trimPushes()
 	dir := filepath.Join(s.dir, "pushes")
 	prefix := journalPrefix(of)
 	var dead []*os.File

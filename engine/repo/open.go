@@ -19,6 +19,8 @@ type Repo struct {
 	old  *oldLayout // not nil for a repository of the program's forerunner
 	home state
 
+	trimmed sync.Once // what is kept in home
+
 	mu   sync.Mutex // guards the rest
 	view *view
 	kept *keptLog // until the log was read once

@@ -156,6 +156,7 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 		return nil, err
 	}
 	var others []sentPack
+	r.trimmed.Do(r.home.trim)
 	p.journal, p.sent, others = r.home.beginPush(of)
 	p.sent = append(p.sent, others...)
 	return p, nil

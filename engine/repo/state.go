@@ -60,7 +60,6 @@ func (s state) trim() {
 	trimDir(filepath.Join(s.dir, "files"), "")
 	trimDir(filepath.Join(s.dir, "pulled"), "")
 	trimDir(filepath.Join(s.dir, "pushes"), ".new-")
-	s.trimPushes()
 }
 
 // trimDir removes what was not used for long from a directory, of the files
