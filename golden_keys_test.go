@@ -1,0 +1,349 @@
+package b9_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"b9/builtins"
+	"b9/engine"
+	"b9/engine/store"
+)
+
+// TestGoldenKeys holds the key of every kind of action, and the parts that it
+// is made of, to testdata/golden/keys.txt. The steps are those of the workspace
+// in keys.txtar. A change here makes every user's cache useless for the kinds
+// concerned: it belongs with a raised number in their Kind.
+func TestGoldenKeys(t *testing.T) {
+	fixTools(t)
+	k := newKeyTable(t, unpackWorkspace(t, filepath.Join("testdata", "golden", "keys.txtar")))
+	steps := k.steps("//...")
+	excluding, err := engine.NewNode(
+		&engine.TreeSource{Path: filepath.Join(k.root, "conf"), Rel: "conf", Exclude: []string{"b.cfg", "*.old"}},
+		engine.NodeOptions{Label: "//:conf (excluding)", Builtin: "source", Outputs: []engine.Output{{Kind: store.Tree}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.add(append(steps, excluding)...)
+	golden(t, "keys.txt", k.text("a step of every kind of action"))
+
+	var shown []string
+	for _, e := range k.entries {
+		shown = append(shown, e.node.Action().Kind())
+	}
+	slices.Sort(shown)
+	if kinds := declaredKinds(t); !slices.Equal(slices.Compact(shown), kinds) {
+		t.Errorf("the table has the kinds\n%s\nand the source declares\n%s\nadd a call to testdata/golden/keys.txtar", shown, kinds)
+	}
+}
+
+// TestGoldenKeysAreTheRecords runs those of the steps that need nothing but
+// the files there are, and finds the same keys and parts in their records.
+func TestGoldenKeysAreTheRecords(t *testing.T) {
+	fixTools(t)
+	k := newKeyTable(t, unpackWorkspace(t, filepath.Join("testdata", "golden", "keys.txtar")))
+	k.add(k.steps("//...")...)
+	for _, label := range []string{
+		"//:convert", "//:digests (digest)", "//:digests (size)", "//:disk", "//:erlang_config", "//:file", "//:file_src",
+		"//:image_none", "//:merge_yaml", "//:overlay_beside", "//:published",
+	} {
+		i := slices.IndexFunc(k.entries, func(e keyEntry) bool { return e.node.Label() == label })
+		if i < 0 || k.entries[i].key.IsZero() {
+			t.Errorf("no key of %s", label)
+			continue
+		}
+		e := k.entries[i]
+		if key, parts := k.record(e.node); key != e.key || !slices.Equal(parts, e.parts) {
+			t.Errorf("%s: the record has the key %s of %q, and not %s of %q", label, key, parts, e.key, e.parts)
+		}
+	}
+}
+
+// fixTools puts programs that know nothing but a version in place of those of
+// the host, so that keys do not depend on the machine.
+func fixTools(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"mke2fs", "resize2fs", "e2fsck", "mmdebstrap", "apt-get", "dpkg"} {
+		script := fmt.Sprintf("#!/bin/sh\necho golden %s 1.2.3 called with \"$*\"\n", name)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
+}
+
+// unpackWorkspace makes a workspace of a txtar file.
+func unpackWorkspace(t *testing.T, archive string) string {
+	t.Helper()
+	ar, err := txtar.ParseFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	for _, f := range ar.Files {
+		writeFile(t, filepath.Join(root, f.Name), f.Data)
+	}
+	return root
+}
+
+// writeFile writes a file with the same mode under every umask: modes count.
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	for _, err := range []error{
+		os.MkdirAll(filepath.Dir(path), 0o755), os.Chmod(filepath.Dir(path), 0o755),
+		os.WriteFile(path, data, 0o644), os.Chmod(path, 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// keyTable finds out keys without running anything: every step that is added
+// counts as done from then on, with made-up outputs.
+type keyTable struct {
+	t       *testing.T
+	root    string
+	store   *store.Store
+	engine  *engine.Engine
+	asked   *keyListener
+	entries []keyEntry
+
+	file, tree store.Object // made-up outputs
+}
+
+// keyEntry is a step. The key is zero if it is read in place and so has none, or
+// if it is that of an earlier step.
+type keyEntry struct {
+	node  *engine.Node
+	key   store.Digest
+	parts []store.Part
+}
+
+// keyListener is a cache that has nothing and remembers what was asked for.
+type keyListener struct{ key store.Digest }
+
+func (l *keyListener) Lookup(_ context.Context, key store.Digest) ([]byte, bool) {
+	l.key = key
+	return nil, false
+}
+
+func (l *keyListener) Fetch(context.Context, store.Digest, string) bool { return false }
+
+func (l *keyListener) Publish(context.Context, store.Digest, []byte, []engine.CachedFile) {}
+
+func newKeyTable(t *testing.T, root string) *keyTable {
+	st, err := store.Open(t.TempDir(), store.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	k := &keyTable{t: t, root: root, store: st, asked: &keyListener{}}
+	k.engine = engine.New(engine.Config{Store: st, Cache: k.asked})
+	made := t.TempDir()
+	writeFile(t, filepath.Join(made, "tree", "file"), []byte("what a step made\n"))
+	k.tree, k.file = k.imported(filepath.Join(made, "tree")), k.imported(filepath.Join(made, "tree", "file"))
+	return k
+}
+
+func (k *keyTable) imported(path string) store.Object {
+	k.t.Helper()
+	o, err := k.store.Import(k.t.Context(), path)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return o
+}
+
+// steps evaluates the workspace and returns the nodes that the patterns need,
+// inputs before what uses them and else by their place in the build files.
+func (k *keyTable) steps(patterns ...string) []*engine.Node {
+	k.t.Helper()
+	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Shared: builtins.SharedConfig{
+		Local: func() (*builtins.LocalImages, error) { return builtins.OpenLocal(k.store) },
+	}})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	g, err := w.Resolve(k.t.Context(), patterns)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	slices.SortStableFunc(g.Targets, func(a, b *builtins.Target) int { return strings.Compare(a.Title, b.Title) })
+	var refs []engine.Ref
+	for _, target := range g.Targets {
+		refs = append(refs, target.Refs...)
+	}
+	return engine.Reachable(refs...)
+}
+
+func (k *keyTable) add(nodes ...*engine.Node) {
+	k.t.Helper()
+	for _, n := range nodes {
+		k.entries = append(k.entries, k.entry(n))
+	}
+}
+
+// entry explains why a step would run whose last run is known to have had a
+// key with no parts: every part is a change then. The key is what the cache is
+// asked for; a step that no cache may have is run.
+func (k *keyTable) entry(n *engine.Node) keyEntry {
+	k.t.Helper()
+	e := keyEntry{node: n}
+	k.commit(&store.Record{Key: store.Sum([]byte("before " + n.Label())), Label: n.Label()})
+	k.asked.key = store.Digest{}
+	reasons, err := k.engine.Explain(k.t.Context(), n.Ref(n.Outputs()[0].Name))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	r := reasons[len(reasons)-1]
+	if r.Node != n || len(r.Changes) == 0 && r.Runs {
+		k.t.Fatalf("%s is explained by %+v", n.Label(), r)
+	}
+	if !r.Runs {
+		return e
+	}
+	for _, c := range r.Changes {
+		e.parts = append(e.parts, store.Part{Name: c.Part, Value: c.New})
+	}
+	if e.key = k.asked.key; e.key.IsZero() {
+		e.key, e.parts = k.record(n)
+		return e
+	}
+	done := &store.Record{Key: e.key, Label: n.Label(), Kind: n.Action().Kind()}
+	for _, out := range n.Outputs() {
+		o := k.file
+		if out.Kind == store.Tree {
+			o = k.tree
+		}
+		done.Outputs = append(done.Outputs, store.Output{Name: out.Name, Object: o})
+	}
+	k.commit(done)
+	return e
+}
+
+func (k *keyTable) commit(r *store.Record) {
+	k.t.Helper()
+	if err := k.store.Commit(r); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// record runs the step with the label of n in a store of its own and returns
+// key and parts of its record there.
+func (k *keyTable) record(n *engine.Node) (store.Digest, []store.Part) {
+	k.t.Helper()
+	fresh := newKeyTable(k.t, k.root)
+	steps := fresh.steps("//...")
+	i := slices.IndexFunc(steps, func(s *engine.Node) bool { return s.Label() == n.Label() })
+	if _, err := fresh.engine.Build(k.t.Context(), steps[i].Ref(n.Outputs()[0].Name)); err != nil {
+		k.t.Fatal(err)
+	}
+	r, err := fresh.store.Latest(n.Label())
+	if err != nil || r == nil {
+		k.t.Fatalf("record of %s: %v, %v", n.Label(), r, err)
+	}
+	return r.Key, r.Parts
+}
+
+// text is the table. What is not the same on every machine and at any time is
+// replaced by a word that says so.
+func (k *keyTable) text(what string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Keys and their parts: %s.\n# go test -run TestGolden -update . writes this file.\n", what)
+	for _, e := range k.entries {
+		fmt.Fprintf(&b, "\n%s %s\n", e.node.Action().Kind(), e.node.Label())
+		if e.key.IsZero() {
+			fmt.Fprintf(&b, "\t%s\n", e.why())
+			continue
+		}
+		fmt.Fprintf(&b, "\tkey: %s\n", e.key)
+		for _, p := range e.parts {
+			fmt.Fprintf(&b, "\t%s: %s\n", p.Name, strconv.Quote(p.Value))
+		}
+	}
+	return b.Bytes()
+}
+
+// why says why the step has no key of its own.
+func (e keyEntry) why() string {
+	if located, ok := e.node.Action().(engine.Located); ok {
+		if path, _ := located.Locate(); path != "" {
+			return "no key: it is read in place, and counts by its content"
+		}
+	}
+	return "the key of a step above"
+}
+
+var kindPattern = regexp.MustCompile(`^[a-z][a-z_-]*/[0-9]+$`)
+
+// declaredKinds reads the source for the kinds of actions: what a method
+// "Kind() string" returns.
+func declaredKinds(t *testing.T) []string {
+	t.Helper()
+	kinds := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == builtins.OutputDir) {
+			return fs.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "Kind" && returnsString(f) {
+				kinds[kindOf(t, path, f)] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(kinds))
+}
+
+func returnsString(f *ast.FuncDecl) bool {
+	if f.Type.Params.NumFields() != 0 || f.Type.Results.NumFields() != 1 {
+		return false
+	}
+	result, ok := f.Type.Results.List[0].Type.(*ast.Ident)
+	return ok && result.Name == "string"
+}
+
+// kindOf is the literal that a Kind method returns. One that returns anything
+// else would escape the table, so it is a mistake.
+func kindOf(t *testing.T, path string, f *ast.FuncDecl) string {
+	t.Helper()
+	if len(f.Body.List) == 1 {
+		if ret, ok := f.Body.List[0].(*ast.ReturnStmt); ok {
+			if lit, ok := ret.Results[0].(*ast.BasicLit); ok {
+				if kind, err := strconv.Unquote(lit.Value); err == nil && kindPattern.MatchString(kind) {
+					return kind
+				}
+			}
+		}
+	}
+	t.Errorf("%s: Kind of %s does not return one literal such as \"resize/1\"", path, f.Recv.List[0].Names)
+	return ""
+}
