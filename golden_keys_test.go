@@ -113,6 +113,22 @@ func writeFile(t *testing.T, path string, data []byte) {
 	}
 }
 
+// copyFiles copies the files below a directory.
+func copyFiles(t *testing.T, from, to string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(from), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(from, name))
+		writeFile(t, filepath.Join(to, name), data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // keyTable finds out keys without running anything: every step that is added
 // counts as done from then on, with made-up outputs.
 type keyTable struct {
@@ -346,4 +362,33 @@ func kindOf(t *testing.T, path string, f *ast.FuncDecl) string {
 	}
 	t.Errorf("%s: Kind of %s does not return one literal such as \"resize/1\"", path, f.Recv.List[0].Names)
 	return ""
+}
+
+// TestGoldenKeysOfExamples holds the keys of the examples that install a
+// Debian, which are too slow to be built each time. They are pinned to a time
+// here, so that no archive is asked for its state.
+func TestGoldenKeysOfExamples(t *testing.T) {
+	fixTools(t)
+	root := t.TempDir()
+	copyFiles(t, "examples", filepath.Join(root, "examples"))
+	writeFile(t, filepath.Join(root, builtins.RootFile), nil)
+	k := newKeyTable(t, root)
+	for _, name := range []string{"debian.star", "hello32.star"} {
+		path := filepath.Join(root, "examples", name)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const pin = `bootstrap(
+    mirror = "deb [trusted=yes] http://snapshot.invalid/archive/debian bookworm main",
+    snapshot = "20261101T000000Z",
+`
+		pinned := strings.Replace(string(text), "bootstrap(\n", pin, 1)
+		if pinned == string(text) {
+			t.Fatalf("%s has no call of bootstrap", name)
+		}
+		writeFile(t, path, []byte(pinned))
+		k.add(k.steps("examples/" + name)...)
+	}
+	golden(t, "examples_keys.txt", k.text("the examples that install a Debian, pinned"))
 }
