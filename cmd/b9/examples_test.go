@@ -95,6 +95,9 @@ func TestExamples(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if !slices.Contains(changing(), name) {
+				t.Run("digests", func(t *testing.T) { checkDigests(t, name, first.Results) })
+			}
 			again := b9(t, "-C", dir, "--store", store, "build", "examples/"+name)
 			if again.Executed != 0 || !slices.Equal(first.Results, again.Results) {
 				t.Errorf("again: %d executed, results %v, want 0 and %v", again.Executed, again.Results, first.Results)
