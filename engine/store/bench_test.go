@@ -124,9 +124,8 @@ func BenchmarkTreeDigest(b *testing.B) {
 	for i := range 10_000 {
 		write(b, filepath.Join(root, fmt.Sprint(i%100), fmt.Sprint(i)), fmt.Sprint(i))
 	}
-	time.Sleep(racyWindow + 100*time.Millisecond)
 	look := func() {
-		s := must[*Store](b)(Open(dir, Options{NoSync: true}))
+		s := must[*Store](b)(Open(dir, Options{NoSync: true, Grain: 1}))
 		_, _, err := s.TreeDigest(b.Context(), root, nil)
 		check(b, err)
 		check(b, s.Close())
@@ -155,9 +154,8 @@ func BenchmarkFileDigest(b *testing.B) {
 	for i := range 10_000 {
 		paths = append(paths, write(b, filepath.Join(root, "packages", fmt.Sprint("p", i%500), fmt.Sprint("f", i)), fmt.Sprint(i)))
 	}
-	time.Sleep(racyWindow + 100*time.Millisecond)
 	look := func() {
-		s := must[*Store](b)(Open(dir, Options{NoSync: true}))
+		s := must[*Store](b)(Open(dir, Options{NoSync: true, Grain: 1}))
 		for _, path := range paths {
 			if _, _, err := s.FileDigest(b.Context(), path); err != nil {
 				b.Fatal(err)

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		"churn":     churnForever,
 		"once":      churnOnce,
 		"hold":      holdEverything,
+		"open":      openOnce,
 		"fulldisk":  fillDisk,
 		"clone":     cloneObjects,
 		"powerloss": losePower,
@@ -280,8 +281,8 @@ func holdEverything(args []string) error {
 		return errors.New("nothing to use")
 	}
 	fmt.Println(c.Dir())
-	time.Sleep(time.Minute)
-	return nil
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 func TestLocksDieWithTheirProcess(t *testing.T) {
@@ -292,6 +293,7 @@ func TestLocksDieWithTheirProcess(t *testing.T) {
 	})
 	cmd := childCommand(t, "hold", dir)
 	out := must[io.ReadCloser](t)(cmd.StdoutPipe())
+	must[io.WriteCloser](t)(cmd.StdinPipe()) // the child lives until it is closed
 	check(t, cmd.Start())
 	buf := make([]byte, 4096)
 	n := must[int](t)(out.Read(buf))

@@ -184,7 +184,7 @@ func TestLatestWithoutPointer(t *testing.T) {
 func TestFileDigestBelievesTheTimes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	path := write(t, filepath.Join(t.TempDir(), "f"), "one")
-	s := must[*Store](t)(Open(dir, Options{}))
+	s := must[*Store](t)(Open(dir, Options{Grain: time.Hour}))
 	first, size, err := s.FileDigest(t.Context(), path)
 	check(t, err)
 	if size != 3 || len(s.stats.entries) != 0 {
@@ -195,7 +195,9 @@ func TestFileDigestBelievesTheTimes(t *testing.T) {
 	if d, _, _ := s.FileDigest(t.Context(), path); d == first {
 		t.Error("a change is missed")
 	}
-	time.Sleep(racyWindow + 100*time.Millisecond)
+	check(t, s.Close())
+
+	s = must[*Store](t)(Open(dir, Options{Grain: 1}))
 	second, _, err := s.FileDigest(t.Context(), path)
 	check(t, err)
 	if len(s.stats.entries) != 1 {
@@ -203,7 +205,7 @@ func TestFileDigestBelievesTheTimes(t *testing.T) {
 	}
 	check(t, s.Close())
 
-	s = must[*Store](t)(Open(dir, Options{}))
+	s = must[*Store](t)(Open(dir, Options{Grain: 1}))
 	defer s.Close()
 	if d, _, _ := s.FileDigest(t.Context(), path); d != second || len(s.stats.entries) != 1 {
 		t.Errorf("digest %v, want %v", d, second)
@@ -229,6 +231,12 @@ func TestFileDigestBelievesTheTimes(t *testing.T) {
 	}
 	if _, _, err := s.FileDigest(t.Context(), filepath.Dir(path)); err == nil {
 		t.Error("a directory has a digest")
+	}
+}
+
+func TestTimesVouchAfterTwoSeconds(t *testing.T) {
+	if s := newStore(t); s.opts.Grain != 2*time.Second {
+		t.Errorf("the grain is %v, want 2s", s.opts.Grain)
 	}
 }
 

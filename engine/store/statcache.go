@@ -17,10 +17,9 @@ import (
 )
 
 const (
-	// racyWindow is how old a file's last change must be before its times
-	// vouch for its content: within the grain of a file system's clock a
-	// second change may leave no trace.
-	racyWindow = 2 * time.Second
+	// coarsestGrain is the grain of the coarsest clock by which a file system
+	// notes a change.
+	coarsestGrain = 2 * time.Second
 	// settleTime is after what time a written file has surely reached the
 	// disk, so that its times vouch for its content after a power loss, too.
 	settleTime = 2 * time.Minute
@@ -72,7 +71,7 @@ func newStatCache(path string, write func(string, []byte) error) *statCache {
 
 // FileDigest is [HashFile] that does not read a file again whose device,
 // inode, size, and times of modification and change are those of an earlier
-// call, by any process. A file changed within the two seconds before it was
+// call, by any process. A file changed within [Options].Grain before it was
 // hashed is not remembered.
 func (s *Store) FileDigest(ctx context.Context, path string) (Digest, int64, error) {
 	abs, err := filepath.Abs(path)
@@ -125,7 +124,7 @@ func (s *Store) cachedDigest(ctx context.Context, abs string, key statKey, worke
 	if err := unix.Fstat(int(f.Fd()), &after); err != nil {
 		return Digest{}, 0, fmt.Errorf("hash %s: %w", abs, err)
 	}
-	if key = keyOf(&after); key.changed() < now-int64(racyWindow) {
+	if key = keyOf(&after); key.changed() < now-int64(s.opts.Grain) {
 		s.stats.put(abs, statEntry{key, now, d})
 	}
 	return d, info.Size(), nil

@@ -43,6 +43,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,6 +84,11 @@ type Options struct {
 	// NoSync leaves out every flush to the disk. The store then survives
 	// kill -9 but not power loss; it is meant for throw-away stores.
 	NoSync bool
+	// Grain is how old a file's last change must be before its times vouch
+	// for its content: within the grain of a file system's clock a second
+	// change may leave no trace. Zero means two seconds, the grain of the
+	// coarsest clocks; less is for tests.
+	Grain time.Duration
 }
 
 // Store is an open store. Its methods may be called from many goroutines.
@@ -111,6 +117,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	if opts.Workers <= 0 {
 		opts.Workers = min(max(runtime.GOMAXPROCS(0), 2), 8)
+	}
+	if opts.Grain == 0 {
+		opts.Grain = coarsestGrain
 	}
 	s := &Store{dir: real, opts: opts}
 	if err := s.open(); err != nil {
