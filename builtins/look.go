@@ -1,6 +1,7 @@
 package builtins
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,8 +28,11 @@ func (w *Workspace) Looks() []engine.Look {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := slices.Clone(w.looks)
-	slices.SortFunc(all, func(a, b engine.Look) int { return strings.Compare(a.Path+"\x00"+a.Sign, b.Path+"\x00"+b.Sign) })
-	return slices.Compact(all)
+	slices.SortFunc(all, func(a, b engine.Look) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Sign, b.Sign), cmp.Compare(a.Age, b.Age))
+	})
+	// Of equal ones the youngest stays.
+	return slices.CompactFunc(all, func(a, b engine.Look) bool { return a.Path == b.Path && a.Sign == b.Sign })
 }
 
 // Sources has a zero value of every [engine.Source] of this package.

@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,15 +165,24 @@ func TestEqualOutputStopsTheRebuild(t *testing.T) {
 
 func TestEqualStepsRunOnce(t *testing.T) {
 	b := newBench(t)
+	const builds, steps = 2, 3
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var runs atomic.Int32
-	slow := func(context.Context) { time.Sleep(30 * time.Millisecond) }
-	same := func(label string) engine.Ref { return node(t, label, &join{Text: "x", Runs: &runs, Await: slow}) }
+	// A step that runs goes on only when every other one runs as well, or
+	// has found no result and waits for the one that runs.
+	overlap := func(ctx context.Context) {
+		for int(runs.Load())+goroutinesIn("store.(*Store).LockKey") < builds*steps && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	same := func(label string) engine.Ref { return node(t, label, &join{Text: "x", Runs: &runs, Await: overlap}) }
 	refs := []engine.Ref{same("//:a"), same("//:b"), same("//:c")}
 	done := make(chan error)
-	for range 2 {
-		e := b.engine(engine.Config{Jobs: 3})
+	for range builds {
+		e := b.engine(engine.Config{Jobs: steps})
 		go func() {
-			_, err := e.Build(context.Background(), refs...)
+			_, err := e.Build(ctx, refs...)
 			done <- err
 		}()
 	}
@@ -181,6 +192,18 @@ func TestEqualStepsRunOnce(t *testing.T) {
 	if n := runs.Load(); n != 1 {
 		t.Errorf("ran %d times, want once", n)
 	}
+}
+
+// goroutinesIn counts the goroutines that are in a call of a function.
+func goroutinesIn(function string) (n int) {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range bytes.SplitSeq(stacks, []byte("\n\n")) {
+		if bytes.Contains(stack, []byte(function+"(")) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestIndependentStepsRunTogether(t *testing.T) {
@@ -201,7 +224,7 @@ func TestIndependentStepsRunTogether(t *testing.T) {
 	for i := range width {
 		refs = append(refs, node(t, fmt.Sprintf("//:n%d", i), &join{Text: fmt.Sprint(i), Await: meet}))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := b.engine(engine.Config{Jobs: width}).Build(ctx, refs...); err != nil {
 		t.Fatalf("the %d steps did not run at the same time: %v", width, err)

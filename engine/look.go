@@ -13,7 +13,9 @@ import (
 type Look struct {
 	Path string // absolute
 	Sign string // inode, mode, size and times; absent for no such file
-	Racy bool   // the file changed so shortly before that its times vouch for nothing
+	Age  int64  // nanoseconds since the last change: within the clock's grain the times vouch for nothing; not traced
+	// Coarse tells of a clock that seems to count no less than 10 ms. Not traced.
+	Coarse bool
 }
 
 // absent is the sign of a path at which there is nothing.
@@ -37,11 +39,22 @@ func LookAt(path string) Look {
 	if !statted(unix.Stat, path, &st) {
 		return Look{Path: path, Sign: absent}
 	}
-	grain := fineGrain
-	if st.Ctim.Nano()%int64(fineUnit) == 0 {
+	changed := st.Ctim.Nano()
+	return Look{path, statSign(&st), now - changed, changed%int64(fineUnit) == 0}
+}
+
+// racy reports whether the file changed within the grain of its file system's
+// clock before stat was asked. Zero stands for what such clocks have.
+func (l Look) racy(grain time.Duration) bool {
+	switch {
+	case l.Sign == absent:
+		return false
+	case grain == 0 && l.Coarse:
 		grain = coarseGrain
+	case grain == 0:
+		grain = fineGrain
 	}
-	return Look{path, statSign(&st), st.Ctim.Nano() > now-int64(grain)}
+	return l.Age < int64(grain)
 }
 
 // Same reports whether stat says of the path now what it said then.

@@ -96,8 +96,12 @@ func (t *Trace) Add(label, output, path, sign string, size int64, a *Artifact) {
 }
 
 // Racy reports whether something was read so shortly after it had changed
-// that the trace must not be used.
-func (t *Trace) Racy() bool { return slices.ContainsFunc(t.Looks, func(l Look) bool { return l.Racy }) }
+// that the trace must not be used: within the grain of the file system's
+// clock. Zero stands for the grain that such clocks have, 100 ms, or 2 s where
+// a time looks as if the clock were a coarse one; less is for tests.
+func (t *Trace) Racy(grain time.Duration) bool {
+	return slices.ContainsFunc(t.Looks, func(l Look) bool { return l.racy(grain) })
+}
 
 // Stands reports whether the build that left the trace would do nothing if it
 // were done again. What can't be found out counts as a change: the build

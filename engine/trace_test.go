@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -30,6 +32,42 @@ func TestTraceIsReadAsItWasWritten(t *testing.T) {
 		if _, err := DecodeTrace(data[:n]); err == nil {
 			t.Errorf("the first %d of %d bytes were taken for a trace", n, len(data))
 		}
+	}
+}
+
+func TestATraceWithinTheGrainIsRacy(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	for _, c := range []struct {
+		look  Look
+		grain time.Duration
+		want  bool
+	}{
+		{Look{Sign: "1", Age: 99 * ms}, 0, true},
+		{Look{Sign: "1", Age: 101 * ms}, 0, false},
+		{Look{Sign: "1", Age: 1999 * ms, Coarse: true}, 0, true},
+		{Look{Sign: "1", Age: 2001 * ms, Coarse: true}, 0, false},
+		{Look{Sign: "1", Age: -ms}, 1, true}, // changed after stat was asked, or by another clock
+		{Look{Sign: "1", Age: ms}, 1, false},
+		{Look{Sign: "1", Age: 2001 * ms}, time.Hour, true},
+		{Look{Sign: absent}, time.Hour, false},
+	} {
+		tr := &Trace{Looks: []Look{{Sign: "1", Age: int64(2 * time.Hour)}, c.look}}
+		if got := tr.Racy(c.grain); got != c.want {
+			t.Errorf("%+v within %v: racy is %v", c.look, c.grain, got)
+		}
+	}
+}
+
+func TestALookKnowsTheAgeOfTheChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	before := time.Now()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := LookAt(path)
+	const coarse = int64(time.Second) // a file system's time may lag behind
+	if since := time.Since(before); l.Age < 0 || l.Age > int64(since)+coarse {
+		t.Errorf("the file is %v old %v after it was made", time.Duration(l.Age), since)
 	}
 }
 

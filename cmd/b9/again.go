@@ -83,7 +83,7 @@ func (a *app) remember(f *engineFlags, patterns []string, ws *builtins.Workspace
 	t := r.Trace
 	t.Looks, t.Printed = append(t.Looks, ws.Looks()...), a.printed.String()
 	names, err := a.store.ResultsDigest(ws.Root())
-	if err != nil || t.Racy() {
+	if err != nil || t.Racy(a.grain) {
 		return
 	}
 	t.Names = names

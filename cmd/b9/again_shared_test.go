@@ -16,7 +16,7 @@ var sharedFiles = map[string]string{
 }
 
 func newSharedTest(t *testing.T) *againTest {
-	at := &againTest{t, t.TempDir(), filepath.Join(t.TempDir(), "store")}
+	at := &againTest{t, t.TempDir(), filepath.Join(t.TempDir(), "store"), 1}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for name, text := range sharedFiles {
 		at.write(name, text)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +26,11 @@ var againFiles = map[string]string{
 type againTest struct {
 	*testing.T
 	dir, store string
+	grain      time.Duration // of the file system's clock
 }
 
 func newAgainTest(t *testing.T) *againTest {
-	at := &againTest{t, t.TempDir(), filepath.Join(t.TempDir(), "store")}
+	at := &againTest{t, t.TempDir(), filepath.Join(t.TempDir(), "store"), 1}
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for name, text := range againFiles {
 		at.write(name, text)
@@ -50,7 +52,7 @@ func (t *againTest) write(name, text string) {
 // app is a run of the program with flags, and what it prints.
 func (t *againTest) app() (a *app, out, progress *bytes.Buffer) {
 	out, progress = new(bytes.Buffer), new(bytes.Buffer)
-	return &app{stdin: strings.NewReader(""), stdout: out, stderr: progress, dir: t.dir, storeDir: t.store}, out, progress
+	return &app{stdin: strings.NewReader(""), stdout: out, stderr: progress, dir: t.dir, storeDir: t.store, grain: t.grain}, out, progress
 }
 
 // build does what the command does.
@@ -87,11 +89,31 @@ func (t *againTest) known(options ...string) bool {
 // settle brings the build to where it has nothing to do, and knows it.
 func (t *againTest) settle() {
 	t.Helper()
-	t.build()                          // which makes b9-out, and so changes the root
-	time.Sleep(150 * time.Millisecond) // past the grain of the clock
+	t.build() // which makes b9-out, and so changes the root
 	t.build()
 	if !t.known() {
 		t.Fatal("a build with nothing to do is not known to have nothing to do")
+	}
+	t.tick()
+}
+
+// tick returns when what is changed next gets another time than what has been
+// changed so far.
+func (t *againTest) tick() {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "probe")
+	changed := func() time.Time {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	for now := changed(); !changed().After(now); {
+		runtime.Gosched()
 	}
 }
 
@@ -164,6 +186,7 @@ func TestAgainSeesEveryChange(t *testing.T) {
 func TestAgainDoesNotTrustWhatJustChanged(t *testing.T) {
 	test := newAgainTest(t)
 	test.settle()
+	test.grain = time.Hour
 	test.write("sub/page.txt", "PAGE ${x}\n")
 	test.build()
 	if test.known() {

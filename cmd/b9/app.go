@@ -46,6 +46,7 @@ type app struct {
 	shown   atomic.Pointer[display] // of the build that runs; nil when none does
 	keys    repo.Keys               // that were opened with a passphrase
 	resumes string                  // what to say of an interruption; "" for nothing
+	grain   time.Duration           // of the file system's clock, for tests; see engine.Trace.Racy
 
 	cfg     *config.Config
 	store   *store.Store
