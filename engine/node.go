@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"b9/engine/position"
 	"b9/engine/store"
 )
 
@@ -73,19 +74,8 @@ type Tool struct {
 	VersionArgs []string
 }
 
-// Position is a place in a build file. Line and Col count from 1.
-type Position struct {
-	File      string
-	Line, Col int
-}
-
-// String renders the position as file:line:col.
-func (p Position) String() string {
-	if p.File == "" {
-		return "-"
-	}
-	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
-}
+// Position is a place in a build file.
+type Position = position.Position
 
 // Output declares one result of a step.
 type Output struct {

@@ -1,0 +1,66 @@
+// Package position says where in a text something was written, and what is
+// wrong there. It knows no format and reads nothing; build files, documents
+// and settings files all use it.
+//
+//	Position   file:line:col
+//	Error      a mistake at a position; Position.Errorf makes one
+//	Join       one error of the mistakes of a text
+package position
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Position is a place in a text. Line and Col count from 1, Col in
+// characters; both are 0 where only the file is known.
+type Position struct {
+	File      string
+	Line, Col int
+}
+
+// String renders the position as file:line:col, as the file's name alone
+// where Line is 0, and as "-" where there is no file.
+func (p Position) String() string {
+	switch {
+	case p.File == "":
+		return "-"
+	case p.Line == 0:
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+}
+
+// Errorf returns a mistake at the position.
+func (p Position) Errorf(format string, args ...any) *Error {
+	return &Error{Position: p, Msg: fmt.Sprintf(format, args...)}
+}
+
+// Error is a mistake at one position of a text.
+type Error struct {
+	Position
+	Msg string
+}
+
+// Error renders the mistake as file:line:col: message.
+func (e *Error) Error() string { return e.Position.String() + ": " + e.Msg }
+
+// MaxErrors bounds how many mistakes of one text are reported.
+const MaxErrors = 20
+
+// Join returns one error that joins all, in order, and counts those beyond
+// MaxErrors. It is nil where there is no mistake.
+func Join(all []*Error) error {
+	if len(all) == 1 {
+		return all[0]
+	}
+	shown := make([]error, 0, min(len(all), MaxErrors+1))
+	for i, e := range all {
+		if i == MaxErrors {
+			shown = append(shown, fmt.Errorf("%s: %d more mistakes", e.File, len(all)-i))
+			break
+		}
+		shown = append(shown, e)
+	}
+	return errors.Join(shown...)
+}
