@@ -133,7 +133,7 @@ func (d *document) read(t texts) (*content.Document, error) {
 		if err != nil {
 			return nil, err
 		}
-		root, err := content.NewNode(v, content.Place{File: d.At.File, Line: d.At.Line, Col: d.At.Col})
+		root, err := content.NewNode(v, d.At)
 		if err != nil {
 			return nil, err
 		}
@@ -227,7 +227,7 @@ func (l *Linked) warn(list []content.Finding, silence []string, docs []document)
 }
 
 // holds reports whether a place is in a text that is given in the call.
-func (d *document) holds(at content.Place) bool {
+func (d *document) holds(at engine.Position) bool {
 	rest, ok := strings.CutPrefix(at.File, d.Name)
 	return ok && d.Role == "" && d.Value.Kind == "" && (rest == "" || rest[0] == ':')
 }

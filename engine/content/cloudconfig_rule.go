@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"b9/engine/position"
 )
 
 // The names of findings of a check, which silence them.
@@ -144,8 +146,8 @@ func (r *rule) named(form string, o *rule) *rule {
 // ruleCheck collects what is wrong with a tree.
 type ruleCheck struct {
 	findings []Finding
-	settled  map[Place]bool // odd scalars that mean what the rule wants, or were found wrong
-	work     int            // values that may still be looked at
+	settled  map[position.Position]bool // odd scalars that mean what the rule wants, or were found wrong
+	work     int                        // values that may still be looked at
 }
 
 func (c *ruleCheck) add(n *Node, path, name, format string, args ...any) {
@@ -159,7 +161,7 @@ func (c *ruleCheck) add(n *Node, path, name, format string, args ...any) {
 
 func (c *ruleCheck) settle(n *Node) {
 	if c.settled == nil {
-		c.settled = map[Place]bool{}
+		c.settled = map[position.Position]bool{}
 	}
 	c.settled[n.Place] = true
 }
@@ -409,7 +411,7 @@ func (c *ruleCheck) failed() bool {
 }
 
 // failedAt reports whether there is a mistake at the place already.
-func (c *ruleCheck) failedAt(at Place) bool {
+func (c *ruleCheck) failedAt(at position.Position) bool {
 	return slices.ContainsFunc(c.findings, func(f Finding) bool { return !f.Warning && f.Place == at && at.Line > 0 })
 }
 

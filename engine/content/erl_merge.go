@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // ErlStrategy says what becomes of two values for one key that can't be merged.
@@ -207,7 +209,7 @@ func (m *erlMerger) where() string {
 }
 
 func (m *erlMerger) note(err error) {
-	if len(m.errs) < maxErrors {
+	if len(m.errs) < position.MaxErrors {
 		m.errs = append(m.errs, err)
 	}
 }

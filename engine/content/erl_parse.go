@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // Limits on what one text of Erlang terms may ask for.
@@ -29,7 +31,7 @@ type ErlOptions struct {
 // that each end in a dot, with comments; in UTF-8, or Latin-1 where a comment
 // in the first two lines says so (%% coding: latin-1). Beside what release 25 reads,
 // it knows the triple-quoted strings, sigils and based floats of release 27. File
-// names the text in errors, which are *Error.
+// names the text in errors, which are *position.Error.
 //
 // ${name} in the place of a term stands for a variable. It is no Erlang: there
 // "${" is the character "{", which no name can follow. Beside strings, it is joined with them, as
@@ -62,7 +64,7 @@ type erlParser struct {
 	efforts int // terms that may still be looked at again
 	stack   []ErlTerm
 	arena   []ErlTerm // room for the items of terms to come
-	err     *Error
+	err     *position.Error
 }
 
 func (p *erlParser) fail(off int, format string, args ...any) bool {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // ErlKind says what an ErlTerm is.
@@ -44,11 +46,11 @@ type erlDoc struct {
 }
 
 // errorAt is a mistake at a byte offset.
-func (d *erlDoc) errorAt(off int, msg string) *Error {
+func (d *erlDoc) errorAt(off int, msg string) *position.Error {
 	before := d.text[:min(off, len(d.text))]
 	line := strings.Count(before, "\n") + 1
 	col := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
-	return &Error{File: d.name, Line: line, Col: col, Msg: msg}
+	return position.Position{File: d.name, Line: line, Col: col}.Errorf("%s", msg)
 }
 
 // Place is where the term was read, as file:line:col, or what it was made from.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"b9/engine/position"
 )
 
 // parserTarget is a parser of foreign text and what it must hold for every text.
@@ -69,7 +71,7 @@ func networkSeeds() []string {
 
 // holdsInside: a mistake lies inside the text.
 func holdsInside(t testing.TB, text string, err error) {
-	e, ok := err.(*Error)
+	e, ok := err.(*position.Error)
 	if !ok {
 		return
 	}

@@ -2,6 +2,8 @@ package content
 
 import (
 	"fmt"
+
+	"b9/engine/position"
 )
 
 // maxMergedNodes bounds what a merge may make, which with doubled lists could
@@ -58,7 +60,7 @@ type merger struct {
 	scalars func(m *merger, a, b *Node, path string) *Node // of values that are not both mappings or both lists
 	nodes   int                                            // what may still be made
 	own     map[*Node]bool                                 // lists that this merger made, and may extend
-	errs    []*Error
+	errs    []*position.Error
 }
 
 func mergeStrict(docs []*Node) (*Node, error) {
@@ -94,16 +96,16 @@ func mergeOriginal(docs []*Node) (*Node, error) {
 
 func (m *merger) result(n *Node) (*Node, error) {
 	if len(m.errs) > 0 {
-		return nil, joinErrors(m.errs)
+		return nil, position.Join(m.errs)
 	}
 	return n, nil
 }
 
 // made counts values that are made; past the limit it records an error.
-func (m *merger) made(n int, at Place) bool {
+func (m *merger) made(n int, at position.Position) bool {
 	m.nodes -= n
 	if m.nodes < 0 && len(m.errs) == 0 {
-		m.errs = append(m.errs, at.errorf("the merged document has more than %d values", maxMergedNodes))
+		m.errs = append(m.errs, at.Errorf("the merged document has more than %d values", maxMergedNodes))
 	}
 	return m.nodes >= 0
 }
@@ -160,7 +162,7 @@ func refuseUnequal(m *merger, a, b *Node, path string) *Node {
 	if path == "" {
 		path = "the document"
 	}
-	m.errs = append(m.errs, b.Place.errorf("%s is %s here and %s at %s: remove one of them, or name a strategy that decides",
+	m.errs = append(m.errs, b.Place.Errorf("%s is %s here and %s at %s: remove one of them, or name a strategy that decides",
 		path, describeValue(b), describeValue(a), a.Place))
 	return a
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"b9/engine/position"
 )
 
 // mergeRule is one merger of cloud-init with its settings, such as
@@ -139,7 +141,7 @@ func takeMergeHow(fields Fields) ([]mergeRule, Fields, error) {
 		err = fmt.Errorf("want a text or a list, got %s", how.kindOf())
 	}
 	if err != nil {
-		return nil, nil, how.Place.errorf("merge_how: %v", err)
+		return nil, nil, how.Place.Errorf("merge_how: %v", err)
 	}
 	return rules, rest, nil
 }
@@ -148,7 +150,7 @@ func takeMergeHow(fields Fields) ([]mergeRule, Fields, error) {
 // [append]} or [list, append].
 func mergeRuleOf(n *Node) (mergeRule, error) {
 	var rule mergeRule
-	bad := n.Place.errorf(`merge_how: want elements such as {name: list, settings: [append]} or [list, append]`)
+	bad := n.Place.Errorf(`merge_how: want elements such as {name: list, settings: [append]} or [list, append]`)
 	switch v := n.Value.(type) {
 	case Fields:
 		name, settings := v.get("name"), v.get("settings")
@@ -200,7 +202,7 @@ func mergeCloudInit(docs []*Node, otherwise []mergeRule) (*Node, error) {
 			continue
 		}
 		if !ok {
-			return nil, d.Place.errorf("cloud-init merges mappings only, got %s", d.kindOf())
+			return nil, d.Place.Errorf("cloud-init merges mappings only, got %s", d.kindOf())
 		}
 		rules, rest, err := takeMergeHow(fields)
 		if err != nil {
@@ -252,9 +254,9 @@ func (m *cloudInitMerger) merge(old, more *Node) (*Node, error) {
 	return old, nil
 }
 
-func (m *cloudInitMerger) count(n int, at Place) error {
+func (m *cloudInitMerger) count(n int, at position.Position) error {
 	if m.left -= n; m.left < 0 {
-		return at.errorf("the merged document has more than %d values", maxMergedNodes)
+		return at.Errorf("the merged document has more than %d values", maxMergedNodes)
 	}
 	return nil
 }
@@ -331,7 +333,7 @@ func (m *cloudInitMerger) list(r *mergeRule, at *Node, old []*Node, more *Node) 
 		all = slices.Concat(added, old)
 	default:
 		if _, dict := more.Value.(Fields); dict && len(added) > 0 && len(old) > 0 {
-			return nil, more.Place.errorf("a mapping can't be merged into the list at %s", at.Place)
+			return nil, more.Place.Errorf("a mapping can't be merged into the list at %s", at.Place)
 		}
 		all = slices.Clone(old)
 		for i := range min(len(old), len(added)) {
@@ -364,7 +366,7 @@ func elements(n *Node) ([]*Node, error) {
 		}
 		return list, nil
 	}
-	return nil, n.Place.errorf("%s can't be merged into a list", n.kindOf())
+	return nil, n.Place.Errorf("%s can't be merged into a list", n.kindOf())
 }
 
 func (m *cloudInitMerger) text(r *mergeRule, at *Node, old string, more *Node) (*Node, error) {
@@ -373,7 +375,7 @@ func (m *cloudInitMerger) text(r *mergeRule, at *Node, old string, more *Node) (
 	}
 	s, ok := more.Value.(string)
 	if !ok {
-		return nil, more.Place.errorf("%s can't be appended to the text at %s", more.kindOf(), at.Place)
+		return nil, more.Place.Errorf("%s can't be appended to the text at %s", more.kindOf(), at.Place)
 	}
 	return &Node{Value: old + s, Place: at.Place}, nil
 }

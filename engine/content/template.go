@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // Template is a text with ${name} in it. Its syntax has two rules:
@@ -30,7 +32,7 @@ type part struct {
 	line, col int
 }
 
-// ParseTemplate reads a template. File names it in errors, which are *Error,
+// ParseTemplate reads a template. File names it in errors, which are *position.Error,
 // several of them joined.
 func ParseTemplate(file, text string) (*Template, error) {
 	p := templateParser{t: &Template{file: file}, rest: text, line: 1, col: 1}
@@ -38,7 +40,7 @@ func ParseTemplate(file, text string) (*Template, error) {
 		p.next()
 	}
 	if len(p.errs) > 0 {
-		return nil, joinErrors(p.errs)
+		return nil, position.Join(p.errs)
 	}
 	return p.t, nil
 }
@@ -47,7 +49,7 @@ type templateParser struct {
 	t         *Template
 	rest      string
 	line, col int // of the first character of rest
-	errs      []*Error
+	errs      []*position.Error
 }
 
 // next consumes a literal up to the next dollar, or what the dollar begins.
@@ -88,7 +90,7 @@ func (p *templateParser) fail(n int) {
 	if n > 0 && !strings.Contains(p.rest, "}") {
 		msg = fmt.Sprintf(`"${%s" has no closing "}"`, p.rest[2:2+n])
 	}
-	p.errs = append(p.errs, &Error{File: p.t.file, Line: p.line, Col: p.col, Msg: msg})
+	p.errs = append(p.errs, position.Position{File: p.t.file, Line: p.line, Col: p.col}.Errorf("%s", msg))
 	p.advance(2)
 }
 
@@ -132,23 +134,23 @@ func (t *Template) Names() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// Check finds the references to names that are not among have: an *Error
+// Check finds the references to names that are not among have: an *position.Error
 // for each, joined.
 func (t *Template) Check(have []string) error {
 	known := make(map[string]bool, len(have))
 	for _, name := range have {
 		known[name] = true
 	}
-	var errs []*Error
+	var errs []*position.Error
 	for _, p := range t.parts {
 		if p.name != "" && !known[p.name] {
-			errs = append(errs, &Error{File: t.file, Line: p.line, Col: p.col, Msg: unknownName(p.name, have)})
+			errs = append(errs, position.Position{File: t.file, Line: p.line, Col: p.col}.Errorf("%s", unknownName(p.name, have)))
 		}
 	}
 	if len(errs) == 0 {
 		return nil
 	}
-	return joinErrors(errs)
+	return position.Join(errs)
 }
 
 func unknownName(name string, have []string) string {

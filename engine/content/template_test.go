@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"b9/engine/position"
 )
 
 func TestTemplate(t *testing.T) {
@@ -73,7 +75,7 @@ func TestTemplateErrorsAreCapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg := tmpl.Check(nil).Error()
-	if lines := strings.Split(msg, "\n"); len(lines) != maxErrors+1 || lines[maxErrors] != "t: 10 more mistakes" {
+	if lines := strings.Split(msg, "\n"); len(lines) != position.MaxErrors+1 || lines[position.MaxErrors] != "t: 10 more mistakes" {
 		t.Errorf("got %d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
 }

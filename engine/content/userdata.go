@@ -12,6 +12,8 @@ import (
 	"mime/quotedprintable"
 	"net/mail"
 	"strings"
+
+	"b9/engine/position"
 )
 
 const (
@@ -40,12 +42,12 @@ type userData struct {
 	parts    int     // that may still be looked at
 }
 
-func (u *userData) mistake(at Place, name, format string, args ...any) {
+func (u *userData) mistake(at position.Position, name, format string, args ...any) {
 	u.findings = append(u.findings, Finding{Place: at, Name: name, Msg: fmt.Sprintf(format, args...)})
 }
 
 func (u *userData) check(name, text string, kind PartKind, depth int) {
-	first := Place{File: name, Line: 1, Col: 1}
+	first := position.Position{File: name, Line: 1, Col: 1}
 	if !u.within(first, depth) {
 		return
 	}
@@ -67,7 +69,7 @@ func (u *userData) check(name, text string, kind PartKind, depth int) {
 	case GzipPart:
 		plain, err := gunzip(text)
 		if err != nil {
-			u.errs = append(u.errs, first.errorf("it begins as what gzip made, but can't be unpacked: %v", err))
+			u.errs = append(u.errs, first.Errorf("it begins as what gzip made, but can't be unpacked: %v", err))
 			return
 		}
 		u.check(name, plain, KindOf(plain), depth+1)
@@ -76,12 +78,12 @@ func (u *userData) check(name, text string, kind PartKind, depth int) {
 
 // within reports whether one more part may be looked at; the first that may
 // not is an error.
-func (u *userData) within(at Place, depth int) bool {
+func (u *userData) within(at position.Position, depth int) bool {
 	if u.parts--; u.parts >= 0 && depth <= maxPartDepth {
 		return true
 	}
 	if u.parts >= -1 {
-		u.errs = append(u.errs, at.errorf("there are more than %d parts, or parts within parts deeper than %d", maxParts, maxPartDepth))
+		u.errs = append(u.errs, at.Errorf("there are more than %d parts, or parts within parts deeper than %d", maxParts, maxPartDepth))
 		u.parts = -1
 	}
 	return false
@@ -193,7 +195,7 @@ func (u *userData) include(name, text string) {
 		}
 		scheme, rest, ok := strings.Cut(strings.ToLower(address), "://")
 		if !ok || rest == "" || scheme != "http" && scheme != "https" && scheme != "file" {
-			at := Place{File: name, Line: i + 1, Col: strings.Index(line, address) + 1}
+			at := position.Position{File: name, Line: i + 1, Col: strings.Index(line, address) + 1}
 			u.mistake(at, findValue, "%q is no address to include: write one such as \"https://example.com/user-data\"", address)
 		}
 	}
@@ -203,7 +205,7 @@ func (u *userData) include(name, text string) {
 func (u *userData) message(name, text string, depth int) {
 	m, err := mail.ReadMessage(strings.NewReader(strings.TrimLeft(text, " \t\r\n")))
 	if err != nil {
-		u.errs = append(u.errs, Place{File: name, Line: 1, Col: 1}.errorf("it has a line \"MIME-Version\" but is no message: %v", err))
+		u.errs = append(u.errs, position.Position{File: name, Line: 1, Col: 1}.Errorf("it has a line \"MIME-Version\" but is no message: %v", err))
 		return
 	}
 	u.parted(name, mail.Header(m.Header).Get, m.Body, depth)
@@ -218,16 +220,16 @@ func (u *userData) parted(name string, header func(string) string, body io.Reade
 	}
 	text, err := decodeBody(header("Content-Transfer-Encoding"), body)
 	if err != nil {
-		u.errs = append(u.errs, Place{File: name, Line: 1, Col: 1}.errorf("its content can't be decoded: %v", err))
+		u.errs = append(u.errs, position.Position{File: name, Line: 1, Col: 1}.Errorf("its content can't be decoded: %v", err))
 		return
 	}
 	u.check(name, text, partKind(mediaType, text), depth+1)
 }
 
 func (u *userData) multipart(name, boundary string, body io.Reader, depth int) {
-	first := Place{File: name, Line: 1, Col: 1}
+	first := position.Position{File: name, Line: 1, Col: 1}
 	if boundary == "" {
-		u.errs = append(u.errs, first.errorf("a multi-part message without a boundary: cloud-init finds no part in it"))
+		u.errs = append(u.errs, first.Errorf("a multi-part message without a boundary: cloud-init finds no part in it"))
 		return
 	}
 	parts := multipart.NewReader(body, boundary)
@@ -235,7 +237,7 @@ func (u *userData) multipart(name, boundary string, body io.Reader, depth int) {
 		p, err := parts.NextRawPart()
 		if err != nil {
 			if i == 1 {
-				u.errs = append(u.errs, first.errorf("a multi-part message in which no line is its boundary \"--%s\"", boundary))
+				u.errs = append(u.errs, first.Errorf("a multi-part message in which no line is its boundary \"--%s\"", boundary))
 			}
 			return
 		}

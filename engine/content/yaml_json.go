@@ -11,14 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // ParseJSON reads one JSON document (RFC 8259). Numbers without fraction and
 // exponent are ints; of equal keys the last counts, with a warning. Errors
-// are *Error.
+// are *position.Error.
 func ParseJSON(file, text string) (*Document, error) {
 	if !utf8.ValidString(text) {
-		return nil, &Error{File: file, Line: 1, Col: 1, Msg: "the text is not UTF-8"}
+		return nil, position.Position{File: file, Line: 1, Col: 1}.Errorf("the text is not UTF-8")
 	}
 	r := jsonReader{file: file, text: text, dec: json.NewDecoder(strings.NewReader(text)), line: 1, col: 1}
 	r.dec.UseNumber()
@@ -28,7 +30,7 @@ func ParseJSON(file, text string) (*Document, error) {
 	}
 	at := r.next()
 	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, at.errorf("there is more behind the end of the document")
+		return nil, at.Errorf("there is more behind the end of the document")
 	}
 	return &Document{Root: root, Warnings: r.warnings}, nil
 }
@@ -44,7 +46,7 @@ type jsonReader struct {
 }
 
 // next is the place of the next token.
-func (r *jsonReader) next() Place {
+func (r *jsonReader) next() position.Position {
 	end := int(r.dec.InputOffset())
 	for end < len(r.text) && strings.IndexByte(" \t\r\n,:", r.text[end]) >= 0 {
 		end++
@@ -52,7 +54,7 @@ func (r *jsonReader) next() Place {
 	return r.placeAt(end)
 }
 
-func (r *jsonReader) placeAt(offset int) Place {
+func (r *jsonReader) placeAt(offset int) position.Position {
 	gone := r.text[r.at:max(offset, r.at)]
 	if n := strings.Count(gone, "\n"); n > 0 {
 		r.line, r.col = r.line+n, 1
@@ -60,7 +62,7 @@ func (r *jsonReader) placeAt(offset int) Place {
 	}
 	r.col += utf8.RuneCountInString(gone)
 	r.at = max(offset, r.at)
-	return Place{r.file, r.line, r.col}
+	return position.Position{File: r.file, Line: r.line, Col: r.col}
 }
 
 // token reads a token; an error gets the place where it was found.
@@ -75,15 +77,15 @@ func (r *jsonReader) token() (json.Token, error) {
 		at = r.placeAt(min(int(syntax.Offset)-1, len(r.text)))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, r.placeAt(len(r.text)).errorf("the document ends too early")
+		return nil, r.placeAt(len(r.text)).Errorf("the document ends too early")
 	}
-	return nil, at.errorf("%v", err)
+	return nil, at.Errorf("%v", err)
 }
 
 func (r *jsonReader) value(depth int) (*Node, error) {
 	at := r.next()
 	if depth > maxYAMLDepth {
-		return nil, at.errorf("nested more than %d deep", maxYAMLDepth)
+		return nil, at.Errorf("nested more than %d deep", maxYAMLDepth)
 	}
 	tok, err := r.token()
 	if err != nil {
@@ -93,7 +95,7 @@ func (r *jsonReader) value(depth int) (*Node, error) {
 	case json.Number:
 		n, err := jsonNumber(string(v))
 		if err != nil {
-			return nil, at.errorf("%v", err)
+			return nil, at.Errorf("%v", err)
 		}
 		return &Node{Value: n, Place: at}, nil
 	case json.Delim:
@@ -105,7 +107,7 @@ func (r *jsonReader) value(depth int) (*Node, error) {
 	return &Node{Value: tok, Place: at}, nil
 }
 
-func (r *jsonReader) list(at Place, depth int) (*Node, error) {
+func (r *jsonReader) list(at position.Position, depth int) (*Node, error) {
 	list := []*Node{}
 	for r.dec.More() {
 		v, err := r.value(depth + 1)
@@ -118,7 +120,7 @@ func (r *jsonReader) list(at Place, depth int) (*Node, error) {
 	return &Node{Value: list, Place: at}, err
 }
 
-func (r *jsonReader) object(at Place, depth int) (*Node, error) {
+func (r *jsonReader) object(at position.Position, depth int) (*Node, error) {
 	s := newFieldSet(8)
 	for r.dec.More() {
 		keyAt := r.next()
@@ -156,7 +158,7 @@ func jsonNumber(s string) (any, error) {
 
 // JSON renders the tree as JSON indented by two spaces, in the order of its
 // keys. Dates become text, keys that are none become text; NaN, infinities
-// and binary data are errors, which are *Error.
+// and binary data are errors, which are *position.Error.
 func (n *Node) JSON() (string, error) {
 	w := jsonWriter{left: maxMergedNodes}
 	if err := w.value(n, 0); err != nil {
@@ -173,7 +175,7 @@ type jsonWriter struct {
 
 func (w *jsonWriter) value(n *Node, depth int) error {
 	if w.left--; w.left < 0 {
-		return n.Place.errorf("the document has more than %d values", maxMergedNodes)
+		return n.Place.Errorf("the document has more than %d values", maxMergedNodes)
 	}
 	switch v := n.Value.(type) {
 	case nil:
@@ -182,7 +184,7 @@ func (w *jsonWriter) value(n *Node, depth int) error {
 		fmt.Fprint(&w.b, v)
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return n.Place.errorf("%s can't be written as JSON", yamlFloat(v))
+			return n.Place.Errorf("%s can't be written as JSON", yamlFloat(v))
 		}
 		w.b.WriteString(yamlFloat(v))
 	case string:
@@ -190,7 +192,7 @@ func (w *jsonWriter) value(n *Node, depth int) error {
 	case Time:
 		return w.text(string(v))
 	case Bytes:
-		return n.Place.errorf("binary data can't be written as JSON")
+		return n.Place.Errorf("binary data can't be written as JSON")
 	case []*Node:
 		return w.items('[', ']', len(v), depth, func(i int) error { return w.value(v[i], depth+1) })
 	case Fields:
@@ -215,7 +217,7 @@ func (w *jsonWriter) object(fields Fields, depth int) error {
 		f := fields[i]
 		key := keyText(f.Key)
 		if seen[key] {
-			return f.Key.Place.errorf("two keys would both be written as %q", key)
+			return f.Key.Place.Errorf("two keys would both be written as %q", key)
 		}
 		seen[key] = true
 		if err := w.text(key); err != nil {

@@ -5,27 +5,9 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+
+	"b9/engine/position"
 )
-
-// Place is where a value was written. Line and Col count from 1, Col in
-// characters; both are 0 where only the file is known.
-type Place struct {
-	File      string
-	Line, Col int
-}
-
-// String renders the place as file:line:col.
-func (p Place) String() string {
-	if p.Line == 0 {
-		return p.File
-	}
-	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
-}
-
-// errorf is a mistake at the place.
-func (p Place) errorf(format string, args ...any) *Error {
-	return &Error{File: p.File, Line: p.Line, Col: p.Col, Msg: fmt.Sprintf(format, args...)}
-}
 
 // Node is a value of a document and the place where it was written. Nodes are
 // never changed once made, and one node may stand in several places of a tree.
@@ -34,7 +16,7 @@ func (p Place) errorf(format string, args ...any) *Error {
 // string, Bytes, Time, []*Node (a list) and Fields (a mapping).
 type Node struct {
 	Value    any
-	Place    Place
+	Place    position.Position
 	surprise *surprised // nil for what means what it looks like
 }
 
@@ -228,7 +210,7 @@ func equalFields(a, b Fields) bool {
 
 // NewNode makes a tree of a plain value: nil, bool, int64, *big.Int, float64,
 // string, []any and Map. Every node is given the place.
-func NewNode(v any, at Place) (*Node, error) {
+func NewNode(v any, at position.Position) (*Node, error) {
 	switch v := v.(type) {
 	case nil, bool, int64, *big.Int, float64, string:
 		return &Node{Value: v, Place: at}, nil

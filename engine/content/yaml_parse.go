@@ -1,9 +1,11 @@
 package content
 
+import "b9/engine/position"
+
 // yamlSyntax is a node of a YAML document as it was written.
 type yamlSyntax struct {
 	kind   yamlSyntaxKind
-	place  Place
+	place  position.Position
 	tag    string // in full; "" if there is none, "!" if it says nothing
 	anchor string
 	text   string // of a scalar; the name of an alias

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 const (
@@ -22,7 +24,7 @@ type Document struct {
 
 // ParseYAML reads one document as PyYAML's safe loader does, which cloud-init
 // uses: YAML 1.1 bools, octal and sexagesimal ints, merge keys, of equal keys
-// the last. file names it in errors, which are *Error. Beyond what PyYAML
+// the last. file names it in errors, which are *position.Error. Beyond what PyYAML
 // refuses it refuses nesting deeper than 200, aliases that blow up,
 // documents that contain themselves, and the tags !!set, !!omap and !!pairs. An
 // empty document is null.
@@ -35,7 +37,7 @@ func ParseYAML(file, text string) (*Document, error) {
 		return nil, err
 	}
 	if root == nil {
-		return &Document{Root: &Node{Place: Place{file, 1, 1}}}, nil
+		return &Document{Root: &Node{Place: position.Position{File: file, Line: 1, Col: 1}}}, nil
 	}
 	var r yamlReader
 	n, err := r.node(root, 0)
@@ -54,9 +56,9 @@ func checkCharacters(file, text string) error {
 			line, col = line+1, 0
 		case r >= ' ' && r < 0x7f || r == '\t' || r == '\r':
 		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
-			return &Error{File: file, Line: line, Col: col, Msg: "the text is not UTF-8"}
+			return position.Position{File: file, Line: line, Col: col}.Errorf("the text is not UTF-8")
 		case r < ' ', r == 0x7f, r >= 0x80 && r < 0xa0 && r != 0x85, r == 0xfffe, r == 0xffff:
-			return &Error{File: file, Line: line, Col: col, Msg: fmt.Sprintf("the character U+%04X is not allowed: write it as an escape in double quotes", r)}
+			return position.Position{File: file, Line: line, Col: col}.Errorf("the character U+%04X is not allowed: write it as an escape in double quotes", r)
 		}
 		col++
 	}
@@ -80,7 +82,7 @@ type sized struct {
 // node makes the value of n.
 func (r *yamlReader) node(n *yamlSyntax, depth int) (sized, error) {
 	if depth > maxYAMLDepth {
-		return sized{}, n.place.errorf("nested more than %d deep", maxYAMLDepth)
+		return sized{}, n.place.Errorf("nested more than %d deep", maxYAMLDepth)
 	}
 	if n.kind == aliasSyntax {
 		return r.alias(n, depth)
@@ -103,7 +105,7 @@ func (r *yamlReader) node(n *yamlSyntax, depth int) (sized, error) {
 
 func (r *yamlReader) alias(n *yamlSyntax, depth int) (sized, error) {
 	if r.open[n.target] {
-		return sized{}, n.place.errorf("the alias *%s refers to the value it is part of", n.text)
+		return sized{}, n.place.Errorf("the alias *%s refers to the value it is part of", n.text)
 	}
 	v, err := r.node(n.target, depth)
 	if err != nil {
@@ -111,7 +113,7 @@ func (r *yamlReader) alias(n *yamlSyntax, depth int) (sized, error) {
 	}
 	r.total += v.size
 	if r.total > maxYAMLNodes {
-		return sized{}, n.place.errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
+		return sized{}, n.place.Errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
 	}
 	return v, nil
 }
@@ -150,7 +152,7 @@ func (r *yamlReader) scalar(n *yamlSyntax) (*Node, error) {
 	}
 	switch out.Value.(type) {
 	case special:
-		return nil, out.Place.errorf("%q has a meaning only as a key: write it in quotes", n.text)
+		return nil, out.Place.Errorf("%q has a meaning only as a key: write it in quotes", n.text)
 	}
 	return out, nil
 }
@@ -169,7 +171,7 @@ func (r *yamlReader) anyScalar(n *yamlSyntax) (*Node, error) {
 		out.Value = n.text
 	}
 	if err != nil {
-		return nil, out.Place.errorf("%v", err)
+		return nil, out.Place.Errorf("%v", err)
 	}
 	if odd != "" {
 		out.surprise = &surprised{odd, n.text}
@@ -180,7 +182,7 @@ func (r *yamlReader) anyScalar(n *yamlSyntax) (*Node, error) {
 
 func (r *yamlReader) list(n *yamlSyntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!seq" {
-		return nil, n.place.errorf("the tag %s is not for a list", tag)
+		return nil, n.place.Errorf("the tag %s is not for a list", tag)
 	}
 	list := make([]*Node, len(n.items))
 	for i, c := range n.items {
@@ -195,7 +197,7 @@ func (r *yamlReader) list(n *yamlSyntax, depth int) (*Node, error) {
 
 func (r *yamlReader) mapping(n *yamlSyntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!map" {
-		return nil, n.place.errorf("the tag %s is not for a mapping", tag)
+		return nil, n.place.Errorf("the tag %s is not for a mapping", tag)
 	}
 	own, merged := newFieldSet(len(n.items)/2), Fields(nil)
 	for i := 0; i+1 < len(n.items); i += 2 {
@@ -251,7 +253,7 @@ func (r *yamlReader) key(n *yamlSyntax, depth int) (*Node, error) {
 	}
 	switch v.node.Value.(type) {
 	case []*Node, Fields:
-		return nil, n.place.errorf("a %s can't be a key", v.node.kindOf())
+		return nil, n.place.Errorf("a %s can't be a key", v.node.kindOf())
 	}
 	return v.node, nil
 }
@@ -266,11 +268,11 @@ func (r *yamlReader) merged(at *yamlSyntax, v *Node) (Fields, error) {
 		for i := len(m) - 1; i >= 0; i-- { // the first of them wins
 			f, ok := m[i].Value.(Fields)
 			if !ok {
-				return nil, m[i].Place.errorf(`"<<" wants a mapping or a list of mappings, got a list with a %s`, m[i].kindOf())
+				return nil, m[i].Place.Errorf(`"<<" wants a mapping or a list of mappings, got a list with a %s`, m[i].kindOf())
 			}
 			all = append(all, f...)
 		}
 		return all, nil
 	}
-	return nil, at.place.errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.kindOf())
+	return nil, at.place.Errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.kindOf())
 }

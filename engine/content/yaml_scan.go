@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/position"
 )
 
 // yamlScanner cuts a text into tokens as PyYAML does. Where YAML 1.1 and
@@ -14,9 +16,9 @@ import (
 // the end of the stream, so that whoever reads its tokens comes to an end.
 type yamlScanner struct {
 	file, text string
-	pos        int      // of the next byte
-	at         yamlMark // of the same
-	err        *Error   // the first mistake
+	pos        int             // of the next byte
+	at         yamlMark        // of the same
+	err        *position.Error // the first mistake
 
 	tokens []yamlToken // from head on not yet taken
 	head   int
@@ -88,11 +90,13 @@ func newYAMLScanner(file, text string) *yamlScanner {
 	return &yamlScanner{file: file, text: text, indent: -1, keyHere: true, keys: make([]possibleKey, 1, 8)}
 }
 
-func (s *yamlScanner) place(at yamlMark) Place { return Place{s.file, at.line + 1, at.col + 1} }
+func (s *yamlScanner) place(at yamlMark) position.Position {
+	return position.Position{File: s.file, Line: at.line + 1, Col: at.col + 1}
+}
 
 func (s *yamlScanner) fail(at yamlMark, format string, args ...any) {
 	if s.err == nil {
-		s.err = s.place(at).errorf(format, args...)
+		s.err = s.place(at).Errorf(format, args...)
 	}
 	s.pos = len(s.text)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"b9/engine/position"
 )
 
 // surprise names the reason why a plain scalar may not mean what it looks
@@ -28,7 +30,7 @@ type surprised struct {
 
 // Finding is a mistake, or something doubtful, in a document.
 type Finding struct {
-	Place   Place
+	Place   position.Position
 	Path    string // of the value, such as write_files[0].path; may be empty
 	Name    string // what silences it, such as "yaml-bool"
 	Msg     string
@@ -58,7 +60,7 @@ func Silence(list []Finding, names []string) []Finding {
 
 // Split parts mistakes from warnings. The error is nil where there is no mistake.
 func Split(list []Finding) (warnings []Finding, err error) {
-	var errs []*Error
+	var errs []*position.Error
 	for _, f := range list {
 		if f.Warning {
 			warnings = append(warnings, f)
@@ -68,12 +70,12 @@ func Split(list []Finding) (warnings []Finding, err error) {
 		if f.Path != "" {
 			msg = f.Path + ": " + msg
 		}
-		errs = append(errs, &Error{File: f.Place.File, Line: f.Place.Line, Col: f.Place.Col, Msg: msg})
+		errs = append(errs, f.Place.Errorf("%s", msg))
 	}
 	if len(errs) == 0 {
 		return warnings, nil
 	}
-	return warnings, joinErrors(errs)
+	return warnings, position.Join(errs)
 }
 
 // FindingNames lists every name of a finding, which Silence takes.

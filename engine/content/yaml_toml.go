@@ -9,10 +9,12 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"b9/engine/position"
 )
 
 // ParseTOML reads a TOML 1.0 document. Keys keep the order in which they are
-// first mentioned. A local time without a date is text. Errors are *Error.
+// first mentioned. A local time without a date is text. Errors are *position.Error.
 func ParseTOML(file, text string) (*Document, error) {
 	if err := boundTOML(file, text); err != nil {
 		return nil, err
@@ -21,7 +23,7 @@ func ParseTOML(file, text string) (*Document, error) {
 	if err := toml.Unmarshal([]byte(text), &values); err != nil {
 		return nil, tomlError(file, err)
 	}
-	order := tomlOrder{file: file, text: text, root: &tomlShape{at: Place{file, 1, 1}}}
+	order := tomlOrder{file: file, text: text, root: &tomlShape{at: position.Position{File: file, Line: 1, Col: 1}}}
 	order.read()
 	return &Document{Root: order.root.node(values)}, nil
 }
@@ -29,26 +31,26 @@ func ParseTOML(file, text string) (*Document, error) {
 func tomlError(file string, err error) error {
 	var decode *toml.DecodeError
 	if !errors.As(err, &decode) {
-		return &Error{File: file, Line: 1, Col: 1, Msg: err.Error()}
+		return position.Position{File: file, Line: 1, Col: 1}.Errorf("%s", err.Error())
 	}
 	line, col := decode.Position()
 	msg := decode.Error()
 	if len(msg) > 6 && msg[:6] == "toml: " {
 		msg = msg[6:]
 	}
-	return &Error{File: file, Line: line, Col: col, Msg: msg}
+	return position.Position{File: file, Line: line, Col: col}.Errorf("%s", msg)
 }
 
 // tomlShape is what the decoded values don't tell: the place of a value and
 // the order of the keys in it.
 type tomlShape struct {
-	at    Place
+	at    position.Position
 	keys  []string
 	named map[string]*tomlShape
 	items []*tomlShape
 }
 
-func (s *tomlShape) key(name string, at Place) *tomlShape {
+func (s *tomlShape) key(name string, at position.Position) *tomlShape {
 	if s.named == nil {
 		s.named = map[string]*tomlShape{}
 	}
@@ -96,10 +98,10 @@ func (o *tomlOrder) read() {
 }
 
 // place is the place of a key. Keys come in the order of the text.
-func (o *tomlOrder) place(n *unstable.Node) Place {
+func (o *tomlOrder) place(n *unstable.Node) position.Position {
 	offset := int(n.Raw.Offset)
 	if n.Raw.Length == 0 || offset < o.offset || offset > len(o.text) {
-		return Place{o.file, o.line + 1, o.col + 1}
+		return position.Position{File: o.file, Line: o.line + 1, Col: o.col + 1}
 	}
 	gone := o.text[o.offset:offset]
 	if lines := strings.Count(gone, "\n"); lines > 0 {
@@ -108,7 +110,7 @@ func (o *tomlOrder) place(n *unstable.Node) Place {
 	}
 	o.col += utf8.RuneCountInString(gone)
 	o.offset = offset
-	return Place{o.file, o.line + 1, o.col + 1}
+	return position.Position{File: o.file, Line: o.line + 1, Col: o.col + 1}
 }
 
 // descend follows a dotted key.
@@ -208,7 +210,7 @@ func boundTOML(file, text string) error {
 			i = end - 1
 		}
 		if depth > maxYAMLDepth || dots > maxYAMLDepth {
-			return &Error{File: file, Line: line, Col: 1, Msg: fmt.Sprintf("nested more than %d deep", maxYAMLDepth)}
+			return position.Position{File: file, Line: line, Col: 1}.Errorf("nested more than %d deep", maxYAMLDepth)
 		}
 	}
 	return nil

@@ -9,11 +9,11 @@ import (
 
 // TOML renders the tree, which must be a mapping, as TOML 1.0 in the order of
 // its keys, but for tables, which TOML wants behind the other values. null,
-// binary data and ints beyond 64 bits are errors, which are *Error.
+// binary data and ints beyond 64 bits are errors, which are *position.Error.
 func (n *Node) TOML() (string, error) {
 	fields, ok := n.Value.(Fields)
 	if !ok {
-		return "", n.Place.errorf("a TOML document is a mapping, got %s", n.kindOf())
+		return "", n.Place.Errorf("a TOML document is a mapping, got %s", n.kindOf())
 	}
 	w := tomlWriter{left: maxMergedNodes}
 	if err := w.table(fields, nil); err != nil {
@@ -50,7 +50,7 @@ func (w *tomlWriter) table(fields Fields, path []string) error {
 	for _, f := range fields {
 		key := keyText(f.Key)
 		if seen[key] {
-			return f.Key.Place.errorf("two keys would both be written as %q", key)
+			return f.Key.Place.Errorf("two keys would both be written as %q", key)
 		}
 		seen[key] = true
 		if isTable(f.Value) {
@@ -74,7 +74,7 @@ func (w *tomlWriter) table(fields Fields, path []string) error {
 
 func (w *tomlWriter) tables(n *Node, path []string) error {
 	if w.left--; w.left < 0 {
-		return n.Place.errorf("the document has more than %d values", maxMergedNodes)
+		return n.Place.Errorf("the document has more than %d values", maxMergedNodes)
 	}
 	name := strings.Join(path, ".")
 	if fields, ok := n.Value.(Fields); ok {
@@ -100,7 +100,7 @@ func (w *tomlWriter) header(text string) {
 // value writes a value on the line of its key.
 func (w *tomlWriter) value(n *Node) error {
 	if w.left--; w.left < 0 {
-		return n.Place.errorf("the document has more than %d values", maxMergedNodes)
+		return n.Place.Errorf("the document has more than %d values", maxMergedNodes)
 	}
 	switch v := n.Value.(type) {
 	case bool, int64:
@@ -116,9 +116,9 @@ func (w *tomlWriter) value(n *Node) error {
 	case Fields:
 		return w.inline(v)
 	case *big.Int:
-		return n.Place.errorf("%s does not fit into the 64 bits of TOML", n.show())
+		return n.Place.Errorf("%s does not fit into the 64 bits of TOML", n.show())
 	default:
-		return n.Place.errorf("%s can't be written as TOML", n.kindOf())
+		return n.Place.Errorf("%s can't be written as TOML", n.kindOf())
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func (w *tomlWriter) inline(fields Fields) error {
 	for i, f := range fields {
 		key := keyText(f.Key)
 		if seen[key] {
-			return f.Key.Place.errorf("two keys would both be written as %q", key)
+			return f.Key.Place.Errorf("two keys would both be written as %q", key)
 		}
 		seen[key] = true
 		if i > 0 {

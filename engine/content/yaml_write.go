@@ -23,7 +23,7 @@ type yamlTree struct{ left int }
 
 func (w *yamlTree) node(n *Node) (*yaml.Node, error) {
 	if w.left--; w.left < 0 {
-		return nil, n.Place.errorf("the document has more than %d values", maxMergedNodes)
+		return nil, n.Place.Errorf("the document has more than %d values", maxMergedNodes)
 	}
 	switch v := n.Value.(type) {
 	case []*Node:
