@@ -242,7 +242,7 @@ func (c *Call) mistakes(err error) {
 // silenced reads the names of findings that are not to be reported.
 func (c *Call) silenced(param string) []string {
 	names := c.Strings(param)
-	known := content.FindingNames()
+	known := content.CheckNames()
 	for _, name := range names {
 		if kind, _, _ := strings.Cut(name, ":"); !slices.Contains(known, kind) {
 			c.errs = append(c.errs, suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))

@@ -58,7 +58,7 @@ var macForm = regexp.MustCompile(`^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}(:[0-9a-fA-
 func tMAC() *rule { return tText().check(checkMAC) }
 
 func checkMAC(n *Node) (name, problem string) {
-	if n.surprise != nil {
+	if n.Surprise() != "" {
 		return findType, "want text: " + n.explain()
 	}
 	if s, ok := n.Value.(string); ok && !macForm.MatchString(s) {

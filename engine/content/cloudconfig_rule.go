@@ -23,6 +23,12 @@ const (
 	findNoHeader    = "no-header"   // user-data that cloud-init does not recognise
 )
 
+// CheckNames lists every name of a finding, of reading a document and of
+// checking it.
+func CheckNames() []string {
+	return append(FindingNames(), findUnknown, findType, findValue, findMissing, findDeprecated, findPermissions, findNoHeader)
+}
+
 // kinds is a set of kinds of values.
 type kinds uint8
 
@@ -51,8 +57,8 @@ func (k kinds) names() []string {
 	return all
 }
 
-// kinds is the set of kinds that a value counts as. A date is of none.
-func (n *Node) kinds() kinds {
+// kindsOf returns the kinds that a value counts as. A date is of none.
+func kindsOf(n *Node) kinds {
 	switch n.Value.(type) {
 	case nil:
 		return isNull
@@ -152,7 +158,7 @@ type ruleCheck struct {
 
 func (c *ruleCheck) add(n *Node, path, name, format string, args ...any) {
 	f := Finding{Place: n.Place, Path: path, Name: name, Msg: fmt.Sprintf(format, args...)}
-	if n.surprise != nil && name == findType {
+	if n.Surprise() != "" && name == findType {
 		f.Msg += ": " + n.explain()
 		c.settle(n)
 	}
@@ -174,12 +180,12 @@ func (c *ruleCheck) apply(r *rule, n *Node, path string) {
 	if r.deprecated {
 		c.findings = append(c.findings, Finding{Place: n.Place, Path: path, Name: findDeprecated, Msg: "this is deprecated", Warning: true})
 	}
-	k := n.kinds()
+	k := kindsOf(n)
 	if r.kinds != 0 && r.kinds&k == 0 {
 		c.add(n, path, findType, "want %s, got %s", strings.Join(r.kinds.names(), " or "), n.kindOf())
 		return
 	}
-	if r.kinds != 0 && n.surprise != nil && n.surprise.name == surpriseBool {
+	if r.kinds != 0 && n.Surprise() == SurpriseBool {
 		c.settle(n)
 	}
 	if r.enum != nil {
@@ -220,7 +226,7 @@ func (c *ruleCheck) apply(r *rule, n *Node, path string) {
 func (c *ruleCheck) enum(r *rule, n *Node, path string) {
 	for _, v := range r.enum {
 		if n.Value == v {
-			if _, ok := v.(bool); ok && n.surprise != nil {
+			if _, ok := v.(bool); ok && n.Surprise() != "" {
 				c.settle(n)
 			}
 			return
@@ -238,7 +244,7 @@ func (c *ruleCheck) enum(r *rule, n *Node, path string) {
 		if near := Nearest(s, words); near != "" {
 			msg += fmt.Sprintf(": did you mean %q?", near)
 		}
-	} else if n.surprise != nil {
+	} else if n.Surprise() != "" {
 		c.settle(n)
 		msg += ": " + n.explain()
 	}
@@ -336,7 +342,7 @@ func (c *ruleCheck) unknown(key *Node, path string, known []string) {
 			return
 		}
 	}
-	if key.surprise != nil {
+	if key.Surprise() != "" {
 		c.settle(key)
 		c.add(key, path, findUnknown, "unknown key: %s", key.explain())
 		return
@@ -369,7 +375,7 @@ func (c *ruleCheck) alternatives(list []*rule, exactly bool, n *Node, path strin
 			}
 		}
 		wanted |= r.wants()
-		if k := r.wants(); k&n.kinds() != 0 && r.enum == nil || k == 0 && r.enum == nil {
+		if k := r.wants(); k&kindsOf(n) != 0 && r.enum == nil || k == 0 && r.enum == nil {
 			meant = try
 			sameKind++
 		}
@@ -384,7 +390,7 @@ func (c *ruleCheck) alternatives(list []*rule, exactly bool, n *Node, path strin
 		c.add(n, path, findValue, "this is ambiguous: it fits more than one of the allowed forms")
 	case sameKind == 1:
 		c.take(meant)
-	case wanted != 0 && wanted&n.kinds() == 0:
+	case wanted != 0 && wanted&kindsOf(n) == 0:
 		c.add(n, path, findType, "want %s, got %s", strings.Join(wanted.names(), " or "), n.kindOf())
 	case !c.failedAt(n.Place):
 		c.add(n, path, findValue, "%s is none of the allowed forms%s", n.show(), formsOf(list))
@@ -429,7 +435,7 @@ func (r *rule) wants() kinds {
 	}
 	var k kinds
 	for _, v := range r.enum {
-		k |= (&Node{Value: v}).kinds()
+		k |= kindsOf(&Node{Value: v})
 	}
 	return k
 }

@@ -37,12 +37,9 @@ func Merge(strategy string, docs []*Node) (*Node, error) {
 	case "original":
 		return mergeOriginal(docs)
 	case "cloud-init":
-		return mergeCloudInit(docs, cloudInitDefault)
+		return mergeCloudInit(docs, nil)
 	}
-	how, err := parseMergeHow(strategy)
-	if err == nil {
-		err = checkSettings(how)
-	}
+	how, err := parseHow(strategy)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +130,8 @@ func (m *merger) fields(a *Node, x, y Fields, path string) *Node {
 		s.set(f)
 	}
 	for _, f := range y {
-		if i := s.find(f.Key); i >= 0 {
-			f.Value = m.merge(s.fields[i].Value, f.Value, joinPath(path, f.Key))
+		if old := s.find(f.Key); old != nil {
+			f.Value = m.merge(old, f.Value, joinPath(path, f.Key))
 		}
 		s.set(f)
 	}

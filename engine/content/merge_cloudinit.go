@@ -39,12 +39,30 @@ func (r *mergeRule) method(known ...string) string {
 	return ""
 }
 
-// cloudInitDefault is how cloud-init merges a part that says nothing.
-var cloudInitDefault = []mergeRule{{name: "dict", options: []string{"replace"}}, {name: "list"}, {name: "str"}}
+// defaultRules is how cloud-init merges a part that says nothing.
+func defaultRules() []mergeRule {
+	return []mergeRule{{name: "dict", options: []string{"replace"}}, {name: "list"}, {name: "str"}}
+}
+
+// MergeHow is what a merge_how text says.
+type MergeHow struct{ rules []mergeRule }
+
+// parseHow reads a merge_how text such as "list(append)+dict(recurse_list)",
+// and refuses settings in it that cloud-init would ignore.
+func parseHow(text string) (*MergeHow, error) {
+	rules, err := parseMergeHow(text)
+	if err == nil {
+		err = checkSettings(rules)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &MergeHow{rules}, nil
+}
 
 var mergeRuleForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\((.*?)\)$`)
 
-// parseMergeHow reads a merge_how text such as "list(append)+dict(recurse_list)".
+// parseMergeHow reads a merge_how text as cloud-init does.
 func parseMergeHow(text string) ([]mergeRule, error) {
 	var rules []mergeRule
 	for part := range strings.SplitSeq(text, "+") {
@@ -189,10 +207,15 @@ func optionTexts(list []*Node) []string {
 	return texts
 }
 
-// mergeCloudInit merges documents as cloud-init does the parts of user-data.
-func mergeCloudInit(docs []*Node, otherwise []mergeRule) (*Node, error) {
+// mergeCloudInit merges documents as cloud-init does the parts of user-data:
+// each as its own merge_how says, else as otherwise says, else, where that is
+// nil, as cloud-init does on its own. The result of no document is nil.
+func mergeCloudInit(docs []*Node, otherwise *MergeHow) (*Node, error) {
 	if len(docs) == 0 {
 		return nil, nil
+	}
+	if otherwise == nil {
+		otherwise = &MergeHow{defaultRules()}
 	}
 	all := &Node{Value: Fields{}, Place: docs[0].Place}
 	left := maxMergedNodes
@@ -209,7 +232,7 @@ func mergeCloudInit(docs []*Node, otherwise []mergeRule) (*Node, error) {
 			return nil, err
 		}
 		if len(rules) == 0 {
-			rules = otherwise
+			rules = otherwise.rules
 		}
 		m := cloudInitMerger{rules: rules, left: left}
 		if all, err = m.merge(all, &Node{Value: rest, Place: d.Place}); err != nil {
@@ -269,29 +292,29 @@ func (m *cloudInitMerger) dict(r *mergeRule, at *Node, old Fields, more *Node) (
 	if err := m.count(len(added), at.Place); err != nil {
 		return nil, err
 	}
-	s, gone := newFieldSet(len(old)+len(added)), map[string]bool{}
+	s, gone := newFieldSet(len(old)+len(added)), newFieldSet(0)
 	for _, f := range old {
 		s.set(f)
 	}
 	replace := r.method("replace", "no_replace") == "replace"
 	for _, f := range added {
-		i := s.find(f.Key)
+		before := s.find(f.Key)
 		switch {
-		case i < 0:
+		case before == nil:
 			s.set(f)
 		case f.Value.Value == nil && r.has("allow_delete"):
-			gone[keyID(f.Key)] = true
+			gone.set(f)
 		case replace:
 			s.set(f)
 		default:
-			v, err := m.recurse(r, s.fields[i].Value, f.Value, s.fields[i].Value, true)
+			v, err := m.recurse(r, before, f.Value, before, true)
 			if err != nil {
 				return nil, err
 			}
 			s.set(Field{f.Key, v})
 		}
 	}
-	fields := slices.DeleteFunc(s.fields, func(f Field) bool { return gone[keyID(f.Key)] })
+	fields := slices.DeleteFunc(s.fields, func(f Field) bool { return gone.find(f.Key) != nil })
 	return &Node{Value: fields, Place: at.Place}, nil
 }
 

@@ -159,7 +159,7 @@ func (u *userData) archived(n *Node, depth int) {
 	if kind == "" {
 		if kind = KindOf(text); kind == UnknownPart {
 			kind = ConfigPart // what an archive holds, if nothing says otherwise
-			if d, err := ParseYAML("", text); err == nil && d.Root.kinds() != isMap {
+			if d, err := ParseYAML("", text); err == nil && kindsOf(d.Root) != isMap {
 				u.findings = append(u.findings, Finding{Place: content.Place, Name: findNoHeader, Warning: true, Msg: "cloud-init takes this for a cloud-config, and will ignore it"})
 				return
 			}

@@ -20,17 +20,6 @@ type Pair struct {
 	Value any
 }
 
-// EncodeYAML renders nil, bool, int64, *big.Int, float64, string, []any and
-// Map as a YAML document that readers of YAML 1.1, such as PyYAML, and of
-// YAML 1.2 read back equal. Strings of several lines stay readable.
-func EncodeYAML(v any) (string, error) {
-	n, err := yamlNode(v)
-	if err != nil {
-		return "", err
-	}
-	return writeYAML(n)
-}
-
 func writeYAML(n *yaml.Node) (string, error) {
 	var b bytes.Buffer
 	out, err := yaml.NewDumper(&b, yaml.WithV3Defaults(), yaml.WithIndent(2), yaml.WithLineWidth(-1))
@@ -46,7 +35,8 @@ func writeYAML(n *yaml.Node) (string, error) {
 	return b.String(), nil
 }
 
-func yamlNode(v any) (*yaml.Node, error) {
+// plain is the node of a value that is neither a list nor a mapping.
+func plain(v any) (*yaml.Node, error) {
 	switch v := v.(type) {
 	case nil:
 		return scalar("!!null", "null"), nil
@@ -60,46 +50,12 @@ func yamlNode(v any) (*yaml.Node, error) {
 		return scalar("!!float", yamlFloat(v)), nil
 	case string:
 		return yamlString(v), nil
-	case []any:
-		return yamlList(v)
-	case Map:
-		return yamlMap(v)
 	}
 	return nil, fmt.Errorf("a %T can't be written as YAML", v)
 }
 
 func scalar(tag, text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
-}
-
-func yamlList(list []any) (*yaml.Node, error) {
-	n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
-	if len(list) == 0 {
-		n.Style = yaml.FlowStyle
-	}
-	for _, v := range list {
-		item, err := yamlNode(v)
-		if err != nil {
-			return nil, err
-		}
-		n.Content = append(n.Content, item)
-	}
-	return n, nil
-}
-
-func yamlMap(m Map) (*yaml.Node, error) {
-	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	if len(m) == 0 {
-		n.Style = yaml.FlowStyle
-	}
-	for _, p := range m {
-		value, err := yamlNode(p.Value)
-		if err != nil {
-			return nil, err
-		}
-		n.Content = append(n.Content, yamlString(p.Key), value)
-	}
-	return n, nil
 }
 
 // yamlFloat writes a dot and a signed exponent, without which YAML 1.1 takes

@@ -98,8 +98,13 @@ func newFieldSet(n int) *fieldSet {
 	return &fieldSet{fields: make(Fields, 0, n), at: make(map[string]int, n)}
 }
 
-// find returns the position of a key, or -1.
-func (s *fieldSet) find(key *Node) int { return s.at[keyID(key)] - 1 }
+// find returns the value of a key, nil where there is none.
+func (s *fieldSet) find(key *Node) *Node {
+	if i := s.at[keyID(key)]; i > 0 {
+		return s.fields[i-1].Value
+	}
+	return nil
+}
 
 // set enters a field; it returns the one it replaced.
 func (s *fieldSet) set(f Field) (old *Field) {
@@ -201,7 +206,7 @@ func equalFields(a, b Fields) bool {
 		s.set(f)
 	}
 	for _, f := range a {
-		if i := s.find(f.Key); i < 0 || !equalNodes(f.Value, b[i].Value) {
+		if other := s.find(f.Key); other == nil || !equalNodes(f.Value, other) {
 			return false
 		}
 	}

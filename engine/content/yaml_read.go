@@ -161,7 +161,7 @@ func (r *yamlReader) scalar(n *yamlSyntax) (*Node, error) {
 func (r *yamlReader) anyScalar(n *yamlSyntax) (*Node, error) {
 	out := &Node{Place: n.place}
 	var err error
-	var odd surprise
+	var odd string
 	switch tag := explicitTag(n); {
 	case tag != "":
 		out.Value, err = resolveTagged(tag, n.text)
@@ -175,7 +175,7 @@ func (r *yamlReader) anyScalar(n *yamlSyntax) (*Node, error) {
 	}
 	if odd != "" {
 		out.surprise = &surprised{odd, n.text}
-		r.warnings = append(r.warnings, Finding{Place: out.Place, Name: string(odd), Msg: out.explain(), Warning: true})
+		r.warnings = append(r.warnings, Finding{Place: out.Place, Name: odd, Msg: out.explain(), Warning: true})
 	}
 	return out, nil
 }

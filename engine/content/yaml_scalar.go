@@ -31,7 +31,7 @@ const (
 )
 
 // resolvePlain is the value of a plain scalar, and what of it may surprise.
-func resolvePlain(s string) (any, surprise, error) {
+func resolvePlain(s string) (any, string, error) {
 	if s == "" {
 		return nil, "", nil
 	}
@@ -48,23 +48,23 @@ func resolvePlain(s string) (any, surprise, error) {
 	return s, "", nil
 }
 
-func resolveWord(s string) (any, surprise, error) {
+func resolveWord(s string) (any, string, error) {
 	switch s {
 	case "true", "True", "TRUE":
 		return true, "", nil
 	case "false", "False", "FALSE":
 		return false, "", nil
 	case "yes", "Yes", "YES", "on", "On", "ON":
-		return true, surpriseBool, nil
+		return true, SurpriseBool, nil
 	case "no", "No", "NO", "off", "Off", "OFF":
-		return false, surpriseBool, nil
+		return false, SurpriseBool, nil
 	case "~", "null", "Null", "NULL":
 		return nil, "", nil
 	}
 	return s, "", nil
 }
 
-func resolveNumber(s string) (any, surprise, error) {
+func resolveNumber(s string) (any, string, error) {
 	switch {
 	case realForm.MatchString(s):
 		v, err := pyFloat(s)

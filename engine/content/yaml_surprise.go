@@ -8,23 +8,30 @@ import (
 	"b9/engine/position"
 )
 
-// surprise names the reason why a plain scalar may not mean what it looks
-// like. It is also the name that silences the warning.
-type surprise string
-
+// The names of the reasons why a plain scalar may not mean what it looks like,
+// which silence the warnings of it.
 const (
-	surpriseBool   surprise = "yaml-bool"        // yes, no, on, off are bools
-	surpriseOctal  surprise = "yaml-octal"       // 0644 is 420
-	surpriseSixty  surprise = "yaml-sexagesimal" // 1:30 is 90
-	surpriseDate   surprise = "yaml-date"        // 2001-01-01 is a date
-	surpriseNumber surprise = "yaml-number"      // 1.10 is 1.1, 1_000 is 1000
-	surpriseText   surprise = "yaml-text"        // 1e3, 0o644 and 08 are text
-	duplicateKey            = "yaml-duplicate"   // a key that occurs twice
+	SurpriseBool   = "yaml-bool"        // yes, no, on, off are bools
+	surpriseOctal  = "yaml-octal"       // 0644 is 420
+	surpriseSixty  = "yaml-sexagesimal" // 1:30 is 90
+	surpriseDate   = "yaml-date"        // 2001-01-01 is a date
+	surpriseNumber = "yaml-number"      // 1.10 is 1.1, 1_000 is 1000
+	surpriseText   = "yaml-text"        // 1e3, 0o644 and 08 are text
+	duplicateKey   = "yaml-duplicate"   // a key that occurs twice
 )
+
+// Surprise is the name of the finding that warns of what the value, a plain
+// scalar, may not be meant as: "" where it means what it looks like.
+func (n *Node) Surprise() string {
+	if n.surprise == nil {
+		return ""
+	}
+	return n.surprise.name
+}
 
 // surprised is a plain scalar that may not mean what it looks like.
 type surprised struct {
-	name    surprise
+	name    string
 	written string
 }
 
@@ -78,15 +85,16 @@ func Split(list []Finding) (warnings []Finding, err error) {
 	return warnings, position.Join(errs)
 }
 
-// FindingNames lists every name of a finding, which Silence takes.
+// FindingNames lists the names of the warnings of reading a document, which
+// Silence takes.
 func FindingNames() []string {
 	return []string{
-		string(surpriseBool), string(surpriseOctal), string(surpriseSixty), string(surpriseDate), string(surpriseNumber), string(surpriseText),
-		duplicateKey, findUnknown, findType, findValue, findMissing, findDeprecated, findPermissions, findNoHeader,
+		SurpriseBool, surpriseOctal, surpriseSixty, surpriseDate, surpriseNumber, surpriseText,
+		duplicateKey,
 	}
 }
 
-func intSurprise(s string) surprise {
+func intSurprise(s string) string {
 	digits := strings.TrimLeft(s, "+-")
 	switch {
 	case strings.Contains(s, ":"):
@@ -100,7 +108,7 @@ func intSurprise(s string) surprise {
 }
 
 // realSurprise finds the floats that lose what was written: 1.10 becomes 1.1.
-func realSurprise(s string) surprise {
+func realSurprise(s string) string {
 	_, fraction, _ := strings.Cut(s, ".")
 	switch {
 	case strings.Contains(s, ":"):
@@ -115,7 +123,7 @@ func realSurprise(s string) surprise {
 func (n *Node) explain() string {
 	written := n.surprise.written
 	switch n.surprise.name {
-	case surpriseBool:
+	case SurpriseBool:
 		return fmt.Sprintf("%s is the bool %v here: write %v, or %q for the text", written, n.Value, n.Value, written)
 	case surpriseOctal:
 		return fmt.Sprintf("%s is octal for the number %v here: write %q for the text", written, n.show(), written)

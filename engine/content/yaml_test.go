@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"b9/engine/position"
 )
 
 // TestPyYAMLReadsBackEqual writes values that YAML readers are known to
@@ -29,7 +31,11 @@ func TestPyYAMLReadsBackEqual(t *testing.T) {
 	}
 	big, _ := new(big.Int).SetString("123456789012345678901234567890", 10)
 	doc := Map{{"texts", list}, {"map", m}, {"numbers", []any{int64(-5), 0.1, 1e30, 1e-7, 3.0, big}}, {"empty", []any{[]any{}, Map{}, nil, true, false}}}
-	text, err := EncodeYAML(doc)
+	root, err := NewNode(doc, position.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := root.YAML()
 	if err != nil {
 		t.Fatal(err)
 	}

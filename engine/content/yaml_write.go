@@ -37,7 +37,7 @@ func (w *yamlTree) node(n *Node) (*yaml.Node, error) {
 		out.Style = yaml.TaggedStyle
 		return out, nil
 	}
-	return yamlNode(n.Value)
+	return plain(n.Value)
 }
 
 func (w *yamlTree) list(items []*Node) (*yaml.Node, error) {
