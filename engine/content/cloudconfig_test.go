@@ -163,6 +163,11 @@ func handDocuments() []string {
 	return docs
 }
 
+// TestReadsConfigsAsPyYAML reads mutated cloud-configs.
+func TestReadsConfigsAsPyYAML(t *testing.T) {
+	SameAsPyYAML(t, append(handDocuments(), MutatedYAML(cloudTargets()[0], 1000)...))
+}
+
 // TestAgreesWithCommand runs the command itself on a few documents.
 func TestAgreesWithCommand(t *testing.T) {
 	if _, err := exec.LookPath("cloud-init"); err != nil {

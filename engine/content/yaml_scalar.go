@@ -2,12 +2,14 @@ package content
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/big"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Plain scalars mean what YAML 1.1 says, as PyYAML implements it: these are
@@ -226,15 +228,33 @@ func resolveTagged(tag, s string) (any, error) {
 	return nil, fmt.Errorf("the tag %s is unknown to cloud-init", tag)
 }
 
-// pyBinary decodes base64; other characters are skipped.
+// pyBinary decodes base64 as Python does: characters that are no digit of it
+// are skipped, and what stands behind a complete padding does not count.
 func pyBinary(s string) (any, error) {
-	keep := func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+/=", r) {
-			return r
-		}
-		return -1
+	if strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return nil, errors.New("!!binary is no base64: it has a character that is not ASCII")
 	}
-	data, err := base64.StdEncoding.DecodeString(strings.Map(keep, s))
+	var digits []byte
+	pads := 0
+	for i := range len(s) {
+		c := s[i]
+		switch quad := len(digits) % 4; {
+		case c == '=' && quad >= 2:
+			if pads++; quad+pads == 4 {
+				return decodeBinary(digits)
+			}
+		case strings.IndexByte(letters+"0123456789+/", c) >= 0:
+			digits, pads = append(digits, c), 0
+		}
+	}
+	if len(digits)%4 != 0 {
+		return nil, errors.New("!!binary is no base64: its padding is missing")
+	}
+	return decodeBinary(digits)
+}
+
+func decodeBinary(digits []byte) (any, error) {
+	data, err := base64.RawStdEncoding.DecodeString(string(digits))
 	if err != nil {
 		return nil, fmt.Errorf("!!binary is no base64: %w", err)
 	}

@@ -5,6 +5,15 @@ import (
 	"testing"
 )
 
+func parse(t testing.TB, file, text string) *Node {
+	t.Helper()
+	d, err := ParseYAML(file, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Root
+}
+
 // TestWritesWhatPyYAMLReadsEqual has PyYAML read what was written of every
 // document that can be read.
 func TestWritesWhatPyYAMLReadsEqual(t *testing.T) {
@@ -45,7 +54,7 @@ print(json.dumps([read(doc) for doc in json.load(sys.stdin)]))
 func TestYAMLStaysReadable(t *testing.T) {
 	const in = "# a comment\nz: 1\na:\n- b: |\n    #!/bin/sh\n    echo hi\n  c: [1, \"0644\", yes, 2001-01-01]\n"
 	const want = "z: 1\na:\n  - b: |\n      #!/bin/sh\n      echo hi\n    c:\n      - 1\n      - \"0644\"\n      - true\n      - 2001-01-01\n"
-	if got, err := mustParse(t, "f", in).YAML(); err != nil || got != want {
+	if got, err := parse(t, "f", in).YAML(); err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -59,7 +68,7 @@ func TestJSONAndTOML(t *testing.T) {
 		{"a b: |\n  x\"\n  y\nt: 2001-12-14 21:59:43.10 -5\nm: [1, {a.b: 2}]\n", "", "\"a b\" = \"\"\"\nx\\\"\ny\n\"\"\"\nt = 2001-12-14T21:59:43.1-05:00\nm = [1, {\"a.b\" = 2}]\n"},
 	}
 	for _, tt := range tests {
-		n := mustParse(t, "f", tt.in)
+		n := parse(t, "f", tt.in)
 		if got, err := n.JSON(); tt.json != "" && (err != nil || got != tt.json) {
 			t.Errorf("%q as JSON: %q, %v", tt.in, got, err)
 		}
@@ -125,7 +134,7 @@ func TestWriteErrors(t *testing.T) {
 		{"toml", "a: 123456789012345678901\n", "f:1:4: 123456789012345678901 does not fit into the 64 bits of TOML"},
 	}
 	for _, tt := range tests {
-		n := mustParse(t, "f", tt.in)
+		n := parse(t, "f", tt.in)
 		_, err := n.JSON()
 		if tt.format == "toml" {
 			_, err = n.TOML()
