@@ -26,7 +26,7 @@ func Join(t *Table, contents map[int]Image, bootcode []byte) (Image, error) {
 		j.parts = append(j.parts, part{start: c.at, length: int64(len(c.bytes)), img: memory(c.bytes)})
 	}
 	for number, img := range contents {
-		p, err := t.place(number, img)
+		p, err := partOf(t, number, img)
 		if err != nil {
 			return nil, err
 		}
@@ -36,8 +36,8 @@ func Join(t *Table, contents map[int]Image, bootcode []byte) (Image, error) {
 	return j, nil
 }
 
-// place says where the contents of a partition go.
-func (t *Table) place(number int, img Image) (part, error) {
+// partOf says where the contents of a partition go.
+func partOf(t *Table, number int, img Image) (part, error) {
 	p, err := t.Find(fmt.Sprint(number))
 	if err != nil {
 		return part{}, err

@@ -1,11 +1,7 @@
 package disk
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"hash"
-	"hash/crc32"
 	"io"
 )
 
@@ -100,39 +96,11 @@ func (x *blockIndex) spot(entry []byte) (spot, error) {
 	return s, nil
 }
 
+func (x *blockIndex) aligned() bool { return true }
+
+func (x *blockIndex) describe() (subformat, compress string) { return "dynamic", "" }
+
 // unpack is never asked for: no block is packed.
 func (x *blockIndex) unpack([]byte, int64, spot) error {
 	return fmt.Errorf("corrupt %s: a packed block", x.name)
-}
-
-// identity derives a UUID from what is written, so that different disks have
-// different ones, which hypervisors insist on, and equal disks the same.
-type identity struct {
-	sum hash.Hash
-	crc *crc32.Table
-}
-
-func newIdentity(format string, size int64) *identity {
-	d := &identity{sha256.New(), crc32.MakeTable(crc32.Castagnoli)}
-	fmt.Fprintf(d.sum, "%s %d\n", format, size)
-	return d
-}
-
-// add takes note of a unit.
-func (d *identity) add(u *unit) {
-	var b [12]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(u.off))
-	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(u.body, d.crc))
-	d.sum.Write(b[:])
-}
-
-// uuid returns a UUID of version 8 (RFC 9562) in the order of its digits. The
-// kind makes several for one disk.
-func (d *identity) uuid(kind byte) [16]byte {
-	s := sha256.Sum256(append(d.sum.Sum(nil), kind))
-	var id [16]byte
-	copy(id[:], s[:])
-	id[6] = id[6]&0x0f | 0x80
-	id[8] = id[8]&0x3f | 0x80
-	return id
 }

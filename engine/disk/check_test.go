@@ -222,7 +222,7 @@ func TestChain(t *testing.T) {
 		}
 		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", dst, flat)
 		under = Backing{Path: name + ".qcow2", Format: "qcow2", Backing: &b}
-		img, err := under.Open(filepath.Join(dir, "above"))
+		img, err := OpenBacking(filepath.Join(dir, "above"), under)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestChain(t *testing.T) {
 		img.Close()
 	}
 	under.Backing.Backing = nil
-	if _, err := under.Open(filepath.Join(dir, "above")); err == nil || !strings.Contains(err.Error(), "which was not declared") {
+	if _, err := OpenBacking(filepath.Join(dir, "above"), under); err == nil || !strings.Contains(err.Error(), "which was not declared") {
 		t.Errorf("a chain of which a part is not declared: %v", err)
 	}
 }

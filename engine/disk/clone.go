@@ -6,17 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cloneFile makes w share all blocks of r, and reports whether that was possible.
-func cloneFile(w *os.File, r *rawImage) bool {
-	return r.plain() && unix.IoctlFileClone(int(w.Fd()), int(r.file.Fd())) == nil
-}
-
-// plain reports whether r is a regular file that is still as long as it was.
-func (r *rawImage) plain() bool {
-	info, err := r.file.Stat()
-	return err == nil && info.Mode().IsRegular() && info.Size() == r.size
-}
-
 // cloneParts makes w, from the offset at on, share the blocks of src that lie in
 // raw files, as far as the file system can, and returns an image of the same
 // size that has only the rest: the odd end of a part, a part at another place
@@ -57,4 +46,15 @@ func clonePart(w *os.File, at int64, p part) int64 {
 		return 0
 	}
 	return n
+}
+
+// cloneFile makes w share all blocks of r, and reports whether that was possible.
+func cloneFile(w *os.File, r *rawImage) bool {
+	return r.plain() && unix.IoctlFileClone(int(w.Fd()), int(r.file.Fd())) == nil
+}
+
+// plain reports whether r is a regular file that is still as long as it was.
+func (r *rawImage) plain() bool {
+	info, err := r.file.Stat()
+	return err == nil && info.Mode().IsRegular() && info.Size() == r.size
 }

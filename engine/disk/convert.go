@@ -20,6 +20,9 @@ func Convert(ctx context.Context, src Image, dst, format string, o WriteOptions)
 	if err != nil {
 		return err
 	}
+	if o.OpenBacking == nil {
+		o.OpenBacking = OpenBacking
+	}
 	return create(dst, o.Sync, func(w *os.File) error { return f.Write(ctx, w, src, o) })
 }
 

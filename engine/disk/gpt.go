@@ -2,12 +2,10 @@ package disk
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
-	"strings"
 	"unicode/utf16"
 )
 
@@ -264,33 +262,4 @@ func protectiveMBR(lastLBA int64) []byte {
 	binary.LittleEndian.PutUint32(e[8:], 1)
 	binary.LittleEndian.PutUint32(e[12:], uint32(min(lastLBA, math.MaxUint32)))
 	return b[mbrCode:]
-}
-
-// guidOrder is the order in which the bytes of a GUID's text are stored: its
-// first three fields are little endian (appendix A).
-var guidOrder = [16]int{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15}
-
-// guidString returns the text of 16 stored bytes, in lower case.
-func guidString(b []byte) string {
-	var t [16]byte
-	for i, j := range guidOrder {
-		t[i] = b[j]
-	}
-	s := hex.EncodeToString(t[:])
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
-}
-
-// guidBytes is the reverse of guidString, for either case.
-func guidBytes(s string) (b [16]byte, err error) {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return b, fmt.Errorf("%q is no GUID", s)
-	}
-	t, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || len(t) != 16 {
-		return b, fmt.Errorf("%q is no GUID", s)
-	}
-	for i, j := range guidOrder {
-		b[j] = t[i]
-	}
-	return b, nil
 }

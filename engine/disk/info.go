@@ -42,20 +42,7 @@ func (i *Info) describe(img Image) {
 		i.Subformat = m.kind
 	case *mapped:
 		i.Unit = m.unit
-		switch x := m.index.(type) {
-		case *qcow2Index:
-			i.Compress = "zlib"
-			if x.zstd {
-				i.Compress = "zstd"
-			}
-		case *vmdkIndex:
-			i.Subformat = "monolithicSparse"
-			if x.flags&vmdkCompressed != 0 {
-				i.Subformat = "streamOptimized"
-			}
-		case *blockIndex:
-			i.Subformat = "dynamic"
-		}
+		i.Subformat, i.Compress = m.describe()
 	}
 }
 

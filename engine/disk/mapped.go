@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -33,6 +34,13 @@ type index interface {
 	locate(off int64) (spot, error)
 	// unpack fills dst with the unit that holds off.
 	unpack(dst []byte, off int64, s spot) error
+	// aligned reports whether units start at whole multiples of a unit in the
+	// file, or at least as far apart as they are long, so that a number of a
+	// unit's size names one.
+	aligned() bool
+	// describe names the subformat, empty where the format has only one, and the
+	// method of compressed units, empty where the format has no choice of them.
+	describe() (subformat, compress string)
 }
 
 // source is the file that an image is read from.
@@ -119,19 +127,6 @@ func (m *mapped) fetchPacked(p []byte, off int64, s spot) error {
 	}
 	copy(p, m.lastUnit[off-start:])
 	return nil
-}
-
-// readSparse fills p from r at off; what lies after its end is zero.
-func readSparse(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n < len(p) && err == io.EOF {
-		clear(p[n:])
-		return nil
-	}
-	if n == len(p) {
-		return nil
-	}
-	return err
 }
 
 func (m *mapped) Extent(off int64) (Extent, error) {
@@ -274,4 +269,43 @@ func (t *tables) evict() []byte {
 		t.order = append(t.order[:0], t.order[1:]...)
 	}
 	return make([]byte, t.size)
+}
+
+// skip moves a spot n bytes ahead, within its cluster.
+func skip(s spot, n int64) spot {
+	s.length -= n
+	if s.kind == spotPlain {
+		s.at += n
+	}
+	return s
+}
+
+// repeated reports whether a number other than 0 occurs twice among the entries,
+// of which the bits in mask count. So few tables that claim to describe a vast
+// disk are found before anyone goes through them.
+func repeated[T uint32 | uint64](entries []T, mask T) (T, bool) {
+	last := T(0)
+	ascending := true
+	for _, e := range entries {
+		if e &= mask; e != 0 {
+			ascending = ascending && e > last
+			last = e
+		}
+	}
+	if ascending {
+		return 0, false
+	}
+	sorted := make([]T, 0, len(entries))
+	for _, e := range entries {
+		if e &= mask; e != 0 {
+			sorted = append(sorted, e)
+		}
+	}
+	slices.Sort(sorted)
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i] == sorted[i-1] {
+			return sorted[i], true
+		}
+	}
+	return 0, false
 }

@@ -18,14 +18,6 @@ func Overlay(ctx context.Context, dst string, size int64, b Backing, sync bool) 
 		return fmt.Errorf("backing file: its name has %d bytes, want 1 to 1023", len(b.Path))
 	}
 	return create(dst, sync, func(f *os.File) error {
-		w, err := newQcow2Writer(f, size)
-		if err != nil {
-			return err
-		}
-		p := pump{src: Blank(size), out: f, unit: qcow2Cluster, place: w.place}
-		if err := p.run(ctx); err != nil {
-			return err
-		}
-		return w.finish(WriteOptions{Backing: &b})
+		return writeOverlay(ctx, f, size, b)
 	})
 }

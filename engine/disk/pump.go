@@ -366,13 +366,3 @@ func (e either) Extent(off int64) (Extent, error) {
 	a.State = min(a.State, b.State) // Data is the least
 	return a, nil
 }
-
-// roundUp returns the least multiple of unit that is not less than n.
-func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
-
-// isZero reports whether b holds only zeros.
-func isZero(b []byte) bool {
-	// Comparing with itself, moved by one, uses the vector instructions of
-	// bytes.Equal, and ends at the first difference.
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
-}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -49,36 +48,6 @@ func newQcow2Index(f io.ReaderAt, end int64, h *qcow2Header) (*qcow2Index, error
 		}
 	}
 	return x, nil
-}
-
-// repeated reports whether a number other than 0 occurs twice among the entries,
-// of which the bits in mask count. So few tables that claim to describe a vast
-// disk are found before anyone goes through them.
-func repeated[T uint32 | uint64](entries []T, mask T) (T, bool) {
-	last := T(0)
-	ascending := true
-	for _, e := range entries {
-		if e &= mask; e != 0 {
-			ascending = ascending && e > last
-			last = e
-		}
-	}
-	if ascending {
-		return 0, false
-	}
-	sorted := make([]T, 0, len(entries))
-	for _, e := range entries {
-		if e &= mask; e != 0 {
-			sorted = append(sorted, e)
-		}
-	}
-	slices.Sort(sorted)
-	for i := 1; i < len(sorted); i++ {
-		if sorted[i] == sorted[i-1] {
-			return sorted[i], true
-		}
-	}
-	return 0, false
 }
 
 // locate joins neighbouring clusters as long as their L2 table is the same.
@@ -130,15 +99,6 @@ func (x *qcow2Index) emptyTables(i int64) int64 {
 		n++
 	}
 	return n
-}
-
-// skip moves a spot n bytes ahead, within its cluster.
-func skip(s spot, n int64) spot {
-	s.length -= n
-	if s.kind == spotPlain {
-		s.at += n
-	}
-	return s
 }
 
 // entry decodes an L2 entry of the standard kind.
@@ -208,6 +168,16 @@ func (x *qcow2Index) locateExtended(b []byte, in int64) (spot, error) {
 		err = fmt.Errorf("corrupt qcow2: allocated subclusters without a cluster (bitmap %#x)", bitmap)
 	}
 	return spot{kind: spotPlain, at: s.at + in, length: length}, err
+}
+
+// aligned is false with subclusters: several runs of one cluster may be asked for.
+func (x *qcow2Index) aligned() bool { return x.features&qcow2ExtendedL2 == 0 }
+
+func (x *qcow2Index) describe() (subformat, compress string) {
+	if x.zstd {
+		return "", "zstd"
+	}
+	return "", "zlib"
 }
 
 // unpack decompresses one cluster. What follows the stream in the last sector

@@ -43,7 +43,7 @@ func writeQcow2(ctx context.Context, f *os.File, src Image, o WriteOptions) erro
 	}
 	p := pump{src: src, out: f, unit: qcow2Cluster, progress: o.Progress, packer: pack}
 	if o.Backing != nil {
-		under, err := openBeneath(f.Name(), *o.Backing)
+		under, err := openBeneath(f.Name(), o)
 		if err != nil {
 			return err
 		}
@@ -61,12 +61,29 @@ func writeQcow2(ctx context.Context, f *os.File, src Image, o WriteOptions) erro
 	return w.finish(o)
 }
 
-// openBeneath opens the backing file of an image at path.
-func openBeneath(path string, b Backing) (Image, error) {
-	if len(b.Path) > 1023 {
-		return nil, fmt.Errorf("backing file %s: the name is longer than 1023 bytes", b.Path)
+// writeOverlay fills f with a qcow2 of size bytes that holds nothing yet and
+// stands on b, which is not opened.
+func writeOverlay(ctx context.Context, f *os.File, size int64, b Backing) error {
+	w, err := newQcow2Writer(f, size)
+	if err != nil {
+		return err
 	}
-	img, err := b.Open(path)
+	p := pump{src: Blank(size), out: f, unit: qcow2Cluster, place: w.place}
+	if err := p.run(ctx); err != nil {
+		return err
+	}
+	return w.finish(WriteOptions{Backing: &b})
+}
+
+// openBeneath opens the backing file of an image that is written to path.
+func openBeneath(path string, o WriteOptions) (Image, error) {
+	if len(o.Backing.Path) > 1023 {
+		return nil, fmt.Errorf("backing file %s: the name is longer than 1023 bytes", o.Backing.Path)
+	}
+	if o.OpenBacking == nil {
+		return nil, fmt.Errorf("backing file %s: nothing to open it with was given (WriteOptions.OpenBacking)", o.Backing.Path)
+	}
+	img, err := o.OpenBacking(path, *o.Backing)
 	if err != nil {
 		return nil, fmt.Errorf("backing file: %w", err)
 	}

@@ -136,12 +136,6 @@ func WriteTable(f *os.File, t *Table) error {
 	return nil
 }
 
-// chunk is a part of a disk that the table fills.
-type chunk struct {
-	at    int64
-	bytes []byte
-}
-
 // encode returns the bytes of the table of a disk of size bytes, in order.
 func (t *Table) encode(size int64) ([]chunk, error) {
 	if t.SectorSize != 512 && t.SectorSize != 4096 {

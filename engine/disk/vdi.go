@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 )
@@ -86,15 +85,6 @@ func openVDI(f source, end int64) (Image, error) {
 		return nil, err
 	}
 	return &mapped{index: x, file: f, end: end, size: roundUp(int64(size), 512), unit: vdiBlock}, nil
-}
-
-// readHead fills b from the start of f.
-func readHead(f io.ReaderAt, b []byte) error {
-	_, err := f.ReadAt(b, 0)
-	if err == io.EOF {
-		return fmt.Errorf("the file ends in the header of %d bytes", len(b))
-	}
-	return err
 }
 
 // vdiWriter places blocks one after the other.

@@ -148,18 +148,6 @@ func (vmdk) Open(f *os.File, o OpenOptions) (Image, error) {
 	return nil, errors.New("not a vmdk: it begins neither with the signature KDMV nor with a descriptor")
 }
 
-// regularSize returns the size of f, which must be a regular file.
-func regularSize(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("not a regular file (%s)", info.Mode().Type())
-	}
-	return info.Size(), nil
-}
-
 // openMonolithic opens a sparse file that has its descriptor inside.
 func openMonolithic(f source, end int64) (Image, error) {
 	x, err := openSparse(f, end)
@@ -223,7 +211,7 @@ func openDescriptor(f *os.File, end int64, o OpenOptions) (Image, error) {
 	}
 	j := &joined{closers: []io.Closer{f}, kind: d.kind}
 	for _, e := range d.extents {
-		if err := j.addExtent(open, e); err != nil {
+		if err := addExtent(j, open, e); err != nil {
 			j.closers = j.closers[1:] // the caller closes f
 			j.Close()
 			return nil, err
@@ -233,7 +221,7 @@ func openDescriptor(f *os.File, end int64, o OpenOptions) (Image, error) {
 }
 
 // addExtent appends an extent to a joined image.
-func (j *joined) addExtent(open func(name string) (*os.File, error), e vmdkExtent) error {
+func addExtent(j *joined, open func(name string) (*os.File, error), e vmdkExtent) error {
 	start := j.size
 	j.size += e.length
 	if e.kind == "ZERO" {

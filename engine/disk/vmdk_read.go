@@ -131,6 +131,15 @@ func (x *vmdkIndex) entry(e uint32) (spot, error) {
 // the disk, and its compressed length.
 const vmdkGrainMarker = 12
 
+func (x *vmdkIndex) aligned() bool { return true }
+
+func (x *vmdkIndex) describe() (subformat, compress string) {
+	if x.flags&vmdkCompressed != 0 {
+		return "streamOptimized", ""
+	}
+	return "monolithicSparse", ""
+}
+
 // unpack decompresses one grain. Only the last of a disk may be short.
 func (x *vmdkIndex) unpack(dst []byte, off int64, s spot) error {
 	buf, _ := x.buffers.Get().(*[]byte)
