@@ -60,10 +60,3 @@ func checker(kind string) (string, []string) {
 	}
 	return "", nil
 }
-
-func nameOf(kind string) string {
-	if kind == "" {
-		return "a file without a known file system"
-	}
-	return kind
-}

@@ -3,7 +3,6 @@ package fsys
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -117,14 +116,6 @@ func (o *Ext4Options) check(content Content) error {
 	return nil
 }
 
-func isUUID(s string) bool {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return false
-	}
-	_, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	return err == nil
-}
-
 type extMaker struct {
 	ctx    context.Context
 	f      *os.File
@@ -198,12 +189,6 @@ func (m *extMaker) fixIDs() {
 	}
 }
 
-// uuidOf makes a version 8 UUID (RFC 9562) of 16 bytes.
-func uuidOf(b []byte) string {
-	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
-}
-
 // openConfig puts the configuration into memory, where no crash leaves it behind.
 func (m *extMaker) openConfig() error {
 	fd, err := unix.MemfdCreate("mke2fs.conf", unix.MFD_CLOEXEC)
@@ -219,7 +204,7 @@ func (m *extMaker) openConfig() error {
 // size was left open.
 func (m *extMaker) format() error {
 	if m.tree != nil {
-		m.need.inodes = m.tree.inodes()
+		m.need.inodes = inodesOf(m.tree)
 	}
 	if m.o.Size > 0 {
 		return m.mke2fs(m.o.Size)
@@ -234,7 +219,7 @@ func (m *extMaker) format() error {
 func (m *extMaker) measure() error {
 	var err error
 	if m.tree != nil {
-		m.need, err = m.tree.needs(m.ctx, int64(m.o.BlockSize))
+		m.need, err = needsOf(m.ctx, m.tree, int64(m.o.BlockSize))
 	}
 	return err
 }

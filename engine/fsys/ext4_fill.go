@@ -183,12 +183,12 @@ func (x *extFill) findLost(t *tree, when time.Time) error {
 	dir := newDir(when)
 	dir.mode, dir.links, dir.num = unix.S_IFDIR|0o700, 2, x.lost
 	t.root.links++
-	t.root.insert(lostFound, dir)
+	insertEntry(t.root, lostFound, dir)
 	return nil
 }
 
-// insert adds an entry in its place in the order.
-func (n *inode) insert(name string, child *inode) {
+// insertEntry adds an entry to the directory n in its place in the order.
+func insertEntry(n *inode, name string, child *inode) {
 	i := 0
 	for i < len(n.entries) && n.entries[i].name < name {
 		i++

@@ -335,13 +335,3 @@ func crc16(crc uint16, b []byte) uint16 {
 	}
 	return crc
 }
-
-// cString is the text before the first NUL.
-func cString(b []byte) string {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
-	}
-	return string(b)
-}

@@ -17,20 +17,20 @@ type needs struct {
 // before a file system is fitted to the content. Below it every block counts.
 const scanFrom = 16 << 20
 
-// inodes counts the objects of the tree.
-func (t *tree) inodes() int64 {
+// inodesOf counts the objects of the tree.
+func inodesOf(t *tree) int64 {
 	var n int64
 	_ = t.walk(func(string, *inode) error { n++; return nil })
 	return n
 }
 
-// needs computes an upper bound that depends on the content alone, not on how
+// needsOf computes an upper bound that depends on the content alone, not on how
 // the host stores it.
-func (t *tree) needs(ctx context.Context, bs int64) (needs, error) {
+func needsOf(ctx context.Context, t *tree, bs int64) (needs, error) {
 	n := needs{blocks: 16}
 	err := t.walk(func(p string, ino *inode) error {
 		n.inodes++
-		blocks, err := ino.blocks(ctx, bs)
+		blocks, err := blocksOf(ctx, ino, bs)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -41,7 +41,8 @@ func (t *tree) needs(ctx context.Context, bs int64) (needs, error) {
 	return n, err
 }
 
-func (n *inode) blocks(ctx context.Context, bs int64) (int64, error) {
+// blocksOf bounds the blocks of bs bytes that one object takes.
+func blocksOf(ctx context.Context, n *inode, bs int64) (int64, error) {
 	var blocks int64
 	if len(n.xattrs) > 0 {
 		blocks++
@@ -55,7 +56,7 @@ func (n *inode) blocks(ctx context.Context, bs int64) (int64, error) {
 		data := (n.size + bs - 1) / bs
 		return blocks + data + data/64, nil
 	case n.isRegular():
-		data, runs, err := n.scan(ctx, bs)
+		data, runs, err := scanData(ctx, n, bs)
 		return blocks + data + data/(bs/4) + 4 + runs*12/(bs-12), err
 	}
 	return blocks, nil
@@ -75,8 +76,8 @@ func dirBlocks(n *inode, bs int64) int64 {
 	return blocks
 }
 
-// scan counts a file's blocks that are not zero and the runs they form.
-func (n *inode) scan(ctx context.Context, bs int64) (blocks, runs int64, err error) {
+// scanData counts a file's blocks that are not zero and the runs they form.
+func scanData(ctx context.Context, n *inode, bs int64) (blocks, runs int64, err error) {
 	r, err := n.src.open()
 	if err != nil {
 		return 0, 0, err
@@ -129,12 +130,4 @@ func skipHole(r io.ReadCloser, off, bs int64) (int64, error) {
 		_, err = s.Seek(aligned, io.SeekStart)
 	}
 	return aligned, err
-}
-
-// errShort explains an early end of a source.
-func errShort(n *inode, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("ended before its %d bytes: it was changed while it was read", n.size)
-	}
-	return err
 }

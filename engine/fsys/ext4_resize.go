@@ -11,85 +11,50 @@ import (
 	"strconv"
 )
 
-// Resize changes an ext2/3/4 file system and its file to size bytes. The file
-// system takes the whole blocks of it. A shrink that the content does not allow
-// is refused before anything is written, with the smallest possible size. An
-// unclean file system is repaired first, as e2fsck -p does. The time that the
-// tools record is the one already in the superblock, so the result depends on
-// the input alone.
-//
-// When resizing itself fails (a full disk, a cancelled context) the file is
-// damaged: work on a copy that can be thrown away.
-func Resize(ctx context.Context, path string, size int64) error {
-	err := withExt(path, func(f *os.File, l *extLayout, fileSize int64) error {
-		r := extResizer{ctx: ctx, f: f, l: l, fileSize: fileSize}
-		return r.resize(size)
-	})
-	if err != nil {
-		return fmt.Errorf("resize: %w", err)
-	}
-	return nil
-}
-
-// Shrink makes an ext2/3/4 file system as small as its content allows, then
-// extra bytes larger, and cuts the file to it. It returns the new size. What is
-// said at Resize about repair, time and failure holds here too.
-func Shrink(ctx context.Context, path string, extra int64) (int64, error) {
-	var size int64
-	err := withExt(path, func(f *os.File, l *extLayout, fileSize int64) error {
-		r := extResizer{ctx: ctx, f: f, l: l, fileSize: fileSize}
-		err := r.shrink(extra)
-		size = r.l.size()
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("shrink: %w", err)
-	}
-	return size, nil
-}
-
-// MinSize estimates the smallest size of an ext2/3/4 file system in bytes, as
-// resize2fs does: Resize accepts it, Shrink may get below it.
-func MinSize(ctx context.Context, path string) (int64, error) {
-	var size int64
-	err := withExt(path, func(f *os.File, l *extLayout, fileSize int64) error {
-		r := extResizer{ctx: ctx, f: f, l: l, fileSize: fileSize}
-		blocks, err := r.minimum()
-		size = blocks * int64(l.blockSize)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("minimum size: %w", err)
-	}
-	return size, nil
-}
-
-// withExt opens a file that is one whole ext2/3/4 file system.
-func withExt(path string, do func(*os.File, *extLayout, int64) error) (err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+// wholeExt reads the layout of an ext2/3/4 file system that takes the whole of f,
+// and returns the length of the file in bytes too.
+func wholeExt(f *os.File) (*extLayout, int64, error) {
 	st, err := f.Stat()
 	if err != nil {
-		return err
-	}
-	info, err := probe(f, 0, st.Size())
-	if err != nil {
-		return err
-	}
-	if info.Type != "ext2" && info.Type != "ext3" && info.Type != "ext4" {
-		return fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(info.Type))
+		return nil, 0, err
 	}
 	l, err := readExtLayout(f)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	if l.size() > st.Size() {
-		return fmt.Errorf("the file ends at %d bytes, its file system at %d: the image was cut off", st.Size(), l.size())
+		return nil, 0, fmt.Errorf("the file ends at %d bytes, its file system at %d: the image was cut off", st.Size(), l.size())
 	}
-	return do(f, l, st.Size())
+	return l, st.Size(), nil
+}
+
+// resizeExt is Resize on the open file f.
+func resizeExt(ctx context.Context, f *os.File, size int64) error {
+	r, err := newExtResizer(ctx, f)
+	if err != nil {
+		return err
+	}
+	return r.resize(size)
+}
+
+// shrinkExt is Shrink on the open file f.
+func shrinkExt(ctx context.Context, f *os.File, extra int64) (int64, error) {
+	r, err := newExtResizer(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	err = r.shrink(extra)
+	return r.l.size(), err
+}
+
+// minSizeExt is MinSize on the open file f.
+func minSizeExt(ctx context.Context, f *os.File) (int64, error) {
+	r, err := newExtResizer(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	blocks, err := r.minimum()
+	return blocks * int64(r.l.blockSize), err
 }
 
 type extResizer struct {
@@ -97,6 +62,14 @@ type extResizer struct {
 	f        *os.File
 	l        *extLayout
 	fileSize int64
+}
+
+func newExtResizer(ctx context.Context, f *os.File) (*extResizer, error) {
+	l, size, err := wholeExt(f)
+	if err != nil {
+		return nil, err
+	}
+	return &extResizer{ctx: ctx, f: f, l: l, fileSize: size}, nil
 }
 
 // env stops the clock of e2fsprogs at the latest time the superblock knows:

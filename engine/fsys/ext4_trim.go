@@ -9,31 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Trim makes holes in the file at path where its ext2/3/4 file system has free
-// blocks, so that what was deleted in it takes no room, is not copied, and has
-// no influence on the file's digest. It returns the bytes that the file takes
-// less on the host. The file system must be clean (a journal that waits to be
-// replayed is an error: see Resize or Check) and not be mounted; bitmaps are
-// used only when their checksum is right. The features bigalloc and meta_bg are
-// refused.
-func Trim(ctx context.Context, path string) (int64, error) {
-	var freed int64
-	err := withExt(path, func(f *os.File, l *extLayout, _ int64) error {
-		before, err := allocated(f)
-		if err != nil {
-			return err
-		}
-		if err := trimExt(ctx, f, l); err != nil {
-			return err
-		}
-		after, err := allocated(f)
-		freed = before - after
-		return err
-	})
+// trimExt is Trim on the open file f.
+func trimExt(ctx context.Context, f *os.File) (int64, error) {
+	l, _, err := wholeExt(f)
 	if err != nil {
-		return 0, fmt.Errorf("trim: %w", err)
+		return 0, err
 	}
-	return max(freed, 0), nil
+	before, err := allocated(f)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.trim(ctx, f); err != nil {
+		return 0, err
+	}
+	after, err := allocated(f)
+	return max(before-after, 0), err
 }
 
 // allocated is the room a file takes on the host, in bytes.
@@ -45,7 +35,8 @@ func allocated(f *os.File) (int64, error) {
 	return st.Blocks * 512, nil
 }
 
-func trimExt(ctx context.Context, f *os.File, l *extLayout) error {
+// trim punches the free blocks of all groups.
+func (l *extLayout) trim(ctx context.Context, f *os.File) error {
 	switch {
 	case l.incompat&incompatRecover != 0:
 		return errors.New("the file system is not clean: its journal must be replayed first")

@@ -8,11 +8,7 @@ import (
 	"strings"
 )
 
-const (
-	aclAccess  = "system.posix_acl_access"
-	aclDefault = "system.posix_acl_default"
-	xattrMagic = 0xea020000
-)
+const xattrMagic = 0xea020000
 
 // extXattr is an attribute as ext4 stores it: the name space is a number, and
 // an access control list is in its on-disk form.

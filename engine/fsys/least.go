@@ -1,9 +1,5 @@
 package fsys
 
-// leastExt4 is the smallest file, in bytes, of which mke2fs makes an ext4 with
-// blocks of 4 KiB, without a journal and with the fewest inodes.
-const leastExt4 = 220 << 10
-
 // Least is the smallest size in bytes that an empty file system of the kind
 // "ext4", "vfat" or "swap" can have; 0 where there is no such bound. More may
 // be needed, depending on the options.

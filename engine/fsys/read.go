@@ -27,17 +27,6 @@ type Reader interface {
 	io.Closer
 }
 
-// Attr is what an image records of a file beyond fs.FileInfo. File systems
-// without owners have 0 there.
-type Attr struct {
-	// Inode names the object within the image: equal numbers of files with
-	// Links > 1 are names of one file.
-	Inode        uint64
-	Links        uint32
-	UID, GID     uint32
-	Major, Minor uint32 // devices
-}
-
 // OpenReader reads the ext2/3/4, vfat, iso9660 or squashfs file system in
 // length bytes from offset off of the file at path; length 0 reaches to the
 // file's end.
@@ -84,40 +73,6 @@ func sectionOf(f *os.File, off, length int64) (*io.SectionReader, error) {
 	return io.NewSectionReader(f, off, length), nil
 }
 
-// volume is one file system, for imageFS: objects and what is in them.
-type volume interface {
-	kind() string
-	root() (*node, error)
-	// list returns a directory's entries without "." and "..".
-	list(n *node) ([]dirent, error)
-	// load returns an entry's object.
-	load(d *dirent) (*node, error)
-	// data gives a regular file's bytes.
-	data(n *node) (io.ReaderAt, error)
-	readLink(n *node) (string, error)
-	xattrs(n *node) ([]xattr, error)
-	// fold makes equal names of those that the file system takes for equal.
-	fold(name string) string
-}
-
-// node is an object inside an image.
-type node struct {
-	Attr
-	mode uint32 // as in struct stat
-	size int64
-	sec  int64
-	nsec uint32
-	priv any // the volume's
-}
-
-// dirent is a name in a directory. Its object is at hand or known by number.
-type dirent struct {
-	name string
-	kind uint32 // file type as in struct stat; 0: only the object knows
-	ino  uint64
-	node *node
-}
-
 // openVolume recognises a file system and opens it.
 func openVolume(in *io.SectionReader) (volume, error) {
 	info, err := probe(in, 0, in.Size())
@@ -136,17 +91,4 @@ func openVolume(in *io.SectionReader) (volume, error) {
 		return openSquash(in, p)
 	}
 	return nil, fmt.Errorf("it holds %s, which cannot be read (ext2, ext3, ext4, vfat, iso9660 and squashfs can)", nameOf(info.Type))
-}
-
-// Limits on what a directory may hold, so that a damaged image cannot ask for
-// any amount of memory.
-const (
-	maxDirBytes   = 64 << 20
-	maxDirEntries = 1 << 20
-	maxLinkTarget = maxPath + 1
-)
-
-// damaged is an error about the image's own structures.
-func damaged(format string, args ...any) error {
-	return fmt.Errorf("the file system is damaged: "+format, args...)
 }

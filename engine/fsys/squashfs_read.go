@@ -516,3 +516,12 @@ func (v *squashVolume) dataBlock(at int64, word uint32) ([]byte, error) {
 	v.blocks[at], v.order = b, append(v.order, at)
 	return b, nil
 }
+
+func probeSquashfs(w *window) (Info, error) {
+	b, err := w.at(0, 96)
+	if err != nil || string(b[:4]) != "hsqs" || binary.LittleEndian.Uint16(b[28:]) != 4 {
+		return Info{}, err
+	}
+	le := binary.LittleEndian
+	return Info{Type: "squashfs", Size: clip(le.Uint64(b[40:]), 1), BlockSize: int64(le.Uint32(b[12:]))}, nil
+}

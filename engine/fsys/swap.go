@@ -82,3 +82,25 @@ func (o *SwapOptions) header() []byte {
 	copy(b[swapPage-10:], "SWAPSPACE2")
 	return b
 }
+
+// probeSwap looks for the signature at the end of the first page, whose size
+// is the machine's that made it.
+func probeSwap(w *window) (Info, error) {
+	for _, page := range []int64{4096, 8192, 16384, 65536} {
+		sig, err := w.at(page-10, 10)
+		if err != nil {
+			return Info{}, err
+		}
+		if string(sig) != "SWAPSPACE2" {
+			continue
+		}
+		b, err := w.at(1024, 44)
+		if err != nil {
+			return Info{}, err
+		}
+		pages := uint64(binary.LittleEndian.Uint32(b[4:])) + 1
+		return Info{Type: "swap", UUID: uuidText(b[12:]), Label: cString(b[28:44]),
+			Size: clip(pages, uint64(page)), BlockSize: page, Free: -1}, nil
+	}
+	return Info{}, nil
+}

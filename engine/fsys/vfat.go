@@ -240,31 +240,6 @@ func (w *fatWriter) write(f *os.File) error {
 	return nil
 }
 
-// copySource writes a file's bytes at off and leaves holes for zeros.
-func copySource(ctx context.Context, f *os.File, off int64, n *inode, buf []byte) error {
-	in, err := n.src.open()
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	for done := int64(0); done < n.size; {
-		if err := checkEvery(ctx); err != nil {
-			return err
-		}
-		k, err := io.ReadFull(in, buf[:min(int64(len(buf)), n.size-done)])
-		if err != nil {
-			return errShort(n, err)
-		}
-		if !isZero(buf[:k]) {
-			if _, err := f.WriteAt(buf[:k], off+done); err != nil {
-				return err
-			}
-		}
-		done += int64(k)
-	}
-	return atEnd(in, n)
-}
-
 // volumeID comes from the content unless it was given.
 func (w *fatWriter) volumeID() uint32 {
 	if w.o.VolumeID != 0 {

@@ -1,0 +1,67 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Info is what a superblock says.
+type Info struct {
+	// Type is ext2, ext3, ext4, xfs, btrfs, vfat, iso9660, squashfs, swap, or
+	// "" when none of them was recognised.
+	Type  string
+	Label string
+	// UUID as blkid prints it: lower case, with dashes; XXXX-XXXX for vfat; the
+	// creation time for iso9660.
+	UUID string
+	// Size of the file system in bytes by its own account, 0 if it does not tell.
+	Size int64
+	// BlockSize in bytes, 0 if unknown.
+	BlockSize int64
+	// Free bytes, -1 if the superblock does not tell, 0 for read-only types.
+	Free int64
+}
+
+// window is the stretch of a file that is looked at.
+type window struct {
+	r         io.ReaderAt
+	off, size int64
+}
+
+// at returns n bytes, or zeros where the window is too short for them.
+func (w *window) at(off int64, n int) ([]byte, error) {
+	b := make([]byte, n)
+	if off < 0 || off+int64(n) > w.size {
+		return b, nil
+	}
+	if _, err := w.r.ReadAt(b, w.off+off); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b, nil
+}
+
+func uuidText(b []byte) string {
+	if isZero(b[:16]) {
+		return ""
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+// clip keeps a size that a hostile superblock made up from being negative.
+func clip(blocks, size uint64) int64 {
+	if size != 0 && blocks > uint64(1<<63-1)/size {
+		return 1<<63 - 1
+	}
+	return int64(blocks * size)
+}
+
+// cString is the text before the first NUL.
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
