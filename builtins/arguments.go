@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
+
+	"b9/engine/size"
 )
 
 // Number is the argument when it is a float or an int, else 0.
@@ -25,7 +27,7 @@ func orZero(v starlark.Value) starlark.Value {
 }
 
 // Duration is the argument when it is a number of seconds, or a string such
-// as "90s", "10m" or "1h30m", else 0.
+// as "90s", "1h30m" or "1d", else 0.
 func (c *Call) Duration(param string) time.Duration {
 	switch v := c.Value(param).(type) {
 	case starlark.Int:
@@ -34,11 +36,13 @@ func (c *Call) Duration(param string) time.Duration {
 		}
 		c.Errorf("%s: want a positive number of seconds, got %s", param, v)
 	case starlark.String:
-		d, err := time.ParseDuration(string(v))
-		if err != nil || d <= 0 {
-			c.Errorf(`%s: %q is no duration: write it as "90s", "10m" or "1h30m"`, param, string(v))
+		d, err := size.ParseDuration(string(v))
+		if err != nil {
+			c.Errorf("%s: %w", param, err)
+		} else if d == 0 {
+			c.Errorf("%s: want a positive duration, got %q", param, string(v))
 		}
-		return d
+		return d.Std()
 	}
 	return 0
 }

@@ -8,7 +8,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 // Call is one call of an operation with its arguments bound to parameters and
@@ -179,8 +179,8 @@ func integer(v starlark.Value) (int64, bool) {
 	case starlark.Int:
 		return v.Int64()
 	case starlark.String:
-		n, err := fsys.ParseSize(string(v))
-		return n, err == nil
+		n, err := size.Parse(string(v))
+		return int64(n), err == nil
 	}
 	return 0, false
 }

@@ -15,6 +15,7 @@ import (
 	"b9/engine"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/size"
 	"b9/engine/store"
 )
 
@@ -162,7 +163,7 @@ func checkLeast(c *Call, fs string) {
 		c.Errorf("size: an image of 0 bytes holds nothing")
 		return
 	}
-	c.Errorf("size: %s is below the least for fs = %q, %s", fsys.FormatSize(n), fs, fsys.FormatSize(least))
+	c.Errorf("size: %s is below the least for fs = %q, %s", size.About(n), fs, size.About(least))
 }
 
 // volumeID reads a vfat serial number such as "1234-ABCD".

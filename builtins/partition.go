@@ -7,7 +7,7 @@ import (
 
 	"b9/engine"
 	"b9/engine/disk"
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 func partitionOperation() Operation {
@@ -67,6 +67,6 @@ func (t *takePartition) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	job.Logf("partition %d: %s at %d, %s", p.Number, p.TypeName, p.Start, fsys.FormatSize(p.Length))
+	job.Logf("partition %d: %s at %d, %s", p.Number, p.TypeName, p.Start, size.About(p.Length))
 	return disk.Convert(ctx, disk.Section(img, p.Start, p.Length), job.Output(""), "raw", disk.WriteOptions{Progress: job.Progress})
 }

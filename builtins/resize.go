@@ -5,6 +5,7 @@ import (
 
 	"b9/engine"
 	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 func resizeOperation() Operation {
@@ -99,9 +100,9 @@ func (s *shrinkImage) Run(ctx context.Context, job *engine.Job) error {
 	if err := job.Input("image").Fork(ctx, out); err != nil {
 		return err
 	}
-	size, err := fsys.Shrink(ctx, out, s.Extra)
+	n, err := fsys.Shrink(ctx, out, s.Extra)
 	if err == nil {
-		job.Logf("shrunk to %s", fsys.FormatSize(size))
+		job.Logf("shrunk to %s", size.About(n))
 	}
 	return err
 }

@@ -6,7 +6,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 // Type is the set of values that a parameter takes: any of several basic
@@ -20,7 +20,7 @@ const (
 	aBool
 	anInt
 	aFloat
-	aSize     // a number of bytes, or a string that ParseSize reads
+	aSize     // a number of bytes, or a string that size.Parse reads
 	aFile     // a handle, a label or the path of a source file: one file, such as an image
 	aTree     // a handle, a label or the path of a source directory
 	aGroup    // beside aFile and aTree: also a group, or a step with several outputs, as a whole
@@ -103,7 +103,7 @@ func (t Type) check(v starlark.Value) error {
 		}
 	}
 	if s, ok := v.(starlark.String); ok && t.basic()&aSize != 0 {
-		_, err := fsys.ParseSize(string(s))
+		_, err := size.Parse(string(s))
 		return err
 	}
 	return fmt.Errorf("want %s, got %s", t, v.Type())
@@ -139,7 +139,7 @@ func (t Type) matches(v starlark.Value) bool {
 			return true
 		}
 		if t&aSize != 0 {
-			_, err := fsys.ParseSize(string(v))
+			_, err := size.Parse(string(v))
 			return err == nil
 		}
 	case starlark.Bool:

@@ -13,7 +13,7 @@ import (
 
 	"b9/builtins"
 	"b9/engine"
-	"b9/engine/fsys"
+	"b9/engine/size"
 	"b9/engine/store"
 )
 
@@ -241,7 +241,7 @@ func (a *app) printReport(r *report, err error) error {
 	}
 	var text []byte
 	for _, p := range r.Results {
-		text = fmt.Appendf(text, "%s\t%s\t%s\n", p.Path, fsys.FormatSize(p.Size), p.Digest)
+		text = fmt.Appendf(text, "%s\t%s\t%s\n", p.Path, size.About(p.Size), p.Digest)
 	}
 	_, werr := a.stdout.Write(text)
 	return werr

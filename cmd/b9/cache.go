@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/engine/fsys"
+	"b9/engine/size"
 	"b9/engine/store"
 )
 
@@ -37,8 +37,8 @@ func (a *app) cacheUsage(cmd *cobra.Command, _ []string) error {
 		return json.NewEncoder(a.stdout).Encode(u)
 	}
 	_, err = fmt.Fprintf(a.stdout, "store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
-		st.Dir(), u.Files+u.Trees, fsys.FormatSize(u.Allocated), fsys.FormatSize(u.Apparent), u.Records,
-		fsys.FormatSize(int64(a.cfg.Store.MaxSize)), a.cfg.Store.MaxAge, u.Failed, fsys.FormatSize(u.FailedBytes))
+		st.Dir(), u.Files+u.Trees, size.About(u.Allocated), size.About(u.Apparent), u.Records,
+		size.About(int64(a.cfg.Store.MaxSize)), a.cfg.Store.MaxAge, u.Failed, size.About(u.FailedBytes))
 	return err
 }
 
@@ -105,7 +105,7 @@ func (a *app) cacheGC(cmd *cobra.Command, all, dry bool) error {
 	if dry {
 		verb = "would remove"
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, fsys.FormatSize(r.Freed), fsys.FormatSize(r.Kept))
+	_, err = fmt.Fprintf(a.stdout, "%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, size.About(r.Freed), size.About(r.Kept))
 	return err
 }
 

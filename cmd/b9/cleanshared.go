@@ -10,8 +10,8 @@ import (
 
 	"b9/builtins"
 	"b9/engine/config"
-	"b9/engine/fsys"
 	"b9/engine/repo"
+	"b9/engine/size"
 )
 
 // cleanGrace spares the data of pushes that are under way.
@@ -97,6 +97,6 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 	if report.Steps > 0 {
 		versions += " and " + count(report.Steps, "build step", "build steps")
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, count(report.Files, "file", "files"), fsys.FormatSize(report.Bytes))
+	_, err = fmt.Fprintf(a.stdout, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, count(report.Files, "file", "files"), size.About(report.Bytes))
 	return err
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"b9/engine"
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 // logTail is how many lines of a step's log are repeated when it fails.
@@ -44,9 +44,9 @@ func (s *step) last() string {
 func (s *step) amount() string {
 	switch {
 	case s.total > 0:
-		return fmt.Sprintf("%d%% of %s", min(100, int(100*float64(s.done)/float64(s.total))), fsys.FormatSize(s.total))
+		return fmt.Sprintf("%d%% of %s", min(100, int(100*float64(s.done)/float64(s.total))), size.About(s.total))
 	case s.done > 0:
-		return fsys.FormatSize(s.done)
+		return size.About(s.done)
 	}
 	return ""
 }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 // What is left for the store, in bytes, before doctor says something.
@@ -55,7 +55,7 @@ func existing(dir string) string {
 }
 
 func storePlace(dir, at, name string, free int64) check {
-	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, fsys.FormatSize(free))}
+	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, size.About(free))}
 	switch {
 	case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
 		c.Status, c.Detail, c.Fix = statusFail, at+" is not writable", "choose another place with -c store.dir=DIR"

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/engine/disk"
-	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 func (a *app) imageCommand() *cobra.Command {
@@ -217,7 +217,7 @@ func (a *app) imageProgress() func(done, total int64) {
 	return func(done, total int64) {
 		if now := time.Now(); done < total && now.Sub(last) > 100*time.Millisecond {
 			last = now
-			fmt.Fprintf(a.stderr, "\r%3d%% of %s ", int(100*float64(done)/float64(total)), fsys.FormatSize(total))
+			fmt.Fprintf(a.stderr, "\r%3d%% of %s ", int(100*float64(done)/float64(total)), size.About(total))
 		} else if done >= total {
 			fmt.Fprint(a.stderr, "\r\x1b[K")
 		}

@@ -14,6 +14,7 @@ import (
 
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 // imageInfo is what `b9 image info --json` prints. Sizes are bytes.
@@ -156,8 +157,8 @@ func (a *app) printInfo(i *imageInfo) error {
 	}
 	row("file", i.Path)
 	row("format", strings.TrimSpace(i.Format+" "+i.Subformat))
-	row("size", fmt.Sprintf("%s (%d bytes)", fsys.FormatSize(i.Size), i.Size))
-	row("allocated", fsys.FormatSize(i.Allocated))
+	row("size", fmt.Sprintf("%s (%d bytes)", size.About(i.Size), i.Size))
+	row("allocated", size.About(i.Allocated))
 	row("compression", i.Compression)
 	row("backing", strings.TrimSpace(i.Backing+" "+i.BackingFormat))
 	row("file system", i.FileSystem)
@@ -183,7 +184,7 @@ func (a *app) printPartitions(all []partition) error {
 		if p.Bootable {
 			kind += " (boot)"
 		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", p.Number, p.Start, fsys.FormatSize(p.Size), kind, p.Name, p.ID)
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", p.Number, p.Start, size.About(p.Size), kind, p.Name, p.ID)
 	}
 	return w.Flush()
 }

@@ -12,6 +12,7 @@ import (
 
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/size"
 )
 
 func (a *app) imageReplaceCommand() *cobra.Command {
@@ -228,24 +229,25 @@ func (a *app) resizeImage(ctx context.Context, path, size string, only bool) (er
 }
 
 // resizeRaw resizes the image at path, of now bytes, with what is in it.
-func resizeRaw(ctx context.Context, path, size string, now int64, only bool) error {
+func resizeRaw(ctx context.Context, path, wanted string, now int64, only bool) error {
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
 		return err
 	}
 	ext := strings.HasPrefix(info.Type, "ext")
-	if size == "min" {
+	if wanted == "min" {
 		if !ext || only {
 			return fmt.Errorf("%s: the least size is known of ext4 file systems only: give a size", path)
 		}
 		_, err := fsys.Shrink(ctx, path, 0)
 		return err
 	}
-	number, relative := strings.CutPrefix(size, "+")
-	n, err := fsys.ParseSize(number)
+	number, relative := strings.CutPrefix(wanted, "+")
+	parsed, err := size.Parse(number)
 	if err != nil {
 		return usageError{err}
 	}
+	n := int64(parsed)
 	if relative {
 		n += now
 	}

@@ -17,8 +17,8 @@ import (
 	"b9/builtins"
 	"b9/engine/config"
 	"b9/engine/content"
-	"b9/engine/fsys"
 	"b9/engine/repo"
+	"b9/engine/size"
 )
 
 // repoFlag adds -r to a command.
@@ -180,7 +180,7 @@ func (a *app) printVersions(versions []repo.Version) error {
 	}
 	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
 	for _, v := range versions {
-		rows = append(rows, []string{v.Name, v.Version, v.Format, fsys.FormatSize(v.Size), fsys.FormatSize(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
+		rows = append(rows, []string{v.Name, v.Version, v.Format, size.About(v.Size), size.About(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
 	}
 	return printTable(a.stdout, rows)
 }
@@ -197,7 +197,7 @@ func (a *app) printLong(versions []repo.Version) error {
 		for _, line := range [][2]string{
 			{"content", whole},
 			{"format", strings.Join(append([]string{v.Format}, v.FileSystems...), ", ")},
-			{"size", fmt.Sprintf("%s, %s of them data", fsys.FormatSize(v.Size), fsys.FormatSize(v.Data))},
+			{"size", fmt.Sprintf("%s, %s of them data", size.About(v.Size), size.About(v.Data))},
 			{"created", v.Created.Local().Format(time.DateTime)},
 			{"made from", v.Parent},
 			{"made by", strings.Trim(v.Origin.User+"@"+v.Origin.Host, "@")},

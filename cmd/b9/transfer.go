@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys"
 	"b9/engine/repo"
+	"b9/engine/size"
 )
 
 // clearLine goes to the start of a terminal's line and erases it.
@@ -33,12 +33,12 @@ func (a *app) transferLine(verb string) func(repo.Progress) {
 // transferred says how far a transfer is, how fast, and what it saves, in what
 // fits a terminal of 80 columns with a short name.
 func transferred(p repo.Progress) string {
-	return fmt.Sprintf("%s: %d%% of %s, moved %s (%s), %s there", p.Name, min(100*p.Done/max(p.Total, 1), 100), fsys.FormatSize(p.Total),
-		fsys.FormatSize(p.Sent+p.Received), rate(p.Transfer), fsys.FormatSize(p.Reused))
+	return fmt.Sprintf("%s: %d%% of %s, moved %s (%s), %s there", p.Name, min(100*p.Done/max(p.Total, 1), 100), size.About(p.Total),
+		size.About(p.Sent+p.Received), rate(p.Transfer), size.About(p.Reused))
 }
 
 func rate(t repo.Transfer) string {
-	return fsys.FormatSize(int64(float64(t.Sent+t.Received)/max(t.Elapsed.Seconds(), 0.001))) + "/s"
+	return size.About(int64(float64(t.Sent+t.Received)/max(t.Elapsed.Seconds(), 0.001))) + "/s"
 }
 
 // endLine erases the line of a transfer, so that something else can be told.
@@ -70,5 +70,5 @@ func (a *app) tellTransfer(what string, v repo.Version, t repo.Transfer) {
 	}
 	a.endLine()
 	fmt.Fprintf(a.stderr, "%s %s@%s: %s over the wire in %s (%s), %s of %s were there already\n", what, v.Name, v.Version,
-		fsys.FormatSize(t.Sent+t.Received), t.Elapsed.Round(10*time.Millisecond), rate(t), fsys.FormatSize(t.Reused), fsys.FormatSize(t.New+t.Reused))
+		size.About(t.Sent+t.Received), t.Elapsed.Round(10*time.Millisecond), rate(t), size.About(t.Reused), size.About(t.New+t.Reused))
 }

@@ -49,14 +49,14 @@ type Build struct {
 // Store says where finished steps are kept, and for how long.
 type Store struct {
 	Dir     string   `toml:"dir" doc:"the directory that finished steps are kept in; a relative one counts from the directory of the file that sets it"`
-	MaxSize Size     `toml:"max_size" default:"30G" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
+	MaxSize Size     `toml:"max_size" default:"30GiB" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
 	MaxAge  Duration `toml:"max_age" default:"30d" doc:"collection takes results that were not used for this long; 0 means no limit"`
 }
 
 // Container holds the defaults for steps that run in containers.
 type Container struct {
 	Backend      string   `toml:"backend" default:"auto" enum:"auto,embedded,libvirt-lxc" doc:"what runs containers; auto means the embedded one"`
-	Memory       Size     `toml:"memory" default:"0" least:"16M" doc:"the most memory a container may use; 0 means no limit"`
+	Memory       Size     `toml:"memory" default:"0B" least:"16MiB" doc:"the most memory a container may use; 0 means no limit"`
 	CPUs         float64  `toml:"cpus" default:"0" min:"0" max:"4096" doc:"the most processors a container may keep busy, such as 1.5; 0 means no limit"`
 	Capabilities []string `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
 	Network      string   `toml:"network" default:"host" doc:"host (the network of this machine), none (loopback only), or the name of a libvirt network"`

@@ -179,7 +179,7 @@ F:3:1: build.jobs: wants an integer, not the string "three"
 F:4:1: build.out: "../elsewhere" is not below the workspace root: use a relative path such as "b9-out"
 F:5:1: unknown setting "build.verbosty": did you mean "build.verbosity"?
 F:6:2: unknown section [contianer]: did you mean "container"?
-F:10:1: container.memory: must be 0 or at least 16M (is a unit missing?)
+F:10:1: container.memory: must be 0 or at least 16MiB (is a unit missing?)
 F:11:1: container.timeout: bad duration "4y": want numbers with a unit, w, d, h, m, s or ms, such as "90s" or "30d"
 F:12:1: container.cpus: must be at least 0
 F:13:1: container.backend: unknown value "embeded" (have auto, embedded, libvirt-lxc): did you mean "embedded"?
@@ -232,7 +232,7 @@ environment B9_BUILD_JOBS: build.jobs: wants an integer, not "many"
 environment B9_OPTIONS_: options.: "" cannot be the name of an option: use letters, digits and _
 flag -c build.keep-going=yes: unknown setting "build.keep-going": did you mean "build.keep_going"?
 flag -c build=3: build is a section, not a setting
-flag -c container.memory=4Q: container.memory: bad size "4Q": want a number and a unit, K, M, G, T or P, such as "512M" or "2G"
+flag -c container.memory=4Q: container.memory: size "4Q": unknown unit "Q" (have K, M, G, T, P or KiB, MiB, GiB, TiB, PiB (powers of 1024), KB, MB, GB, TB, PB (powers of 1000), B)
 flag -c oops: wants KEY=VALUE, such as -c container.memory=2G
 flag -c build.keep_going=maybe: build.keep_going: wants true or false, not "maybe"
 flag -c container.cpus=NaN: container.cpus: must be at least 0

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"b9/engine/size"
 )
 
 // text is a value from the environment or a flag, which has no type yet.
@@ -106,11 +108,11 @@ func asList(value any) ([]string, error) {
 func asSize(value any) (Size, error) {
 	switch v := value.(type) {
 	case text:
-		return ParseSize(string(v))
+		return size.Parse(string(v))
 	case string:
-		return ParseSize(v)
+		return size.Parse(v)
 	case int64:
-		return ParseSize(strconv.FormatInt(v, 10))
+		return size.Parse(strconv.FormatInt(v, 10))
 	}
 	return 0, wrongType(`a size such as "2G"`, value)
 }
@@ -118,11 +120,11 @@ func asSize(value any) (Size, error) {
 func asDuration(value any) (Duration, error) {
 	switch v := value.(type) {
 	case text:
-		return ParseDuration(string(v))
+		return size.ParseDuration(string(v))
 	case string:
-		return ParseDuration(v)
+		return size.ParseDuration(v)
 	case int64:
-		return ParseDuration(strconv.FormatInt(v, 10))
+		return size.ParseDuration(strconv.FormatInt(v, 10))
 	}
 	return 0, wrongType(`a duration such as "90s"`, value)
 }

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"b9/engine/size"
 )
 
 // field is one setting of the schema.
@@ -113,7 +115,7 @@ func (f field) check(v any) error {
 	case float64:
 		return f.inRange(x, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
 	case Size:
-		return f.inRange(float64(x), func(s string) (float64, error) { n, err := ParseSize(s); return float64(n), err })
+		return f.inRange(float64(x), func(s string) (float64, error) { n, err := size.Parse(s); return float64(n), err })
 	}
 	return nil
 }

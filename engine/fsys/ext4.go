@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/size"
 )
 
 // Ext4Options describe a new ext4 file system. The zero value of each field
@@ -161,11 +163,11 @@ func (m *extMaker) tooSmall() error {
 	if err := m.measure(); err != nil {
 		return err
 	}
-	size, err := m.fit()
+	least, err := m.fit()
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("the content does not fit into %s: it needs %s", FormatSize(m.o.Size), FormatSize(size))
+	return fmt.Errorf("the content does not fit into %s: it needs %s", size.About(m.o.Size), size.About(least))
 }
 
 // fixIDs derives what identifies the file system, so that two different ones

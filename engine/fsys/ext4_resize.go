@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"b9/engine/size"
 )
 
 // wholeExt reads the layout of an ext2/3/4 file system that takes the whole of f,
@@ -86,14 +88,14 @@ func (r *extResizer) tool(name string, args ...string) (string, error) {
 	return toolRun{image: r.f, env: r.env()}.run(r.ctx, name, args...)
 }
 
-func (r *extResizer) resize(size int64) error {
+func (r *extResizer) resize(length int64) error {
 	bs := int64(r.l.blockSize)
-	blocks := size / bs
+	blocks := length / bs
 	if blocks < 1 {
-		return fmt.Errorf("%d bytes are less than one block", size)
+		return fmt.Errorf("%d bytes are less than one block", length)
 	}
 	if uint64(blocks) == r.l.blocks {
-		return r.f.Truncate(size)
+		return r.f.Truncate(length)
 	}
 	if uint64(blocks) < r.l.blocks {
 		least, err := r.minimum()
@@ -101,25 +103,25 @@ func (r *extResizer) resize(size int64) error {
 			return err
 		}
 		if blocks < least {
-			return fmt.Errorf("%s is too small: the file system needs at least %s (%d bytes)", FormatSize(size), FormatSize(least*bs), least*bs)
+			return fmt.Errorf("%s is too small: the file system needs at least %s (%d bytes)", size.About(length), size.About(least*bs), least*bs)
 		}
 	}
 	if err := r.repair(); err != nil {
 		return err
 	}
-	if size > r.fileSize {
-		if err := r.f.Truncate(size); err != nil {
+	if length > r.fileSize {
+		if err := r.f.Truncate(length); err != nil {
 			return err
 		}
 	}
 	err := r.to(blocks)
 	if errors.Is(err, errUndone) {
-		return fmt.Errorf("%s is too small to pack the file system into: try some more (%w)", FormatSize(size), err)
+		return fmt.Errorf("%s is too small to pack the file system into: try some more (%w)", size.About(length), err)
 	}
 	if err != nil {
 		return err
 	}
-	return r.f.Truncate(size)
+	return r.f.Truncate(length)
 }
 
 func (r *extResizer) shrink(extra int64) error {

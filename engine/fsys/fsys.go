@@ -21,7 +21,6 @@
 //	Resize, Shrink, Trim   an ext4 file system together with its file
 //	OpenReader, NewReader  the files inside an image, read without a mount
 //	Copy                   files out of an image, with everything they have
-//	ParseSize, FormatSize  sizes as people write them
 //
 // Nothing here keeps a file's data in memory; names and attributes of the
 // content are (some 300 bytes a file). Every function that may take long obeys

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"b9/engine/size"
 )
 
 // SwapOptions describe a swap area.
@@ -51,9 +53,9 @@ func MakeSwap(ctx context.Context, path string, o SwapOptions) error {
 func (o *SwapOptions) check() error {
 	switch {
 	case o.Size < swapMin*swapPage:
-		return fmt.Errorf("size %s is below the least, %s", FormatSize(o.Size), FormatSize(swapMin*swapPage))
+		return fmt.Errorf("size %s is below the least, %s", size.About(o.Size), size.About(swapMin*swapPage))
 	case o.Size > 1<<32*swapPage:
-		return fmt.Errorf("size %s is above the limit, %s", FormatSize(o.Size), FormatSize(1<<32*swapPage))
+		return fmt.Errorf("size %s is above the limit, %s", size.About(o.Size), size.About(1<<32*swapPage))
 	case len(o.Label) > 15:
 		return fmt.Errorf("label %q is %d bytes long, swap holds 15", o.Label, len(o.Label))
 	case o.UUID != "" && !isUUID(o.UUID):

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"b9/engine/size"
 )
 
 // VFATOptions describe a new FAT file system.
@@ -84,9 +86,9 @@ func (o *VFATOptions) check() error {
 	case o.Size < 0 || o.Free < 0:
 		return fmt.Errorf("size %d is negative", min(o.Size, o.Free))
 	case o.Size != 0 && o.Size < fatTrack*fatSector:
-		return fmt.Errorf("size %d is below the least, %s", o.Size, FormatSize(fatTrack*fatSector))
+		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(fatTrack*fatSector))
 	case o.Size > 1<<32*fatSector:
-		return fmt.Errorf("size %s is above vfat's limit, 2TiB", FormatSize(o.Size))
+		return fmt.Errorf("size %s is above vfat's limit, 2TiB", size.About(o.Size))
 	}
 	return nil
 }

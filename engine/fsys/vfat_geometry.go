@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"b9/engine/size"
 )
 
 // fatGeometry is what a BIOS parameter block says.
@@ -134,14 +136,14 @@ func (w *fatWriter) fixedGeometry(sectors uint64) (fatGeometry, error) {
 			continue
 		}
 		if need := w.demand(per, bits); need > g.clusters {
-			return g, fmt.Errorf("the files need %d clusters of %d bytes, %s have %d", need, per*fatSector, FormatSize(int64(sectors*fatSector)), g.clusters)
+			return g, fmt.Errorf("the files need %d clusters of %d bytes, %s have %d", need, per*fatSector, size.About(int64(sectors*fatSector)), g.clusters)
 		}
 		if g.clusters < low {
 			break
 		}
 		return g, nil
 	}
-	return fatGeometry{}, fmt.Errorf("%s cannot be divided into clusters for a table of %d bits", FormatSize(int64(sectors*fatSector)), bits)
+	return fatGeometry{}, fmt.Errorf("%s cannot be divided into clusters for a table of %d bits", size.About(int64(sectors*fatSector)), bits)
 }
 
 // clusterRange is what each width may hold: the count decides the width.
