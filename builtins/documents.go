@@ -11,6 +11,7 @@ import (
 
 	"b9/engine"
 	"b9/engine/content"
+	"b9/engine/near"
 )
 
 // document is a text or value that an operation checks and merges: a file,
@@ -255,10 +256,7 @@ func (c *Call) silenced(param string) []string {
 func (c *Call) strategy(param string) string {
 	s := c.String(param)
 	if err := content.CheckStrategy(s); err != nil {
-		if near := content.Nearest(s, content.Strategies()); near != "" {
-			err = fmt.Errorf("%w: did you mean %q?", err, near)
-		}
-		c.Errorf("%s: %w", param, err)
+		c.Errorf("%s: %w%s", param, err, near.Hint(s, content.Strategies()))
 	}
 	return s
 }

@@ -12,7 +12,7 @@ import (
 	"go.starlark.net/syntax"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/near"
 )
 
 // Error is one mistake in a build file or in what was asked for.
@@ -181,10 +181,7 @@ func framesOf(stack starlark.CallStack) []Frame {
 
 // suggest appends ": did you mean ...?" where a candidate is close to name.
 func suggest(msg, name string, candidates []string) string {
-	if near := content.Nearest(name, candidates); near != "" {
-		return fmt.Sprintf("%s: did you mean %q?", msg, near)
-	}
-	return msg
+	return msg + near.Hint(name, candidates)
 }
 
 // maxListed bounds how many alternatives a message lists.

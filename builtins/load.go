@@ -15,7 +15,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/near"
 	"b9/stdlib"
 )
 
@@ -193,8 +193,8 @@ func (w *Workspace) missingPackage(pkg string) string {
 	for _, base := range files {
 		names[base.Pkg] = true
 	}
-	if near := content.Nearest(pkg, slices.Sorted(maps.Keys(names))); near != "" {
-		msg += fmt.Sprintf(": did you mean %q?", "//"+near)
+	if best := near.Match(pkg, slices.Sorted(maps.Keys(names))); best != "" {
+		msg += fmt.Sprintf(": did you mean %q?", "//"+best)
 	}
 	return msg
 }

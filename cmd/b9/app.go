@@ -21,7 +21,7 @@ import (
 	"b9/engine"
 	"b9/engine/config"
 	"b9/engine/container"
-	"b9/engine/content"
+	"b9/engine/near"
 	"b9/engine/repo"
 	"b9/engine/store"
 )
@@ -107,8 +107,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if near := content.Nearest(unknown.GetSpecifiedName(), names); near != "" {
-			text += fmt.Sprintf(": did you mean --%s?", near)
+		if best := near.Match(unknown.GetSpecifiedName(), names); best != "" {
+			text += fmt.Sprintf(": did you mean --%s?", best)
 		}
 	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
 		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())
@@ -128,10 +128,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 			names = append(names, c.Name())
 		}
 	}
-	hint := ""
-	if near := content.Nearest(name, names); near != "" {
-		hint = fmt.Sprintf(": did you mean %q?", near)
-	}
+	hint := near.Hint(name, names)
 	return usagef("unknown command %q%s (see `%s --help`)", name, hint, cmd.CommandPath())
 }
 

@@ -14,9 +14,9 @@ import (
 
 	"b9/builtins"
 	"b9/engine"
-	"b9/engine/content"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/near"
 	"b9/engine/store"
 )
 
@@ -307,7 +307,7 @@ func nearest(name string, list []fs.DirEntry, whole func(string) string) string 
 	for _, e := range list[:min(len(list), 10_000)] {
 		names = append(names, e.Name())
 	}
-	best := content.Nearest(name, names)
+	best := near.Match(name, names)
 	if best == "" {
 		return ""
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
-	"b9/engine/content"
+	"b9/engine/near"
 )
 
 func (a *app) builtinsCommand() *cobra.Command {
@@ -70,10 +70,7 @@ func (a *app) builtins(args []string) error {
 }
 
 func unknownBuiltin(name string, names []string) error {
-	hint := ""
-	if near := content.Nearest(name, names); near != "" {
-		hint = fmt.Sprintf(": did you mean %q?", near)
-	}
+	hint := near.Hint(name, names)
 	return usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), hint)
 }
 

@@ -16,7 +16,7 @@ import (
 
 	"b9/builtins"
 	"b9/engine/config"
-	"b9/engine/content"
+	"b9/engine/near"
 	"b9/engine/repo"
 	"b9/engine/size"
 )
@@ -50,10 +50,7 @@ func (a *app) location(name string) (repo.Location, error) {
 // unknownRepository says that no repository has the name.
 func unknownRepository(name string, cfg *config.Config) error {
 	have := append(slices.Sorted(maps.Keys(cfg.Repositories)), config.LocalRepository)
-	hint := ""
-	if near := content.Nearest(name, have); near != "" {
-		hint = fmt.Sprintf(": did you mean %q?", near)
-	}
+	hint := near.Hint(name, have)
 	return usagef("there is no repository %q (have %s)%s (`b9 repo add NAME LOCATION` adds one)", name, strings.Join(have, ", "), hint)
 }
 
@@ -146,7 +143,7 @@ func (a *app) openRepositoryWith(ctx context.Context, name string, o repo.Option
 	if _, err := a.openStore(); err != nil { // whose directory holds what is kept of repositories
 		return nil, err
 	}
-	o.State, o.Nearest = filepath.Join(cfg.Store.Dir, "cache", "repo"), content.Nearest
+	o.State = filepath.Join(cfg.Store.Dir, "cache", "repo")
 	r, err := repo.Open(ctx, loc, o)
 	if err != nil && cfg.Repositories[name] != "" {
 		err = fmt.Errorf("%s: %w", name, err) // which says where it is

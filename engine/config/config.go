@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // Config is the result of all layers. Each field's doc tag says what it means.
@@ -184,9 +186,9 @@ func (d *loader) assign(p place, key string, value any) {
 	case ok:
 		d.setting(p, f, value)
 	case d.isSection(key):
-		d.fail(p, "%s is a section, not a setting%s", key, didYouMean(key, d.inSection(key)))
+		d.fail(p, "%s is a section, not a setting%s", key, near.Hint(key, d.inSection(key)))
 	default:
-		d.fail(p, "unknown setting %q%s", key, didYouMean(key, d.keys))
+		d.fail(p, "unknown setting %q%s", key, near.Hint(key, d.keys))
 	}
 }
 
@@ -245,24 +247,25 @@ func (d *loader) environment(env []string) {
 	names := make(map[string]string, len(d.keys))
 	var all []string
 	for _, k := range d.keys {
-		n := envPrefix + strings.ToUpper(strings.ReplaceAll(k, ".", "_"))
+		n := strings.ToUpper(strings.ReplaceAll(k, ".", "_"))
 		names[n] = k
 		all = append(all, n)
 	}
 	for _, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, envPrefix) || value == "" {
+		short, ours := strings.CutPrefix(name, envPrefix)
+		if !ours || value == "" {
 			continue
 		}
 		p := place{origin: "environment " + name, at: "environment " + name}
-		if option, ok := strings.CutPrefix(name, envPrefix+"OPTIONS_"); ok {
+		if option, ok := strings.CutPrefix(short, "OPTIONS_"); ok {
 			d.option(p, option, text(value))
-		} else if repository, ok := strings.CutPrefix(name, envPrefix+"REPOSITORIES_"); ok {
+		} else if repository, ok := strings.CutPrefix(short, "REPOSITORIES_"); ok {
 			d.repository(p, repository, text(value))
-		} else if key, ok := names[name]; ok {
+		} else if key, ok := names[short]; ok {
 			d.assign(p, key, text(value))
-		} else if hint := didYouMean(name, all); hint != "" {
-			d.fail(p, "no setting has this name%s", hint)
+		} else if best := near.Match(short, all); best != "" {
+			d.fail(p, "no setting has this name: did you mean %q?", envPrefix+best)
 		}
 	}
 }

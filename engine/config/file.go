@@ -10,6 +10,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"b9/engine/near"
 )
 
 // largestFile bounds what is read of a settings file, in bytes.
@@ -113,7 +115,7 @@ func (w *fileWalk) header(at place) {
 		w.leaf(at, w.table)
 		return
 	}
-	w.fail(at, "unknown section [%s]%s", name, didYouMean(name, w.sections()))
+	w.fail(at, "unknown section [%s]%s", name, near.Hint(name, w.sections()))
 }
 
 func (w *fileWalk) keyValue(table []string, n *unstable.Node) {

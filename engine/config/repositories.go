@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // LocalRepository is the name of the shared images that this machine has. No
@@ -79,7 +81,7 @@ func (d *loader) checkRepositories() {
 			have = []string{"none"}
 		}
 		d.errs = append(d.errs, fmt.Errorf("%s: %s: there is no repository %q (have %s)%s",
-			d.config.origin(key), key, name, strings.Join(have, ", "), didYouMean(name, names)))
+			d.config.origin(key), key, name, strings.Join(have, ", "), near.Hint(name, names)))
 	}
 }
 

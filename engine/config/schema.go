@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"b9/engine/near"
 	"b9/engine/size"
 )
 
@@ -122,7 +123,7 @@ func (f field) check(v any) error {
 
 func (f field) checkString(s string) error {
 	if f.enum != nil && !contains(f.enum, s) {
-		return fmt.Errorf("unknown value %q (have %s)%s", s, strings.Join(f.enum, ", "), didYouMean(s, f.enum))
+		return fmt.Errorf("unknown value %q (have %s)%s", s, strings.Join(f.enum, ", "), near.Hint(s, f.enum))
 	}
 	switch f.key {
 	case "build.out":

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // capabilityNames are the kernel's, in the order of their numbers, without
@@ -42,7 +44,7 @@ func capabilities(extra []string) ([]string, error) {
 	for _, given := range extra {
 		name := strings.TrimPrefix(strings.ToUpper(given), "CAP_")
 		if !known[name] {
-			return nil, fmt.Errorf("unknown capability %q%s", given, suggest(name, capabilityNames[:]))
+			return nil, fmt.Errorf("unknown capability %q%s", given, near.Hint(name, capabilityNames[:]))
 		}
 		set["CAP_"+name] = true
 	}

@@ -47,6 +47,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"b9/engine/near"
 )
 
 // Backend runs commands in containers. Its methods may be called concurrently.
@@ -270,5 +272,5 @@ func Open(name string, c Config) (Backend, error) {
 	}
 	names := Backends()
 	return nil, fmt.Errorf("unknown container backend %q (have %s)%s",
-		name, strings.Join(names, ", "), suggest(name, names))
+		name, strings.Join(names, ", "), near.Hint(name, names))
 }

@@ -12,6 +12,8 @@ import (
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
+
+	"b9/engine/near"
 )
 
 // networkNames are the active networks, sorted.
@@ -50,7 +52,7 @@ func joinNetwork(conn *libvirt.Connect, name string, number int) (*link, error) 
 	if err != nil {
 		names, _ := networkNames(conn)
 		known := append([]string{networkHost, networkNone}, names...)
-		return nil, fmt.Errorf("no network %q (have %s)%s", name, strings.Join(known, ", "), suggest(name, known))
+		return nil, fmt.Errorf("no network %q (have %s)%s", name, strings.Join(known, ", "), near.Hint(name, known))
 	}
 	defer net.Free()
 	text, err := net.GetXMLDesc(0)

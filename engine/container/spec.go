@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"b9/engine/near"
 )
 
 const (
@@ -43,7 +45,7 @@ func (s Spec) normalize() (Spec, error) {
 		s.Arch = machineArch()
 	}
 	if archs := archs(); !slices.Contains(archs, s.Arch) {
-		return s, fmt.Errorf("unknown architecture %q (have %s)%s", s.Arch, strings.Join(archs, ", "), suggest(s.Arch, archs))
+		return s, fmt.Errorf("unknown architecture %q (have %s)%s", s.Arch, strings.Join(archs, ", "), near.Hint(s.Arch, archs))
 	}
 	caps, err := capabilities(s.Capabilities)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"b9/engine/near"
 )
 
 // CheckCloudConfig finds the mistakes in a cloud-config, and joins to them the
@@ -82,8 +84,8 @@ func (c *ruleCheck) topLevel(f Field) {
 		return
 	}
 	path := joinPath("", f.Key)
-	if near := Nearest(name, topLevelKeys()); ok && near != "" {
-		c.add(f.Key, path, findUnknown, "cloud-init has no such key: did you mean %q?", near)
+	if best := near.Match(name, topLevelKeys()); ok && best != "" {
+		c.add(f.Key, path, findUnknown, "cloud-init has no such key: did you mean %q?", best)
 		return
 	}
 	c.findings = append(c.findings, Finding{Place: f.Key.Place, Path: path, Name: findUnknown, Warning: true, Msg: "cloud-init has no such key"})

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"b9/engine/near"
 )
 
 func networkV1() *rule {
@@ -27,9 +29,7 @@ func checkV1Type(n *Node) (name, problem string) {
 		return "", ""
 	}
 	problem = fmt.Sprintf("unknown type %s (have %s)", kind.show(), strings.Join(v1TypeNames(), ", "))
-	if near := Nearest(s, v1TypeNames()); near != "" {
-		problem += fmt.Sprintf(": did you mean %q?", near)
-	}
+	problem += near.Hint(s, v1TypeNames())
 	return findValue, problem
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"b9/engine/near"
 	"b9/engine/position"
 )
 
@@ -241,9 +242,7 @@ func (c *ruleCheck) enum(r *rule, n *Node, path string) {
 	}
 	msg := fmt.Sprintf("unknown value %s (have %s)", n.show(), strings.Join(have, ", "))
 	if s, ok := n.Value.(string); ok {
-		if near := Nearest(s, words); near != "" {
-			msg += fmt.Sprintf(": did you mean %q?", near)
-		}
+		msg += near.Hint(s, words)
 	} else if n.Surprise() != "" {
 		c.settle(n)
 		msg += ": " + n.explain()
@@ -337,8 +336,8 @@ func (c *ruleCheck) field(r *rule, f Field, path string) {
 // unknown reports a key that is not among the known ones.
 func (c *ruleCheck) unknown(key *Node, path string, known []string) {
 	if s, ok := key.Value.(string); ok {
-		if near := Nearest(s, known); near != "" {
-			c.add(key, path, findUnknown, "unknown key: did you mean %q?", near)
+		if best := near.Match(s, known); best != "" {
+			c.add(key, path, findUnknown, "unknown key: did you mean %q?", best)
 			return
 		}
 	}

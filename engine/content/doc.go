@@ -5,5 +5,4 @@
 //	Template   a parsed template; ParseTemplate, Check, Execute
 //	ErlTerm    an Erlang term; ParseErl, MergeErl, FormatErl
 //	Error      a mistake at a line and column of a document
-//	Nearest    the candidate that a misspelt name most likely meant
 package content

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"b9/engine/near"
 	"b9/engine/position"
 )
 
@@ -106,9 +107,7 @@ func checkSettings(rules []mergeRule) error {
 				continue
 			}
 			msg := fmt.Sprintf("unknown setting %q of %s (have %s)", o, r.name, strings.Join(known, ", "))
-			if near := Nearest(o, known); near != "" {
-				msg += fmt.Sprintf(": did you mean %q?", near)
-			}
+			msg += near.Hint(o, known)
 			return errors.New(msg)
 		}
 	}

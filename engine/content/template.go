@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"b9/engine/near"
 	"b9/engine/position"
 )
 
@@ -159,9 +160,7 @@ func unknownName(name string, have []string) string {
 	if len(have) == 0 {
 		msg = fmt.Sprintf("unknown name %q (no names are given)", name)
 	}
-	if near := Nearest(name, sorted); near != "" {
-		msg += fmt.Sprintf(": did you mean %q?", near)
-	}
+	msg += near.Hint(name, sorted)
 	return msg
 }
 

@@ -89,24 +89,3 @@ func TestNames(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
-
-func TestNearest(t *testing.T) {
-	tests := []struct {
-		name string
-		have []string
-		want string
-	}{
-		{"qcow3", []string{"raw", "qcow2", "vmdk"}, "qcow2"},
-		{"prot", []string{"port"}, "port"},
-		{"SIZE", []string{"size"}, "size"},
-		{"formt", []string{"from", "format"}, "format"},
-		{"zzz", []string{"raw", "iso"}, ""},
-		{"", []string{"abc"}, ""},
-		{"x", nil, ""},
-	}
-	for _, tt := range tests {
-		if got := Nearest(tt.name, tt.have); got != tt.want {
-			t.Errorf("Nearest(%q, %q) = %q, want %q", tt.name, tt.have, got, tt.want)
-		}
-	}
-}

@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // Formats returns all formats.
@@ -42,7 +44,7 @@ func Lookup(name string) (Format, error) {
 		names = append(names, f.Name())
 	}
 	sort.Strings(names)
-	return nil, fmt.Errorf("unknown format %q (have %s)%s", name, strings.Join(names, ", "), suggest(name, names))
+	return nil, fmt.Errorf("unknown format %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }
 
 // Open opens the image at path, which is in the given format, whatever its bytes

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // mebi is 1 MiB, the alignment that suits every disk.
@@ -91,7 +93,7 @@ func newLayout(parts []PartSpec, o LayoutOptions) (*layout, error) {
 		l.align = mebi
 	}
 	if k := l.table.Kind; k != "gpt" && k != "mbr" {
-		return nil, fmt.Errorf("unknown partition table %q (have gpt, mbr)%s", k, suggest(k, []string{"gpt", "mbr"}))
+		return nil, fmt.Errorf("unknown partition table %q (have gpt, mbr)%s", k, near.Hint(k, []string{"gpt", "mbr"}))
 	}
 	if s := l.table.SectorSize; s != 512 && s != 4096 {
 		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", s)

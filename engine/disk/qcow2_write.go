@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+
+	"b9/engine/near"
 )
 
 // Sizes of what is written: clusters of 64 KiB, so that an L2 table describes
@@ -331,7 +333,7 @@ func qcow2Packer(method string) (func() (packFunc, error), error) {
 	case "zstd":
 		return zstdPacker, nil
 	}
-	return nil, fmt.Errorf("unknown compression %q (have zlib, zstd)%s", method, suggest(method, []string{"zlib", "zstd"}))
+	return nil, fmt.Errorf("unknown compression %q (have zlib, zstd)%s", method, near.Hint(method, []string{"zlib", "zstd"}))
 }
 
 // deflatePacker packs as raw deflate. Distances reach back up to 32 KiB, as RFC

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // partitionType is a type with a name of its own. Either code may be missing.
@@ -88,5 +90,5 @@ func typeCode(kind, s string) (string, error) {
 	if kind == "mbr" {
 		other = "a number such as 0x83"
 	}
-	return "", fmt.Errorf("unknown partition type %q for %s (have %s, or %s)%s", s, kind, strings.Join(names, ", "), other, suggest(s, names))
+	return "", fmt.Errorf("unknown partition type %q for %s (have %s, or %s)%s", s, kind, strings.Join(names, ", "), other, near.Hint(s, names))
 }

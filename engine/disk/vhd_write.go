@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+
+	"b9/engine/near"
 )
 
 // Write makes w a dynamic disk, or with the subformat "fixed" a raw disk with a
@@ -30,7 +32,7 @@ func (vhd) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) err
 	case "fixed":
 		return v.writeFixed(ctx, src, o)
 	}
-	return fmt.Errorf("unknown vhd subformat %q (have dynamic, fixed)%s", o.Subformat, suggest(o.Subformat, []string{"dynamic", "fixed"}))
+	return fmt.Errorf("unknown vhd subformat %q (have dynamic, fixed)%s", o.Subformat, near.Hint(o.Subformat, []string{"dynamic", "fixed"}))
 }
 
 type vhdWriter struct {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"b9/engine/near"
 )
 
 // vmdk is VMware's format, as its "Virtual Disk Format 5.0" describes it: sparse
@@ -275,5 +277,5 @@ func (vmdk) Write(ctx context.Context, w *os.File, src Image, o WriteOptions) er
 		return writeStream(ctx, w, src, o)
 	}
 	have := []string{"monolithicSparse", "streamOptimized"}
-	return fmt.Errorf("unknown vmdk subformat %q (have %s, %s)%s", o.Subformat, have[0], have[1], suggest(o.Subformat, have))
+	return fmt.Errorf("unknown vmdk subformat %q (have %s, %s)%s", o.Subformat, have[0], have[1], near.Hint(o.Subformat, have))
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"b9/engine/near"
 )
 
 // vmdkDescriptor is the text that describes a vmdk.
@@ -198,5 +200,5 @@ func vmdkAdapter(name string) (string, int64, error) {
 		}
 		names = append(names, a.name)
 	}
-	return "", 0, fmt.Errorf("unknown vmdk adapter %q (have %s)%s", name, strings.Join(names, ", "), suggest(name, names))
+	return "", 0, fmt.Errorf("unknown vmdk adapter %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }

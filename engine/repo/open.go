@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+
+	"b9/engine/near"
 )
 
 // Repo is an open repository. Its methods may be used by several goroutines.
@@ -199,12 +201,7 @@ func (r *Repo) whatThereIs(all []Version, s Selector) string {
 	if len(list) > few {
 		text += fmt.Sprintf(" and %d more", len(list)-few)
 	}
-	if r.opts.Nearest != nil && asked != "" {
-		if near := r.opts.Nearest(asked, list); near != "" {
-			text += fmt.Sprintf(": did you mean %q?", near)
-		}
-	}
-	return text
+	return text + near.Hint(asked, list)
 }
 
 // Remove takes a version out of the list. Its data stays until [Repo.Clean].

@@ -71,9 +71,6 @@ type Options struct {
 	// Timeout bounds the wait for one answer of the server, in which
 	// nothing arrives. Zero means 60 s.
 	Timeout time.Duration
-	// Nearest, if set, says which of some names may have been meant by one
-	// that there is not, or "".
-	Nearest func(name string, of []string) string
 	// Workers is how many goroutines hash and compress. Zero means the
 	// number of processors, at most 8.
 	Workers int
