@@ -47,15 +47,6 @@ func (c *Call) Duration(param string) time.Duration {
 	return 0
 }
 
-// ext4Features is the argument, else the features that the configuration
-// wants new file systems to have.
-func (c *Call) ext4Features(param string) []string {
-	if c.Given(param) {
-		return c.Strings(param)
-	}
-	return c.m.ws.cfg.Defaults.Ext4Features
-}
-
 // parseMode reads permission bits given as three or four octal digits.
 func parseMode(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 8, 32)

@@ -18,7 +18,7 @@ func BenchmarkResolve(b *testing.B) {
 	b.ReportAllocs()
 	before := cpuTime(b)
 	for b.Loop() {
-		w, err := Open(context.Background(), Config{Root: root})
+		w, err := openTest(context.Background(), Config{Root: root})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func generated(packages, targets int) map[string]string {
 func TestWideAndDeep(t *testing.T) {
 	root := t.TempDir()
 	writeWorkspace(t, root, generated(50, 20))
-	w, err := Open(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,15 @@ const defaultRefresh = 10 * time.Minute
 // on the host.
 const defaultFree = 1 << 30
 
-func bootstrapOperation() Operation {
+// Defaults are what the configuration says where a call of bootstrap() says
+// nothing. They are part of the key as if the call had given them.
+type Defaults struct {
+	Ext4Features []string      // of the file system, as mke2fs -O takes them
+	Mirror       string        // "" is the machine's own apt configuration
+	Refresh      time.Duration // how long an answer about an archive is trusted; 0 is 10 minutes
+}
+
+func bootstrapOperation(d Defaults) Operation {
 	return Operation{
 		Name: "bootstrap",
 		Doc: `a Debian root file system as an image with ext4
@@ -54,7 +62,7 @@ the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
 		Positional: 0,
 		Params:     bootstrapParams(),
 		Example:    `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
-		make:       makeBootstrap,
+		make:       func(c *Call) (Step, error) { return makeBootstrap(c, d) },
 	}
 }
 
@@ -81,26 +89,29 @@ func bootstrapParams() []Param {
 	}
 }
 
-func makeBootstrap(c *Call) (Step, error) {
+func makeBootstrap(c *Call, d Defaults) (Step, error) {
+	features := d.Ext4Features
+	if c.Given("features") {
+		features = c.Strings("features")
+	}
 	b := &bootstrap{
 		Suite: c.String("suite"), Arch: c.String("arch"), Variant: c.String("variant"),
 		Packages: c.Strings("packages"), Components: c.Strings("components"), Suites: c.Strings("suites"),
 		Mirrors: c.Strings("mirror"), Snapshot: c.String("snapshot"),
 		Image: makeImage{
 			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
-			Features: c.ext4Features("features"), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
+			Features: features, InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
 		},
 		Apt: machineApt, Refresh: defaultRefresh,
 	}
-	defaults := c.m.ws.cfg.Defaults
 	switch {
 	case c.Given("refresh"):
 		b.Refresh = c.Duration("refresh")
-	case defaults.Refresh > 0:
-		b.Refresh = defaults.Refresh
+	case d.Refresh > 0:
+		b.Refresh = d.Refresh
 	}
-	if !c.Given("mirror") && defaults.Mirror != "" {
-		b.Mirrors = []string{defaults.Mirror}
+	if !c.Given("mirror") && d.Mirror != "" {
+		b.Mirrors = []string{d.Mirror}
 	}
 	switch {
 	case b.Image.Size > 0 && c.Given("free"):

@@ -24,7 +24,7 @@ func Example() {
 	write("b9.toml", "")
 	write("B9BUILD.star", `template(name = "motd", content = "welcome to ${host}", vars = {"host": "db1"})`)
 
-	ws, err := Open(ctx, Config{Root: dir})
+	ws, err := openTest(ctx, Config{Root: dir})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func newBuilder(t *testing.T, files map[string]string) *builder {
 func (b *builder) build(target string, options map[string]string) (text string, executed int) {
 	b.t.Helper()
 	ctx := context.Background()
-	w, err := Open(ctx, Config{Root: b.root, Options: options})
+	w, err := openTest(ctx, Config{Root: b.root, Options: options})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ template(name = "out", content = "[${conf}] ${port}", vars = {"conf": conf, "por
 
 func TestFileMode(t *testing.T) {
 	b := newBuilder(t, map[string]string{"B9BUILD.star": `file(name = "run", content = "#!/bin/sh", mode = 0o755)`})
-	w, err := Open(context.Background(), Config{Root: b.root})
+	w, err := openTest(context.Background(), Config{Root: b.root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,4 +145,12 @@ func TestFileMode(t *testing.T) {
 	if err != nil || out.Mode != 0o755 {
 		t.Errorf("the output asks for mode %o, %v", out.Mode, err)
 	}
+}
+
+// openTest opens a workspace with b9's own operations.
+func openTest(ctx context.Context, cfg Config) (*Workspace, error) {
+	images := NewSharedImages(SharedConfig{}, cfg.Root)
+	cfg.Operations = Operations(Settings{Shared: images})
+	cfg.Prefixes = map[string]func(string) (string, Step, error){SharedPrefix: images.Target}
+	return Open(ctx, cfg)
 }

@@ -1,10 +1,6 @@
 package builtins
 
-import (
-	"go.starlark.net/starlark"
-)
-
-// operations is the table of everything that build files can call beside the
+// Operations is the table of everything that build files can call beside the
 // language itself.
 //
 // To add an operation, write one file and add one line here. The file holds
@@ -23,9 +19,12 @@ import (
 // What depends on what the inputs turn out to be (a label's format, the text
 // of a template) goes into Step.Finish, which runs once they are known.
 // group.go is the shortest example, template.go one with everything.
-func operations() []Operation {
+func Operations(s Settings) []Operation {
+	if s.Shared == nil {
+		s.Shared = NewSharedImages(SharedConfig{}, "")
+	}
 	return []Operation{
-		bootstrapOperation(),
+		bootstrapOperation(s.Bootstrap),
 		cloudInitOperation(),
 		convertOperation(),
 		digestOperation(),
@@ -47,8 +46,8 @@ func operations() []Operation {
 		partOperation(),
 		partitionOperation(),
 		resizeOperation(),
-		shareOperation(),
-		sharedOperation(),
+		shareOperation(s.Shared),
+		sharedOperation(s.Shared),
 		shrinkOperation(),
 		sizeOperation(),
 		templateOperation(),
@@ -57,24 +56,9 @@ func operations() []Operation {
 	}
 }
 
-// Operations lists every built-in with all its parameters, for help and
-// documentation.
-func Operations() []Operation {
-	list := operations()
-	for i := range list {
-		list[i].Params = list[i].allParams()
-	}
-	return list
-}
-
-// environment is what every build file finds defined.
-func environment() starlark.StringDict {
-	env := languageNames()
-	ops := operations()
-	for i := range ops {
-		sig := &signature{op: &ops[i], params: ops[i].allParams()}
-		env[ops[i].Name] = starlark.NewBuiltin(ops[i].Name, sig.call)
-	}
-	env.Freeze()
-	return env
+// Settings are what the operations of one workspace need beside their
+// arguments. The zero value serves a program without shared images.
+type Settings struct {
+	Bootstrap Defaults
+	Shared    *SharedImages // nil: share() and shared() find no repository
 }

@@ -34,6 +34,17 @@ type signature struct {
 	params []Param
 }
 
+// environment is what every build file finds defined.
+func environment(ops []Operation) starlark.StringDict {
+	env := languageNames()
+	for i := range ops {
+		sig := &signature{op: &ops[i], params: ops[i].AllParams()}
+		env[ops[i].Name] = starlark.NewBuiltin(ops[i].Name, sig.call)
+	}
+	env.Freeze()
+	return env
+}
+
 // begin reuses the module's Call: built-ins of one thread never nest.
 func (s *signature) begin(thread *starlark.Thread) *Call {
 	m := moduleOf(thread)
@@ -190,6 +201,12 @@ func integer(v starlark.Value) (int64, bool) {
 func (c *Call) Errorf(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...).Error())
 }
+
+// Failed reports whether a mistake was recorded.
+func (c *Call) Failed() bool { return len(c.errs) > 0 }
+
+// Mistakes are the texts of the mistakes that were recorded.
+func (c *Call) Mistakes() []string { return c.errs }
 
 // Pos is the place of the call.
 func (c *Call) Pos() engine.Position { return c.pos }

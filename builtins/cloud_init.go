@@ -76,7 +76,7 @@ func cloudInitStep(c *Call) (Step, error) {
 		}
 		s.Outputs = append(s.Outputs, b.output(f))
 	}
-	if len(c.errs) == 0 {
+	if !c.Failed() {
 		b.check()
 	}
 	return s, nil
@@ -90,7 +90,7 @@ func finishCloudInit(l *Linked) error {
 		nameFiles(p.Docs, l)
 		r, err := p.render(linkedTexts(l), a.Silence)
 		if err != nil {
-			return ownPlace(err, l.decl.pos(), p.Param)
+			return ownPlace(err, l.Pos(), p.Param)
 		}
 		l.warn(r.warnings, a.Silence, p.Docs)
 	}

@@ -17,7 +17,7 @@ import (
 func (b *builder) seed(target string) map[string]string {
 	b.t.Helper()
 	ctx := context.Background()
-	w, err := Open(ctx, Config{Root: b.root})
+	w, err := openTest(ctx, Config{Root: b.root})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestCloudInitMistakes(t *testing.T) {
 		root := t.TempDir()
 		writeWorkspace(t, root, map[string]string{RootFile: "", "m": "", BuildFile: "cloud_init(name = \"s\", " + tt.args + ")\n"})
 		want := "B9BUILD.star:1:1: cloud_init(): " + tt.want
-		w, err := Open(t.Context(), Config{Root: root})
+		w, err := openTest(t.Context(), Config{Root: root})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +178,7 @@ func TestWarningPlaces(t *testing.T) {
 )
 `})
 	var out strings.Builder
-	w, err := Open(t.Context(), Config{Root: root, Stderr: &out})
+	w, err := openTest(t.Context(), Config{Root: root, Stderr: &out})
 	if err != nil {
 		t.Fatal(err)
 	}

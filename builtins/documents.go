@@ -3,7 +3,6 @@ package builtins
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -206,24 +205,18 @@ func ownPlace(err error, at engine.Position, param string) error {
 // warn prints the warnings that are not silenced, each with how to silence it.
 // Those of what stands in the call begin with the place of the call.
 func (l *Linked) warn(list []content.Finding, silence []string, docs []document) {
-	w := l.decl.m.ws
-	if w.cfg.Stderr == nil {
-		return
-	}
-	w.stderr.Lock()
-	defer w.stderr.Unlock()
 	for _, f := range content.Silence(list, silence) {
 		text := "warning: " + strings.TrimPrefix(f.Error(), f.Place.String()+": ")
-		here := l.decl.pos()
+		here := l.Pos()
 		switch {
 		case f.Place.File == here.File && f.Place.Line == here.Line:
-			text = fmt.Sprintf("%s: %s(): %s", f.Place, l.decl.op, text)
+			text = fmt.Sprintf("%s: %s(): %s", f.Place, l.Operation(), text)
 		case slices.ContainsFunc(docs, func(d document) bool { return d.holds(f.Place) }):
-			text = fmt.Sprintf("%s: %s(): %s: %s", here, l.decl.op, f.Place, text)
+			text = fmt.Sprintf("%s: %s(): %s: %s", here, l.Operation(), f.Place, text)
 		default:
 			text = f.Place.String() + ": " + text
 		}
-		_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf("%s (silence = [%q] hides it)\n", text, f.Name))
+		l.Warnf("%s (silence = [%q] hides it)", text, f.Name)
 	}
 }
 
@@ -246,7 +239,7 @@ func (c *Call) silenced(param string) []string {
 	known := content.CheckNames()
 	for _, name := range names {
 		if kind, _, _ := strings.Cut(name, ":"); !slices.Contains(known, kind) {
-			c.errs = append(c.errs, suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))
+			c.Errorf("%s", suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))
 		}
 	}
 	return names

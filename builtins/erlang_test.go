@@ -91,8 +91,8 @@ func TestEmbedKeepsValues(t *testing.T) {
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.String("text"), starlark.NewDict(0)})
 	c := &Call{}
 	d, inputs := c.Embed("user_data", dict)
-	if len(c.errs) > 0 || len(inputs) > 0 || d.Embeds() {
-		t.Fatalf("%q, %v", c.errs, inputs)
+	if c.Failed() || len(inputs) > 0 || d.Embeds() {
+		t.Fatalf("%q, %v", c.Mistakes(), inputs)
 	}
 	got, err := d.Plain(nil)
 	if err != nil {
@@ -117,8 +117,8 @@ func TestEmbedNamesMistakes(t *testing.T) {
 	c := &Call{}
 	c.Embed("user_data", dict)
 	want := []string{`user_data["a"][0]: a bytes can't be written as text`, `user_data["a"][1]: the key 1 is no string`}
-	if !reflect.DeepEqual(c.errs, want) {
-		t.Errorf("got %q", c.errs)
+	if !reflect.DeepEqual(c.Mistakes(), want) {
+		t.Errorf("got %q", c.Mistakes())
 	}
 }
 

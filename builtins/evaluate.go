@@ -147,11 +147,15 @@ func stopped(ctx context.Context, err error) error {
 
 // print writes what print() was given, with the place of the call before it.
 func (w *Workspace) print(thread *starlark.Thread, msg string) {
+	w.warnf("%s: %s", positionOf(thread.CallFrame(1).Pos), msg)
+}
+
+// warnf prints one whole line for the user, whoever else prints.
+func (w *Workspace) warnf(format string, args ...any) {
 	if w.cfg.Stderr == nil {
 		return
 	}
-	pos := positionOf(thread.CallFrame(1).Pos)
 	w.stderr.Lock()
 	defer w.stderr.Unlock()
-	_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf("%s: %s\n", pos, msg))
+	_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf(format+"\n", args...))
 }

@@ -30,7 +30,7 @@ func Example() {
 
 func build(dir, target string) error {
 	ctx := context.Background()
-	ws, err := builtins.Open(ctx, builtins.Config{Dir: dir})
+	ws, err := builtins.Open(ctx, builtins.Config{Dir: dir, Operations: builtins.Operations(builtins.Settings{})})
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func resolveText(t *testing.T, ctx context.Context, src string, limit time.Durat
 	root := t.TempDir()
 	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: src})
 	limits := Limits{Steps: 20_000_000, Memory: 256 << 20, Time: limit}
-	w, err := Open(ctx, Config{Root: root, Limits: limits})
+	w, err := openTest(ctx, Config{Root: root, Limits: limits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestInterruptedLoop(t *testing.T) {
 	root := t.TempDir()
 	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: loop, "a/B9BUILD.star": loop, "b/B9BUILD.star": `load("//:x.star", "x")`, "x.star": loop})
 	ctx, cancel := context.WithCancel(context.Background())
-	w, err := Open(ctx, Config{Root: root, Limits: Limits{Steps: 1 << 60}})
+	w, err := openTest(ctx, Config{Root: root, Limits: Limits{Steps: 1 << 60}})
 	if err != nil {
 		t.Fatal(err)
 	}

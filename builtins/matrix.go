@@ -38,7 +38,7 @@ type axis struct {
 
 func matrixValue(c *Call) (starlark.Value, error) {
 	product, zip := c.axes("product"), c.axes("zip")
-	if len(product)+len(zip)+len(c.errs) == 0 {
+	if len(product)+len(zip) == 0 && !c.Failed() {
 		c.Errorf("give product, zip or both")
 	}
 	for _, z := range zip {
@@ -59,7 +59,7 @@ func matrixValue(c *Call) (starlark.Value, error) {
 			return nil, fmt.Errorf("there are more than %d combinations", maxMatrix)
 		}
 	}
-	if len(c.errs) > 0 {
+	if c.Failed() {
 		return starlark.None, nil
 	}
 	return combinations(product, zip, rows, total), nil

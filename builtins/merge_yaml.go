@@ -61,7 +61,7 @@ func makeMergeYAML(c *Call) (Step, error) {
 	if len(docs) == 0 {
 		c.Errorf("inputs: there is nothing to merge")
 	}
-	if len(c.errs) == 0 {
+	if !c.Failed() {
 		if _, _, err := a.merge(unknownTexts()); err != nil {
 			c.mistakes(ownPlace(err, c.pos, "inputs"))
 		}
@@ -75,7 +75,7 @@ func checkMergeYAML(l *Linked) error {
 	nameFiles(a.Docs, l)
 	_, warnings, err := a.merge(linkedTexts(l))
 	if err != nil {
-		return ownPlace(err, l.decl.pos(), "inputs")
+		return ownPlace(err, l.Pos(), "inputs")
 	}
 	l.warn(warnings, a.Silence, a.Docs)
 	return nil

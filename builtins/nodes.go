@@ -27,6 +27,15 @@ type Linked struct {
 	decl *declaration
 }
 
+// Pos is the place of the call that asked for the step.
+func (l *Linked) Pos() engine.Position { return l.decl.pos() }
+
+// Operation is the name of the operation that was called.
+func (l *Linked) Operation() string { return l.decl.op }
+
+// Warnf prints a line where print() writes. It fails nothing.
+func (l *Linked) Warnf(format string, args ...any) { l.decl.m.ws.warnf(format, args...) }
+
 func (l *Linked) ref(role string) (engine.Ref, bool) {
 	for _, in := range l.Inputs {
 		if in.Role == role {

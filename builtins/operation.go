@@ -84,8 +84,8 @@ var (
 	docParam        = Param{Name: "doc", Type: aString, Doc: "free text about the target, listed by b9 query"}
 )
 
-// allParams is the parameters of the operation including the common ones.
-func (o *Operation) allParams() []Param {
+// AllParams is the parameters of the operation including the common ones.
+func (o *Operation) AllParams() []Param {
 	if o.make == nil {
 		return o.Params
 	}

@@ -12,7 +12,8 @@ import (
 // the reference are made from.
 func TestOperationsAreDocumented(t *testing.T) {
 	var names []string
-	for _, op := range Operations() {
+	for _, op := range Operations(Settings{}) {
+		op.Params = op.AllParams()
 		names = append(names, op.Name)
 		summary, _, _ := strings.Cut(op.Doc, "\n")
 		if summary == "" || strings.HasSuffix(summary, ".") || len(summary) > 120 {

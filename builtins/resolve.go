@@ -110,8 +110,8 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 	files := map[string]Label{}
 	var images []*declaration
 	for _, text := range patterns {
-		if name, ok := strings.CutPrefix(text, SharedPrefix); ok {
-			d, err := l.w.sharedTarget(name)
+		if prefix, rest, ok := l.w.prefixed(text); ok {
+			d, err := l.w.prefixTarget(prefix, rest)
 			if err != nil {
 				l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", text, err), cause: err})
 				continue
@@ -137,6 +137,28 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 		return nil, err
 	}
 	return append(l.distinct(parsed), images...), nil
+}
+
+// prefixed splits a text that begins with one of the workspace's prefixes.
+func (w *Workspace) prefixed(text string) (prefix, rest string, ok bool) {
+	if i := strings.IndexByte(text, ':'); i >= 0 {
+		prefix, rest = text[:i+1], text[i+1:]
+		_, ok = w.cfg.Prefixes[prefix]
+	}
+	return prefix, rest, ok
+}
+
+// prefixTarget is the target that such a pattern stands for. It belongs to no
+// build file.
+func (w *Workspace) prefixTarget(prefix, rest string) (*declaration, error) {
+	name, step, err := w.cfg.Prefixes[prefix](rest)
+	if err != nil {
+		return nil, err
+	}
+	op := strings.TrimSuffix(prefix, ":")
+	d := &declaration{m: &module{ws: w, id: prefix, base: Label{Pkg: op}}, op: op, name: name, step: step}
+	d.handle.decl = d
+	return d, nil
 }
 
 func (l *linker) distinct(patterns []Pattern) []*declaration {

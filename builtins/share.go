@@ -15,7 +15,7 @@ import (
 	"b9/engine/repo"
 )
 
-func shareOperation() Operation {
+func shareOperation(images *SharedImages) Operation {
 	return Operation{
 		Name: "share",
 		Doc: `publishes an image under a name
@@ -34,12 +34,12 @@ this machine has a newer version by now the build says how to push this one.`,
 			{Name: "version", Type: aString, Doc: "version to give it; by default made of the time and the content"},
 		},
 		Example: `share("debian", image = ":root")`,
-		make:    makeShare,
+		make:    func(c *Call) (Step, error) { return makeShare(c, images) },
 	}
 }
 
-func makeShare(c *Call) (Step, error) {
-	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format"), images: c.m.ws.images}
+func makeShare(c *Call, images *SharedImages) (Step, error) {
+	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format"), images: images}
 	if s.Format != "" {
 		if _, err := disk.Lookup(s.Format); err != nil {
 			c.Errorf("%w", err)
@@ -81,7 +81,7 @@ type shareImage struct {
 	Repo    string
 	Version string
 	Format  string
-	images  *sharedImages `key:"-"`
+	images  *SharedImages `key:"-"`
 	image   engine.Ref    `key:"-"`
 }
 

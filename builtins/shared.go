@@ -18,7 +18,7 @@ import (
 	"b9/engine/store"
 )
 
-func sharedOperation() Operation {
+func sharedOperation(images *SharedImages) Operation {
 	return Operation{
 		Name: "shared",
 		Doc: `a shared image from a repository, as a raw image
@@ -36,13 +36,13 @@ share() publishes the image use its label: shared() resolves before anything is 
 			{Name: "repo", Type: aString, Doc: `name of the repository, or "local" for what this machine has (default: shared.repository, else the only one there is, else local)`},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": shared("debian")}, script = "apt-get install -y nginx")`,
-		make:    makeShared,
+		make:    func(c *Call) (Step, error) { return makeShared(c, images) },
 	}
 }
 
-func makeShared(c *Call) (Step, error) {
-	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: c.m.ws.images}
-	s.Repo, s.Root, s.Default = s.images.repository(c.String("repo")), s.images.root, c.String("repo") == ""
+func makeShared(c *Call, images *SharedImages) (Step, error) {
+	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: images}
+	s.Repo, s.Root, s.Default = images.repository(c.String("repo")), images.root, c.String("repo") == ""
 	if err := repo.ValidName(s.Image); err != nil {
 		if _, version, ok := strings.Cut(s.Image, "@"); ok && version != "" {
 			err = fmt.Errorf("%w: give version = %q", err, version)
@@ -77,7 +77,7 @@ type sharedImage struct {
 	Root    string        `key:"-"` // of the workspace with the lock file
 	Default bool          `key:"-"` // Repo was not named: what the lock file has from another one counts
 	Loose   bool          `key:"-"` // asked for on the command line: it is not written into the lock file
-	images  *sharedImages `key:"-"`
+	images  *SharedImages `key:"-"`
 }
 
 // Kind implements engine.Action.
@@ -177,22 +177,18 @@ func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
 // target: shared:NAME or shared:NAME@VERSION, of the default repository.
 const SharedPrefix = "shared:"
 
-// sharedTarget is the target that such a pattern stands for.
-func (w *Workspace) sharedTarget(text string) (*declaration, error) {
+// Target is the step that what follows such a prefix stands for.
+func (s *SharedImages) Target(text string) (name string, step Step, err error) {
 	name, version, pinned := strings.Cut(text, "@")
-	err := repo.ValidName(name)
+	err = repo.ValidName(name)
 	if err == nil && pinned {
 		err = repo.ValidName(version)
 	}
 	if err != nil {
-		return nil, err
+		return "", Step{}, err
 	}
-	m := &module{ws: w, id: SharedPrefix, base: Label{Pkg: "shared"}}
-	d := &declaration{m: m, op: "shared", name: name}
-	d.handle.decl = d
-	s := &sharedImage{Image: name, Version: version, Repo: w.images.repository(""), Root: w.root, Default: true, Loose: true, images: w.images}
-	d.step = Step{Action: s, Outputs: oneFile("raw")}
-	return d, nil
+	a := &sharedImage{Image: name, Version: version, Repo: s.repository(""), Root: s.root, Default: true, Loose: true, images: s}
+	return name, Step{Action: a, Outputs: oneFile("raw")}, nil
 }
 
 // SharedConfig says how share() and shared() reach repositories.
@@ -212,8 +208,9 @@ type SharedConfig struct {
 	Origin func() repo.Origin
 }
 
-// sharedImages resolves shared images for one workspace, each question once.
-type sharedImages struct {
+// SharedImages are the shared images that one workspace asks for and publishes.
+// Each question is answered once.
+type SharedImages struct {
 	cfg  SharedConfig
 	root string
 
@@ -231,7 +228,12 @@ type Published struct {
 	Newer string `json:"newer,omitempty"`
 }
 
-func (s *sharedImages) publish(p Published) {
+// NewSharedImages returns those of the workspace at root, an absolute path.
+func NewSharedImages(cfg SharedConfig, root string) *SharedImages {
+	return &SharedImages{cfg: cfg, root: root}
+}
+
+func (s *SharedImages) publish(p Published) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := func(have Published) bool { return have.Name == p.Name && have.Version.Version == p.Version.Version }
@@ -242,23 +244,23 @@ func (s *sharedImages) publish(p Published) {
 
 // Published lists what the share() that ran so far published, and what those
 // that did not have to run stand for where that is not the newest any more.
-func (w *Workspace) Published() []Published {
-	w.images.mu.Lock()
-	defer w.images.mu.Unlock()
-	return slices.Clone(w.images.published)
+func (s *SharedImages) Published() []Published {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.published)
 }
 
-// Shared lists what shared() resolved to so far, by name.
-func (w *Workspace) Shared() []Locked {
-	w.images.mu.Lock()
-	defer w.images.mu.Unlock()
-	list := slices.Clone(w.images.resolved)
+// Resolved lists what shared() resolved to so far, by name.
+func (s *SharedImages) Resolved() []Locked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.resolved)
 	sortLocked(list)
 	return list
 }
 
 // repository is the name of the repository that is meant.
-func (s *sharedImages) repository(name string) string {
+func (s *SharedImages) repository(name string) string {
 	if name == "" {
 		return s.cfg.Default
 	}
@@ -267,7 +269,7 @@ func (s *sharedImages) repository(name string) string {
 
 // resolve answers from what was asked before, from the lock file, or from
 // the repository, and then writes the lock file.
-func (s *sharedImages) resolve(ctx context.Context, from *sharedImage, offline bool) (Locked, error) {
+func (s *SharedImages) resolve(ctx context.Context, from *sharedImage, offline bool) (Locked, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := from.question()
@@ -310,7 +312,7 @@ func (l Locked) asked() string {
 }
 
 // ask resolves in the repository.
-func (s *sharedImages) ask(ctx context.Context, q Locked) (Locked, error) {
+func (s *SharedImages) ask(ctx context.Context, q Locked) (Locked, error) {
 	sel := repo.Selector{Name: q.Name}
 	if strings.Contains(q.Want, ":") {
 		var err error
@@ -329,7 +331,7 @@ func (s *sharedImages) ask(ctx context.Context, q Locked) (Locked, error) {
 }
 
 // find looks a version up.
-func (s *sharedImages) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
+func (s *SharedImages) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
 	if repository == config.LocalRepository {
 		local, err := s.local()
 		if err != nil {
@@ -351,21 +353,21 @@ func (s *sharedImages) find(ctx context.Context, repository string, sel repo.Sel
 	return v, err
 }
 
-func (s *sharedImages) local() (*LocalImages, error) {
+func (s *SharedImages) local() (*LocalImages, error) {
 	if s.cfg.Local == nil {
 		return nil, errors.New("this machine keeps no shared images")
 	}
 	return s.cfg.Local()
 }
 
-func (s *sharedImages) origin() repo.Origin {
+func (s *SharedImages) origin() repo.Origin {
 	if s.cfg.Origin == nil {
 		return repo.Origin{}
 	}
 	return s.cfg.Origin()
 }
 
-func (s *sharedImages) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
+func (s *SharedImages) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
 	if s.cfg.Open == nil {
 		return nil, errors.New("no repositories are configured")
 	}
@@ -373,7 +375,7 @@ func (s *sharedImages) open(ctx context.Context, name string, progress func(repo
 }
 
 // fetch puts the content at path: from the store where it is there already.
-func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, path string) (err error) {
+func (s *SharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, path string) (err error) {
 	digest, err := store.ParseDigest(l.Digest)
 	if err != nil {
 		return err
@@ -417,7 +419,7 @@ func (s *sharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 
 // openLocked opens the repository that a resolved image is in. One that is
 // not known on this machine can be named by nothing but the lock file.
-func (s *sharedImages) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
+func (s *SharedImages) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
 	r, err := s.open(ctx, l.Repository, progress)
 	if err != nil && !slices.Contains(s.cfg.Others, l.Repository) {
 		err = fmt.Errorf("%s@%s is in repository %q: %w", l.Name, l.Version, l.Repository, err)
@@ -431,8 +433,8 @@ func (s *sharedImages) openLocked(ctx context.Context, l Locked, progress func(r
 // Update asks for the newest version of the locked images again, of that
 // name or of all, and writes the lock file. It returns the entries as they
 // were and as they are.
-func (w *Workspace) Update(ctx context.Context, name string) (before, after []Locked, err error) {
-	all, err := ReadLock(w.root)
+func (s *SharedImages) Update(ctx context.Context, name string) (before, after []Locked, err error) {
+	all, err := ReadLock(s.root)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -440,7 +442,7 @@ func (w *Workspace) Update(ctx context.Context, name string) (before, after []Lo
 		if l.Want != "" || name != "" && l.Name != name {
 			continue
 		}
-		now, err := w.images.ask(ctx, l)
+		now, err := s.ask(ctx, l)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -455,5 +457,5 @@ func (w *Workspace) Update(ctx context.Context, name string) (before, after []Lo
 		}
 		return nil, nil, fmt.Errorf("%s has no newest %q to move (%s): a build that uses it adds it", LockFile, name, suggest(listed(names), name, names))
 	}
-	return before, after, writeLock(w.root, after...)
+	return before, after, writeLock(s.root, after...)
 }

@@ -119,8 +119,9 @@ func (w *Workspace) identify(d *declaration) error {
 // missingSource says that a source is absent, and which file of its directory
 // may have been meant.
 func (w *Workspace) missingSource(p string) string {
-	if name, ok := strings.CutPrefix(path.Base(p), SharedPrefix); ok {
-		return fmt.Sprintf("there is no file %s: in a build file that shared image is shared(%q)", p, name)
+	if prefix, rest, ok := w.prefixed(path.Base(p)); ok {
+		op := strings.TrimSuffix(prefix, ":")
+		return fmt.Sprintf("there is no file %s: in a build file that %s image is %s(%q)", p, op, op, rest)
 	}
 	entries, _ := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(path.Dir(p))))
 	names := make([]string, len(entries))

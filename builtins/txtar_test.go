@@ -95,7 +95,7 @@ func unpackScript(t *testing.T, ar *txtar.Archive) *script {
 func (s *script) run() string {
 	var out bytes.Buffer
 	s.cfg.Stderr = &out
-	w, err := Open(context.Background(), s.cfg)
+	w, err := openTest(context.Background(), s.cfg)
 	if err != nil {
 		return err.Error() + "\n"
 	}

@@ -28,18 +28,13 @@ type Config struct {
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits
 
-	Shared SharedConfig // how share() and shared() reach repositories
+	// Operations are what build files find defined beside the language itself.
+	Operations []Operation
 
-	// Defaults are for parameters that a call leaves open. Where they count
-	// for the result they are part of the key, as if the call had given them.
-	Defaults Defaults
-}
-
-// Defaults are values of the configuration that build files may override.
-type Defaults struct {
-	Ext4Features []string      // of new ext4 file systems, as mke2fs -O takes them
-	Mirror       string        // of bootstrap(); "" is the machine's own apt configuration
-	Refresh      time.Duration // how long bootstrap() trusts an answer about an archive; 0 is 10 minutes
+	// Prefixes turn patterns that begin with a name and a colon, such as
+	// "shared:", into the step that what follows stands for. name is what
+	// the step's result is called.
+	Prefixes map[string]func(rest string) (name string, step Step, err error)
 }
 
 // Limits bounds the evaluation of build files. Zero values mean the defaults.
@@ -69,8 +64,6 @@ type Workspace struct {
 	root string // absolute
 	dir  string // slash-separated, below root; "" is the root
 	env  starlark.StringDict
-
-	images *sharedImages
 
 	mu      sync.Mutex // guards what follows, and blockedOn of every module
 	modules map[string]*module
@@ -107,8 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 		cfg: cfg, root: root, dir: filepath.ToSlash(rel),
 		modules: map[string]*module{}, sources: map[sourceKey]*declaration{}, options: map[string]*declaredOption{},
 	}
-	w.images = &sharedImages{cfg: cfg.Shared, root: root}
-	w.env = environment()
+	w.env = environment(cfg.Operations)
 	return w, nil
 }
 

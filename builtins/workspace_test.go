@@ -13,7 +13,7 @@ import (
 func TestOpenSearchesUpwards(t *testing.T) {
 	root := t.TempDir()
 	writeWorkspace(t, root, map[string]string{RootFile: "", "a/b/c": ""})
-	w, err := Open(context.Background(), Config{Dir: filepath.Join(root, "a/b")})
+	w, err := openTest(context.Background(), Config{Dir: filepath.Join(root, "a/b")})
 	if err != nil || w.Root() != root || w.dir != "a/b" {
 		t.Errorf("got %v, %v", w, err)
 	}
@@ -21,12 +21,12 @@ func TestOpenSearchesUpwards(t *testing.T) {
 
 func TestOpenWithoutWorkspace(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Open(context.Background(), Config{Dir: dir})
+	_, err := openTest(context.Background(), Config{Dir: dir})
 	want := fmt.Sprintf("no workspace: there is no b9.toml in %s or above it: run `b9 init` (or `touch b9.toml`) in the directory that is to be the root", dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
-	_, err = Open(context.Background(), Config{Root: dir})
+	_, err = openTest(context.Background(), Config{Root: dir})
 	want = fmt.Sprintf("no workspace: there is no b9.toml in %s: run `b9 init` (or `touch b9.toml`) there", dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
@@ -42,7 +42,7 @@ func TestLoadingIsLazy(t *testing.T) {
 		"lib/a.star":        `x = "x"`,
 		"bad/" + BuildFile:  `syntax error`,
 	})
-	w, err := Open(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestRepeatedResolve(t *testing.T) {
 		RootFile:  "",
 		BuildFile: "a = file(name = \"a\", content = \"\")\nfile(name = \"b\", src = a)\nfile(name = \"c\", src = \":nope\")",
 	})
-	w, err := Open(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestParallelLoading(t *testing.T) {
 	}
 	writeWorkspace(t, root, files)
 	for range 20 {
-		w, err := Open(context.Background(), Config{Root: root})
+		w, err := openTest(context.Background(), Config{Root: root})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestBuildFileThatIsNoFile(t *testing.T) {
 	if err := os.Symlink("/dev/zero", filepath.Join(root, BuildFile)); err != nil {
 		t.Fatal(err)
 	}
-	w, err := Open(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ type app struct {
 	verbose  bool
 	storeDir string
 
+	shared  *builtins.SharedImages  // of the workspace that was opened
 	locked  bool                    // of --locked: shared images come from b9.lock only
 	looks   bool                    // the command only looks: it leaves b9.lock as it is
 	onLine  atomic.Bool             // a transfer's line is on the terminal
@@ -247,9 +248,18 @@ func (a *app) workspace(ctx context.Context, options []string) (*builtins.Worksp
 		}
 		values[k] = v
 	}
-	return builtins.Open(ctx, builtins.Config{Dir: dir, Options: values, Stderr: io.MultiWriter(a.stderr, &a.printed), Shared: a.sharedConfig(cfg), Defaults: builtins.Defaults{
-		Ext4Features: cfg.FS.Ext4Features, Mirror: cfg.Bootstrap.Mirror, Refresh: cfg.Bootstrap.Refresh.Std(),
-	}})
+	root, err := builtins.FindRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	a.shared = builtins.NewSharedImages(a.sharedConfig(cfg), root)
+	return builtins.Open(ctx, builtins.Config{
+		Root: root, Dir: dir, Options: values, Stderr: io.MultiWriter(a.stderr, &a.printed),
+		Operations: builtins.Operations(builtins.Settings{Shared: a.shared, Bootstrap: builtins.Defaults{
+			Ext4Features: cfg.FS.Ext4Features, Mirror: cfg.Bootstrap.Mirror, Refresh: cfg.Bootstrap.Refresh.Std(),
+		}}),
+		Prefixes: map[string]func(string) (string, builtins.Step, error){builtins.SharedPrefix: a.shared.Target},
+	})
 }
 
 // epoch is the time for what b9 writes: SOURCE_DATE_EPOCH, else the Unix epoch.

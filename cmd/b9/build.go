@@ -125,9 +125,9 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	}
 	r.Seconds = time.Since(started).Seconds()
 	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
-	r.Shared = ws.Shared()
+	r.Shared = a.shared.Resolved()
 	a.tellShared(r.Shared)
-	r.Published = ws.Published()
+	r.Published = a.shared.Published()
 	a.tellPublished(r.Published)
 	if perr := a.printReport(&r, err); perr != nil {
 		return nil, perr

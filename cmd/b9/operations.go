@@ -45,7 +45,7 @@ type parameter struct {
 func (a *app) builtins(args []string) error {
 	var list []operation
 	var names []string
-	for _, op := range builtins.Operations() {
+	for _, op := range builtins.Operations(builtins.Settings{}) {
 		names = append(names, op.Name)
 		if len(args) == 0 || op.Name == args[0] {
 			list = append(list, describe(op))
@@ -76,7 +76,7 @@ func unknownBuiltin(name string, names []string) error {
 
 func describe(op builtins.Operation) operation {
 	o := operation{Name: op.Name, Doc: op.Doc, Example: op.Example}
-	for _, p := range op.Params {
+	for _, p := range op.AllParams() {
 		q := parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
 		if p.Default != nil {
 			q.Default = p.Default.String()

@@ -74,7 +74,7 @@ func ofKind(g *builtins.Graph, name string) []*builtins.Target {
 // checkBuiltin refuses the name of a built-in that there is not.
 func checkBuiltin(name string) error {
 	names := []string{"source"}
-	for _, op := range builtins.Operations() {
+	for _, op := range builtins.Operations(builtins.Settings{}) {
 		names = append(names, op.Name)
 	}
 	if slices.Contains(names, name) {

@@ -32,11 +32,11 @@ build file names stay. Nothing is fetched: the next build does that.`,
 }
 
 func (a *app) update(ctx context.Context, name string) error {
-	ws, err := a.workspace(ctx, nil)
+	_, err := a.workspace(ctx, nil)
 	if err != nil {
 		return err
 	}
-	before, after, err := ws.Update(ctx, name)
+	before, after, err := a.shared.Update(ctx, name)
 	if err != nil {
 		return err
 	}
