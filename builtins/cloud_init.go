@@ -55,10 +55,10 @@ has one: changed user-data is applied again at the next boot, unchanged is not.`
 }
 
 func cloudInitStep(c *Call) (Step, error) {
-	a := &cloudInit{Formats: c.Strings("formats"), Silence: c.silenced("silence")}
+	a := &cloudInit{Formats: c.Strings("formats"), Silence: silenced(c, "silence")}
 	s := Step{Action: a, Finish: finishCloudInit}
 	b := seedBuilder{c: c, a: a, s: &s}
-	strategy := c.strategy("strategy")
+	strategy := readStrategy(c, "strategy")
 	b.part(seedPart{Param: "user_data", Name: "user-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
 	b.part(seedPart{Param: "vendor_data", Name: "vendor-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
 	b.part(seedPart{Param: "network_config", Name: "network-config", Role: networkPart, Strategy: strategy})
@@ -92,7 +92,7 @@ func finishCloudInit(l *Linked) error {
 		if err != nil {
 			return ownPlace(err, l.Pos(), p.Param)
 		}
-		l.warn(r.warnings, a.Silence, p.Docs)
+		warn(l, r.warnings, a.Silence, p.Docs)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (b *seedBuilder) part(p seedPart) {
 		return
 	}
 	var inputs []StepInput
-	p.Docs, inputs, p.List = b.c.documents(p.Param)
+	p.Docs, inputs, p.List = readDocuments(b.c, p.Param)
 	b.s.Inputs = append(b.s.Inputs, inputs...)
 	b.a.Parts = append(b.a.Parts, p)
 }
@@ -134,7 +134,7 @@ func (b *seedBuilder) check() {
 	for i := range b.a.Parts {
 		p := &b.a.Parts[i]
 		if _, err := p.render(unknownTexts(), b.a.Silence); err != nil {
-			b.c.mistakes(ownPlace(err, b.c.pos, p.Param))
+			addMistakes(b.c, ownPlace(err, b.c.pos, p.Param))
 		}
 	}
 }

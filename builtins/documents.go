@@ -25,8 +25,8 @@ type document struct {
 	At   engine.Position `key:"-"` // of the call
 }
 
-// documents takes an argument that is one document or a list of them.
-func (c *Call) documents(param string) (docs []document, inputs []StepInput, list bool) {
+// readDocuments takes an argument that is one document or a list of them.
+func readDocuments(c *Call, param string) (docs []document, inputs []StepInput, list bool) {
 	v := c.Value(param)
 	if v == nil {
 		return nil, nil, false
@@ -37,18 +37,18 @@ func (c *Call) documents(param string) (docs []document, inputs []StepInput, lis
 		list = false
 	}
 	if !list {
-		d, in := c.document(param, v)
+		d, in := readDocument(c, param, v)
 		return []document{d}, in, false
 	}
 	for i := range items.Len() {
-		d, in := c.document(fmt.Sprintf("%s[%d]", param, i), items.Index(i))
+		d, in := readDocument(c, fmt.Sprintf("%s[%d]", param, i), items.Index(i))
 		docs, inputs = append(docs, d), append(inputs, in...)
 	}
 	return docs, inputs, true
 }
 
-// document takes one document. A string of one line is a label or path.
-func (c *Call) document(name string, v starlark.Value) (document, []StepInput) {
+// readDocument takes one document. A string of one line is a label or path.
+func readDocument(c *Call, name string, v starlark.Value) (document, []StepInput) {
 	d := document{Name: name, At: c.pos}
 	s, isText := v.(starlark.String)
 	_, isHandle := v.(*Handle)
@@ -61,7 +61,7 @@ func (c *Call) document(name string, v starlark.Value) (document, []StepInput) {
 		return d, []StepInput{{Role: name, From: c.Operand(v, aFile, name)}}
 	case isDict:
 		var inputs []StepInput
-		d.Value, inputs = c.Embed(name, v)
+		d.Value, inputs = Embed(c, name, v)
 		return d, inputs
 	default:
 		c.Errorf("%s: want dict, text of several lines, or file (handle, label or path), got %s", name, v.Type())
@@ -204,7 +204,7 @@ func ownPlace(err error, at engine.Position, param string) error {
 
 // warn prints the warnings that are not silenced, each with how to silence it.
 // Those of what stands in the call begin with the place of the call.
-func (l *Linked) warn(list []content.Finding, silence []string, docs []document) {
+func warn(l *Linked, list []content.Finding, silence []string, docs []document) {
 	for _, f := range content.Silence(list, silence) {
 		text := "warning: " + strings.TrimPrefix(f.Error(), f.Place.String()+": ")
 		here := l.Pos()
@@ -226,15 +226,15 @@ func (d *document) holds(at engine.Position) bool {
 	return ok && d.Role == "" && d.Value.Kind == "" && (rest == "" || rest[0] == ':')
 }
 
-// mistakes records every line of an error as a mistake of its own.
-func (c *Call) mistakes(err error) {
+// addMistakes records every line of an error as a mistake of its own.
+func addMistakes(c *Call, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		c.Errorf("%s", line)
 	}
 }
 
 // silenced reads the names of findings that are not to be reported.
-func (c *Call) silenced(param string) []string {
+func silenced(c *Call, param string) []string {
 	names := c.Strings(param)
 	known := content.CheckNames()
 	for _, name := range names {
@@ -245,8 +245,8 @@ func (c *Call) silenced(param string) []string {
 	return names
 }
 
-// strategy reads the name of a way to merge.
-func (c *Call) strategy(param string) string {
+// readStrategy reads the name of a way to merge.
+func readStrategy(c *Call, param string) string {
 	s := c.String(param)
 	if err := content.CheckStrategy(s); err != nil {
 		c.Errorf("%s: %w%s", param, err, near.Hint(s, content.Strategies()))

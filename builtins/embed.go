@@ -45,7 +45,7 @@ const (
 // Embed turns a value into a Datum and the inputs that the handles in it
 // need. Mistakes are recorded with their path in the value, such as
 // user_data["write_files"][0]. The roles begin with the parameter's name.
-func (c *Call) Embed(param string, v starlark.Value) (Datum, []StepInput) {
+func Embed(c *Call, param string, v starlark.Value) (Datum, []StepInput) {
 	if err := checkText([]starlark.Value{v}, true); err != nil {
 		c.Errorf("%s: %w", param, err)
 		return Datum{Kind: nullDatum}, nil

@@ -48,7 +48,7 @@ result is laid out as Erlang's formatter does it.`,
 }
 
 func makeErlangConfig(c *Call) (Step, error) {
-	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: c.mode("mode")}
+	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: readMode(c, "mode")}
 	s := Step{Action: a, Outputs: oneFile(""), Mode: a.Mode, Finish: a.check}
 	e := erlConverter{c: c, binary: a.Binary, maps: c.String("dicts") == "map", text: c.String("keys") == "text"}
 	for i, v := range c.elements("inputs") {

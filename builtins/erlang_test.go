@@ -90,7 +90,7 @@ func TestEmbedKeepsValues(t *testing.T) {
 	_ = dict.SetKey(starlark.String("z"), starlark.NewList([]starlark.Value{starlark.MakeInt(-1), starlark.MakeInt(1).Lsh(80), starlark.Float(0.1), starlark.True, starlark.None}))
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.String("text"), starlark.NewDict(0)})
 	c := &Call{}
-	d, inputs := c.Embed("user_data", dict)
+	d, inputs := Embed(c, "user_data", dict)
 	if c.Failed() || len(inputs) > 0 || d.Embeds() {
 		t.Fatalf("%q, %v", c.Mistakes(), inputs)
 	}
@@ -115,7 +115,7 @@ func TestEmbedNamesMistakes(t *testing.T) {
 	_ = inner.SetKey(starlark.MakeInt(1), starlark.None)
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.Bytes("x"), inner})
 	c := &Call{}
-	c.Embed("user_data", dict)
+	Embed(c, "user_data", dict)
 	want := []string{`user_data["a"][0]: a bytes can't be written as text`, `user_data["a"][1]: the key 1 is no string`}
 	if !reflect.DeepEqual(c.Mistakes(), want) {
 		t.Errorf("got %q", c.Mistakes())

@@ -28,7 +28,7 @@ func fileOperation() Operation {
 }
 
 func makeFile(c *Call) (Step, error) {
-	mode := c.mode("mode")
+	mode := readMode(c, "mode")
 	if c.Given("content") == c.Given("src") {
 		c.Errorf("give exactly one of content and src")
 	}
@@ -40,8 +40,8 @@ func makeFile(c *Call) (Step, error) {
 	}, nil
 }
 
-// mode reads permission bits: 0o755, or a string of three or four octal digits.
-func (c *Call) mode(param string) uint32 {
+// readMode reads permission bits: 0o755, or a string of three or four octal digits.
+func readMode(c *Call, param string) uint32 {
 	if s, ok := c.Value(param).(starlark.String); ok {
 		n, err := parseMode(string(s))
 		if err != nil {

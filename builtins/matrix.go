@@ -37,7 +37,7 @@ type axis struct {
 }
 
 func matrixValue(c *Call) (starlark.Value, error) {
-	product, zip := c.axes("product"), c.axes("zip")
+	product, zip := readAxes(c, "product"), readAxes(c, "zip")
 	if len(product)+len(zip) == 0 && !c.Failed() {
 		c.Errorf("give product, zip or both")
 	}
@@ -48,7 +48,7 @@ func matrixValue(c *Call) (starlark.Value, error) {
 			}
 		}
 	}
-	c.checkLengths(zip)
+	checkLengths(c, zip)
 	rows := 1
 	if len(zip) > 0 {
 		rows = len(zip[0].values)
@@ -65,8 +65,8 @@ func matrixValue(c *Call) (starlark.Value, error) {
 	return combinations(product, zip, rows, total), nil
 }
 
-// axes reads a dict of lists.
-func (c *Call) axes(param string) []axis {
+// readAxes reads a dict of lists.
+func readAxes(c *Call, param string) []axis {
 	var all []axis
 	for _, e := range c.Entries(param) {
 		if !content.IsTemplateName(e.Key) {
@@ -91,7 +91,7 @@ func (c *Call) axes(param string) []axis {
 }
 
 // checkLengths holds the lists of zip to one length.
-func (c *Call) checkLengths(zip []axis) {
+func checkLengths(c *Call, zip []axis) {
 	var lengths []string
 	equal := true
 	for _, a := range zip {

@@ -43,9 +43,9 @@ the parts of user-data. Key order is kept, comments are not.`,
 }
 
 func makeMergeYAML(c *Call) (Step, error) {
-	docs, inputs, _ := c.documents("inputs")
+	docs, inputs, _ := readDocuments(c, "inputs")
 	a := &mergeYAML{
-		Docs: docs, Strategy: c.strategy("strategy"), Header: c.String("header"), Format: c.String("format"), Mode: c.mode("mode"), Silence: c.silenced("silence"),
+		Docs: docs, Strategy: readStrategy(c, "strategy"), Header: c.String("header"), Format: c.String("format"), Mode: readMode(c, "mode"), Silence: silenced(c, "silence"),
 	}
 	if strings.Contains(strings.TrimSuffix(a.Header, "\n"), "\n") {
 		c.Errorf("header: it has more than one line")
@@ -63,7 +63,7 @@ func makeMergeYAML(c *Call) (Step, error) {
 	}
 	if !c.Failed() {
 		if _, _, err := a.merge(unknownTexts()); err != nil {
-			c.mistakes(ownPlace(err, c.pos, "inputs"))
+			addMistakes(c, ownPlace(err, c.pos, "inputs"))
 		}
 	}
 	return Step{Action: a, Inputs: inputs, Outputs: oneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil
@@ -77,7 +77,7 @@ func checkMergeYAML(l *Linked) error {
 	if err != nil {
 		return ownPlace(err, l.Pos(), "inputs")
 	}
-	l.warn(warnings, a.Silence, a.Docs)
+	warn(l, warnings, a.Silence, a.Docs)
 	return nil
 }
 

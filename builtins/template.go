@@ -36,7 +36,7 @@ func makeTemplate(c *Call) (Step, error) {
 	if c.Given("content") == c.Given("src") {
 		c.Errorf("give exactly one of src and content")
 	}
-	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Mode: c.mode("mode")}
+	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Mode: readMode(c, "mode")}
 	inputs := []StepInput{{Role: "src", From: c.Input("src")}}
 	for _, e := range c.Entries("vars") {
 		if !content.IsTemplateName(e.Key) {
