@@ -189,9 +189,10 @@ func (k *keyTable) imported(path string) store.Object {
 // inputs before what uses them and else by their place in the build files.
 func (k *keyTable) steps(patterns ...string) []*engine.Node {
 	k.t.Helper()
-	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Shared: builtins.SharedConfig{
+	shared := builtins.NewSharedImages(builtins.SharedConfig{
 		Local: func() (*builtins.LocalImages, error) { return builtins.OpenLocal(k.store) },
-	}})
+	}, k.root)
+	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Operations: builtins.Operations(builtins.Settings{Shared: shared})})
 	if err != nil {
 		k.t.Fatal(err)
 	}
