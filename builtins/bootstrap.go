@@ -197,7 +197,7 @@ func (b *bootstrap) Tools() []engine.Tool {
 		{Name: "mmdebstrap", VersionArgs: []string{"--version"}},
 		{Name: "apt-get", VersionArgs: []string{"--version"}},
 		{Name: "dpkg", VersionArgs: []string{"--version"}},
-	}, ext4Tools()...)
+	}, fsys.Ext4Tools()...)
 }
 
 // Fingerprint implements engine.Source: it stands for the sources that are

@@ -18,6 +18,7 @@ import (
 
 	"b9/engine"
 	"b9/engine/store"
+	"b9/engine/tool"
 )
 
 // aptHelper downloads with all that apt is configured to: proxies, passwords,
@@ -284,19 +285,20 @@ func keyringError(path string, err error) error {
 
 // hostOutput runs a short program of the host and returns all it printed.
 func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	path, err := tool.Find(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not there: install the Debian package apt", name)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = hostEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := onOwnThread(cmd.Run)
+	err = onOwnThread(cmd.Run)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not there: install the Debian package apt", name)
 	}
 	return out.Bytes(), err
 }

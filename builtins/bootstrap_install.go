@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"b9/engine"
+	"b9/engine/tool"
 )
 
 // staging is a root file system while it is installed.
@@ -144,7 +145,11 @@ func (s *staging) install(ctx context.Context) error {
 		"DEBIAN_FRONTEND=noninteractive", "TMPDIR="+s.path("tmp"), "B9_DEBS="+s.debs.dir, "B9_DIR="+s.dir, "B9_MERGE="+merge,
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", s.job.Epoch().Unix()),
 	)
-	err = runContained(ctx, env, watch, s.command()...)
+	mmdebstrap, err := tool.Find("mmdebstrap") // the one whose version is in the key
+	if err != nil {
+		return err
+	}
+	err = runContained(ctx, env, watch, s.command(mmdebstrap)...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return s.explain(watch, err)
@@ -152,9 +157,9 @@ func (s *staging) install(ctx context.Context) error {
 	return err
 }
 
-func (s *staging) command() []string {
+func (s *staging) command(mmdebstrap string) []string {
 	argv := []string{
-		"mmdebstrap", "--mode=root", "--format=directory", "--verbose", "--variant=" + s.Variant, "--architectures=" + s.Arch,
+		mmdebstrap, "--mode=root", "--format=directory", "--verbose", "--variant=" + s.Variant, "--architectures=" + s.Arch,
 		// Whether the architecture can run here has been checked, and the
 		// sources say what they are signed with; packages and lists are kept
 		// for finish, which knows what to do with them.

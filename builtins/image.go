@@ -292,15 +292,7 @@ func (m *makeImage) Tools() []engine.Tool {
 	if m.FS != "ext4" {
 		return nil
 	}
-	return ext4Tools()
-}
-
-func ext4Tools() []engine.Tool {
-	var tools []engine.Tool
-	for _, t := range fsys.Ext4Tools() {
-		tools = append(tools, engine.Tool(t))
-	}
-	return tools
+	return fsys.Ext4Tools()
 }
 
 // Run implements engine.Action.

@@ -67,7 +67,7 @@ func (r *resizeImage) Tools() []engine.Tool {
 	if r.ImageOnly {
 		return nil
 	}
-	return ext4Tools()
+	return fsys.Ext4Tools()
 }
 
 // Run implements engine.Action.
@@ -92,7 +92,7 @@ type shrinkImage struct {
 func (s *shrinkImage) Kind() string { return "shrink/1" }
 
 // Tools implements engine.Tooled.
-func (s *shrinkImage) Tools() []engine.Tool { return ext4Tools() }
+func (s *shrinkImage) Tools() []engine.Tool { return fsys.Ext4Tools() }
 
 // Run implements engine.Action.
 func (s *shrinkImage) Run(ctx context.Context, job *engine.Job) error {

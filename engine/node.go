@@ -7,6 +7,7 @@ import (
 
 	"b9/engine/position"
 	"b9/engine/store"
+	"b9/engine/tool"
 )
 
 // Action is one step of a build: a struct of plain exported values, or a
@@ -67,12 +68,8 @@ type Tooled interface {
 	Tools() []Tool
 }
 
-// Tool is a program of the host. Running it with VersionArgs prints a text
-// that changes when the program's behaviour may.
-type Tool struct {
-	Name        string
-	VersionArgs []string
-}
+// Tool is a program of the host, and how it is asked for its version.
+type Tool = tool.Program
 
 // Position is a place in a build file.
 type Position = position.Position

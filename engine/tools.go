@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"b9/engine/tool"
 )
 
 type toolVersion struct{ name, version string }
@@ -40,60 +41,39 @@ func (t *toolTable) versions(ctx context.Context, tools []Tool) ([]toolVersion, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []toolVersion
-	for _, tool := range tools {
-		v, ok := t.asked[tool.Name]
+	for _, p := range tools {
+		v, ok := t.asked[p.Name]
 		if !ok {
 			var err error
-			if v, err = t.ask(ctx, tool); err != nil {
+			if v, err = t.ask(ctx, p); err != nil {
 				return nil, err
 			}
-			t.asked[tool.Name] = v
+			t.asked[p.Name] = v
 		}
 		out = append(out, v)
 	}
 	return out, nil
 }
 
-func (t *toolTable) ask(ctx context.Context, tool Tool) (toolVersion, error) {
-	path, err := FindTool(tool.Name)
+func (t *toolTable) ask(ctx context.Context, p Tool) (toolVersion, error) {
+	path, err := tool.Find(p.Name)
 	if err != nil {
-		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", tool.Name, err)
+		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", p.Name, err)
 	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return toolVersion{}, err
 	}
-	id := fmt.Sprintf("%s %d %d %s", path, st.Size(), st.ModTime().UnixNano(), strings.Join(tool.VersionArgs, " "))
+	id := fmt.Sprintf("%s %d %d %s", path, st.Size(), st.ModTime().UnixNano(), strings.Join(p.VersionArgs, " "))
 	if v, ok := t.known[id]; ok {
-		return toolVersion{tool.Name, v}, nil
+		return toolVersion{p.Name, v}, nil
 	}
-	// Version options print on either stream, and some exit with 1.
-	text, err := exec.CommandContext(ctx, path, tool.VersionArgs...).CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return toolVersion{}, fmt.Errorf("version of %s: %w", tool.Name, err)
+	v, err := p.Version(ctx, path)
+	if err != nil {
+		return toolVersion{}, err
 	}
-	if ctx.Err() != nil {
-		return toolVersion{}, ctx.Err()
-	}
-	v := strings.TrimSpace(string(text))
 	t.known[id], t.dirty = v, true
-	return toolVersion{tool.Name, v}, nil
-}
-
-// FindTool returns the path of a host program: it looks in PATH and then in the directories for administration,
-// which the PATH of an ordinary user lacks.
-func FindTool(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p, nil
-		}
-	}
-	return "", err
+	return toolVersion{p.Name, v}, nil
 }
 
 // save writes the table. Losing it costs a few milliseconds, so it is

@@ -16,7 +16,7 @@ func sampleTrace() *Trace {
 		Made: time.Unix(1, 2), Steps: 3, Printed: "printed\n", Names: d,
 		Looks:   []Look{{Path: "/a b", Sign: "1:2"}, {Path: "/gone", Sign: absent}},
 		Sources: []TracedSource{{"engine.FileSource", `{"Path":"/a"}`, d}},
-		Tools:   []TracedTool{{Tool{"mke2fs", []string{"-V"}}, "mke2fs 1\n"}},
+		Tools:   []TracedTool{{Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, "mke2fs 1\n"}},
 		Results: []TracedResult{{"//a:b", "/", "/out/a/b", "3:4", 5, store.Object{Kind: store.Tree, Digest: d, Size: 5}, true}},
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"b9/engine"
 	"b9/engine/container"
+	"b9/engine/tool"
 )
 
 // check is one thing that b9 looked at on this machine.
@@ -50,7 +50,7 @@ func (d *doctorDeps) setDefaults() {
 		d.Root = os.DirFS("/")
 	}
 	if d.LookPath == nil {
-		d.LookPath = engine.FindTool
+		d.LookPath = tool.Find
 	}
 	if d.UID == nil {
 		d.UID = os.Geteuid

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"b9/engine"
 	"b9/engine/container"
 )
 
@@ -215,19 +214,6 @@ func TestDialSocket(t *testing.T) {
 	defer l.Close()
 	if err := dialSocket(t.Context(), path); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestFindProgram(t *testing.T) {
-	t.Setenv("PATH", "/nonexistent")
-	if _, err := engine.FindTool("b9-no-such-program"); err == nil {
-		t.Error("found a program that is not there")
-	}
-	if _, err := os.Stat("/usr/sbin/mke2fs"); err != nil {
-		t.Skip("mke2fs is not installed")
-	}
-	if path, err := engine.FindTool("mke2fs"); err != nil || !strings.HasSuffix(path, "/mke2fs") {
-		t.Errorf("mke2fs: %q, %v", path, err)
 	}
 }
 

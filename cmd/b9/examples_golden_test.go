@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine"
+	"b9/engine/tool"
 )
 
 var update = flag.Bool("update", false, "rewrite the digests of the examples' results")
@@ -87,7 +87,7 @@ func writeDigests(t *testing.T, path string, known map[string]string) {
 // mke2fsVersion is the version and date that mke2fs prints first.
 func mke2fsVersion(t *testing.T) string {
 	t.Helper()
-	path, err := engine.FindTool("mke2fs")
+	path, err := tool.Find("mke2fs")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"b9/engine/tool"
 )
 
 // tenThousand makes a tree of 10,000 files of up to 40 KB, 200 MB together.
@@ -37,7 +39,7 @@ func BenchmarkExt4Tree(b *testing.B) {
 	img := b.TempDir() + "/img"
 	archive := b.TempDir() + "/tree.tar"
 	run(b, "tar", "-C", dir, "-cf", archive, ".")
-	mke2fs, _ := findTool("mke2fs")
+	mke2fs, _ := tool.Find("mke2fs")
 	ways := map[string]func() error{
 		"mke2fs": func() error {
 			if err := os.WriteFile(img, nil, 0o644); err != nil {

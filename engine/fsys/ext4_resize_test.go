@@ -2,6 +2,7 @@ package fsys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -182,8 +183,9 @@ func TestResizeCancelled(t *testing.T) {
 }
 
 func TestMissingTool(t *testing.T) {
-	if _, err := findTool("no-such-mke2fs"); err == nil {
-		t.Fatal("found a tool that does not exist")
+	var missing *ToolError
+	if _, err := (toolRun{}).run(t.Context(), "no-such-mke2fs"); !errors.As(err, &missing) {
+		t.Fatalf("a tool that does not exist: %v", err)
 	}
 	wantError(t, &ToolError{Name: "fsck.vfat", Package: debianPackage("fsck.vfat")}, "fsck.vfat is not installed: install the Debian package dosfstools")
 }

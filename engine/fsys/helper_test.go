@@ -16,16 +16,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9/engine/tool"
 )
 
 // need skips a test when a program of the host is missing.
 func need(t testing.TB, tools ...string) {
 	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			if _, err := findTool(tool); err != nil {
-				t.Skipf("%s is not installed", tool)
-			}
+	for _, name := range tools {
+		if _, err := tool.Find(name); err != nil {
+			t.Skipf("%s is not installed", name)
 		}
 	}
 }
@@ -40,7 +40,7 @@ func needRoot(t testing.TB) {
 // run executes an oracle and fails the test when it is unhappy.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	if p, err := findTool(name); err == nil {
+	if p, err := tool.Find(name); err == nil {
 		name = p
 	}
 	cmd := exec.Command(name, args...)

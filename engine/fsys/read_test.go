@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"b9/engine/tool"
 )
 
 // readerMakers make the same files in every file system that can be read.
@@ -341,8 +343,8 @@ func TestReaderReplaysJournal(t *testing.T) {
 	}
 }
 
-func mustFind(t testing.TB, tool string) string {
-	p, err := findTool(tool)
+func mustFind(t testing.TB, name string) string {
+	p, err := tool.Find(name)
 	if err != nil {
 		t.Skip(err)
 	}

@@ -7,20 +7,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"b9/engine/tool"
 )
 
-// Tool is a program of the host whose version decides what it writes, so that
-// it belongs in the key of a step that calls it. VersionArgs make it print its
-// version (on standard output or error) and do nothing else; resize2fs then
-// exits with 1.
-type Tool struct {
-	Name        string
-	VersionArgs []string
-}
+// Tool is a program of the host whose version belongs in the key of a step that
+// calls it. resize2fs prints its version and exits with 1.
+type Tool = tool.Program
 
 // Ext4Tools lists the programs behind MakeExt4, Resize and Shrink.
 func Ext4Tools() []Tool {
@@ -42,8 +38,8 @@ func (e *ToolError) Error() string {
 }
 
 // debianPackage names the package of each program this package calls.
-func debianPackage(tool string) string {
-	switch tool {
+func debianPackage(program string) string {
+	switch program {
 	case "fsck.vfat":
 		return "dosfstools"
 	case "xfs_repair":
@@ -52,21 +48,6 @@ func debianPackage(tool string) string {
 		return "btrfs-progs"
 	}
 	return "e2fsprogs"
-}
-
-// findTool looks a program up in PATH and then in the directories for
-// administration, which the PATH of an ordinary user lacks.
-func findTool(name string) (string, error) {
-	if p, err := exec.LookPath(name); err == nil {
-		return filepath.Abs(p)
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-		p := filepath.Join(dir, name)
-		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
-			return p, nil
-		}
-	}
-	return "", &ToolError{Name: name, Package: debianPackage(name)}
 }
 
 // exitError is a program that ran and refused, with what it said.
@@ -127,9 +108,9 @@ type toolRun struct {
 // kills its whole process group, and so does printing more than r.most bytes. A
 // non-zero exit is an *exitError.
 func (r toolRun) run(ctx context.Context, name string, args ...string) (string, error) {
-	path, err := findTool(name)
+	path, err := tool.Find(name)
 	if err != nil {
-		return "", err
+		return "", &ToolError{Name: name, Package: debianPackage(name)}
 	}
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
@@ -190,8 +171,8 @@ func sentence(out []byte) string {
 }
 
 func isBanner(s string) bool {
-	for _, tool := range []string{"mke2fs ", "resize2fs ", "e2fsck ", "fsck.fat "} {
-		rest, ok := strings.CutPrefix(s, tool)
+	for _, name := range []string{"mke2fs ", "resize2fs ", "e2fsck ", "fsck.fat "} {
+		rest, ok := strings.CutPrefix(s, name)
 		if ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
 			return true
 		}

@@ -1,0 +1,70 @@
+// Package tool finds the programs of the host that b9 calls and asks them for
+// their versions. All of b9 finds programs here, so that the version in a
+// step's key is that of the program that the step runs. The package imports
+// nothing of b9. It neither runs programs for their work nor installs them.
+//
+//	Find     where a program is
+//	Program  a program and how to ask for its version
+package tool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// adminDirs lists the directories for administration, which the PATH of an
+// ordinary user or of a scheduled job may lack, in the order of a usual PATH.
+func adminDirs() []string { return []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} }
+
+// Find returns the absolute path of the executable file of that name. It
+// searches the directories of PATH and then /usr/local/sbin, /usr/sbin and
+// /sbin. Like [exec.LookPath] it refuses what only a relative directory of PATH
+// has. A name with a slash is a path and is not searched for. The error of a
+// program that is nowhere is the one of [exec.LookPath], with
+// [exec.ErrNotFound].
+func Find(name string) (string, error) { return find(name, adminDirs()) }
+
+func find(name string, dirs []string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return filepath.Abs(path)
+	}
+	if strings.Contains(name, "/") {
+		return "", err
+	}
+	for _, dir := range dirs {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+// Program is a program of the host whose version decides what it writes, so
+// that the version belongs in the key of a step that calls it. Running it with
+// VersionArgs prints a text, on standard output or error, that changes when the
+// program's behaviour may, and does nothing else.
+type Program struct {
+	Name        string
+	VersionArgs []string
+}
+
+// Version runs the program at path, which [Find] returned, with VersionArgs and
+// returns what it prints without the white space around it. The exit status
+// does not matter: some programs exit with 1. An error says that the program
+// could not be started, or is that of ctx.
+func (p Program) Version(ctx context.Context, path string) (string, error) {
+	text, err := exec.CommandContext(ctx, path, p.VersionArgs...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return "", fmt.Errorf("version of %s: %w", p.Name, err)
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	return strings.TrimSpace(string(text)), nil
+}
