@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCheckAgrees checks what was written here, and what qemu-img writes.
@@ -108,7 +109,26 @@ var hostile = []struct {
 	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= qcow2Compressed; b[104] = 9 }},
 }
 
-// TestHostile changes an image, and wants an error at once.
+// effort is what this process has allocated and read so far, in bytes.
+type effort struct{ allocated, read uint64 }
+
+func effortSoFar(t *testing.T) effort {
+	t.Helper()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := effort{allocated: m.TotalAlloc}
+	if _, err := fmt.Sscanf(string(text), "rchar: %d", &e.read); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// TestHostile changes an image, and wants an error before much is allocated
+// or read.
 func TestHostile(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
 	img := Blank(2 << 30)
@@ -127,13 +147,17 @@ func TestHostile(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		start := time.Now()
+		before := effortSoFar(t)
 		err := convertFile(path, "qcow2", filepath.Join(t.TempDir(), "out"), "raw", WriteOptions{})
 		if err == nil || !strings.Contains(err.Error(), h.want) {
 			t.Errorf("%s: %v, want %q", h.name, err, h.want)
 		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("%s: %v", h.name, d)
+		after := effortSoFar(t)
+		if allocated := after.allocated - before.allocated; allocated > 16<<20 {
+			t.Errorf("%s: %d bytes were allocated", h.name, allocated)
+		}
+		if read := after.read - before.read; read > uint64(2*len(b)) {
+			t.Errorf("%s: %d bytes were read of a file of %d", h.name, read, len(b))
 		}
 	}
 }
