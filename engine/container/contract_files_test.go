@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -175,14 +174,7 @@ func testFullDisk(t *testing.T, w *world) {
 	}
 	defer func() {
 		// The loop device lets go of the image a moment after the run.
-		err := unix.Unmount(dir, 0)
-		for try := 0; err == unix.EBUSY && try < 100; try++ {
-			time.Sleep(50 * time.Millisecond)
-			err = unix.Unmount(dir, 0)
-		}
-		if err != nil {
-			t.Error(err)
-		}
+		eventually(t, "the image's file system can be unmounted", func() bool { return unix.Unmount(dir, 0) == nil })
 	}()
 	image := filepath.Join(dir, "small.img")
 	command(t, "cp", "--sparse=always", w.root, image)

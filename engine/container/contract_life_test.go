@@ -14,15 +14,14 @@ import (
 	"time"
 )
 
+// forever is longer than any test, in seconds: a run that ends was ended.
+const forever = "1000000"
+
 func testTimeout(t *testing.T, w *world) {
-	r := w.peek("sleep 100")
+	r := w.peek("sleep " + forever)
 	r.spec.Timeout, r.spec.Grace = 300*time.Millisecond, time.Second
-	began := time.Now()
 	if res := r.do(t); res.Reason != TimedOut {
 		t.Errorf("got %+v", res)
-	}
-	if d := time.Since(began); d > 10*time.Second {
-		t.Errorf("took %v", d)
 	}
 }
 
@@ -55,16 +54,13 @@ func (r *run) begin(t *testing.T, ctx context.Context) func() (Result, error) {
 
 func testCancel(t *testing.T, w *world) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r, image := w.script(t, "trap 'echo caught >/caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+	r, image := w.script(t, "trap 'sleep 0.2; echo caught >/caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+	r.spec.Grace = time.Minute // for more than what it does, and then it is killed
 	wait := r.begin(t, ctx)
-	began := time.Now()
 	cancel()
 	res, err := wait()
-	if err != nil || res.Reason != Cancelled {
+	if err != nil || res.Reason != Cancelled || res.Signal != "" {
 		t.Errorf("got %+v, %v", res, err)
-	}
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("took %v", d)
 	}
 	checkImageClean(t, image)
 	if got := catImage(t, image, "/caught"); got != "caught\n" {
@@ -75,15 +71,11 @@ func testCancel(t *testing.T, w *world) {
 func testCancelEarly(t *testing.T, w *world) {
 	for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond} {
 		ctx, cancel := context.WithCancel(context.Background())
-		r, image := w.script(t, "sleep 100")
+		r, image := w.script(t, "sleep "+forever)
 		time.AfterFunc(after, cancel)
-		began := time.Now()
 		res, err := r.backend.Run(ctx, r.spec, r.io)
 		if err != nil || res.Reason != Cancelled {
 			t.Errorf("after %v: got %+v, %v", after, res, err)
-		}
-		if d := time.Since(began); d > 10*time.Second {
-			t.Errorf("after %v: took %v", after, d)
 		}
 		checkImageClean(t, image)
 	}
@@ -94,33 +86,25 @@ func testStubborn(t *testing.T, w *world) {
 	r, image := w.script(t, "trap '' TERM INT HUP; (trap '' TERM; while :; do sleep 1; done) & echo ready; while :; do sleep 1; done")
 	r.spec.Grace = 300 * time.Millisecond
 	wait := r.begin(t, ctx)
-	began := time.Now()
 	cancel()
 	res, err := wait()
 	if err != nil || res.Reason != Cancelled || res.Signal != "SIGKILL" {
 		t.Errorf("got %+v, %v", res, err)
 	}
-	if d := time.Since(began); d < 300*time.Millisecond || d > 10*time.Second {
-		t.Errorf("took %v", d)
-	}
 	checkImageClean(t, image)
 }
 
 func testBackground(t *testing.T, w *world) {
-	r, image := w.script(t, "(trap '' TERM HUP; echo in background; while :; do echo x >>/log; sleep 0.01; done) & setsid sleep 1000 & sleep 0.3; exit 0")
-	began := time.Now()
+	r, image := w.script(t, "(trap '' TERM HUP; echo in background; while :; do echo x >>/log; sleep 0.01; done) & setsid sleep "+forever+" & until [ -s /log ]; do sleep 0.01; done; exit 0")
 	if got := r.output(t); got != "in background\n" {
 		t.Errorf("output %q", got)
-	}
-	if d := time.Since(began); d > 20*time.Second {
-		t.Errorf("took %v", d)
 	}
 	checkImageClean(t, image)
 }
 
 func testTwice(t *testing.T, w *world) {
 	ctx, cancel := context.WithCancel(context.Background())
-	first, image := w.script(t, "echo ready; sleep 100")
+	first, image := w.script(t, "echo ready; sleep "+forever)
 	wait := first.begin(t, ctx)
 	second := script(w.backend, image, "true")
 	second.refused(t, "is in use by another container")

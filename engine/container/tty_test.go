@@ -88,6 +88,7 @@ func testTerminal(t *testing.T, w *world) {
 	var s screen
 	go s.watch(user)
 	r := w.peek(`test -t 0 && test -t 1 && test -t 2 && tty && echo "size $(stty size)"
+while [ "$(stty size)" = "45 123" ]; do sleep 0.01; done; echo resized
 read line; echo "got <$line> size $(stty size)"; trap 'echo interrupted; exit 5' INT; echo waiting; while :; do sleep 0.1; done`)
 	r.io = IO{TTY: tty}
 	done := make(chan Result, 1)
@@ -103,7 +104,7 @@ read line; echo "got <$line> size $(stty size)"; trap 'echo interrupted; exit 5'
 	if err := unix.Kill(os.Getpid(), unix.SIGWINCH); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond)
+	eventually(t, "the command sees the new size", func() bool { return s.shows("resized\r\n") })
 	typeIn(t, user, "hello\r")
 	eventually(t, "a line is read", func() bool { return s.shows("got <hello> size 24 80\r\n") })
 	eventually(t, "the command waits", func() bool { return s.shows("waiting") })
