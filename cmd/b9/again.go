@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/output"
 	"b9/engine"
 	"b9/engine/store"
 )
@@ -70,9 +71,9 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 	if _, err := a.stderr.Write([]byte(t.Printed)); err != nil {
 		return nil, err
 	}
-	r = &report{Cached: t.Steps, Root: a.root(), Shared: builtins.TracedShared(t), Results: make([]placed, len(t.Results))}
+	r = &report{Root: a.root(), Build: output.Build{Cached: t.Steps, Shared: builtins.TracedShared(t), Results: make([]output.Result, len(t.Results))}}
 	for i, was := range t.Results {
-		r.Results[i] = placed{Label: was.Label, Output: was.Output, Path: a.relative(was.Path), Size: was.Size, Digest: was.Object.Digest.String()}
+		r.Results[i] = output.Result{Label: was.Label, Output: was.Output, Path: a.relative(was.Path), Size: was.Size, Digest: was.Object.Digest.String()}
 	}
 	return r, eng.Close()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 	"b9/engine/config"
 	"b9/engine/container"
@@ -40,7 +41,9 @@ type app struct {
 	verbose  bool
 	storeDir string
 
-	shared  *builtins.SharedImages  // of the workspace that was opened
+	shared     *builtins.SharedImages // of the workspace that was opened
+	documented bool                   // a document for programs was printed
+
 	locked  bool                    // of --locked: shared images come from b9.lock only
 	looks   bool                    // the command only looks: it leaves b9.lock as it is
 	onLine  atomic.Bool             // a transfer's line is on the terminal
@@ -80,7 +83,8 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 			}
 			return cmd.Help()
 		},
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkGlobal() },
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&a.dir, "directory", "C", "", "work as if started in `DIR`")
@@ -90,13 +94,45 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "print the output of every step as it comes")
 	f.StringVar(&a.storeDir, "store", "", "keep the store in `DIR` (store.dir)")
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.buildCommand(), a.runCommand(), a.shellCommand(), a.queryCommand(), a.explainCommand(), a.logCommand(),
 		a.cleanCommand(), a.cacheCommand(), a.configCommand(), a.doctorCommand(), a.imageCommand(), a.builtinsCommand(), a.initCommand(), a.versionCommand(),
 		a.lsCommand(), a.catCommand(), a.cpCommand(),
 		a.listCommand(), a.pushCommand(), a.pullCommand(), a.updateCommand(), a.repoCommand(), a.cleanLocalCommand(), a.cleanRemoteCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			strict(c)
+		}
+	}
 	return root
+}
+
+// strict lets the commands that cobra adds word mistakes as all others do.
+func strict(cmd *cobra.Command) {
+	cmd.Args = noArgs
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	for _, c := range cmd.Commands() {
+		strict(c)
+	}
+}
+
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(about, args[len(args)-max(len(rest), 1)])
+			}
+			return about.Help()
+		},
+	}
 }
 
 // flagError says what is wrong with a flag.
@@ -114,7 +150,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
 		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())
 	}
-	return usagef("%s: %s (see `%s --help`)", commandName(cmd), text, cmd.CommandPath())
+	return exit.Usagef("%s: %s (see `%s --help`)", commandName(cmd), text, cmd.CommandPath())
 }
 
 // commandName is what a message calls a command: "repo list".
@@ -129,8 +165,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 			names = append(names, c.Name())
 		}
 	}
-	hint := near.Hint(name, names)
-	return usagef("unknown command %q%s (see `%s --help`)", name, hint, cmd.CommandPath())
+	return exit.Usagef("unknown command %q%s (see `%s --help`)", name, near.Hint(name, names), cmd.CommandPath())
 }
 
 // noArgs refuses arguments in a sentence that says which.
@@ -141,7 +176,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if cmd.HasSubCommands() {
 		return unknownCommand(cmd, args[0])
 	}
-	return usagef("%s takes no arguments, got %q", commandName(cmd), args[0])
+	return exit.Usagef("%s takes no arguments, got %q", commandName(cmd), args[0])
 }
 
 func (a *app) close() {
@@ -152,6 +187,17 @@ func (a *app) close() {
 		}
 		a.store = nil
 	}
+}
+
+// checkGlobal checks the flags that every command has, whether it needs them or
+// not.
+func (a *app) checkGlobal() error {
+	dir, err := a.workDir()
+	if err != nil || len(a.settings) == 0 {
+		return err
+	}
+	_, err = a.loadConfig(dir)
+	return err
 }
 
 // workDir is the absolute directory the command works in.
@@ -167,7 +213,7 @@ func (a *app) workDir() (string, error) {
 		return dir, nil
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", usagef("-C %s: no such directory", a.dir)
+		return "", exit.Usagef("-C %s: no such directory", a.dir)
 	}
 	a.seen = dir
 	return dir, nil
@@ -182,6 +228,11 @@ func (a *app) config() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.cfg, err = a.loadConfig(dir)
+	return a.cfg, err
+}
+
+func (a *app) loadConfig(dir string) (*config.Config, error) {
 	layers := config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: a.settings}
 	if root, err := builtins.FindRoot(dir); err == nil {
 		layers.WorkspaceFile = filepath.Join(root, builtins.RootFile)
@@ -191,12 +242,11 @@ func (a *app) config() (*config.Config, error) {
 	}
 	cfg, err := config.Load(layers)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, exit.Usage(err)
 	}
 	if err := checkLocations(cfg); err != nil {
 		return nil, err
 	}
-	a.cfg = cfg
 	return cfg, nil
 }
 
@@ -204,7 +254,7 @@ func (a *app) config() (*config.Config, error) {
 func checkLocations(cfg *config.Config) error {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Repositories)) {
 		if _, err := repo.ParseLocation(cfg.Repositories[name]); err != nil {
-			return usagef("%s: %s: %w", repositoryOrigin(name, cfg), config.RepositoryKey(name), err)
+			return exit.Usagef("%s: %s: %w", repositoryOrigin(name, cfg), config.RepositoryKey(name), err)
 		}
 	}
 	return nil
@@ -244,7 +294,7 @@ func (a *app) workspace(ctx context.Context, options []string) (*builtins.Worksp
 	for _, o := range options {
 		k, v, ok := strings.Cut(o, "=")
 		if !ok || k == "" {
-			return nil, usagef("-D %s: want NAME=VALUE", o)
+			return nil, exit.Usagef("-D %s: want NAME=VALUE", o)
 		}
 		values[k] = v
 	}
@@ -270,7 +320,7 @@ func epoch() (time.Time, error) {
 	}
 	var sec int64
 	if _, err := fmt.Sscanf(v, "%d", &sec); err != nil || sec < 0 {
-		return time.Time{}, usagef("SOURCE_DATE_EPOCH=%s: want seconds since 1970", v)
+		return time.Time{}, exit.Usagef("SOURCE_DATE_EPOCH=%s: want seconds since 1970", v)
 	}
 	return time.Unix(sec, 0).UTC(), nil
 }
@@ -304,6 +354,8 @@ type engineFlags struct {
 	// leaves b9.lock as it is.
 	looks bool
 
+	one bool // the command takes a pattern that names one target
+
 	// beside chooses outputs that a command needs beside those of its targets.
 	beside func(*builtins.Graph) []engine.Ref
 }
@@ -327,7 +379,10 @@ func hideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
 // apply turns the flags into configuration, before it is loaded.
 func (f *engineFlags) apply(a *app) error {
 	if f.jobs < 0 {
-		return usagef("-j %d: want 0 or more", f.jobs)
+		return exit.Usagef("-j %d: want 0 or more", f.jobs)
+	}
+	if err := checkDisplayMode(f.display); err != nil {
+		return err
 	}
 	a.locked, a.looks = f.locked, f.looks
 	if f.jobs > 0 {

@@ -2,16 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine"
 	"b9/engine/size"
 	"b9/engine/store"
@@ -70,12 +72,9 @@ func (a *app) buildOrTell(ctx context.Context, f *engineFlags, patterns []string
 // prepare checks what does not need the workspace, and loads the configuration.
 func (a *app) prepare(f *engineFlags, patterns []string) error {
 	if len(patterns) == 0 {
-		return usageError{errNoTargets}
+		return exit.Usage(errNoTargets)
 	}
 	if err := f.apply(a); err != nil {
-		return err
-	}
-	if err := checkDisplayMode(f.display); err != nil {
 		return err
 	}
 	_, err := a.config()
@@ -100,6 +99,9 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	if err != nil {
 		return nil, err
 	}
+	if f.one && len(graph.Targets) != 1 {
+		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(patterns, " "), len(graph.Targets))
+	}
 	d := a.newDisplay(f.display)
 	a.shown.Store(d)
 	defer func() {
@@ -116,7 +118,8 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	}
 	result, err := eng.Build(ctx, refs...)
 	err = errors.Join(err, eng.Close())
-	r := report{Executed: result.Executed, Cached: result.Cached, Root: ws.Root()}
+	r := report{Root: ws.Root()}
+	r.Executed, r.Cached = result.Executed, result.Cached
 	if err == nil && !f.looks {
 		err = a.placeAll(ctx, ws, graph, result, &r)
 	}
@@ -134,7 +137,7 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	}
 	if err != nil {
 		if ctx.Err() == nil && isStepError(err) {
-			err = errReported
+			err = exit.ErrReported
 		}
 		return nil, err
 	}
@@ -154,30 +157,11 @@ func graphRefs(g *builtins.Graph) []engine.Ref {
 	return refs
 }
 
-// report is what a build made, as printed.
+// report is what a build made.
 type report struct {
-	Results  []placed `json:"results"`
-	Executed int      `json:"executed"`
-	Cached   int      `json:"cached"`
-	Seconds  float64  `json:"seconds"`
-
-	Shared []builtins.Locked `json:"shared,omitempty"` // what shared() resolved to
-
-	Published []builtins.Published `json:"published,omitempty"` // what the share() that ran published
-
-	Error string `json:"error,omitempty"`
-
-	Root  string        `json:"-"`
-	Trace *engine.Trace `json:"-"` // of a build that went well
-}
-
-// placed is one result.
-type placed struct {
-	Label  string `json:"label"`
-	Output string `json:"output,omitempty"`
-	Path   string `json:"path"`
-	Size   int64  `json:"size"` // bytes
-	Digest string `json:"digest"`
+	output.Build
+	Root  string
+	Trace *engine.Trace // of a build that went well
 }
 
 // placeAll puts every output of every target beneath the output directory.
@@ -192,8 +176,13 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 	}
 	placer := engine.NewPlacer(out)
 	names := map[string][]store.Object{}
+	placed := map[builtins.Placement]bool{}
 	for _, t := range g.Targets {
 		for _, p := range t.Placements() {
+			if placed[p] {
+				continue // asked for twice: as itself, and in a group
+			}
+			placed[p] = true
 			art := res.Artifact(p.Ref)
 			path, err := placer.Place(ctx, art, p.Path, p.Mode)
 			if err != nil {
@@ -203,7 +192,7 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 			if err != nil {
 				return err
 			}
-			r.Results = append(r.Results, placed{Label: p.Label, Output: p.Ref.Output, Path: a.relative(path), Size: size, Digest: art.Digest().String()})
+			r.Results = append(r.Results, output.Result{Label: p.Label, Output: p.Ref.Output, Path: a.relative(path), Size: size, Digest: art.Digest().String()})
 			r.Trace.Add(p.Label, p.Ref.Output, path, placer.Sign(p.Path), size, art)
 			names[p.Label] = append(names[p.Label], art.Object())
 		}
@@ -226,14 +215,12 @@ func (a *app) relative(path string) string {
 func (a *app) printReport(r *report, err error) error {
 	if a.json {
 		if err != nil {
-			r.Error = err.Error()
+			r.Error, r.Errors = err.Error(), output.Failures(err)
 		}
 		if r.Results == nil {
-			r.Results = []placed{}
+			r.Results = []output.Result{}
 		}
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+		return a.print(r.Build)
 	}
 	if len(r.Results) > 100 && isTerminal(a.stdout) {
 		_, err := fmt.Fprintf(a.stdout, "%d results in %s\n", len(r.Results), a.cfg.Build.Out)

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/size"
 	"b9/engine/store"
 )
@@ -34,7 +35,7 @@ func (a *app) cacheUsage(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	if a.json {
-		return json.NewEncoder(a.stdout).Encode(u)
+		return a.print(output.Cache{Usage: u})
 	}
 	_, err = fmt.Fprintf(a.stdout, "store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
 		st.Dir(), u.Files+u.Trees, size.About(u.Allocated), size.About(u.Apparent), u.Records,
@@ -79,7 +80,7 @@ func (a *app) cacheGC(cmd *cobra.Command, all, dry bool) error {
 	p := store.Policy{MaxSize: int64(a.cfg.Store.MaxSize), MaxAge: time.Duration(a.cfg.Store.MaxAge), DryRun: dry}
 	switch {
 	case cmd.Flags().Changed("max-size") && p.MaxSize == 0 || cmd.Flags().Changed("max-age") && p.MaxAge == 0:
-		return usagef("0 is no limit, and removes nothing: --all removes all that may go")
+		return exit.Usagef("0 is no limit, and removes nothing: --all removes all that may go")
 	case all:
 		p.MaxSize = -1
 	}
@@ -99,7 +100,7 @@ func (a *app) cacheGC(cmd *cobra.Command, all, dry bool) error {
 		r.Freed += freed
 	}
 	if a.json {
-		return json.NewEncoder(a.stdout).Encode(r)
+		return a.print(output.Collection{CollectReport: r})
 	}
 	verb := "removed"
 	if dry {
@@ -125,7 +126,7 @@ func (a *app) cacheVerifyCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				err = json.NewEncoder(a.stdout).Encode(r)
+				err = a.print(verification(r))
 			} else {
 				err = a.printVerify(r)
 			}
@@ -137,6 +138,17 @@ func (a *app) cacheVerifyCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged objects and the records that name them")
 	return cmd
+}
+
+// verification has lists where the report has none.
+func verification(r store.VerifyReport) output.Verification {
+	if r.Corrupt == nil {
+		r.Corrupt = []store.Damage{}
+	}
+	if r.Missing == nil {
+		r.Missing = []store.Damage{}
+	}
+	return output.Verification{VerifyReport: r}
 }
 
 func (a *app) printVerify(r store.VerifyReport) error {

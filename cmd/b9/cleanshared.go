@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/config"
 	"b9/engine/repo"
 	"b9/engine/size"
@@ -48,7 +50,7 @@ is under way may use it. Others can push and pull meanwhile.`,
 		Example: "  b9 clean-remote -r team --keep 10",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if steps < -1 || steps == -1 && cmd.Flags().Changed("steps") {
-				return usagef("--steps %d: want 0 or more", steps)
+				return exit.Usagef("--steps %d: want 0 or more", steps)
 			}
 			cfg, err := a.config()
 			if err != nil {
@@ -69,7 +71,7 @@ is under way may use it. Others can push and pull meanwhile.`,
 
 func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions) (err error) {
 	if o.Keep < 1 {
-		return usagef("--keep %d: want 1 or more", o.Keep)
+		return exit.Usagef("--keep %d: want 1 or more", o.Keep)
 	}
 	r, err := a.openImages(ctx, name)
 	if err != nil {
@@ -84,19 +86,19 @@ func (a *app) cleanShared(ctx context.Context, name string, o repo.CleanOptions)
 		report.Removed = []repo.Version{}
 	}
 	if a.json {
-		return printJSON(a.stdout, report)
+		return a.print(output.Clean{CleanReport: report})
 	}
 	for _, v := range report.Removed {
 		fmt.Fprintf(a.stdout, "removed %s@%s\n", v.Name, v.Version)
 	}
-	versions := count(len(report.Removed), "version", "versions")
+	versions := output.Count(len(report.Removed), "version", "versions")
 	if _, ok := r.(*builtins.LocalImages); ok {
 		_, err = fmt.Fprintf(a.stdout, "%s removed; what nothing else needs goes when the store collects, or with `b9 cache gc --all` at once\n", versions)
 		return err
 	}
 	if report.Steps > 0 {
-		versions += " and " + count(report.Steps, "build step", "build steps")
+		versions += " and " + output.Count(report.Steps, "build step", "build steps")
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, count(report.Files, "file", "files"), size.About(report.Bytes))
+	_, err = fmt.Fprintf(a.stdout, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, output.Count(report.Files, "file", "files"), size.About(report.Bytes))
 	return err
 }

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/output"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -22,9 +23,7 @@ the environment (container.memory is B9_CONTAINER_MEMORY), then -c KEY=VALUE.`,
 			}
 			settings := cfg.Settings()
 			if a.json {
-				enc := json.NewEncoder(a.stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(settings)
+				return a.print(output.Config{Settings: settings})
 			}
 			for _, s := range settings {
 				if _, err := fmt.Fprintf(a.stdout, "%-24s %-20s # %s; %s\n", s.Key, fmt.Sprintf("%q", s.Value), s.Origin, s.Doc); err != nil {

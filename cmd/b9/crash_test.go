@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9/cmd/b9/internal/exit"
 )
 
 // TestKilledAtAnyMoment interrupts and kills builds at random moments. After
@@ -34,7 +36,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		after := time.Duration(random.Int64N(int64(w.took) * 3 / 2))
 		code, out := w.interrupted(sig, after)
 		// A signal may come before the program is ready for it, and end it as any other.
-		if sig == syscall.SIGINT && code != 0 && code != exitInterrupted && code != -1 {
+		if sig == syscall.SIGINT && code != 0 && code != exit.Interrupted && code != -1 {
 			t.Fatalf("round %d, SIGINT after %v: exit status %d\n%s", i, after, code, out)
 		}
 		w.checkMachine(fmt.Sprintf("round %d, %v after %v", i, sig, after))

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 )
 
@@ -301,5 +302,5 @@ func checkDisplayMode(mode string) error {
 	if mode == "" || slices.Contains(displayModes[:], mode) {
 		return nil
 	}
-	return usagef("--display %s: want auto, live, plain, json or quiet", mode)
+	return exit.Usagef("--display %s: want auto, live, plain, json or quiet", mode)
 }

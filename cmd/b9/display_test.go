@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"b9/cmd/b9/internal/output"
 	"b9/engine"
 	"b9/engine/store"
 )
@@ -304,21 +305,21 @@ func TestJSON(t *testing.T) {
 	s.Note("careful")
 	s.Finish(summary{Executed: 1, Cached: 1, Err: errors.New("all of it"), Took: time.Second})
 	text := s.out.String()
-	s.expect(strings.NewReplacer("T0", `"time":"2026-01-02T03:04:05Z"`, "T1", `"time":"2026-01-02T03:04:06Z"`,
-		"NODE", `"label":"//web:root","builtin":"lxc_exec","where":"web/B9BUILD.star:12:8"`).Replace(
-		`{T0,"event":"graph","total":2}
-{T0,"event":"cached","label":"//web:base","builtin":"bootstrap","where":"web/B9BUILD.star:12:8"}
-{T0,"event":"started",NODE}
-{T0,"event":"log",NODE,"line":"a \u001b[31m red \u009b31m\u007f <line>"}
-{T0,"event":"progress",NODE,"done":1,"total":10}
-{T1,"event":"progress",NODE,"done":3,"total":10}
-{T1,"event":"done",NODE,"seconds":1}
-{T1,"event":"failed",NODE,"seconds":1,"error":"web/B9BUILD.star:12:8: lxc_exec(): no","log":"/l","kept":"/k"}
-{T1,"event":"note","line":"careful"}
-{T1,"event":"finished","seconds":1,"error":"all of it","executed":1,"cached":1,"failed":1}
+	s.expect(strings.NewReplacer("S,", `"schema":"event/1",`, "T0", `"time":"2026-01-02T03:04:05Z"`, "T1", `"time":"2026-01-02T03:04:06Z"`,
+		"NODE", `"label":"//web:root","builtin":"lxc_exec","place":{"file":"web/B9BUILD.star","line":12,"col":8}`).Replace(
+		`{S,T0,"event":"graph","total":2}
+{S,T0,"event":"cached","label":"//web:base","builtin":"bootstrap","place":{"file":"web/B9BUILD.star","line":12,"col":8}}
+{S,T0,"event":"started",NODE}
+{S,T0,"event":"log",NODE,"line":"a \u001b[31m red \u009b31m\u007f <line>"}
+{S,T0,"event":"progress",NODE,"done":1,"total":10}
+{S,T1,"event":"progress",NODE,"done":3,"total":10}
+{S,T1,"event":"done",NODE,"seconds":1}
+{S,T1,"event":"failed",NODE,"seconds":1,"error":"web/B9BUILD.star:12:8: lxc_exec(): no","log":"/l","kept":"/k"}
+{S,T1,"event":"note","line":"careful"}
+{S,T1,"event":"finished","seconds":1,"error":"all of it","executed":1,"cached":1,"failed":1}
 `))
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
-		var e jsonEvent
+		var e output.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Errorf("%s: %v", line, err)
 		} else if e.Event == "log" && *e.Line != "a \x1b[31m red \u009b31m\x7f <line>" {

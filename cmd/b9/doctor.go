@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,17 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"b9/cmd/b9/internal/output"
+	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/tool"
 )
 
-// check is one thing that b9 looked at on this machine.
-type check struct {
-	Name   string `json:"name"`
-	Status string `json:"status"`        // ok, warn (something cannot be used) or fail (building cannot work)
-	Detail string `json:"detail"`        // what was found
-	Fix    string `json:"fix,omitempty"` // what to do, empty when nothing need be done
-}
+type check = output.Finding
 
 // The values of check.Status.
 const (
@@ -146,15 +141,8 @@ func doctorFailed(checks []check) bool {
 	return false
 }
 
-// renderDoctor prints the checks: as a JSON array, or as lines for people
-// with a count at the end.
-func renderDoctor(w io.Writer, checks []check, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(checks)
-	}
+// renderDoctor prints the checks as lines for people with a count at the end.
+func renderDoctor(w io.Writer, checks []check) error {
 	width := 0
 	for _, c := range checks {
 		width = max(width, len(c.Name))

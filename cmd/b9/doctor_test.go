@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"b9/cmd/b9/internal/output"
+	"b9/engine"
 	"b9/engine/container"
 )
 
@@ -224,7 +226,7 @@ func TestRenderDoctor(t *testing.T) {
 		{Name: "libvirtd", Status: statusWarn, Detail: "nothing listens", Fix: "start it"},
 	}
 	var text, doc bytes.Buffer
-	if err := errors.Join(renderDoctor(&text, checks, false), renderDoctor(&doc, checks, true)); err != nil {
+	if err := errors.Join(renderDoctor(&text, checks), output.Print(&doc, output.Doctor{Checks: checks})); err != nil {
 		t.Fatal(err)
 	}
 	want := `ok    user          root
@@ -237,8 +239,8 @@ warn  libvirtd      nothing listens
 	if text.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", text.String(), want)
 	}
-	var back []check
-	if err := json.Unmarshal(doc.Bytes(), &back); err != nil || !reflect.DeepEqual(back, checks) {
+	var back output.Doctor
+	if err := json.Unmarshal(doc.Bytes(), &back); err != nil || !reflect.DeepEqual(back.Checks, checks) {
 		t.Errorf("%v: %s", err, doc.String())
 	}
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/container"
 )
 
@@ -37,11 +39,16 @@ func (a *app) doctor(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := renderDoctor(a.stdout, checks, a.json); err != nil {
+	if a.json {
+		err = a.print(output.Doctor{Checks: checks})
+	} else {
+		err = renderDoctor(a.stdout, checks)
+	}
+	if err != nil {
 		return err
 	}
 	if doctorFailed(checks) {
-		return errReported
+		return exit.ErrReported
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/disk"
@@ -145,7 +146,7 @@ func (a *app) enter(ctx context.Context, spec container.Spec, argv []string) err
 	}
 	res, err := backend.Run(ctx, spec, container.IO{Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, TTY: tty})
 	if start := (*container.StartError)(nil); errors.As(err, &start) {
-		return notStarted{start}
+		return notStarted(start)
 	}
 	if err != nil {
 		return err
@@ -153,23 +154,14 @@ func (a *app) enter(ctx context.Context, spec container.Spec, argv []string) err
 	return exitOf(res)
 }
 
-// notStarted is a command that did not start, which shells have statuses for.
-type notStarted struct{ *container.StartError }
-
-// Error says it in few words.
-func (n notStarted) Error() string {
-	if n.Missing {
-		return n.Command + ": command not found in the image"
+// notStarted says in few words why a command did not start, which shells have
+// statuses for.
+func notStarted(e *container.StartError) error {
+	if e.Missing {
+		return &exit.Error{Status: exit.NotFound, Err: errors.New(e.Command + ": command not found in the image")}
 	}
-	at := strings.LastIndex(n.Cause, ": ")
-	return n.Command + ": can't be executed" + n.Cause[max(at, 0):]
-}
-
-func (n notStarted) status() int {
-	if n.Missing {
-		return exitNotFound
-	}
-	return exitNotExecutable
+	at := strings.LastIndex(e.Cause, ": ")
+	return &exit.Error{Status: exit.CannotRun, Err: errors.New(e.Command + ": can't be executed" + e.Cause[max(at, 0):])}
 }
 
 func exitOf(res container.Result) error {
@@ -177,7 +169,7 @@ func exitOf(res container.Result) error {
 	case res.Reason == container.Exited && res.Code == 0:
 		return nil
 	case res.Reason == container.Exited || res.Reason == container.Signalled:
-		return exitStatus(res.Code) // 128 and the number, after a signal
+		return exit.Status(res.Code) // 128 and the number, after a signal
 	case res.Reason == container.Cancelled:
 		return errInterrupted
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"b9/cmd/b9/internal/output"
+	"b9/engine"
 	"b9/engine/tool"
 )
 
@@ -25,7 +27,7 @@ func changing() []string { return []string{"debian.star", "hello32.star", "appli
 // checkDigests holds what an example makes to the digests that it had before,
 // on every machine: testdata/golden/examples.txt has a line for each result,
 // and one for the version of the program whose bytes are in file systems.
-func checkDigests(t *testing.T, example string, results []placed) {
+func checkDigests(t *testing.T, example string, results []output.Result) {
 	path := filepath.Join("..", "..", "testdata", "golden", "examples.txt")
 	known := readDigests(t, path)
 	if usesExt4 := []string{"appliance.star", "data.star", "disk.star"}; slices.Contains(usesExt4, example) {

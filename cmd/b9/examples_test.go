@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"b9/cmd/b9/internal/output"
 )
 
 // longTests is set by `make test`: examples that install a Debian take
@@ -29,13 +31,13 @@ func checkout(t *testing.T) string {
 }
 
 // b9 runs the program in process and returns what it reports as JSON.
-func b9(t *testing.T, args ...string) report {
+func b9(t *testing.T, args ...string) output.Build {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if code := run(context.Background(), append([]string{"--json"}, args...), strings.NewReader(""), &stdout, &stderr); code != 0 {
 		t.Fatalf("b9 %s: exit status %d\n%s", strings.Join(args, " "), code, stderr.String())
 	}
-	var r report
+	var r output.Build
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		t.Fatalf("%v\n%s", err, stdout.String())
 	}
@@ -49,7 +51,7 @@ func TestExampleIsPinned(t *testing.T) {
 		t.Skip("needs root")
 	}
 	dir, store := checkout(t), t.TempDir()
-	build := func(args ...string) report {
+	build := func(args ...string) output.Build {
 		return b9(t, append([]string{"-C", dir, "--store", store, "build"}, args...)...)
 	}
 	build("examples/appliance_base.star")

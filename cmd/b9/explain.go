@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,12 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine"
 )
 
 func (a *app) explainCommand() *cobra.Command {
 	var f engineFlags
-	var all bool
+	var all, status bool
 	cmd := &cobra.Command{
 		Use:   "explain TARGET...",
 		Short: "Say which steps would run, and which file, value or tool changed",
@@ -27,18 +28,19 @@ Nothing is built, and b9.lock stays as it is. What the repository of finished
 steps (shared.cache) has would not run.`,
 		Example: "  b9 explain //web:disk",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.explain(cmd.Context(), &f, args, all)
+			return a.explain(cmd.Context(), &f, args, all, status)
 		},
 	}
 	f.register(cmd)
 	hideOut(cmd)
+	cmd.Flags().BoolVar(&status, "exit-code", false, "end with status 3 when a step would run")
 	cmd.Flags().BoolVar(&all, "all", false, "list the steps that are up to date too")
 	return cmd
 }
 
-func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, all bool) error {
+func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, all, status bool) error {
 	if len(patterns) == 0 {
-		return usageError{errNoTargets}
+		return exit.Usage(errNoTargets)
 	}
 	f.looks = true
 	if err := f.apply(a); err != nil {
@@ -62,67 +64,61 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 	}
 	reasons = slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" })
 	if a.json {
-		return errors.Join(a.printReasons(reasons), eng.Close())
+		err = a.print(document(reasons))
+	} else {
+		err = a.printReasons(reasons, all)
 	}
-	var runs, lent int
+	if err := errors.Join(err, eng.Close()); err != nil {
+		return err
+	}
+	if status && slices.ContainsFunc(reasons, func(r engine.Reason) bool { return r.Runs }) {
+		return exit.Status(exit.WouldRun)
+	}
+	return nil
+}
+
+// printReasons prints the steps that would run, or all, and how many there are.
+func (a *app) printReasons(reasons []engine.Reason, all bool) error {
+	var text strings.Builder
+	var runs, cached int
 	for _, r := range reasons {
 		if r.Runs {
 			runs++
 		}
 		if r.Cache {
-			lent++
+			cached++
 		}
 		if r.Runs || all {
-			fmt.Fprint(a.stdout, explained(r))
+			text.WriteString(explained(r))
 		}
 	}
-	fmt.Fprintf(a.stdout, "%s, %d would run", count(len(reasons), "step", "steps"), runs)
-	if lent > 0 {
-		fmt.Fprintf(a.stdout, ", %d %s", lent, fromCache)
+	fmt.Fprintf(&text, "%s, %d would run", output.Count(len(reasons), "step", "steps"), runs)
+	if cached > 0 {
+		fmt.Fprintf(&text, ", %d %s", cached, fromCache)
 	}
-	fmt.Fprintln(a.stdout)
-	return eng.Close()
+	_, err := fmt.Fprintln(a.stdout, text.String())
+	return err
 }
 
 // fromCache is said of steps that a build would not run but fetch.
 const fromCache = "from the step cache"
 
-// printReasons prints the steps as JSON.
-func (a *app) printReasons(reasons []engine.Reason) error {
-	type change struct {
-		Part string `json:"part"`
-		Old  string `json:"old"`
-		New  string `json:"new"`
-	}
-	type failure struct {
-		Time time.Time `json:"time"`
-		Kept string    `json:"kept"`
-		Log  string    `json:"log"`
-	}
-	type reason struct {
-		Label   string   `json:"label"`
-		Kind    string   `json:"kind"`
-		Runs    bool     `json:"runs"`
-		Note    string   `json:"note,omitempty"`
-		Changes []change `json:"changes,omitempty"`
-		Failed  *failure `json:"failed,omitempty"`
-	}
-	rows := make([]reason, len(reasons))
+// document is the steps for programs.
+func document(reasons []engine.Reason) output.Explain {
+	rows := make([]output.Step, len(reasons))
 	for i, r := range reasons {
-		rows[i] = reason{Label: r.Node.Label(), Kind: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
+		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
 		if r.Cache {
 			rows[i].Note = fromCache
 		}
 		if r.Failed != nil {
-			rows[i].Failed = &failure{r.Failed.Time, r.Failed.Dir, engine.Log(*r.Failed)}
+			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed)}
 		}
 		for _, c := range r.Changes {
-			rows[i].Changes = append(rows[i].Changes, change(c))
+			rows[i].Changes = append(rows[i].Changes, output.Change(c))
 		}
 	}
-	enc := json.NewEncoder(a.stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
+	return output.Explain{Steps: rows}
 }
 
 // explained renders one step and what changed.
@@ -160,7 +156,7 @@ func changed(old, new string) string {
 	}
 	text := brief(was, cut) + " -> " + brief(is, cut)
 	if n := max(len(was), len(is)) - 1; n > 0 {
-		text += ", and " + count(n, "line", "lines") + " more"
+		text += ", and " + output.Count(n, "line", "lines") + " more"
 	}
 	return text
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine/disk"
 	"b9/engine/fsys"
 )
@@ -49,7 +50,7 @@ func (a *app) catCommand() *cobra.Command {
 		Example: "  b9 cat //web:root:/etc/hostname\n  b9 cat disk.qcow2:2:/etc/fstab",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname")
+				return exit.Usagef("name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname")
 			}
 			if err := checkPlaces(args); err != nil {
 				return err
@@ -120,7 +121,7 @@ attributes. No link leads the copy out of the destination.
 		Example: "  b9 cp //web:root:/etc/nginx nginx\n  b9 cp disk.raw:1:/EFI /srv/boot",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usagef("cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`")
+				return exit.Usagef("cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`")
 			}
 			if err := checkPlaces(args[:len(args)-1]); err != nil {
 				return err
@@ -143,7 +144,7 @@ func (a *app) copyPlaces(ctx context.Context, f *fileFlags, args []string, to st
 	st, err := os.Stat(to)
 	into := err == nil && st.IsDir()
 	if !into && len(args) > 1 {
-		return usagef("%s is no directory, and %d places cannot become one file", to, len(args))
+		return exit.Usagef("%s is no directory, and %d places cannot become one file", to, len(args))
 	}
 	for _, arg := range args {
 		p, err := a.openPlace(ctx, f, arg)

@@ -2,18 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/fsys"
 )
 
@@ -30,15 +30,21 @@ by number, size in bytes (of a device its numbers), time in UTC, and name.
 		Example: "  b9 ls //web:root:/etc\n  b9 ls -R disk.qcow2:1:/EFI",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("name an image, such as //web:root:/etc or disk.raw:/etc")
+				return exit.Usagef("name an image, such as //web:root:/etc or disk.raw:/etc")
 			}
 			if err := checkPlaces(args); err != nil {
 				return err
 			}
+			files := []output.File{}
 			for _, arg := range args {
-				if err := a.list(cmd.Context(), &f, arg, recursive, directory); err != nil {
+				list, err := a.list(cmd.Context(), &f, arg, recursive, directory)
+				if err != nil {
 					return err
 				}
+				files = append(files, list...)
+			}
+			if a.json {
+				return a.print(output.Files{Files: files})
 			}
 			return nil
 		},
@@ -49,10 +55,10 @@ by number, size in bytes (of a device its numbers), time in UTC, and name.
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, f *fileFlags, arg string, recursive, directory bool) (err error) {
+func (a *app) list(ctx context.Context, f *fileFlags, arg string, recursive, directory bool) (files []output.File, err error) {
 	p, err := a.openPlace(ctx, f, arg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	l := &lister{ctx: ctx, p: p, recursive: recursive, seen: make(map[uint64]bool)}
@@ -60,30 +66,17 @@ func (a *app) list(ctx context.Context, f *fileFlags, arg string, recursive, dir
 		l.rows = []listed{}
 	}
 	if err := l.place(directory); err != nil {
-		return err
+		return nil, err
 	}
-	if a.json {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(l.rows)
+	for _, row := range l.rows {
+		files = append(files, row.File)
 	}
-	return nil
+	return files, nil
 }
 
-// listed is one file as `b9 ls --json` prints it.
+// listed is one file, and how it is shown.
 type listed struct {
-	Path   string    `json:"path"`
-	Type   string    `json:"type"` // file, directory, link, block, char, fifo, socket
-	Mode   string    `json:"mode"` // octal permission bits
-	Links  uint32    `json:"links"`
-	UID    uint32    `json:"uid"`
-	GID    uint32    `json:"gid"`
-	Size   int64     `json:"size"` // bytes
-	Time   time.Time `json:"time"`
-	Target string    `json:"target,omitempty"`
-	Major  uint32    `json:"major,omitempty"`
-	Minor  uint32    `json:"minor,omitempty"`
-
+	output.File
 	name string
 	mode fs.FileMode
 }
@@ -175,8 +168,8 @@ func (l *lister) row(p string, info fs.FileInfo) (listed, error) {
 			mode |= bit
 		}
 	}
-	row := listed{Path: slashed(p), Type: typeName(info.Mode()), Mode: fmt.Sprintf("%04o", mode), Links: st.Links, UID: st.UID, GID: st.GID,
-		Size: info.Size(), Time: info.ModTime().UTC(), Major: st.Major, Minor: st.Minor, name: info.Name(), mode: info.Mode()}
+	row := listed{File: output.File{Image: l.p.what, Path: slashed(p), Type: typeName(info.Mode()), Mode: fmt.Sprintf("%04o", mode), Links: st.Links, UID: st.UID, GID: st.GID,
+		Size: info.Size(), Time: info.ModTime().UTC(), Major: st.Major, Minor: st.Minor}, name: info.Name(), mode: info.Mode()}
 	if info.Mode().Type() == fs.ModeSymlink {
 		target, err := l.p.files.ReadLink(p)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 	"b9/engine/disk"
 	"b9/engine/fsys"
@@ -37,7 +38,7 @@ func checkPlaces(args []string) error {
 		before := args[i]
 		if strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "//") && !strings.Contains(arg, ":") &&
 			strings.Contains(before, ":") && !strings.Contains(before, ":/") {
-			return usagef("%s %s: write %s:%s", before, arg, before, arg)
+			return exit.Usagef("%s %s: write %s:%s", before, arg, before, arg)
 		}
 	}
 	return nil
@@ -45,9 +46,14 @@ func checkPlaces(args []string) error {
 
 // openPlace opens the image of a place and the file system in it.
 func (a *app) openPlace(ctx context.Context, f *fileFlags, arg string) (*place, error) {
+	if f.file.format != "" {
+		if _, err := disk.Lookup(f.file.format); err != nil {
+			return nil, exit.Usage(err)
+		}
+	}
 	what, file := splitPlace(arg)
 	if what == "" {
-		return nil, usagef("%s: name an image before the path, such as //web:root%s", arg, arg)
+		return nil, exit.Usagef("%s: name an image before the path, such as //web:root%s", arg, arg)
 	}
 	p := &place{what: what, path: file}
 	sel, err := a.openWhat(ctx, f, p)
@@ -82,7 +88,7 @@ func (a *app) openWhat(ctx context.Context, f *fileFlags, p *place) (sel string,
 		return cut[1], err
 	}
 	if !strings.Contains(p.what, ":") && !strings.HasPrefix(p.what, "//") {
-		return "", fmt.Errorf("%s: there is no such image file, and a target is written //pkg:name or :name", p.what)
+		return "", exit.Usagef("%s: there is no such image file, and a target is written //pkg:name or :name", p.what)
 	}
 	return a.openTarget(ctx, f, p)
 }
@@ -188,7 +194,7 @@ func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Out
 	case len(images) == 0:
 		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, builtins.OutputDir)
 	case best < 0:
-		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has several images: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
+		return engine.Ref{}, engine.Output{}, exit.Usagef("%s: has several images: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
 	}
 	m := images[best]
 	if len(images) > 1 {

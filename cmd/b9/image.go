@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine/disk"
 	"b9/engine/size"
 )
@@ -74,7 +77,7 @@ func (a *app) resolve(name string, f *imageFlags) (path, format string, err erro
 	}
 	if f.format != "" {
 		if _, err := disk.Lookup(f.format); err != nil {
-			return "", "", usageError{err}
+			return "", "", exit.Usage(err)
 		}
 		return path, f.format, nil
 	}
@@ -88,7 +91,7 @@ func (f *imageFlags) options(a *app) (disk.OpenOptions, error) {
 	for i := len(f.backing) - 1; i >= 0; i-- {
 		format, name, ok := strings.Cut(f.backing[i], ":")
 		if _, err := disk.Lookup(format); !ok || err != nil {
-			return o, usagef("--backing %s: want FORMAT:PATH, such as raw:base.raw", f.backing[i])
+			return o, exit.Usagef("--backing %s: want FORMAT:PATH, such as raw:base.raw", f.backing[i])
 		}
 		path, err := a.path(name)
 		if err != nil {
@@ -128,7 +131,7 @@ func formatFor(name string) (string, error) {
 			}
 		}
 	}
-	return "", usagef("%s: the name does not tell the format: give one with -O (have %s)", name, strings.Join(formatNames(), ", "))
+	return "", exit.Usagef("%s: the name does not tell the format: give one with -O (have %s)", name, strings.Join(formatNames(), ", "))
 }
 
 // conversion is one run of `b9 image convert`.
@@ -169,7 +172,7 @@ when it is complete.`,
 func exactArgs(what string, n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usagef("%s takes %s, got %d arguments (see `%s --help`)", commandName(cmd), what, len(args), cmd.CommandPath())
+			return exit.Usagef("%s takes %s, got %d arguments (see `%s --help`)", commandName(cmd), what, len(args), cmd.CommandPath())
 		}
 		return nil
 	}
@@ -186,7 +189,7 @@ func (a *app) convertImage(ctx context.Context, c *conversion, from, to string) 
 		}
 	}
 	if _, err := disk.Lookup(c.to); err != nil {
-		return usageError{err}
+		return exit.Usage(err)
 	}
 	if _, err := os.Lstat(dst); err == nil && !c.force {
 		return fmt.Errorf("%s exists: --force replaces it", to)
@@ -197,15 +200,59 @@ func (a *app) convertImage(ctx context.Context, c *conversion, from, to string) 
 	if c.onto != "" {
 		format, path, ok := strings.Cut(c.onto, ":")
 		if !ok {
-			return usagef("--onto %s: want FORMAT:PATH, such as raw:base.raw", c.onto)
+			return exit.Usagef("--onto %s: want FORMAT:PATH, such as raw:base.raw", c.onto)
+		}
+		if _, err := disk.Lookup(format); err != nil {
+			return exit.Usage(err)
 		}
 		o.Backing = &disk.Backing{Path: path, Format: format}
+	}
+	if err := checkWriteOptions(ctx, c.to, o); err != nil {
+		return err
 	}
 	src, err := a.openDiskImage(from, &c.imageFlags)
 	if err != nil {
 		return err
 	}
 	return errors.Join(disk.Convert(ctx, src, dst, c.to, o), src.Close())
+}
+
+// checkWriteOptions finds out whether a format takes the options, by writing a
+// blank image to memory.
+func checkWriteOptions(ctx context.Context, to string, o disk.WriteOptions) error {
+	format, err := disk.Lookup(to)
+	if err != nil {
+		return exit.Usage(err)
+	}
+	fd, err := unix.MemfdCreate("b9-image", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "blank."+to)
+	defer f.Close()
+	o.Progress = nil
+	if err := format.Write(ctx, f, blank{}, o); err != nil && ctx.Err() == nil {
+		return exit.Usage(err)
+	}
+	return nil
+}
+
+// blank is an image without data.
+type blank struct{}
+
+func (blank) Size() int64  { return 1 << 20 }
+func (blank) Close() error { return nil }
+
+func (blank) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (b blank) Extent(off int64) (disk.Extent, error) {
+	if off < 0 || off >= b.Size() {
+		return disk.Extent{}, io.EOF
+	}
+	return disk.Extent{Start: off, Length: b.Size() - off, State: disk.Hole}, nil
 }
 
 // imageProgress shows how far a conversion is, on a terminal only.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,41 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/disk"
 	"b9/engine/fsys"
 	"b9/engine/size"
 )
 
-// imageInfo is what `b9 image info --json` prints. Sizes are bytes.
-type imageInfo struct {
-	Path          string      `json:"path"`
-	Format        string      `json:"format"`
-	Subformat     string      `json:"subformat,omitempty"`
-	Size          int64       `json:"size"`
-	Allocated     int64       `json:"allocated"`
-	Unit          int64       `json:"unit,omitempty"`
-	Compression   string      `json:"compression,omitempty"`
-	Backing       string      `json:"backing,omitempty"`
-	BackingFormat string      `json:"backingFormat,omitempty"`
-	FileSystem    string      `json:"fileSystem,omitempty"`
-	Label         string      `json:"label,omitempty"`
-	UUID          string      `json:"uuid,omitempty"`
-	Table         string      `json:"table,omitempty"`
-	Partitions    []partition `json:"partitions,omitempty"`
-}
-
-// partition is one of a disk's, as it is printed. Sizes are bytes.
-type partition struct {
-	Number     int    `json:"number"`
-	Start      int64  `json:"start"`
-	Size       int64  `json:"size"`
-	Type       string `json:"type"`
-	TypeName   string `json:"typeName,omitempty"`
-	Name       string `json:"name,omitempty"`
-	ID         string `json:"id,omitempty"`
-	Bootable   bool   `json:"bootable,omitempty"`
-	Attributes uint64 `json:"attributes,omitempty"`
-}
+// imageInfo is an image that is being described.
+type imageInfo struct{ output.Image }
 
 func (a *app) imageInfoCommand() *cobra.Command {
 	var f imageFlags
@@ -60,19 +33,13 @@ func (a *app) imageInfoCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.printJSON(info)
+				return a.print(info.Image)
 			}
 			return a.printInfo(info)
 		},
 	}
 	f.register(cmd)
 	return cmd
-}
-
-func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 // inspectImage collects what can be told. An image whose backing file is not
@@ -86,7 +53,7 @@ func (a *app) inspectImage(ctx context.Context, name string, f *imageFlags) (*im
 	if err != nil {
 		return nil, err
 	}
-	info := &imageInfo{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}
+	info := &imageInfo{output.Image{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}}
 	if d.Backing != nil {
 		info.Backing, info.BackingFormat = d.Backing.Path, d.Backing.Format
 		if len(f.backing) == 0 {
@@ -140,10 +107,10 @@ func probeImage(ctx context.Context, img disk.Image, format, path string) (fsys.
 	return fsys.Probe(head, 0, 0)
 }
 
-func listPartitions(t *disk.Table) []partition {
-	var all []partition
+func listPartitions(t *disk.Table) []output.Partition {
+	all := []output.Partition{}
 	for _, p := range t.Partitions {
-		all = append(all, partition{p.Number, p.Start, p.Length, p.Type, p.TypeName, p.Name, p.ID, p.Bootable, p.Attributes})
+		all = append(all, output.Partition{Number: p.Number, Start: p.Start, Size: p.Length, Type: p.Type, TypeName: p.TypeName, Name: p.Name, ID: p.ID, Bootable: p.Bootable, Attributes: p.Attributes})
 	}
 	return all
 }
@@ -171,7 +138,7 @@ func (a *app) printInfo(i *imageInfo) error {
 	return a.printPartitions(i.Partitions)
 }
 
-func (a *app) printPartitions(all []partition) error {
+func (a *app) printPartitions(all []output.Partition) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	if len(all) > 0 {
 		fmt.Fprintln(w, "NUMBER\tSTART\tSIZE\tTYPE\tNAME\tID")
@@ -197,6 +164,9 @@ func (a *app) imagePartitionsCommand() *cobra.Command {
 		Short: "List the partitions of a disk",
 		Args:  exactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if sector != 0 && sector != 512 && sector != 4096 {
+				return exit.Usagef("--sector %d: want 512 or 4096", sector)
+			}
 			img, err := a.openDiskImage(args[0], &f)
 			if err != nil {
 				return err
@@ -207,7 +177,7 @@ func (a *app) imagePartitionsCommand() *cobra.Command {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			if a.json {
-				return a.printJSON(map[string]any{"table": t.Kind, "sector": t.SectorSize, "id": t.ID, "partitions": listPartitions(t)})
+				return a.print(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: listPartitions(t)})
 			}
 			return a.printPartitions(listPartitions(t))
 		},

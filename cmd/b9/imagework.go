@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/disk"
 	"b9/engine/fsys"
 	"b9/engine/size"
@@ -39,13 +41,6 @@ disk is raw and changed in place; what does not fit is refused before.`,
 	return cmd
 }
 
-// exitDifferent and exitTrouble are the statuses of `b9 image compare`, which are
-// those of cmp.
-const (
-	exitDifferent = exitStatus(1)
-	exitTrouble   = exitStatus(2)
-)
-
 func (a *app) imageCompareCommand() *cobra.Command {
 	var f, second imageFlags
 	cmd := &cobra.Command{
@@ -57,12 +52,14 @@ different, and 2 if they could not be compared.`,
 		Args: exactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			second.backing, second.extents = f.backing, f.extents
-			err := a.compareImages(cmd.Context(), args, &f, &second)
-			if err == nil || errors.Is(err, exitDifferent) || cmd.Context().Err() != nil {
-				return err
+			same, err := a.compareImages(cmd.Context(), args, &f, &second)
+			switch {
+			case err != nil:
+				return &exit.Error{Status: exit.Trouble, Err: err}
+			case !same:
+				return exit.Status(exit.Different)
 			}
-			fmt.Fprintf(a.stderr, "b9: %v\n", err)
-			return exitTrouble
+			return nil
 		},
 	}
 	f.register(cmd)
@@ -70,31 +67,38 @@ different, and 2 if they could not be compared.`,
 	return cmd
 }
 
-func (a *app) compareImages(ctx context.Context, names []string, f, g *imageFlags) error {
+func (a *app) compareImages(ctx context.Context, names []string, f, g *imageFlags) (same bool, err error) {
 	first, err := a.openDiskImage(names[0], f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer first.Close()
 	second, err := a.openDiskImage(names[1], g)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer second.Close()
 	at, err := disk.Compare(ctx, first, second)
+	if err != nil {
+		return false, err
+	}
+	return at < 0, a.printComparison(at)
+}
+
+// printComparison says where the first difference is; below 0 there is none.
+func (a *app) printComparison(at int64) error {
+	var err error
 	switch {
-	case err != nil:
-		return err
-	case at < 0 && a.quiet:
-		return nil
-	case at < 0:
+	case a.json && at < 0:
+		err = a.print(output.Comparison{Identical: true})
+	case a.json:
+		err = a.print(output.Comparison{Offset: &at})
+	case at >= 0:
+		_, err = fmt.Fprintf(a.stdout, "different at offset %d\n", at)
+	case !a.quiet:
 		_, err = fmt.Fprintln(a.stdout, "identical")
-		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "different at offset %d\n", at); err != nil {
-		return err
-	}
-	return exitDifferent
+	return err
 }
 
 func (a *app) imageCheckCommand() *cobra.Command {
@@ -147,7 +151,7 @@ func (a *app) checkRaw(ctx context.Context, name, path string) error {
 
 func (a *app) verdict(name, what string) error {
 	if a.json {
-		return a.printJSON(map[string]any{"path": name, "checked": what, "corruptions": 0})
+		return a.print(output.Check{Path: name, Checked: what})
 	}
 	_, err := fmt.Fprintf(a.stdout, "%s: %s: no errors\n", name, what)
 	return err
@@ -159,8 +163,7 @@ func (a *app) checkFormat(ctx context.Context, name, path, format string, f *ima
 		return err
 	}
 	if a.json {
-		err = a.printJSON(map[string]any{"path": name, "checked": format, "clusters": r.Clusters,
-			"leaks": r.Leaks, "corruptions": r.Corruptions, "problems": r.Problems})
+		err = a.print(output.Check{Path: name, Checked: format, Clusters: r.Clusters, Leaks: r.Leaks, Corruptions: r.Corruptions, Problems: r.Problems})
 	} else if r.Leaks+r.Corruptions == 0 {
 		return a.verdict(name, format)
 	} else {
@@ -191,7 +194,11 @@ done on a copy, which then takes the image's place.`,
 			if format != "raw" {
 				return fmt.Errorf("%s is a %s, and only raw images can be resized: convert it first (b9 image convert -O raw), and back afterwards", args[0], format)
 			}
-			return a.resizeImage(cmd.Context(), path, args[1], only)
+			size, err := parseSize(args[1])
+			if err != nil {
+				return err
+			}
+			return a.resizeImage(cmd.Context(), path, size, only)
 		},
 	}
 	fl := cmd.Flags()
@@ -200,8 +207,27 @@ done on a copy, which then takes the image's place.`,
 	return cmd
 }
 
+// newSize is how large an image becomes.
+type newSize struct {
+	bytes int64
+	more  bool // than it is
+	least bool // as small as its file system allows
+}
+
+func parseSize(text string) (newSize, error) {
+	if text == "min" {
+		return newSize{least: true}, nil
+	}
+	number, more := strings.CutPrefix(text, "+")
+	n, err := size.Parse(number)
+	if err != nil {
+		return newSize{}, exit.Usage(err)
+	}
+	return newSize{bytes: int64(n), more: more}, nil
+}
+
 // resizeImage works on a copy beside the image.
-func (a *app) resizeImage(ctx context.Context, path, size string, only bool) (err error) {
+func (a *app) resizeImage(ctx context.Context, path string, size newSize, only bool) (err error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -229,26 +255,21 @@ func (a *app) resizeImage(ctx context.Context, path, size string, only bool) (er
 }
 
 // resizeRaw resizes the image at path, of now bytes, with what is in it.
-func resizeRaw(ctx context.Context, path, wanted string, now int64, only bool) error {
+func resizeRaw(ctx context.Context, path string, wanted newSize, now int64, only bool) error {
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
 		return err
 	}
 	ext := strings.HasPrefix(info.Type, "ext")
-	if wanted == "min" {
+	if wanted.least {
 		if !ext || only {
 			return fmt.Errorf("%s: the least size is known of ext4 file systems only: give a size", path)
 		}
 		_, err := fsys.Shrink(ctx, path, 0)
 		return err
 	}
-	number, relative := strings.CutPrefix(wanted, "+")
-	parsed, err := size.Parse(number)
-	if err != nil {
-		return usageError{err}
-	}
-	n := int64(parsed)
-	if relative {
+	n := wanted.bytes
+	if wanted.more {
 		n += now
 	}
 	switch {

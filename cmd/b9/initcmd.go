@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/output"
 )
 
 // starterBuild is the first build file of a new workspace: it needs no
@@ -34,28 +35,59 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.writeNew(filepath.Join(dir, builtins.RootFile), "# Settings of this workspace; `b9 config` lists them all.\n"); err != nil {
-				return err
-			}
-			return a.writeNew(filepath.Join(dir, builtins.BuildFile), starterBuild)
+			return a.init(dir)
 		},
 	}
 }
 
+// init writes what a workspace needs, and says what it wrote.
+func (a *app) init(dir string) error {
+	done := output.Init{Wrote: []string{}, There: []string{}}
+	for _, f := range []struct{ name, text string }{
+		{builtins.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
+		{builtins.BuildFile, starterBuild},
+	} {
+		path := filepath.Join(dir, f.name)
+		wrote, err := writeNew(path, f.text)
+		switch {
+		case err != nil:
+			return err
+		case wrote:
+			done.Wrote = append(done.Wrote, path)
+		default:
+			done.There = append(done.There, path)
+		}
+		if err := a.tellWritten(path, wrote); err != nil {
+			return err
+		}
+	}
+	if a.json {
+		return a.print(done)
+	}
+	return nil
+}
+
+func (a *app) tellWritten(path string, wrote bool) error {
+	format := "%s is there already\n"
+	if wrote {
+		format = "wrote %s\n"
+	}
+	if a.json {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.stdout, format, path)
+	return err
+}
+
 // writeNew writes a file unless it is there.
-func (a *app) writeNew(path, text string) error {
+func writeNew(path, text string) (wrote bool, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		_, err = fmt.Fprintf(a.stdout, "%s is there already\n", path)
-		return err
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.stdout, "wrote %s\n", path)
-	return err
+	return true, errors.Join(err, f.Close())
 }

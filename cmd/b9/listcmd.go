@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine/repo"
 )
 
@@ -27,7 +26,7 @@ and --json tell who made a version, from what, and the key of the step that did.
 		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json\n  b9 list --long",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("list takes one name, got %d", len(args))
+				return exit.Usagef("list takes one name, got %d", len(args))
 			}
 			return a.listShared(cmd.Context(), name, append(args, "")[0], long)
 		},
@@ -38,6 +37,9 @@ and --json tell who made a version, from what, and the key of the step that did.
 }
 
 func (a *app) listShared(ctx context.Context, repository, image string, long bool) (err error) {
+	if err := repo.ValidName(image); image != "" && err != nil {
+		return exit.Usage(err)
+	}
 	r, err := a.openImages(ctx, repository)
 	if err != nil {
 		return err
@@ -75,11 +77,4 @@ func justOpened(r images) func(context.Context, string) ([]repo.Version, error) 
 		return r.Listed
 	}
 	return r.List
-}
-
-// printJSON writes a value for programs.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }

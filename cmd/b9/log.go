@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 )
 
@@ -21,7 +22,7 @@ func (a *app) logCommand() *cobra.Command {
 		Example: "  b9 log //web:root",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("log takes one target, got %d", len(args))
+				return exit.Usagef("log takes one target, got %d", len(args))
 			}
 			return a.log(cmd.Context(), options, args[0])
 		},
@@ -33,7 +34,7 @@ func (a *app) logCommand() *cobra.Command {
 // log prints the log of the kept failure, else of the newest record.
 func (a *app) log(ctx context.Context, options []string, target string) error {
 	if a.json {
-		return usagef("log prints text: leave out --json")
+		return exit.Usagef("log prints text: leave out --json")
 	}
 	ws, err := a.workspace(ctx, options)
 	if err != nil {

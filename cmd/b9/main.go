@@ -12,23 +12,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
-	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/container"
-)
-
-// Exit statuses. A command that runs something in an image passes that
-// command's own status on.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-
-	exitNotExecutable = 126 // as shells have it, where a command was to run in an image
-	exitNotFound      = 127
 )
 
 func main() {
@@ -61,7 +51,7 @@ func withSignals(parent context.Context) (context.Context, func()) {
 		}
 		cancel(errInterrupted)
 		if _, ok := <-signals; ok {
-			os.Exit(exitInterrupted)
+			os.Exit(exit.Interrupted)
 		}
 	}()
 	return ctx, func() {
@@ -81,56 +71,42 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return a.status(ctx, root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	a.json = a.json || asked("--json", args)
+	return a.status(ctx, err)
 }
 
-// usageError is a mistake in the words of the command line.
-type usageError struct{ err error }
-
-func (u usageError) Error() string { return u.err.Error() }
-func (u usageError) Unwrap() error { return u.err }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// exitStatus is the status of a command that ran in an image. It is passed on without a message.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// errReported is returned by a command that has told the user already.
-var errReported = errors.New("reported")
-
-// status prints the error and turns it into an exit status.
+// status tells the error and turns it into an exit status. With --json the
+// error is a document, too, unless the command has printed one.
 func (a *app) status(ctx context.Context, err error) int {
-	var status exitStatus
-	var usage usageError
-	var missing notStarted
 	a.endLine()
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &status):
-		return int(status)
-	case context.Cause(ctx) != nil:
-		fmt.Fprintln(a.stderr, strings.TrimSuffix("b9: interrupted: "+a.resumes, ": "))
-		return exitInterrupted
-	case errors.Is(err, errReported):
-		return exitFailed
-	case errors.As(err, &missing):
-		fmt.Fprintf(a.stderr, "b9: %v\n", err)
-		return missing.status()
-	case errors.As(err, &usage):
-		fmt.Fprintf(a.stderr, "b9: %v\n", err)
-		return exitUsage
+	status, tell := exit.Of(ctx, err)
+	if !tell {
+		return status
 	}
-	var mistakes builtins.Errors
-	if errors.As(err, &mistakes) {
-		fmt.Fprintln(a.stderr, err) // every line begins with a place
-		if errors.Is(err, builtins.ErrOption) {
-			return exitUsage
+	if status == exit.Interrupted {
+		err = errors.New(strings.TrimSuffix("interrupted: "+a.resumes, ": "))
+	}
+	fmt.Fprint(a.stderr, output.Text(err))
+	if a.json && !a.documented {
+		if perr := a.print(output.Errors{Status: status, Errors: output.Failures(err)}); perr != nil {
+			fmt.Fprint(a.stderr, output.Text(perr))
 		}
-		return exitFailed
 	}
-	fmt.Fprintf(a.stderr, "b9: %v\n", err)
-	return exitFailed
+	return status
+}
+
+// print writes a document for programs to standard output.
+func (a *app) print(doc any) error {
+	a.documented = true
+	return output.Print(a.stdout, doc)
+}
+
+// asked reports whether a flag of the whole program is among the words of the
+// command line. Where one of them is wrong the flags behind it are not known.
+func asked(flag string, args []string) bool {
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i]
+	}
+	return slices.Contains(args, flag)
 }

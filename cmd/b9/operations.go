@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/near"
 )
 
@@ -18,32 +19,15 @@ func (a *app) builtinsCommand() *cobra.Command {
 		Example: "  b9 builtins\n  b9 builtins lxc_exec",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("builtins takes one name, got %d", len(args))
+				return exit.Usagef("builtins takes one name, got %d", len(args))
 			}
 			return a.builtins(args)
 		},
 	}
 }
 
-// operation is a built-in as `b9 builtins --json` prints it.
-type operation struct {
-	Name    string      `json:"name"`
-	Doc     string      `json:"doc"`
-	Example string      `json:"example,omitempty"`
-	Params  []parameter `json:"params"`
-}
-
-type parameter struct {
-	Name     string   `json:"name"`
-	Type     string   `json:"type"`
-	Required bool     `json:"required,omitempty"`
-	Default  string   `json:"default,omitempty"`
-	Enum     []string `json:"enum,omitempty"`
-	Doc      string   `json:"doc"`
-}
-
 func (a *app) builtins(args []string) error {
-	var list []operation
+	var list []output.Builtin
 	var names []string
 	for _, op := range builtins.Operations(builtins.Settings{}) {
 		names = append(names, op.Name)
@@ -55,9 +39,7 @@ func (a *app) builtins(args []string) error {
 		return unknownBuiltin(args[0], names)
 	}
 	if a.json {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(list)
+		return a.print(output.Builtins{Builtins: list})
 	}
 	if len(args) == 0 {
 		for _, op := range list {
@@ -65,19 +47,18 @@ func (a *app) builtins(args []string) error {
 		}
 		return nil
 	}
-	_, err := fmt.Fprint(a.stdout, list[0].text())
+	_, err := fmt.Fprint(a.stdout, text(list[0]))
 	return err
 }
 
 func unknownBuiltin(name string, names []string) error {
-	hint := near.Hint(name, names)
-	return usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), hint)
+	return exit.Usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }
 
-func describe(op builtins.Operation) operation {
-	o := operation{Name: op.Name, Doc: op.Doc, Example: op.Example}
+func describe(op builtins.Operation) output.Builtin {
+	o := output.Builtin{Name: op.Name, Doc: op.Doc, Example: op.Example}
 	for _, p := range op.AllParams() {
-		q := parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
+		q := output.Parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
 		if p.Default != nil {
 			q.Default = p.Default.String()
 		}
@@ -86,7 +67,7 @@ func describe(op builtins.Operation) operation {
 	return o
 }
 
-func (o operation) text() string {
+func text(o output.Builtin) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s(): %s\n\nParameters:\n", o.Name, o.Doc)
 	for _, p := range o.Params {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
 	"b9/engine/repo"
 )
 
@@ -26,7 +27,7 @@ repository lacks is sent, and an interrupted push goes on where it stopped.`,
 		Example: "  b9 push debian\n  b9 push debian@20260102-150405-1a2b3c4d -r team",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("push takes one name, got %d (`b9 list -r local` lists them)", len(args))
+				return exit.Usagef("push takes one name, got %d (`b9 list -r local` lists them)", len(args))
 			}
 			return a.push(cmd.Context(), to, args[0])
 		},
@@ -46,7 +47,7 @@ this machine has is fetched, and an interrupted pull goes on where it stopped.`,
 		Example: "  b9 pull debian\n  b9 pull -r team",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("pull takes one name, got %d", len(args))
+				return exit.Usagef("pull takes one name, got %d", len(args))
 			}
 			return a.pull(cmd.Context(), from, args)
 		},
@@ -133,10 +134,10 @@ func chosen(ctx context.Context, r images, names []string) ([]repo.Version, erro
 	if len(names) > 0 {
 		name, version, pinned := strings.Cut(names[0], "@")
 		if err := repo.ValidName(name); err != nil {
-			return nil, usageError{err}
+			return nil, exit.Usage(err)
 		}
 		if err := repo.ValidName(version); pinned && err != nil {
-			return nil, usagef("version: %w", err)
+			return nil, exit.Usagef("version: %w", err)
 		}
 		v, err := r.Resolve(ctx, repo.Selector{Name: name, Version: version})
 		return []repo.Version{v}, err

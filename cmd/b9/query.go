@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 )
 
 func (a *app) queryCommand() *cobra.Command {
@@ -30,7 +31,7 @@ graph. Nothing is built.`,
 			Use: "deps TARGET...", Short: "List every target and source that the targets are made of",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {
-					return usageError{errNoTargets}
+					return exit.Usage(errNoTargets)
 				}
 				return a.query(cmd.Context(), options, args, func(g *builtins.Graph) []*builtins.Target { return g.Deps(g.Targets...) })
 			},
@@ -39,7 +40,7 @@ graph. Nothing is built.`,
 			Use: "rdeps TARGET [PATTERN...]", Short: "List the targets in the patterns (default //...) that are made of the target",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {
-					return usageError{errNoTargets}
+					return exit.Usage(errNoTargets)
 				}
 				// The target comes first, so that it is the first of the graph's.
 				patterns := append([]string{args[0]}, orAll(args[1:])...)
@@ -50,7 +51,7 @@ graph. Nothing is built.`,
 			Use: "kind BUILTIN [PATTERN...]", Short: "List the targets that a built-in makes",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {
-					return usagef("name a built-in, such as lxc_exec (`b9 builtins` lists them)")
+					return exit.Usagef("name a built-in, such as lxc_exec (`b9 builtins` lists them)")
 				}
 				if err := checkBuiltin(args[0]); err != nil {
 					return err
@@ -102,28 +103,18 @@ func (a *app) query(ctx context.Context, options, patterns []string, pick func(*
 	return a.printTargets(pick(g))
 }
 
-// queried is one target as `b9 query --json` prints it.
-type queried struct {
-	Label string `json:"label"`
-	Kind  string `json:"kind"`
-	Place string `json:"place"`
-	Doc   string `json:"doc,omitempty"`
-}
-
 func (a *app) printTargets(targets []*builtins.Target) error {
-	rows := make([]queried, len(targets))
+	rows := make([]output.Target, len(targets))
 	width := 0
 	for i, t := range targets {
-		rows[i] = queried{Label: t.Title, Kind: t.Builtin, Place: t.Position.String(), Doc: t.Doc}
+		rows[i] = output.Target{Label: t.Title, Builtin: t.Builtin, Place: output.PlaceOf(t.Position), Doc: t.Doc}
 		width = max(width, len(rows[i].Label))
 	}
 	if a.json {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(rows)
+		return a.print(output.Targets{Targets: rows})
 	}
 	for _, r := range rows {
-		if _, err := fmt.Fprintf(a.stdout, "%-*s  %-10s  %s\n", width, r.Label, r.Kind, firstLine(r.Doc)); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "%-*s  %-10s  %s\n", width, r.Label, r.Builtin, firstLine(r.Doc)); err != nil {
 			return err
 		}
 	}

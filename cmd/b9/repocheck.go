@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/repo"
 )
 
@@ -24,7 +26,7 @@ they hurt. With --deep every block is read and compared with its digest. With
 		Example: "  b9 repo check team --deep\n  b9 repo check team --deep --remove",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("repo check takes one name, got %d", len(args))
+				return exit.Usagef("repo check takes one name, got %d", len(args))
 			}
 			return a.repoCheck(cmd.Context(), append(args, "")[0], deep, remove)
 		},
@@ -56,7 +58,7 @@ func (a *app) repoCheck(ctx context.Context, name string, deep, remove bool) (er
 	if remove {
 		return a.removeHurt(ctx, r, damage)
 	}
-	return fmt.Errorf("%s: %s damaged: with --remove the images that are hurt are taken out, so that they can come again", r.Location(), count(len(damage), "file is", "files are"))
+	return fmt.Errorf("%s: %s damaged: with --remove the images that are hurt are taken out, so that they can come again", r.Location(), output.Count(len(damage), "file is", "files are"))
 }
 
 // tellSound says how far it is known that nothing is damaged.
@@ -70,20 +72,13 @@ func (a *app) tellSound(r images, deep bool) {
 	}
 }
 
-// count says how many there are of something.
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 func (a *app) printDamage(damage []repo.Damage) error {
 	if a.json {
-		if damage == nil {
-			damage = []repo.Damage{}
+		list := make([]repo.Damage, len(damage))
+		for i, d := range damage {
+			list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
 		}
-		return printJSON(a.stdout, damage)
+		return a.print(output.Damage{Damage: list})
 	}
 	for _, d := range damage {
 		hurts := "nothing"
@@ -127,7 +122,7 @@ func (a *app) removeHurt(ctx context.Context, r images, damage []repo.Damage) er
 	}
 	report, err := r.Clean(ctx, o)
 	if report.Steps > 0 {
-		fmt.Fprintf(a.stderr, "removed %s\n", count(report.Steps, "build step", "build steps"))
+		fmt.Fprintf(a.stderr, "removed %s\n", output.Count(report.Steps, "build step", "build steps"))
 	}
 	return err
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/config"
 	"b9/engine/repo"
 )
@@ -37,7 +39,7 @@ is shared.repository of the configuration.`,
 		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return usagef("repo add takes a name and a location, got %s", count(len(args), "argument", "arguments"))
+				return exit.Usagef("repo add takes a name and a location, got %s", output.Count(len(args), "argument", "arguments"))
 			}
 			return a.repoAdd(cmd.Context(), args[0], args[1], create)
 		},
@@ -48,18 +50,18 @@ is shared.repository of the configuration.`,
 
 func (a *app) repoAdd(ctx context.Context, name, location string, create bool) error {
 	if err := config.CheckRepositoryName(name); err != nil {
-		return usageError{err}
+		return exit.Usage(err)
 	}
 	loc, err := repo.ParseLocation(location)
 	if err != nil {
-		return usageError{err}
+		return exit.Usage(err)
 	}
 	cfg, err := a.config()
 	if err != nil {
 		return err
 	}
 	if have, err := repo.ParseLocation(cfg.Repositories[name]); cfg.Repositories[name] != "" && (err != nil || have != loc) {
-		return usagef("%q is %s already (%s): take another name, or run `b9 repo remove %s` first", name, cfg.Repositories[name], repositoryOrigin(name, cfg), name)
+		return exit.Usagef("%q is %s already (%s): take another name, or run `b9 repo remove %s` first", name, cfg.Repositories[name], repositoryOrigin(name, cfg), name)
 	}
 	open := repo.Open
 	if create {
@@ -102,7 +104,7 @@ func (a *app) repoRemoveCommand() *cobra.Command {
 		Example: "  b9 repo remove team",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("repo remove takes one name, got %d", len(args))
+				return exit.Usagef("repo remove takes one name, got %d", len(args))
 			}
 			cfg, err := a.config()
 			if err != nil {
@@ -115,7 +117,7 @@ func (a *app) repoRemoveCommand() *cobra.Command {
 
 func removeRepository(name string, cfg *config.Config) error {
 	if name == config.LocalRepository {
-		return usagef("%q is what this machine has, which has no name to forget (`b9 clean-local` removes old versions)", name)
+		return exit.Usagef("%q is what this machine has, which has no name to forget (`b9 clean-local` removes old versions)", name)
 	}
 	if cfg.Repositories[name] == "" {
 		return unknownRepository(name, cfg)
@@ -135,7 +137,7 @@ func removeRepository(name string, cfg *config.Config) error {
 func unused(name string, cfg *config.Config) error {
 	for _, s := range cfg.Settings() {
 		if (s.Key == "shared.repository" || s.Key == "shared.cache") && s.Value == name {
-			return usagef("%s names %q (%s): change that first", s.Key, name, s.Origin)
+			return exit.Usagef("%s names %q (%s): change that first", s.Key, name, s.Origin)
 		}
 	}
 	return nil
@@ -160,22 +162,16 @@ func (a *app) repoListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			type row struct {
-				Name     string `json:"name"`
-				Location string `json:"location"`
-				Default  bool   `json:"default"`
-				Cache    bool   `json:"cache"`
-			}
-			var list []row
+			var list []output.Repository
 			for _, name := range append([]string{config.LocalRepository}, slices.Sorted(maps.Keys(cfg.Repositories))...) {
 				loc, err := a.location(name)
 				if err != nil {
 					return err
 				}
-				list = append(list, row{name, loc.String(), name == cfg.DefaultRepository(), name == cfg.Shared.Cache})
+				list = append(list, output.Repository{Name: name, Location: loc.String(), Default: name == cfg.DefaultRepository(), Cache: name == cfg.Shared.Cache})
 			}
 			if a.json {
-				return printJSON(a.stdout, list)
+				return a.print(output.Repositories{Repositories: list})
 			}
 			rows := [][]string{{"NAME", "DEFAULT", "LOCATION"}}
 			for _, r := range list {
@@ -185,7 +181,7 @@ func (a *app) repoListCommand() *cobra.Command {
 				}
 				rows = append(rows, []string{r.Name, mark, r.Location})
 			}
-			return printTable(a.stdout, rows)
+			return output.Table(a.stdout, rows)
 		},
 	}
 }

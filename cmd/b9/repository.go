@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/config"
 	"b9/engine/near"
 	"b9/engine/repo"
@@ -40,7 +41,7 @@ func (a *app) location(name string) (repo.Location, error) {
 	case strings.ContainsAny(name, "/:"):
 		loc, err := repo.ParseLocation(name)
 		if err != nil {
-			err = usageError{err}
+			err = exit.Usage(err)
 		}
 		return loc, err
 	}
@@ -50,8 +51,7 @@ func (a *app) location(name string) (repo.Location, error) {
 // unknownRepository says that no repository has the name.
 func unknownRepository(name string, cfg *config.Config) error {
 	have := append(slices.Sorted(maps.Keys(cfg.Repositories)), config.LocalRepository)
-	hint := near.Hint(name, have)
-	return usagef("there is no repository %q (have %s)%s (`b9 repo add NAME LOCATION` adds one)", name, strings.Join(have, ", "), hint)
+	return exit.Usagef("there is no repository %q (have %s)%s (`b9 repo add NAME LOCATION` adds one)", name, strings.Join(have, ", "), near.Hint(name, have))
 }
 
 // orRepository adds to the error of an image that is not there that its name
@@ -111,11 +111,11 @@ func notRemote(cfg *config.Config, named bool) error {
 	names := strings.Join(slices.Sorted(maps.Keys(cfg.Repositories)), ", ")
 	switch {
 	case named || cfg.Shared.Repository != "":
-		return usagef("%q is what this machine has: name a repository with -r (`b9 repo list` lists them)", config.LocalRepository)
+		return exit.Usagef("%q is what this machine has: name a repository with -r (`b9 repo list` lists them)", config.LocalRepository)
 	case names == "":
-		return usagef("no repository has a name yet: `b9 repo add --create NAME LOCATION` makes one and names it")
+		return exit.Usagef("no repository has a name yet: `b9 repo add --create NAME LOCATION` makes one and names it")
 	}
-	return usagef("which repository? give -r with one of %s, or set shared.repository", names)
+	return exit.Usagef("which repository? give -r with one of %s, or set shared.repository", names)
 }
 
 // openRepository opens a repository by name; "" is the default one. What
@@ -173,13 +173,13 @@ func (a *app) printVersions(versions []repo.Version) error {
 		if versions == nil {
 			versions = []repo.Version{}
 		}
-		return printJSON(a.stdout, versions)
+		return a.print(output.Images{Images: versions})
 	}
 	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
 	for _, v := range versions {
 		rows = append(rows, []string{v.Name, v.Version, v.Format, size.About(v.Size), size.About(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
 	}
-	return printTable(a.stdout, rows)
+	return output.Table(a.stdout, rows)
 }
 
 // printLong prints versions in a few lines each.
@@ -209,25 +209,6 @@ func (a *app) printLong(versions []repo.Version) error {
 		}
 	}
 	_, err := a.stdout.Write(text)
-	return err
-}
-
-// printTable aligns the columns of rows.
-func printTable(w io.Writer, rows [][]string) error {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
-	var text []byte
-	for _, row := range rows {
-		for i, cell := range row[:len(row)-1] {
-			text = fmt.Appendf(text, "%-*s  ", widths[i], cell)
-		}
-		text = append(append(text, row[len(row)-1]...), '\n')
-	}
-	_, err := w.Write(text)
 	return err
 }
 

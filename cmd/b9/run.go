@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
 	"b9/engine/container"
 )
 
@@ -28,7 +29,7 @@ shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := splitDash(cmd, args)
 			if len(targets) != 1 {
-				return usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
+				return exit.Usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
 			}
 			return a.runTarget(cmd.Context(), &f, targets[0], argv, cwd)
 		},
@@ -84,12 +85,9 @@ func (a *app) buildFor(ctx context.Context, f *engineFlags, target string, quiet
 		a.stdout = io.Discard
 	}
 	flags := *f
-	flags.beside = beneathOverlays
+	flags.beside, flags.one = beneathOverlays, quietly
 	b, err := a.build(ctx, &flags, []string{target})
 	a.stdout = out
-	if err == nil && len(b.graph.Targets) != 1 && quietly {
-		err = usagef("%s names %d targets: a command runs in one", target, len(b.graph.Targets))
-	}
 	return b, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/store"
@@ -29,7 +30,7 @@ copy of it. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := splitDash(cmd, args)
 			if len(targets) > 1 {
-				return usagef("shell takes one target, got %d", len(targets))
+				return exit.Usagef("shell takes one target, got %d", len(targets))
 			}
 			return a.shell(cmd.Context(), &f, targets, argv, fresh)
 		},
@@ -53,7 +54,7 @@ func (a *app) shell(ctx context.Context, f *engineFlags, targets, argv []string,
 		}
 	}
 	if len(targets) == 0 {
-		return usagef("no step has failed: name a target to open a shell in")
+		return exit.Usagef("no step has failed: name a target to open a shell in")
 	}
 	b, err := a.buildFor(ctx, f, targets[0], true)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
 	"b9/engine/config"
 	"b9/engine/repo"
 )
@@ -24,7 +26,7 @@ build file names stay. Nothing is fetched: the next build does that.`,
 		Example: "  b9 update\n  b9 update debian",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("update takes one name, got %d", len(args))
+				return exit.Usagef("update takes one name, got %d", len(args))
 			}
 			return a.update(cmd.Context(), append(args, "")[0])
 		},
@@ -32,6 +34,9 @@ build file names stay. Nothing is fetched: the next build does that.`,
 }
 
 func (a *app) update(ctx context.Context, name string) error {
+	if err := repo.ValidName(name); name != "" && err != nil {
+		return exit.Usage(err)
+	}
 	_, err := a.workspace(ctx, nil)
 	if err != nil {
 		return err
@@ -44,7 +49,7 @@ func (a *app) update(ctx context.Context, name string) error {
 		if after == nil {
 			after = []builtins.Locked{}
 		}
-		return printJSON(a.stdout, after)
+		return a.print(output.Lock{Images: after})
 	}
 	if len(after) == 0 && !a.quiet {
 		fmt.Fprintf(a.stderr, "nothing to move: %s has no newest version of a shared image (a build that uses one adds it)\n", builtins.LockFile)

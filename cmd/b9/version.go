@@ -1,12 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/output"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -17,7 +18,7 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo()
 			if a.json {
-				return json.NewEncoder(a.stdout).Encode(v)
+				return a.print(v)
 			}
 			_, err := fmt.Fprintf(a.stdout, "b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go)
 			return err
@@ -25,14 +26,8 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-type version struct {
-	Version  string `json:"version"`
-	Revision string `json:"revision"`
-	Go       string `json:"go"`
-}
-
-func versionInfo() version {
-	v := version{Version: "devel", Revision: "unknown revision", Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH}
+func versionInfo() output.Version {
+	v := output.Version{Version: "devel", Revision: "unknown revision", Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

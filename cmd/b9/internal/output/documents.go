@@ -1,0 +1,345 @@
+// Package output is all that b9 prints for programs, and the form of its
+// errors: every JSON document with its name and version ([Print],
+// [Documents]), errors as text and as a document ([Failures]), and the tables
+// that people see ([Table]).
+//
+// Names of fields are lower case with underscores, sizes are bytes, times are
+// RFC 3339, durations are seconds, a place in a file is an object.
+package output
+
+import (
+	"time"
+
+	"b9/builtins"
+	"b9/engine"
+	"b9/engine/config"
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+// Document is a row of the table of documents.
+type Document struct {
+	Name    string
+	Version int // raised when a field is removed, renamed or gets another meaning
+	Of      string
+	Zero    any // of the type that is printed
+}
+
+// Documents is every JSON document that b9 prints.
+func Documents() []Document {
+	return []Document{
+		{"build", 1, "`build`; `run` and `shell` before the command starts, on standard error", Build{}},
+		{"builtins", 1, "`builtins`", Builtins{}},
+		{"cache", 1, "`cache`", Cache{}},
+		{"check", 1, "`image check`", Check{}},
+		{"clean", 1, "`clean-local`, `clean-remote`", Clean{}},
+		{"collection", 1, "`cache gc`", Collection{}},
+		{"comparison", 1, "`image compare`", Comparison{}},
+		{"config", 1, "`config`", Config{}},
+		{"damage", 1, "`repo check`", Damage{}},
+		{"doctor", 1, "`doctor`", Doctor{}},
+		{"errors", 1, "every command that fails and has printed no other document", Errors{}},
+		{"event", 1, "`--display json`: one a line, on standard error", Event{}},
+		{"explain", 1, "`explain`", Explain{}},
+		{"files", 1, "`ls`", Files{}},
+		{"image", 1, "`image info`", Image{}},
+		{"images", 1, "`list`, `push`, `pull`", Images{}},
+		{"init", 1, "`init`", Init{}},
+		{"lock", 1, "`update`", Lock{}},
+		{"partitions", 1, "`image partitions`", Partitions{}},
+		{"repositories", 1, "`repo list`", Repositories{}},
+		{"targets", 1, "`query`, `query deps`, `query rdeps`, `query kind`", Targets{}},
+		{"verification", 1, "`cache verify`", Verification{}},
+		{"version", 1, "`version`", Version{}},
+	}
+}
+
+// Place is a place in a file. Lines and columns count from 1.
+type Place struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Col  int    `json:"col"`
+}
+
+// PlaceOf is the document's form of a position; nil for none.
+func PlaceOf(p engine.Position) *Place {
+	if p.File == "" {
+		return nil
+	}
+	at := place(p)
+	return &at
+}
+
+func place(p engine.Position) Place { return Place{p.File, p.Line, p.Col} }
+
+// Build is what a build made.
+type Build struct {
+	Results  []Result `json:"results"`
+	Executed int      `json:"executed"` // steps
+	Cached   int      `json:"cached"`   // steps
+	Seconds  float64  `json:"seconds"`
+
+	Shared    []builtins.Locked    `json:"shared,omitempty"`    // what shared() resolved to
+	Published []builtins.Published `json:"published,omitempty"` // what the share() that ran published
+
+	Error  string    `json:"error,omitempty"` // all of Errors as text
+	Errors []Failure `json:"errors,omitempty"`
+}
+
+// Result is one file or directory that a build made.
+type Result struct {
+	Label  string `json:"label"`
+	Output string `json:"output,omitempty"`
+	Path   string `json:"path"`
+	Size   int64  `json:"size"` // bytes
+	Digest string `json:"digest"`
+}
+
+// Builtins lists what build files can call.
+type Builtins struct {
+	Builtins []Builtin `json:"builtins"`
+}
+
+// Builtin is one of what build files can call.
+type Builtin struct {
+	Name    string      `json:"name"`
+	Doc     string      `json:"doc"`
+	Example string      `json:"example,omitempty"`
+	Params  []Parameter `json:"params"`
+}
+
+// Parameter is one of a built-in.
+type Parameter struct {
+	Name     string   `json:"name"`
+	Type     string   `json:"type"`
+	Required bool     `json:"required,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Enum     []string `json:"enum,omitempty"`
+	Doc      string   `json:"doc"`
+}
+
+// Cache is what the store holds.
+type Cache struct{ store.Usage }
+
+// Collection is what a collection of the store removed, or would remove.
+type Collection struct{ store.CollectReport }
+
+// Verification is what reading the whole store found.
+type Verification struct{ store.VerifyReport }
+
+// Check is what the check of an image found.
+type Check struct {
+	Path        string   `json:"path"`
+	Checked     string   `json:"checked"` // the format, or what is in a raw image
+	Clusters    int64    `json:"clusters,omitempty"`
+	Leaks       int64    `json:"leaks"`
+	Corruptions int64    `json:"corruptions"`
+	Problems    []string `json:"problems,omitempty"`
+}
+
+// Clean is what was taken out of a list of shared images.
+type Clean struct{ repo.CleanReport }
+
+// Comparison says whether two images hold the same bytes.
+type Comparison struct {
+	Identical bool   `json:"identical"`
+	Offset    *int64 `json:"offset,omitempty"` // of the first byte that differs
+}
+
+// Config is every setting.
+type Config struct {
+	Settings []config.Setting `json:"settings"`
+}
+
+// Damage is what is wrong in a repository.
+type Damage struct {
+	Damage []repo.Damage `json:"damage"`
+}
+
+// Doctor is what was found out about the machine.
+type Doctor struct {
+	Checks []Finding `json:"checks"`
+}
+
+// Finding is one thing that b9 looked at on this machine.
+type Finding struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`        // ok, warn (something cannot be used) or fail (building cannot work)
+	Detail string `json:"detail"`        // what was found
+	Fix    string `json:"fix,omitempty"` // what to do, empty when nothing need be done
+}
+
+// Errors is why a command failed.
+type Errors struct {
+	Status int       `json:"status"` // the exit status
+	Errors []Failure `json:"errors"`
+}
+
+// Failure is one error.
+type Failure struct {
+	Label      string  `json:"label,omitempty"`   // of the target or step, where it is known
+	Builtin    string  `json:"builtin,omitempty"` // that the failed step is of
+	Place      *Place  `json:"place,omitempty"`
+	Cause      string  `json:"cause"`
+	CalledFrom []Place `json:"called_from,omitempty"` // the innermost call first
+	Log        string  `json:"log,omitempty"`         // path
+	Kept       string  `json:"kept,omitempty"`        // path of what the step left
+}
+
+// Event is one thing that happened in a build. Event is graph, started, log,
+// progress, done, failed, cached, note or finished.
+type Event struct {
+	Time     time.Time `json:"time"`
+	Event    string    `json:"event"`
+	Label    string    `json:"label,omitempty"`
+	Builtin  string    `json:"builtin,omitempty"`
+	Place    *Place    `json:"place,omitempty"`
+	Line     *string   `json:"line,omitempty"`
+	Done     *int64    `json:"done,omitempty"`  // bytes
+	Total    *int64    `json:"total,omitempty"` // bytes, or steps
+	Seconds  *float64  `json:"seconds,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	Log      string    `json:"log,omitempty"`  // path
+	Kept     string    `json:"kept,omitempty"` // path
+	Executed *int      `json:"executed,omitempty"`
+	Cached   *int      `json:"cached,omitempty"`
+	Failed   *int      `json:"failed,omitempty"`
+}
+
+// Explain says which steps would run.
+type Explain struct {
+	Steps []Step `json:"steps"`
+}
+
+// Step is one step, and why it would run.
+type Step struct {
+	Label   string      `json:"label"`
+	Builtin string      `json:"builtin"`
+	Runs    bool        `json:"runs"`
+	Note    string      `json:"note,omitempty"`
+	Changes []Change    `json:"changes,omitempty"`
+	Failed  *FailedStep `json:"failed,omitempty"` // when it ran last
+}
+
+// Change is a part of a step's key that differs.
+type Change struct {
+	Part string `json:"part"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// FailedStep is what a failed step left.
+type FailedStep struct {
+	Time time.Time `json:"time"`
+	Kept string    `json:"kept"` // path
+	Log  string    `json:"log"`  // path
+}
+
+// Files lists files that lie in images.
+type Files struct {
+	Files []File `json:"files"`
+}
+
+// File is a file that lies in an image.
+type File struct {
+	Image  string    `json:"image"` // as the command line named it
+	Path   string    `json:"path"`
+	Type   string    `json:"type"` // file, directory, link, block, char, fifo, socket
+	Mode   string    `json:"mode"` // octal permission bits
+	Links  uint32    `json:"links"`
+	UID    uint32    `json:"uid"`
+	GID    uint32    `json:"gid"`
+	Size   int64     `json:"size"` // bytes
+	Time   time.Time `json:"time"`
+	Target string    `json:"target,omitempty"`
+	Major  uint32    `json:"major,omitempty"`
+	Minor  uint32    `json:"minor,omitempty"`
+}
+
+// Image describes a disk image. Sizes are bytes.
+type Image struct {
+	Path          string      `json:"path"`
+	Format        string      `json:"format"`
+	Subformat     string      `json:"subformat,omitempty"`
+	Size          int64       `json:"size"`
+	Allocated     int64       `json:"allocated"`
+	Unit          int64       `json:"unit,omitempty"`
+	Compression   string      `json:"compression,omitempty"`
+	Backing       string      `json:"backing,omitempty"`
+	BackingFormat string      `json:"backing_format,omitempty"`
+	FileSystem    string      `json:"file_system,omitempty"`
+	Label         string      `json:"label,omitempty"`
+	UUID          string      `json:"uuid,omitempty"`
+	Table         string      `json:"table,omitempty"`
+	Partitions    []Partition `json:"partitions,omitempty"`
+}
+
+// Partition is one of a disk's. Sizes are bytes.
+type Partition struct {
+	Number     int    `json:"number"`
+	Start      int64  `json:"start"`
+	Size       int64  `json:"size"`
+	Type       string `json:"type"`
+	TypeName   string `json:"type_name,omitempty"`
+	Name       string `json:"name,omitempty"`
+	ID         string `json:"id,omitempty"`
+	Bootable   bool   `json:"bootable,omitempty"`
+	Attributes uint64 `json:"attributes,omitempty"`
+}
+
+// Partitions is a partition table.
+type Partitions struct {
+	Table      string      `json:"table"`
+	Sector     int         `json:"sector"` // bytes
+	ID         string      `json:"id"`
+	Partitions []Partition `json:"partitions"`
+}
+
+// Images lists versions of shared images.
+type Images struct {
+	Images []repo.Version `json:"images"`
+}
+
+// Init is what was written to make a workspace.
+type Init struct {
+	Wrote []string `json:"wrote"` // paths
+	There []string `json:"there"` // paths of what was there already
+}
+
+// Lock is what b9.lock has for the newest versions now.
+type Lock struct {
+	Images []builtins.Locked `json:"images"`
+}
+
+// Repositories lists the repositories that have a name.
+type Repositories struct {
+	Repositories []Repository `json:"repositories"`
+}
+
+// Repository is one that has a name.
+type Repository struct {
+	Name     string `json:"name"`
+	Location string `json:"location"`
+	Default  bool   `json:"default"`
+	Cache    bool   `json:"cache"`
+}
+
+// Targets lists targets of build files.
+type Targets struct {
+	Targets []Target `json:"targets"`
+}
+
+// Target is a target, an unnamed step or a source file.
+type Target struct {
+	Label   string `json:"label"`
+	Builtin string `json:"builtin"`
+	Place   *Place `json:"place,omitempty"`
+	Doc     string `json:"doc,omitempty"`
+}
+
+// Version says which b9 this is.
+type Version struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"`
+	Go       string `json:"go"`
+}

@@ -1,0 +1,104 @@
+package output
+
+import (
+	"errors"
+	"strings"
+
+	"b9/builtins"
+	"b9/engine"
+	"b9/engine/position"
+)
+
+// The form of an error, as text:
+//
+//	PLACE: OPERATION(): CAUSE[: WAY OUT]
+//	b9: CAUSE[: WAY OUT]
+//
+// the first where it has a place in a build file, the second elsewhere. The
+// calls that led to the place follow, a line each. As JSON it is a [Failure].
+
+// Text is how an error is told on standard error. Every mistake of a build
+// file begins a line, and so does every part of a joined error.
+func Text(err error) string {
+	var b strings.Builder
+	for _, part := range parts(err) {
+		mistakes, ok := part.(builtins.Errors)
+		if !ok {
+			b.WriteString("b9: " + part.Error() + "\n")
+			continue
+		}
+		lines, at := strings.SplitAfter(mistakes.Error()+"\n", "\n"), 0
+		for _, m := range mistakes {
+			if m.Pos.File == "" && at < len(lines)-1 {
+				lines[at] = "b9: " + lines[at]
+			}
+			at += 1 + strings.Count(m.Error(), "\n")
+		}
+		b.WriteString(strings.Join(lines, ""))
+	}
+	return b.String()
+}
+
+// parts takes joined errors apart, and errors that say no more than what they
+// wrap out of it. The mistakes of build files stay together.
+func parts(err error) []error {
+	if _, ok := err.(builtins.Errors); ok || err == nil {
+		return []error{err}
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, parts(one)...)
+		}
+		return all
+	}
+	if in := errors.Unwrap(err); in != nil && in.Error() == err.Error() {
+		return parts(in)
+	}
+	return []error{err}
+}
+
+// Failures takes an error of a command apart: into the mistakes of build
+// files, and the steps that failed.
+func Failures(err error) []Failure {
+	var all []Failure
+	for _, part := range parts(err) {
+		var step *engine.StepError
+		switch e := part.(type) {
+		case nil:
+		case builtins.Errors:
+			for _, m := range e {
+				all = append(all, ofMistake(m))
+			}
+		default:
+			var mistake *position.Error
+			switch {
+			case errors.As(part, &step):
+				all = append(all, ofStep(step))
+			case errors.As(part, &mistake) && mistake.Error() == part.Error():
+				all = append(all, Failure{Place: &Place{mistake.File, mistake.Line, mistake.Col}, Cause: mistake.Msg})
+			default:
+				all = append(all, Failure{Cause: part.Error()})
+			}
+		}
+	}
+	return all
+}
+
+func ofMistake(m *builtins.Error) Failure {
+	f := Failure{Place: PlaceOf(m.Pos), Cause: m.Msg}
+	for i := 1; i < len(m.Stack); i++ {
+		f.CalledFrom = append(f.CalledFrom, place(m.Stack[i].Pos))
+	}
+	return f
+}
+
+func ofStep(s *engine.StepError) Failure {
+	f := Failure{Label: s.Node.Label(), Builtin: s.Node.Builtin(), Place: PlaceOf(s.Node.Where()), Cause: s.Err.Error(), Log: s.Log, Kept: s.Kept}
+	for i, at := range s.Node.Stack() {
+		if i > 0 {
+			f.CalledFrom = append(f.CalledFrom, place(at))
+		}
+	}
+	return f
+}

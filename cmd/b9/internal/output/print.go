@@ -1,0 +1,75 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+)
+
+// Schema is what the field "schema" of a document says, such as "build/1". It
+// panics for a type that is not in the table.
+func Schema(doc any) string {
+	for _, d := range Documents() {
+		if reflect.TypeOf(d.Zero) == reflect.TypeOf(doc) {
+			return d.Schema()
+		}
+	}
+	panic(fmt.Sprintf("%T is not in the table of documents", doc))
+}
+
+// Schema is the document's name and version.
+func (d Document) Schema() string { return fmt.Sprintf("%s/%d", d.Name, d.Version) }
+
+// Print writes one of the [Documents], indented. Its first field is "schema".
+func Print(w io.Writer, doc any) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, encode(doc), "", "  "); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// PrintLine writes one of the [Documents] on one line, in one write.
+func PrintLine(w io.Writer, doc any) error {
+	_, err := w.Write(encode(doc))
+	return err
+}
+
+// encode puts the schema before the fields of a document, and escapes what
+// encoding/json lets through and terminals obey.
+func encode(doc any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc); err != nil {
+		panic(fmt.Sprintf("%+v: %v", doc, err)) // plain values always encode
+	}
+	text := fmt.Appendf(nil, `{"schema":%q`, Schema(doc))
+	fields := b.Bytes()[1:]
+	if fields[0] != '}' {
+		text = append(text, ',')
+	}
+	return escapeControls(append(text, fields...))
+}
+
+// escapeControls writes DEL and the C1 control characters, U+0080 to U+009F,
+// as JSON escapes.
+func escapeControls(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == 0x7f:
+			out = append(out, `\u007f`...)
+		case c == 0xc2 && i+1 < len(text) && text[i+1] < 0xa0:
+			out = fmt.Appendf(out, `\u%04x`, text[i+1])
+			i++
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
+}
