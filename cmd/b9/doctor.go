@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"b9/cmd/b9/internal/output"
-	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/tool"
 )

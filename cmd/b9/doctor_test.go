@@ -14,7 +14,6 @@ import (
 	"testing/fstest"
 
 	"b9/cmd/b9/internal/output"
-	"b9/engine"
 	"b9/engine/container"
 )
 

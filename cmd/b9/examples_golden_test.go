@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"b9/cmd/b9/internal/output"
-	"b9/engine"
 	"b9/engine/tool"
 )
 
