@@ -15,7 +15,7 @@ import (
 
 // TestCheckAgrees checks what was written here, and what qemu-img writes.
 func TestCheckAgrees(t *testing.T) {
-	src := sparse(t, 31, 9<<20)
+	src := scattered(t, 31, 9<<20)
 	for _, v := range variants {
 		dst := filepath.Join(t.TempDir(), "x")
 		if err := convertFile(src, "raw", dst, v.format, v.o); err != nil {
@@ -43,7 +43,7 @@ func clean(t *testing.T, path, format string) {
 // TestCheckFinds damages qcow2 images with known counts of 1 to 64 bits.
 func TestCheckFinds(t *testing.T) {
 	tool(t, "qemu-img")
-	src := sparse(t, 32, 3<<20)
+	src := scattered(t, 32, 3<<20)
 	for _, width := range []int{1, 2, 4, 8, 16, 32, 64} {
 		bits := strconv.Itoa(width)
 		dst := filepath.Join(t.TempDir(), "x.qcow2")
@@ -166,7 +166,7 @@ func TestHostile(t *testing.T) {
 // where they belong to no field.
 func TestVersion2HasNoFeatures(t *testing.T) {
 	tool(t, "qemu-img")
-	src, dst := sparse(t, 33, 1<<20), filepath.Join(t.TempDir(), "x.qcow2")
+	src, dst := scattered(t, 33, 1<<20), filepath.Join(t.TempDir(), "x.qcow2")
 	run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "compat=0.10", src, dst)
 	f, err := os.OpenFile(dst, os.O_RDWR, 0)
 	if err != nil {
@@ -230,11 +230,11 @@ func TestChain(t *testing.T) {
 	tool(t, "qemu-img")
 	dir := t.TempDir()
 	under := Backing{Path: "0.raw", Format: "raw"}
-	if err := os.Rename(sparse(t, 40, 3<<20), filepath.Join(dir, "0.raw")); err != nil {
+	if err := os.Rename(scattered(t, 40, 3<<20), filepath.Join(dir, "0.raw")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"1", "2", "3"} {
-		src := mustOpen(t, sparse(t, 41+uint64(name[0]), 3<<20), "raw", OpenOptions{})
+		src := mustOpen(t, scattered(t, 41+uint64(name[0]), 3<<20), "raw", OpenOptions{})
 		b := under
 		dst := filepath.Join(dir, name+".qcow2")
 		if err := Convert(context.Background(), src, dst, "qcow2", WriteOptions{Backing: &b}); err != nil {

@@ -18,7 +18,7 @@ import (
 // TestSameBytes writes everything twice, with different numbers of processors,
 // directories and times.
 func TestSameBytes(t *testing.T) {
-	src := mustOpen(t, sparse(t, 3, 12<<20), "raw", OpenOptions{})
+	src := mustOpen(t, scattered(t, 3, 12<<20), "raw", OpenOptions{})
 	for _, v := range variants {
 		var files [2]string
 		for i := range files {
@@ -222,7 +222,7 @@ func TestProgress(t *testing.T) {
 			}
 			last, total = done, all
 		}}
-		img := mustOpen(t, sparse(t, 5, size), "raw", OpenOptions{})
+		img := mustOpen(t, scattered(t, 5, size), "raw", OpenOptions{})
 		if err := Convert(context.Background(), Section(img, 0, size), filepath.Join(t.TempDir(), "out"), "qcow2", o); err != nil {
 			t.Fatal(err)
 		}

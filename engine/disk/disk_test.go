@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"b9/engine/internal/sparse"
 )
 
 // tool skips the test where a program is missing, and says which.
@@ -32,8 +34,8 @@ func run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// sparse makes a raw file of size bytes with data, zeros and holes of odd sizes.
-func sparse(t testing.TB, seed uint64, size int64) string {
+// scattered makes a raw file of size bytes with data, zeros and holes of odd sizes.
+func scattered(t testing.TB, seed uint64, size int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), fmt.Sprintf("s%d.raw", seed))
 	f, err := os.Create(path)
@@ -112,7 +114,7 @@ func TestWriteAgainstQemu(t *testing.T) {
 				if size == 0 && v.format != "raw" && v.format != "qcow2" && v.format != "vdi" {
 					continue // there is no such disk
 				}
-				src := sparse(t, uint64(i), size)
+				src := scattered(t, uint64(i), size)
 				dst := filepath.Join(t.TempDir(), "out."+v.format)
 				if err := Convert(context.Background(), mustOpen(t, src, "raw", OpenOptions{}), dst, v.format, v.o); err != nil {
 					t.Fatalf("size %d: %v", size, err)
@@ -158,7 +160,7 @@ func sameBytes(t *testing.T, a, b string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(y)-len(x) > 511 || !bytes.HasPrefix(y, x) || !isZero(y[len(x):]) {
+	if len(y)-len(x) > 511 || !bytes.HasPrefix(y, x) || !sparse.IsZero(y[len(x):]) {
 		t.Fatalf("%s (%d bytes) and %s (%d bytes) differ", a, len(x), b, len(y))
 	}
 }

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -43,13 +42,6 @@ func readSparse(r io.ReaderAt, p []byte, off int64) error {
 
 // roundUp returns the least multiple of unit that is not less than n.
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
-
-// isZero reports whether b holds only zeros.
-func isZero(b []byte) bool {
-	// Comparing with itself, moved by one, uses the vector instructions of
-	// bytes.Equal, and ends at the first difference.
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
-}
 
 // chunk is a part of a disk that the table fills.
 type chunk struct {

@@ -1,13 +1,11 @@
 package disk
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 
-	"golang.org/x/sys/unix"
+	"b9/engine/internal/sparse"
 )
 
 type rawImage struct {
@@ -38,27 +36,14 @@ func (r *rawImage) Extent(off int64) (Extent, error) {
 	if off < 0 || off >= r.size {
 		return Extent{}, io.EOF
 	}
-	data, err := r.file.Seek(off, unix.SEEK_DATA)
-	if errors.Is(err, syscall.ENXIO) {
-		return Extent{off, r.size - off, Hole}, nil
-	}
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP) {
-		return Extent{off, r.size - off, Data}, nil // no such call for this file
-	}
+	start, end, err := sparse.Run(r.file, off, r.size)
 	if err != nil {
 		return Extent{}, err
 	}
-	if data > off {
-		return Extent{off, min(data, r.size) - off, Hole}, nil
+	if start > off {
+		return Extent{off, start - off, Hole}, nil
 	}
-	hole, err := r.file.Seek(off, unix.SEEK_HOLE)
-	if err != nil {
-		return Extent{}, err
-	}
-	if hole <= off { // changed in between
-		hole = off + 1
-	}
-	return Extent{off, min(hole, r.size) - off, Data}, nil
+	return Extent{off, end - off, Data}, nil
 }
 
 // rawUnit is the granularity in bytes at which a raw file is kept sparse.

@@ -92,7 +92,7 @@ func TestReadForeign(t *testing.T) {
 	for i, f := range foreign {
 		t.Run(f.format+" "+f.args, func(t *testing.T) {
 			t.Parallel()
-			src := sparse(t, uint64(100+i), 5<<20+512*int64(i))
+			src := scattered(t, uint64(100+i), 5<<20+512*int64(i))
 			dst := filepath.Join(t.TempDir(), "f."+f.format)
 			args := append([]string{"convert", "-f", "raw", "-O", qemuName(f.format)}, strings.Fields(f.args)...)
 			run(t, "qemu-img", append(args, src, dst)...)
@@ -152,7 +152,7 @@ func TestBacking(t *testing.T) {
 	tool(t, "qemu-img")
 	dir := t.TempDir()
 	base, top := filepath.Join(dir, "base.raw"), filepath.Join(dir, "top.qcow2")
-	data, err := os.ReadFile(sparse(t, 7, 3<<20))
+	data, err := os.ReadFile(scattered(t, 7, 3<<20))
 	if err == nil {
 		err = os.WriteFile(base, data, 0o666)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zlib"
+
+	"b9/engine/internal/sparse"
 )
 
 // bytesFile is a file in memory.
@@ -40,7 +42,7 @@ func drain(t *testing.T, img Image) {
 			if err == nil && n < len(part) {
 				t.Fatalf("short read at %d without an error", off)
 			}
-			if err == nil && e.State != Data && !isZero(part) {
+			if err == nil && e.State != Data && !sparse.IsZero(part) {
 				t.Fatalf("%v at %d is not zero", e.State, off)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"math"
 	"unicode/utf16"
+
+	"b9/engine/internal/sparse"
 )
 
 // The GUID partition table of the UEFI specification 2.10, section 5.3.
@@ -78,7 +80,7 @@ func readGPT(img Image, sector int, lba int64) (*Table, error) {
 	t := &Table{Kind: "gpt", SectorSize: sector, ID: h.id, Size: img.Size()}
 	for i := range int(h.count) {
 		e := array[i*int(h.entrySize):][:h.entrySize]
-		if isZero(e[:16]) {
+		if sparse.IsZero(e[:16]) {
 			continue
 		}
 		if err := t.addGPT(i+1, e); err != nil {

@@ -17,7 +17,7 @@ func TestHostileHeaders(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "image")
-			if err := convertFile(sparse(t, 11, 2<<20), "raw", path, v.format, v.o); err != nil {
+			if err := convertFile(scattered(t, 11, 2<<20), "raw", path, v.format, v.o); err != nil {
 				t.Fatal(err)
 			}
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -110,7 +110,7 @@ func TestDamagedBlocks(t *testing.T) {
 		}},
 	} {
 		path := filepath.Join(t.TempDir(), "image")
-		if err := convertFile(sparse(t, 41, 9<<20), "raw", path, d.format, d.o); err != nil {
+		if err := convertFile(scattered(t, 41, 9<<20), "raw", path, d.format, d.o); err != nil {
 			t.Fatal(err)
 		}
 		b, err := os.ReadFile(path)

@@ -1,14 +1,12 @@
 package disk
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
-	"syscall"
 
-	"golang.org/x/sys/unix"
+	"b9/engine/internal/sparse"
 )
 
 // spot says where the bytes of an image at some offset are kept.
@@ -243,10 +241,7 @@ func (t *tables) inHole(off int64) bool {
 		if !ok {
 			return false
 		}
-		data, err := s.Seek(off, unix.SEEK_DATA)
-		if errors.Is(err, syscall.ENXIO) {
-			data, err = t.end, nil
-		}
+		data, err := sparse.Data(s, off, t.end)
 		if err != nil {
 			return false
 		}

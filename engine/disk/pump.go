@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/internal/sparse"
 )
 
 // pump moves the data of an image into a file, in three steps for each piece:
@@ -254,7 +256,7 @@ func (w *worker) read(q piece) error {
 // under it, with the unit's bytes at offset i.
 func classify(body, below []byte, i int64) unitKind {
 	if below == nil {
-		if isZero(body) {
+		if sparse.IsZero(body) {
 			return absent
 		}
 		return plain
@@ -263,7 +265,7 @@ func classify(body, below []byte, i int64) unitKind {
 	switch {
 	case bytes.Equal(body, under):
 		return absent
-	case isZero(body):
+	case sparse.IsZero(body):
 		return zeroed
 	}
 	return plain
@@ -323,11 +325,11 @@ func storeSparse(f *os.File, body []byte, at int64) error {
 	const run = 64 << 10
 	for len(body) > 0 {
 		n := 0
-		for len(body)-n > run && isZero(body[n:n+run]) {
+		for len(body)-n > run && sparse.IsZero(body[n:n+run]) {
 			n += run
 		}
 		body, at = body[n:], at+int64(n)
-		for n = min(run, len(body)); len(body)-n > run && !isZero(body[n:n+run]); {
+		for n = min(run, len(body)); len(body)-n > run && !sparse.IsZero(body[n:n+run]); {
 			n += run
 		}
 		if len(body)-n <= run {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"b9/engine/internal/sparse"
 	"b9/engine/near"
 )
 
@@ -251,7 +252,7 @@ func (w *qcow2Writer) finish(o WriteOptions) error {
 	if err := w.file.Truncate(w.next * qcow2Cluster); err != nil {
 		return err
 	}
-	if !isZero(w.l1) {
+	if !sparse.IsZero(w.l1) {
 		if _, err := w.file.WriteAt(w.l1, w.l1Offset); err != nil {
 			return err
 		}

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"b9/engine/internal/sparse"
 )
 
 // Replace puts the bytes of img into one partition of the raw disk at path,
@@ -29,7 +28,7 @@ func Replace(ctx context.Context, path, selector string, img Image) (err error) 
 	if err != nil {
 		return err
 	}
-	if err := zeroRange(ctx, f, p.Start, p.Length); err != nil {
+	if err := sparse.Zero(ctx, f, p.Start, p.Length); err != nil {
 		return err
 	}
 	pump := pump{src: cloneParts(f, p.Start, img), out: f, unit: rawUnit}
@@ -68,23 +67,4 @@ func replaceable(f *os.File, selector string, size int64) (*Partition, error) {
 		return nil, fmt.Errorf("it ends at %d, after the end of the disk of %d bytes", p.End(), disk.Size())
 	}
 	return p, nil
-}
-
-// zeroRange makes bytes of f zero: a hole where the file system can, else written.
-func zeroRange(ctx context.Context, f *os.File, off, length int64) error {
-	if unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length) == nil {
-		return nil
-	}
-	zero := make([]byte, 1<<20)
-	for length > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := f.WriteAt(zero[:min(length, int64(len(zero)))], off)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		off, length = off+int64(n), length-int64(n)
-	}
-	return nil
 }

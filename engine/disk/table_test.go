@@ -270,7 +270,7 @@ func TestAssemble(t *testing.T) {
 			if p.Extended() {
 				continue
 			}
-			files[p.Number] = sparse(t, uint64(i), p.Length-int64(i))
+			files[p.Number] = scattered(t, uint64(i), p.Length-int64(i))
 			contents[p.Number] = mustOpen(t, files[p.Number], "raw", OpenOptions{})
 		}
 		dst := filepath.Join(t.TempDir(), "disk.raw")

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+
+	"b9/engine/internal/sparse"
 )
 
 // vdi is VirtualBox's disk image, version 1.1: a header, a table of blocks of
@@ -60,7 +62,7 @@ func openVDI(f source, end int64) (Image, error) {
 	switch kind, version := le.Uint32(h[0x4c:]), le.Uint32(h[0x44:]); {
 	case version != 0x00010001:
 		return nil, fmt.Errorf("vdi version %d.%d is not supported (have 1.1)", version>>16, version&0xffff)
-	case kind != vdiDynamic && kind != vdiFixed || !isZero(h[0x1a8:0x1c8]):
+	case kind != vdiDynamic && kind != vdiFixed || !sparse.IsZero(h[0x1a8:0x1c8]):
 		return nil, fmt.Errorf("vdi is a snapshot (type %d), which is not supported: clone it to a disk of its own first", kind)
 	case le.Uint32(h[0x168:]) != 512:
 		return nil, fmt.Errorf("corrupt vdi: sectors of %d bytes", le.Uint32(h[0x168:]))

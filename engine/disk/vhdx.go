@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"b9/engine/internal/sparse"
 )
 
 // vhdx is Hyper-V's format, as [MS-VHDX] describes version 1. All numbers are
@@ -116,7 +118,7 @@ func openVHDX(f source, end int64) (Image, error) {
 	if version := le.Uint16(head[66:]); version != 1 {
 		return nil, fmt.Errorf("vhdx version %d is not supported (have 1)", version)
 	}
-	if !isZero(head[48:64]) {
+	if !sparse.IsZero(head[48:64]) {
 		return nil, errors.New("vhdx was not closed: its log holds writes that must be replayed first: attach it once in Hyper-V, or run qemu-img check -r all")
 	}
 	regions, err := vhdxRegions(f, end)

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/internal/sparse"
 )
 
 // batchSize is how much file data travels at once, in bytes. Three batches are
@@ -196,7 +198,7 @@ func (p *placer) piece(b *batch, q piece) error {
 	end := q.off + q.size
 	for off := q.off; off < end; {
 		stop := off
-		for stop < end && !isZero(b.buf[stop:stop+bs]) {
+		for stop < end && !sparse.IsZero(b.buf[stop:stop+bs]) {
 			stop += bs
 		}
 		if stop == off {

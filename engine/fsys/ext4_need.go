@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"b9/engine/internal/sparse"
 )
 
 // needs is what a content takes of an empty ext4 file system.
@@ -100,7 +102,7 @@ func scanData(ctx context.Context, n *inode, bs int64) (blocks, runs int64, err 
 			return 0, 0, errShort(n, err)
 		}
 		for b := buf[:k]; len(b) > 0; b = b[min(bs, int64(len(b))):] {
-			data := !isZero(b[:min(bs, int64(len(b)))])
+			data := !sparse.IsZero(b[:min(bs, int64(len(b)))])
 			if data {
 				blocks++
 			}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // extReadable are the incompatible features whose structures are understood:
@@ -225,7 +227,7 @@ func (v *extVolume) list(n *node) ([]dirent, error) {
 		if _, err := f.ReadAt(b, off); err != nil {
 			return nil, err
 		}
-		if isZero(b) {
+		if sparse.IsZero(b) {
 			continue // a hole
 		}
 		var err error

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // trimExt is Trim on the open file f.
@@ -73,22 +75,13 @@ func (l *extLayout) punch(f *os.File, g uint32, bitmap []byte) error {
 		end := nextBit(bitmap, first, n, true)
 		if first < end {
 			off := int64(l.groupStart(g)+uint64(first)) * int64(l.blockSize)
-			if err := punchHole(f, off, int64(end-first)*int64(l.blockSize)); err != nil {
+			if err := sparse.Punch(f, off, int64(end-first)*int64(l.blockSize)); err != nil {
 				return err
 			}
 		}
 		at = end
 	}
 	return nil
-}
-
-func punchHole(f *os.File, off, size int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
-		if err != unix.EINTR {
-			return err
-		}
-	}
 }
 
 // checkBitmap compares a block bitmap with its checksum and its free count.

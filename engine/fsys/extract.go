@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // CopyOptions say what Copy keeps beyond data, permissions and times.
@@ -183,10 +185,10 @@ func (c *copier) sparse(out *os.File, in fs.File, size int64) error {
 
 // writeData writes the runs of b that are not zeros.
 func writeData(out *os.File, b []byte, off int64) error {
-	const unit = len(zeros)
+	const unit = 4096
 	for at := 0; at < len(b); {
 		end := at
-		for end < len(b) && !isZero(b[end:min(end+unit, len(b))]) {
+		for end < len(b) && !sparse.IsZero(b[end:min(end+unit, len(b))]) {
 			end = min(end+unit, len(b))
 		}
 		if end == at {

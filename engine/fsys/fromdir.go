@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // FromDir takes everything below a directory of the host, other mounts in it
@@ -224,14 +226,11 @@ func (r *hostReader) Close() error { return unix.Close(r.fd) }
 type sparseReader struct{ *hostReader }
 
 func (r sparseReader) nextData(off int64) (int64, error) {
-	pos, err := unix.Seek(r.fd, off, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) { // only a hole is left
-		return unix.Seek(r.fd, r.size, io.SeekStart)
-	}
+	pos, err := sparse.Data(r, off, r.size)
 	if err != nil {
-		return unix.Seek(r.fd, off, io.SeekStart) // no such knowledge: read on
+		pos = off // read on
 	}
-	return pos, nil
+	return r.Seek(pos, io.SeekStart)
 }
 
 func (r *hostReader) Seek(off int64, whence int) (int64, error) {

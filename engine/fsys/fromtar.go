@@ -17,6 +17,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.
@@ -333,7 +335,7 @@ func (x *tarIndex) expand(tr io.Reader, off, size int64) error {
 		if err != nil {
 			return err
 		}
-		if !isZero(buf[:n]) {
+		if !sparse.IsZero(buf[:n]) {
 			if _, err := x.holes.WriteAt(buf[:n], off+done); err != nil {
 				return err
 			}
@@ -438,26 +440,9 @@ func (r *sectionReader) Close() error { return nil }
 type sparseSection struct{ *sectionReader }
 
 func (r sparseSection) nextData(off int64) (int64, error) {
-	pos, err := unix.Seek(int(r.s.f.Fd()), r.s.off+off, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		pos = r.s.off + r.s.size
-	case err != nil:
-		pos = r.s.off + off
+	pos, err := sparse.Data(r.s.f, r.s.off+off, r.s.off+r.s.size)
+	if err != nil {
+		pos = r.s.off + off // read on
 	}
-	return r.Seek(min(pos-r.s.off, r.s.size), io.SeekStart)
+	return r.Seek(pos-r.s.off, io.SeekStart)
 }
-
-// isZero reports whether b is all zero bytes.
-func isZero(b []byte) bool {
-	for len(b) >= len(zeros) {
-		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
-			return false
-		}
-		b = b[len(zeros):]
-	}
-	return bytes.Equal(b, zeros[:len(b)])
-}
-
-// zeros is never written to.
-var zeros [4096]byte

@@ -14,6 +14,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+
+	"b9/engine/internal/sparse"
 )
 
 // SquashOptions describe a new squashfs.
@@ -246,7 +248,7 @@ func (r *squashReader) file(n *inode) error {
 		if _, err := io.ReadFull(in, b); err != nil {
 			return errShort(n, err)
 		}
-		if isZero(b) {
+		if sparse.IsZero(b) {
 			d.sparse += bs
 			continue
 		}

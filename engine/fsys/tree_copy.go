@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"b9/engine/internal/sparse"
 )
 
 // copySource writes a file's bytes at off and leaves holes for zeros.
@@ -23,7 +25,7 @@ func copySource(ctx context.Context, f *os.File, off int64, n *inode, buf []byte
 		if err != nil {
 			return errShort(n, err)
 		}
-		if !isZero(buf[:k]) {
+		if !sparse.IsZero(buf[:k]) {
 			if _, err := f.WriteAt(buf[:k], off+done); err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"b9/engine/internal/sparse"
 )
 
 // Info is what a superblock says.
@@ -42,7 +44,7 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 }
 
 func uuidText(b []byte) string {
-	if isZero(b[:16]) {
+	if sparse.IsZero(b[:16]) {
 		return ""
 	}
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])

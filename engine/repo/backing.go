@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"b9/engine/internal/sparse"
 )
 
 // Ref names a version as [PushSpec].Parent does: name@version.
@@ -33,7 +35,7 @@ func (s PushSpec) checkRelations() error {
 // docs/interop/qcow2.txt, section "Header"); "" if there is none, or no such
 // header. The file that it names is not looked for.
 func qcow2Backing(path string) (string, error) {
-	f, _, err := openRegular(path)
+	f, _, err := sparse.Open(path)
 	if err != nil {
 		return "", err
 	}

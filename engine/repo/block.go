@@ -1,8 +1,6 @@
 package repo
 
 import (
-	"bytes"
-
 	"github.com/zeebo/blake3"
 )
 
@@ -28,12 +26,6 @@ func idOf(block []byte) (id blockID) {
 	copy(id[:], sum[:])
 	return id
 }
-
-// zeros is what a hole reads as. It is never written to.
-var zeros [leafSize]byte
-
-// isZero reports whether p, of at most leafSize bytes, holds only zeros.
-func isZero(p []byte) bool { return bytes.Equal(p, zeros[:len(p)]) }
 
 // blocksIn returns how many blocks size bytes take.
 func blocksIn(size int64) int64 { return (size + blockSize - 1) / blockSize }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sparse"
 )
 
 // TestCancelledBesideOthers cancels calls while a push and a pull use the same
@@ -72,7 +74,7 @@ func TestFailedBesideOthers(t *testing.T) {
 			t.Error("a file that is not there was published")
 		}
 		_, err = r.PublishStep(t.Context(), "key", nil, []StepFile{{Name: "root", Path: noise(t, byte(2+n), 34<<20), Digest: Digest{1}}})
-		if !errors.Is(err, errChanged) {
+		if !errors.Is(err, sparse.ErrChanged) {
 			t.Errorf("a file that changed: %v", err)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // dirTree is a repository in a directory: a disk, or a mounted share.
@@ -38,7 +40,7 @@ func (d *dirTree) open(ctx context.Context, name string, _ int64, _ int) (reader
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, _, err := openRegular(d.path(name))
+	f, _, err := sparse.Open(d.path(name))
 	if err != nil {
 		return nil, err
 	}

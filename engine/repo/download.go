@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 const (
@@ -164,7 +166,7 @@ func (d *download) resume(ctx context.Context) error {
 			}
 			n, ok := d.number(at)
 			if !ok {
-				if err := d.erase(at); err != nil {
+				if err := d.erase(ctx, at); err != nil {
 					return err
 				}
 			} else if d.have[n] = id == d.ids[n]; d.have[n] {
@@ -178,13 +180,8 @@ func (d *download) resume(ctx context.Context) error {
 }
 
 // erase makes a block a hole, or writes zeros where there can't be one.
-func (d *download) erase(at int64) error {
-	length := min(blockSize, d.c.size-at*blockSize)
-	err := unix.Fallocate(int(d.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at*blockSize, length)
-	if err != nil {
-		_, err = d.f.WriteAt(make([]byte, length), at*blockSize)
-	}
-	return err
+func (d *download) erase(ctx context.Context, at int64) error {
+	return sparse.Zero(ctx, d.f, at*blockSize, min(blockSize, d.c.size-at*blockSize))
 }
 
 // want notes which blocks are missing.
@@ -206,7 +203,7 @@ func (d *download) want() {
 // useBase takes what it can from a local file. Only cancelling, and what is
 // wrong with the file being written, are errors.
 func (d *download) useBase(ctx context.Context, path string) error {
-	f, info, err := openRegular(path)
+	f, info, err := sparse.Open(path)
 	if err != nil {
 		return nil
 	}

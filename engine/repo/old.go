@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/internal/sparse"
 )
 
 // The program's forerunner kept shared images with rsync in a directory
@@ -232,7 +234,7 @@ func copyBlocks(ctx context.Context, out *os.File, in reader, size int64, m *met
 func writeData(out *os.File, p []byte, off int64, m *meter) error {
 	for len(p) > 0 {
 		part := p[:min(leafSize, len(p))]
-		if isZero(part) {
+		if sparse.IsZero(part) {
 			m.count(0, 0, int64(len(part)))
 		} else {
 			if _, err := out.WriteAt(part, off); err != nil {

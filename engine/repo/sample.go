@@ -1,6 +1,10 @@
 package repo
 
-import "os"
+import (
+	"os"
+
+	"b9/engine/internal/sparse"
+)
 
 const (
 	// sampled is how many segments are looked at before a file is read, and
@@ -27,7 +31,7 @@ func (d *download) promising(f *os.File, size int64, o scanOptions) bool {
 	s := segment{data: make([]byte, segmentSize)}
 	blocks, hits, next := 0, 0, o.from
 	for i := range int64(sampled) {
-		start, _, err := nextData(f, max(next, o.from+(to-o.from)/sampled*i), size)
+		start, _, err := sparse.Run(f, max(next, o.from+(to-o.from)/sampled*i), size)
 		if err != nil {
 			return true
 		}

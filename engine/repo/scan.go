@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,11 +10,9 @@ import (
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
-)
 
-// errChanged is returned when a file changed while it was read.
-var errChanged = errors.New("changed while it was read")
+	"b9/engine/internal/sparse"
+)
 
 // segment is a stretch of a file that has data, from a multiple of
 // segmentSize on.
@@ -101,7 +98,7 @@ func cut(ctx context.Context, f *os.File, size int64, o scanOptions, buffers cha
 		to = min(o.to, size)
 	}
 	for pos := o.from; pos < to; {
-		start, _, err := nextData(f, pos, size)
+		start, _, err := sparse.Run(f, pos, size)
 		if err != nil || start >= to {
 			return err
 		}
@@ -149,7 +146,7 @@ func (s *segment) fill(f *os.File, size int64, o scanOptions) error {
 func (s *segment) hashLeaves(n int64) {
 	for off := int64(0); off < n; off += leafSize {
 		part := s.data[off:min(off+leafSize, n)]
-		if !isZero(part) {
+		if !sparse.IsZero(part) {
 			s.leaves = append(s.leaves, leaf{(s.start + off) / leafSize, blake3.Sum256(part)})
 		}
 	}
@@ -158,7 +155,7 @@ func (s *segment) hashLeaves(n int64) {
 func (s *segment) hashBlocks() {
 	s.ids = make([]blockID, len(s.data)/blockSize)
 	for i := range s.ids {
-		if block := s.data[i*blockSize : (i+1)*blockSize]; !isZero(block) {
+		if block := s.data[i*blockSize : (i+1)*blockSize]; !sparse.IsZero(block) {
 			s.ids[i] = idOf(block)
 		}
 	}
@@ -168,64 +165,20 @@ func (s *segment) hashBlocks() {
 func readData(f *os.File, p []byte, off, size int64) error {
 	stop := off + int64(len(p))
 	for at := off; at < stop; {
-		start, end, err := nextData(f, at, size)
+		start, end, err := sparse.Run(f, at, size)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
 		start, end = min(start, stop), min(end, stop)
 		clear(p[at-off : start-off])
 		if _, err := f.ReadAt(p[start-off:end-off], start); err == io.EOF {
-			return fmt.Errorf("%s: %w", f.Name(), errChanged)
+			return fmt.Errorf("%s: %w", f.Name(), sparse.ErrChanged)
 		} else if err != nil {
 			return err
 		}
 		at = end
 	}
 	return nil
-}
-
-// nextData returns the first run of data in f that ends after off, cut to
-// [off, size). Where only a hole follows, start and end are size. A file
-// system that keeps no account of holes has data everywhere.
-func nextData(f *os.File, off, size int64) (start, end int64, err error) {
-	fd := int(f.Fd())
-	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return size, size, nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-		return off, size, nil
-	case err != nil:
-		return 0, 0, fmt.Errorf("look for data in %s: %w", f.Name(), err)
-	case start >= size:
-		return size, size, nil
-	}
-	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
-	if errors.Is(err, unix.ENXIO) {
-		return 0, 0, fmt.Errorf("%s: %w", f.Name(), errChanged)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("look for a hole in %s: %w", f.Name(), err)
-	}
-	return start, min(end, size), nil
-}
-
-// openRegular opens a file for reading. It does not wait for the other end
-// of a pipe, and refuses what is not a regular file.
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
 }
 
 // unchanged returns an error if f is not what before says any more.
@@ -235,7 +188,7 @@ func unchanged(f *os.File, before fs.FileInfo) error {
 		return err
 	}
 	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return fmt.Errorf("%s: %w", f.Name(), errChanged)
+		return fmt.Errorf("%s: %w", f.Name(), sparse.ErrChanged)
 	}
 	return nil
 }
@@ -270,7 +223,7 @@ func (s fileSum) digest() (d Digest) {
 // last may be shorter) that have a non-zero byte, in order: their index (64
 // bits, little-endian) and their BLAKE3 hash. Holes are not read.
 func HashFile(ctx context.Context, path string) (Digest, int64, error) {
-	f, info, err := openRegular(path)
+	f, info, err := sparse.Open(path)
 	if err != nil {
 		return Digest{}, 0, err
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sparse"
 )
 
 // TestTouchedMeanwhile pushes a file that gets another time while it is read, as
@@ -35,7 +37,7 @@ func TestTouchedMeanwhile(t *testing.T) {
 				}
 			}
 			_, _, err := s.create(t).Push(t.Context(), PushSpec{Name: "web", Path: image, Digest: c.digest})
-			if n == 0 || c.ok != (err == nil) || err != nil && !errors.Is(err, errChanged) {
+			if n == 0 || c.ok != (err == nil) || err != nil && !errors.Is(err, sparse.ErrChanged) {
 				t.Errorf("after %d touches: %v", n, err)
 			}
 		})

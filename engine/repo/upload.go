@@ -9,6 +9,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/internal/sparse"
 )
 
 const (
@@ -144,7 +146,7 @@ func (u *upload) read(ctx context.Context) ([]content, error) {
 }
 
 func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
-	f, info, err := openRegular(from.Path)
+	f, info, err := sparse.Open(from.Path)
 	if err != nil {
 		return content{}, mark(err, ErrSource)
 	}
@@ -171,7 +173,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	case from.Digest.IsZero():
 		err = unchanged(f, info)
 	case from.Digest != c.digest:
-		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, errChanged)
+		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, sparse.ErrChanged)
 	}
 	return c, mark(err, ErrSource)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/internal/sparse"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 var zeros [hashBlock]byte
 
 // ErrChanged is returned when a file changed while it was read.
-var ErrChanged = errors.New("changed while it was read")
+var ErrChanged = sparse.ErrChanged
 
 // HashFile returns the digest of the content of a regular file and its size.
 // A symbolic link is followed.
@@ -47,7 +48,7 @@ func HashFile(ctx context.Context, path string) (Digest, int64, error) {
 }
 
 func hashPath(ctx context.Context, path string, workers int) (Digest, int64, error) {
-	f, err := openRegular(path)
+	f, _, err := sparse.Open(path)
 	if err != nil {
 		return Digest{}, 0, err
 	}
@@ -173,7 +174,7 @@ func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum 
 // work, so that the combining side sees them in the file's order.
 func cutSegments(ctx context.Context, f *os.File, size int64, work, order chan<- *segment) error {
 	for pos := int64(0); pos < size; {
-		start, _, err := nextData(f, pos, size)
+		start, _, err := sparse.Run(f, pos, size)
 		if err != nil {
 			return err
 		}
@@ -237,7 +238,7 @@ func (b *blockReader) seek(pos int64) (err error) {
 	if b.start <= pos && pos < b.end {
 		return nil
 	}
-	b.start, b.end, err = nextData(b.f, pos, b.size)
+	b.start, b.end, err = sparse.Run(b.f, pos, b.size)
 	return err
 }
 

@@ -2,13 +2,14 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 const (
@@ -30,7 +31,7 @@ func CopySparse(ctx context.Context, src, dst string) error {
 
 // copyFile does what CopySparse says, with so many goroutines.
 func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers int) error {
-	in, err := openRegular(src)
+	in, _, err := sparse.Open(src)
 	if err != nil {
 		return err
 	}
@@ -48,24 +49,6 @@ func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers in
 		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
 	}
 	return nil
-}
-
-// openRegular opens a file for reading. It does not wait for the other end
-// of a pipe, and refuses what is not a regular file.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file but %s", path, typeName(info.Mode()))
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // copyContent makes the empty file out equal to in.
@@ -130,7 +113,7 @@ func copyRuns(ctx context.Context, out, in *os.File, size int64, workers int) er
 // at most limit bytes that end at multiples of limit.
 func dataChunks(f *os.File, size, limit int64, fn func(start, end int64) error) error {
 	for pos := int64(0); pos < size; {
-		start, end, err := nextData(f, pos, size)
+		start, end, err := sparse.Run(f, pos, size)
 		if err != nil {
 			return err
 		}
@@ -144,34 +127,6 @@ func dataChunks(f *os.File, size, limit int64, fn func(start, end int64) error) 
 		pos = end
 	}
 	return nil
-}
-
-// nextData returns the first run of data in f that ends after off, cut to
-// [off, size). Where only a hole follows, start and end are size. A file
-// system that keeps no account of holes has data everywhere.
-func nextData(f *os.File, off, size int64) (start, end int64, err error) {
-	fd := int(f.Fd())
-	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) {
-		return size, size, nil
-	}
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return off, size, nil
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("look for data in %s: %w", f.Name(), err)
-	}
-	if start >= size {
-		return size, size, nil
-	}
-	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
-	if errors.Is(err, unix.ENXIO) {
-		return 0, 0, ErrChanged // it was truncated in between
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("look for a hole in %s: %w", f.Name(), err)
-	}
-	return start, min(end, size), nil
 }
 
 // copyRange copies in[start:end] to the same place in out, without passing

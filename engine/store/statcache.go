@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 const (
@@ -110,7 +112,7 @@ func (s *Store) cachedDigest(ctx context.Context, abs string, key statKey, worke
 		return d, key.size, nil
 	}
 	now := time.Now().UnixNano()
-	f, err := openRegular(abs)
+	f, _, err := sparse.Open(abs)
 	if err != nil {
 		return Digest{}, 0, err
 	}

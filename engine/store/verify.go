@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
 )
 
 // Damage is something that Verify found wrong.
@@ -126,7 +128,7 @@ func (s *Store) Rehash(ctx context.Context, d Digest) (Digest, error) {
 
 // rehash hashes an object, whose time may change meanwhile: somebody uses it.
 func rehash(ctx context.Context, path string) (Digest, int64, error) {
-	f, err := openRegular(path)
+	f, _, err := sparse.Open(path)
 	if err != nil {
 		return Digest{}, 0, err
 	}
