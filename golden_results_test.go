@@ -16,6 +16,7 @@ import (
 	"b9/builtins"
 	"b9/engine"
 	"b9/engine/store"
+	"b9/engine/tool"
 )
 
 // TestGoldenResults builds the workspace of results.txtar, and holds what
@@ -108,7 +109,7 @@ func goldenTar(t *testing.T) []byte {
 // mke2fsVersion is the version and date that mke2fs prints first.
 func mke2fsVersion(t *testing.T) string {
 	t.Helper()
-	path, err := engine.FindTool("mke2fs")
+	path, err := tool.Find("mke2fs")
 	if err != nil {
 		t.Fatal(err)
 	}
