@@ -7,7 +7,8 @@ import (
 	"strings"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/content/cloudinit"
+	"b9/engine/content/yaml"
 )
 
 // seedRole says what a standard file of a seed is for.
@@ -33,7 +34,7 @@ type seedPart struct {
 // rendered is a standard file as far as it is known.
 type rendered struct {
 	text       string
-	warnings   []content.Finding
+	warnings   []yaml.Finding
 	identified bool // meta-data: it has an instance-id
 }
 
@@ -41,10 +42,10 @@ func (p *seedPart) place() engine.Position { return p.Docs[0].At }
 
 // pack compresses user-data if that is asked for.
 func (p *seedPart) pack(text string) ([]byte, error) {
-	if !p.Gzip || content.KindOf(text) == content.GzipPart {
+	if !p.Gzip || cloudinit.KindOf(text) == cloudinit.GzipPart {
 		return []byte(text), nil
 	}
-	return content.Gzip(text)
+	return cloudinit.Gzip(text)
 }
 
 // render checks the documents and makes the file of them. Documents whose
@@ -63,18 +64,18 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 		return r, err
 	}
 	if p.Role == networkPart {
-		r.warnings, err = content.Split(content.Silence(content.CheckNetworkConfig(m.root, m.warnings), silence))
+		r.warnings, err = yaml.Split(yaml.Silence(cloudinit.CheckNetwork(m.root, m.warnings), silence))
 		if err != nil {
 			return r, err
 		}
 	}
-	fields, isMap := m.root.Value.(content.Fields)
+	fields, isMap := m.root.Value.(yaml.Fields)
 	if !isMap && m.root.Value != nil {
-		return r, fmt.Errorf("%s: want a mapping of keys to values", m.root.Place)
+		return r, fmt.Errorf("%s: want a mapping of keys to values", m.root.At)
 	}
-	id := slices.IndexFunc(fields, func(f content.Field) bool { return f.Key.Value == any("instance-id") })
+	id := slices.IndexFunc(fields, func(f yaml.Field) bool { return f.Key.Value == any("instance-id") })
 	if r.identified = id >= 0; r.identified && p.Role == metaPart && (fields[id].Value.Value == nil || fields[id].Value.Value == "") {
-		return r, fmt.Errorf("%s: instance-id has no value: give one, or leave it out to have one made of the seed's content", fields[id].Value.Place)
+		return r, fmt.Errorf("%s: instance-id has no value: give one, or leave it out to have one made of the seed's content", fields[id].Value.At)
 	}
 	if r.text, err = p.writeMapping(m.root, t, r.identified || p.Role != metaPart); err != nil || r.identified || len(fields) > 0 {
 		return r, err
@@ -87,7 +88,7 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 func (p *seedPart) asItIs() bool { return !p.List && p.Docs[0].Value.Kind == "" }
 
 // writeMapping writes a mapping, or keeps the text that it was read from.
-func (p *seedPart) writeMapping(root *content.Node, t texts, keep bool) (string, error) {
+func (p *seedPart) writeMapping(root *yaml.Node, t texts, keep bool) (string, error) {
 	if keep && p.asItIs() && p.Docs[0].Format != "toml" {
 		text, _, err := p.Docs[0].text(t)
 		return text, err
@@ -111,7 +112,7 @@ func (p *seedPart) userData(t texts, silence []string) (rendered, error) {
 		}
 		s.parts[s.at].Text, r.warnings = text, warnings
 	}
-	more, err := content.Split(content.Silence(s.findings, silence))
+	more, err := yaml.Split(yaml.Silence(s.findings, silence))
 	if err != nil {
 		return r, err
 	}
@@ -124,9 +125,9 @@ func (p *seedPart) userData(t texts, silence []string) (rendered, error) {
 // what can't be merged.
 type sortedParts struct {
 	configs  []document
-	parts    []content.Part
+	parts    []cloudinit.Part
 	at       int // where among the parts the merged cloud-config goes; -1 without one
-	findings []content.Finding
+	findings []yaml.Finding
 }
 
 // add sorts a document in, unless its text is not known yet.
@@ -139,58 +140,58 @@ func (s *sortedParts) add(d *document, t texts, inList bool, silence []string) e
 	if err != nil || !known {
 		return err
 	}
-	kind := content.KindOf(text)
+	kind := cloudinit.KindOf(text)
 	switch {
-	case kind == content.ConfigPart || kind == content.UnknownPart && inList:
+	case kind == cloudinit.ConfigPart || kind == cloudinit.UnknownPart && inList:
 		s.config(d)
 		return nil
-	case kind == content.UnknownPart && !slices.Contains(silence, "no-header"):
-		return fmt.Errorf("%s: cloud-init would ignore this: let its first line begin with one of %s", d.Name, content.HeaderTexts())
+	case kind == cloudinit.UnknownPart && !slices.Contains(silence, "no-header"):
+		return fmt.Errorf("%s: cloud-init would ignore this: let its first line begin with one of %s", d.Name, cloudinit.HeaderTexts())
 	}
-	findings, err := content.CheckUserData(d.Name, text)
+	findings, err := cloudinit.CheckUserData(d.Name, text)
 	s.findings = append(s.findings, findings...)
-	s.parts = append(s.parts, content.Part{Kind: kind, Text: text})
+	s.parts = append(s.parts, cloudinit.Part{Kind: kind, Text: text})
 	return err
 }
 
 func (s *sortedParts) config(d *document) {
 	if s.at < 0 {
 		s.at = len(s.parts)
-		s.parts = append(s.parts, content.Part{Kind: content.ConfigPart})
+		s.parts = append(s.parts, cloudinit.Part{Kind: cloudinit.ConfigPart})
 	}
 	s.configs = append(s.configs, *d)
 }
 
 // assemble makes one text of the parts.
-func (p *seedPart) assemble(parts []content.Part) (string, error) {
+func (p *seedPart) assemble(parts []cloudinit.Part) (string, error) {
 	if len(parts) == 1 {
 		return parts[0].Text, nil
 	}
 	for _, part := range parts {
-		if part.Kind == content.GzipPart {
+		if part.Kind == cloudinit.GzipPart {
 			return "", fmt.Errorf("%s: a compressed file can't be one of several parts: give it alone", p.Param)
 		}
 	}
 	if len(parts) == 0 {
 		return "", nil
 	}
-	return content.Multipart(parts), nil
+	return cloudinit.Multipart(parts), nil
 }
 
 // cloudConfig merges and checks cloud-configs. A single text keeps its form.
-func (p *seedPart) cloudConfig(docs []document, t texts, silence []string) (string, []content.Finding, error) {
+func (p *seedPart) cloudConfig(docs []document, t texts, silence []string) (string, []yaml.Finding, error) {
 	m, err := mergeAll(docs, t, p.Strategy)
 	if err != nil || m.root == nil {
 		return "", m.warnings, err
 	}
-	findings := content.Silence(content.CheckCloudConfig(m.root, m.warnings), silence)
-	warnings, err := content.Split(findings)
+	findings := yaml.Silence(cloudinit.CheckConfig(m.root, m.warnings), silence)
+	warnings, err := yaml.Split(findings)
 	if err != nil {
 		return "", nil, err
 	}
 	if len(docs) == 1 && docs[0].Value.Kind == "" && docs[0].Format != "toml" && docs[0].Format != "json" {
 		text, _, err := docs[0].text(t)
-		if err == nil && content.KindOf(text) != content.ConfigPart {
+		if err == nil && cloudinit.KindOf(text) != cloudinit.ConfigPart {
 			text = "#cloud-config\n" + text
 		}
 		return strings.TrimLeft(text, " \t\r\n"), warnings, err

@@ -10,6 +10,8 @@ import (
 
 	"b9/engine"
 	"b9/engine/content"
+	"b9/engine/content/cloudinit"
+	"b9/engine/content/yaml"
 	"b9/engine/near"
 )
 
@@ -127,17 +129,17 @@ func (d *document) text(t texts) (text string, known bool, err error) {
 }
 
 // read parses the document; nil is one whose text is not known yet.
-func (d *document) read(t texts) (*content.Document, error) {
+func (d *document) read(t texts) (*yaml.Document, error) {
 	if d.Value.Kind != "" {
 		v, err := d.Value.Plain(t.embedded)
 		if err != nil {
 			return nil, err
 		}
-		root, err := content.NewNode(v, d.At)
+		root, err := yaml.NewNode(v, d.At)
 		if err != nil {
 			return nil, err
 		}
-		return &content.Document{Root: root}, nil
+		return &yaml.Document{Root: root}, nil
 	}
 	text, known, err := d.text(t)
 	if err != nil || !known {
@@ -146,26 +148,26 @@ func (d *document) read(t texts) (*content.Document, error) {
 	return parseDocument(d.Name, text, d.Format)
 }
 
-func parseDocument(name, text, format string) (*content.Document, error) {
+func parseDocument(name, text, format string) (*yaml.Document, error) {
 	switch format {
 	case "json":
-		return content.ParseJSON(name, text)
+		return yaml.ParseJSON(name, text)
 	case "toml":
-		return content.ParseTOML(name, text)
+		return yaml.ParseTOML(name, text)
 	}
-	return content.ParseYAML(name, text)
+	return yaml.Parse(name, text)
 }
 
 // mergedDocuments is what documents make together.
 type mergedDocuments struct {
-	root     *content.Node // nil where nothing is known yet
-	warnings []content.Finding
+	root     *yaml.Node // nil where nothing is known yet
+	warnings []yaml.Finding
 	complete bool // the text of every document is known
 }
 
 // mergeAll reads and merges documents, those whose texts are known.
 func mergeAll(docs []document, t texts, strategy string) (m mergedDocuments, err error) {
-	var roots []*content.Node
+	var roots []*yaml.Node
 	var errs []error
 	m.complete = true
 	for i := range docs {
@@ -204,17 +206,17 @@ func ownPlace(err error, at engine.Position, param string) error {
 
 // warn prints the warnings that are not silenced, each with how to silence it.
 // Those of what stands in the call begin with the place of the call.
-func warn(l *Linked, list []content.Finding, silence []string, docs []document) {
-	for _, f := range content.Silence(list, silence) {
-		text := "warning: " + strings.TrimPrefix(f.Error(), f.Place.String()+": ")
+func warn(l *Linked, list []yaml.Finding, silence []string, docs []document) {
+	for _, f := range yaml.Silence(list, silence) {
+		text := "warning: " + strings.TrimPrefix(f.Error(), f.At.String()+": ")
 		here := l.Pos()
 		switch {
-		case f.Place.File == here.File && f.Place.Line == here.Line:
-			text = fmt.Sprintf("%s: %s(): %s", f.Place, l.Operation(), text)
-		case slices.ContainsFunc(docs, func(d document) bool { return d.holds(f.Place) }):
-			text = fmt.Sprintf("%s: %s(): %s: %s", here, l.Operation(), f.Place, text)
+		case f.At.File == here.File && f.At.Line == here.Line:
+			text = fmt.Sprintf("%s: %s(): %s", f.At, l.Operation(), text)
+		case slices.ContainsFunc(docs, func(d document) bool { return d.holds(f.At) }):
+			text = fmt.Sprintf("%s: %s(): %s: %s", here, l.Operation(), f.At, text)
 		default:
-			text = f.Place.String() + ": " + text
+			text = f.At.String() + ": " + text
 		}
 		l.Warnf("%s (silence = [%q] hides it)", text, f.Name)
 	}
@@ -236,7 +238,7 @@ func addMistakes(c *Call, err error) {
 // silenced reads the names of findings that are not to be reported.
 func silenced(c *Call, param string) []string {
 	names := c.Strings(param)
-	known := content.CheckNames()
+	known := cloudinit.FindingNames()
 	for _, name := range names {
 		if kind, _, _ := strings.Cut(name, ":"); !slices.Contains(known, kind) {
 			c.Errorf("%s", suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))

@@ -9,7 +9,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/content/yaml"
 )
 
 // Datum is a value of a build file as an action keeps it: plain, so that all
@@ -172,13 +172,13 @@ func (d Datum) plainList(text func(string) (string, error)) (any, error) {
 }
 
 func (d Datum) plainDict(text func(string) (string, error)) (any, error) {
-	m := make(content.Map, 0, len(d.Items)/2)
+	m := make(yaml.Map, 0, len(d.Items)/2)
 	for i := 0; i+1 < len(d.Items); i += 2 {
 		v, err := d.Items[i+1].Plain(text)
 		if err != nil {
 			return nil, err
 		}
-		m = append(m, content.Pair{Key: d.Items[i].Text, Value: v})
+		m = append(m, yaml.Pair{Key: d.Items[i].Text, Value: v})
 	}
 	return m, nil
 }

@@ -12,7 +12,8 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/content/erlang"
+	"b9/engine/content/template"
 )
 
 func erlangConfigOperation() Operation {
@@ -36,7 +37,7 @@ result is laid out as Erlang's formatter does it.`,
 			nameParam,
 			{Name: "inputs", Type: listOf(aValue), Required: true, Doc: "what to merge, in order: files, text, values"},
 			{Name: "vars", Type: dictOf(aValue), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
-			{Name: "strategy", Type: aString, Default: starlark.String("strict"), Enum: content.ErlStrategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
+			{Name: "strategy", Type: aString, Default: starlark.String("strict"), Enum: erlang.Strategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
 			{Name: "strings", Type: aString, Default: starlark.String("string"), Enum: []string{"string", "binary"}, Doc: `what strings among the values and vars become: "string" or "binary"`},
 			{Name: "dicts", Type: aString, Default: starlark.String("proplist"), Enum: []string{"proplist", "map"}, Doc: `what dicts become: "proplist" or "map"`},
 			{Name: "keys", Type: aString, Default: starlark.String("atom"), Enum: []string{"atom", "text"}, Doc: `what strings that are keys of dicts become: "atom", or "text": as all strings`},
@@ -58,11 +59,11 @@ func makeErlangConfig(c *Call) (Step, error) {
 		c.Errorf("inputs is empty")
 	}
 	for _, v := range c.Entries("vars") {
-		if !content.IsTemplateName(v.Key) {
+		if !template.IsName(v.Key) {
 			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", v.Key)
 		}
 		t := e.term(v.Value, fmt.Sprintf("vars[%q]", v.Key))
-		a.Vars[v.Key] = content.FormatErlLine(&t) + "."
+		a.Vars[v.Key] = erlang.FormatLine(&t) + "."
 	}
 	a.Texts = len(e.inputs)
 	s.Inputs = append(s.Inputs, e.inputs...)
@@ -85,7 +86,7 @@ func (e *erlConverter) document(s *Step, i int, v starlark.Value) erlangText {
 		return erlangText{Name: name, Role: name}
 	}
 	t := e.term(v, name)
-	return erlangText{Name: name, Text: string(content.FormatErl([]content.ErlTerm{t})), Value: true}
+	return erlangText{Name: name, Text: string(erlang.Format([]erlang.Term{t})), Value: true}
 }
 
 // inlineTerms tells text of terms from the name of a file.
@@ -152,22 +153,22 @@ func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(job.Output(""), content.FormatErl(terms), 0o600); err != nil {
+	if err := os.WriteFile(job.Output(""), erlang.Format(terms), 0o600); err != nil {
 		return err
 	}
 	return os.Chmod(job.Output(""), permissions(a.Mode))
 }
 
-func (a *erlangConfig) merged(read func(role string) (string, error)) ([]content.ErlTerm, error) {
+func (a *erlangConfig) merged(read func(role string) (string, error)) ([]erlang.Term, error) {
 	docs, err := a.parse(read)
 	if err != nil {
 		return nil, err
 	}
-	return content.MergeErl(docs, content.ErlStrategy(a.Strategy))
+	return erlang.Merge(docs, erlang.Strategy(a.Strategy))
 }
 
 // parse reads every text. One that read does not know yet is left out.
-func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]content.ErlTerm, error) {
+func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]erlang.Term, error) {
 	texts, err := a.embedded(read)
 	if err != nil {
 		return nil, err
@@ -176,11 +177,11 @@ func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]conten
 	if err != nil {
 		return nil, err
 	}
-	var docs [][]content.ErlTerm
+	var docs [][]erlang.Term
 	for _, d := range a.Docs {
-		text, o := d.Text, content.ErlOptions{Vars: vars}
+		text, o := d.Text, erlang.Options{Vars: vars}
 		if d.Value {
-			o = content.ErlOptions{Vars: texts, Placeless: true}
+			o = erlang.Options{Vars: texts, Placeless: true}
 		}
 		if d.Role != "" {
 			if text, err = read(d.Role); err == errNotYet {
@@ -189,7 +190,7 @@ func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]conten
 				return nil, fmt.Errorf("%s: %w", d.Name, err)
 			}
 		}
-		terms, err := content.ParseErl(d.Name, text, o)
+		terms, err := erlang.Parse(d.Name, text, o)
 		if err != nil {
 			return nil, err
 		}
@@ -199,8 +200,8 @@ func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]conten
 }
 
 // embedded reads the texts of the handles inside of values.
-func (a *erlangConfig) embedded(read func(role string) (string, error)) (map[string]content.ErlTerm, error) {
-	texts := make(map[string]content.ErlTerm, a.Texts)
+func (a *erlangConfig) embedded(read func(role string) (string, error)) (map[string]erlang.Term, error) {
+	texts := make(map[string]erlang.Term, a.Texts)
 	for i := range a.Texts {
 		text, err := read(textRole(i))
 		if err != nil && err != errNotYet {
@@ -209,20 +210,20 @@ func (a *erlangConfig) embedded(read func(role string) (string, error)) (map[str
 		name := strings.TrimPrefix(textRole(i), "text ")
 		switch {
 		case a.Binary:
-			texts[name] = content.NewErlBinary(text)
+			texts[name] = erlang.NewBinary(text)
 		case !utf8.ValidString(text):
 			return nil, fmt.Errorf(`the text to be embedded as a string is not UTF-8: give strings = "binary" to embed it as it is`)
 		default:
-			texts[name] = content.NewErlString(text)
+			texts[name] = erlang.NewString(text)
 		}
 	}
 	return texts, nil
 }
 
-func (a *erlangConfig) variables(texts map[string]content.ErlTerm) (map[string]content.ErlTerm, error) {
-	vars := make(map[string]content.ErlTerm, len(a.Vars))
+func (a *erlangConfig) variables(texts map[string]erlang.Term) (map[string]erlang.Term, error) {
+	vars := make(map[string]erlang.Term, len(a.Vars))
 	for _, name := range slices.Sorted(maps.Keys(a.Vars)) {
-		terms, err := content.ParseErl("vars: "+name, a.Vars[name], content.ErlOptions{Vars: texts, Placeless: true})
+		terms, err := erlang.Parse("vars: "+name, a.Vars[name], erlang.Options{Vars: texts, Placeless: true})
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine/content"
+	"b9/engine/content/yaml"
 )
 
 // TestErlangConfig builds configurations from every kind of input.
@@ -99,9 +99,9 @@ func TestEmbedKeepsValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	large, _ := new(big.Int).SetString("1208925819614629174706176", 10)
-	want := content.Map{
+	want := yaml.Map{
 		{Key: "z", Value: []any{int64(-1), large, 0.1, true, nil}},
-		{Key: "a", Value: []any{"text", content.Map{}}},
+		{Key: "a", Value: []any{"text", yaml.Map{}}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %#v, want %#v", got, want)
@@ -126,7 +126,7 @@ func TestEmbedNamesMistakes(t *testing.T) {
 func TestDatumText(t *testing.T) {
 	d := Datum{Kind: dictDatum, Items: []Datum{{Kind: stringDatum, Text: "k"}, {Kind: listDatum, Items: []Datum{{Kind: embedDatum, Text: "role"}}}}}
 	got, err := d.Plain(func(role string) (string, error) { return "<" + role + ">", nil })
-	if want := (content.Map{{Key: "k", Value: []any{"<role>"}}}); err != nil || !d.Embeds() || !reflect.DeepEqual(got, want) {
+	if want := (yaml.Map{{Key: "k", Value: []any{"<role>"}}}); err != nil || !d.Embeds() || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %#v, %v", got, err)
 	}
 }

@@ -10,34 +10,34 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
-	"b9/engine/content"
+	"b9/engine/content/erlang"
 )
 
 func erlAtomOperation() Operation {
 	return erlValueOperation("erl_atom", "name", "an Erlang atom, for values in erlang_config",
-		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *Call, text string) content.ErlTerm {
-			if err := content.CheckErlAtom(text); err != nil {
+		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *Call, text string) erlang.Term {
+			if err := erlang.CheckAtom(text); err != nil {
 				c.Errorf("%w", err)
 			}
-			return content.NewErlAtom(text)
+			return erlang.NewAtom(text)
 		})
 }
 
 func erlBinaryOperation() Operation {
 	return erlValueOperation("erl_binary", "text", "an Erlang binary of the text in UTF-8, for values in erlang_config",
-		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *Call, text string) content.ErlTerm {
-			return content.NewErlBinary(text)
+		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *Call, text string) erlang.Term {
+			return erlang.NewBinary(text)
 		})
 }
 
 func erlStringOperation() Operation {
 	return erlValueOperation("erl_string", "text", `an Erlang string, for values in erlang_config(strings = "binary")`,
-		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *Call, text string) content.ErlTerm {
-			return content.NewErlString(text)
+		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *Call, text string) erlang.Term {
+			return erlang.NewString(text)
 		})
 }
 
-func erlValueOperation(name, param, doc, example string, term func(*Call, string) content.ErlTerm) Operation {
+func erlValueOperation(name, param, doc, example string, term func(*Call, string) erlang.Term) Operation {
 	return Operation{
 		Name: name, Doc: doc, Positional: 1,
 		Params:  []Param{{Name: param, Type: aString, Required: true, Doc: "the text"}},
@@ -55,7 +55,7 @@ func erlValueOperation(name, param, doc, example string, term func(*Call, string
 // erlValue is a text that becomes an Erlang term of one kind.
 type erlValue struct {
 	op   string
-	term content.ErlTerm
+	term erlang.Term
 }
 
 // String implements starlark.Value.
@@ -99,28 +99,28 @@ type erlConverter struct {
 func textRole(i int) string { return "text " + strconv.Itoa(i) }
 
 // term converts a value; path names it in messages.
-func (e *erlConverter) term(v starlark.Value, path string) content.ErlTerm {
+func (e *erlConverter) term(v starlark.Value, path string) erlang.Term {
 	if err := checkText([]starlark.Value{v}, true); err != nil {
 		e.c.Errorf("%s: %w", path, err)
-		return content.NewErlAtom("undefined")
+		return erlang.NewAtom("undefined")
 	}
 	return e.convert(v, path)
 }
 
-func (e *erlConverter) convert(v starlark.Value, path string) content.ErlTerm {
+func (e *erlConverter) convert(v starlark.Value, path string) erlang.Term {
 	switch v := v.(type) {
 	case starlark.NoneType:
-		return content.NewErlAtom("undefined")
+		return erlang.NewAtom("undefined")
 	case starlark.Bool:
-		return content.NewErlAtom(strconv.FormatBool(bool(v)))
+		return erlang.NewAtom(strconv.FormatBool(bool(v)))
 	case starlark.Int:
-		return content.NewErlInt(v.String())
+		return erlang.NewInt(v.String())
 	case starlark.Float:
 		return e.float(float64(v), path)
 	case starlark.String:
 		return e.string(string(v), path)
 	case starlark.Bytes:
-		return content.NewErlBinary(string(v))
+		return erlang.NewBinary(string(v))
 	case *erlValue:
 		return v.term
 	case *Handle:
@@ -128,52 +128,52 @@ func (e *erlConverter) convert(v starlark.Value, path string) content.ErlTerm {
 	case *starlark.Dict:
 		return e.dict(v, path)
 	case starlark.Tuple:
-		return content.ErlTerm{Kind: content.ErlTuple, Items: e.items(v, path)}
+		return erlang.Term{Kind: erlang.Tuple, Items: e.items(v, path)}
 	case starlark.Indexable:
-		return content.ErlTerm{Kind: content.ErlList, Items: e.items(v, path)}
+		return erlang.Term{Kind: erlang.List, Items: e.items(v, path)}
 	}
 	e.c.Errorf("%s: a %s can't be an Erlang term", path, v.Type())
-	return content.NewErlAtom("undefined")
+	return erlang.NewAtom("undefined")
 }
 
-func (e *erlConverter) items(list starlark.Indexable, path string) []content.ErlTerm {
-	items := make([]content.ErlTerm, list.Len())
+func (e *erlConverter) items(list starlark.Indexable, path string) []erlang.Term {
+	items := make([]erlang.Term, list.Len())
 	for i := range items {
 		items[i] = e.convert(list.Index(i), fmt.Sprintf("%s[%d]", path, i))
 	}
 	return items
 }
 
-func (e *erlConverter) float(f float64, path string) content.ErlTerm {
+func (e *erlConverter) float(f float64, path string) erlang.Term {
 	if math.IsInf(f, 0) || math.IsNaN(f) {
 		e.c.Errorf("%s: Erlang has no float %v", path, f)
 		f = 0
 	}
-	return content.NewErlFloat(f)
+	return erlang.NewFloat(f)
 }
 
-func (e *erlConverter) string(s, path string) content.ErlTerm {
+func (e *erlConverter) string(s, path string) erlang.Term {
 	if !utf8.ValidString(s) {
 		e.c.Errorf("%s: %q is not UTF-8", path, s)
 	}
 	if e.binary {
-		return content.NewErlBinary(s)
+		return erlang.NewBinary(s)
 	}
-	return content.NewErlString(s)
+	return erlang.NewString(s)
 }
 
 // handle makes the text of a step's result, or of a source, a part of the value.
-func (e *erlConverter) handle(h *Handle, path string) content.ErlTerm {
+func (e *erlConverter) handle(h *Handle, path string) erlang.Term {
 	i := len(e.inputs)
 	e.inputs = append(e.inputs, StepInput{Role: textRole(i), From: e.c.Operand(h, aFile, path)})
-	return content.NewErlVar(strconv.Itoa(i))
+	return erlang.NewVar(strconv.Itoa(i))
 }
 
 // dict makes a property list or a map.
-func (e *erlConverter) dict(d *starlark.Dict, path string) content.ErlTerm {
-	t := content.ErlTerm{Kind: content.ErlList}
+func (e *erlConverter) dict(d *starlark.Dict, path string) erlang.Term {
+	t := erlang.Term{Kind: erlang.List}
 	if e.maps {
-		t.Kind = content.ErlMap
+		t.Kind = erlang.Map
 	}
 	for k, v := range d.Entries() {
 		key := e.key(k, path)
@@ -182,18 +182,18 @@ func (e *erlConverter) dict(d *starlark.Dict, path string) content.ErlTerm {
 			t.Items = append(t.Items, key, value)
 			continue
 		}
-		t.Items = append(t.Items, content.ErlTerm{Kind: content.ErlTuple, Items: []content.ErlTerm{key, value}})
+		t.Items = append(t.Items, erlang.Term{Kind: erlang.Tuple, Items: []erlang.Term{key, value}})
 	}
 	return t
 }
 
-func (e *erlConverter) key(k starlark.Value, path string) content.ErlTerm {
+func (e *erlConverter) key(k starlark.Value, path string) erlang.Term {
 	s, ok := k.(starlark.String)
 	if !ok || e.text {
 		return e.convert(k, path+" key "+strings.TrimSpace(k.String()))
 	}
-	if err := content.CheckErlAtom(string(s)); err != nil {
+	if err := erlang.CheckAtom(string(s)); err != nil {
 		e.c.Errorf("%s: %w", path, err)
 	}
-	return content.NewErlAtom(string(s))
+	return erlang.NewAtom(string(s))
 }

@@ -7,7 +7,7 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 
-	"b9/engine/content"
+	"b9/engine/content/template"
 )
 
 // maxMatrix bounds how many combinations one call may make.
@@ -69,7 +69,7 @@ func matrixValue(c *Call) (starlark.Value, error) {
 func readAxes(c *Call, param string) []axis {
 	var all []axis
 	for _, e := range c.Entries(param) {
-		if !content.IsTemplateName(e.Key) {
+		if !template.IsName(e.Key) {
 			c.Errorf("%s: bad name %q: it becomes a field, so use letters, digits and _, and begin with no digit", param, e.Key)
 		}
 		list, ok := e.Value.(starlark.Sequence)

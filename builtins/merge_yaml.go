@@ -9,7 +9,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/content/yaml"
 )
 
 func mergeYAMLOperation() Operation {
@@ -93,7 +93,7 @@ type mergeYAML struct {
 func (a *mergeYAML) Kind() string { return "merge_yaml/1" }
 
 // merge merges the documents whose texts are known, and renders them.
-func (a *mergeYAML) merge(t texts) (text string, warnings []content.Finding, err error) {
+func (a *mergeYAML) merge(t texts) (text string, warnings []yaml.Finding, err error) {
 	m, err := mergeAll(a.Docs, t, a.Strategy)
 	if err != nil || m.root == nil {
 		return "", m.warnings, err

@@ -11,7 +11,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/content"
+	"b9/engine/content/template"
 )
 
 func templateOperation() Operation {
@@ -39,7 +39,7 @@ func makeTemplate(c *Call) (Step, error) {
 	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Mode: readMode(c, "mode")}
 	inputs := []StepInput{{Role: "src", From: c.Input("src")}}
 	for _, e := range c.Entries("vars") {
-		if !content.IsTemplateName(e.Key) {
+		if !template.IsName(e.Key) {
 			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", e.Key)
 		}
 		if _, ok := e.Value.(*Handle); ok {
@@ -59,7 +59,7 @@ func varRole(name string) string { return "var:" + name }
 
 // checkInline checks a template that is given as text.
 func (a *expandTemplate) checkInline(c *Call) {
-	t, err := content.ParseTemplate("content", a.Content)
+	t, err := template.Parse("content", a.Content)
 	if err == nil {
 		err = t.Check(a.names())
 	}
@@ -82,7 +82,7 @@ func checkTemplateFile(l *Linked) error {
 	if err != nil {
 		return fmt.Errorf("template %s: %w", a.Name, err)
 	}
-	t, err := content.ParseTemplate(a.Name, text)
+	t, err := template.Parse(a.Name, text)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 			return err
 		}
 	}
-	t, err := content.ParseTemplate(name, text)
+	t, err := template.Parse(name, text)
 	if err != nil {
 		return err
 	}

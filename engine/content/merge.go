@@ -3,12 +3,10 @@ package content
 import (
 	"fmt"
 
+	"b9/engine/content/cloudinit"
+	"b9/engine/content/yaml"
 	"b9/engine/position"
 )
-
-// maxMergedNodes bounds what a merge may make, which with doubled lists could
-// grow without end.
-const maxMergedNodes = 4_000_000
 
 // Strategies lists the names of the ways to merge. Beside them Merge takes
 // merge_how strings of cloud-init, such as "list(append)+dict(recurse_list)+str()".
@@ -30,20 +28,20 @@ func Strategies() []string { return []string{"strict", "original", "cloud-init"}
 //
 // Null documents count for nothing but in "original". The result of no
 // document is nil.
-func Merge(strategy string, docs []*Node) (*Node, error) {
+func Merge(strategy string, docs []*yaml.Node) (*yaml.Node, error) {
 	switch strategy {
 	case "strict":
 		return mergeStrict(docs)
 	case "original":
 		return mergeOriginal(docs)
 	case "cloud-init":
-		return mergeCloudInit(docs, nil)
+		return cloudinit.Merge(docs, nil)
 	}
-	how, err := parseHow(strategy)
+	how, err := cloudinit.ParseMergeHow(strategy)
 	if err != nil {
 		return nil, err
 	}
-	return mergeCloudInit(docs, how)
+	return cloudinit.Merge(docs, how)
 }
 
 // CheckStrategy tells why Merge would not know a strategy.
@@ -54,15 +52,15 @@ func CheckStrategy(strategy string) error {
 
 // merger merges two documents at a time by one of the simple strategies.
 type merger struct {
-	scalars func(m *merger, a, b *Node, path string) *Node // of values that are not both mappings or both lists
-	nodes   int                                            // what may still be made
-	own     map[*Node]bool                                 // lists that this merger made, and may extend
+	scalars func(m *merger, a, b *yaml.Node, path string) *yaml.Node // of values that are not both mappings or both lists
+	nodes   int                                                      // what may still be made
+	own     map[*yaml.Node]bool                                      // lists that this merger made, and may extend
 	errs    []*position.Error
 }
 
-func mergeStrict(docs []*Node) (*Node, error) {
-	m := &merger{scalars: refuseUnequal, nodes: maxMergedNodes, own: map[*Node]bool{}}
-	var all *Node
+func mergeStrict(docs []*yaml.Node) (*yaml.Node, error) {
+	m := &merger{scalars: refuseUnequal, nodes: yaml.MaxNodes, own: map[*yaml.Node]bool{}}
+	var all *yaml.Node
 	for _, d := range docs {
 		switch {
 		case d.Value == nil && len(docs) > 1:
@@ -78,9 +76,9 @@ func mergeStrict(docs []*Node) (*Node, error) {
 	return m.result(all)
 }
 
-func mergeOriginal(docs []*Node) (*Node, error) {
-	m := &merger{scalars: (*merger).intoList, nodes: maxMergedNodes, own: map[*Node]bool{}}
-	var all *Node
+func mergeOriginal(docs []*yaml.Node) (*yaml.Node, error) {
+	m := &merger{scalars: (*merger).intoList, nodes: yaml.MaxNodes, own: map[*yaml.Node]bool{}}
+	var all *yaml.Node
 	for _, d := range docs {
 		if all == nil {
 			all = d
@@ -91,7 +89,7 @@ func mergeOriginal(docs []*Node) (*Node, error) {
 	return m.result(all)
 }
 
-func (m *merger) result(n *Node) (*Node, error) {
+func (m *merger) result(n *yaml.Node) (*yaml.Node, error) {
 	if len(m.errs) > 0 {
 		return nil, position.Join(m.errs)
 	}
@@ -102,90 +100,90 @@ func (m *merger) result(n *Node) (*Node, error) {
 func (m *merger) made(n int, at position.Position) bool {
 	m.nodes -= n
 	if m.nodes < 0 && len(m.errs) == 0 {
-		m.errs = append(m.errs, at.Errorf("the merged document has more than %d values", maxMergedNodes))
+		m.errs = append(m.errs, at.Errorf("the merged document has more than %d values", yaml.MaxNodes))
 	}
 	return m.nodes >= 0
 }
 
-func (m *merger) merge(a, b *Node, path string) *Node {
+func (m *merger) merge(a, b *yaml.Node, path string) *yaml.Node {
 	switch x := a.Value.(type) {
-	case Fields:
-		if y, ok := b.Value.(Fields); ok {
+	case yaml.Fields:
+		if y, ok := b.Value.(yaml.Fields); ok {
 			return m.fields(a, x, y, path)
 		}
-	case []*Node:
-		if y, ok := b.Value.([]*Node); ok {
+	case []*yaml.Node:
+		if y, ok := b.Value.([]*yaml.Node); ok {
 			return m.lists(a, x, y)
 		}
 	}
 	return m.scalars(m, a, b, path)
 }
 
-func (m *merger) fields(a *Node, x, y Fields, path string) *Node {
-	if !m.made(len(y), a.Place) {
+func (m *merger) fields(a *yaml.Node, x, y yaml.Fields, path string) *yaml.Node {
+	if !m.made(len(y), a.At) {
 		return a
 	}
-	s := newFieldSet(len(x) + len(y))
+	s := yaml.NewFieldSet(len(x) + len(y))
 	for _, f := range x {
-		s.set(f)
+		s.Set(f)
 	}
 	for _, f := range y {
-		if old := s.find(f.Key); old != nil {
-			f.Value = m.merge(old, f.Value, joinPath(path, f.Key))
+		if old := s.Find(f.Key); old != nil {
+			f.Value = m.merge(old, f.Value, yaml.JoinPath(path, f.Key))
 		}
-		s.set(f)
+		s.Set(f)
 	}
-	return &Node{Value: s.fields, Place: a.Place}
+	return &yaml.Node{Value: s.Fields, At: a.At}
 }
 
-func (m *merger) lists(at *Node, x, y []*Node) *Node {
-	if !m.made(len(y), at.Place) {
+func (m *merger) lists(at *yaml.Node, x, y []*yaml.Node) *yaml.Node {
+	if !m.made(len(y), at.At) {
 		return at
 	}
 	if m.own[at] {
 		at.Value = append(x, y...)
 		return at
 	}
-	all := &Node{Value: append(append(make([]*Node, 0, 2*(len(x)+len(y))), x...), y...), Place: at.Place}
+	all := &yaml.Node{Value: append(append(make([]*yaml.Node, 0, 2*(len(x)+len(y))), x...), y...), At: at.At}
 	m.own[all] = true
 	return all
 }
 
 // refuseUnequal is what "strict" does with two values of one key.
-func refuseUnequal(m *merger, a, b *Node, path string) *Node {
-	if equalNodes(a, b) {
+func refuseUnequal(m *merger, a, b *yaml.Node, path string) *yaml.Node {
+	if yaml.Equal(a, b) {
 		return a
 	}
 	if path == "" {
 		path = "the document"
 	}
-	m.errs = append(m.errs, b.Place.Errorf("%s is %s here and %s at %s: remove one of them, or name a strategy that decides",
-		path, describeValue(b), describeValue(a), a.Place))
+	m.errs = append(m.errs, b.At.Errorf("%s is %s here and %s at %s: remove one of them, or name a strategy that decides",
+		path, describeValue(b), describeValue(a), a.At))
 	return a
 }
 
 // describeValue shows a value, with its kind where that could be the difference.
-func describeValue(n *Node) string {
+func describeValue(n *yaml.Node) string {
 	switch n.Value.(type) {
-	case string, nil, []*Node, Fields, bool:
-		return n.show()
+	case string, nil, []*yaml.Node, yaml.Fields, bool:
+		return n.Show()
 	}
-	return fmt.Sprintf("%s (%s)", n.show(), n.kindOf())
+	return fmt.Sprintf("%s (%s)", n.Show(), n.Kind())
 }
 
 // intoList is what "original" does with two values of one key.
-func (m *merger) intoList(a, b *Node, _ string) *Node {
-	x, isListA := a.Value.([]*Node)
-	y, isListB := b.Value.([]*Node)
+func (m *merger) intoList(a, b *yaml.Node, _ string) *yaml.Node {
+	x, isListA := a.Value.([]*yaml.Node)
+	y, isListB := b.Value.([]*yaml.Node)
 	s, isTextA := a.Value.(string)
 	t, isTextB := b.Value.(string)
 	switch {
 	case isListA:
-		return m.lists(a, x, []*Node{b})
+		return m.lists(a, x, []*yaml.Node{b})
 	case isListB:
-		return m.lists(a, []*Node{a}, y)
+		return m.lists(a, []*yaml.Node{a}, y)
 	case isTextA && isTextB:
-		return &Node{Value: s + t, Place: a.Place}
+		return &yaml.Node{Value: s + t, At: a.At}
 	}
-	return m.lists(a, []*Node{a}, []*Node{b})
+	return m.lists(a, []*yaml.Node{a}, []*yaml.Node{b})
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"b9/engine/content/cloudinit"
+	"b9/engine/content/yaml"
 )
 
 // configOf4K is a cloud-config of about 4 KB.
@@ -37,9 +40,9 @@ func BenchmarkMerge(b *testing.B) {
 	}
 	b.SetBytes(int64(size))
 	for b.Loop() {
-		docs := make([]*Node, len(files))
+		docs := make([]*yaml.Node, len(files))
 		for i, text := range files {
-			d, err := ParseYAML("f", text)
+			d, err := yaml.Parse("f", text)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -49,7 +52,7 @@ func BenchmarkMerge(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := Split(CheckCloudConfig(n, nil)); err != nil {
+		if _, err := yaml.Split(cloudinit.CheckConfig(n, nil)); err != nil {
 			b.Fatal(err)
 		}
 	}

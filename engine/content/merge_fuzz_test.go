@@ -4,10 +4,11 @@ import (
 	"testing"
 
 	"b9/engine/content/internal/mutate"
+	"b9/engine/content/yaml"
 )
 
-// mergeTargets are the parsers of this package.
-func mergeTargets() []mutate.Target {
+// targets are the parsers of this package.
+func targets() []mutate.Target {
 	return []mutate.Target{
 		{
 			Name:   "merge_how",
@@ -18,17 +19,17 @@ func mergeTargets() []mutate.Target {
 	}
 }
 
-func FuzzMergeHow(f *testing.F) { mutate.Fuzz(f, mergeTargets(), "merge_how") }
+func FuzzMergeHow(f *testing.F) { mutate.Fuzz(f, targets(), "merge_how") }
 
-func TestMutationsMerge(t *testing.T) { mutate.Run(t, mergeTargets()) }
+func TestMutations(t *testing.T) { mutate.Run(t, targets()) }
 
 // holdsMergeHow: what is accepted can merge.
 func holdsMergeHow() func(t testing.TB, text string) bool {
-	var pairs [][]*Node
+	var pairs [][]*yaml.Node
 	for _, in := range [][2]string{{"a: [1, {b: x}]\n", "a: [2, {b: y}]\nc: z\n"}, {"a: x\n", "a: [y]\n"}} {
-		a, _ := ParseYAML("a", in[0])
-		b, _ := ParseYAML("b", in[1])
-		pairs = append(pairs, []*Node{a.Root, b.Root})
+		a, _ := yaml.Parse("a", in[0])
+		b, _ := yaml.Parse("b", in[1])
+		pairs = append(pairs, []*yaml.Node{a.Root, b.Root})
 	}
 	return func(t testing.TB, text string) bool {
 		if CheckStrategy(text) != nil {

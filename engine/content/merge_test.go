@@ -5,11 +5,14 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"b9/engine/content/internal/oracle"
+	"b9/engine/content/yaml"
 )
 
-func mustParse(t testing.TB, file, text string) *Node {
+func mustParse(t testing.TB, file, text string) *yaml.Node {
 	t.Helper()
-	d, err := ParseYAML(file, text)
+	d, err := yaml.Parse(file, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,7 +22,7 @@ func mustParse(t testing.TB, file, text string) *Node {
 // mergeTexts merges YAML texts, which get the names a, b, c ...
 func mergeTexts(t testing.TB, strategy string, texts ...string) (string, error) {
 	t.Helper()
-	var docs []*Node
+	var docs []*yaml.Node
 	for i, text := range texts {
 		docs = append(docs, mustParse(t, string(rune('a'+i)), text))
 	}
@@ -27,7 +30,7 @@ func mergeTexts(t testing.TB, strategy string, texts ...string) (string, error) 
 	if err != nil || n == nil {
 		return "", err
 	}
-	return canon(n), nil
+	return oracle.Canon(n), nil
 }
 
 func TestMerge(t *testing.T) {
@@ -124,7 +127,7 @@ func randomMergeHow(r *rand.Rand) string {
 // TestMergesAsCloudInit merges random parts of user-data with every kind of
 // merge_how, and compares with what cloud-init itself makes of them.
 func TestMergesAsCloudInit(t *testing.T) {
-	needPython(t, "cloudinit.mergers", "cloud-init")
+	oracle.Need(t, "cloudinit.mergers", "cloud-init")
 	r := rand.New(rand.NewPCG(4, 2))
 	cases := make([][]string, 1500)
 	for i := range cases {
@@ -140,7 +143,7 @@ func TestMergesAsCloudInit(t *testing.T) {
 		}
 	}
 	var want []string
-	runPython(t, pythonCanon+`
+	oracle.Run(t, oracle.PythonCanon+`
 from cloudinit import mergers, util
 def merge(parts):
     buf = {}

@@ -1,0 +1,274 @@
+package erlang
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Format renders terms as a text that file:consult/1 reads back equal:
+// each term ends in a dot and begins a line, laid out as Erlang's own
+// formatter does it (io:format("~tp.~n", [Term]) of release 25, 80 columns). Unlike
+// there, a list of small integers stays what it is and is never shown as a
+// string, and the pairs of a map keep their order. A first line names the
+// encoding, UTF-8, where there is anything but ASCII.
+func Format(terms []Term) []byte {
+	var b bytes.Buffer
+	for i := range terms {
+		n := layout(&terms[i])
+		writer{&b}.document(&n)
+		b.WriteString(".\n")
+	}
+	if bytes.ContainsFunc(b.Bytes(), func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return append([]byte("%% -*- coding: utf-8 -*-\n"), b.Bytes()...)
+	}
+	return b.Bytes()
+}
+
+// node is a term ready to be laid out: with the text of what has no parts,
+// and the columns it takes on one line.
+type node struct {
+	form  form
+	text  string // of a leaf; of a binary the numbers
+	width int
+	items []node // of a map, pairs of two
+	tail  bool   // whether the last item is the tail of the list
+}
+
+type form uint8
+
+const (
+	leafNode   form = iota
+	bytesNode       // a binary as numbers, which can be broken over lines
+	listNode        // [a, b]
+	tupleNode       // {1, a}
+	taggedNode      // {tag, a}: what follows the tag is indented by the tag's width
+	mapNode         // #{k => v}
+	pairNode        // k => v
+)
+
+// layout measures a term.
+func layout(t *Term) node {
+	switch {
+	case t.Kind == String && !printable(t.Text):
+		return characters(t.Text)
+	case t.Kind == Binary:
+		return newBinary(t)
+	case len(t.Items) == 0 || t.Kind == Fun:
+		text := leafText(t)
+		return node{text: text, width: utf8.RuneCountInString(text)}
+	case t.Kind == Map:
+		return newMap(t)
+	}
+	n := node{form: listNode, width: 1 + len(t.Items), tail: t.Improper, items: make([]node, len(t.Items))}
+	if t.Kind == Tuple {
+		n.form = tupleNode
+		if len(t.Items) > 1 && t.Items[0].Kind == Atom {
+			n.form = taggedNode
+		}
+	}
+	for i := range t.Items {
+		n.items[i] = layout(&t.Items[i])
+		n.width += n.items[i].width
+	}
+	return n
+}
+
+// characters is a string that can't be shown as one.
+func characters(s string) node {
+	n := node{form: listNode, width: 1}
+	for _, r := range s {
+		text := formatInt(int64(r))
+		n.items = append(n.items, node{text: text, width: len(text)})
+		n.width += len(text) + 1
+	}
+	return n
+}
+
+func newMap(t *Term) node {
+	n := node{form: mapNode, width: 2 + len(t.Items)/2}
+	for i := 0; i+1 < len(t.Items); i += 2 {
+		pair := node{form: pairNode, items: []node{layout(&t.Items[i]), layout(&t.Items[i+1])}}
+		pair.width = pair.items[0].width + 4 + pair.items[1].width
+		n.width += pair.width
+		n.items = append(n.items, pair)
+	}
+	return n
+}
+
+// newBinary shows a binary as text where it can be, else as numbers.
+func newBinary(t *Term) node {
+	text := "<<>>"
+	switch {
+	case t.Text == "":
+	case t.Bits == 0 && utf8.ValidString(t.Text) && printable(t.Text) && ascii(t.Text):
+		text = "<<" + quote(t.Text, '"') + ">>"
+	case t.Bits == 0 && utf8.ValidString(t.Text) && printable(t.Text):
+		text = "<<" + quote(t.Text, '"') + "/utf8>>"
+	case t.Bits == 0 && !utf8.ValidString(t.Text) && printableLatin1(t.Text):
+		text = "<<" + quote(latin1(t.Text), '"') + ">>"
+	default:
+		text = numbers(t)
+		return node{form: bytesNode, text: text, width: len(text) + 4}
+	}
+	return node{text: text, width: utf8.RuneCountInString(text)}
+}
+
+// numbers is the bytes of a binary between commas; a last one that is not
+// full has its number of bits behind it.
+func numbers(t *Term) string {
+	b := make([]byte, 0, 4*len(t.Text))
+	for i := range len(t.Text) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if i == len(t.Text)-1 && t.Bits > 0 {
+			b = strconv.AppendUint(b, uint64(t.Text[i]>>(8-t.Bits)), 10)
+			b = strconv.AppendUint(append(b, ':'), uint64(t.Bits), 10)
+			break
+		}
+		b = strconv.AppendUint(b, uint64(t.Text[i]), 10)
+	}
+	return string(b)
+}
+
+func ascii(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
+}
+
+// printable reports whether a string can be shown as one: without other
+// control characters than those that have an escape sequence of a letter.
+func printable(s string) bool {
+	for _, r := range s {
+		if !isPrintable(r) {
+			return false
+		}
+	}
+	return true
+}
+
+func isPrintable(r rune) bool {
+	return r >= ' ' && r <= '~' || r >= 0xa0 && r != 0xfffe && r != 0xffff || r >= '\b' && r <= '\r' || r == 0x1b
+}
+
+func printableLatin1(s string) bool {
+	for i := range len(s) {
+		if !isPrintable(rune(s[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// latin1 is the text that bytes are in Latin-1.
+func latin1(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		b.WriteRune(rune(s[i]))
+	}
+	return b.String()
+}
+
+func leafText(t *Term) string {
+	switch t.Kind {
+	case Atom:
+		return atomText(t.Text)
+	case String:
+		if t.Text == "" {
+			return "[]"
+		}
+		return quote(t.Text, '"')
+	case List:
+		return "[]"
+	case Tuple:
+		return "{}"
+	case Map:
+		return "#{}"
+	case Var:
+		return "${" + t.Text + "}"
+	case Fun:
+		return "fun " + atomText(t.Items[0].Text) + ":" + atomText(t.Items[1].Text) + "/" + t.Items[2].Text
+	}
+	return t.Text
+}
+
+// atomText quotes an atom where it must be. "maybe" and "else" are words
+// of the language since release 27.
+func atomText(name string) string {
+	if n := isNameChar(name); n == 1 && name[0] >= 'a' && name[0] <= 'z' || n == 2 && name[1] >= 0x9f {
+		if nameLen(name) == len(name) && !isReserved(name) && name != "maybe" && name != "else" {
+			return name
+		}
+	}
+	return quote(name, '\'')
+}
+
+// quote writes text between quotes.
+func quote(s string, quote byte) string {
+	b := make([]byte, 1, len(s)+2)
+	b[0] = quote
+	for _, r := range s {
+		switch i := strings.IndexRune("\b\x7f\x1b\f\n\r\t\v", r); {
+		case r == rune(quote) || r == '\\':
+			b = append(b, '\\', byte(r))
+		case i >= 0:
+			b = append(b, '\\', "bdefnrtv"[i])
+		case r < ' ' || r > '~' && r < 0xa0:
+			b = append(b, '\\', byte('0'+r>>6), byte('0'+r>>3&7), byte('0'+r&7))
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return string(append(b, quote))
+}
+
+// floatText is the shortest decimal that reads back equal, with an exponent
+// where that is shorter or where the number has no exact neighbours.
+func floatText(f float64) string {
+	text := strconv.FormatFloat(math.Abs(f), 'e', -1, 64)
+	mantissa, exponent, _ := strings.Cut(text, "e")
+	point, _ := strconv.Atoi(exponent)
+	digits := strings.TrimRight(strings.Replace(mantissa, ".", "", 1), "0")
+	if digits == "" {
+		digits, point = "0", 0
+	}
+	sign := ""
+	if math.Signbit(f) {
+		sign = "-"
+	}
+	return sign + placePoint(digits, point+1, math.Abs(f) >= 1<<53)
+}
+
+// placePoint writes 0.digits times ten to the power of place.
+func placePoint(digits string, place int, large bool) string {
+	cost := len(strconv.Itoa(place-1)) + 2 // of an exponent
+	if len(digits) == 1 {
+		cost++
+	}
+	zeros := 2 - place // before the digits
+	if place > 0 {
+		zeros = place - len(digits) + 2
+	}
+	switch {
+	case large || place > len(digits) && zeros > cost || place <= 0 && zeros > cost:
+		if len(digits) == 1 {
+			digits += "0"
+		}
+		return digits[:1] + "." + digits[1:] + "e" + strconv.Itoa(place-1)
+	case place <= 0:
+		return "0." + strings.Repeat("0", -place) + digits
+	case place >= len(digits):
+		return digits + strings.Repeat("0", place-len(digits)) + ".0"
+	}
+	return digits[:place] + "." + digits[place:]
+}
+
+// FormatLine renders a term on one line, without a dot.
+func FormatLine(t *Term) string {
+	var b bytes.Buffer
+	n := layout(t)
+	writer{&b}.line(&n)
+	return b.String()
+}

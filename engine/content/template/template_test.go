@@ -1,0 +1,91 @@
+package template
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"b9/engine/position"
+)
+
+func TestTemplate(t *testing.T) {
+	values := map[string]string{"host": "db1", "port": "5432", "_x9": "ok", "empty": "", "dollar": "${host}"}
+	tests := []struct{ text, want string }{
+		{"", ""},
+		{"plain", "plain"},
+		{"${host}:${port}", "db1:5432"},
+		{"a${empty}b", "ab"},
+		{"$${host}", "${host}"},
+		{"$$${host}", "$${host}"},
+		{"$HOME $(ls) $$ $", "$HOME $(ls) $$ $"},
+		{"${_x9}", "ok"},
+		{"${dollar}", "${host}"},
+		{"é${host}é", "édb1é"},
+	}
+	for _, tt := range tests {
+		tmpl, err := Parse("t", tt.text)
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+			continue
+		}
+		var b strings.Builder
+		if err := tmpl.Execute(&b, values); err != nil || b.String() != tt.want {
+			t.Errorf("%q: got %q, %v; want %q", tt.text, b.String(), err, tt.want)
+		}
+	}
+}
+
+func TestTemplateErrors(t *testing.T) {
+	have := []string{"host", "port"}
+	tests := []struct{ text, want string }{
+		{"x\n  ${prot}", `app.cfg:2:3: unknown name "prot" (have host, port): did you mean "port"?`},
+		{"é${zzzzz}", `app.cfg:1:2: unknown name "zzzzz" (have host, port)`},
+		{"${", `app.cfg:1:1: "${" is not followed by a name and "}": write "$${" for a literal "${"`},
+		{"${x:-y}", `app.cfg:1:1: "${" is not followed by a name and "}": write "$${" for a literal "${"`},
+		{"${host", `app.cfg:1:1: "${host" has no closing "}"`},
+		{"${1}\n${}", "app.cfg:1:1: \"${\" is not followed by a name and \"}\": write \"$${\" for a literal \"${\"\n" +
+			"app.cfg:2:1: \"${\" is not followed by a name and \"}\": write \"$${\" for a literal \"${\""},
+	}
+	for _, tt := range tests {
+		tmpl, err := Parse("app.cfg", tt.text)
+		if err == nil {
+			err = tmpl.Check(have)
+		}
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%q: got %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestTemplateWithoutNames(t *testing.T) {
+	tmpl, err := Parse("t", "${a}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	err = tmpl.Execute(&b, nil)
+	if want := `t:1:1: unknown name "a" (no names are given)`; err == nil || err.Error() != want || b.Len() > 0 {
+		t.Errorf("got %v and %q, want %s", err, b.String(), want)
+	}
+}
+
+func TestTemplateErrorsAreCapped(t *testing.T) {
+	tmpl, err := Parse("t", strings.Repeat("${a}", 30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := tmpl.Check(nil).Error()
+	if lines := strings.Split(msg, "\n"); len(lines) != position.MaxErrors+1 || lines[position.MaxErrors] != "t: 10 more mistakes" {
+		t.Errorf("got %d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
+func TestNames(t *testing.T) {
+	tmpl, err := Parse("t", "${b}${a}${b} $${c}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tmpl.Names(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("got %q", got)
+	}
+}

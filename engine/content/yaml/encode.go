@@ -1,0 +1,130 @@
+package yaml
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Map is a mapping whose keys keep their order.
+type Map []Pair
+
+// Pair is one entry of a Map.
+type Pair struct {
+	Key   string
+	Value any
+}
+
+func dump(n *yaml.Node) (string, error) {
+	var b bytes.Buffer
+	out, err := yaml.NewDumper(&b, yaml.WithV3Defaults(), yaml.WithIndent(2), yaml.WithLineWidth(-1))
+	if err != nil {
+		return "", fmt.Errorf("write YAML: %w", err)
+	}
+	if err := out.Dump(n); err != nil {
+		return "", fmt.Errorf("write YAML: %w", err)
+	}
+	if err := out.Close(); err != nil {
+		return "", fmt.Errorf("write YAML: %w", err)
+	}
+	return b.String(), nil
+}
+
+// plain is the node of a value that is neither a list nor a mapping.
+func plain(v any) (*yaml.Node, error) {
+	switch v := v.(type) {
+	case nil:
+		return scalar("!!null", "null"), nil
+	case bool:
+		return scalar("!!bool", strconv.FormatBool(v)), nil
+	case int64:
+		return scalar("!!int", strconv.FormatInt(v, 10)), nil
+	case *big.Int:
+		return scalar("!!int", v.String()), nil
+	case float64:
+		return scalar("!!float", formatFloat(v)), nil
+	case string:
+		return textNode(v), nil
+	}
+	return nil, fmt.Errorf("a %T can't be written as YAML", v)
+}
+
+func scalar(tag, text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
+}
+
+// formatFloat writes a dot and a signed exponent, without which YAML 1.1 takes
+// the number for a string.
+func formatFloat(f float64) string {
+	switch {
+	case math.IsNaN(f):
+		return ".nan"
+	case math.IsInf(f, 1):
+		return ".inf"
+	case math.IsInf(f, -1):
+		return "-.inf"
+	}
+	text := strconv.FormatFloat(f, 'g', -1, 64)
+	mantissa, exponent, has := strings.Cut(text, "e")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	if has {
+		return mantissa + "e" + exponent
+	}
+	return mantissa
+}
+
+// textNode writes text plainly only where no reader can take it for
+// anything else.
+func textNode(s string) *yaml.Node {
+	n := scalar("!!str", s)
+	switch {
+	case blockSafe(s):
+		n.Style = yaml.LiteralStyle
+	case !plainSafe(s):
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
+}
+
+// blockSafe reports whether text of several lines can stand as a literal
+// block: printable, and without white space that a block would lose or blur.
+func blockSafe(s string) bool {
+	if !strings.Contains(s, "\n") || strings.HasPrefix(s, " ") || strings.HasPrefix(s, "\n") || strings.HasPrefix(s, "\t") {
+		return false
+	}
+	for _, r := range s {
+		if r == '\n' || r == '\t' {
+			continue
+		}
+		if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 || r == 0xfeff || r == '\uFFFD' || !strconv.IsPrint(r) {
+			return false
+		}
+	}
+	return strings.Trim(s, "\n") != ""
+}
+
+const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// plainSafe reports whether text is a string to every YAML reader without
+// quotes: it starts with a letter or a slash and has no character, and is no word, of
+// special meaning.
+func plainSafe(s string) bool {
+	if s == "" || !strings.Contains(letters+"/", s[:1]) || s[len(s)-1] == ' ' {
+		return false
+	}
+	if strings.Trim(s, letters+"0123456789 _./-+@=") != "" {
+		return false
+	}
+	switch strings.ToLower(s) {
+	case "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf":
+		return false
+	}
+	return true
+}
