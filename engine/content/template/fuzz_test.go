@@ -32,7 +32,7 @@ func holds(t testing.TB, text string) bool {
 		return false
 	}
 	values := map[string]string{}
-	for _, name := range tmpl.Names() {
+	for _, name := range names(tmpl) {
 		if !IsName(name) {
 			t.Fatalf("name %q", name)
 		}
@@ -46,4 +46,15 @@ func holds(t testing.TB, text string) bool {
 		t.Fatalf("%q became %q", text, b.String())
 	}
 	return true
+}
+
+// names lists the names that a template refers to.
+func names(t *Text) []string {
+	var all []string
+	for _, p := range t.parts {
+		if p.name != "" {
+			all = append(all, p.name)
+		}
+	}
+	return all
 }

@@ -130,17 +130,6 @@ func IsName(name string) bool {
 	return name != "" && nameLength(name) == len(name)
 }
 
-// Names lists every name the template refers to, once each, sorted.
-func (t *Text) Names() []string {
-	seen := map[string]bool{}
-	for _, p := range t.parts {
-		if p.name != "" {
-			seen[p.name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
 // Check finds the references to names that are not among have: a *position.Error
 // for each, joined.
 func (t *Text) Check(have []string) error {

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -77,15 +76,5 @@ func TestTemplateErrorsAreCapped(t *testing.T) {
 	msg := tmpl.Check(nil).Error()
 	if lines := strings.Split(msg, "\n"); len(lines) != position.MaxErrors+1 || lines[position.MaxErrors] != "t: 10 more mistakes" {
 		t.Errorf("got %d lines, the last %q", len(lines), lines[len(lines)-1])
-	}
-}
-
-func TestNames(t *testing.T) {
-	tmpl, err := Parse("t", "${b}${a}${b} $${c}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := tmpl.Names(); !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("got %q", got)
 	}
 }
