@@ -1,0 +1,159 @@
+// Package blob is the content of one file as its readers see it: a size, bytes
+// at offsets, and runs of which it is known that they are data, zeros or holes.
+// Where the bytes come from, a [Blob] hides: from a file of the host ([Open],
+// [FromFile]), from the differences to another file, or over a network.
+//
+// It knows no format, writes nothing and imports nothing of b9.
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// State says what a part of a blob holds.
+type State uint8
+
+// The states. Zero and Hole both read as zero bytes; a Hole takes no room where
+// the blob is kept, a Zero part is recorded as zero.
+const (
+	Data State = iota
+	Zero
+	Hole
+)
+
+// String returns "data", "zero" or "hole".
+func (s State) String() string {
+	switch s {
+	case Data:
+		return "data"
+	case Zero:
+		return "zero"
+	}
+	return "hole"
+}
+
+// Extent is a part of a blob with one state. Start and Length are bytes.
+type Extent struct {
+	Start, Length int64
+	State         State
+}
+
+// End is the offset after the last byte of e.
+func (e Extent) End() int64 { return e.Start + e.Length }
+
+// Blob is an open content. Its methods may be called concurrently, except Close.
+type Blob interface {
+	io.ReaderAt
+	io.Closer
+	// Size is in bytes; holes count.
+	Size() int64
+	// Extent returns a run of one state that starts at off and is at least one
+	// byte long; the next run may have the same state. At or after the end,
+	// and for negative offsets, the error is io.EOF.
+	Extent(off int64) (Extent, error)
+}
+
+// Reader returns a reader of all of b from its beginning. It does not close b.
+func Reader(b Blob) io.Reader { return io.NewSectionReader(b, 0, b.Size()) }
+
+// ReadAll reads all of b into memory, if that is at most limit bytes.
+func ReadAll(b Blob, limit int64) ([]byte, error) {
+	if b.Size() > limit {
+		return nil, fmt.Errorf("%d bytes are more than the %d that have room in memory", b.Size(), limit)
+	}
+	data := make([]byte, b.Size())
+	_, err := io.ReadFull(Reader(b), data)
+	return data, err
+}
+
+// Open opens a regular file or a block device of the host as a blob.
+func Open(path string) (Blob, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := FromFile(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return b, nil
+}
+
+// FromFile makes a blob of an open file, which the blob's Close closes. Its
+// size is that of the file now, and nothing else may move the file's position.
+func FromFile(f *os.File) (Blob, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if m := info.Mode(); !m.IsRegular() && m.Type() != os.ModeDevice {
+		return nil, fmt.Errorf("%s: not a regular file or block device (%s)", f.Name(), m.Type())
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	return &file{File: f, size: size}, nil
+}
+
+// file is a blob whose holes are those of a file.
+type file struct {
+	*os.File
+	size int64
+}
+
+func (f *file) Size() int64 { return f.size }
+
+// ReadAt implements io.ReaderAt. A file that became shorter is an error other
+// than io.EOF.
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	n := int64(len(p))
+	var end error
+	switch {
+	case off < 0:
+		return 0, fmt.Errorf("%s: read at the negative offset %d", f.Name(), off)
+	case off >= f.size:
+		return 0, io.EOF
+	case off+n > f.size:
+		n, end = f.size-off, io.EOF
+	}
+	got, err := f.File.ReadAt(p[:n], off)
+	if err == io.EOF && int64(got) < n {
+		return got, fmt.Errorf("%s was shortened while it was read: %w", f.Name(), io.ErrUnexpectedEOF)
+	}
+	if err != nil && err != io.EOF {
+		return got, err
+	}
+	return got, end
+}
+
+// Extent asks the file system where data and holes are (lseek(2), SEEK_DATA).
+func (f *file) Extent(off int64) (Extent, error) {
+	if off < 0 || off >= f.size {
+		return Extent{}, io.EOF
+	}
+	data, err := f.Seek(off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return Extent{off, f.size - off, Hole}, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+		return Extent{off, f.size - off, Data}, nil // no such call for this file
+	case err != nil:
+		return Extent{}, err
+	case data > off:
+		return Extent{off, min(data, f.size) - off, Hole}, nil
+	}
+	hole, err := f.Seek(off, unix.SEEK_HOLE)
+	if err != nil {
+		return Extent{}, err
+	}
+	if hole <= off { // changed in between
+		hole = off + 1
+	}
+	return Extent{off, min(hole, f.size) - off, Data}, nil
+}
