@@ -135,6 +135,7 @@ type keyTable struct {
 	t       *testing.T
 	root    string
 	store   *store.Store
+	shared  *builtins.SharedImages
 	engine  *engine.Engine
 	asked   *keyListener
 	entries []keyEntry
@@ -169,7 +170,10 @@ func newKeyTable(t *testing.T, root string) *keyTable {
 	}
 	t.Cleanup(func() { st.Close() })
 	k := &keyTable{t: t, root: root, store: st, asked: &keyListener{}}
-	k.engine = engine.New(engine.Config{Store: st, Cache: k.asked})
+	k.shared = builtins.NewSharedImages(builtins.SharedConfig{
+		Local: func() (*builtins.LocalImages, error) { return builtins.OpenLocal(st) },
+	}, root)
+	k.engine = engine.New(engine.Config{Store: st, Cache: k.asked, Services: []any{k.shared}})
 	made := t.TempDir()
 	writeFile(t, filepath.Join(made, "tree", "file"), []byte("what a step made\n"))
 	k.tree, k.file = k.imported(filepath.Join(made, "tree")), k.imported(filepath.Join(made, "tree", "file"))
@@ -189,10 +193,7 @@ func (k *keyTable) imported(path string) store.Object {
 // inputs before what uses them and else by their place in the build files.
 func (k *keyTable) steps(patterns ...string) []*engine.Node {
 	k.t.Helper()
-	shared := builtins.NewSharedImages(builtins.SharedConfig{
-		Local: func() (*builtins.LocalImages, error) { return builtins.OpenLocal(k.store) },
-	}, k.root)
-	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Operations: builtins.Operations(builtins.Settings{Shared: shared})})
+	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Operations: builtins.Operations(builtins.Settings{Shared: k.shared})})
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -185,7 +184,6 @@ type bootstrap struct {
 
 	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted
 	Refresh time.Duration `key:"-"` // how old an answer about the archive may be
-	asked   atomic.Bool   `key:"-"` // whether Fingerprint has been called
 }
 
 // Kind implements engine.Action.
@@ -201,8 +199,25 @@ func (b *bootstrap) Tools() []engine.Tool {
 }
 
 // Fingerprint implements engine.Source: it stands for the sources that are
-// used and the package lists they have now.
+// used and the package lists they have now, as an answer says that is not
+// older than refresh.
 func (b *bootstrap) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
+	limit := b.Refresh
+	if w.Refresh {
+		limit = 0
+	}
+	return b.fingerprint(ctx, w, limit)
+}
+
+// Refingerprint implements engine.Moving. What is installed is what the archive
+// has by then, so that an answer of a few minutes ago will not do.
+func (b *bootstrap) Refingerprint(ctx context.Context, w *engine.World, _ store.Digest) (store.Digest, error) {
+	return b.fingerprint(ctx, w, min(b.Refresh, freshAnswer))
+}
+
+// fingerprint accepts answers about the archive's state that are younger than
+// limit.
+func (b *bootstrap) fingerprint(ctx context.Context, w *engine.World, limit time.Duration) (store.Digest, error) {
 	sources, err := b.sources()
 	if err != nil {
 		return store.Digest{}, err
@@ -213,7 +228,7 @@ func (b *bootstrap) Fingerprint(ctx context.Context, w *engine.World) (store.Dig
 		return store.Digest{}, err
 	}
 	if b.Snapshot == "" {
-		state, err := b.archiveState(ctx, w, sources)
+		state, err := b.archiveState(ctx, w, sources, limit)
 		if err != nil {
 			return store.Digest{}, err
 		}

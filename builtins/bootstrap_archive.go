@@ -25,8 +25,8 @@ import (
 // certificates, every kind of URI.
 const aptHelper = "/usr/lib/apt/apt-helper"
 
-// settleTime is how old an answer may be when the step is about to run.
-const settleTime = time.Minute
+// freshAnswer is how old an answer may be when the step is about to run.
+const freshAnswer = time.Minute
 
 // answer is what an archive last said about its state.
 type answer struct {
@@ -39,20 +39,9 @@ type answer struct {
 func aptCache(st *store.Store) string { return filepath.Join(st.Dir(), "cache", "apt") }
 
 // archiveState is the state of the package lists of the sources: the last
-// answer when it is recent enough, else what the archive says now, else,
+// answer when it is younger than limit, else what the archive says now, else,
 // when it can't be asked, the last answer whatever its age.
-//
-// The engine asks once to look the step up, and again right before it runs
-// it. What is installed then is what the archive has by then, so the second
-// time an answer of a few minutes ago will not do.
-func (b *bootstrap) archiveState(ctx context.Context, w *engine.World, sources []aptSource) ([]byte, error) {
-	limit := b.Refresh
-	if w.Refresh {
-		limit = 0
-	}
-	if b.asked.Swap(true) {
-		limit = min(b.Refresh, settleTime)
-	}
+func (b *bootstrap) archiveState(ctx context.Context, w *engine.World, sources []aptSource, limit time.Duration) ([]byte, error) {
 	file := filepath.Join(aptCache(w.Store), b.answerName(sources))
 	last, ok := readAnswer(file)
 	if age := time.Since(last.Asked); ok && (w.Offline || age >= 0 && age < limit) {

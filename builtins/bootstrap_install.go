@@ -52,16 +52,21 @@ func (s *staging) path(name string) string { return filepath.Join(s.dir, name) }
 // takeKeyring copies a keyring that is an input to where apt accepts it: the
 // ending of its name says whether it is armoured.
 func (s *staging) takeKeyring() error {
-	path := s.Keyring
-	if s.job.Has("keyring") {
-		path = s.job.Input("keyring").Path()
-	}
-	if path == "" {
+	var data []byte
+	switch {
+	case s.job.Has("keyring"):
+		text, err := inputText(s.job, "keyring")
+		if err != nil {
+			return err
+		}
+		data = []byte(text)
+	case s.Keyring == "":
 		return nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return keyringError(path, err)
+	default:
+		var err error
+		if data, err = os.ReadFile(s.Keyring); err != nil {
+			return keyringError(s.Keyring, err)
+		}
 	}
 	s.keyring = keyringName(data[:min(len(data), 16)])
 	file := s.path("keyring" + filepath.Ext(s.keyring))

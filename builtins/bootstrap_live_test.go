@@ -74,7 +74,12 @@ func TestBootstrapLive(t *testing.T) {
 	if r.Executed != 1 {
 		t.Errorf("%d steps ran, want 1", r.Executed)
 	}
-	checkRootImage(t, first.Path())
+	x, err := first.Expose(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	checkRootImage(t, x.Path)
 	if r, _, _, err = buildOnce(t, one, bookworm()); err != nil || r.Executed != 0 {
 		t.Errorf("built again without a change: %d steps ran, %v", r.Executed, err)
 	}

@@ -43,7 +43,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	text, err := os.ReadFile(result.Artifact(graph.Targets[0].Refs[0]).Path())
+	text, err := result.Artifact(graph.Targets[0].Refs[0]).ReadAll(1 << 20)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (b *builder) build(target string, options map[string]string) (text string, 
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	data, err := os.ReadFile(result.Artifact(g.Targets[0].Refs[0]).Path())
+	data, err := result.Artifact(g.Targets[0].Refs[0]).ReadAll(1 << 20)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func Operations(s Settings) []Operation {
 		partOperation(),
 		partitionOperation(),
 		resizeOperation(),
-		shareOperation(s.Shared),
+		shareOperation(),
 		sharedOperation(s.Shared),
 		shrinkOperation(),
 		sizeOperation(),

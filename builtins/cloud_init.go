@@ -192,7 +192,7 @@ func (c *cloudInit) Kind() string { return "cloud_init/3" }
 
 // Run implements engine.Action.
 func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
-	files, err := c.files(job)
+	files, err := c.files(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
 }
 
 // files lists what goes into the seed, sorted by name.
-func (c *cloudInit) files(job *engine.Job) ([]fsys.File, error) {
+func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]fsys.File, error) {
 	var files []fsys.File
 	user, meta := false, ""
 	derive := true // the instance-id
@@ -227,7 +227,11 @@ func (c *cloudInit) files(job *engine.Job) ([]fsys.File, error) {
 		files = append(files, fsys.File{Path: "user-data", Mode: 0o644, Data: []byte("#cloud-config\n{}\n"), Time: job.Epoch()})
 	}
 	for _, name := range c.Files {
-		files = append(files, fsys.File{Path: name, Mode: 0o644, Source: job.Input("file " + name).Path(), Time: job.Epoch()})
+		src, err := job.Expose(ctx, "file "+name) // closed with the job
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, fsys.File{Path: name, Mode: 0o644, Source: src.Path, Time: job.Epoch()})
 	}
 	slices.SortFunc(files, func(a, b fsys.File) int { return strings.Compare(a.Path, b.Path) })
 	if derive {

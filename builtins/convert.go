@@ -85,11 +85,24 @@ func (c *convertImage) Run(ctx context.Context, job *engine.Job) error {
 // convertTo writes the input "image", which is in one format, as the only
 // output in another.
 func convertTo(ctx context.Context, job *engine.Job, from, to string, o disk.WriteOptions) (err error) {
-	src, err := disk.Open(job.Input("image").Path(), from, undeclared())
+	src, done, err := openInput(ctx, job, "image", from, undeclared())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	o.Progress = job.Progress
 	return disk.Convert(ctx, src, job.Output(""), to, o)
+}
+
+// openInput opens the input of that role, an image in the given format. done
+// closes it and gives its path up.
+func openInput(ctx context.Context, job *engine.Job, role, format string, o disk.OpenOptions) (img disk.Image, done func() error, err error) {
+	src, err := job.Expose(ctx, role)
+	if err != nil {
+		return nil, nil, err
+	}
+	if img, err = disk.Open(src.Path, format, o); err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	return img, func() error { return errors.Join(img.Close(), src.Close()) }, nil
 }

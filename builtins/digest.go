@@ -15,6 +15,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
+	"b9/engine/blob"
 )
 
 func digestOperation() Operation {
@@ -60,28 +61,24 @@ func (d *digestFile) Kind() string { return "digest/1" }
 
 // Run implements engine.Action.
 func (d *digestFile) Run(ctx context.Context, job *engine.Job) error {
-	f, err := os.Open(job.Input("file").Path())
+	file, err := job.Input("file").Open()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	total, err := job.Input("file").Size()
-	if err != nil {
-		return err
-	}
+	defer file.Close()
 	h, err := d.hash()
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 1<<20)
+	in, buf := blob.Reader(file), make([]byte, 1<<20)
 	for done := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := f.Read(buf)
+		n, err := in.Read(buf)
 		_, _ = h.Write(buf[:n]) // never returns an error
 		done += int64(n)
-		job.Progress(done, total)
+		job.Progress(done, file.Size())
 		if err == io.EOF {
 			return os.WriteFile(job.Output(""), []byte(hex.EncodeToString(h.Sum(nil))), 0o644)
 		}

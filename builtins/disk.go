@@ -1,10 +1,10 @@
 package builtins
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 
@@ -159,10 +159,10 @@ func (d *makeDiskImage) layout(sizes []int64) (*disk.Table, error) {
 
 // Run implements engine.Action.
 func (d *makeDiskImage) Run(ctx context.Context, job *engine.Job) (err error) {
-	images, sizes, err := d.open(job)
+	images, sizes, done, err := d.open(ctx, job)
 	defer func() {
-		for _, img := range images {
-			err = errors.Join(err, img.Close())
+		for _, f := range done {
+			err = errors.Join(err, f())
 		}
 	}()
 	if err != nil {
@@ -189,34 +189,35 @@ func (d *makeDiskImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	return disk.Assemble(ctx, job.Output(""), table, contents, boot)
 }
 
-// open opens the images, and returns the sizes that the partitions need.
-func (d *makeDiskImage) open(job *engine.Job) (images map[int]disk.Image, sizes []int64, err error) {
+// open opens the images, and returns the sizes that the partitions need. What
+// it opened done closes, also after an error.
+func (d *makeDiskImage) open(ctx context.Context, job *engine.Job) (images map[int]disk.Image, sizes []int64, done []func() error, err error) {
 	images, sizes = map[int]disk.Image{}, make([]int64, len(d.Parts))
 	for i, p := range d.Parts {
 		sizes[i] = p.Size
 		if !p.Image {
 			continue
 		}
-		img, err := disk.Open(job.Input(partRole(i)).Path(), "raw", disk.OpenOptions{})
+		img, closeImage, err := openInput(ctx, job, partRole(i), "raw", disk.OpenOptions{})
 		if err != nil {
-			return images, nil, err
+			return nil, nil, done, err
 		}
-		images[i] = img
+		images[i], done = img, append(done, closeImage)
 		if p.Size > 0 && p.Size < img.Size() {
-			return images, nil, fmt.Errorf("%s: size is %d bytes, and its image has %d", partRole(i), p.Size, img.Size())
+			return nil, nil, done, fmt.Errorf("%s: size is %d bytes, and its image has %d", partRole(i), p.Size, img.Size())
 		}
 		sizes[i] = max(p.Size, img.Size())
 	}
-	return images, sizes, nil
+	return images, sizes, done, nil
 }
 
 func bootCode(job *engine.Job) ([]byte, error) {
 	if !job.Has("boot code") {
 		return nil, nil
 	}
-	code, err := os.ReadFile(job.Input("boot code").Path())
-	if err == nil && len(code) > 440 {
-		err = fmt.Errorf("boot_code has %d bytes, and 440 have room", len(code))
+	code := job.Input("boot code")
+	if size, err := code.Size(); err != nil || size > 440 {
+		return nil, cmp.Or(err, fmt.Errorf("boot_code has %d bytes, and 440 have room", size))
 	}
-	return code, err
+	return code.ReadAll(440)
 }

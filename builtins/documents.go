@@ -100,7 +100,7 @@ func linkedTexts(l *Linked) texts {
 // runTexts knows every input of a running step.
 func runTexts(job *engine.Job) texts {
 	return texts{embedded: jobTexts(job), file: func(role string) (string, bool, error) {
-		text, err := readText(job.Input(role).Path())
+		text, err := inputText(job, role)
 		return text, true, err
 	}}
 }

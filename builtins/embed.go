@@ -187,7 +187,7 @@ func (d Datum) plainDict(text func(string) (string, error)) (any, error) {
 // is an error: no structured format could carry it.
 func jobTexts(job *engine.Job) func(role string) (string, error) {
 	return func(role string) (string, error) {
-		text, err := readText(job.Input(role).Path())
+		text, err := inputText(job, role)
 		if err == nil && !utf8.ValidString(text) {
 			err = fmt.Errorf("%s: the embedded text is not UTF-8", role)
 		}

@@ -149,7 +149,7 @@ var errNotYet = fmt.Errorf("the text is not known yet")
 
 // Run implements engine.Action.
 func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
-	terms, err := a.merged(func(role string) (string, error) { return readText(job.Input(role).Path()) })
+	terms, err := a.merged(func(role string) (string, error) { return inputText(job, role) })
 	if err != nil {
 		return err
 	}

@@ -96,6 +96,15 @@ func permissions(bits uint32) os.FileMode {
 // maxText bounds a file that is held in memory as text, in bytes.
 const maxText = 16 << 20
 
+// inputText reads the input of that role, which must be small.
+func inputText(job *engine.Job, role string) (string, error) {
+	data, err := job.Input(role).ReadAll(maxText)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", role, err)
+	}
+	return string(data), nil
+}
+
 // readText reads a file that must be small.
 func readText(name string) (string, error) {
 	f, err := os.Open(name)

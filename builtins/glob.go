@@ -99,7 +99,7 @@ type globber struct {
 
 // walk looks at the directory rel of the package.
 func (g *globber) walk(rel string) error {
-	entries, err := os.ReadDir(g.ws.look(path.Join(g.pkg, rel)))
+	entries, err := os.ReadDir(g.ws.reads(path.Join(g.pkg, rel)))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (g *globber) linkToFile(name string, e fs.DirEntry) bool {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return false
 	}
-	st, err := os.Stat(g.ws.look(path.Join(g.pkg, name)))
+	st, err := os.Stat(g.ws.reads(path.Join(g.pkg, name)))
 	return err == nil && st.Mode().IsRegular()
 }
 

@@ -300,18 +300,18 @@ func (m *makeImage) Run(ctx context.Context, job *engine.Job) error {
 	if m.FS == "" {
 		return emptyImage(job.Output(""), m.Size)
 	}
-	var content fsys.Content
-	switch {
-	case m.Archive:
-		content = fsys.FromTarFile(job.Input("content").Path())
-	case job.Has("content"):
-		dir, err := job.Tree(ctx, "content")
-		if err != nil {
-			return err
-		}
-		content = fsys.FromDir(dir)
+	if !job.Has("content") {
+		return m.fill(ctx, job.Output(""), job.Epoch(), nil)
 	}
-	return m.fill(ctx, job.Output(""), job.Epoch(), content)
+	src, err := job.Expose(ctx, "content")
+	if err != nil {
+		return err
+	}
+	content := fsys.FromDir(src.Path)
+	if m.Archive {
+		content = fsys.FromTarFile(src.Path)
+	}
+	return errors.Join(m.fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
 }
 
 // fill makes the file system; content is nil where there is none.

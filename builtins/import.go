@@ -92,20 +92,29 @@ func (i *importImage) Kind() string { return "import-image/1" }
 func (i *importImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	o, used := undeclared(), 0
 	for n := len(i.Backing) - 1; n >= 0; n-- {
-		open := disk.BackedBy(job.Input(backingRole(n)).Path(), i.Backing[n], o)
+		below, err := job.Expose(ctx, backingRole(n))
+		if err != nil {
+			return err
+		}
+		defer below.Close()
+		open := disk.BackedBy(below.Path, i.Backing[n], o)
 		o = disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) { used++; return open(b) }}
 	}
 	o.Extent = func(name string) (string, error) {
 		if !slices.Contains(i.Extents, name) {
 			return "", fmt.Errorf("it is opened only where image(source = ..., extents = {%q: ...}) names it", name)
 		}
-		return job.Input(extentRole(name)).Path(), nil
+		part, err := job.Expose(ctx, extentRole(name)) // closed with the job
+		if err != nil {
+			return "", err
+		}
+		return part.Path, nil
 	}
-	src, err := disk.Open(job.Input("image").Path(), i.Format, o)
+	src, done, err := openInput(ctx, job, "image", i.Format, o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	if used < len(i.Backing) {
 		return fmt.Errorf("backing names %d images, and the chain of the source ends after %d", len(i.Backing), used)
 	}

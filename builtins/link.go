@@ -199,7 +199,7 @@ func (w *Workspace) target(m *module, l Label) (*declaration, error) {
 }
 
 func (w *Workspace) isSource(l Label) bool {
-	st, err := os.Stat(w.look(path.Join(l.Pkg, l.Name)))
+	st, err := os.Stat(w.reads(path.Join(l.Pkg, l.Name)))
 	return err == nil && (st.Mode().IsRegular() || st.IsDir())
 }
 
@@ -213,7 +213,7 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := os.ReadDir(w.look(dir))
+		entries, err := os.ReadDir(w.reads(dir))
 		if err != nil {
 			return fmt.Errorf("packages below //%s: %w", dir, err)
 		}

@@ -315,7 +315,7 @@ func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Moun
 	mounts := []container.Mount{{Source: dir, Target: scriptDir, Kind: container.Dir, ReadOnly: true}}
 	for _, m := range l.Images {
 		path := job.Output(m.Target)
-		if err := forkImage(ctx, job.Input("image "+m.Target), m.Format, path); err != nil {
+		if err := forkImage(ctx, job, "image "+m.Target, m.Format, path); err != nil {
 			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
 		}
 		mounts = append(mounts, container.Mount{Source: path, Target: m.Target, Kind: container.Image})
@@ -330,23 +330,28 @@ func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Moun
 	return mounts, nil
 }
 
-// forkImage makes a private raw copy of an image at dst.
-func forkImage(ctx context.Context, a *engine.Artifact, format, dst string) error {
+// forkImage makes a private raw copy of the image of that role at dst.
+func forkImage(ctx context.Context, job *engine.Job, role, format, dst string) error {
 	if format == "raw" {
-		return a.Fork(ctx, dst)
+		return job.Input(role).Fork(ctx, dst)
 	}
-	src, err := disk.Open(a.Path(), format, undeclared())
+	src, done, err := openInput(ctx, job, role, format, undeclared())
 	if err != nil {
 		return err
 	}
-	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), src.Close())
+	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), done())
 }
 
-// shareSource is the directory that is mounted for a share.
+// shareSource is the directory that is mounted for a share. One that is only
+// read is exposed until the job ends: b9 shell may mount it, too.
 func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, error) {
 	role := "share " + s.Target
 	if !s.Writable {
-		return job.Tree(ctx, role)
+		dir, err := job.Expose(ctx, role)
+		if err != nil {
+			return "", err
+		}
+		return dir.Path, nil
 	}
 	dir := job.Output(s.Target)
 	if !s.Filled {
@@ -354,6 +359,8 @@ func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, er
 	}
 	return dir, job.Input(role).Fork(ctx, dir)
 }
+
+// writeScript puts the script into a directory of the job, and returns that.
 func (l *lxcExec) writeScript(ctx context.Context, job *engine.Job) (string, error) {
 	dir := filepath.Join(job.Dir(), "script")
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -123,7 +123,7 @@ func (m *module) read() ([]byte, error) {
 		kind = "library"
 		src, err = stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
 	} else {
-		src, err = readSource(m.ws.look(m.id))
+		src, err = readSource(m.ws.reads(m.id))
 	}
 	if err != nil {
 		return nil, err

@@ -89,11 +89,11 @@ func (o *overlayImage) Kind() string { return "overlay/1" }
 
 // Run implements engine.Action.
 func (o *overlayImage) Run(ctx context.Context, job *engine.Job) (err error) {
-	src, err := disk.Open(job.Input("image").Path(), o.Format, undeclared())
+	src, done, err := openInput(ctx, job, "image", o.Format, undeclared())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	path := o.Backing
 	if path == "" {
 		path = overlayBacking(o.Format)

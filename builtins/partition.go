@@ -54,11 +54,11 @@ func (t *takePartition) Kind() string { return "partition/1" }
 
 // Run implements engine.Action.
 func (t *takePartition) Run(ctx context.Context, job *engine.Job) (err error) {
-	img, err := disk.Open(job.Input("image").Path(), "raw", disk.OpenOptions{})
+	img, done, err := openInput(ctx, job, "image", "raw", disk.OpenOptions{})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, img.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	table, err := disk.ReadTable(img, t.Sector)
 	if err != nil {
 		return err

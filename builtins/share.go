@@ -15,7 +15,7 @@ import (
 	"b9/engine/repo"
 )
 
-func shareOperation(images *SharedImages) Operation {
+func shareOperation() Operation {
 	return Operation{
 		Name: "share",
 		Doc: `publishes an image under a name
@@ -34,12 +34,12 @@ this machine has a newer version by now the build says how to push this one.`,
 			{Name: "version", Type: aString, Doc: "version to give it; by default made of the time and the content"},
 		},
 		Example: `share("debian", image = ":root")`,
-		make:    func(c *Call) (Step, error) { return makeShare(c, images) },
+		make:    makeShare,
 	}
 }
 
-func makeShare(c *Call, images *SharedImages) (Step, error) {
-	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format"), images: images}
+func makeShare(c *Call) (Step, error) {
+	s := &shareImage{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format")}
 	if s.Format != "" {
 		if _, err := disk.Lookup(s.Format); err != nil {
 			c.Errorf("%w", err)
@@ -62,7 +62,8 @@ func makeShare(c *Call, images *SharedImages) (Step, error) {
 	}, nil
 }
 
-// finishShare settles the format of the image.
+// finishShare notes the format of the image, and which shared image it was
+// made from.
 func finishShare(l *Linked, s *shareImage) error {
 	format, err := inputFormat(l, "image", s.Format)
 	if err != nil {
@@ -70,8 +71,21 @@ func finishShare(l *Linked, s *shareImage) error {
 	}
 	done := *s
 	done.Format = format
-	done.image, _ = l.ref("image")
+	if ref, ok := l.ref("image"); ok {
+		done.From = sharedBelow(ref)
+	}
 	l.Action = &done
+	return nil
+}
+
+// sharedBelow is the first shared image that an image is made from, nil if
+// there is none.
+func sharedBelow(ref engine.Ref) *sharedImage {
+	for _, n := range engine.Reachable(ref) {
+		if from, ok := n.Action().(*sharedImage); ok {
+			return from
+		}
+	}
 	return nil
 }
 
@@ -81,8 +95,7 @@ type shareImage struct {
 	Repo    string
 	Version string
 	Format  string
-	images  *SharedImages `key:"-"`
-	image   engine.Ref    `key:"-"`
+	From    *sharedImage `key:"-"` // what the image was made from; nil if it is no shared image
 }
 
 // Kind implements engine.Action.
@@ -93,28 +106,35 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	if job.World().Offline && s.Repo != config.LocalRepository {
 		return fmt.Errorf("publishing in repository %q needs the network, which --offline forbids", s.Repo)
 	}
-	path := job.Input("image").Path()
-	types, err := fileSystems(path, s.Format)
+	images, err := sharedService(job.World())
 	if err != nil {
 		return err
 	}
-	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: s.images.origin()}
+	src, err := job.Expose(ctx, "image")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	types, err := fileSystems(src.Path, s.Format)
+	if err != nil {
+		return err
+	}
+	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: images.origin()}
 	v.Origin.Label = job.Label()
 	if key := job.InputKey("image"); !key.IsZero() {
 		v.Key = key.String()
 	}
-	if v.Parent, err = s.parent(ctx, job); err != nil {
+	if v.Parent, err = s.parent(ctx, job.World()); err != nil {
 		return err
 	}
 	if s.Repo == config.LocalRepository {
-		v, err = s.keep(ctx, job, v)
+		v, err = s.keep(ctx, job, images, v, src.Path)
 	} else {
-		v, err = s.push(ctx, job, v)
+		v, err = s.push(ctx, job, images, v, src.Path)
 	}
 	if err != nil {
 		return err
 	}
-	s.images.publish(Published{Repository: s.Repo, Version: v})
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -123,26 +143,23 @@ func (s *shareImage) Run(ctx context.Context, job *engine.Job) (err error) {
 }
 
 // parent names the first shared image that this one was made from.
-func (s *shareImage) parent(ctx context.Context, job *engine.Job) (string, error) {
-	for _, n := range engine.Reachable(s.image) {
-		if from, ok := n.Action().(*sharedImage); ok {
-			l, err := from.resolve(ctx, job.World().Offline)
-			return l.Name + "@" + l.Version, err
-		}
+func (s *shareImage) parent(ctx context.Context, w *engine.World) (string, error) {
+	if s.From == nil {
+		return "", nil
 	}
-	return "", nil
+	l, err := s.From.resolve(ctx, w)
+	return l.Name + "@" + l.Version, err
 }
 
 // keep publishes the image for this machine: the store, which has it, keeps it.
-func (s *shareImage) keep(ctx context.Context, job *engine.Job, v repo.Version) (repo.Version, error) {
-	local, err := s.images.local()
+func (s *shareImage) keep(ctx context.Context, job *engine.Job, images *SharedImages, v repo.Version, path string) (repo.Version, error) {
+	local, err := images.local()
 	if err != nil {
 		return v, err
 	}
-	in, st := job.Input("image"), job.World().Store
-	o := in.Object()
-	if in.Path() != st.Path(o.Digest) { // a file of the workspace
-		if o, err = st.Import(ctx, in.Path()); err != nil {
+	o := job.Input("image").Object()
+	if !job.Input("image").Stored() { // a file of the workspace
+		if o, err = job.World().Store.Import(ctx, path); err != nil {
 			return v, err
 		}
 	}
@@ -154,17 +171,16 @@ func (s *shareImage) keep(ctx context.Context, job *engine.Job, v repo.Version) 
 }
 
 // push publishes the image in a repository.
-func (s *shareImage) push(ctx context.Context, job *engine.Job, v repo.Version) (pushed repo.Version, err error) {
-	r, err := s.images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+func (s *shareImage) push(ctx context.Context, job *engine.Job, images *SharedImages, v repo.Version, path string) (pushed repo.Version, err error) {
+	r, err := images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
 	if err != nil {
 		return v, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	in := job.Input("image")
-	if d := in.Object().Digest; in.Path() == job.World().Store.Path(d) { // else it is a file of the workspace
-		v.Digest = repo.Digest(d)
+	if in := job.Input("image"); in.Stored() { // else it is a file of the workspace
+		v.Digest = repo.Digest(in.Digest())
 	}
-	pushed, t, err := r.Push(ctx, PushSpec(v, in.Path()))
+	pushed, t, err := r.Push(ctx, PushSpec(v, path))
 	if err != nil {
 		return pushed, engine.Elsewhere{Err: err}
 	}
@@ -182,42 +198,126 @@ func PushSpec(v repo.Version, path string) repo.PushSpec {
 
 // Lasts implements engine.Lasting: what was published for this machine is
 // still there. Other repositories are not asked, for that takes the network.
-func (s *shareImage) Lasts(ctx context.Context, outputs []*engine.Artifact) bool {
+func (s *shareImage) Lasts(ctx context.Context, w *engine.World, outputs []*engine.Artifact) bool {
 	if s.Repo != config.LocalRepository {
 		return true
 	}
-	data, err := os.ReadFile(outputs[0].Path())
-	var v repo.Version
-	if err != nil || json.Unmarshal(data, &v) != nil {
-		return false
-	}
-	local, err := s.images.local()
+	images, err := sharedService(w)
 	if err != nil {
 		return false
 	}
-	have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
-	if err != nil || have.Digest != v.Digest {
+	local, err := images.local()
+	if err != nil {
 		return false
 	}
-	if _, err = local.Path(have); err != nil {
+	have, err := standingFor(ctx, local, outputs[0])
+	if err != nil {
 		return false
 	}
-	if newest, err := local.Resolve(ctx, repo.Selector{Name: v.Name}); err == nil && newest.Digest != have.Digest {
-		s.images.publish(Published{Repository: s.Repo, Version: have, Newer: newest.Version})
-	}
-	return true
+	_, err = local.Path(have)
+	return err == nil
 }
 
-// Looks implements engine.Lasting.
-func (s *shareImage) Looks() []engine.Look {
+// standingFor is the version that this machine has of what a share() says in
+// its output that it published.
+func standingFor(ctx context.Context, local *LocalImages, output *engine.Artifact) (repo.Version, error) {
+	v, err := readVersion(output)
+	if err != nil {
+		return v, err
+	}
+	have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
+	if err == nil && have.Digest != v.Digest {
+		err = fmt.Errorf("%s@%s has another content by now", v.Name, v.Version)
+	}
+	return have, err
+}
+
+// readVersion reads the output of a share().
+func readVersion(output *engine.Artifact) (v repo.Version, err error) {
+	data, err := output.ReadAll(maxText)
+	if err != nil {
+		return v, err
+	}
+	err = json.Unmarshal(data, &v)
+	return v, err
+}
+
+// Stamps implements engine.Lasting.
+func (s *shareImage) Stamps(w *engine.World) []engine.Stamp {
 	if s.Repo != config.LocalRepository {
 		return nil
 	}
-	local, err := s.images.local()
+	images, err := sharedService(w)
 	if err != nil {
 		return nil
 	}
-	return []engine.Look{engine.LookAt(filepath.Join(local.dir, localList))}
+	local, err := images.local()
+	if err != nil {
+		return nil
+	}
+	return []engine.Stamp{engine.StampOf(filepath.Join(local.dir, localList))}
+}
+
+// Published is what a share() published, and where.
+type Published struct {
+	Repository string `json:"repository"`
+	repo.Version
+	// Newer is not empty for what an earlier build had published, and names
+	// the version of this machine that b9 push means instead.
+	Newer string `json:"newer,omitempty"`
+}
+
+// Published lists what the share() that ran in a build published, in that
+// order, and then what those that did not have to run stand for where that is
+// not the newest any more. Of a build that failed it lists what was done.
+func (i *SharedImages) Published(ctx context.Context, r *engine.Result) ([]Published, error) {
+	var list []Published
+	ran := map[*engine.Node]bool{}
+	for _, step := range r.Steps {
+		s, ok := step.Node.Action().(*shareImage)
+		if !ok {
+			continue
+		}
+		v, err := readVersion(r.Outputs(step.Node)[0])
+		if err != nil {
+			return list, err
+		}
+		ran[step.Node] = true
+		list = append(list, Published{Repository: s.Repo, Version: v})
+	}
+	for _, n := range r.Nodes() {
+		s, ok := n.Action().(*shareImage)
+		if !ok || ran[n] || s.Repo != config.LocalRepository || r.Outputs(n) == nil {
+			continue
+		}
+		p, err := i.outdated(ctx, r.Outputs(n)[0])
+		if err != nil {
+			return list, err
+		}
+		if p.Newer != "" {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// outdated says what the output of a share() stands for, and by what that was
+// replaced on this machine.
+func (i *SharedImages) outdated(ctx context.Context, output *engine.Artifact) (p Published, err error) {
+	local, err := i.local()
+	if err != nil {
+		return p, err
+	}
+	have, err := standingFor(ctx, local, output)
+	if err != nil {
+		return p, err
+	}
+	p = Published{Repository: config.LocalRepository, Version: have}
+	newest, err := local.Resolve(ctx, repo.Selector{Name: have.Name})
+	if err == nil && newest.Digest != have.Digest {
+		p.Newer = newest.Version
+	}
+	return p, err
 }
 
 // fileSystems lists the file systems of a raw image: its own, or those of

@@ -2,7 +2,6 @@ package builtins
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +40,7 @@ share() publishes the image use its label: shared() resolves before anything is 
 }
 
 func makeShared(c *Call, images *SharedImages) (Step, error) {
-	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest"), images: images}
+	s := &sharedImage{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest")}
 	s.Repo, s.Root, s.Default = images.repository(c.String("repo")), images.root, c.String("repo") == ""
 	if err := repo.ValidName(s.Image); err != nil {
 		if _, version, ok := strings.Cut(s.Image, "@"); ok && version != "" {
@@ -70,14 +69,13 @@ func makeShared(c *Call, images *SharedImages) (Step, error) {
 // sharedImage gets a shared image. Its content counts, not its name or where
 // it comes from.
 type sharedImage struct {
-	Image   string        `key:"-"`
-	Version string        `key:"-"`
-	Digest  string        `key:"-"`
-	Repo    string        `key:"-"`
-	Root    string        `key:"-"` // of the workspace with the lock file
-	Default bool          `key:"-"` // Repo was not named: what the lock file has from another one counts
-	Loose   bool          `key:"-"` // asked for on the command line: it is not written into the lock file
-	images  *SharedImages `key:"-"`
+	Image   string `key:"-"`
+	Version string `key:"-"`
+	Digest  string `key:"-"`
+	Repo    string `key:"-"`
+	Root    string `key:"-"` // of the workspace with the lock file
+	Default bool   `key:"-"` // Repo was not named: what the lock file has from another one counts
+	Loose   bool   `key:"-"` // asked for on the command line: it is not written into the lock file
 }
 
 // Kind implements engine.Action.
@@ -87,7 +85,7 @@ func (s *sharedImage) Kind() string { return "shared/1" }
 // image resolves to. An image of a repository that knows no digests is what
 // its name and version say.
 func (s *sharedImage) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
-	l, err := s.resolve(ctx, w.Offline)
+	l, err := s.resolve(ctx, w)
 	if err != nil {
 		return store.Digest{}, err
 	}
@@ -105,9 +103,9 @@ func (s *sharedImage) question() Locked {
 
 // resolve says what is meant. Without a workspace, when a trace is checked,
 // that is what the lock file says or else an error: no repository is asked.
-func (s *sharedImage) resolve(ctx context.Context, offline bool) (Locked, error) {
-	if s.images != nil {
-		return s.images.resolve(ctx, s, offline)
+func (s *sharedImage) resolve(ctx context.Context, w *engine.World) (Locked, error) {
+	if images, ok := engine.Service[*SharedImages](w); ok {
+		return images.resolve(ctx, s, w.Offline)
 	}
 	q := s.question()
 	locked, err := ReadLock(s.Root)
@@ -139,11 +137,12 @@ func (s *sharedImage) answer(list []Locked) (Locked, bool) {
 func TracedShared(t *engine.Trace) []Locked {
 	var list []Locked
 	for _, src := range t.Sources {
-		var s sharedImage
-		if src.Type != "builtins.sharedImage" || json.Unmarshal([]byte(src.Fields), &s) != nil {
-			continue
+		a, err := src.Action(engine.Actions{(&sharedImage{}).Kind(): func() engine.Action { return &sharedImage{} }})
+		if err != nil {
+			continue // another source
 		}
-		if l, err := s.resolve(context.Background(), true); err == nil && !slices.ContainsFunc(list, l.same) {
+		s := a.(*sharedImage)
+		if l, err := s.resolve(context.Background(), &engine.World{Offline: true}); err == nil && !slices.ContainsFunc(list, l.same) {
 			list = append(list, l)
 		}
 	}
@@ -153,16 +152,20 @@ func TracedShared(t *engine.Trace) []Locked {
 
 // Run implements engine.Action.
 func (s *sharedImage) Run(ctx context.Context, job *engine.Job) error {
-	l, err := s.resolve(ctx, job.World().Offline)
+	l, err := s.resolve(ctx, job.World())
+	if err != nil {
+		return err
+	}
+	images, err := sharedService(job.World())
 	if err != nil {
 		return err
 	}
 	job.Logf("%s", l)
 	if l.Format == "raw" || l.Format == "" {
-		return s.images.fetch(ctx, job, l, job.Output(""))
+		return images.fetch(ctx, job, l, job.Output(""))
 	}
 	path := filepath.Join(job.Dir(), "fetched")
-	if err := s.images.fetch(ctx, job, l, path); err != nil {
+	if err := images.fetch(ctx, job, l, path); err != nil {
 		return err
 	}
 	src, err := disk.Open(path, l.Format, undeclared())
@@ -187,7 +190,7 @@ func (s *SharedImages) Target(text string) (name string, step Step, err error) {
 	if err != nil {
 		return "", Step{}, err
 	}
-	a := &sharedImage{Image: name, Version: version, Repo: s.repository(""), Root: s.root, Default: true, Loose: true, images: s}
+	a := &sharedImage{Image: name, Version: version, Repo: s.repository(""), Root: s.root, Default: true, Loose: true}
 	return name, Step{Action: a, Outputs: oneFile("raw")}, nil
 }
 
@@ -197,11 +200,11 @@ type SharedConfig struct {
 	// means that there are none.
 	Open func(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error)
 	// Local has what this machine shares. Nil means that there is nothing.
-	Local   func() (*LocalImages, error)
-	Default string   // name of the repository that is meant where none is named
-	Others  []string // names of the repositories that there are
-	Locked  bool     // what is not in the lock file is an error
-	Looks   bool     // what is asked for anew is not written into the lock file
+	Local    func() (*LocalImages, error)
+	Default  string   // name of the repository that is meant where none is named
+	Others   []string // names of the repositories that there are
+	Locked   bool     // what is not in the lock file is an error
+	KeepLock bool     // what is asked for anew is not written into the lock file
 
 	// Origin is asked for by the first share() that runs: what it says of
 	// what it publishes, but for the label. Nil means nothing.
@@ -214,40 +217,23 @@ type SharedImages struct {
 	cfg  SharedConfig
 	root string
 
-	mu        sync.Mutex
-	resolved  []Locked
-	published []Published
-}
-
-// Published is what a share() published, and where.
-type Published struct {
-	Repository string `json:"repository"`
-	repo.Version
-	// Newer is not empty for what an earlier build had published, and names
-	// the version of this machine that b9 push means instead.
-	Newer string `json:"newer,omitempty"`
+	mu       sync.Mutex
+	resolved []Locked
 }
 
 // NewSharedImages returns those of the workspace at root, an absolute path.
+// share() and shared() run only in an engine that has them among its Services.
 func NewSharedImages(cfg SharedConfig, root string) *SharedImages {
 	return &SharedImages{cfg: cfg, root: root}
 }
 
-func (s *SharedImages) publish(p Published) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := func(have Published) bool { return have.Name == p.Name && have.Version.Version == p.Version.Version }
-	if p.Newer == "" || !slices.ContainsFunc(s.published, known) {
-		s.published = append(s.published, p)
+// sharedService is what actions reach shared images through.
+func sharedService(w *engine.World) (*SharedImages, error) {
+	images, ok := engine.Service[*SharedImages](w)
+	if !ok {
+		return nil, errors.New("shared images can't be reached: the engine has no SharedImages among its Services")
 	}
-}
-
-// Published lists what the share() that ran so far published, and what those
-// that did not have to run stand for where that is not the newest any more.
-func (s *SharedImages) Published() []Published {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.published)
+	return images, nil
 }
 
 // Resolved lists what shared() resolved to so far, by name.
@@ -294,7 +280,7 @@ func (s *SharedImages) resolve(ctx context.Context, from *sharedImage, offline b
 	if err != nil && from.Default && q.Repository == config.LocalRepository && len(s.cfg.Others) > 0 {
 		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(s.cfg.Others, ", "))
 	}
-	if err == nil && !from.Loose && !s.cfg.Looks {
+	if err == nil && !from.Loose && !s.cfg.KeepLock {
 		l, err = addLock(s.root, l)
 	}
 	if err == nil {
@@ -380,9 +366,8 @@ func (s *SharedImages) fetch(ctx context.Context, job *engine.Job, l Locked, pat
 	if err != nil {
 		return err
 	}
-	st := job.World().Store
-	if info, err := os.Stat(st.Path(digest)); err == nil && st.Has(store.Object{Kind: store.File, Digest: digest, Size: info.Size()}) {
-		return st.Fork(ctx, digest, path)
+	if err := job.World().Store.Fork(ctx, digest, path); !errors.Is(err, store.ErrNotInStore) {
+		return err
 	}
 	switch {
 	case l.Repository == config.LocalRepository:

@@ -96,7 +96,7 @@ func (w *Workspace) identify(d *declaration) error {
 	if s.err != nil || len(d.step.Outputs) > 0 {
 		return s.err
 	}
-	full := w.look(s.path)
+	full := w.reads(s.path)
 	st, err := os.Stat(full)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

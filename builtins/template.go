@@ -110,7 +110,7 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 	text, name, err := a.Content, "content", error(nil)
 	if job.Has("src") {
 		name = a.Name
-		if text, err = readText(job.Input("src").Path()); err != nil {
+		if text, err = inputText(job, "src"); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 	}
 	values := maps.Clone(a.Vars)
 	for _, name := range a.Texts {
-		if values[name], err = readText(job.Input(varRole(name)).Path()); err != nil {
+		if values[name], err = inputText(job, varRole(name)); err != nil {
 			return err
 		}
 	}

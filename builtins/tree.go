@@ -240,11 +240,11 @@ func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, ro
 	}
 	switch {
 	case e.Tree:
-		dir, err := job.Tree(ctx, role)
+		dir, err := job.Expose(ctx, role)
 		if err != nil {
 			return err
 		}
-		return e.graft(ctx, dir, root)
+		return errors.Join(e.graft(ctx, dir.Path, root), dir.Close())
 	case e.Link != "":
 		return root.Symlink(e.Link, e.Path)
 	case e.Dir:
@@ -254,7 +254,11 @@ func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, ro
 	if mode == 0 {
 		mode = 0o644
 	}
-	return copyInto(root, job.Input(role).Path(), e.Path, permissions(mode))
+	src, err := job.Expose(ctx, role)
+	if err != nil {
+		return err
+	}
+	return errors.Join(copyInto(root, src.Path, e.Path, permissions(mode)), src.Close())
 }
 
 // makeDirs makes a directory and those above it that are missing, with mode

@@ -69,7 +69,7 @@ type Workspace struct {
 	modules map[string]*module
 	sources map[sourceKey]*declaration
 	options map[string]*declaredOption
-	looks   []engine.Look
+	stamps  []engine.Stamp
 	stderr  sync.Mutex
 
 	resolving sync.Mutex // held by Resolve; guards what follows, and link of every declaration

@@ -34,49 +34,28 @@ const cachedLog = "log"
 
 func cachedOutput(i int) string { return fmt.Sprintf("output-%d", i) }
 
-// shares reports whether the step may come from the cache, and go there.
-func (b *build) shares(n *Node) bool {
+// shareable reports whether the step may come from the cache, and go there.
+func shareable(n *Node) bool {
 	_, lasting := n.action.(Lasting)
-	return b.cfg.Cache != nil && !lasting
+	return !lasting
 }
 
-// learn takes the record of s from the cache. A step that is only on the way
-// to what was asked for needs no more, unless one after it has to run.
-func (b *build) learn(ctx context.Context, s *state) (bool, error) {
-	if !b.shares(s.node) || s.wanted {
-		return false, nil
+// record is what the cache has recorded for the key of s, as this workspace
+// would have written it; nil if that is nothing that can be used.
+func (c shared) record(ctx context.Context, s *step) *store.Record {
+	if !shareable(s.node) {
+		return nil
 	}
-	in, err := b.keyInput(ctx, s)
-	if err != nil {
-		return false, err
-	}
-	key, err := nodeKey(s.node, in)
-	if err != nil {
-		return false, err
-	}
-	r := b.cachedRecord(ctx, s, key)
-	if r == nil || !b.take(s, r.Outputs) {
-		return false, nil
-	}
-	if err := b.cfg.Store.Learn(r); err != nil {
-		return false, err
-	}
-	b.cached(s)
-	return true, nil
-}
-
-// cachedRecord is the record that the cache has for the key, as this
-// workspace would have written it; nil if it has none that can be used.
-func (b *build) cachedRecord(ctx context.Context, s *state, key store.Digest) *store.Record {
-	data, ok := b.cfg.Cache.Lookup(ctx, key)
+	e := c.x.engine
+	data, ok := e.cfg.Cache.Lookup(ctx, s.key)
 	if !ok {
 		return nil
 	}
-	r, err := store.DecodeRecord(key, data)
+	r, err := store.DecodeRecord(s.key, data)
 	if err != nil || !s.node.makes(r.Outputs) {
 		return nil
 	}
-	r.Label = b.Scoped(s.node.Label())
+	r.Label = e.StepName(s.node.Label())
 	return r
 }
 
@@ -94,110 +73,96 @@ func (n *Node) makes(outputs []store.Output) bool {
 	return true
 }
 
-// borrow takes the outputs of s from the cache into the store. They count
-// only when their content is what the record says.
-func (b *build) borrow(ctx context.Context, s *state, key store.Digest) (ok bool, err error) {
-	if !b.shares(s.node) {
-		return false, nil
-	}
-	unlock, err := b.cfg.Store.LockKey(ctx, key)
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	if outputs, ok := b.cfg.Store.LookupOutputs(key); ok && b.take(s, outputs) && s.present() {
-		b.cached(s)
-		return true, nil
-	}
-	r := b.cachedRecord(ctx, s, key)
+// fetch brings the outputs of s into the store, if the cache has them and they
+// are what its record says. The caller holds the lock on the key.
+func (c shared) fetch(ctx context.Context, s *step) (list []*Artifact, err error) {
+	r := c.record(ctx, s)
 	if r == nil {
-		return false, nil
+		return nil, nil
 	}
-	scratch, err := b.cfg.Store.Scratch(s.node.Label() + " (cache)")
+	e := c.x.engine
+	scratch, err := e.cfg.Store.Scratch(s.node.Label() + " (cache)")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	if !b.cfg.Cache.Fetch(ctx, key, scratch.Dir()) || !b.adoptCached(ctx, r, scratch.Dir()) {
-		return false, ctx.Err()
+	if !e.cfg.Cache.Fetch(ctx, s.key, scratch.Dir()) || !e.adoptFetched(ctx, r, scratch.Dir()) {
+		return nil, ctx.Err()
 	}
-	if err := b.cfg.Store.Commit(r); err != nil {
-		return false, err
+	if err := e.cfg.Store.Commit(r); err != nil {
+		return nil, err
 	}
-	if !b.take(s, r.Outputs) {
-		return false, nil
-	}
-	b.cached(s)
-	return true, nil
+	c.x.countFound(s)
+	return e.outputsOf(s, r.Outputs), nil
 }
 
-// adoptCached takes the files in dir into the store, if they are what the
+// adoptFetched moves the files in dir into the store, if they are what the
 // record says.
-func (b *build) adoptCached(ctx context.Context, r *store.Record, dir string) bool {
+func (e *Engine) adoptFetched(ctx context.Context, r *store.Record, dir string) bool {
 	for i, out := range r.Outputs {
-		if o, err := b.adoptFile(ctx, out.Object.Kind, filepath.Join(dir, cachedOutput(i))); err != nil || o != out.Object {
+		if o, err := e.adoptFile(ctx, out.Object.Kind, filepath.Join(dir, cachedOutput(i))); err != nil || o != out.Object {
 			return false
 		}
 	}
 	if r.Log == nil {
 		return true
 	}
-	if o, err := b.adoptFile(ctx, store.File, filepath.Join(dir, cachedLog)); err != nil || o != *r.Log {
+	if o, err := e.adoptFile(ctx, store.File, filepath.Join(dir, cachedLog)); err != nil || o != *r.Log {
 		r.Log = nil // a step without its log is better than none
 	}
 	return true
 }
 
-func (b *build) adoptFile(ctx context.Context, kind store.Kind, path string) (store.Object, error) {
+func (e *Engine) adoptFile(ctx context.Context, kind store.Kind, path string) (store.Object, error) {
 	if kind == store.Tree {
-		return b.cfg.Store.AdoptBundle(ctx, path)
+		return e.cfg.Store.AdoptBundle(ctx, path)
 	}
-	return b.cfg.Store.Adopt(ctx, path)
+	return e.cfg.Store.Adopt(ctx, path)
 }
 
-// lend publishes a finished step while the build goes on.
-func (b *build) lend(ctx context.Context, n *Node, r *store.Record) {
-	if !b.shares(n) {
+// publish sends a finished step to the cache while the build goes on.
+func (x *executor) publish(ctx context.Context, n *Node, r *store.Record) {
+	if x.engine.cfg.Cache == nil || !shareable(n) {
 		return
 	}
-	b.lending.Go(func() {
-		if err := b.publish(ctx, r); err != nil && ctx.Err() == nil {
-			b.events(Event{Type: StepLog, Node: n, Line: "warning: not published: " + err.Error()})
+	x.publishing.Go(func() {
+		if err := x.engine.publish(ctx, r); err != nil && ctx.Err() == nil {
+			x.engine.events(Event{Type: StepLog, Node: n, Line: "warning: not published: " + err.Error()})
 		}
 	})
 }
 
-func (b *build) publish(ctx context.Context, r *store.Record) (err error) {
+func (e *Engine) publish(ctx context.Context, r *store.Record) (err error) {
 	shared := *r
-	shared.Label, _ = Unscoped(r.Label)
+	shared.Label, _ = SplitStepName(r.Label)
 	data, err := store.EncodeRecord(&shared)
 	if err != nil {
 		return err
 	}
-	scratch, err := b.cfg.Store.Scratch("publish " + shared.Label)
+	scratch, err := e.cfg.Store.Scratch("publish " + shared.Label)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	var files []CachedFile
 	for i, out := range r.Outputs {
-		f := CachedFile{cachedOutput(i), b.cfg.Store.Path(out.Object.Digest), out.Object.Digest}
+		f := CachedFile{cachedOutput(i), e.cfg.Store.Path(out.Object.Digest), out.Object.Digest}
 		if out.Object.Kind == store.Tree {
 			f.Path, f.Digest = filepath.Join(scratch.Dir(), f.Name), store.Digest{}
-			if err := b.cfg.Store.Bundle(ctx, out.Object.Digest, f.Path); err != nil {
+			if err := e.cfg.Store.Bundle(ctx, out.Object.Digest, f.Path); err != nil {
 				return err
 			}
 		}
 		files = append(files, f)
 	}
 	if r.Log != nil {
-		files = append(files, CachedFile{cachedLog, b.cfg.Store.Path(r.Log.Digest), r.Log.Digest})
+		files = append(files, CachedFile{cachedLog, e.cfg.Store.Path(r.Log.Digest), r.Log.Digest})
 	}
 	for _, f := range files {
 		if _, err := os.Lstat(f.Path); err != nil {
 			return err // collected meanwhile
 		}
 	}
-	b.cfg.Cache.Publish(ctx, r.Key, data, files)
+	e.cfg.Cache.Publish(ctx, r.Key, data, files)
 	return nil
 }

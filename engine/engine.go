@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"b9/engine/container"
 	"b9/engine/store"
 )
+
+var errNoBackend = errors.New("no container backend is configured")
 
 // Config is what an engine works with. Store is required.
 type Config struct {
@@ -28,9 +31,12 @@ type Config struct {
 	// Cache has finished steps of other machines; nil means none.
 	Cache Cache
 
-	// Sources has a zero value of each Source that a [Trace] may hold beside
-	// those of this package. A trace with another one never stands.
-	Sources []Source
+	// Actions is the table of the actions that a [Trace] may hold beside those
+	// of this package. A trace with a source of another kind never stands.
+	Actions Actions
+
+	// Services are what actions find with [Service], one of a type.
+	Services []any
 
 	Jobs      int         // steps that run at once; 0 means the number of processors
 	KeepGoing bool        // after a failure, still run what does not depend on it
@@ -64,7 +70,7 @@ func New(cfg Config) *Engine {
 	}
 	e := &Engine{
 		cfg:    cfg,
-		world:  &World{Store: cfg.Store, Offline: cfg.Offline, Refresh: cfg.Refresh},
+		world:  &World{Store: cfg.Store, Offline: cfg.Offline, Refresh: cfg.Refresh, Services: cfg.Services},
 		tools:  newToolTable(filepath.Join(cfg.Store.Dir(), "tools.json")),
 		events: func(Event) {},
 		slots:  make(chan struct{}, cfg.Jobs),
@@ -95,25 +101,35 @@ func (e *Engine) backend(ctx context.Context) (container.Backend, error) {
 	return e.backendIs, e.backendErr
 }
 
-// scopeMark stands between a label and its workspace.
-const scopeMark = " in "
+// workspaceMark stands between a label and its workspace.
+const workspaceMark = " in "
 
-// Scoped is the name under which the store knows the step with that label.
-func (e *Engine) Scoped(label string) string { return Scoped(label, e.cfg.Workspace) }
+// StepName is the name under which the store knows the step with that label.
+func (e *Engine) StepName(label string) string { return StepName(label, e.cfg.Workspace) }
 
-// Scoped is the name under which the store knows the step with that label of
+// StepName is the name under which the store knows the step with that label of
 // a workspace.
-func Scoped(label, workspace string) string {
+func StepName(label, workspace string) string {
 	if workspace == "" {
 		return label
 	}
-	return label + scopeMark + workspace
+	return label + workspaceMark + workspace
 }
 
-// Unscoped splits such a name into the label and the workspace.
-func Unscoped(name string) (label, workspace string) {
-	if i := strings.Index(name, scopeMark+"/"); i >= 0 {
-		return name[:i], name[i+len(scopeMark):]
+// SplitStepName splits such a name into the label and the workspace.
+func SplitStepName(name string) (label, workspace string) {
+	if i := strings.Index(name, workspaceMark+"/"); i >= 0 {
+		return name[:i], name[i+len(workspaceMark):]
 	}
 	return name, ""
+}
+
+// key is nodeKey with buffers that are used again.
+func (e *Engine) key(n *Node, in keyInput) (store.Digest, error) {
+	m, ok := e.keys.Get().(*keyMaker)
+	if !ok {
+		m = new(keyMaker)
+	}
+	defer e.keys.Put(m)
+	return m.key(n, in)
 }

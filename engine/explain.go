@@ -3,7 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"slices"
 
 	"b9/engine/store"
 )
@@ -26,32 +26,15 @@ type Change struct {
 }
 
 // Explain tells, for every step that refs need and inputs first, whether it
-// would run. Nothing is run. Below a step that would run nothing more can be
-// known, since its output may come out unchanged.
+// would run. Nothing is run, and nothing is reported as an event. Below a step
+// that would run nothing more can be known, since its output may come out
+// unchanged.
 func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
-	b := e.plan(refs)
-	unknown := map[*state]bool{}
+	p := newPlan(refs)
+	x := newExecutor(e, &Result{})
 	var reasons []Reason
-	for _, s := range b.states {
-		for _, dep := range s.inputs {
-			if unknown[dep] {
-				unknown[s] = true
-			}
-		}
-		if unknown[s] {
-			reasons = append(reasons, Reason{Node: s.node, Runs: true, Note: "runs if an input comes out different"})
-			continue
-		}
-		known, err := b.find(ctx, s)
-		if err != nil {
-			return reasons, &StepError{Node: s.node, Err: err}
-		}
-		if known || b.lent(ctx, s) {
-			reasons = append(reasons, Reason{Node: s.node, Cache: !known})
-			continue
-		}
-		unknown[s] = true
-		r, err := b.why(ctx, s)
+	for i := range p.steps {
+		r, err := x.explain(ctx, &p.steps[i])
 		if err != nil {
 			return reasons, err
 		}
@@ -60,23 +43,36 @@ func (e *Engine) Explain(ctx context.Context, refs ...Ref) ([]Reason, error) {
 	return reasons, nil
 }
 
-// lent reports whether a build would take s from the cache. Only what it makes
-// is noted, for the steps after it.
-func (b *build) lent(ctx context.Context, s *state) bool {
-	if !b.shares(s.node) {
-		return false
+// explain tells about one step after its inputs. One that would run gets no
+// outputs, by which those after it know.
+func (x *executor) explain(ctx context.Context, s *step) (Reason, error) {
+	if slices.ContainsFunc(s.inputs, func(dep *step) bool { return dep.artifacts() == nil }) {
+		return Reason{Node: s.node, Runs: true, Note: "runs if an input comes out different"}, nil
 	}
-	r := b.cachedRecord(ctx, s, s.key)
-	return r != nil && b.take(s, r.Outputs)
+	if err := x.prepare(ctx, s); err != nil {
+		return Reason{}, &StepError{Node: s.node, Err: err}
+	}
+	if s.artifacts() != nil { // read in place
+		return Reason{Node: s.node}, nil
+	}
+	from, err := x.lookup(ctx, s, x.suppliers...)
+	if err != nil {
+		return Reason{}, &StepError{Node: s.node, Err: err}
+	}
+	if from != nil {
+		return Reason{Node: s.node, Cache: from != x.suppliers[0]}, nil
+	}
+	return x.engine.why(s)
 }
 
-func (b *build) why(ctx context.Context, s *state) (Reason, error) {
+// why compares the key of s, which would run, with that of its last run.
+func (e *Engine) why(s *step) (Reason, error) {
 	r := Reason{Node: s.node, Runs: true}
 	var err error
-	if r.Failed, err = b.failure(s.node); err != nil {
+	if r.Failed, err = e.failure(s.node); err != nil {
 		return r, err
 	}
-	last, err := b.cfg.Store.Latest(b.Scoped(s.node.Label()))
+	last, err := e.cfg.Store.Latest(e.StepName(s.node.Label()))
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", s.node.Label(), err)
 	}
@@ -87,11 +83,7 @@ func (b *build) why(ctx context.Context, s *state) (Reason, error) {
 		}
 		return r, nil
 	}
-	in, err := b.keyInput(ctx, s)
-	if err != nil {
-		return r, err
-	}
-	parts, err := nodeParts(s.node, in)
+	parts, err := nodeParts(s.node, s.basis)
 	if err != nil {
 		return r, err
 	}
@@ -100,23 +92,6 @@ func (b *build) why(ctx context.Context, s *state) (Reason, error) {
 	}
 	return r, nil
 }
-
-// failure is what the node left when it failed last, nil for nothing.
-func (b *build) failure(n *Node) (*store.FailedStep, error) {
-	kept, err := b.cfg.Store.Failed()
-	if err != nil {
-		return nil, err
-	}
-	for i := range kept {
-		if kept[i].Name == b.Scoped(n.Label()) {
-			return &kept[i], nil
-		}
-	}
-	return nil, nil
-}
-
-// Log is the path of what a step printed before it failed; see [StepError].
-func Log(f store.FailedStep) string { return filepath.Join(f.Dir, logFile) }
 
 // diffParts compares two keys part by part, in the order of the new one.
 func diffParts(old, new []store.Part) []Change {

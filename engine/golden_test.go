@@ -72,10 +72,10 @@ func TestGoldenTrace(t *testing.T) {
 	d, other := store.Sum([]byte("one")), store.Sum([]byte("other"))
 	want := &engine.Trace{
 		Made: time.Unix(0, 1_700_000_000_000_000_001), Steps: 300, Printed: "printed\n", Names: d,
-		Looks:   []engine.Look{{Path: "/src/a b", Sign: "1:100644:2:3:4"}, {Path: "/gone", Sign: "-"}},
-		Sources: []engine.TracedSource{{Type: "engine.FileSource", Fields: `{"Path":"/a"}`, Digest: other}},
+		Stamps:  []engine.Stamp{{Path: "/src/a b", Sign: "1:100644:2:3:4"}, {Path: "/gone", Sign: "-"}},
+		Sources: []engine.TracedSource{{Kind: "source-file/1", Fields: `{"Path":"/a"}`, Digest: other}},
 		Tools:   []engine.TracedTool{{Tool: engine.Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, Version: "mke2fs 1\n"}},
-		Results: []engine.TracedResult{{
+		Results: []engine.Placed{{
 			Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 1 << 40,
 			Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true,
 		}, {
@@ -148,8 +148,8 @@ func signOf(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	sign := fmt.Sprintf("%d:%o:%d:%d:%d", st.Ino, st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
-	if look := engine.LookAt(path); look.Sign != sign {
-		t.Errorf("%s is noted as %q and not %q", path, look.Sign, sign)
+	if stamp := engine.StampOf(path); stamp.Sign != sign {
+		t.Errorf("%s is noted as %q and not %q", path, stamp.Sign, sign)
 	}
 	return sign
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,73 +15,17 @@ import (
 	"b9/engine/store"
 )
 
-// Artifact is one output of a finished step, or a located source.
-type Artifact struct {
-	store  *store.Store
-	object store.Object
-	path   string // of a located source, else empty
-}
-
-// Digest is the content digest.
-func (a *Artifact) Digest() store.Digest { return a.object.Digest }
-
-// Kind says whether the artifact is a file or a tree.
-func (a *Artifact) Kind() store.Kind { return a.object.Kind }
-
-// Object is the artifact as the store names it.
-func (a *Artifact) Object() store.Object { return a.object }
-
-// Path is a host path to read a file from. Never write to it. Of a tree
-// that is no located source it names the manifest; use Job.Tree.
-func (a *Artifact) Path() string {
-	if a.path != "" {
-		return a.path
-	}
-	return a.store.Path(a.object.Digest)
-}
-
-// Size is the apparent size of a file in bytes.
-func (a *Artifact) Size() (int64, error) {
-	if a.path == "" {
-		return a.object.Size, nil
-	}
-	st, err := os.Stat(a.path)
-	if err != nil {
-		return 0, err
-	}
-	return st.Size(), nil
-}
-
-// Fork makes a private writable copy at dst, which must not exist. A file is
-// cloned where the file system can, else its data is copied and its holes are
-// neither read nor written.
-func (a *Artifact) Fork(ctx context.Context, dst string) error {
-	tree, located := a.object.Kind == store.Tree, a.path != ""
-	switch {
-	case tree && located:
-		return store.CopyTree(ctx, a.path, dst, nil)
-	case tree:
-		return a.store.Extract(ctx, a.object.Digest, dst)
-	case located:
-		return store.CopySparse(ctx, a.path, dst)
-	}
-	return a.store.Fork(ctx, a.object.Digest, dst)
-}
-
-// present reports whether the content can be read now.
-func (a *Artifact) present() bool { return a.path != "" || a.store.Has(a.object) }
-
 // Job is what an action sees while it runs. It is for one goroutine.
 type Job struct {
-	node    *Node
-	engine  *Engine
-	inputs  []*Artifact
-	keys    []store.Digest // of the steps that made inputs
-	dir     string
-	log     io.Writer
-	events  func(Event)
-	trees   map[string]string
-	sandbox *Sandbox
+	node        *Node
+	engine      *Engine
+	inputs      []*Artifact   // in the order of the node's inputs
+	fingerprint *store.Digest // of a source
+	dir         string
+	log         io.Writer
+	trees       map[string]string // directories in dir that hold the tree of a role
+	exposed     []*Exposed
+	sandbox     *Sandbox
 }
 
 // Label names the step for messages.
@@ -104,7 +49,7 @@ func (j *Job) World() *World { return j.engine.world }
 
 // Progress tells the user how far the step is. total 0 means unknown. Both count bytes.
 func (j *Job) Progress(done, total int64) {
-	j.events(Event{Type: StepProgress, Node: j.node, Done: done, Total: total})
+	j.engine.events(Event{Type: StepProgress, Node: j.node, Done: done, Total: total})
 }
 
 // Has reports whether the node has an input of that role.
@@ -124,9 +69,18 @@ func (j *Job) Input(role string) *Artifact {
 // for a located source.
 func (j *Job) InputKey(role string) store.Digest {
 	if i := j.find(role); i >= 0 {
-		return j.keys[i]
+		return j.inputs[i].key
 	}
 	return store.Digest{}
+}
+
+// Fingerprint is what the step's own source stood for when the key was made;
+// zero for a step that is no Source.
+func (j *Job) Fingerprint() store.Digest {
+	if j.fingerprint == nil {
+		return store.Digest{}
+	}
+	return *j.fingerprint
 }
 
 func (j *Job) find(role string) int {
@@ -138,14 +92,27 @@ func (j *Job) find(role string) int {
 	return -1
 }
 
-// Tree returns a directory that holds the tree of that role: the located
-// source itself, which must not be written to, or a copy in the scratch
-// directory.
-func (j *Job) Tree(ctx context.Context, role string) (string, error) {
+// Expose gives the input of that role a path of the host for as long as the
+// action needs it: a file, or a directory that holds the tree. It must not be
+// written to. What the action does not close is closed when Run has returned,
+// before the outputs are stored. A tree of the store is written into the step's
+// directory, once, and stays there for `b9 shell` if the step fails.
+func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 	a := j.Input(role)
-	if a.path != "" {
-		return a.path, nil
+	x := a.exposeInPlace()
+	if a.Kind() == store.Tree && a.Stored() {
+		dir, err := j.tree(ctx, role, a)
+		if err != nil {
+			return nil, err
+		}
+		x = &Exposed{Path: dir}
 	}
+	j.exposed = append(j.exposed, x)
+	return x, nil
+}
+
+// tree returns a directory in the step's own that holds the tree of the role.
+func (j *Job) tree(ctx context.Context, role string, a *Artifact) (string, error) {
 	if dir, ok := j.trees[role]; ok {
 		return dir, nil
 	}
@@ -158,6 +125,15 @@ func (j *Job) Tree(ctx context.Context, role string) (string, error) {
 	}
 	j.trees[role] = dir
 	return dir, nil
+}
+
+// closeExposed closes what the action did not.
+func (j *Job) closeExposed() error {
+	var errs []error
+	for _, x := range j.exposed {
+		errs = append(errs, x.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Output is the path at which the action must write the output of that

@@ -52,7 +52,7 @@ func (k *keyParts) part(name []byte, tag byte, value []byte) {
 type keyInput struct {
 	fingerprint *store.Digest
 	tools       []toolVersion
-	inputs      []store.Object // in the order of the node's inputs
+	inputs      []*Artifact // in the order of the node's inputs
 }
 
 // keyMaker computes one key after another in the same buffers. It is for one
@@ -97,14 +97,13 @@ func (w *keyWriter) node(n *Node, in keyInput) error {
 		w.text("output ", out.Name, out.Kind.String())
 	}
 	if in.fingerprint != nil {
-		w.named("fingerprint", "", in.fingerprint.Append(w.buf[:0]))
+		w.named("fingerprint", "", 's', in.fingerprint.Append(w.buf[:0]))
 	}
 	for _, t := range in.tools {
 		w.text("tool ", t.name, t.version)
 	}
-	for i, obj := range in.inputs {
-		value := append(append(w.buf[:0], obj.Kind.String()...), ' ')
-		w.named("input ", n.opts.Inputs[i].Role, obj.Digest.Append(value))
+	for i, a := range in.inputs {
+		w.input(n.opts.Inputs[i], a)
 	}
 	if err := w.value(reflect.ValueOf(n.action)); err != nil {
 		return fmt.Errorf("%s: key of %T: %w", n.Label(), n.action, err)
@@ -112,15 +111,27 @@ func (w *keyWriter) node(n *Node, in keyInput) error {
 	return nil
 }
 
+// input hands over what an input counts by: the digest of its content or, under
+// another tag, the key of its step and which of that step's outputs it is.
+func (w *keyWriter) input(in Input, a *Artifact) {
+	value := append(append(w.buf[:0], a.object.Kind.String()...), ' ')
+	if !in.Ref.byKey() {
+		w.named("input ", in.Role, 's', a.object.Digest.Append(value))
+		return
+	}
+	value = append(a.key.Append(value), ' ')
+	w.named("input ", in.Role, 'k', append(value, in.Ref.Output...))
+}
+
 // text hands over a part whose name is in two pieces.
 func (w *keyWriter) text(what, name, value string) {
-	w.named(what, name, append(w.buf[:0], value...))
+	w.named(what, name, 's', append(w.buf[:0], value...))
 }
 
 // named does so with a value that lies in w.buf.
-func (w *keyWriter) named(what, name string, value []byte) {
+func (w *keyWriter) named(what, name string, tag byte, value []byte) {
 	w.path = append(append(w.path[:0], what...), name...)
-	w.leaf('s', value)
+	w.leaf(tag, value)
 	w.path = w.path[:0]
 }
 

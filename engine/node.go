@@ -31,8 +31,24 @@ type Source interface {
 	Action
 
 	// Fingerprint returns a digest that differs whenever the outputs would.
-	// It is called once a build before the step is looked up.
+	// It is called once a build, when the step is looked up. A step that runs
+	// is recorded under that digest, so Run must make what it stands for, or
+	// fail: see Job.Fingerprint, and Moving.
 	Fingerprint(ctx context.Context, w *World) (store.Digest, error)
+}
+
+// Moving is a Source of something that moves on by itself, such as a package
+// archive: what Run reads may be newer than what was fingerprinted when the
+// step was looked up, minutes before. It is asked once more right before it
+// runs, or is fetched from the cache, and the step gets the key that belongs to
+// the second answer.
+type Moving interface {
+	Source
+
+	// Refingerprint returns the fingerprint as of now; before is the answer
+	// that Fingerprint gave. It is called once for every time that the step is
+	// not found in the store.
+	Refingerprint(ctx context.Context, w *World, before store.Digest) (store.Digest, error)
 }
 
 // Located is a Source whose only output already lies on the host. It is
@@ -53,12 +69,13 @@ type Lasting interface {
 	Action
 
 	// Lasts reports whether the effect of the run that made the outputs is
-	// still there. What can't be found out lasts no longer.
-	Lasts(ctx context.Context, outputs []*Artifact) bool
+	// still there, and does nothing else. What can't be found out lasts no
+	// longer.
+	Lasts(ctx context.Context, w *World, outputs []*Artifact) bool
 
-	// Looks notes what tells whether the effect is there: as long as all of
+	// Stamps notes what tells whether the effect is there: as long as all of
 	// it is the same, it lasts. A trace holds it.
-	Looks() []Look
+	Stamps(w *World) []Stamp
 }
 
 // Tooled is an action that calls programs of the host. Their versions are
@@ -80,6 +97,11 @@ type Output struct {
 	Kind store.Kind // file or tree
 	Ext  string     // file name extension when placed for the user, without the dot; may be empty
 	Mode uint32     // permission bits of a file when placed for the user; 0 means 0644
+
+	// ByKey says that the content is another one each time it is made though it
+	// is as good, such as the memory of a machine that was booted. The steps that
+	// read it are then keyed by the key of this step instead of the content.
+	ByKey bool
 }
 
 // Input is one thing a step reads, under the role that its action knows it by.
@@ -100,6 +122,16 @@ func (r Ref) String() string {
 		return r.Node.Label()
 	}
 	return r.Node.Label() + "[" + r.Output + "]"
+}
+
+// byKey reports whether the output counts by the key of its step.
+func (r Ref) byKey() bool {
+	for _, out := range r.Node.opts.Outputs {
+		if out.Name == r.Output {
+			return out.ByKey
+		}
+	}
+	return false
 }
 
 // NodeOptions describe a node beside its action.
@@ -140,8 +172,12 @@ func NewNode(a Action, o NodeOptions) (*Node, error) {
 		if in.Ref.Node == nil {
 			return nil, fmt.Errorf("%s: input %q refers to nothing", o.Label, in.Role)
 		}
-		if _, err := in.Ref.Node.Declared(in.Ref.Output); err != nil {
+		out, err := in.Ref.Node.Declared(in.Ref.Output)
+		if err != nil {
 			return nil, fmt.Errorf("%s: input %q: %w", o.Label, in.Role, err)
+		}
+		if _, located := locatedAt(in.Ref.Node); located && out.ByKey {
+			return nil, fmt.Errorf("%s: input %q counts by the key of its step, and a source that is read in place has none", o.Label, in.Role)
 		}
 	}
 	return &Node{action: a, opts: o}, nil

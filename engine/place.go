@@ -27,17 +27,22 @@ import (
 type Placer struct {
 	dir     string
 	mu      sync.Mutex
-	known   map[string]placement // by path relative to dir
+	known   map[string]Placed // by path relative to dir
 	dirty   bool
 	staging *staging // nil until something is placed
 	count   int      // of what was staged
 }
 
-// placement is a placed result as it was when it was placed.
-type placement struct {
-	digest store.Digest
-	mode   uint32
-	sign   string // see observe
+// Placed is a result where the user has it, as it was when it was placed. Of
+// what earlier builds placed a placer knows the Path, Mode, Sign and the digest.
+type Placed struct {
+	Label, Output string // what it is the result of, set by the caller of Place
+	Path          string // absolute
+	Mode          uint32 // the permission bits that were asked for, of a file
+	Sign          string // changes when anyone changes the result, or anything in it
+	Size          int64  // bytes
+	Object        store.Object
+	Stored        bool // the object is in the store; a located source is not
 }
 
 const placedFile = ".placed"
@@ -52,68 +57,81 @@ func NewPlacer(dir string) *Placer {
 
 // readPlaced reads what was placed in dir. What can't be read is not known,
 // and is placed anew.
-func readPlaced(dir string) map[string]placement {
-	known := map[string]placement{}
+func readPlaced(dir string) map[string]Placed {
+	known := map[string]Placed{}
 	f, err := os.Open(filepath.Join(dir, placedFile))
 	if err != nil {
 		return known
 	}
 	defer f.Close()
 	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if rel, pl, ok := parsePlacement(sc.Text()); ok {
-			known[rel] = pl
+		if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
+			known[rel] = r
 		}
 	}
 	return known
 }
 
-func (pl placement) line(rel string) string {
-	return fmt.Sprintf("%s %o %s %s\n", pl.digest, pl.mode, pl.sign, rel)
+// line is what the file in the placer's directory says of a result at rel.
+func (r Placed) line(rel string) string {
+	return fmt.Sprintf("%s %o %s %s\n", r.Object.Digest, r.Mode, r.Sign, rel)
 }
 
-func parsePlacement(line string) (string, placement, bool) {
+func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
 	f := strings.SplitN(line, " ", 4)
 	if len(f) != 4 {
-		return "", placement{}, false
+		return "", r, false
 	}
 	digest, err := store.ParseDigest(f[0])
 	mode, merr := strconv.ParseUint(f[1], 8, 32)
-	return f[3], placement{digest, uint32(mode), f[2]}, err == nil && merr == nil
+	r = Placed{Path: filepath.Join(dir, f[3]), Mode: uint32(mode), Sign: f[2], Object: store.Object{Digest: digest}}
+	return f[3], r, err == nil && merr == nil
 }
 
-// Place puts the artifact at the path rel beneath the placer's directory and
-// returns the full path. A file is cloned or copied without its holes under
-// a temporary name and renamed; a tree replaces the one that was there.
-// Nothing half-written is ever seen under the final name.
-func (p *Placer) Place(ctx context.Context, a *Artifact, rel string, mode uint32) (string, error) {
+// Place puts the artifact at the path rel beneath the placer's directory. A
+// file is cloned or copied without its holes under a temporary name and
+// renamed; a tree replaces the one that was there. Nothing half-written is ever
+// seen under the final name.
+func (p *Placer) Place(ctx context.Context, a *Artifact, rel string, mode uint32) (Placed, error) {
 	if !filepath.IsLocal(rel) {
-		return "", fmt.Errorf("place %q: not a path beneath %s", rel, p.dir)
+		return Placed{}, fmt.Errorf("place %q: not a path beneath %s", rel, p.dir)
 	}
-	dst := filepath.Join(p.dir, rel)
+	size, err := a.Size()
+	if err != nil {
+		return Placed{}, err
+	}
 	if mode == 0 {
 		mode = 0o644
 	}
-	if p.unchanged(rel, dst, a.Digest(), mode) {
-		return dst, nil
+	r := Placed{Path: filepath.Join(p.dir, rel), Mode: mode, Size: size, Object: a.Object(), Stored: a.Stored()}
+	if r.Sign = p.unchanged(rel, r); r.Sign != "" {
+		return r, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
-		return "", fmt.Errorf("place %s: %w", dst, err)
+	if err := p.put(ctx, a, rel, r); err != nil {
+		return r, fmt.Errorf("place %s: %w", r.Path, err)
 	}
-	new, err := p.stage()
+	r.Sign = observe(r.Path)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known[rel], p.dirty = r, true
+	return r, nil
+}
+
+func (p *Placer) put(ctx context.Context, a *Artifact, rel string, r Placed) error {
+	if err := os.MkdirAll(filepath.Dir(r.Path), 0o755); err != nil {
+		return err
+	}
+	staged, err := p.stage()
 	if err == nil {
-		err = p.claim(rel, dst)
+		err = p.claim(rel, r.Path)
+	}
+	if err == nil {
+		err = a.copyTo(ctx, staged, r.Mode)
 	}
 	if err != nil {
-		return "", fmt.Errorf("place %s: %w", dst, err)
+		return err
 	}
-	if err := a.copyTo(ctx, new, mode); err != nil {
-		return "", fmt.Errorf("place %s: %w", dst, err)
-	}
-	if err := errors.Join(replace(new, dst), os.RemoveAll(new)); err != nil {
-		return "", fmt.Errorf("place %s: %w", dst, err)
-	}
-	p.remember(rel, dst, a.Digest(), mode)
-	return dst, nil
+	return errors.Join(replace(staged, r.Path), os.RemoveAll(staged))
 }
 
 // claim notes durably that rel is b9's before anything is there, so that
@@ -127,20 +145,20 @@ func (p *Placer) claim(rel, dst string) error {
 	}
 	if _, err := os.Lstat(dst); err == nil {
 		// Another b9 may have placed it since this one began.
-		pl, ok := readPlaced(p.dir)[rel]
+		r, ok := readPlaced(p.dir)[rel]
 		if !ok {
 			return errors.New("it is there already, and b9 did not put it there: move it away, or choose another directory with --out")
 		}
-		p.known[rel] = pl
+		p.known[rel] = r
 		return nil
 	}
 	f, err := os.OpenFile(filepath.Join(p.dir, placedFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
-	pl := placement{sign: claimed}
-	p.known[rel] = pl
-	_, err = f.WriteString(pl.line(rel))
+	r := Placed{Path: dst, Sign: claimed}
+	p.known[rel] = r
+	_, err = f.WriteString(r.line(rel))
 	return errors.Join(err, f.Close())
 }
 
@@ -175,28 +193,16 @@ func replace(new, dst string) error {
 	return unix.Renameat2(unix.AT_FDCWD, new, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)
 }
 
-func (p *Placer) unchanged(rel, dst string, d store.Digest, mode uint32) bool {
+// unchanged returns the sign of the result at rel if that is as r wants it and
+// as it was placed, else "".
+func (p *Placer) unchanged(rel string, r Placed) string {
 	p.mu.Lock()
 	was, ok := p.known[rel]
 	p.mu.Unlock()
-	if !ok || was.digest != d || was.mode != mode || was.sign == "" {
-		return false
+	if !ok || was.Object.Digest != r.Object.Digest || was.Mode != r.Mode || was.Sign == "" || observe(r.Path) != was.Sign {
+		return ""
 	}
-	return observe(dst) == was.sign
-}
-
-func (p *Placer) remember(rel, dst string, d store.Digest, mode uint32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known[rel], p.dirty = placement{d, mode, observe(dst)}, true
-}
-
-// Sign is a text that changes when anyone changes the result that was placed
-// at rel, or anything in it.
-func (p *Placer) Sign(rel string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.known[rel].sign
+	return was.Sign
 }
 
 // observe returns a text that changes when anyone changes the file, or

@@ -12,14 +12,14 @@ import (
 
 func place(t *testing.T, p *engine.Placer, a *engine.Artifact, rel string) string {
 	t.Helper()
-	path, err := p.Place(context.Background(), a, rel, 0)
+	r, err := p.Place(context.Background(), a, rel, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return r.Path
 }
 
 func inode(t *testing.T, path string) os.FileInfo {

@@ -14,6 +14,20 @@ type World struct {
 	Store   *store.Store
 	Offline bool // no network: a source that needs it uses what it last saw, or fails
 	Refresh bool // ask remote sources again even when the last answer is recent
+
+	Services []any // what the program lets actions reach, see Service
+}
+
+// Service returns the service of type T that the program gave the engine in
+// [Config]. An action is a struct of plain values; what it needs beside its
+// inputs and the store, such as a list of repositories, it asks for by type.
+func Service[T any](w *World) (service T, ok bool) {
+	for _, s := range w.Services {
+		if service, ok = s.(T); ok {
+			return service, true
+		}
+	}
+	return service, false
 }
 
 // FileSource is one regular file of the host, read in place. Only its
@@ -52,9 +66,17 @@ type TreeSource struct {
 // Kind implements Action.
 func (t *TreeSource) Kind() string { return "source-tree/1" }
 
-// Run implements Action: it copies what is not excluded.
+// Run implements Action: it copies what is not excluded. A directory that was
+// changed meanwhile is an error, for the copy might be recorded as what it is not.
 func (t *TreeSource) Run(ctx context.Context, job *Job) error {
-	return store.CopyTree(ctx, t.Path, job.Output(""), t.Skip)
+	if err := store.CopyTree(ctx, t.Path, job.Output(""), t.Skip); err != nil {
+		return err
+	}
+	d, err := t.Fingerprint(ctx, job.World())
+	if err == nil && d != job.Fingerprint() {
+		err = fmt.Errorf("source directory %s was changed while it was copied: nothing was stored, build again", t.Rel)
+	}
+	return err
 }
 
 // Locate implements Located. A tree with exclusions is copied, so that no
@@ -73,6 +95,11 @@ func (t *TreeSource) Fingerprint(ctx context.Context, w *World) (store.Digest, e
 		return store.Digest{}, fmt.Errorf("source directory %s: %w", t.Rel, err)
 	}
 	return d, nil
+}
+
+// Refingerprint implements Moving: the directory may have been edited since.
+func (t *TreeSource) Refingerprint(ctx context.Context, w *World, _ store.Digest) (store.Digest, error) {
+	return t.Fingerprint(ctx, w)
 }
 
 // Skip reports whether the entry at the slash-separated relative path is excluded.

@@ -2,10 +2,8 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -23,17 +21,22 @@ type Trace struct {
 	Steps   int            // of the graph, located sources not counted
 	Printed string         // what evaluation wrote for the user
 	Names   store.Digest   // of the names that results have in the store
-	Looks   []Look         // what evaluation read
+	Stamps  []Stamp        // what evaluation read
 	Sources []TracedSource // what the keys took from outside the graph
 	Tools   []TracedTool   // the host programs in the keys
-	Results []TracedResult // in the order in which they were asked for
+	Results []Placed       // in the order in which they were asked for
 }
 
 // TracedSource is a [Source] and what it stood for.
 type TracedSource struct {
-	Type   string // of the action
-	Fields string // its exported fields, as JSON
+	Kind   string // of the action
+	Fields string // its fields, as JSON; see EncodeAction
 	Digest store.Digest
+}
+
+// Action returns the source itself. A kind that is not in the table is an error.
+func (t TracedSource) Action(table Actions) (Action, error) {
+	return decodeFields(table, t.Kind, []byte(t.Fields))
 }
 
 // TracedTool is a host program and its version.
@@ -42,43 +45,34 @@ type TracedTool struct {
 	Version string
 }
 
-// TracedResult is a result where the user has it.
-type TracedResult struct {
-	Label, Output string
-	Path          string // absolute
-	Sign          string // see Placer.Sign
-	Size          int64  // bytes
-	Object        store.Object
-	Stored        bool // the object is in the store; a located source is not
-}
-
 // traceAge is for how long a trace is believed. After that the whole way is
 // gone once, which tells the store that the steps on it are still of use.
 const traceAge = time.Hour
 
 // Trace returns what the keys of the build took from outside the graph, and
-// what it did there. The caller adds what it knows itself: further Looks,
+// what it did there. The caller adds what it knows itself: further Stamps,
 // Results, Printed and Names.
 func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 	t := &Trace{Made: time.Now(), Steps: r.Executed + r.Cached}
 	tools := map[string]TracedTool{}
-	for _, s := range r.states {
+	for i := range r.plan.steps {
+		s := &r.plan.steps[i]
 		if l, ok := s.node.action.(Lasting); ok {
-			t.Looks = append(t.Looks, l.Looks()...)
-			if !l.Lasts(ctx, s.artifacts) { // undone since the step was looked up
-				t.Sources = append(t.Sources, TracedSource{Type: typeName(s.node.action)}) // which no engine knows
+			t.Stamps = append(t.Stamps, l.Stamps(r.engine.world)...)
+			if !l.Lasts(ctx, r.engine.world, s.artifacts()) { // undone since the step was looked up
+				t.Sources = append(t.Sources, TracedSource{Kind: goneKind})
 			}
 		}
-		if s.fingerprint != nil {
-			fields, err := json.Marshal(s.node.action)
+		if d := s.basis.fingerprint; d != nil {
+			fields, err := encodeFields(s.node.action)
 			if err != nil {
 				return nil, fmt.Errorf("trace of %s: %w", s.node.Label(), err)
 			}
-			t.Sources = append(t.Sources, TracedSource{typeName(s.node.action), string(fields), *s.fingerprint})
+			t.Sources = append(t.Sources, TracedSource{s.node.action.Kind(), string(fields), *d})
 		}
 		if u, ok := s.node.action.(Tooled); ok {
 			for i, tool := range u.Tools() {
-				tools[tool.Name] = TracedTool{tool, s.tools[i].version}
+				tools[tool.Name] = TracedTool{tool, s.basis.tools[i].version}
 			}
 		}
 	}
@@ -88,19 +82,15 @@ func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 	return t, nil
 }
 
-func typeName(a Action) string { return reflect.TypeOf(a).Elem().String() }
-
-// Add notes a result that the build delivered and a placer placed.
-func (t *Trace) Add(label, output, path, sign string, size int64, a *Artifact) {
-	t.Results = append(t.Results, TracedResult{label, output, path, sign, size, a.object, a.path == ""})
-}
+// goneKind is no kind of an action, so that a trace with it never stands.
+const goneKind = "-"
 
 // Racy reports whether something was read so shortly after it had changed
 // that the trace must not be used: within the grain of the file system's
 // clock. Zero stands for the grain that such clocks have, 100 ms, or 2 s where
 // a time looks as if the clock were a coarse one; less is for tests.
 func (t *Trace) Racy(grain time.Duration) bool {
-	return slices.ContainsFunc(t.Looks, func(l Look) bool { return l.racy(grain) })
+	return slices.ContainsFunc(t.Stamps, func(s Stamp) bool { return s.racy(grain) })
 }
 
 // Stands reports whether the build that left the trace would do nothing if it
@@ -109,7 +99,7 @@ func (t *Trace) Racy(grain time.Duration) bool {
 func (e *Engine) Stands(ctx context.Context, t *Trace) bool {
 	age := time.Since(t.Made)
 	return age >= 0 && age < traceAge && !e.cfg.Refresh && e.toolsStand(ctx, t.Tools) && e.sourcesStand(ctx, t.Sources) &&
-		all(ctx, t.Looks, Look.Same) && all(ctx, t.Results, e.resultStands)
+		all(ctx, t.Stamps, Stamp.Same) && all(ctx, t.Results, e.resultStands)
 }
 
 func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
@@ -123,17 +113,15 @@ func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
 }
 
 func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
-	types := map[string]reflect.Type{}
-	for _, src := range append(e.cfg.Sources, &FileSource{}, &TreeSource{}) {
-		types[typeName(src)] = reflect.TypeOf(src).Elem()
-	}
+	table := OwnActions()
+	maps.Copy(table, e.cfg.Actions)
 	for _, t := range traced {
-		typ, ok := types[t.Type]
-		if !ok {
+		a, err := t.Action(table)
+		if err != nil {
 			return false
 		}
-		src, _ := reflect.New(typ).Interface().(Source)
-		if json.Unmarshal([]byte(t.Fields), src) != nil {
+		src, ok := a.(Source)
+		if !ok {
 			return false
 		}
 		if d, err := src.Fingerprint(ctx, e.world); err != nil || d != t.Digest {
@@ -143,7 +131,7 @@ func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
 	return true
 }
 
-func (e *Engine) resultStands(r TracedResult) bool {
+func (e *Engine) resultStands(r Placed) bool {
 	return r.Sign != "" && observe(r.Path) == r.Sign && (!r.Stored || e.cfg.Store.Has(r.Object))
 }
 

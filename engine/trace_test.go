@@ -14,10 +14,10 @@ func sampleTrace() *Trace {
 	d := store.Sum([]byte("x"))
 	return &Trace{
 		Made: time.Unix(1, 2), Steps: 3, Printed: "printed\n", Names: d,
-		Looks:   []Look{{Path: "/a b", Sign: "1:2"}, {Path: "/gone", Sign: absent}},
-		Sources: []TracedSource{{"engine.FileSource", `{"Path":"/a"}`, d}},
+		Stamps:  []Stamp{{Path: "/a b", Sign: "1:2"}, {Path: "/gone", Sign: absent}},
+		Sources: []TracedSource{{"source-file/1", `{"Path":"/a"}`, d}},
 		Tools:   []TracedTool{{Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, "mke2fs 1\n"}},
-		Results: []TracedResult{{"//a:b", "/", "/out/a/b", "3:4", 5, store.Object{Kind: store.Tree, Digest: d, Size: 5}, true}},
+		Results: []Placed{{Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 5, Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true}},
 	}
 }
 
@@ -38,33 +38,33 @@ func TestTraceIsReadAsItWasWritten(t *testing.T) {
 func TestATraceWithinTheGrainIsRacy(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	for _, c := range []struct {
-		look  Look
+		stamp Stamp
 		grain time.Duration
 		want  bool
 	}{
-		{Look{Sign: "1", Age: 99 * ms}, 0, true},
-		{Look{Sign: "1", Age: 101 * ms}, 0, false},
-		{Look{Sign: "1", Age: 1999 * ms, Coarse: true}, 0, true},
-		{Look{Sign: "1", Age: 2001 * ms, Coarse: true}, 0, false},
-		{Look{Sign: "1", Age: -ms}, 1, true}, // changed after stat was asked, or by another clock
-		{Look{Sign: "1", Age: ms}, 1, false},
-		{Look{Sign: "1", Age: 2001 * ms}, time.Hour, true},
-		{Look{Sign: absent}, time.Hour, false},
+		{Stamp{Sign: "1", Age: 99 * ms}, 0, true},
+		{Stamp{Sign: "1", Age: 101 * ms}, 0, false},
+		{Stamp{Sign: "1", Age: 1999 * ms, Coarse: true}, 0, true},
+		{Stamp{Sign: "1", Age: 2001 * ms, Coarse: true}, 0, false},
+		{Stamp{Sign: "1", Age: -ms}, 1, true}, // changed after stat was asked, or by another clock
+		{Stamp{Sign: "1", Age: ms}, 1, false},
+		{Stamp{Sign: "1", Age: 2001 * ms}, time.Hour, true},
+		{Stamp{Sign: absent}, time.Hour, false},
 	} {
-		tr := &Trace{Looks: []Look{{Sign: "1", Age: int64(2 * time.Hour)}, c.look}}
+		tr := &Trace{Stamps: []Stamp{{Sign: "1", Age: int64(2 * time.Hour)}, c.stamp}}
 		if got := tr.Racy(c.grain); got != c.want {
-			t.Errorf("%+v within %v: racy is %v", c.look, c.grain, got)
+			t.Errorf("%+v within %v: racy is %v", c.stamp, c.grain, got)
 		}
 	}
 }
 
-func TestALookKnowsTheAgeOfTheChange(t *testing.T) {
+func TestAStampKnowsTheAgeOfTheChange(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	before := time.Now()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := LookAt(path)
+	l := StampOf(path)
 	const coarse = int64(time.Second) // a file system's time may lag behind
 	if since := time.Since(before); l.Age < 0 || l.Age > int64(since)+coarse {
 		t.Errorf("the file is %v old %v after it was made", time.Duration(l.Age), since)

@@ -22,13 +22,13 @@ func (t *Trace) Encode() []byte {
 	w.number(int64(t.Steps))
 	w.text(t.Printed)
 	w.digest(t.Names)
-	w.number(int64(len(t.Looks)))
-	for _, l := range t.Looks {
-		w.text(l.Path, l.Sign)
+	w.number(int64(len(t.Stamps)))
+	for _, s := range t.Stamps {
+		w.text(s.Path, s.Sign)
 	}
 	w.number(int64(len(t.Sources)))
 	for _, s := range t.Sources {
-		w.text(s.Type, s.Fields)
+		w.text(s.Kind, s.Fields)
 		w.digest(s.Digest)
 	}
 	w.number(int64(len(t.Tools)))
@@ -56,7 +56,7 @@ func (w *traceWriter) text(list ...string) {
 
 func (w *traceWriter) digest(d store.Digest) { *w = append(*w, d[:]...) }
 
-func (w *traceWriter) result(r *TracedResult) {
+func (w *traceWriter) result(r *Placed) {
 	w.text(r.Label, r.Output, r.Path, r.Sign)
 	stored := int64(0)
 	if r.Stored {
@@ -75,7 +75,7 @@ func DecodeTrace(data []byte) (*Trace, error) {
 		return nil, errBadTrace
 	}
 	t := &Trace{Made: time.Unix(0, r.number()), Steps: int(r.number()), Printed: r.text(), Names: r.digest()}
-	t.Looks = listOf(&r, func() Look { return Look{Path: r.text(), Sign: r.text()} })
+	t.Stamps = listOf(&r, func() Stamp { return Stamp{Path: r.text(), Sign: r.text()} })
 	t.Sources = listOf(&r, func() TracedSource { return TracedSource{r.text(), r.text(), r.digest()} })
 	t.Tools = listOf(&r, func() TracedTool {
 		tool := TracedTool{Tool: Tool{Name: r.text()}, Version: r.text()}
@@ -123,8 +123,8 @@ func (r *traceReader) digest() (d store.Digest) {
 	return d
 }
 
-func (r *traceReader) result() TracedResult {
-	t := TracedResult{Label: r.text(), Output: r.text(), Path: r.text(), Sign: r.text(), Size: r.number()}
+func (r *traceReader) result() Placed {
+	t := Placed{Label: r.text(), Output: r.text(), Path: r.text(), Sign: r.text(), Size: r.number()}
 	t.Object.Kind, t.Object.Size = store.Kind(r.number()), r.number()
 	t.Stored = r.number() == 1
 	t.Object.Digest = r.digest()

@@ -37,7 +37,7 @@ func (a *app) traceKey(f *engineFlags, patterns []string) (store.Digest, error) 
 		Epoch              time.Time
 		Offline            bool
 		Settings           any
-	}{engine.LookAt(program).Sign, a.root(), dir, patterns, f.options, at, f.offline, a.cfg.Settings()})
+	}{engine.StampOf(program).Sign, a.root(), dir, patterns, f.options, at, f.offline, a.cfg.Settings()})
 	return store.Sum(text), err
 }
 
@@ -60,7 +60,7 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 	if err != nil {
 		return nil, nil // of another b9, and of no use
 	}
-	eng, err := a.newEngine(f, nil)
+	eng, err := a.newEngine(f, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +71,7 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 	if _, err := a.stderr.Write([]byte(t.Printed)); err != nil {
 		return nil, err
 	}
-	r = &report{Root: a.root(), Build: output.Build{Cached: t.Steps, Shared: builtins.TracedShared(t), Results: make([]output.Result, len(t.Results))}}
-	for i, was := range t.Results {
-		r.Results[i] = output.Result{Label: was.Label, Output: was.Output, Path: a.relative(was.Path), Size: was.Size, Digest: was.Object.Digest.String()}
-	}
+	r = &report{Root: a.root(), Build: output.Build{Cached: t.Steps, Shared: builtins.TracedShared(t), Results: a.shownResults(t.Results)}}
 	return r, eng.Close()
 }
 
@@ -82,7 +79,7 @@ func (a *app) again(ctx context.Context, f *engineFlags, patterns []string) (r *
 // what hinders it is no error.
 func (a *app) remember(f *engineFlags, patterns []string, ws *builtins.Workspace, r *report) {
 	t := r.Trace
-	t.Looks, t.Printed = append(t.Looks, ws.Looks()...), a.printed.String()
+	t.Stamps, t.Printed = append(t.Stamps, ws.Stamps()...), a.printed.String()
 	names, err := a.store.ResultsDigest(ws.Root())
 	if err != nil || t.Racy(a.grain) {
 		return

@@ -404,8 +404,9 @@ func (f *engineFlags) apply(a *app) error {
 	return nil
 }
 
-// newEngine returns an engine over the opened store.
-func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engine, error) {
+// newEngine returns an engine over the opened store. services are those of the
+// workspace, nil where nothing is run.
+func (a *app) newEngine(f *engineFlags, events func(engine.Event), services []any) (*engine.Engine, error) {
 	at, err := epoch()
 	if err != nil {
 		return nil, err
@@ -422,7 +423,7 @@ func (a *app) newEngine(f *engineFlags, events func(engine.Event)) (*engine.Engi
 	}
 	return engine.New(engine.Config{
 		Store: st, Workspace: a.root(), Backend: a.openBackend, Jobs: a.cfg.Build.Jobs, KeepGoing: a.cfg.Build.KeepGoing,
-		Sources: builtins.Sources(), Cache: cache,
+		Actions: builtins.Actions(), Services: services, Cache: cache,
 		Events: events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
 	}), nil
 }

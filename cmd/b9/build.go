@@ -108,7 +108,7 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 		a.shown.Store(nil)
 		d.Close()
 	}()
-	eng, err := a.newEngine(f, d.Event)
+	eng, err := a.newEngine(f, d.Event, []any{a.shared})
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,11 @@ func (a *app) make(ctx context.Context, f *engineFlags, patterns []string) (*bui
 	d.Finish(summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
 	r.Shared = a.shared.Resolved()
 	a.tellShared(r.Shared)
-	r.Published = a.shared.Published()
+	published, perr := a.shared.Published(ctx, result)
+	if perr != nil {
+		err = errors.Join(err, perr)
+	}
+	r.Published = published
 	a.tellPublished(r.Published)
 	if perr := a.printReport(&r, err); perr != nil {
 		return nil, perr
@@ -184,20 +188,26 @@ func (a *app) placeAll(ctx context.Context, ws *builtins.Workspace, g *builtins.
 			}
 			placed[p] = true
 			art := res.Artifact(p.Ref)
-			path, err := placer.Place(ctx, art, p.Path, p.Mode)
+			done, err := placer.Place(ctx, art, p.Path, p.Mode)
 			if err != nil {
 				return errors.Join(err, placer.Close())
 			}
-			size, err := art.Size()
-			if err != nil {
-				return err
-			}
-			r.Results = append(r.Results, output.Result{Label: p.Label, Output: p.Ref.Output, Path: a.relative(path), Size: size, Digest: art.Digest().String()})
-			r.Trace.Add(p.Label, p.Ref.Output, path, placer.Sign(p.Path), size, art)
+			done.Label, done.Output = p.Label, p.Ref.Output
+			r.Trace.Results = append(r.Trace.Results, done)
 			names[p.Label] = append(names[p.Label], art.Object())
 		}
 	}
+	r.Results = a.shownResults(r.Trace.Results)
 	return errors.Join(placer.Close(), a.store.NameResults(ws.Root(), names))
+}
+
+// shownResults is how results are printed.
+func (a *app) shownResults(list []engine.Placed) []output.Result {
+	shown := make([]output.Result, len(list))
+	for i, r := range list {
+		shown[i] = output.Result{Label: r.Label, Output: r.Output, Path: a.relative(r.Path), Size: r.Size, Digest: r.Object.Digest.String()}
+	}
+	return shown
 }
 
 // relative shortens a path beneath the working directory.

@@ -50,7 +50,7 @@ func (a *app) clean() error {
 		return err
 	}
 	for _, k := range kept {
-		if _, workspace := engine.Unscoped(k.Name); workspace != root {
+		if _, workspace := engine.SplitStepName(k.Name); workspace != root {
 			continue
 		}
 		if err := st.DropFailed(k.Name); err != nil {

@@ -80,7 +80,7 @@ func forkRaw(ctx context.Context, b *built, ref engine.Ref, dst string) error {
 	if out.Ext == "raw" {
 		return art.Fork(ctx, dst)
 	}
-	src, err := disk.Open(art.Path(), out.Ext, standingOn(b, ref))
+	src, err := openResult(ctx, b, ref, out.Ext)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (a *app) explain(ctx context.Context, f *engineFlags, patterns []string, al
 	if err != nil {
 		return err
 	}
-	eng, err := a.newEngine(f, nil)
+	eng, err := a.newEngine(f, nil, []any{a.shared})
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func (a *app) openTarget(ctx context.Context, f *fileFlags, p *place) (sel strin
 	if _, err := disk.Lookup(format); err != nil {
 		format = "raw"
 	}
-	p.image, err = disk.Open(b.result.Artifact(ref).Path(), format, standingOn(b, ref))
+	p.image, err = openResult(ctx, b, ref, format)
 	return sel, err
 }
 
@@ -141,14 +141,50 @@ func beneathOverlays(g *builtins.Graph) []engine.Ref {
 	return refs
 }
 
-// standingOn lets an overlay open the image that its call in the build file
-// named, whatever path it records.
-func standingOn(b *built, ref engine.Ref) disk.OpenOptions {
-	below, format, ok := builtins.Beneath(ref)
-	if !ok {
-		return disk.OpenOptions{}
+// resultImage is the open image of a result. Close gives up the paths, too,
+// that the result and what it stands on were exposed at.
+type resultImage struct {
+	disk.Image
+	exposed []*engine.Exposed
+}
+
+func (r *resultImage) Close() error {
+	var errs []error
+	if r.Image != nil {
+		errs = append(errs, r.Image.Close())
 	}
-	return disk.OpenOptions{Backing: disk.BackedBy(b.result.Artifact(below).Path(), format, disk.OpenOptions{})}
+	for _, x := range r.exposed {
+		errs = append(errs, x.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openResult opens an image that the build made. An overlay may open the image
+// that its call in the build file named, whatever path it records.
+func openResult(ctx context.Context, b *built, ref engine.Ref, format string) (disk.Image, error) {
+	r := &resultImage{}
+	expose := func(ref engine.Ref) (string, error) {
+		x, err := b.result.Artifact(ref).Expose(ctx)
+		if err != nil {
+			return "", err
+		}
+		r.exposed = append(r.exposed, x)
+		return x.Path, nil
+	}
+	path, err := expose(ref)
+	var o disk.OpenOptions
+	if below, format, ok := builtins.Beneath(ref); ok && err == nil {
+		var under string
+		under, err = expose(below)
+		o.Backing = disk.BackedBy(under, format, disk.OpenOptions{})
+	}
+	if err == nil {
+		r.Image, err = disk.Open(path, format, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // chooseOutput finds the image that is meant: the one that sel names, which is

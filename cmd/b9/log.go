@@ -54,11 +54,11 @@ func (a *app) log(ctx context.Context, options []string, target string) error {
 	}
 	for _, t := range g.Targets {
 		for _, k := range kept {
-			if k.Name == engine.Scoped(t.Title, ws.Root()) {
+			if k.Name == engine.StepName(t.Title, ws.Root()) {
 				return a.printFile(filepath.Join(k.Dir, "log"))
 			}
 		}
-		r, err := st.Latest(engine.Scoped(t.Title, ws.Root()))
+		r, err := st.Latest(engine.StepName(t.Title, ws.Root()))
 		if err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ func (a *app) failedStep(ctx context.Context, f *engineFlags, targets []string) 
 	}
 	var newest *store.FailedStep
 	for i, k := range kept {
-		label, workspace := engine.Unscoped(k.Name)
+		label, workspace := engine.SplitStepName(k.Name)
 		if workspace == a.root() && (len(targets) == 0 || labels[label]) && (newest == nil || k.Time.After(newest.Time)) {
 			newest = &kept[i]
 		}
@@ -111,7 +111,7 @@ func (a *app) enterFailed(ctx context.Context, failed *store.FailedStep, argv []
 		return fmt.Errorf("%s: %w", failed.Name, err)
 	}
 	defer unlock()
-	label, _ := engine.Unscoped(failed.Name)
+	label, _ := engine.SplitStepName(failed.Name)
 	fmt.Fprintf(a.stderr, "%s as it failed at %s: %s\n", label, failed.Time.Format(time.DateTime), s.Note)
 	mounts, err := a.withCWD(s.Spec.Mounts)
 	if err != nil {

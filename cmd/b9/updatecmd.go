@@ -67,7 +67,7 @@ func (a *app) update(ctx context.Context, name string) error {
 // sharedConfig lets build files reach the repositories.
 func (a *app) sharedConfig(cfg *config.Config) builtins.SharedConfig {
 	return builtins.SharedConfig{
-		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked, Looks: a.looks,
+		Open: a.openRepository, Local: a.localImages, Default: cfg.DefaultRepository(), Locked: a.locked, KeepLock: a.looks,
 		Origin: a.origin, Others: slices.Sorted(maps.Keys(cfg.Repositories)),
 	}
 }

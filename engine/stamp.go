@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Look is what stat said of a path at some moment, links followed. As long
+// Stamp is what stat said of a path at some moment, links followed. As long
 // as it says the same, the file has the same content, and the directory the
 // same entries.
-type Look struct {
+type Stamp struct {
 	Path string // absolute
 	Sign string // inode, mode, size and times; absent for no such file
 	Age  int64  // nanoseconds since the last change: within the clock's grain the times vouch for nothing; not traced
@@ -31,39 +31,39 @@ const (
 	fineUnit = 10 * time.Millisecond
 )
 
-// LookAt notes what stat says of path now. To stand for what is then read
+// StampOf notes what stat says of path now. To stand for what is then read
 // it must come before the reading.
-func LookAt(path string) Look {
+func StampOf(path string) Stamp {
 	now := time.Now().UnixNano()
 	var st unix.Stat_t
 	if !statted(unix.Stat, path, &st) {
-		return Look{Path: path, Sign: absent}
+		return Stamp{Path: path, Sign: absent}
 	}
 	changed := st.Ctim.Nano()
-	return Look{path, statSign(&st), now - changed, changed%int64(fineUnit) == 0}
+	return Stamp{path, statSign(&st), now - changed, changed%int64(fineUnit) == 0}
 }
 
 // racy reports whether the file changed within the grain of its file system's
 // clock before stat was asked. Zero stands for what such clocks have.
-func (l Look) racy(grain time.Duration) bool {
+func (s Stamp) racy(grain time.Duration) bool {
 	switch {
-	case l.Sign == absent:
+	case s.Sign == absent:
 		return false
-	case grain == 0 && l.Coarse:
+	case grain == 0 && s.Coarse:
 		grain = coarseGrain
 	case grain == 0:
 		grain = fineGrain
 	}
-	return l.Age < int64(grain)
+	return s.Age < int64(grain)
 }
 
 // Same reports whether stat says of the path now what it said then.
-func (l Look) Same() bool {
+func (s Stamp) Same() bool {
 	var st unix.Stat_t
-	if !statted(unix.Stat, l.Path, &st) {
-		return l.Sign == absent
+	if !statted(unix.Stat, s.Path, &st) {
+		return s.Sign == absent
 	}
-	return statSign(&st) == l.Sign
+	return statSign(&st) == s.Sign
 }
 
 func statted(stat func(string, *unix.Stat_t) error, path string, st *unix.Stat_t) bool {

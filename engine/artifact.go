@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"b9/engine/blob"
+	"b9/engine/store"
+)
+
+// Artifact is one output of a finished step, or a located source. How and
+// where its content is kept is nobody's business: a file is read through
+// [Artifact.Open], copied with [Artifact.Fork], and what needs a path of the
+// host gets one from [Artifact.Expose] for as long as it is in use.
+type Artifact struct {
+	store  *store.Store
+	object store.Object
+	key    store.Digest // of the step that made it; zero of a located source
+	path   string       // of a located source, else empty
+}
+
+// Digest is the content digest.
+func (a *Artifact) Digest() store.Digest { return a.object.Digest }
+
+// Kind says whether the artifact is a file or a tree.
+func (a *Artifact) Kind() store.Kind { return a.object.Kind }
+
+// Object is the artifact as the store names it.
+func (a *Artifact) Object() store.Object { return a.object }
+
+// Key is the key of the step that made the artifact; zero for a located
+// source.
+func (a *Artifact) Key() store.Digest { return a.key }
+
+// Stored reports whether the content is an object of the store; that of a
+// located source is not.
+func (a *Artifact) Stored() bool { return a.path == "" }
+
+// Size is the apparent size of a file in bytes.
+func (a *Artifact) Size() (int64, error) {
+	if a.Stored() {
+		return a.object.Size, nil
+	}
+	st, err := os.Stat(a.path)
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+// Open opens the content of a file. The caller closes it.
+func (a *Artifact) Open() (blob.Blob, error) {
+	if a.object.Kind == store.Tree {
+		return nil, fmt.Errorf("%s is a directory, which has no content to open", a.object.Digest)
+	}
+	return blob.Open(a.filePath())
+}
+
+// ReadAll reads the content of a file into memory, if it has at most limit
+// bytes.
+func (a *Artifact) ReadAll(limit int64) ([]byte, error) {
+	b, err := a.Open()
+	if err != nil {
+		return nil, err
+	}
+	data, err := blob.ReadAll(b, limit)
+	return data, errors.Join(err, b.Close())
+}
+
+// filePath is where the content of a file lies.
+func (a *Artifact) filePath() string {
+	if a.Stored() {
+		return a.store.Path(a.object.Digest)
+	}
+	return a.path
+}
+
+// Fork makes a private writable copy at dst, which must not exist. A file is
+// cloned where the file system can, else its data is copied and its holes are
+// neither read nor written.
+func (a *Artifact) Fork(ctx context.Context, dst string) error {
+	switch tree := a.object.Kind == store.Tree; {
+	case tree && a.Stored():
+		return a.store.Extract(ctx, a.object.Digest, dst)
+	case tree:
+		return store.CopyTree(ctx, a.path, dst, nil)
+	case a.Stored():
+		return a.store.Fork(ctx, a.object.Digest, dst)
+	}
+	return store.CopySparse(ctx, a.path, dst)
+}
+
+// Exposed is the content of an artifact at a path of the host: a file or a
+// directory that must not be written to, for programs and for code that needs
+// a path. The path is good until Close.
+type Exposed struct {
+	Path    string
+	close   sync.Once
+	release func() error // nil where nothing has to be given back
+	err     error
+}
+
+// Close gives the path up. Further calls return what the first one did.
+func (x *Exposed) Close() error {
+	x.close.Do(func() {
+		if x.release != nil {
+			x.err = x.release()
+		}
+	})
+	return x.err
+}
+
+// Expose gives the content a path, until the caller closes what it returns. A
+// tree of the store is written out for that, into a scratch directory.
+func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
+	if a.object.Kind != store.Tree || !a.Stored() {
+		return a.exposeInPlace(), nil
+	}
+	scratch, err := a.store.Scratch("expose " + a.object.Digest.String())
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(scratch.Dir(), "tree")
+	if err := a.Fork(ctx, dir); err != nil {
+		return nil, errors.Join(err, scratch.Close())
+	}
+	return &Exposed{Path: dir, release: scratch.Close}, nil
+}
+
+// exposeInPlace names where a file, or a located source, lies anyway.
+func (a *Artifact) exposeInPlace() *Exposed {
+	if a.object.Kind == store.Tree {
+		return &Exposed{Path: a.path}
+	}
+	return &Exposed{Path: a.filePath()}
+}

@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Actions is a table of kinds of actions: from what Kind returns to a function
+// that makes a zero value. It is how a step is named outside of this process.
+type Actions map[string]func() Action
+
+// OwnActions are the actions of this package.
+func OwnActions() Actions {
+	return Actions{
+		(&FileSource{}).Kind(): func() Action { return &FileSource{} },
+		(&TreeSource{}).Kind(): func() Action { return &TreeSource{} },
+	}
+}
+
+// encodedAction is an action on its way to another process.
+type encodedAction struct {
+	Kind   string          `json:"kind"`
+	Fields json.RawMessage `json:"fields"`
+}
+
+// EncodeAction renders an action as JSON: its kind and all its fields, those
+// that are in no key included. Equal actions give equal bytes, and what
+// [DecodeAction] makes of them has the same key. Fields that are not exported,
+// and values that JSON has not (functions, interfaces, infinities), are errors.
+func EncodeAction(a Action) ([]byte, error) {
+	fields, err := encodeFields(a)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(encodedAction{a.Kind(), fields})
+}
+
+// DecodeAction reads what EncodeAction wrote. A kind that is not in the table
+// and a field that the kind does not have are errors: they were written by
+// another b9.
+func DecodeAction(table Actions, data []byte) (Action, error) {
+	var e encodedAction
+	if err := decodeStrictly(data, &e); err != nil {
+		return nil, fmt.Errorf("encoded action: %w", err)
+	}
+	return decodeFields(table, e.Kind, e.Fields)
+}
+
+func encodeFields(a Action) ([]byte, error) {
+	v, err := mapStrings(reflect.ValueOf(a), escapeText)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", a, err)
+	}
+	data, err := json.Marshal(v.Interface())
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", a, err)
+	}
+	return data, nil
+}
+
+func decodeFields(table Actions, kind string, fields []byte) (Action, error) {
+	zero, ok := table[kind]
+	if !ok {
+		return nil, fmt.Errorf("unknown kind of action %q: it is of another b9", kind)
+	}
+	a := zero()
+	if err := decodeStrictly(fields, a); err != nil {
+		return nil, fmt.Errorf("decode %q: %w", kind, err)
+	}
+	if !bytes.ContainsRune(fields, utf8.RuneError) {
+		return a, nil
+	}
+	v, err := mapStrings(reflect.ValueOf(a), unescapeText)
+	if err != nil {
+		return nil, fmt.Errorf("decode %q: %w", kind, err)
+	}
+	return v.Interface().(Action), nil
+}
+
+// decodeStrictly reads one JSON value and nothing else.
+func decodeStrictly(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more behind it")
+	}
+	return nil
+}
+
+// JSON is UTF-8, and a text of a build file need not be. A byte that is none is
+// written as U+FFFD and two hexadecimal digits, and U+FFFD itself twice.
+const escape = string(utf8.RuneError)
+
+func escapeText(s string) (string, error) {
+	if utf8.ValidString(s) && !strings.Contains(s, escape) {
+		return s, nil
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, "%s%02x", escape, s[0])
+		case r == utf8.RuneError:
+			b.WriteString(escape + escape)
+		default:
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String(), nil
+}
+
+func unescapeText(s string) (string, error) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, escape)
+		b.WriteString(before)
+		if !found {
+			return b.String(), nil
+		}
+		if s, found = strings.CutPrefix(rest, escape); found {
+			b.WriteString(escape)
+			continue
+		}
+		n, err := strconv.ParseUint(rest[:min(2, len(rest))], 16, 8)
+		if err != nil || len(rest) < 2 {
+			return "", fmt.Errorf("%q: bad escape", s)
+		}
+		b.WriteByte(byte(n))
+		s = rest[2:]
+	}
+}
+
+// mapStrings returns a copy of v in which change was applied to every string.
+// It shares with v what holds no string.
+func mapStrings(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+	switch v.Kind() {
+	case reflect.String:
+		s, err := change(v.String())
+		return reflect.ValueOf(s).Convert(v.Type()), err
+	case reflect.Pointer:
+		if v.IsNil() {
+			return v, nil
+		}
+		elem, err := mapStrings(v.Elem(), change)
+		if err != nil {
+			return v, err
+		}
+		out := reflect.New(v.Type().Elem())
+		out.Elem().Set(elem)
+		return out, nil
+	case reflect.Struct:
+		return mapFields(v, change)
+	case reflect.Slice, reflect.Array:
+		return mapItems(v, change)
+	case reflect.Map:
+		return mapEntries(v, change)
+	case reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		return v, fmt.Errorf("a %s is no plain value", v.Type())
+	}
+	return v, nil
+}
+
+func mapFields(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+	out := reflect.New(v.Type()).Elem()
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() {
+			return v, fmt.Errorf("field %s.%s is not exported", v.Type(), f.Name)
+		}
+		field, err := mapStrings(v.Field(i), change)
+		if err != nil {
+			return v, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		out.Field(i).Set(field)
+	}
+	return out, nil
+}
+
+func mapItems(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+	if k := v.Type().Elem().Kind(); v.Kind() == reflect.Slice && v.IsNil() || k == reflect.Uint8 {
+		return v, nil
+	}
+	out := reflect.New(v.Type()).Elem()
+	if v.Kind() == reflect.Slice {
+		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+	}
+	for i := range v.Len() {
+		item, err := mapStrings(v.Index(i), change)
+		if err != nil {
+			return v, fmt.Errorf("[%d]: %w", i, err)
+		}
+		out.Index(i).Set(item)
+	}
+	return out, nil
+}
+
+func mapEntries(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+	if v.IsNil() {
+		return v, nil
+	}
+	out := reflect.MakeMapWithSize(v.Type(), v.Len())
+	for it := v.MapRange(); it.Next(); {
+		key, err := mapStrings(it.Key(), change)
+		if err != nil {
+			return v, err
+		}
+		value, err := mapStrings(it.Value(), change)
+		if err != nil {
+			return v, fmt.Errorf("[%v]: %w", it.Key(), err)
+		}
+		out.SetMapIndex(key, value)
+	}
+	return out, nil
+}

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"b9/engine/store"
+)
+
+// StepError is the failure of one step.
+type StepError struct {
+	Node *Node
+	Err  error
+	Kept string // directory that holds the step's state and log, "" when none was kept
+	Log  string // path of the kept log, "" when there is none
+}
+
+// Error names the place, the built-in and the cause.
+func (e *StepError) Error() string {
+	where := e.Node.Label() // of a step that no build file recorded
+	if at := e.Node.Where(); at != (Position{}) {
+		where = at.String()
+	}
+	return fmt.Sprintf("%s: %s(): %v", where, e.Node.Builtin(), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Elsewhere marks an error of another place than the store, such as a
+// repository, for which advice about the store would be wrong.
+type Elsewhere struct{ Err error }
+
+func (e Elsewhere) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error that is marked.
+func (e Elsewhere) Unwrap() error { return e.Err }
+
+// wayOut adds what to do to the error of a full disk, which host tools report
+// in words, and to that of a user who may not do what the step needs.
+func (t *attempt) wayOut(err error) error {
+	if errors.As(err, new(Elsewhere)) {
+		return err
+	}
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w: steps set owners and mount images, so run b9 as root", err)
+	}
+	text := strings.ToLower(err.Error())
+	if !strings.Contains(text, "no space left on device") || strings.Contains(text, "b9 cache gc") {
+		return err
+	}
+	return fmt.Errorf("%w: make room where the store is (%s), for example with `b9 cache gc --max-size SIZE`", err, t.engine.cfg.Store.Dir())
+}
+
+// movedError is an error whose text names files where they are kept now.
+type movedError struct {
+	error
+	from, to string
+}
+
+func (m *movedError) Error() string { return strings.ReplaceAll(m.error.Error(), m.from, m.to) }
+func (m *movedError) Unwrap() error { return m.error }
+
+// keep saves the state of a failed step for `b9 shell`.
+func (t *attempt) keep(cause error) error {
+	fail := &StepError{Node: t.step.node, Err: cause}
+	if t.job == nil || t.job.saveSandbox(t.scratch.Dir()) != nil {
+		return fail
+	}
+	dir, err := t.scratch.Keep(t.engine.StepName(t.step.node.Label()))
+	if err != nil {
+		return fail
+	}
+	fail.Kept, fail.Log = dir, filepath.Join(dir, logFile)
+	fail.Err = t.wayOut(&movedError{error: cause, from: t.job.dir, to: dir})
+	return fail
+}
+
+// failure is what the node left when it failed last, nil for nothing.
+func (e *Engine) failure(n *Node) (*store.FailedStep, error) {
+	kept, err := e.cfg.Store.Failed()
+	if err != nil {
+		return nil, err
+	}
+	for i := range kept {
+		if kept[i].Name == e.StepName(n.Label()) {
+			return &kept[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// forgetFailure drops what an earlier failure of the step left, unless
+// someone is looking around in it.
+func (e *Engine) forgetFailure(n *Node) error {
+	err := e.cfg.Store.DropFailed(e.StepName(n.Label()))
+	if errors.Is(err, store.ErrInUse) {
+		return nil
+	}
+	return err
+}
+
+// Log is the path of what a step printed before it failed; see [StepError].
+func Log(f store.FailedStep) string { return filepath.Join(f.Dir, logFile) }

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// The scheduler
+//
+// The scheduler decides in which order the steps of a plan are worked on, and
+// how many at once; what happens to one step is told in step.go. A step is
+// ready when all its inputs are done: every step counts those that are not
+// (step.waiting), and whoever finishes a step counts it off at its dependents.
+// The one that counts the last input off queues the dependent, so that each
+// step is queued exactly once and no lock is taken.
+//
+// Ready steps wait in one channel with room for all of them, so that queueing
+// never blocks. A few workers take them out. For most steps of most builds the
+// store answers at once that they are known; the worker then goes straight on
+// with one of the dependents. A step that has to come from elsewhere, or to
+// run, may take minutes. It gets a goroutine of its own, which first waits for
+// one of the engine's slots (Config.Jobs), so that the workers are never held
+// up by what runs.
+//
+// pending counts the steps that are queued or worked on. A step leaves only
+// after it has queued its dependents, so pending falls to zero exactly when
+// nothing is left that could queue another step: then the channel is closed
+// and the workers end. After a failure (unless Config.KeepGoing) and after a
+// cancel no step is begun any more; those in the queue leave without a word,
+// and their dependents are never queued. A failed step does not count itself
+// off either, so what depends on it stays where it is.
+type scheduler struct {
+	executor *executor
+	ready    chan *step
+	pending  atomic.Int64 // steps that are queued or worked on
+	stopped  atomic.Bool  // after a failure: begin nothing new
+	running  sync.WaitGroup
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// runPlan works through the plan. The error joins those of the steps that
+// failed, or is the context's after a cancel.
+func (x *executor) runPlan(ctx context.Context, p *plan) error {
+	x.engine.events(Event{Type: GraphReady, Total: p.total()})
+	d := &scheduler{executor: x, ready: make(chan *step, len(p.steps))}
+	if len(p.steps) > 0 {
+		d.start(ctx, p)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(d.errs...)
+}
+
+// start queues the steps without inputs and returns when all are done.
+func (d *scheduler) start(ctx context.Context, p *plan) {
+	var first []*step
+	for i := range p.steps {
+		if s := &p.steps[i]; s.waiting.Load() == 0 {
+			first = append(first, s)
+		}
+	}
+	d.pending.Store(int64(len(first)))
+	for _, s := range first {
+		d.ready <- s
+	}
+	var workers sync.WaitGroup
+	for range max(2, runtime.NumCPU()) {
+		workers.Go(func() {
+			for s := range d.ready {
+				for s != nil {
+					s = d.visit(ctx, s)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	d.running.Wait()
+}
+
+// visit finishes a step at once that the store has, else starts a goroutine
+// that obtains it. It returns a step to visit next, or nil.
+func (d *scheduler) visit(ctx context.Context, s *step) *step {
+	if d.over(ctx) {
+		d.leave()
+		return nil
+	}
+	known, err := d.executor.recall(ctx, s)
+	switch {
+	case err != nil:
+		d.fail(ctx, s, err)
+		d.leave()
+	case known:
+		return d.done(s)
+	default:
+		d.running.Go(func() { d.obtain(ctx, s) })
+	}
+	return nil
+}
+
+// obtain gets the result of a step from elsewhere, or runs it, once a slot is
+// free.
+func (d *scheduler) obtain(ctx context.Context, s *step) {
+	slots := d.executor.engine.slots
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+	}
+	if d.over(ctx) {
+		d.leave()
+		return
+	}
+	if err := d.executor.obtain(ctx, s, s.wanted); err != nil {
+		d.fail(ctx, s, err)
+		d.leave()
+		return
+	}
+	if next := d.done(s); next != nil {
+		d.ready <- next
+	}
+}
+
+// over reports whether no step is begun any more.
+func (d *scheduler) over(ctx context.Context) bool { return d.stopped.Load() || ctx.Err() != nil }
+
+// done counts s off at its dependents and queues those that are ready now,
+// but for one: that is returned, already counted as pending, and the caller
+// visits or queues it.
+func (d *scheduler) done(s *step) (next *step) {
+	for _, dependent := range s.dependents {
+		if dependent.waiting.Add(-1) != 0 {
+			continue
+		}
+		d.pending.Add(1)
+		if next != nil {
+			d.ready <- next
+		}
+		next = dependent
+	}
+	d.leave()
+	return next
+}
+
+// leave ends the work on one step, and the build with the last of them.
+func (d *scheduler) leave() {
+	if d.pending.Add(-1) == 0 {
+		close(d.ready)
+	}
+}
+
+// fail notes the error of a step. One that the step has not reported itself
+// is reported here.
+func (d *scheduler) fail(ctx context.Context, s *step, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	e := d.executor.engine
+	var reported *StepError
+	if !errors.As(err, &reported) {
+		err = &StepError{Node: s.node, Err: err}
+		e.events(Event{Type: StepFailed, Node: s.node, Err: err})
+	}
+	if !e.cfg.KeepGoing {
+		d.stopped.Store(true)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.errs = append(d.errs, err)
+}

@@ -1,0 +1,520 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"b9/engine/store"
+)
+
+// The life of a step
+//
+// A step is one node in one build. The scheduler hands it over when its inputs
+// are done, and from there on this file tells its life from top to bottom.
+//
+// First the step is prepared: a source is asked for its fingerprint, host
+// programs for their versions, the inputs for their digests, and the key is
+// made of that. It is computed once and kept, and changes only where something
+// is asked for again on purpose: a Moving source right before it runs, and an
+// input whose content had to be made again.
+//
+// Then its suppliers are asked in order for what the key stands for: the
+// record in this machine's store (recall), the cache of other machines, and
+// last the action itself, which always has an answer (obtain). A supplier is
+// asked in two ways. To look up is free: nothing is fetched, run, written or
+// reported, so Explain and dry runs look up, too. To supply puts the step into
+// the store.
+//
+// A step that is only on the way to what was asked for needs no more than its
+// record, for the keys of what depends on it are made of digests. Content is
+// made readable late: by ensure, for a step that runs and reads it, and for
+// what the user asked for. That may be long after the step was done, and by
+// several goroutines at once, so it happens under the step's mutex, and the
+// outputs are replaced as a whole.
+//
+// What is fetched or run is fetched or run under the store's lock on the key,
+// after another look into the store: of all goroutines and processes that want
+// the same step one makes it, and the others find its record.
+type step struct {
+	node       *Node
+	inputs     []*step // of node.Inputs(), in order
+	dependents []*step
+	waiting    atomic.Int32 // inputs that are not done
+	wanted     bool         // asked for by the user: its content is needed
+
+	// Whoever works on the step has these to himself: the scheduler's
+	// goroutine until the step is done, then the holder of mu.
+	basis    keyInput
+	key      store.Digest // of basis; zero of a located source
+	counted  bool         // as found in the store or the cache
+	readable bool         // the content was seen to be in the store
+
+	mu      sync.Mutex // held to make the content of a step readable that is done
+	outputs atomic.Pointer[[]*Artifact]
+}
+
+// artifacts are the outputs in the order of node.Outputs(), nil before the
+// step is done.
+func (s *step) artifacts() []*Artifact {
+	if list := s.outputs.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// artifact is the output of that name. The node declares it: NewNode checked.
+func (s *step) artifact(output string) *Artifact {
+	for i, out := range s.node.opts.Outputs {
+		if out.Name == output {
+			return s.artifacts()[i]
+		}
+	}
+	panic(fmt.Sprintf("%s: no output %q", s.node.Label(), output))
+}
+
+// finish gives the step its outputs.
+func (s *step) finish(list []*Artifact) { s.outputs.Store(&list) }
+
+// executor takes the steps of one build through their lives.
+type executor struct {
+	engine     *Engine
+	recorded   recorded
+	suppliers  []supplier // in the order in which they are asked; recorded is the first
+	found      atomic.Int64
+	publishing sync.WaitGroup // of steps that are on their way to the cache
+
+	mu     sync.Mutex // guards the counts in result
+	result *Result
+}
+
+func newExecutor(e *Engine, r *Result) *executor {
+	x := &executor{engine: e, result: r}
+	x.recorded = recorded{x}
+	x.suppliers = append(x.suppliers, x.recorded)
+	if e.cfg.Cache != nil {
+		x.suppliers = append(x.suppliers, shared{x})
+	}
+	x.suppliers = append(x.suppliers, running{x})
+	return x
+}
+
+// supplier is one place that the result of a step can come from.
+type supplier interface {
+	// lookup returns the outputs that the supplier has recorded for the step's
+	// key, nil where it has no record. It has no effect that anyone sees.
+	lookup(ctx context.Context, s *step) ([]*Artifact, error)
+
+	// supply puts the step into the store: its record and, if content is set,
+	// the content of its outputs. It returns nil where the supplier has no
+	// such step. The caller does not hold the key's lock.
+	supply(ctx context.Context, s *step, content bool) ([]*Artifact, error)
+}
+
+// prepare finds out what the key of s is made of, and computes it. A source
+// that is read in place is done then.
+func (x *executor) prepare(ctx context.Context, s *step) error {
+	s.basis = keyInput{inputs: s.inputArtifacts()}
+	if src, ok := s.node.action.(Source); ok {
+		d, err := src.Fingerprint(ctx, x.engine.world)
+		if err != nil {
+			return err
+		}
+		s.basis.fingerprint = &d
+	}
+	if loc, ok := s.node.action.(Located); ok {
+		if path, kind := loc.Locate(); path != "" {
+			s.finish([]*Artifact{{store: x.engine.cfg.Store, path: path, object: store.Object{Kind: kind, Digest: *s.basis.fingerprint}}})
+			return nil
+		}
+	}
+	if t, ok := s.node.action.(Tooled); ok {
+		var err error
+		if s.basis.tools, err = x.engine.tools.versions(ctx, t.Tools()); err != nil {
+			return err
+		}
+	}
+	return x.identify(s)
+}
+
+// inputArtifacts lists what the inputs stand for now.
+func (s *step) inputArtifacts() []*Artifact {
+	list := make([]*Artifact, len(s.inputs))
+	for i, dep := range s.inputs {
+		list[i] = dep.artifact(s.node.opts.Inputs[i].Ref.Output)
+	}
+	return list
+}
+
+// identify computes the key of s.
+func (x *executor) identify(s *step) (err error) {
+	s.key, err = x.engine.key(s.node, s.basis)
+	return err
+}
+
+// lookup asks suppliers in order for the record of s, which is prepared. It
+// gives s the outputs of the first that has one and returns it, else nil.
+func (x *executor) lookup(ctx context.Context, s *step, suppliers ...supplier) (supplier, error) {
+	for _, from := range suppliers {
+		list, err := from.lookup(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if list != nil {
+			s.finish(list)
+			return from, nil
+		}
+	}
+	return nil, nil
+}
+
+// recall prepares s and reports whether it is done then: read in place, or
+// recorded in the store.
+func (x *executor) recall(ctx context.Context, s *step) (done bool, err error) {
+	if err := x.prepare(ctx, s); err != nil || s.artifacts() != nil {
+		return err == nil, err
+	}
+	from, err := x.lookup(ctx, s, x.recorded)
+	if from == nil {
+		return false, err
+	}
+	x.countFound(s)
+	return true, nil
+}
+
+// countFound counts s as found, once.
+func (x *executor) countFound(s *step) {
+	if s.counted {
+		return
+	}
+	s.counted = true
+	x.found.Add(1)
+	x.engine.events(Event{Type: StepCached, Node: s.node})
+}
+
+// obtain gets s, which the store does not have, from the other suppliers. The
+// caller holds a slot, or s.mu, or both.
+func (x *executor) obtain(ctx context.Context, s *step, content bool) error {
+	if err := x.confirm(ctx, s); err != nil {
+		return err
+	}
+	for _, from := range x.suppliers[1:] {
+		list, err := from.supply(ctx, s, content)
+		if err != nil {
+			return err
+		}
+		if list != nil {
+			s.finish(list)
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: no supplier had the step", s.node.Label()) // running has every step
+}
+
+// confirm asks a source again that may have moved on since it was asked first.
+func (x *executor) confirm(ctx context.Context, s *step) error {
+	src, ok := s.node.action.(Moving)
+	if !ok {
+		return nil
+	}
+	d, err := src.Refingerprint(ctx, x.engine.world, *s.basis.fingerprint)
+	if err != nil {
+		return err
+	}
+	s.basis.fingerprint = &d
+	return x.identify(s)
+}
+
+// ensure sees to it that the content of s, which is done, can be read: a step
+// that is known only by its record is obtained when another one reads it.
+func (x *executor) ensure(ctx context.Context, s *step) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if present(s.artifacts()) {
+		return nil
+	}
+	return x.obtain(ctx, s, true)
+}
+
+// exclusively calls create under the lock on the key of s, unless the store
+// has the step by then.
+func (x *executor) exclusively(ctx context.Context, s *step, create func() ([]*Artifact, error)) ([]*Artifact, error) {
+	unlock, err := x.engine.cfg.Store.LockKey(ctx, s.key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	list, err := x.recorded.supply(ctx, s, true)
+	if err != nil {
+		return nil, err
+	}
+	if list != nil {
+		x.countFound(s)
+		return list, nil
+	}
+	return create()
+}
+
+// recorded supplies what the store of this machine has.
+type recorded struct{ x *executor }
+
+// lookup implements supplier. The objects need not be there, unless the user
+// asked for them: only a step that runs needs them. Asking for them also tells
+// the store that they are still of use, and keeps them until it is closed.
+func (r recorded) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
+	outputs, ok := r.x.engine.cfg.Store.Recorded(s.key)
+	if !ok {
+		return nil, nil
+	}
+	list := r.x.engine.outputsOf(s, outputs)
+	if list == nil {
+		return nil, nil
+	}
+	s.readable = present(list)
+	if s.wanted && !s.readable || !r.lasts(ctx, s, list) {
+		return nil, nil
+	}
+	return list, nil
+}
+
+// supply implements supplier: there is nothing to be done but to see whether
+// the content is there.
+func (r recorded) supply(ctx context.Context, s *step, _ bool) ([]*Artifact, error) {
+	outputs, ok := r.x.engine.cfg.Store.LookupOutputs(s.key)
+	if !ok {
+		return nil, nil
+	}
+	list := r.x.engine.outputsOf(s, outputs)
+	if list == nil || !present(list) || !r.lasts(ctx, s, list) {
+		return nil, nil
+	}
+	return list, nil
+}
+
+// lasts reports whether what the outputs stand for is still so.
+func (r recorded) lasts(ctx context.Context, s *step, list []*Artifact) bool {
+	l, ok := s.node.action.(Lasting)
+	return !ok || present(list) && l.Lasts(ctx, r.x.engine.world, list)
+}
+
+// shared supplies what other machines have made; see cache.go for what goes
+// over the line.
+type shared struct{ x *executor }
+
+// lookup implements supplier.
+func (c shared) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
+	r := c.record(ctx, s)
+	if r == nil {
+		return nil, nil
+	}
+	return c.x.engine.outputsOf(s, r.Outputs), nil
+}
+
+// supply implements supplier. The content counts only when it is what the
+// record says.
+func (c shared) supply(ctx context.Context, s *step, content bool) ([]*Artifact, error) {
+	if !shareable(s.node) {
+		return nil, nil
+	}
+	if content {
+		return c.x.exclusively(ctx, s, func() ([]*Artifact, error) { return c.fetch(ctx, s) })
+	}
+	r := c.record(ctx, s)
+	if r == nil {
+		return nil, nil
+	}
+	if err := c.x.engine.cfg.Store.Learn(r); err != nil {
+		return nil, err
+	}
+	c.x.countFound(s)
+	return c.x.engine.outputsOf(s, r.Outputs), nil
+}
+
+// running supplies every step by running its action.
+type running struct{ x *executor }
+
+// lookup implements supplier: what an action will make nobody knows.
+func (running) lookup(context.Context, *step) ([]*Artifact, error) { return nil, nil }
+
+// supply implements supplier.
+func (r running) supply(ctx context.Context, s *step, _ bool) ([]*Artifact, error) {
+	for _, dep := range s.inputs {
+		if err := r.x.ensure(ctx, dep); err != nil {
+			return nil, err
+		}
+	}
+	// An input that had to be made again may have come out otherwise. What
+	// the step reads is what its key says.
+	s.basis.inputs = s.inputArtifacts()
+	if err := r.x.identify(s); err != nil {
+		return nil, err
+	}
+	return r.x.exclusively(ctx, s, func() ([]*Artifact, error) { return r.execute(ctx, s) })
+}
+
+// execute runs the action in a scratch directory and tells how that ended.
+func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
+	e := r.x.engine
+	scratch, err := e.cfg.Store.Scratch(s.node.Label())
+	if err != nil {
+		return nil, err
+	}
+	t := &attempt{engine: e, step: s, scratch: scratch, started: time.Now()}
+	e.events(Event{Type: StepStarted, Node: s.node})
+	record, err := t.run(ctx)
+	took := time.Since(t.started)
+	if err == nil {
+		r.x.countExecuted(s, t.started, took)
+		e.events(Event{Type: StepDone, Node: s.node, Duration: took})
+		r.x.publish(ctx, s.node, record)
+		return e.outputsOf(s, record.Outputs), errors.Join(scratch.Close(), e.forgetFailure(s.node))
+	}
+	if ctx.Err() == nil {
+		err = t.keep(err)
+	}
+	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took})
+	if cerr := scratch.Close(); cerr != nil {
+		e.events(Event{Type: StepLog, Node: s.node, Line: "warning: " + cerr.Error()})
+	}
+	return nil, err
+}
+
+// countExecuted counts s as executed. It may have been counted as found
+// before, when its content was not needed.
+func (x *executor) countExecuted(s *step, started time.Time, took time.Duration) {
+	if s.counted {
+		s.counted = false
+		x.found.Add(-1)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.result.Executed++
+	x.result.Steps = append(x.result.Steps, StepTime{Node: s.node, Started: started, Duration: took})
+}
+
+// attempt is one execution of a step.
+type attempt struct {
+	engine  *Engine
+	step    *step
+	scratch *store.Scratch
+	job     *Job
+	started time.Time
+}
+
+const logFile = "log"
+
+// run runs the action and stores what it made.
+func (t *attempt) run(ctx context.Context) (*store.Record, error) {
+	f, err := os.OpenFile(filepath.Join(t.scratch.Dir(), logFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	node, events := t.step.node, t.engine.events
+	w := &lineWriter{to: f, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
+	t.job = &Job{node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint, dir: t.scratch.Dir(), log: &lockedWriter{w: w}}
+	err = errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
+	w.flush()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkSources(ctx); err != nil {
+		return nil, err
+	}
+	return t.commit(ctx)
+}
+
+// checkSources fails the step when a source that it read in place has changed
+// since its key was computed.
+func (t *attempt) checkSources(ctx context.Context) error {
+	for i, dep := range t.step.inputs {
+		loc, ok := dep.node.action.(Located)
+		was := t.step.basis.inputs[i]
+		if !ok || was.Stored() {
+			continue
+		}
+		d, err := loc.Fingerprint(ctx, t.engine.world)
+		if err != nil {
+			return err
+		}
+		if d != was.Digest() {
+			return fmt.Errorf("%s was changed while the step used it: nothing was stored, build again", was.path)
+		}
+	}
+	return nil
+}
+
+// commit adopts the outputs and the log, and writes the record last.
+func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
+	node, st := t.step.node, t.engine.cfg.Store
+	parts, err := nodeParts(node, t.step.basis)
+	if err != nil {
+		return nil, err
+	}
+	r := &store.Record{Key: t.step.key, Label: t.engine.StepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
+	for _, out := range node.opts.Outputs {
+		path := t.job.Output(out.Name)
+		if err := checkOutput(path, out); err != nil {
+			return nil, fmt.Errorf("%T: %w", node.action, err)
+		}
+		obj, err := st.Adopt(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		r.Outputs = append(r.Outputs, store.Output{Name: out.Name, Object: obj})
+	}
+	log, err := st.Adopt(ctx, filepath.Join(t.scratch.Dir(), logFile))
+	if err != nil {
+		return nil, err
+	}
+	r.Log = &log
+	r.Duration = time.Since(t.started)
+	return r, st.Commit(r)
+}
+
+// checkOutput reports an action that did not make what it declared.
+func checkOutput(path string, out Output) error {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("output %q was not made: %w", out.Name, err)
+	}
+	if st.IsDir() != (out.Kind == store.Tree) || !st.IsDir() && !st.Mode().IsRegular() {
+		return fmt.Errorf("output %q is a %s, not a %s", out.Name, st.Mode().Type(), out.Kind)
+	}
+	return nil
+}
+
+// outputsOf makes artifacts of the outputs that are recorded under the key of
+// s, in the order of its node; nil for a record that does not have what the
+// node declares.
+func (e *Engine) outputsOf(s *step, recorded []store.Output) []*Artifact {
+	list := make([]*Artifact, 0, len(s.node.opts.Outputs))
+	for _, want := range s.node.opts.Outputs {
+		for _, out := range recorded {
+			if out.Name == want.Name && out.Object.Kind == want.Kind {
+				list = append(list, &Artifact{store: e.cfg.Store, object: out.Object, key: s.key})
+			}
+		}
+	}
+	if len(list) != len(s.node.opts.Outputs) {
+		return nil
+	}
+	return list
+}
+
+// present reports whether the content of every output can be read now.
+func present(list []*Artifact) bool {
+	for _, a := range list {
+		if a.path == "" && !a.store.Has(a.object) {
+			return false
+		}
+	}
+	return true
+}
