@@ -99,11 +99,11 @@ func (l *LocalImages) Path(v repo.Version) (string, error) {
 	if o, ok := l.object(v); !ok || !l.st.Has(o) {
 		return "", fmt.Errorf("%s@%s: its content is not in the store any more: build it or pull it again", v.Name, v.Version)
 	}
-	return l.st.Path(store.Digest(v.Digest)), nil
+	return l.st.Path(v.Digest), nil
 }
 
 func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
-	return store.Object{Kind: store.File, Digest: store.Digest(v.Digest), Size: v.Size}, !v.Digest.IsZero()
+	return store.Object{Kind: store.File, Digest: v.Digest, Size: v.Size}, !v.Digest.IsZero()
 }
 
 // Add publishes an object of the store as v, of which it sets the digest, the
@@ -120,7 +120,7 @@ func (l *LocalImages) Add(v repo.Version, o store.Object, newer ...string) (repo
 	if v.Data == 0 || v.Data > data { // a repository knows better, unless it is one that only knows the size
 		v.Data = data
 	}
-	v.Digest, v.Size = repo.Digest(o.Digest), o.Size
+	v.Digest, v.Size = o.Digest, o.Size
 	if v.Created.IsZero() {
 		v.Created = time.Now()
 	}
@@ -212,7 +212,7 @@ func (l *LocalImages) Check(ctx context.Context, deep bool) ([]repo.Damage, erro
 			return found, err
 		}
 		if what != "" {
-			found = append(found, repo.Damage{Path: l.st.Path(store.Digest(v.Digest)), What: what, Hurts: []string{v.Name + "@" + v.Version}})
+			found = append(found, repo.Damage{Path: l.st.Path(v.Digest), What: what, Hurts: []string{v.Name + "@" + v.Version}})
 		}
 	}
 	return found, err

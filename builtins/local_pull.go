@@ -74,7 +74,7 @@ func (l *LocalImages) Fetch(ctx context.Context, r *repo.Repo, o repo.Object, pa
 
 // receive makes path the content of v, with what get fetches if it has to be.
 func (l *LocalImages) receive(ctx context.Context, r *repo.Repo, v repo.Version, path string, get func(dst string, o repo.PullOptions) (repo.Transfer, error)) (t repo.Transfer, err error) {
-	name := store.Digest(v.Digest)
+	name := v.Digest
 	if v.Digest.IsZero() { // of a repository that knows none
 		name = store.Sum([]byte(r.Location().String() + "\x00" + v.Name + "\x00" + v.Version))
 	}

@@ -178,7 +178,7 @@ func (s *shareImage) push(ctx context.Context, job *engine.Job, images *SharedIm
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if in := job.Input("image"); in.Stored() { // else it is a file of the workspace
-		v.Digest = repo.Digest(in.Digest())
+		v.Digest = in.Digest()
 	}
 	pushed, t, err := r.Push(ctx, PushSpec(v, path))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"b9/engine"
+	"b9/engine/internal/digest"
 	"b9/engine/store"
 )
 
@@ -25,7 +26,7 @@ func (l *liar) object() store.Object {
 	if err := os.WriteFile(path, []byte(lie), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	d, size, err := store.HashFile(l.t.Context(), path)
+	d, size, err := digest.Path(l.t.Context(), path, 0)
 	if err != nil {
 		l.t.Fatal(err)
 	}

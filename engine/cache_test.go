@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"b9/engine"
+	"b9/engine/internal/digest"
 	"b9/engine/store"
 )
 
@@ -33,7 +34,7 @@ func (k *keeper) Publish(ctx context.Context, _ store.Digest, _ []byte, files []
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, f := range files {
-		d, _, err := store.HashFile(ctx, f.Path)
+		d, _, err := digest.Path(ctx, f.Path, 0)
 		k.right[f.Path] = err == nil && d == f.Digest
 		if before[i] != after[i] {
 			k.touched++

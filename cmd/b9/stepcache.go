@@ -193,7 +193,7 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 	}
 	var list []repo.StepFile
 	for _, f := range files {
-		list = append(list, repo.StepFile{Name: f.Name, Path: f.Path, Digest: repo.Digest(f.Digest)})
+		list = append(list, repo.StepFile{Name: f.Name, Path: f.Path, Digest: f.Digest})
 	}
 	if _, err := r.PublishStep(ctx, key.String(), record, list); err != nil {
 		c.refused(ctx, err)

@@ -2,6 +2,8 @@ package repo
 
 import (
 	"github.com/zeebo/blake3"
+
+	"b9/engine/internal/digest"
 )
 
 const (
@@ -10,8 +12,8 @@ const (
 	// what content-defined chunks find, and cut out changes more closely.
 	// The figures are in docs/repositories.md.
 	blockSize = 4 << 10
-	// leafSize is the unit of a file's digest; see [HashFile].
-	leafSize = 64 << 10
+	// leafSize is the unit of a file's digest.
+	leafSize = digest.BlockSize
 	// segmentSize is what a goroutine reads and hashes at a time.
 	segmentSize = 1 << 20
 )
@@ -29,3 +31,9 @@ func idOf(block []byte) (id blockID) {
 
 // blocksIn returns how many blocks size bytes take.
 func blocksIn(size int64) int64 { return (size + blockSize - 1) / blockSize }
+
+// Digest names the content of a file as b9's store does.
+type Digest = digest.Digest
+
+// ParseDigest is the inverse of [Digest.String]; it accepts no other spelling.
+func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }

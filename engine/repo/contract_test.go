@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"b9/engine/internal/digest"
 )
 
 // kind is a kind of repository. The contract holds for all in kinds.
@@ -164,7 +166,7 @@ func TestPushAndPull(t *testing.T) {
 		if tr.New+tr.Reused+tr.Holes != tr.Total || tr.New == 0 || tr.Holes < 2<<20-blockSize || tr.Sent == 0 {
 			t.Errorf("transfer does not add up: %+v", tr)
 		}
-		if d, size, _ := HashFile(t.Context(), image); v.Digest != d || v.Size != size || v.Name != "web" || v.Format != "raw" {
+		if d, size, _ := digest.Path(t.Context(), image, 0); v.Digest != d || v.Size != size || v.Name != "web" || v.Format != "raw" {
 			t.Errorf("version %+v is not of %s, %d bytes", v, d, size)
 		}
 		other := s.elsewhere(t)
@@ -369,7 +371,7 @@ func TestHugeHole(t *testing.T) {
 		if _, err := s.elsewhere(t).Pull(t.Context(), v, dst, PullOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		if d, n, err := HashFile(t.Context(), dst); err != nil || d != v.Digest || n != size {
+		if d, n, err := digest.Path(t.Context(), dst, 0); err != nil || d != v.Digest || n != size {
 			t.Errorf("%s, %d bytes, %v", d, n, err)
 		}
 	})

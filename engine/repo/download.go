@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -430,15 +431,15 @@ func (x *packIndex) frame(dec *zstd.Decoder, packed []byte, f frameRef, buf []by
 
 // verify compares the whole file with the content's digest.
 func verify(ctx context.Context, workers int, f *os.File, c *content) error {
-	sum := newFileSum(c.size)
+	sum := digest.New(c.size)
 	err := scan(ctx, f, c.size, scanOptions{workers: workers, leaves: true}, func(s *segment) error {
-		sum.add(s.leaves)
+		sum.Add(s.leaves)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if got := sum.digest(); got != c.digest {
+	if got := sum.Digest(); got != c.digest {
 		return fmt.Errorf("%s: %w: what its manifest makes has the digest %s instead of %s", c.name, ErrDamaged, got, c.digest)
 	}
 	return nil

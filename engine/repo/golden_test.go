@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"b9/engine/internal/digest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")
@@ -296,7 +298,7 @@ func TestGoldenRepository(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, _, err := HashFile(t.Context(), dst)
+		d, _, err := digest.Path(t.Context(), dst, 0)
 		if err != nil || d != v.Digest {
 			t.Errorf("%s has the content %s, %v", v.Ref(), d, err)
 		}

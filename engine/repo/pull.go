@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/digest"
 )
 
 // Pull makes dst a sparse file with the content of v, which came from List,
@@ -111,7 +113,7 @@ func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (T
 	if info.Size() != size {
 		return Transfer{}, false
 	}
-	found, _, err := HashFile(ctx, dst)
+	found, _, err := digest.Path(ctx, dst, 0)
 	if err != nil || found != d {
 		return Transfer{}, false
 	}

@@ -2,15 +2,14 @@ package repo
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -20,15 +19,9 @@ type segment struct {
 	start  int64
 	data   []byte    // padded with zeros to whole blocks
 	ids    []blockID // of data's blocks; the zero blockID for zeros
-	leaves []leaf
+	leaves []digest.Leaf
 	done   chan struct{}
 	free   func()
-}
-
-// leaf is the hash of one part of leafSize that is not all zero.
-type leaf struct {
-	index int64
-	sum   [32]byte
 }
 
 // scanOptions say what a scan computes.
@@ -135,21 +128,12 @@ func (s *segment) fill(f *os.File, size int64, o scanOptions) error {
 	}
 	clear(s.data[n:])
 	if o.leaves {
-		s.hashLeaves(n)
+		s.leaves = digest.Leaves(s.leaves, s.data[:n], s.start/leafSize)
 	}
 	if o.blocks {
 		s.hashBlocks()
 	}
 	return nil
-}
-
-func (s *segment) hashLeaves(n int64) {
-	for off := int64(0); off < n; off += leafSize {
-		part := s.data[off:min(off+leafSize, n)]
-		if !sparse.IsZero(part) {
-			s.leaves = append(s.leaves, leaf{(s.start + off) / leafSize, blake3.Sum256(part)})
-		}
-	}
 }
 
 func (s *segment) hashBlocks() {
@@ -191,54 +175,4 @@ func unchanged(f *os.File, before fs.FileInfo) error {
 		return fmt.Errorf("%s: %w", f.Name(), sparse.ErrChanged)
 	}
 	return nil
-}
-
-// fileSum combines leaves to a file's digest.
-type fileSum struct{ h *blake3.Hasher }
-
-func newFileSum(size int64) fileSum {
-	h := blake3.New()
-	h.Write(binary.LittleEndian.AppendUint64([]byte("b9 file 1\n"), uint64(size)))
-	return fileSum{h}
-}
-
-func (s fileSum) add(leaves []leaf) {
-	for _, l := range leaves {
-		var index [8]byte
-		binary.LittleEndian.PutUint64(index[:], uint64(l.index))
-		s.h.Write(index[:])
-		s.h.Write(l.sum[:])
-	}
-}
-
-func (s fileSum) digest() (d Digest) {
-	s.h.Sum(d[:0])
-	return d
-}
-
-// HashFile returns the digest of a regular file's content and its size.
-//
-// It is the digest of b9's store: the BLAKE3 hash of the ten bytes
-// "b9 file 1\n", the size (64 bits, little-endian), and, for each 64 KiB (the
-// last may be shorter) that have a non-zero byte, in order: their index (64
-// bits, little-endian) and their BLAKE3 hash. Holes are not read.
-func HashFile(ctx context.Context, path string) (Digest, int64, error) {
-	f, info, err := sparse.Open(path)
-	if err != nil {
-		return Digest{}, 0, err
-	}
-	defer f.Close()
-	sum := newFileSum(info.Size())
-	o := scanOptions{workers: Options{}.workers(), leaves: true}
-	err = scan(ctx, f, info.Size(), o, func(s *segment) error {
-		sum.add(s.leaves)
-		return nil
-	})
-	if err == nil {
-		err = unchanged(f, info)
-	}
-	if err != nil {
-		return Digest{}, 0, fmt.Errorf("hash %s: %w", path, err)
-	}
-	return sum.digest(), info.Size(), nil
 }

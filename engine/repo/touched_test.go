@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -14,7 +15,7 @@ import (
 // decides, where that is known.
 func TestTouchedMeanwhile(t *testing.T) {
 	image := sample(t, 4, 3000)
-	right, _, err := HashFile(t.Context(), image)
+	right, _, err := digest.Path(t.Context(), image, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

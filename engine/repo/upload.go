@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -152,12 +153,12 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	}
 	defer f.Close()
 	c := content{name: from.Name, size: info.Size()}
-	sum := newFileSum(c.size)
+	sum := digest.New(c.size)
 	settled := int64(0) // up to here the meter knows
 	var failed error    // in sending
 	o := scanOptions{workers: u.p.r.opts.workers(), blocks: true, leaves: true}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
-		sum.add(s.leaves)
+		sum.Add(s.leaves)
 		u.p.meter.count(0, 0, s.start-settled)
 		settled = min(s.start+int64(len(s.data)), c.size)
 		failed = u.segment(ctx, &c, s)
@@ -167,7 +168,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 		return c, err
 	}
 	u.p.meter.count(0, 0, c.size-settled)
-	c.digest = sum.digest()
+	c.digest = sum.Digest()
 	switch {
 	case err != nil:
 	case from.Digest.IsZero():

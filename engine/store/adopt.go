@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/digest"
 )
 
 // Adopt moves a regular file or a directory tree from a [Scratch] of this
@@ -126,7 +128,7 @@ func (s *Store) seal(ctx context.Context, file string, workers int, flush bool) 
 	} else {
 		flushed <- nil
 	}
-	d, info, err := hashOpen(ctx, f, workers)
+	d, info, err := digest.File(ctx, f, workers)
 	if ferr := <-flushed; err == nil {
 		err = ferr
 	}
@@ -277,7 +279,7 @@ func (s *Store) storeManifest(nodes []node, m *Manifest) (Object, error) {
 
 // Import copies a file or a directory tree of the host into the store,
 // sharing or copying its data without its holes. A tree is recorded as a
-// source tree: its digest is the one [HashTree] gives. A symbolic link path
+// source tree: its digest is the one [Store.TreeDigest] gives. A symbolic link path
 // is followed. A file that changes meanwhile gives an error with
 // [ErrChanged].
 func (s *Store) Import(ctx context.Context, path string) (Object, error) {

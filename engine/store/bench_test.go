@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"b9/engine/internal/digest"
 )
 
 // bigFile has data of the given size in runs of 4 MiB, spread over size.
@@ -35,7 +37,7 @@ func BenchmarkHashFile(b *testing.B) {
 			b.SetBytes(400 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, err := hashPath(b.Context(), path, workers)
+				_, _, err := digest.Path(b.Context(), path, workers)
 				check(b, err)
 			}
 		})

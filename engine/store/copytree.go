@@ -7,10 +7,10 @@ import (
 )
 
 // CopyTree makes the directory dst, which must be absent or empty, a copy of
-// the source tree src, with what [HashTree] counts and nothing else: relative
+// the source tree src, with what [Store.TreeDigest] counts and nothing else: relative
 // paths, types, permissions, contents and the texts of symbolic links. All of
 // it belongs to the caller and has the time 0, as after [Store.Extract] of the
-// same tree. skip is as for [HashTree]. After an error the copy is incomplete.
+// same tree. skip is as for [Store.TreeDigest]. After an error the copy is incomplete.
 func CopyTree(ctx context.Context, src, dst string, skip func(rel string, dir bool) bool) error {
 	nodes, err := walk(ctx, src, skip)
 	if err != nil {

@@ -1,66 +1,24 @@
 package store
 
 import (
-	"encoding/hex"
 	"fmt"
-	"strings"
 
-	"github.com/zeebo/blake3"
+	"b9/engine/internal/digest"
+	"b9/engine/internal/sparse"
 )
 
 // Digest is a BLAKE3 hash with 256 bits. What it covers depends on what it
-// names: see [HashFile] for files and [Manifest] for trees.
-type Digest [32]byte
-
-const digestPrefix = "b3:"
-
-// String returns "b3:" and 64 lower-case hexadecimal digits.
-func (d Digest) String() string { return string(d.Append(make([]byte, 0, len(digestPrefix)+64))) }
-
-// Append appends what String returns.
-func (d Digest) Append(b []byte) []byte { return hex.AppendEncode(append(b, digestPrefix...), d[:]) }
-
-func (d Digest) hex() string { return hex.EncodeToString(d[:]) }
+// names: see package digest for files and [Manifest] for trees.
+type Digest = digest.Digest
 
 // Sum is the digest of data.
-func Sum(data []byte) Digest { return blake3.Sum256(data) }
-
-// IsZero reports whether d is the zero value, which names nothing.
-func (d Digest) IsZero() bool { return d == Digest{} }
+func Sum(data []byte) Digest { return digest.Sum(data) }
 
 // ParseDigest is the inverse of [Digest.String]; it accepts no other spelling.
-func ParseDigest(s string) (Digest, error) {
-	digits, ok := strings.CutPrefix(s, digestPrefix)
-	if !ok || len(digits) != 64 {
-		return Digest{}, fmt.Errorf("digest %q is not %q followed by 64 hexadecimal digits", s, digestPrefix)
-	}
-	return parseHex(digits)
-}
+func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
 
-// parseHex reads exactly 64 lower-case hexadecimal digits.
-func parseHex(s string) (Digest, error) {
-	var d Digest
-	if len(s) != 64 || strings.ToLower(s) != s {
-		return d, fmt.Errorf("%q is not 64 lower-case hexadecimal digits", s)
-	}
-	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
-		return Digest{}, fmt.Errorf("digest %q: %w", s, err)
-	}
-	return d, nil
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Digest) UnmarshalText(text []byte) error {
-	v, err := ParseDigest(string(text))
-	if err != nil {
-		return err
-	}
-	*d = v
-	return nil
-}
+// ErrChanged is returned when a file changed while it was read.
+var ErrChanged = sparse.ErrChanged
 
 // Kind tells what an object is.
 type Kind uint8

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -13,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/digest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")
@@ -198,7 +202,7 @@ func TestGoldenResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(filepath.Join(s.Dir(), "results"))
-	if err != nil || len(entries) != 1 || entries[0].Name() != Sum([]byte(workspace)).hex() {
+	if err != nil || len(entries) != 1 || entries[0].Name() != Sum([]byte(workspace)).Hex() {
 		t.Fatalf("the directory has %v, %v", entries, err)
 	}
 	path := filepath.Join(s.Dir(), "results", entries[0].Name())
@@ -226,7 +230,7 @@ func TestGoldenNote(t *testing.T) {
 	if err := s.WriteNote(key, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(s.Dir(), "notes", key.hex())
+	path := filepath.Join(s.Dir(), "notes", key.Hex())
 	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -307,19 +311,19 @@ func TestGoldenDigests(t *testing.T) {
 		if err := file.Close(); err != nil {
 			t.Fatal(err)
 		}
-		sparse, size, err := HashFile(t.Context(), path)
+		sparse, size, err := digest.Path(t.Context(), path, 0)
 		if err != nil || size != f.size || sparse != definition(content) {
 			t.Errorf("%d bytes with holes: %s, %d bytes, %v", f.size, sparse, size, err)
 		}
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if full, _, err := HashFile(t.Context(), path); err != nil || full != sparse {
+		if full, _, err := digest.Path(t.Context(), path, 0); err != nil || full != sparse {
 			t.Errorf("%d bytes without holes: %s, %v, and %s with", f.size, full, err, sparse)
 		}
 		fmt.Fprintf(&b, "file of %d bytes, written to at %d places: %s\n", f.size, len(f.data), sparse)
 	}
-	tree, _, err := HashTree(t.Context(), goldenTree(t), nil)
+	tree, _, err := hashTree(t.Context(), goldenTree(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,4 +449,18 @@ func TestGoldenLocks(t *testing.T) {
 	if err := unix.Flock(int(lease.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
 		t.Errorf("the lease of an open store can't be shared: %v", err)
 	}
+}
+
+// definition is the comment of package digest, word by word.
+func definition(content []byte) Digest {
+	sum := binary.LittleEndian.AppendUint64([]byte("b9 file 1\n"), uint64(len(content)))
+	for i := 0; i*65536 < len(content); i++ {
+		block := content[i*65536 : min(len(content), (i+1)*65536)]
+		if strings.Trim(string(block), "\x00") == "" {
+			continue
+		}
+		h := blake3.Sum256(block)
+		sum = append(binary.LittleEndian.AppendUint64(sum, uint64(i)), h[:]...)
+	}
+	return blake3.Sum256(sum)
 }

@@ -20,7 +20,7 @@ func (s *Store) WriteNote(key Digest, data []byte) error {
 		return err
 	}
 	sum := blake3.Sum256(data)
-	if err := s.writeQuickly(filepath.Join(dir, key.hex()), append(sum[:], data...)); err != nil {
+	if err := s.writeQuickly(filepath.Join(dir, key.Hex()), append(sum[:], data...)); err != nil {
 		return err
 	}
 	return dropOldNotes(dir)
@@ -28,7 +28,7 @@ func (s *Store) WriteNote(key Digest, data []byte) error {
 
 // ReadNote returns what was last kept under the key.
 func (s *Store) ReadNote(key Digest) ([]byte, bool) {
-	data, err := os.ReadFile(filepath.Join(s.dir, notesDir, key.hex()))
+	data, err := os.ReadFile(filepath.Join(s.dir, notesDir, key.Hex()))
 	if err != nil || len(data) < len(Digest{}) {
 		return nil, false
 	}

@@ -21,7 +21,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("read %q (%v), want %q", data, ok, text)
 		}
 	}
-	path := filepath.Join(s.Dir(), notesDir, key.hex())
+	path := filepath.Join(s.Dir(), notesDir, key.Hex())
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

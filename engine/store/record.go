@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/zeebo/blake3"
+
+	"b9/engine/internal/digest"
 )
 
 // Record says what the action with a key produced. Texts in it are UTF-8;
@@ -47,7 +49,7 @@ func (r *Record) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := recordTag + Digest(blake3.Sum256(body)).hex() + "\n"
+	head := recordTag + Digest(blake3.Sum256(body)).Hex() + "\n"
 	return append(append([]byte(head), body...), '\n'), nil
 }
 
@@ -59,7 +61,7 @@ func parseRecord(data []byte) (*Record, error) {
 	if !ok || !whole || !tagged {
 		return nil, errors.New("not a record")
 	}
-	sum, err := parseHex(string(hex))
+	sum, err := digest.ParseHex(string(hex))
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +326,7 @@ func eachNamed(dir string, fn func(path string, d Digest, info fs.FileInfo) erro
 		return err
 	}
 	for _, e := range entries {
-		d, err := parseHex(e.Name())
+		d, err := digest.ParseHex(e.Name())
 		if err != nil {
 			continue
 		}

@@ -70,7 +70,7 @@ func (s *Store) ResultsDigest(workspace string) (Digest, error) {
 
 func (s *Store) resultsPath(workspace string) string {
 	sum := blake3.Sum256([]byte(workspace))
-	return filepath.Join(s.dir, resultsDir, Digest(sum).hex())
+	return filepath.Join(s.dir, resultsDir, Digest(sum).Hex())
 }
 
 // resultLine is the label, quoted, and kind and digest of each object; "" for

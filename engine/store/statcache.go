@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -71,9 +72,9 @@ func newStatCache(path string, write func(string, []byte) error) *statCache {
 	return &statCache{path: path, write: write}
 }
 
-// FileDigest is [HashFile] that does not read a file again whose device,
-// inode, size, and times of modification and change are those of an earlier
-// call, by any process. A file changed within [Options].Grain before it was
+// FileDigest returns the digest of the content of a regular file and its size.
+// It does not read a file again whose device, inode, size, and times of
+// modification and change are those of an earlier call, by any process. A file changed within [Options].Grain before it was
 // hashed is not remembered.
 func (s *Store) FileDigest(ctx context.Context, path string) (Digest, int64, error) {
 	abs, err := filepath.Abs(path)
@@ -96,7 +97,13 @@ func statKeyOf(path string) (statKey, error) {
 	}
 }
 
-// TreeDigest is [HashTree] with every file through the cache of FileDigest.
+// TreeDigest returns the digest and the manifest of the directory root as a
+// source tree: relative paths, types, permissions, contents and the texts of
+// symbolic links count, and nothing else. What skip reports true for is left
+// out, a directory with all that is in it; rel has slashes. skip may be nil
+// and is not asked about the root. Contents go through the cache of FileDigest.
+//
+// A symbolic link root is followed, others are not.
 func (s *Store) TreeDigest(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
@@ -117,7 +124,7 @@ func (s *Store) cachedDigest(ctx context.Context, abs string, key statKey, worke
 		return Digest{}, 0, err
 	}
 	defer f.Close()
-	d, info, err := hashOpen(ctx, f, workers)
+	d, info, err := digest.File(ctx, f, workers)
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("hash %s: %w", abs, err)
 	}

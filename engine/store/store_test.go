@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/digest"
 )
 
 // open returns a new Store in dir that the test closes.
@@ -246,7 +248,7 @@ func TestAdoptMovesAFileWithItsHoles(t *testing.T) {
 	_, err := f.WriteAt([]byte("data"), 700<<20)
 	check(t, err)
 	check(t, f.Close())
-	want, size, err := HashFile(t.Context(), path)
+	want, size, err := digest.Path(t.Context(), path, 0)
 	check(t, err)
 	before := must[os.FileInfo](t)(os.Stat(path))
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -23,23 +22,10 @@ type node struct {
 	stat unix.Stat_t
 }
 
-// HashTree returns the digest and the manifest of the directory root as a
-// source tree: relative paths, types, permissions, contents and the texts of
-// symbolic links count, and nothing else. What skip reports true for is left
-// out, a directory with all that is in it; rel has slashes. skip may be nil
-// and is not asked about the root.
-//
-// A symbolic link root is followed, others are not.
-func HashTree(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
-	workers := min(max(runtime.GOMAXPROCS(0), 2), 8)
-	return sourceTree(ctx, root, skip, workers, func(ctx context.Context, n *node) (Digest, int64, error) {
-		return hashPath(ctx, n.file, 1)
-	})
-}
-
 // contentFunc gives the digest and size of a regular file.
 type contentFunc func(context.Context, *node) (Digest, int64, error)
 
+// sourceTree is [Store.TreeDigest] with any way to the files' digests.
 func sourceTree(ctx context.Context, root string, skip func(string, bool) bool, workers int, content contentFunc) (Digest, *Manifest, error) {
 	nodes, err := walk(ctx, root, skip)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/digest"
 )
 
 // richTree makes a directory with every kind of entry.
@@ -94,7 +96,7 @@ func fullManifest(t testing.TB, dir string) *Manifest {
 	nodes := must[[]node](t)(walk(t.Context(), dir, nil))
 	linkHard(nodes)
 	check(t, readXattrs(nodes))
-	check(t, fillContents(t.Context(), nodes, 2, func(ctx context.Context, n *node) (Digest, int64, error) { return HashFile(ctx, n.file) }))
+	check(t, fillContents(t.Context(), nodes, 2, func(ctx context.Context, n *node) (Digest, int64, error) { return digest.Path(ctx, n.file, 0) }))
 	m := &Manifest{Full: true}
 	for i := range nodes {
 		m.Entries = append(m.Entries, nodes[i].Entry)
@@ -141,7 +143,7 @@ func TestSourceTreeDigestCountsWhatMattersOnly(t *testing.T) {
 	check(t, os.Symlink("a", filepath.Join(dir, "l")))
 	digest := func() Digest {
 		t.Helper()
-		d, m, err := HashTree(t.Context(), dir, nil)
+		d, m, err := hashTree(t.Context(), dir, nil)
 		check(t, err)
 		cached, _, err := s.TreeDigest(t.Context(), dir, nil)
 		check(t, err)
@@ -169,7 +171,7 @@ func TestSourceTreeDigestCountsWhatMattersOnly(t *testing.T) {
 	}
 	dst := filepath.Join(t.TempDir(), "dst")
 	check(t, s.Extract(t.Context(), o.Digest, dst))
-	if d, _, err := HashTree(t.Context(), dst, nil); err != nil || d != first {
+	if d, _, err := hashTree(t.Context(), dst, nil); err != nil || d != first {
 		t.Errorf("extracted %v %v", d, err)
 	}
 	last := first
@@ -197,12 +199,12 @@ func TestSourceTreeDigestCountsWhatMattersOnly(t *testing.T) {
 func TestSkip(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "keep/x"), "1")
-	want, _, err := HashTree(t.Context(), dir, nil)
+	want, _, err := hashTree(t.Context(), dir, nil)
 	check(t, err)
 	write(t, filepath.Join(dir, ".git/config"), "1")
 	write(t, filepath.Join(dir, "keep/x.o"), "1")
 	var asked []string
-	got, _, err := HashTree(t.Context(), dir, func(rel string, isDir bool) bool {
+	got, _, err := hashTree(t.Context(), dir, func(rel string, isDir bool) bool {
 		if isDir {
 			rel += "/"
 		}
@@ -222,10 +224,10 @@ func TestCopyTreeIsTheSourceTree(t *testing.T) {
 	write(t, filepath.Join(src, "a/skipped"), "2")
 	check(t, os.Symlink("/etc", filepath.Join(src, "l")))
 	skip := func(rel string, _ bool) bool { return rel == "a/skipped" }
-	want, _, err := HashTree(t.Context(), src, skip)
+	want, _, err := hashTree(t.Context(), src, skip)
 	check(t, err)
 	check(t, CopyTree(t.Context(), src, dst, skip))
-	if got, _, err := HashTree(t.Context(), dst, nil); err != nil || got != want {
+	if got, _, err := hashTree(t.Context(), dst, nil); err != nil || got != want {
 		t.Errorf("the copy is %v %v, want %v", got, err, want)
 	}
 	if info := must[os.FileInfo](t)(os.Stat(filepath.Join(dst, "a/b"))); info.ModTime().Unix() != 0 {
@@ -234,4 +236,11 @@ func TestCopyTreeIsTheSourceTree(t *testing.T) {
 	if err := CopyTree(t.Context(), src, dst, nil); err == nil {
 		t.Error("copied into a full directory")
 	}
+}
+
+// hashTree is sourceTree without a cache of digests.
+func hashTree(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
+	return sourceTree(ctx, root, skip, 2, func(ctx context.Context, n *node) (Digest, int64, error) {
+		return digest.Path(ctx, n.file, 1)
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
 )
 
@@ -137,7 +138,7 @@ func rehash(ctx context.Context, path string) (Digest, int64, error) {
 	if err != nil {
 		return Digest{}, 0, err
 	}
-	d, err := hashContent(ctx, f, info.Size(), 2)
+	d, err := digest.Content(ctx, f, info.Size(), 2)
 	return d, info.Size(), err
 }
 

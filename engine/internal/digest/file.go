@@ -1,7 +1,6 @@
-package store
+package digest
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -16,57 +15,45 @@ import (
 	"b9/engine/internal/sparse"
 )
 
+// BlockSize is the unit of a file's digest in bytes, and part of its definition.
+// It was measured: smaller blocks leave BLAKE3's vector units idle, larger ones
+// fall out of the processor's cache between being read and being hashed.
+const BlockSize = 64 << 10
+
 const (
-	// hashBlock is part of the definition of a file's digest. It was measured:
-	// smaller blocks leave BLAKE3's vector units idle, larger ones fall out
-	// of the processor's cache between being read and being hashed.
-	hashBlock = 64 << 10
 	// hashSegment is what a hashing goroutine takes at a time.
-	hashSegment = 64 * hashBlock
+	hashSegment = 64 * BlockSize
 	fileTag     = "b9 file 1\n"
 )
 
-// zeros is what a hole reads as. It is never written to.
-var zeros [hashBlock]byte
-
-// ErrChanged is returned when a file changed while it was read.
-var ErrChanged = sparse.ErrChanged
-
-// HashFile returns the digest of the content of a regular file and its size.
-// A symbolic link is followed.
-//
-// The digest does not depend on which zeros are holes. It is the BLAKE3 hash
-// of the ten bytes "b9 file 1\n", the size (64 bits, little-endian), and,
-// for each block of 64 KiB (the last may be shorter) that has a non-zero
-// byte, in order: its index (64 bits, little-endian) and its BLAKE3 hash.
-//
-// Holes are not read, and a large file is hashed by several goroutines with
-// under 1 MiB each. A file whose size or modification time changes meanwhile
-// gives an error with [ErrChanged].
-func HashFile(ctx context.Context, path string) (Digest, int64, error) {
-	return hashPath(ctx, path, min(max(runtime.GOMAXPROCS(0), 2), 8))
-}
-
-func hashPath(ctx context.Context, path string, workers int) (Digest, int64, error) {
+// Path returns the digest of the content of a regular file and its size. A
+// symbolic link is followed. So many goroutines hash it, with under 1 MiB each;
+// 0 stands for the number of processors, from 2 to 8. A file whose size or
+// modification time changes meanwhile gives [sparse.ErrChanged].
+func Path(ctx context.Context, path string, workers int) (Digest, int64, error) {
+	if workers == 0 {
+		workers = min(max(runtime.GOMAXPROCS(0), 2), 8)
+	}
 	f, _, err := sparse.Open(path)
 	if err != nil {
 		return Digest{}, 0, err
 	}
 	defer f.Close()
-	d, info, err := hashOpen(ctx, f, workers)
+	d, info, err := File(ctx, f, workers)
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("hash %s: %w", path, err)
 	}
 	return d, info.Size(), nil
 }
 
-// hashOpen hashes f and returns what Stat said of it before and after.
-func hashOpen(ctx context.Context, f *os.File, workers int) (Digest, fs.FileInfo, error) {
+// File is [Path] of an open file. It returns what Stat said of the file before
+// and after.
+func File(ctx context.Context, f *os.File, workers int) (Digest, fs.FileInfo, error) {
 	before, err := f.Stat()
 	if err != nil {
 		return Digest{}, nil, err
 	}
-	d, err := hashContent(ctx, f, before.Size(), workers)
+	d, err := Content(ctx, f, before.Size(), workers)
 	if err != nil {
 		return Digest{}, nil, err
 	}
@@ -75,67 +62,84 @@ func hashOpen(ctx context.Context, f *os.File, workers int) (Digest, fs.FileInfo
 		return Digest{}, nil, err
 	}
 	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return Digest{}, nil, ErrChanged
+		return Digest{}, nil, sparse.ErrChanged
 	}
 	return d, after, nil
 }
 
-func hashContent(ctx context.Context, f *os.File, size int64, workers int) (Digest, error) {
-	sum := newFileSum(size)
+// Content returns the digest of the first size bytes of f. It does not notice a
+// change that leaves them there.
+func Content(ctx context.Context, f *os.File, size int64, workers int) (Digest, error) {
+	sum := New(size)
 	if size > hashSegment {
 		if err := hashParallel(ctx, f, size, workers, sum); err != nil {
 			return Digest{}, err
 		}
-		return sum.digest(), nil
+		return sum.Digest(), nil
 	}
 	seg := &segment{end: size}
 	b := newBlockReader(f, size)
 	if err := b.hash(ctx, seg); err != nil {
 		return Digest{}, err
 	}
-	sum.add(seg.leaves)
-	return sum.digest(), nil
+	sum.Add(seg.leaves)
+	return sum.Digest(), nil
 }
 
-// fileSum combines the hashes of blocks.
-type fileSum struct{ h *blake3.Hasher }
+// Leaf is the hash of one block that is not all zero.
+type Leaf struct {
+	Index int64 // of the block in the file
+	Sum   [32]byte
+}
 
-func newFileSum(size int64) fileSum {
+// Leaves appends the leaves of the blocks in data, which begins at block first
+// of its file. Only the file's last block may be shorter than [BlockSize].
+func Leaves(leaves []Leaf, data []byte, first int64) []Leaf {
+	for off := 0; off < len(data); off += BlockSize {
+		block := data[off:min(off+BlockSize, len(data))]
+		if !sparse.IsZero(block) {
+			leaves = append(leaves, Leaf{first + int64(off/BlockSize), blake3.Sum256(block)})
+		}
+	}
+	return leaves
+}
+
+// Hash combines the leaves of a file to its digest.
+type Hash struct{ h *blake3.Hasher }
+
+// New begins the digest of a file of size bytes.
+func New(size int64) Hash {
 	h := blake3.New()
 	h.Write(binary.LittleEndian.AppendUint64([]byte(fileTag), uint64(size)))
-	return fileSum{h}
+	return Hash{h}
 }
 
-func (s fileSum) add(leaves []leaf) {
+// Add takes the next leaves, in the order of the file.
+func (s Hash) Add(leaves []Leaf) {
 	var index [8]byte
 	for _, l := range leaves {
-		binary.LittleEndian.PutUint64(index[:], uint64(l.index))
+		binary.LittleEndian.PutUint64(index[:], uint64(l.Index))
 		s.h.Write(index[:])
-		s.h.Write(l.sum[:])
+		s.h.Write(l.Sum[:])
 	}
 }
 
-func (s fileSum) digest() (d Digest) {
+// Digest is the digest of a file that has no leaves but those added.
+func (s Hash) Digest() (d Digest) {
 	s.h.Sum(d[:0])
 	return d
-}
-
-// leaf is the hash of one block that is not all zero.
-type leaf struct {
-	index int64
-	sum   [32]byte
 }
 
 // segment is a stretch of a file from a block's start, and what was found.
 type segment struct {
 	start, end int64
-	leaves     []leaf
+	leaves     []Leaf
 	done       chan struct{}
 }
 
 // hashParallel lets workers hash segments and combines them in order. At
 // most four segments for each worker are under way.
-func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum fileSum) error {
+func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum Hash) error {
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan *segment)
 	order := make(chan *segment, 4*workers)
@@ -160,7 +164,7 @@ func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum 
 		for seg := range order {
 			select {
 			case <-seg.done:
-				sum.add(seg.leaves)
+				sum.Add(seg.leaves)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -204,7 +208,7 @@ type blockReader struct {
 }
 
 func newBlockReader(f *os.File, size int64) *blockReader {
-	return &blockReader{f: f, size: size, buf: make([]byte, min(size, hashBlock))}
+	return &blockReader{f: f, size: size, buf: make([]byte, min(size, BlockSize))}
 }
 
 func (b *blockReader) hash(ctx context.Context, seg *segment) error {
@@ -219,16 +223,14 @@ func (b *blockReader) hash(ctx context.Context, seg *segment) error {
 			return nil
 		}
 		if b.start > pos {
-			pos = b.start - b.start%hashBlock
+			pos = b.start - b.start%BlockSize
 		}
 		block, err := b.read(pos)
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(block, zeros[:len(block)]) {
-			seg.leaves = append(seg.leaves, leaf{pos / hashBlock, blake3.Sum256(block)})
-		}
-		pos += hashBlock
+		seg.leaves = Leaves(seg.leaves, block, pos/BlockSize)
+		pos += BlockSize
 	}
 	return nil
 }
@@ -244,7 +246,7 @@ func (b *blockReader) seek(pos int64) (err error) {
 
 // read returns the block at pos, with zeros for the holes in it.
 func (b *blockReader) read(pos int64) ([]byte, error) {
-	block := b.buf[:min(hashBlock, b.size-pos)]
+	block := b.buf[:min(BlockSize, b.size-pos)]
 	stop := pos + int64(len(block))
 	if b.start <= pos && b.end >= stop {
 		return block, b.fill(block, pos)
@@ -269,7 +271,7 @@ func (b *blockReader) read(pos int64) ([]byte, error) {
 func (b *blockReader) fill(p []byte, off int64) error {
 	_, err := b.f.ReadAt(p, off)
 	if err == io.EOF {
-		return ErrChanged
+		return sparse.ErrChanged
 	}
 	return err
 }
