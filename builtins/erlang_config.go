@@ -164,7 +164,7 @@ func (a *erlangConfig) merged(read func(role string) (string, error)) ([]erlang.
 	if err != nil {
 		return nil, err
 	}
-	return erlang.Merge(docs, erlang.Strategy(a.Strategy))
+	return erlang.Merge(docs, a.Strategy)
 }
 
 // parse reads every text. One that read does not know yet is left out.

@@ -47,7 +47,7 @@ func erlValueOperation(name, param, doc, example string, term func(*Call, string
 			if !utf8.ValidString(text) {
 				c.Errorf("%s: %q is not UTF-8", param, text)
 			}
-			return &erlValue{name, term(c, text)}, nil
+			return &erlValue{name, text, term(c, text)}, nil
 		},
 	}
 }
@@ -55,11 +55,12 @@ func erlValueOperation(name, param, doc, example string, term func(*Call, string
 // erlValue is a text that becomes an Erlang term of one kind.
 type erlValue struct {
 	op   string
+	text string
 	term erlang.Term
 }
 
 // String implements starlark.Value.
-func (v *erlValue) String() string { return fmt.Sprintf("%s(%q)", v.op, v.term.Text) }
+func (v *erlValue) String() string { return fmt.Sprintf("%s(%q)", v.op, v.text) }
 
 // Type implements starlark.Value.
 func (v *erlValue) Type() string { return v.op }
@@ -75,7 +76,7 @@ func (v *erlValue) Hash() (uint32, error) { return starlark.String(v.String()).H
 
 // CompareSameType implements starlark.Comparable: values of equal text are equal.
 func (v *erlValue) CompareSameType(op syntax.Token, other starlark.Value, _ int) (bool, error) {
-	same := v.term.Text == other.(*erlValue).term.Text
+	same := v.text == other.(*erlValue).text
 	switch op {
 	case syntax.EQL:
 		return same, nil
@@ -128,9 +129,9 @@ func (e *erlConverter) convert(v starlark.Value, path string) erlang.Term {
 	case *starlark.Dict:
 		return e.dict(v, path)
 	case starlark.Tuple:
-		return erlang.Term{Kind: erlang.Tuple, Items: e.items(v, path)}
+		return erlang.NewTuple(e.items(v, path))
 	case starlark.Indexable:
-		return erlang.Term{Kind: erlang.List, Items: e.items(v, path)}
+		return erlang.NewList(e.items(v, path))
 	}
 	e.c.Errorf("%s: a %s can't be an Erlang term", path, v.Type())
 	return erlang.NewAtom("undefined")
@@ -171,20 +172,20 @@ func (e *erlConverter) handle(h *Handle, path string) erlang.Term {
 
 // dict makes a property list or a map.
 func (e *erlConverter) dict(d *starlark.Dict, path string) erlang.Term {
-	t := erlang.Term{Kind: erlang.List}
-	if e.maps {
-		t.Kind = erlang.Map
-	}
+	var items []erlang.Term
 	for k, v := range d.Entries() {
 		key := e.key(k, path)
 		value := e.convert(v, path+"["+k.String()+"]")
 		if e.maps {
-			t.Items = append(t.Items, key, value)
+			items = append(items, key, value)
 			continue
 		}
-		t.Items = append(t.Items, erlang.Term{Kind: erlang.Tuple, Items: []erlang.Term{key, value}})
+		items = append(items, erlang.NewTuple([]erlang.Term{key, value}))
 	}
-	return t
+	if e.maps {
+		return erlang.NewMap(items)
+	}
+	return erlang.NewList(items)
 }
 
 func (e *erlConverter) key(k starlark.Value, path string) erlang.Term {

@@ -103,7 +103,7 @@ func holdsUserData(t testing.TB, text string) bool {
 			t.Fatalf("%q: %+v", text, f)
 		}
 	}
-	if kind == MultiPart {
+	if kind == multiPart {
 		return err == nil // taken as it is
 	}
 	m, err := mail.ReadMessage(strings.NewReader(Multipart([]Part{{Kind: kind, Text: text}, {Kind: kind, Text: text}})))

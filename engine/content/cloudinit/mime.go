@@ -18,15 +18,15 @@ type PartKind string
 const (
 	UnknownPart     PartKind = ""
 	ConfigPart      PartKind = "text/cloud-config"
-	ArchivePart     PartKind = "text/cloud-config-archive"
-	PatchPart       PartKind = "text/cloud-config-jsonp"
-	IncludePart     PartKind = "text/x-include-url"
-	IncludeOncePart PartKind = "text/x-include-once-url"
-	ScriptPart      PartKind = "text/x-shellscript"
-	BootHookPart    PartKind = "text/cloud-boothook"
-	HandlerPart     PartKind = "text/part-handler"
-	TemplatePart    PartKind = "text/jinja2"
-	MultiPart       PartKind = "multipart/mixed"
+	archivePart     PartKind = "text/cloud-config-archive"
+	patchPart       PartKind = "text/cloud-config-jsonp"
+	includePart     PartKind = "text/x-include-url"
+	includeOncePart PartKind = "text/x-include-once-url"
+	scriptPart      PartKind = "text/x-shellscript"
+	bootHookPart    PartKind = "text/cloud-boothook"
+	handlerPart     PartKind = "text/part-handler"
+	templatePart    PartKind = "text/jinja2"
+	multiPart       PartKind = "multipart/mixed"
 	GzipPart        PartKind = "application/gzip"
 )
 
@@ -39,8 +39,8 @@ type header struct {
 // headers lists longer ones before those they begin with.
 func headers() []header {
 	return []header{
-		{"#cloud-config-archive", ArchivePart}, {"#cloud-config-jsonp", PatchPart}, {"#cloud-config", ConfigPart}, {"#cloud-boothook", BootHookPart},
-		{"#include-once", IncludeOncePart}, {"#include", IncludePart}, {"#part-handler", HandlerPart}, {"#!", ScriptPart}, {"## template: jinja", TemplatePart},
+		{"#cloud-config-archive", archivePart}, {"#cloud-config-jsonp", patchPart}, {"#cloud-config", ConfigPart}, {"#cloud-boothook", bootHookPart},
+		{"#include-once", includeOncePart}, {"#include", includePart}, {"#part-handler", handlerPart}, {"#!", scriptPart}, {"## template: jinja", templatePart},
 	}
 }
 
@@ -53,7 +53,7 @@ func KindOf(text string) PartKind {
 	const most = 4096
 	start := strings.ToLower(text[:min(most, len(text))])
 	if strings.Contains(start, "mime-version:") {
-		return MultiPart
+		return multiPart
 	}
 	start = strings.TrimSpace(start)
 	for _, h := range headers() {
@@ -101,7 +101,7 @@ func Multipart(parts []Part) string {
 }
 
 func writePart(b *strings.Builder, p Part, i int) {
-	if p.Kind == MultiPart {
+	if p.Kind == multiPart {
 		b.WriteString(strings.TrimLeft(p.Text, " \t\r\n"))
 		b.WriteString("\n")
 		return

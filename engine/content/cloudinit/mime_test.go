@@ -12,9 +12,9 @@ func TestKindOf(t *testing.T) {
 		text string
 		want PartKind
 	}{
-		{"#cloud-config\na: 1\n", ConfigPart}, {"\n #Cloud-Config\n", ConfigPart}, {"#cloud-config-archive\n", ArchivePart}, {"#cloud-config-jsonp\n", PatchPart}, {"#include http://x\n", IncludePart},
-		{"#include-once\n", IncludeOncePart}, {"#!/bin/sh\n", ScriptPart}, {"## template: jinja\n#cloud-config\n", TemplatePart}, {"#part-handler\n", HandlerPart}, {"#cloud-boothook\n", BootHookPart},
-		{"a: 1\n", UnknownPart}, {"", UnknownPart}, {"Content-Type: multipart/mixed\nMIME-Version: 1.0\n", MultiPart}, {"\x1f\x8b\x08", GzipPart},
+		{"#cloud-config\na: 1\n", ConfigPart}, {"\n #Cloud-Config\n", ConfigPart}, {"#cloud-config-archive\n", archivePart}, {"#cloud-config-jsonp\n", patchPart}, {"#include http://x\n", includePart},
+		{"#include-once\n", includeOncePart}, {"#!/bin/sh\n", scriptPart}, {"## template: jinja\n#cloud-config\n", templatePart}, {"#part-handler\n", handlerPart}, {"#cloud-boothook\n", bootHookPart},
+		{"a: 1\n", UnknownPart}, {"", UnknownPart}, {"Content-Type: multipart/mixed\nMIME-Version: 1.0\n", multiPart}, {"\x1f\x8b\x08", GzipPart},
 	}
 	for _, tt := range tests {
 		if got := KindOf(tt.text); got != tt.want {
@@ -28,10 +28,10 @@ func TestCloudInitReadsParts(t *testing.T) {
 	oracle.Need(t, "cloudinit.user_data", "cloud-init")
 	parts := []Part{
 		{Kind: ConfigPart, Text: "#cloud-config\nruncmd: [ls]\n"},
-		{Kind: ScriptPart, Text: "#!/bin/sh\necho é\n", Name: "hello.sh"},
-		{Kind: ScriptPart, Text: "#!/bin/sh\n# " + strings.Repeat("x", 2000) + "\n"},
-		{Kind: BootHookPart, Text: "#cloud-boothook\n#!/bin/sh\ntrue"},
-		{Kind: TemplatePart, Text: "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n"},
+		{Kind: scriptPart, Text: "#!/bin/sh\necho é\n", Name: "hello.sh"},
+		{Kind: scriptPart, Text: "#!/bin/sh\n# " + strings.Repeat("x", 2000) + "\n"},
+		{Kind: bootHookPart, Text: "#cloud-boothook\n#!/bin/sh\ntrue"},
+		{Kind: templatePart, Text: "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n"},
 	}
 	text := Multipart(parts)
 	if again := Multipart(parts); again != text {

@@ -55,17 +55,17 @@ func (u *userData) check(name, text string, kind PartKind, depth int) {
 	switch kind {
 	case ConfigPart:
 		u.document(name, text, yaml.Parse, CheckConfig)
-	case PatchPart:
+	case patchPart:
 		const header = "#cloud-config-jsonp"
 		if strings.HasPrefix(text, header) {
 			text = strings.Repeat(" ", len(header)) + text[len(header):]
 		}
 		u.document(name, text, yaml.ParseJSON, checkPatch)
-	case ArchivePart:
+	case archivePart:
 		u.archive(name, text, depth)
-	case IncludePart, IncludeOncePart:
+	case includePart, includeOncePart:
 		u.include(name, text)
-	case MultiPart:
+	case multiPart:
 		u.message(name, text, depth)
 	case GzipPart:
 		plain, err := gunzip(text)
@@ -173,7 +173,7 @@ func (u *userData) archived(n *yaml.Node, depth int) {
 // text decides.
 func partKind(mediaType, text string) PartKind {
 	switch kind := PartKind(strings.ToLower(mediaType)); kind {
-	case ConfigPart, ArchivePart, PatchPart, IncludePart, IncludeOncePart:
+	case ConfigPart, archivePart, patchPart, includePart, includeOncePart:
 		return kind
 	case "", "text/plain", "text/x-not-multipart", "application/octet-stream", GzipPart, "application/x-gzip", "application/gzip-compressed", "application/x-gzip-compressed", "application/x-compressed", "application/x-compress":
 		return KindOf(text)

@@ -66,7 +66,7 @@ func TestCheckUserDataIsBounded(t *testing.T) {
 		if tooDeep := level >= maxPartDepth-1; strings.Contains(got, "deeper than 8") != tooDeep || got == "" != !tooDeep {
 			t.Errorf("%d levels: %q", level, got)
 		}
-		text = Multipart([]Part{{Kind: MultiPart, Text: text}})
+		text = Multipart([]Part{{Kind: multiPart, Text: text}})
 	}
 	many := "#cloud-config-archive\n" + strings.Repeat("- 'x-a: 1'\n", maxParts+5)
 	if got := checkText(t, many); !strings.Contains(got, "more than 10000 parts") {

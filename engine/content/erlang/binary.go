@@ -78,7 +78,7 @@ func (p *parser) binary() bool {
 		break
 	}
 	p.pos += 2
-	return p.push(at, Term{Kind: Binary, Text: string(bits.data), Bits: uint8((8 - bits.free) % 8)})
+	return p.push(at, Term{kind: binaryTerm, text: string(bits.data), bits: uint8((8 - bits.free) % 8)})
 }
 
 // segment is how a value becomes part of a binary.
@@ -99,7 +99,7 @@ func (p *parser) segment(bits *bitString) bool {
 		return false
 	}
 	value := p.pop()
-	if value.Kind == Map && p.text[at] == '#' {
+	if value.kind == mapTerm && p.text[at] == '#' {
 		return p.fail(at, "a map can't be part of a binary")
 	}
 	p.skip()
@@ -130,11 +130,11 @@ func (p *parser) segment(bits *bitString) bool {
 
 // plain adds what has neither size nor types: a string, or an integer that is one digit to three.
 func (p *parser) plain(bits *bitString, value *Term) (done, ok bool) {
-	data := lowBytes(value.Text)
-	if value.Kind == Int && len(value.Text) <= 3 {
-		n, _ := strconv.Atoi(value.Text)
+	data := lowBytes(value.text)
+	if value.kind == intTerm && len(value.text) <= 3 {
+		n, _ := strconv.Atoi(value.text)
 		data = append(data[:0], byte(n))
-	} else if value.Kind != String {
+	} else if value.kind != stringTerm {
 		return false, false
 	}
 	if err := p.encodeBytes(bits, data); err != nil {
@@ -162,12 +162,12 @@ func (p *parser) segmentSize(s *segment) bool {
 	}
 	t := p.pop()
 	s.given = true
-	if t.Kind == Atom && (t.Text == "all" || t.Text == "undefined") {
-		s.given, s.none = t.Text == "all", t.Text != "all"
+	if t.kind == atomTerm && (t.text == "all" || t.text == "undefined") {
+		s.given, s.none = t.text == "all", t.text != "all"
 		return true
 	}
-	n, err := strconv.Atoi(t.Text)
-	if t.Kind != Int || err != nil || n < 0 || n > maxSegment {
+	n, err := strconv.Atoi(t.text)
+	if t.kind != intTerm || err != nil || n < 0 || n > maxSegment {
 		return p.fail(at, "a segment's size is a number from 0 to %d", maxSegment)
 	}
 	s.size = n
@@ -185,10 +185,10 @@ func (p *parser) segmentTypes() ([]string, bool) {
 			return nil, false
 		}
 		t := p.pop()
-		if t.Kind != Atom || p.text[at] == '(' || p.text[at] == '$' {
+		if t.kind != atomTerm || p.text[at] == '(' || p.text[at] == '$' {
 			return nil, p.fail(at, "want the type of a segment, such as utf8 or little")
 		}
-		name := t.Text
+		name := t.text
 		if p.skip(); p.peek() == ':' {
 			p.pos++
 			p.skip()
@@ -278,17 +278,17 @@ func (s *segment) defaults(unit string) error {
 // encode adds the value, or each character of a string.
 func (p *parser) encode(bits *bitString, s *segment, value *Term) error {
 	switch {
-	case value.Kind != String:
+	case value.kind != stringTerm:
 		return p.encodeOne(bits, s, value)
-	case value.Text != "" && s.typ == "utf8":
-		return p.encodeBytes(bits, []byte(value.Text))
-	case value.Text != "" && s.typ == "integer" && s.size*s.unit == 8:
-		return p.encodeBytes(bits, lowBytes(value.Text))
-	case value.Text == "": // wrong types are wrong without a character, too
+	case value.text != "" && s.typ == "utf8":
+		return p.encodeBytes(bits, []byte(value.text))
+	case value.text != "" && s.typ == "integer" && s.size*s.unit == 8:
+		return p.encodeBytes(bits, lowBytes(value.text))
+	case value.text == "": // wrong types are wrong without a character, too
 		zero := NewInt("0")
 		return p.encodeOne(new(bitString), s, &zero)
 	}
-	for _, r := range value.Text {
+	for _, r := range value.text {
 		c := NewInt(formatInt(int64(r)))
 		if err := p.encodeOne(bits, s, &c); err != nil {
 			return err
@@ -317,7 +317,7 @@ func (p *parser) encodeBytes(bits *bitString, data []byte) error {
 func (p *parser) encodeOne(bits *bitString, s *segment, value *Term) error {
 	n := max(s.size, 0) * s.unit
 	if s.size < 0 {
-		n = 8 * len(value.Text)
+		n = 8 * len(value.text)
 	}
 	if !p.spend(0, (n+7)/8+1) {
 		return errBinary
@@ -335,14 +335,14 @@ func (p *parser) encodeOne(bits *bitString, s *segment, value *Term) error {
 
 // integer adds the lowest n bits of an integer in two's complement.
 func (s *segment) integer(bits *bitString, value *Term, n int) error {
-	if value.Kind != Int {
+	if value.kind != intTerm {
 		return fmt.Errorf("%s in a segment of the type integer", value.describe())
 	}
 	data := make([]byte, (n+7)/8)
-	if small, err := strconv.ParseInt(value.Text, 10, 64); err == nil {
+	if small, err := strconv.ParseInt(value.text, 10, 64); err == nil {
 		fillInt(data, small)
 	} else {
-		fillBig(data, value.Text)
+		fillBig(data, value.text)
 	}
 	if spare := 8*len(data) - n; spare > 0 && !s.little {
 		shiftLeft(data, spare)
@@ -389,8 +389,8 @@ func shiftLeft(data []byte, n int) {
 
 // float adds a float of 16, 32 or 64 bits (IEEE 754).
 func (s *segment) float(bits *bitString, value *Term, n int) error {
-	f, err := strconv.ParseFloat(value.Text, 64)
-	if value.Kind != Float && value.Kind != Int || err != nil {
+	f, err := strconv.ParseFloat(value.text, 64)
+	if value.kind != floatTerm && value.kind != intTerm || err != nil {
 		return fmt.Errorf("%s in a segment of the type float", value.describe())
 	}
 	var data []byte
@@ -399,13 +399,13 @@ func (s *segment) float(bits *bitString, value *Term, n int) error {
 		data = binary.BigEndian.AppendUint64(nil, math.Float64bits(f))
 	case 32:
 		if math.IsInf(float64(float32(f)), 0) {
-			return fmt.Errorf("%s does not fit into a float of 32 bits", value.Text)
+			return fmt.Errorf("%s does not fit into a float of 32 bits", value.text)
 		}
 		data = binary.BigEndian.AppendUint32(nil, math.Float32bits(float32(f)))
 	case 16:
 		half, ok := halfFloat(f)
 		if !ok {
-			return fmt.Errorf("%s does not fit into a float of 16 bits", value.Text)
+			return fmt.Errorf("%s does not fit into a float of 16 bits", value.text)
 		}
 		data = binary.BigEndian.AppendUint16(nil, half)
 	default:
@@ -438,12 +438,12 @@ func halfFloat(f float64) (half uint16, ok bool) {
 
 // binary adds a binary, or as much of it as the size says.
 func (s *segment) binary(bits *bitString, value *Term) error {
-	if value.Kind != Binary {
+	if value.kind != binaryTerm {
 		return fmt.Errorf("%s in a segment of the type binary", value.describe())
 	}
-	have := 8 * len(value.Text)
-	if value.Bits > 0 {
-		have -= 8 - int(value.Bits)
+	have := 8 * len(value.text)
+	if value.bits > 0 {
+		have -= 8 - int(value.bits)
 	}
 	n := s.size * s.unit
 	if s.size < 0 {
@@ -452,14 +452,14 @@ func (s *segment) binary(bits *bitString, value *Term) error {
 	if n > have || n%s.unit != 0 {
 		return fmt.Errorf("a binary of %d bits does not fit its segment", have)
 	}
-	bits.append([]byte(value.Text), n)
+	bits.append([]byte(value.text), n)
 	return nil
 }
 
 // character adds a character in an encoding of Unicode.
 func (s *segment) character(bits *bitString, value *Term) error {
-	n, err := strconv.ParseInt(value.Text, 10, 32)
-	if value.Kind != Int || err != nil || !utf8.ValidRune(rune(n)) {
+	n, err := strconv.ParseInt(value.text, 10, 32)
+	if value.kind != intTerm || err != nil || !utf8.ValidRune(rune(n)) {
 		return fmt.Errorf("%s is no character in a segment of the type %s", value.describe(), s.typ)
 	}
 	var order binary.AppendByteOrder = binary.BigEndian

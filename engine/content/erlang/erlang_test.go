@@ -40,7 +40,7 @@ func TestNewerSyntax(t *testing.T) {
 
 // TestErrors holds the places and words of mistakes.
 func TestErrors(t *testing.T) {
-	vars := map[string]Term{"host": NewString("db1"), "list": {Kind: List}}
+	vars := map[string]Term{"host": NewString("db1"), "list": {kind: listTerm}}
 	for text, want := range map[string]string{
 		"[{a, 1},\n {b, }].":                   `x:2:6: unexpected '}': want a term`,
 		"[{a, 1},\n {b, 2].":                   `x:2:7: unexpected ']': want "," or '}'`,
@@ -111,7 +111,7 @@ func TestMerge(t *testing.T) {
 		{"", "[a].", "[a].", "[a].", "[a]."},
 		{"[{a,[b|c]}].", "[{a,[b|c]}].", "[{a,[b|c]}].", "[{a,[b|c]}].", "[{a,[[b|c],[b|c]]}]."},
 	} {
-		for strategy, want := range map[Strategy]string{Strict: tt.strict, Replace: tt.replace, Original: tt.original} {
+		for strategy, want := range map[string]string{strict: tt.strict, replace: tt.replace, original: tt.original} {
 			merged, err := Merge([][]Term{parseText(t, tt.a, nil), parseText(t, tt.b, nil)}, strategy)
 			got := strings.TrimSuffix(string(Format(merged)), "\n")
 			if err != nil {
@@ -129,14 +129,14 @@ func TestMergeConflicts(t *testing.T) {
 	a, _ := Parse("a.config", "[{kernel,\n  [{port, 80}]}].", Options{})
 	b, _ := Parse("b.config", "[{kernel, [{port, 81}]},\n {x, 1}, {x, 2}].", Options{})
 	c, _ := Parse("values", "[{x, [1,2,3,4,5,6,7,8,9]}].", Options{Placeless: true})
-	_, err := Merge([][]Term{a, b, c}, Strict)
+	_, err := Merge([][]Term{a, b, c}, strict)
 	want := `b.config:1:19: kernel.port is 81 here and 80 at a.config:2:11: make them equal, or let the later one win with the strategy "replace"
 values: x is here and at b.config:2:2, in one of the two lists more than once: there must be one of each, unless the strategy is "replace" or "original"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 	d, _ := Parse("d.config", "{a, 1}. {b, 2}.", Options{})
-	_, err = Merge([][]Term{d, a}, Replace)
+	_, err = Merge([][]Term{d, a}, replace)
 	want = "a.config:1:1: a list or map can't be merged with a text of several terms, which begins at d.config:1:1: make both the one or the other"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
@@ -207,7 +207,7 @@ func BenchmarkFormat(b *testing.B) {
 	terms := parseText(b, text, nil)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		merged, err := Merge([][]Term{terms, parseText(b, "[{app_1, [{new, 1}]}].", nil)}, Strict)
+		merged, err := Merge([][]Term{terms, parseText(b, "[{app_1, [{new, 1}]}].", nil)}, strict)
 		if err != nil {
 			b.Fatal(err)
 		}

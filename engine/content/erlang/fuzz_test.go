@@ -39,7 +39,7 @@ func holds(t testing.TB, text string) bool {
 		t.Fatalf("%q is printed as %q: %v", text, printed, err)
 	}
 	for i := range terms {
-		if !terms[i].Equal(&again[i]) {
+		if !terms[i].equal(&again[i]) {
 			t.Fatalf("%q is printed as %q", text, printed)
 		}
 	}
@@ -47,7 +47,7 @@ func holds(t testing.TB, text string) bool {
 		t.Fatalf("%q is printed as %q and then as %q", text, printed, twice)
 	}
 	for _, s := range Strategies() {
-		_, _ = Merge([][]Term{terms, again}, Strategy(s))
+		_, _ = Merge([][]Term{terms, again}, s)
 	}
 	return true
 }

@@ -84,35 +84,35 @@ func unbase64(t testing.TB, s string) string {
 
 // flatTerms writes terms as ~tw writes their list.
 func flatTerms(terms []Term) string {
-	list := Term{Kind: List, Items: terms}
+	list := Term{kind: listTerm, items: terms}
 	return flat(&list)
 }
 
 func flat(t *Term) string {
-	switch t.Kind {
-	case String:
+	switch t.kind {
+	case stringTerm:
 		var ints []string
-		for _, r := range t.Text {
+		for _, r := range t.text {
 			ints = append(ints, strconv.Itoa(int(r)))
 		}
 		return "[" + strings.Join(ints, ",") + "]"
-	case Binary:
+	case binaryTerm:
 		return "<<" + numbers(t) + ">>"
-	case Map:
+	case mapTerm:
 		var pairs []string
 		for _, p := range sortedPairs(t) {
 			pairs = append(pairs, flat(&p[0])+" => "+flat(&p[1]))
 		}
 		return "#{" + strings.Join(pairs, ",") + "}"
-	case List:
-		text := flatItems(t.Items)
-		if t.Improper {
-			last := len(t.Items) - 1
-			text = flatItems(t.Items[:last]) + "|" + flat(&t.Items[last])
+	case listTerm:
+		text := flatItems(t.items)
+		if t.improper {
+			last := len(t.items) - 1
+			text = flatItems(t.items[:last]) + "|" + flat(&t.items[last])
 		}
 		return "[" + text + "]"
-	case Tuple:
-		return "{" + flatItems(t.Items) + "}"
+	case tupleTerm:
+		return "{" + flatItems(t.items) + "}"
 	}
 	return leafText(t)
 }
@@ -127,8 +127,8 @@ func flatItems(items []Term) string {
 
 func sortedPairs(t *Term) [][2]Term {
 	var pairs [][2]Term
-	for i := 0; i+1 < len(t.Items); i += 2 {
-		pairs = append(pairs, [2]Term{t.Items[i], t.Items[i+1]})
+	for i := 0; i+1 < len(t.items); i += 2 {
+		pairs = append(pairs, [2]Term{t.items[i], t.items[i+1]})
 	}
 	slices.SortFunc(pairs, func(a, b [2]Term) int { return compare(&a[0], &b[0]) })
 	return pairs
@@ -139,35 +139,35 @@ func compare(a, b *Term) int {
 	if c := cmp.Compare(rank(a), rank(b)); c != 0 {
 		return c
 	}
-	switch a.Kind {
-	case Int:
-		x, _ := new(big.Int).SetString(a.Text, 10)
-		y, _ := new(big.Int).SetString(b.Text, 10)
+	switch a.kind {
+	case intTerm:
+		x, _ := new(big.Int).SetString(a.text, 10)
+		y, _ := new(big.Int).SetString(b.text, 10)
 		return x.Cmp(y)
-	case Float:
-		x, _ := strconv.ParseFloat(a.Text, 64)
-		y, _ := strconv.ParseFloat(b.Text, 64)
+	case floatTerm:
+		x, _ := strconv.ParseFloat(a.text, 64)
+		y, _ := strconv.ParseFloat(b.text, 64)
 		return cmp.Compare(x, y)
-	case Atom:
-		return slices.Compare([]rune(a.Text), []rune(b.Text))
-	case Tuple, Map:
-		if c := cmp.Compare(len(a.Items), len(b.Items)); c != 0 {
+	case atomTerm:
+		return slices.Compare([]rune(a.text), []rune(b.text))
+	case tupleTerm, mapTerm:
+		if c := cmp.Compare(len(a.items), len(b.items)); c != 0 {
 			return c
 		}
-	case String, List:
+	case stringTerm, listTerm:
 		return slices.CompareFunc(listOf(a), listOf(b), func(x, y Term) int { return compare(&x, &y) })
-	case Binary:
-		return cmp.Compare(a.Text, b.Text)
+	case binaryTerm:
+		return cmp.Compare(a.text, b.text)
 	}
-	return slices.CompareFunc(a.Items, b.Items, func(x, y Term) int { return compare(&x, &y) })
+	return slices.CompareFunc(a.items, b.items, func(x, y Term) int { return compare(&x, &y) })
 }
 
 func listOf(t *Term) []Term {
-	if t.Kind == List {
-		return t.Items
+	if t.kind == listTerm {
+		return t.items
 	}
 	var items []Term
-	for _, r := range t.Text {
+	for _, r := range t.text {
 		items = append(items, NewInt(strconv.Itoa(int(r))))
 	}
 	return items
@@ -175,31 +175,31 @@ func listOf(t *Term) []Term {
 
 func rank(t *Term) int {
 	switch {
-	case t.Kind == List && len(t.Items) == 0 || t.Kind == String && t.Text == "":
+	case t.kind == listTerm && len(t.items) == 0 || t.kind == stringTerm && t.text == "":
 		return 7
-	case t.Kind == String:
+	case t.kind == stringTerm:
 		return 8
 	}
-	return map[Kind]int{Int: 1, Float: 2, Atom: 3, Fun: 4, Tuple: 5, Map: 6, List: 8, Binary: 9}[t.Kind]
+	return map[kind]int{intTerm: 1, floatTerm: 2, atomTerm: 3, funTerm: 4, tupleTerm: 5, mapTerm: 6, listTerm: 8, binaryTerm: 9}[t.kind]
 }
 
 // sorted is the term with the pairs of its maps in Erlang's order; shown
 // reports whether Erlang would show a list in it as a string.
 func sorted(t *Term) (s Term, shown bool) {
 	s = *t
-	s.Items = slices.Clone(t.Items)
-	if t.Kind == Map {
-		s.Items = nil
+	s.items = slices.Clone(t.items)
+	if t.kind == mapTerm {
+		s.items = nil
 		for _, p := range sortedPairs(t) {
-			s.Items = append(s.Items, p[0], p[1])
+			s.items = append(s.items, p[0], p[1])
 		}
 	}
-	printableInts := t.Kind == List && len(t.Items) > 0 && !t.Improper
-	for i := range s.Items {
-		n, err := strconv.Atoi(s.Items[i].Text)
-		printableInts = printableInts && s.Items[i].Kind == Int && err == nil && n > 0 && n <= 0x10ffff && utf8.ValidRune(rune(n)) && isPrintable(rune(n))
-		item, inner := sorted(&s.Items[i])
-		s.Items[i], shown = item, shown || inner
+	printableInts := t.kind == listTerm && len(t.items) > 0 && !t.improper
+	for i := range s.items {
+		n, err := strconv.Atoi(s.items[i].text)
+		printableInts = printableInts && s.items[i].kind == intTerm && err == nil && n > 0 && n <= 0x10ffff && utf8.ValidRune(rune(n)) && isPrintable(rune(n))
+		item, inner := sorted(&s.items[i])
+		s.items[i], shown = item, shown || inner
 	}
 	return s, shown || printableInts
 }

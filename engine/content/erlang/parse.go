@@ -183,7 +183,7 @@ func (p *parser) bare() bool {
 	case c == '$':
 		return p.dollar()
 	case c == '{':
-		return p.sequence(Tuple, '}')
+		return p.sequence(tupleTerm, '}')
 	case c == '[':
 		return p.list()
 	case c == '<':
@@ -247,14 +247,14 @@ func (p *parser) signed() bool {
 		return false
 	}
 	t := &p.stack[len(p.stack)-1]
-	if t.Kind != Int && t.Kind != Float {
+	if t.kind != intTerm && t.kind != floatTerm {
 		return p.fail(at, "a sign stands before %s: want a number", t.describe())
 	}
 	if c := p.text[t.off]; c == '-' || c == '+' {
 		return p.fail(at, "two signs stand before a number")
 	}
 	if minus {
-		t.Text = negated(t.Text)
+		t.text = negated(t.text)
 	}
 	t.off = uint32(at)
 	return true
@@ -272,12 +272,12 @@ func negated(text string) string {
 }
 
 // sequence reads terms between commas up to the closing bracket.
-func (p *parser) sequence(kind Kind, end byte) bool {
+func (p *parser) sequence(kind kind, end byte) bool {
 	at, start := p.pos, len(p.stack)
 	p.pos++
 	if p.skip(); p.peek() == end {
 		p.pos++
-		return p.push(at, Term{Kind: kind})
+		return p.push(at, Term{kind: kind})
 	}
 	for {
 		if !p.term() {
@@ -288,7 +288,7 @@ func (p *parser) sequence(kind Kind, end byte) bool {
 			p.pos++
 		case end:
 			p.pos++
-			return p.push(at, Term{Kind: kind, Items: p.take(start)})
+			return p.push(at, Term{kind: kind, items: p.take(start)})
 		default:
 			return p.unclosed(at, fmt.Sprintf(`"," or %q`, end))
 		}
@@ -344,7 +344,7 @@ func (p *parser) closeList(at, start, tails int) bool {
 			return false
 		}
 	}
-	return p.push(at, Term{Kind: List, Items: p.take(start)})
+	return p.push(at, Term{kind: listTerm, items: p.take(start)})
 }
 
 // tail reads the tail of a list that is none in brackets. In parentheses or as
@@ -354,15 +354,15 @@ func (p *parser) tail(at, start, tails int) bool {
 		return false
 	}
 	t := p.pop()
-	improper := t.Kind != String && t.Kind != List || t.Improper
-	switch t.Kind {
-	case List:
-		if !p.effort(at, len(t.Items)) {
+	improper := t.kind != stringTerm && t.kind != listTerm || t.improper
+	switch t.kind {
+	case listTerm:
+		if !p.effort(at, len(t.items)) {
 			return false
 		}
-		p.stack = append(p.stack, t.Items...)
-	case String:
-		for _, r := range t.Text {
+		p.stack = append(p.stack, t.items...)
+	case stringTerm:
+		for _, r := range t.text {
 			p.push(int(t.off), NewInt(formatInt(int64(r))))
 		}
 	default:
@@ -371,7 +371,7 @@ func (p *parser) tail(at, start, tails int) bool {
 	if !p.closeList(at, start, tails) {
 		return false
 	}
-	p.stack[len(p.stack)-1].Improper = improper
+	p.stack[len(p.stack)-1].improper = improper
 	return true
 }
 
@@ -393,7 +393,7 @@ func (p *parser) mapping() bool {
 	}
 	if p.skip(); p.peek() == '}' {
 		p.pos++
-		return p.push(at, Term{Kind: Map})
+		return p.push(at, Term{kind: mapTerm})
 	}
 	for {
 		if !p.pair() {
@@ -405,7 +405,7 @@ func (p *parser) mapping() bool {
 		case '}':
 			p.pos++
 			items, ok := p.lastPairs(p.take(start))
-			return ok && p.push(at, Term{Kind: Map, Items: items})
+			return ok && p.push(at, Term{kind: mapTerm, items: items})
 		default:
 			return p.unclosed(at, `"," or "}"`)
 		}
@@ -432,7 +432,7 @@ func (p *parser) lastPairs(items []Term) ([]Term, bool) {
 	at := make(map[string]int, len(items)/2)
 	kept := items[:0]
 	for i := 0; i < len(items); i += 2 {
-		if len(items[i].Items) > 0 && !p.effort(int(items[i].off), items[i].weight(p.efforts)) {
+		if len(items[i].items) > 0 && !p.effort(int(items[i].off), items[i].weight(p.efforts)) {
 			return nil, false
 		}
 		key := items[i].key()
@@ -457,7 +457,7 @@ func (p *parser) fun(at int) bool {
 		}
 		t := &p.stack[len(p.stack)-1]
 		plain := p.text[from] != '(' && p.text[from] != '-' && p.text[from] != '+' && p.text[from] != '$'
-		if !plain || next != 0 && t.Kind != Atom || next == 0 && (t.Kind != Int || len(t.Text) > 3 || t.Text > "255" && len(t.Text) == 3) {
+		if !plain || next != 0 && t.kind != atomTerm || next == 0 && (t.kind != intTerm || len(t.text) > 3 || t.text > "255" && len(t.text) == 3) {
 			return p.fail(at, "the only literal fun is an external one, such as fun lists:map/2")
 		}
 		if p.skip(); next != 0 && p.peek() != next {
@@ -467,5 +467,5 @@ func (p *parser) fun(at int) bool {
 			p.pos++
 		}
 	}
-	return p.push(at, Term{Kind: Fun, Items: p.take(start)})
+	return p.push(at, Term{kind: funTerm, items: p.take(start)})
 }

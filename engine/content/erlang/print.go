@@ -52,25 +52,25 @@ const (
 // layout measures a term.
 func layout(t *Term) node {
 	switch {
-	case t.Kind == String && !printable(t.Text):
-		return characters(t.Text)
-	case t.Kind == Binary:
+	case t.kind == stringTerm && !printable(t.text):
+		return characters(t.text)
+	case t.kind == binaryTerm:
 		return newBinary(t)
-	case len(t.Items) == 0 || t.Kind == Fun:
+	case len(t.items) == 0 || t.kind == funTerm:
 		text := leafText(t)
 		return node{text: text, width: utf8.RuneCountInString(text)}
-	case t.Kind == Map:
+	case t.kind == mapTerm:
 		return newMap(t)
 	}
-	n := node{form: listNode, width: 1 + len(t.Items), tail: t.Improper, items: make([]node, len(t.Items))}
-	if t.Kind == Tuple {
+	n := node{form: listNode, width: 1 + len(t.items), tail: t.improper, items: make([]node, len(t.items))}
+	if t.kind == tupleTerm {
 		n.form = tupleNode
-		if len(t.Items) > 1 && t.Items[0].Kind == Atom {
+		if len(t.items) > 1 && t.items[0].kind == atomTerm {
 			n.form = taggedNode
 		}
 	}
-	for i := range t.Items {
-		n.items[i] = layout(&t.Items[i])
+	for i := range t.items {
+		n.items[i] = layout(&t.items[i])
 		n.width += n.items[i].width
 	}
 	return n
@@ -88,9 +88,9 @@ func characters(s string) node {
 }
 
 func newMap(t *Term) node {
-	n := node{form: mapNode, width: 2 + len(t.Items)/2}
-	for i := 0; i+1 < len(t.Items); i += 2 {
-		pair := node{form: pairNode, items: []node{layout(&t.Items[i]), layout(&t.Items[i+1])}}
+	n := node{form: mapNode, width: 2 + len(t.items)/2}
+	for i := 0; i+1 < len(t.items); i += 2 {
+		pair := node{form: pairNode, items: []node{layout(&t.items[i]), layout(&t.items[i+1])}}
 		pair.width = pair.items[0].width + 4 + pair.items[1].width
 		n.width += pair.width
 		n.items = append(n.items, pair)
@@ -102,13 +102,13 @@ func newMap(t *Term) node {
 func newBinary(t *Term) node {
 	text := "<<>>"
 	switch {
-	case t.Text == "":
-	case t.Bits == 0 && utf8.ValidString(t.Text) && printable(t.Text) && ascii(t.Text):
-		text = "<<" + quote(t.Text, '"') + ">>"
-	case t.Bits == 0 && utf8.ValidString(t.Text) && printable(t.Text):
-		text = "<<" + quote(t.Text, '"') + "/utf8>>"
-	case t.Bits == 0 && !utf8.ValidString(t.Text) && printableLatin1(t.Text):
-		text = "<<" + quote(latin1(t.Text), '"') + ">>"
+	case t.text == "":
+	case t.bits == 0 && utf8.ValidString(t.text) && printable(t.text) && ascii(t.text):
+		text = "<<" + quote(t.text, '"') + ">>"
+	case t.bits == 0 && utf8.ValidString(t.text) && printable(t.text):
+		text = "<<" + quote(t.text, '"') + "/utf8>>"
+	case t.bits == 0 && !utf8.ValidString(t.text) && printableLatin1(t.text):
+		text = "<<" + quote(latin1(t.text), '"') + ">>"
 	default:
 		text = numbers(t)
 		return node{form: bytesNode, text: text, width: len(text) + 4}
@@ -119,17 +119,17 @@ func newBinary(t *Term) node {
 // numbers is the bytes of a binary between commas; a last one that is not
 // full has its number of bits behind it.
 func numbers(t *Term) string {
-	b := make([]byte, 0, 4*len(t.Text))
-	for i := range len(t.Text) {
+	b := make([]byte, 0, 4*len(t.text))
+	for i := range len(t.text) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if i == len(t.Text)-1 && t.Bits > 0 {
-			b = strconv.AppendUint(b, uint64(t.Text[i]>>(8-t.Bits)), 10)
-			b = strconv.AppendUint(append(b, ':'), uint64(t.Bits), 10)
+		if i == len(t.text)-1 && t.bits > 0 {
+			b = strconv.AppendUint(b, uint64(t.text[i]>>(8-t.bits)), 10)
+			b = strconv.AppendUint(append(b, ':'), uint64(t.bits), 10)
 			break
 		}
-		b = strconv.AppendUint(b, uint64(t.Text[i]), 10)
+		b = strconv.AppendUint(b, uint64(t.text[i]), 10)
 	}
 	return string(b)
 }
@@ -172,26 +172,26 @@ func latin1(s string) string {
 }
 
 func leafText(t *Term) string {
-	switch t.Kind {
-	case Atom:
-		return atomText(t.Text)
-	case String:
-		if t.Text == "" {
+	switch t.kind {
+	case atomTerm:
+		return atomText(t.text)
+	case stringTerm:
+		if t.text == "" {
 			return "[]"
 		}
-		return quote(t.Text, '"')
-	case List:
+		return quote(t.text, '"')
+	case listTerm:
 		return "[]"
-	case Tuple:
+	case tupleTerm:
 		return "{}"
-	case Map:
+	case mapTerm:
 		return "#{}"
-	case Var:
-		return "${" + t.Text + "}"
-	case Fun:
-		return "fun " + atomText(t.Items[0].Text) + ":" + atomText(t.Items[1].Text) + "/" + t.Items[2].Text
+	case varTerm:
+		return "${" + t.text + "}"
+	case funTerm:
+		return "fun " + atomText(t.items[0].text) + ":" + atomText(t.items[1].text) + "/" + t.items[2].text
 	}
-	return t.Text
+	return t.text
 }
 
 // atomText quotes an atom where it must be. "maybe" and "else" are words

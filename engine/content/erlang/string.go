@@ -68,10 +68,10 @@ func (p *parser) strings() bool {
 		if first, ok = p.variable(name); !ok {
 			return false
 		}
-	} else if first.Text, ok = p.string(); !ok {
+	} else if first.text, ok = p.string(); !ok {
 		return false
 	} else {
-		first.Kind = String
+		first.kind = stringTerm
 	}
 	p.skip()
 	if p.peek() != '"' && p.variableName() == "" {
@@ -87,12 +87,12 @@ func (p *parser) joined(at int, first Term) bool {
 		return false
 	}
 	for {
-		next, ok := Term{Kind: String}, false
+		next, ok := Term{kind: stringTerm}, false
 		from := p.pos
 		if name := p.variableName(); name != "" {
 			next, ok = p.variable(name)
 		} else if p.peek() == '"' {
-			next.Text, ok = p.string()
+			next.text, ok = p.string()
 		} else {
 			return p.push(at, NewString(b.String()))
 		}
@@ -104,10 +104,10 @@ func (p *parser) joined(at int, first Term) bool {
 }
 
 func (p *parser) join(b *strings.Builder, at int, t Term) bool {
-	if t.Kind != String && t.Kind != Int && t.Kind != Float {
+	if t.kind != stringTerm && t.kind != intTerm && t.kind != floatTerm {
 		return p.fail(at, "the variable is %s: only a string or number can be joined with what stands beside it", t.describe())
 	}
-	b.WriteString(t.Text)
+	b.WriteString(t.text)
 	return true
 }
 

@@ -11,32 +11,32 @@ import (
 	"b9/engine/position"
 )
 
-// Kind says what an Term is.
-type Kind uint8
+// kind says what a Term is.
+type kind uint8
 
 // The kinds of Erlang terms.
 const (
-	Atom   Kind = iota + 1 // Text
-	Int                    // Text, in decimal digits without leading zeros
-	Float                  // Text, the shortest that reads back equal, as Erlang writes it
-	String                 // Text: a list of characters that was written as a string
-	Binary                 // Text holds the bytes, Bits says how many bits of the last one count
-	List                   // Items; with Improper the last one is the tail
-	Tuple                  // Items
-	Map                    // Items, keys and values in turn
-	Fun                    // Items: the module, the function, the arity
-	Var                    // Text, the name: only in terms that are made, to be printed and read again
+	atomTerm   kind = iota + 1 // text
+	intTerm                    // text, in decimal digits without leading zeros
+	floatTerm                  // text, the shortest that reads back equal, as Erlang writes it
+	stringTerm                 // text: a list of characters that was written as a string
+	binaryTerm                 // text holds the bytes, bits says how many bits of the last one count
+	listTerm                   // items; with improper the last one is the tail
+	tupleTerm                  // items
+	mapTerm                    // items, keys and values in turn
+	funTerm                    // items: the module, the function, the arity
+	varTerm                    // text, the name: only in terms that are made, to be printed and read again
 )
 
 // Term is one Erlang term. The zero Term is none.
 type Term struct {
-	Kind     Kind
-	Bits     uint8 // of a binary: how many bits of its last byte count; 0 is all 8
-	Improper bool  // of a list
+	kind     kind
+	bits     uint8 // of a binary: how many bits of its last byte count; 0 is all 8
+	improper bool  // of a list
 	off      uint32
 	doc      *document // where it was read, at off; nil for a term that was made
-	Text     string
-	Items    []Term
+	text     string
+	items    []Term
 }
 
 // document is a text that terms were read from.
@@ -45,42 +45,54 @@ type document struct {
 	placeless  bool // the text was made from values: a position in it says nothing
 }
 
-// errorAt is a mistake at a byte offset.
-func (d *document) errorAt(off int, msg string) *position.Error {
+// at is the position of a byte offset.
+func (d *document) at(off int) position.Position {
 	before := d.text[:min(off, len(d.text))]
 	line := strings.Count(before, "\n") + 1
 	col := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
-	return position.Position{File: d.name, Line: line, Col: col}.Errorf("%s", msg)
+	return position.Position{File: d.name, Line: line, Col: col}
 }
 
-// Place is where the term was read, as file:line:col, or what it was made from.
-func (t *Term) Where() string {
+// errorAt is a mistake at a byte offset.
+func (d *document) errorAt(off int, msg string) *position.Error { return d.at(off).Errorf("%s", msg) }
+
+// where is the place where the term was read, as file:line:col, or what it was made from.
+func (t *Term) where() string {
 	switch {
 	case t.doc == nil:
 		return "a given value"
 	case t.doc.placeless:
 		return t.doc.name
 	}
-	return strings.TrimSuffix(t.doc.errorAt(int(t.off), "").Error(), ": ")
+	return t.doc.at(int(t.off)).String()
 }
 
 // NewAtom is the atom of that name, of at most 255 characters.
-func NewAtom(name string) Term { return Term{Kind: Atom, Text: name} }
+func NewAtom(name string) Term { return Term{kind: atomTerm, text: name} }
 
 // NewVar is a variable, printed as ${name}. Names are of ASCII letters, digits and underscores.
-func NewVar(name string) Term { return Term{Kind: Var, Text: name} }
+func NewVar(name string) Term { return Term{kind: varTerm, text: name} }
 
 // NewString is a string: a list of the characters of s, which is UTF-8.
-func NewString(s string) Term { return Term{Kind: String, Text: s} }
+func NewString(s string) Term { return Term{kind: stringTerm, text: s} }
 
 // NewBinary is a binary of the bytes of s.
-func NewBinary(s string) Term { return Term{Kind: Binary, Text: s} }
+func NewBinary(s string) Term { return Term{kind: binaryTerm, text: s} }
 
 // NewInt is an integer, given as decimal digits with an optional minus.
-func NewInt(digits string) Term { return Term{Kind: Int, Text: digits} }
+func NewInt(digits string) Term { return Term{kind: intTerm, text: digits} }
 
 // NewFloat is a float, which must be finite: Erlang knows no others.
-func NewFloat(f float64) Term { return Term{Kind: Float, Text: floatText(f)} }
+func NewFloat(f float64) Term { return Term{kind: floatTerm, text: floatText(f)} }
+
+// NewList is a proper list.
+func NewList(items []Term) Term { return Term{kind: listTerm, items: items} }
+
+// NewTuple is a tuple.
+func NewTuple(items []Term) Term { return Term{kind: tupleTerm, items: items} }
+
+// NewMap is a map of keys and values in turn.
+func NewMap(items []Term) Term { return Term{kind: mapTerm, items: items} }
 
 // maxAtom is how many characters an atom may have.
 const maxAtom = 255
@@ -98,35 +110,35 @@ func CheckAtom(name string) error {
 
 // describe names the kind for people.
 func (t *Term) describe() string {
-	switch t.Kind {
-	case Atom:
+	switch t.kind {
+	case atomTerm:
 		return "an atom"
-	case Int:
+	case intTerm:
 		return "an integer"
-	case Float:
+	case floatTerm:
 		return "a float"
-	case String:
+	case stringTerm:
 		return "a string"
-	case Binary:
+	case binaryTerm:
 		return "a binary"
-	case List:
+	case listTerm:
 		return "a list"
-	case Tuple:
+	case tupleTerm:
 		return "a tuple"
-	case Map:
+	case mapTerm:
 		return "a map"
-	case Fun:
+	case funTerm:
 		return "a fun"
-	case Var:
+	case varTerm:
 		return "a variable"
 	}
 	return "nothing"
 }
 
 // Equal reports whether Erlang takes the terms for exactly equal (=:=).
-func (t *Term) Equal(u *Term) bool {
-	if t.Kind == u.Kind && len(t.Items) == 0 && len(u.Items) == 0 && t.Kind != Float {
-		return t.Text == u.Text && t.Bits == u.Bits
+func (t *Term) equal(u *Term) bool {
+	if t.kind == u.kind && len(t.items) == 0 && len(u.items) == 0 && t.kind != floatTerm {
+		return t.text == u.text && t.bits == u.bits
 	}
 	return string(t.appendKey(nil)) == string(u.appendKey(nil))
 }
@@ -135,25 +147,25 @@ func (t *Term) Equal(u *Term) bool {
 func (t *Term) key() string { return string(t.appendKey(nil)) }
 
 func (t *Term) appendKey(b []byte) []byte {
-	switch t.Kind {
-	case String:
-		return appendStringKey(b, t.Text)
-	case List:
+	switch t.kind {
+	case stringTerm:
+		return appendStringKey(b, t.text)
+	case listTerm:
 		return t.appendListKey(b)
-	case Tuple, Fun:
-		b = binary.AppendUvarint(append(b, byte('0'+t.Kind)), uint64(len(t.Items)))
-		for i := range t.Items {
-			b = t.Items[i].appendKey(b)
+	case tupleTerm, funTerm:
+		b = binary.AppendUvarint(append(b, byte('0'+t.kind)), uint64(len(t.items)))
+		for i := range t.items {
+			b = t.items[i].appendKey(b)
 		}
 		return b
-	case Map:
+	case mapTerm:
 		return t.appendMapKey(b)
 	}
-	text := t.Text
-	if t.Kind == Float && text == "-0.0" {
+	text := t.text
+	if t.kind == floatTerm && text == "-0.0" {
 		text = "0.0"
 	}
-	b = binary.AppendUvarint(append(b, byte('0'+t.Kind), t.Bits), uint64(len(text)))
+	b = binary.AppendUvarint(append(b, byte('0'+t.kind), t.bits), uint64(len(text)))
 	return append(b, text...)
 }
 
@@ -167,27 +179,27 @@ func appendStringKey(b []byte, s string) []byte {
 }
 
 func (t *Term) appendListKey(b []byte) []byte {
-	items := t.Items
-	if t.Improper {
+	items := t.items
+	if t.improper {
 		items = items[:len(items)-1]
 	}
 	for i := range items {
 		b = items[i].appendKey(append(b, '|'))
 	}
-	if t.Improper {
-		return t.Items[len(t.Items)-1].appendKey(append(b, '.'))
+	if t.improper {
+		return t.items[len(t.items)-1].appendKey(append(b, '.'))
 	}
 	return append(b, 'n')
 }
 
 func (t *Term) appendMapKey(b []byte) []byte {
-	pairs := make([]string, 0, len(t.Items)/2)
-	for i := 0; i+1 < len(t.Items); i += 2 {
-		sum := sha256.Sum256(t.Items[i+1].appendKey(t.Items[i].appendKey(nil)))
+	pairs := make([]string, 0, len(t.items)/2)
+	for i := 0; i+1 < len(t.items); i += 2 {
+		sum := sha256.Sum256(t.items[i+1].appendKey(t.items[i].appendKey(nil)))
 		pairs = append(pairs, string(sum[:])) // the pair itself would be copied again at every level of nesting
 	}
 	slices.Sort(pairs)
-	b = binary.AppendUvarint(append(b, byte('0'+Map)), uint64(len(pairs)))
+	b = binary.AppendUvarint(append(b, byte('0'+mapTerm)), uint64(len(pairs)))
 	for _, p := range pairs {
 		b = append(b, p...)
 	}
@@ -197,8 +209,8 @@ func (t *Term) appendMapKey(b []byte) []byte {
 // weight is the number of terms in a term, or a number beyond the limit.
 func (t *Term) weight(limit int) int {
 	n := 1
-	for i := 0; i < len(t.Items) && n <= limit; i++ {
-		n += t.Items[i].weight(limit - n)
+	for i := 0; i < len(t.items) && n <= limit; i++ {
+		n += t.items[i].weight(limit - n)
 	}
 	return n
 }
