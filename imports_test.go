@@ -34,7 +34,7 @@ type rule struct {
 // nothing of b9 above it.
 var floor = []string{
 	"engine/size", "engine/near", "engine/tool", "engine/position",
-	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock",
+	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml",
 }
 
 // leaves import the ground floor and packages below their own path.
@@ -49,8 +49,11 @@ func table() []rule {
 	var rows []rule
 	for _, p := range floor {
 		row := rule{path: p}
-		if p == "engine/internal/digest" {
+		switch p {
+		case "engine/internal/digest":
 			row.imports = []string{"engine/internal/sparse"} // a digest leaves holes out
+		case "engine/internal/toml":
+			row.imports = []string{"engine/position"} // of each key
 		}
 		rows = append(rows, row)
 	}

@@ -10,12 +10,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
-	"strings"
 
 	"github.com/google/renameio/v2"
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/toml"
 )
 
 // ErrNotSet is wrapped by the error of taking out what a file does not set.
@@ -48,9 +47,9 @@ func EditRepository(path, name, location string) error {
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	edited, err := editRepository(data, name, location)
+	edited, err := editRepository(path, data, name, location)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
 	return renameio.WriteFile(path, edited, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
 }
@@ -70,28 +69,29 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// editRepository edits a text, and makes sure that it then says the same as
-// before about everything else.
-func editRepository(text []byte, name, location string) ([]byte, error) {
-	var before, after map[string]any
-	if err := toml.Unmarshal(text, &before); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "toml: "))
+// editRepository edits the text of the file at path, and makes sure that it
+// then says the same as before about everything else.
+func editRepository(path string, text []byte, name, location string) ([]byte, error) {
+	before, err := toml.Parse(path, string(text))
+	if err != nil {
+		return nil, err
 	}
-	at := findRepositories(text, name)
-	if location == "" && at.entry == (span{}) {
-		return nil, fmt.Errorf("%s%s: the file %w", repositoriesPrefix, name, ErrNotSet)
+	at := findRepositories(text, before.Entries, name)
+	if location == "" && at.entry == (toml.Span{}) {
+		return nil, fmt.Errorf("%s: %s%s: the file %w", path, repositoriesPrefix, name, ErrNotSet)
 	}
 	edited := at.edit(text, name, location)
-	err := toml.Unmarshal(edited, &after)
-	if err != nil || !reflect.DeepEqual(withRepository(before, name, location), withRepository(after, name, location)) || !sets(after, name, location) {
-		return nil, fmt.Errorf("%s%s stands in a form that can't be edited here: change the file by hand", repositoriesPrefix, name)
+	after, err := toml.Parse(path, string(edited))
+	if err != nil || !sets(after.Values, name, location) ||
+		!reflect.DeepEqual(withRepository(before.Values, name, location), withRepository(after.Values, name, location)) {
+		return nil, fmt.Errorf("%s: %s%s stands in a form that can't be edited here: change the file by hand", path, repositoriesPrefix, name)
 	}
 	return edited, nil
 }
 
 // sets reports whether the values say that of the repository.
 func sets(values map[string]any, name, location string) bool {
-	found, ok := lookup(values, []string{"repositories", name}).(string)
+	found, ok := toml.Lookup(values, "repositories", name).(string)
 	return ok == (location != "") && found == location
 }
 
@@ -114,54 +114,34 @@ func withRepository(values map[string]any, name, location string) map[string]any
 	return all
 }
 
-// span is a part of a text, from one offset to before another.
-type span struct{ from, to int }
-
 // repositories is where they are in a text.
 type repositories struct {
-	entry, value span // of the one that is edited, zero if it is not there
-	last         int  // behind the last line of the section, or behind its header; 0 for none
-	dotted       bool // they are keys of the form repositories.name
+	entry, value toml.Span // of the one that is edited, zero if it is not there
+	last         int       // behind the last line of the section, or behind its header; 0 for none
+	dotted       bool      // they are keys of the form repositories.name
 }
 
 // findRepositories looks for [repositories] and for the name in it.
-func findRepositories(text []byte, name string) repositories {
+func findRepositories(text []byte, entries []toml.Entry, name string) repositories {
 	var found repositories
-	var p unstable.Parser
-	p.Reset(text)
 	var table []string
-	for p.NextExpression() {
-		n := p.Expression()
-		switch n.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			var end int
-			if table, end = keyOf(nil, n); n.Kind == unstable.Table && join(table) == "repositories" {
-				found.last = lineEnd(text, end)
+	for _, e := range entries {
+		if e.Kind != toml.KeyValue {
+			if table = names(e.Keys); e.Kind == toml.Table && join(table) == "repositories" {
+				found.last = lineEnd(text, e.Span.To)
 			}
-		case unstable.KeyValue:
-			path, _ := keyOf(table, n)
-			if len(path) != 2 || path[0] != "repositories" {
-				continue
-			}
-			at := span{int(n.Raw.Offset), int(n.Raw.Offset + n.Raw.Length)}
-			found.last, found.dotted = lineEnd(text, at.to), len(table) == 0
-			if path[1] == name {
-				raw := n.Value().Raw
-				found.entry, found.value = at, span{int(raw.Offset), int(raw.Offset + raw.Length)}
-			}
+			continue
+		}
+		path := append(table[:len(table):len(table)], names(e.Keys)...)
+		if len(path) != 2 || path[0] != "repositories" {
+			continue
+		}
+		found.last, found.dotted = lineEnd(text, e.Span.To), len(table) == 0
+		if path[1] == name {
+			found.entry, found.value = e.Span, e.Value.Span
 		}
 	}
 	return found
-}
-
-// keyOf returns a key below a table, and the offset behind it.
-func keyOf(table []string, n *unstable.Node) (path []string, end int) {
-	path = append(path, table...)
-	for it := n.Key(); it.Next(); {
-		path = append(path, string(it.Node().Data))
-		end = int(it.Node().Raw.Offset + it.Node().Raw.Length)
-	}
-	return path, end
 }
 
 // lineEnd is the offset behind the line that an offset lies in.
@@ -174,12 +154,12 @@ func lineEnd(text []byte, at int) int {
 
 func (r repositories) edit(text []byte, name, location string) []byte {
 	quoted := strconv.Quote(location)
-	if r.entry != (span{}) && location != "" {
+	if r.entry != (toml.Span{}) && location != "" {
 		return splice(text, r.value, quoted)
 	}
-	if r.entry != (span{}) {
-		start := bytes.LastIndexByte(text[:r.entry.from], '\n') + 1
-		return splice(text, span{start, lineEnd(text, r.entry.to)}, "")
+	if r.entry != (toml.Span{}) {
+		start := bytes.LastIndexByte(text[:r.entry.From], '\n') + 1
+		return splice(text, toml.Span{From: start, To: lineEnd(text, r.entry.To)}, "")
 	}
 	newline := "\n"
 	if i := bytes.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
@@ -198,9 +178,9 @@ func (r repositories) edit(text []byte, name, location string) []byte {
 	if at > 0 && text[at-1] != '\n' {
 		line = newline + line
 	}
-	return splice(text, span{at, at}, line)
+	return splice(text, toml.Span{From: at, To: at}, line)
 }
 
-func splice(text []byte, at span, with string) []byte {
-	return append(append(append([]byte(nil), text[:at.from]...), with...), text[at.to:]...)
+func splice(text []byte, at toml.Span, with string) []byte {
+	return append(append(append([]byte(nil), text[:at.From]...), with...), text[at.To:]...)
 }

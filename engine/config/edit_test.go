@@ -27,7 +27,7 @@ func TestEditRepository(t *testing.T) {
 			"[options]\nhelp = \"\"\"\n[repositories]\nteam = \"/no\"\n\"\"\"\n[repositories]\nteam = \"/x\"\n"},
 		{"the same key elsewhere", "[options]\nteam = \"blue\"\n[repositories]\nteam = \"/old\"\n", "", "[options]\nteam = \"blue\"\n[repositories]\n"},
 	} {
-		got, err := editRepository([]byte(c.text), "team", c.location)
+		got, err := editRepository("f", []byte(c.text), "team", c.location)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s:\n%q\nwant\n%q (%v)", c.name, got, c.want, err)
 		}
@@ -40,11 +40,11 @@ func TestEditRepositoryRefuses(t *testing.T) {
 		"repositories = { team = \"/l\", b = \"/b\" }": "can't be edited here: change the file by hand",
 		"[repositories\n":                              "expected",
 	} {
-		if got, err := editRepository([]byte(text), "team", "/x"); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := editRepository("f", []byte(text), "team", "/x"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q became %q, %v", text, got, err)
 		}
 	}
-	if _, err := editRepository([]byte("[repositories]\nlab = \"/l\"\n"), "team", ""); !errors.Is(err, ErrNotSet) {
+	if _, err := editRepository("f", []byte("[repositories]\nlab = \"/l\"\n"), "team", ""); !errors.Is(err, ErrNotSet) {
 		t.Errorf("taking out what is not there: %v", err)
 	}
 }
@@ -83,15 +83,15 @@ func FuzzEditRepository(f *testing.F) {
 	f.Add([]byte("[repositories]\r\nlab = '/l' # c\r\n\"team\" = \"\"\"/x\"\"\"\r\n[shared]"), "/y")
 	f.Add([]byte("repositories.lab = \"/l\"\n"), "")
 	f.Fuzz(func(t *testing.T, text []byte, location string) {
-		edited, err := editRepository(text, "team", location)
+		edited, err := editRepository("f", text, "team", location)
 		if err != nil || location == "" {
 			return
 		}
-		back, err := editRepository(edited, "team", "")
+		back, err := editRepository("f", edited, "team", "")
 		if err != nil {
 			t.Fatalf("%q: %v", edited, err)
 		}
-		if _, err := editRepository(back, "team", location); err != nil {
+		if _, err := editRepository("f", back, "team", location); err != nil {
 			t.Errorf("%q: %v", back, err)
 		}
 	})

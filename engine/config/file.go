@@ -8,8 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
+	"b9/engine/internal/toml"
 
 	"b9/engine/near"
 )
@@ -44,35 +43,20 @@ func readFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// document assigns what a TOML text holds. The library decodes it, which
-// also checks it; a walk over its syntax tells where each key stands.
+// document assigns what a TOML text holds.
 func (d *loader) document(path string, data []byte, workspace bool) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	var values map[string]any
-	if err := toml.Unmarshal(data, &values); err != nil {
-		d.errs = append(d.errs, syntaxError(path, err))
+	doc, err := toml.Parse(path, string(data))
+	if err != nil {
+		d.errs = append(d.errs, err)
 		return
 	}
-	w := fileWalk{loader: d, path: path, workspace: workspace, values: values, skip: map[string]bool{}}
-	w.parser.Reset(data)
-	for w.parser.NextExpression() {
-		w.expression(w.parser.Expression())
+	w := fileWalk{loader: d, path: path, workspace: workspace, values: doc.Values, skip: map[string]bool{}}
+	for _, e := range doc.Entries {
+		w.entry(e)
 	}
-	if err := w.parser.Error(); err != nil {
-		d.errs = append(d.errs, syntaxError(path, err))
-	}
-}
-
-func syntaxError(path string, err error) error {
-	reason := strings.TrimPrefix(err.Error(), "toml: ")
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, col := at.Position()
-		return fmt.Errorf("%s:%d:%d: %s", path, line, col, reason)
-	}
-	return fmt.Errorf("%s: %s", path, reason)
 }
 
 // fileWalk goes through the keys of one document in the order they stand in.
@@ -80,27 +64,26 @@ type fileWalk struct {
 	*loader
 	path      string
 	workspace bool
-	parser    unstable.Parser
 	values    map[string]any
 	table     []string        // the header that key-values belong to
 	skip      map[string]bool // tables that an error told of
 }
 
-func (w *fileWalk) expression(n *unstable.Node) {
-	switch n.Kind {
-	case unstable.Table:
+func (w *fileWalk) entry(e toml.Entry) {
+	switch e.Kind {
+	case toml.Table:
 		var at place
-		w.table, at = w.key(nil, n)
+		w.table, at = w.key(nil, e)
 		w.header(at)
-	case unstable.ArrayTable:
+	case toml.ArrayTable:
 		var at place
-		w.table, at = w.key(nil, n)
+		w.table, at = w.key(nil, e)
 		if !w.skipped(w.table) {
 			w.leaf(at, w.table)
 			w.skip[join(w.table)] = true
 		}
-	case unstable.KeyValue:
-		w.keyValue(w.table, n)
+	case toml.KeyValue:
+		w.keyValue(w.table, e)
 	}
 }
 
@@ -118,14 +101,11 @@ func (w *fileWalk) header(at place) {
 	w.fail(at, "unknown section [%s]%s", name, near.Hint(name, w.sections()))
 }
 
-func (w *fileWalk) keyValue(table []string, n *unstable.Node) {
-	path, at := w.key(table, n)
-	value := n.Value()
-	if value.Kind == unstable.InlineTable && w.isSection(join(path)) {
-		for it := value.Children(); it.Next(); {
-			if it.Node().Kind == unstable.KeyValue {
-				w.keyValue(path, it.Node())
-			}
+func (w *fileWalk) keyValue(table []string, e toml.Entry) {
+	path, at := w.key(table, e)
+	if e.Value.Inline && w.isSection(join(path)) {
+		for _, f := range e.Value.Fields {
+			w.keyValue(path, f)
 		}
 		return
 	}
@@ -135,23 +115,22 @@ func (w *fileWalk) keyValue(table []string, n *unstable.Node) {
 }
 
 func (w *fileWalk) leaf(at place, path []string) {
-	w.assign(at, join(path), lookup(w.values, path))
+	w.assign(at, join(path), toml.Lookup(w.values, path...))
 }
 
 // key returns the whole path of a key and the place of its first part.
-func (w *fileWalk) key(table []string, n *unstable.Node) ([]string, place) {
-	path := append([]string(nil), table...)
-	p := place{origin: w.path, at: w.path, dir: filepath.Dir(w.path), workspace: w.workspace}
-	first := true
-	for it := n.Key(); it.Next(); first = false {
-		path = append(path, string(it.Node().Data))
-		if first {
-			start := w.parser.Shape(it.Node().Raw).Start
-			p.origin = fmt.Sprintf("%s:%d", w.path, start.Line)
-			p.at = fmt.Sprintf("%s:%d:%d", w.path, start.Line, start.Column)
-		}
+func (w *fileWalk) key(table []string, e toml.Entry) ([]string, place) {
+	at := e.Keys[0].At
+	p := place{origin: fmt.Sprintf("%s:%d", w.path, at.Line), at: at.String(), dir: filepath.Dir(w.path), workspace: w.workspace}
+	return append(table[:len(table):len(table)], names(e.Keys)...), p
+}
+
+func names(keys []toml.Key) []string {
+	all := make([]string, len(keys))
+	for i, k := range keys {
+		all[i] = k.Name
 	}
-	return path, p
+	return all
 }
 
 // skipped reports whether path lies in a table that an error told of.
@@ -173,18 +152,6 @@ func (d *loader) sections() []string {
 		}
 	}
 	return names
-}
-
-func lookup(values map[string]any, path []string) any {
-	var v any = values
-	for _, name := range path {
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil
-		}
-		v = m[name]
-	}
-	return v
 }
 
 func join(path []string) string { return strings.Join(path, ".") }

@@ -1,0 +1,182 @@
+// Package toml reads TOML documents (TOML 1.0) and says where each key stands.
+// The library decodes the values and refuses what is wrong; a walk over its
+// syntax tree adds the order and the positions of the keys, which the values
+// don't have. It knows no schema.
+//
+//	Parse     a Document: the Values, and the Entries in the order of the text
+//	Entry     a [table], an [[array of tables]] or a key with its value
+//	Span      what an entry or a value covers of the text, for whoever edits it
+//	Lookup    a value by its keys
+package toml
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"b9/engine/position"
+)
+
+// MaxDepth bounds how deep arrays, tables and dotted keys may be nested.
+const MaxDepth = 200
+
+// Document is a valid document.
+type Document struct {
+	Values  map[string]any // as the library decodes them: toml.LocalDate and so on for dates
+	Entries []Entry
+}
+
+// Kind says what an Entry is.
+type Kind uint8
+
+// The kinds of entries.
+const (
+	Table      Kind = iota + 1 // [a.b]: the keys that follow belong to it
+	ArrayTable                 // [[a.b]]: the same for a new element of an array
+	KeyValue                   // a.b = value
+)
+
+// Entry is one expression of a document.
+type Entry struct {
+	Kind  Kind
+	Keys  []Key // the parts of a dotted key, without those of the table above it
+	Span  Span  // of a KeyValue: the key and the value; of a table: its keys
+	Value Value // of a KeyValue
+}
+
+// Key is one part of a dotted key.
+type Key struct {
+	Name string
+	At   position.Position
+}
+
+// Value says what stands in an inline table or an array.
+type Value struct {
+	Span   Span
+	Inline bool    // it is an inline table
+	Fields []Entry // of an inline table
+	Items  []Value // of an array
+}
+
+// Span is a part of the text, from one byte offset to before another.
+type Span struct{ From, To int }
+
+// Parse reads a document. The file's name begins its positions. The error is a
+// *position.Error.
+func Parse(file, text string) (*Document, error) {
+	if err := checkDepth(file, text); err != nil {
+		return nil, err
+	}
+	d := &Document{}
+	if err := toml.Unmarshal([]byte(text), &d.Values); err != nil {
+		return nil, mistake(file, err)
+	}
+	w := walk{file: file, text: text}
+	w.parser.Reset([]byte(text))
+	for w.parser.NextExpression() {
+		n := w.parser.Expression()
+		if kind := kindOf(n); kind != 0 {
+			d.Entries = append(d.Entries, w.entry(kind, n))
+		}
+	}
+	if err := w.parser.Error(); err != nil {
+		return nil, mistake(file, err)
+	}
+	return d, nil
+}
+
+// mistake is an error of the library, with its position.
+func mistake(file string, err error) *position.Error {
+	at := position.Position{File: file, Line: 1, Col: 1}
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		at.Line, at.Col = decode.Position()
+	}
+	return at.Errorf("%s", strings.TrimPrefix(err.Error(), "toml: "))
+}
+
+// kindOf is 0 for a comment.
+func kindOf(n *unstable.Node) Kind {
+	switch n.Kind {
+	case unstable.Table:
+		return Table
+	case unstable.ArrayTable:
+		return ArrayTable
+	case unstable.KeyValue:
+		return KeyValue
+	}
+	return 0
+}
+
+// walk turns the library's syntax tree, which lasts until the next expression
+// is read, into entries.
+type walk struct {
+	file, text string
+	parser     unstable.Parser
+
+	offset, line, col int // how far position has come; line and col count from 0
+}
+
+func (w *walk) entry(kind Kind, n *unstable.Node) Entry {
+	e := Entry{Kind: kind}
+	for it := n.Key(); it.Next(); {
+		k := it.Node()
+		e.Keys = append(e.Keys, Key{Name: string(k.Data), At: w.position(k)})
+		if len(e.Keys) == 1 {
+			e.Span.From = int(k.Raw.Offset)
+		}
+		e.Span.To = span(k).To
+	}
+	if kind == KeyValue {
+		e.Span = span(n)
+		e.Value = w.value(n.Value())
+	}
+	return e
+}
+
+func (w *walk) value(n *unstable.Node) Value {
+	v := Value{Span: span(n), Inline: n.Kind == unstable.InlineTable}
+	for it := n.Children(); it.Next(); {
+		switch c := it.Node(); {
+		case v.Inline && c.Kind == unstable.KeyValue:
+			v.Fields = append(v.Fields, w.entry(KeyValue, c))
+		case n.Kind == unstable.Array && c.Kind != unstable.Comment:
+			v.Items = append(v.Items, w.value(c))
+		}
+	}
+	return v
+}
+
+func span(n *unstable.Node) Span {
+	return Span{int(n.Raw.Offset), int(n.Raw.Offset + n.Raw.Length)}
+}
+
+// position is that of a key. Keys come in the order of the text.
+func (w *walk) position(n *unstable.Node) position.Position {
+	if offset := int(n.Raw.Offset); n.Raw.Length > 0 && offset >= w.offset && offset <= len(w.text) {
+		gone := w.text[w.offset:offset]
+		if lines := strings.Count(gone, "\n"); lines > 0 {
+			w.line, w.col = w.line+lines, 0
+			gone = gone[strings.LastIndexByte(gone, '\n')+1:]
+		}
+		w.col += utf8.RuneCountInString(gone)
+		w.offset = offset
+	}
+	return position.Position{File: w.file, Line: w.line + 1, Col: w.col + 1}
+}
+
+// Lookup returns the value that the keys lead to, nil where there is none.
+func Lookup(values map[string]any, keys ...string) any {
+	var v any = values
+	for _, name := range keys {
+		table, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = table[name]
+	}
+	return v
+}
