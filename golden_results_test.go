@@ -34,7 +34,7 @@ func TestGoldenResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	w, err := builtins.Open(t.Context(), builtins.Config{Root: root, Dir: root})
+	w, err := builtins.Open(t.Context(), builtins.Config{Root: root, Dir: root, Operations: builtins.Operations(builtins.Settings{})})
 	if err != nil {
 		t.Fatal(err)
 	}
