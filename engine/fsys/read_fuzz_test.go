@@ -125,7 +125,7 @@ func FuzzJournal(f *testing.F) {
 		f.Fatal(err)
 	}
 	at := bytes.Index(base, []byte{0xc0, 0x3b, 0x39, 0x98})
-	base[1024+0x60] |= incompatRecover
+	base[1024+0x60] |= needsRecovery
 	base[at+31] = 1 // the first transaction is in block 1
 	f.Add([]byte{0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 8})
 	f.Add([]byte{0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 20, 0, 0, 0, 8})
