@@ -37,7 +37,7 @@ func TestShrinkRandomFillings(t *testing.T) {
 			t.Fatal(seed, err)
 		}
 		run(t, "e2fsck", "-fn", img)
-		compareReader(t, openAt(t, img, 0), files)
+		compareReader(t, opened(t)(OpenReader(img, 0, 0)), files)
 	}
 }
 

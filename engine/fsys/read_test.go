@@ -68,7 +68,7 @@ func TestReader(t *testing.T) {
 				if off > 0 {
 					at = shifted(t, img, off)
 				}
-				compareReader(t, openAt(t, at, off), want)
+				compareReader(t, opened(t)(OpenReader(at, off, 0)), want)
 			}
 		})
 	}
@@ -226,7 +226,7 @@ func TestReaderSeesWhatTheKernelSees(t *testing.T) {
 			img := dir + "/" + name
 			run(t, "mke2fs", append(append([]string{"-q", "-F"}, args...), img, "400M")...)
 			fillMounted(t, img, dir+"/src")
-			r := compareMounted(t, img, openAt(t, img, 0))
+			r := compareMounted(t, img, opened(t)(OpenReader(img, 0, 0)))
 			if b, err := fs.ReadFile(r, "absolute/passwd-"); err != nil || string(b) != "root:x:0:0\n" {
 				t.Errorf("through links: %q, %v", b, err)
 			}
@@ -327,7 +327,7 @@ func TestReaderReplaysJournal(t *testing.T) {
 	r.Close()
 	run(t, "cp", dir+"/copy", dir+"/repaired")
 	exec.Command(mustFind(t, "e2fsck"), "-fy", dir+"/repaired").Run()
-	if want := listReader(t, compareMounted(t, dir+"/repaired", openAt(t, dir+"/repaired", 0))); got != want {
+	if want := listReader(t, compareMounted(t, dir+"/repaired", opened(t)(OpenReader(dir+"/repaired", 0, 0)))); got != want {
 		t.Error(firstDifference(want, got))
 	}
 }
@@ -385,15 +385,16 @@ func TestReaderForeign(t *testing.T) {
 	}
 }
 
-// openAt reads the file system at off for the time of the test.
-func openAt(t testing.TB, img string, off int64) Reader {
-	t.Helper()
-	r, err := OpenReader(img, off, 0)
-	if err != nil {
-		t.Fatal(err)
+// opened is a reader that was opened without an error, for the time of the test.
+func opened(t testing.TB) func(Reader, error) Reader {
+	return func(r Reader, err error) Reader {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close() })
+		return r
 	}
-	t.Cleanup(func() { r.Close() })
-	return r
 }
 
 // needsRecovery is the bit of an ext4 superblock's incompatible features

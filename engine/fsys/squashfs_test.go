@@ -29,7 +29,7 @@ func TestSquash(t *testing.T) {
 			if got := squashView(tarOf(t, mountImage(t, img))); got != want {
 				t.Error("kernel:", firstDifference(want, got))
 			}
-			compareMounted(t, img, openAt(t, img, 0))
+			compareMounted(t, img, opened(t)(OpenReader(img, 0, 0)))
 			run(t, "unsquashfs", "-q", "-n", "-d", img+".out", img)
 			if got := squashView(tarOf(t, img+".out")); got != want {
 				t.Error("unsquashfs:", firstDifference(want, got))
