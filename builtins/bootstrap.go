@@ -15,7 +15,8 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/fsys"
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/tree"
 	"b9/engine/store"
 )
 
@@ -195,7 +196,7 @@ func (b *bootstrap) Tools() []engine.Tool {
 		{Name: "mmdebstrap", VersionArgs: []string{"--version"}},
 		{Name: "apt-get", VersionArgs: []string{"--version"}},
 		{Name: "dpkg", VersionArgs: []string{"--version"}},
-	}, fsys.Ext4Tools()...)
+	}, ext4.Tools()...)
 }
 
 // Fingerprint implements engine.Source: it stands for the sources that are
@@ -265,10 +266,10 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 		return err
 	}
 	m := b.Image
-	return fsys.MakeExt4(ctx, job.Output(""), fsys.Ext4Options{
+	return ext4.Make(ctx, job.Output(""), ext4.Options{
 		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
 		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: job.Epoch(),
-	}, fsys.FromDir(s.root))
+	}, tree.FromDir(s.root))
 }
 
 // debianArchs lists the architectures that Debian releases or ports.

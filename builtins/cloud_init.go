@@ -15,7 +15,9 @@ import (
 	"go.starlark.net/starlark"
 
 	"b9/engine"
-	"b9/engine/fsys"
+	"b9/engine/fsys/iso9660"
+	"b9/engine/fsys/tree"
+	"b9/engine/fsys/vfat"
 	"b9/engine/store"
 )
 
@@ -205,8 +207,8 @@ func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
 }
 
 // files lists what goes into the seed, sorted by name.
-func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]fsys.File, error) {
-	var files []fsys.File
+func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]tree.File, error) {
+	var files []tree.File
 	user, meta := false, ""
 	derive := true // the instance-id
 	for i := range c.Parts {
@@ -221,31 +223,31 @@ func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]fsys.File, er
 			continue
 		}
 		derive = derive && p.Role != metaPart
-		files = append(files, fsys.File{Path: p.Name, Mode: 0o644, Data: []byte(r.text), Time: job.Epoch()})
+		files = append(files, tree.File{Path: p.Name, Mode: 0o644, Data: []byte(r.text), Time: job.Epoch()})
 	}
 	if !user {
-		files = append(files, fsys.File{Path: "user-data", Mode: 0o644, Data: []byte("#cloud-config\n{}\n"), Time: job.Epoch()})
+		files = append(files, tree.File{Path: "user-data", Mode: 0o644, Data: []byte("#cloud-config\n{}\n"), Time: job.Epoch()})
 	}
 	for _, name := range c.Files {
 		src, err := job.Expose(ctx, "file "+name) // closed with the job
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, fsys.File{Path: name, Mode: 0o644, Source: src.Path, Time: job.Epoch()})
+		files = append(files, tree.File{Path: name, Mode: 0o644, Source: src.Path, Time: job.Epoch()})
 	}
-	slices.SortFunc(files, func(a, b fsys.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(files, func(a, b tree.File) int { return strings.Compare(a.Path, b.Path) })
 	if derive {
 		text := fmt.Sprintf("instance-id: %s\n%s", instanceID(job, meta, files), meta)
-		files = append(files, fsys.File{Path: "meta-data", Mode: 0o644, Data: []byte(text), Time: job.Epoch()})
+		files = append(files, tree.File{Path: "meta-data", Mode: 0o644, Data: []byte(text), Time: job.Epoch()})
 	}
 	return files, c.pack(files)
 }
 
 // pack compresses the files for which that is asked.
-func (c *cloudInit) pack(files []fsys.File) error {
+func (c *cloudInit) pack(files []tree.File) error {
 	for i := range c.Parts {
 		p := &c.Parts[i]
-		f := &files[slices.IndexFunc(files, func(f fsys.File) bool { return f.Path == p.Name })]
+		f := &files[slices.IndexFunc(files, func(f tree.File) bool { return f.Path == p.Name })]
 		var err error
 		if f.Data, err = p.pack(string(f.Data)); err != nil {
 			return err
@@ -256,7 +258,7 @@ func (c *cloudInit) pack(files []fsys.File) error {
 
 // instanceID derives the instance-id from everything else in the seed, before
 // it is compressed. It decides whether cloud-init applies the seed on a machine that booted before.
-func instanceID(job *engine.Job, meta string, files []fsys.File) string {
+func instanceID(job *engine.Job, meta string, files []tree.File) string {
 	h := blake3.New()
 	fmt.Fprintf(h, "%q", meta)
 	for _, f := range files {
@@ -268,18 +270,18 @@ func instanceID(job *engine.Job, meta string, files []fsys.File) string {
 	return fmt.Sprintf("b9-%x", h.Sum(nil)[:10])
 }
 
-func writeSeed(ctx context.Context, format, path string, at time.Time, files []fsys.File) error {
+func writeSeed(ctx context.Context, format, path string, at time.Time, files []tree.File) error {
 	switch format {
 	case "iso":
-		return fsys.MakeISO(ctx, path, fsys.ISOOptions{VolumeID: seedVolume, Joliet: true, RockRidge: true, Time: at}, files)
+		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: seedVolume, Joliet: true, RockRidge: true, Time: at}, files)
 	case "vfat":
-		return fsys.MakeVFAT(ctx, path, fsys.VFATOptions{Label: strings.ToUpper(seedVolume), Time: at}, files)
+		return vfat.Make(ctx, path, vfat.Options{Label: strings.ToUpper(seedVolume), Time: at}, files)
 	}
 	return writeDir(path, files, at)
 }
 
 // writeDir writes the files into a new directory.
-func writeDir(dir string, files []fsys.File, at time.Time) error {
+func writeDir(dir string, files []tree.File, at time.Time) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -304,7 +306,7 @@ func writeDir(dir string, files []fsys.File, at time.Time) error {
 	})
 }
 
-func writeSeedFile(root *os.Root, f fsys.File) error {
+func writeSeedFile(root *os.Root, f tree.File) error {
 	if f.Source != "" {
 		return copyInto(root, f.Source, f.Path, f.Mode)
 	}

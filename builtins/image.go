@@ -15,6 +15,12 @@ import (
 	"b9/engine"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/iso9660"
+	"b9/engine/fsys/squashfs"
+	"b9/engine/fsys/swap"
+	"b9/engine/fsys/tree"
+	"b9/engine/fsys/vfat"
 	"b9/engine/size"
 	"b9/engine/store"
 )
@@ -292,7 +298,7 @@ func (m *makeImage) Tools() []engine.Tool {
 	if m.FS != "ext4" {
 		return nil
 	}
-	return fsys.Ext4Tools()
+	return ext4.Tools()
 }
 
 // Run implements engine.Action.
@@ -307,18 +313,18 @@ func (m *makeImage) Run(ctx context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	content := fsys.FromDir(src.Path)
+	content := tree.FromDir(src.Path)
 	if m.Archive {
-		content = fsys.FromTarFile(src.Path)
+		content = tree.FromTarFile(src.Path)
 	}
 	return errors.Join(m.fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
 }
 
 // fill makes the file system; content is nil where there is none.
-func (m *makeImage) fill(ctx context.Context, path string, at time.Time, content fsys.Content) error {
+func (m *makeImage) fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
 	switch m.FS {
 	case "vfat":
-		o := fsys.VFATOptions{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
+		o := vfat.Options{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
 		if m.UUID != "" {
 			id, err := volumeID(m.UUID)
 			if err != nil {
@@ -327,17 +333,17 @@ func (m *makeImage) fill(ctx context.Context, path string, at time.Time, content
 			o.VolumeID = id
 		}
 		if content == nil {
-			content = fsys.FromFiles(nil, at)
+			content = tree.FromFiles(nil, at)
 		}
-		return fsys.FillVFAT(ctx, path, o, content)
+		return vfat.Fill(ctx, path, o, content)
 	case "iso9660":
-		return fsys.FillISO(ctx, path, fsys.ISOOptions{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
+		return iso9660.Fill(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
 	case "squashfs":
-		return fsys.MakeSquash(ctx, path, fsys.SquashOptions{Compress: m.Compress, Time: at}, content)
+		return squashfs.Make(ctx, path, squashfs.Options{Compress: m.Compress, Time: at}, content)
 	case "swap":
-		return fsys.MakeSwap(ctx, path, fsys.SwapOptions{Size: m.Size, Label: m.Label, UUID: m.UUID})
+		return swap.Make(ctx, path, swap.Options{Size: m.Size, Label: m.Label, UUID: m.UUID})
 	}
-	return fsys.MakeExt4(ctx, path, fsys.Ext4Options{
+	return ext4.Make(ctx, path, ext4.Options{
 		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
 		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: at,
 	}, content)

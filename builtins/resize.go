@@ -5,6 +5,7 @@ import (
 
 	"b9/engine"
 	"b9/engine/fsys"
+	"b9/engine/fsys/ext4"
 	"b9/engine/size"
 )
 
@@ -67,7 +68,7 @@ func (r *resizeImage) Tools() []engine.Tool {
 	if r.ImageOnly {
 		return nil
 	}
-	return fsys.Ext4Tools()
+	return ext4.Tools()
 }
 
 // Run implements engine.Action.
@@ -92,7 +93,7 @@ type shrinkImage struct {
 func (s *shrinkImage) Kind() string { return "shrink/1" }
 
 // Tools implements engine.Tooled.
-func (s *shrinkImage) Tools() []engine.Tool { return fsys.Ext4Tools() }
+func (s *shrinkImage) Tools() []engine.Tool { return ext4.Tools() }
 
 // Run implements engine.Action.
 func (s *shrinkImage) Run(ctx context.Context, job *engine.Job) error {

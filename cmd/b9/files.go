@@ -14,6 +14,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/fsys/tree"
 )
 
 const filesHelp = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
@@ -188,7 +189,7 @@ func (a *app) copyPlace(ctx context.Context, p *place, to string, into bool) err
 type place struct {
 	what  string // as the user wrote it, without the path
 	path  string // as io/fs has it
-	files fsys.Reader
+	files tree.Reader
 	image disk.Image
 }
 

@@ -14,7 +14,7 @@ import (
 
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
-	"b9/engine/fsys"
+	"b9/engine/fsys/tree"
 )
 
 func (a *app) lsCommand() *cobra.Command {
@@ -121,7 +121,7 @@ func (l *lister) directory(dir string, info fs.FileInfo) error {
 	if err := context.Cause(l.ctx); err != nil {
 		return err
 	}
-	id := info.Sys().(*fsys.Attr).Inode
+	id := info.Sys().(*tree.Attr).Inode
 	if l.seen[id] {
 		return fmt.Errorf("%s:%s: the file system is damaged: the directory lies in two places", l.p.what, printable(slashed(dir)))
 	}
@@ -161,7 +161,7 @@ func (l *lister) directory(dir string, info fs.FileInfo) error {
 }
 
 func (l *lister) row(p string, info fs.FileInfo) (listed, error) {
-	st := info.Sys().(*fsys.Attr)
+	st := info.Sys().(*tree.Attr)
 	mode := uint32(info.Mode().Perm())
 	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
 		if info.Mode()&flag != 0 {

@@ -15,6 +15,7 @@ import (
 	"b9/cmd/b9/internal/output"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/fsys/tree"
 	"b9/engine/size"
 )
 
@@ -87,22 +88,22 @@ func (i *imageInfo) lookInside(ctx context.Context, img disk.Image, path string)
 
 // probeImage recognises the file system that fills an image. That is told by
 // its first bytes, of which a copy is made if the image is not raw.
-func probeImage(ctx context.Context, img disk.Image, format, path string) (fsys.Info, error) {
+func probeImage(ctx context.Context, img disk.Image, format, path string) (tree.Info, error) {
 	if format == "raw" {
 		return fsys.Probe(path, 0, 0)
 	}
 	dir, err := os.MkdirTemp("", "b9-image")
 	if err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	defer os.RemoveAll(dir)
 	head := filepath.Join(dir, "head")
 	const enough = 4 << 20
 	if err := disk.Convert(ctx, disk.Section(img, 0, min(img.Size(), enough)), head, "raw", disk.WriteOptions{}); err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	if err := os.Truncate(head, img.Size()); err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	return fsys.Probe(head, 0, 0)
 }

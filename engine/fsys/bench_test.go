@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/internal/fsystest"
+	"b9/engine/fsys/iso9660"
+	"b9/engine/fsys/tree"
 	"b9/engine/tool"
 )
 
@@ -34,11 +38,11 @@ func tenThousand(b *testing.B) string {
 
 // BenchmarkExt4Tree fills a 1 GiB ext4 file system with 10,000 files.
 func BenchmarkExt4Tree(b *testing.B) {
-	need(b, "mke2fs", "tar")
+	fsystest.Need(b, "mke2fs", "tar")
 	dir := tenThousand(b)
 	img := b.TempDir() + "/img"
 	archive := b.TempDir() + "/tree.tar"
-	run(b, "tar", "-C", dir, "-cf", archive, ".")
+	fsystest.Run(b, "tar", "-C", dir, "-cf", archive, ".")
 	mke2fs, _ := tool.Find("mke2fs")
 	ways := map[string]func() error{
 		"mke2fs": func() error {
@@ -47,18 +51,20 @@ func BenchmarkExt4Tree(b *testing.B) {
 			}
 			return exec.Command(mke2fs, "-q", "-F", "-t", "ext4", "-d", dir, img, "1G").Run()
 		},
-		"dir": func() error { return MakeExt4(b.Context(), img, Ext4Options{Size: 1 << 30}, FromDir(dir)) },
-		"tar": func() error { return MakeExt4(b.Context(), img, Ext4Options{Size: 1 << 30}, FromTarFile(archive)) },
+		"dir": func() error { return ext4.Make(b.Context(), img, ext4.Options{Size: 1 << 30}, tree.FromDir(dir)) },
+		"tar": func() error {
+			return ext4.Make(b.Context(), img, ext4.Options{Size: 1 << 30}, tree.FromTarFile(archive))
+		},
 	}
 	alternate(b, ways, img)
 }
 
 // BenchmarkISO makes a NoCloud seed.
 func BenchmarkISO(b *testing.B) {
-	need(b, "genisoimage")
+	fsystest.Need(b, "genisoimage")
 	dir := b.TempDir()
-	for _, f := range seedFiles() {
-		write(b, dir+"/d/"+f.Path, string(f.Data))
+	for _, f := range fsystest.SeedFiles() {
+		fsystest.Write(b, dir+"/d/"+f.Path, string(f.Data))
 	}
 	img := dir + "/img"
 	alternate(b, map[string]func() error{
@@ -66,7 +72,7 @@ func BenchmarkISO(b *testing.B) {
 			return exec.Command("genisoimage", "-quiet", "-J", "-R", "-V", "cidata", "-o", img, dir+"/d").Run()
 		},
 		"b9": func() error {
-			return MakeISO(b.Context(), img, ISOOptions{VolumeID: "cidata", Joliet: true, RockRidge: true}, seedFiles())
+			return iso9660.Make(b.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, fsystest.SeedFiles())
 		},
 	}, img)
 }

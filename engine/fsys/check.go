@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"b9/engine/fsys/internal/hosttool"
 )
 
 // Check runs the read-only check of the file system that fills the file at
@@ -29,9 +31,9 @@ func Check(ctx context.Context, path string) error {
 	if tool == "" {
 		return fmt.Errorf("check %s: there is no checker for %s", path, nameOf(info.Type))
 	}
-	out, err := toolRun{image: f, most: maxFindings}.run(ctx, tool, append(args, imagePath)...)
-	var exit *exitError
-	if errors.As(err, &exit) && exit.code < 0 {
+	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, tool, append(args, hosttool.ImagePath)...)
+	var exit *hosttool.ExitError
+	if errors.As(err, &exit) && exit.Code < 0 {
 		return fmt.Errorf("check %s: the %s file system has errors that %s does not come to an end with: %w", path, info.Type, tool, err)
 	}
 	if errors.As(err, &exit) {

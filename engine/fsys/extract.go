@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9/engine/fsys/tree"
 	"b9/engine/internal/sparse"
 )
 
@@ -31,7 +32,7 @@ type CopyOptions struct {
 // complete, a directory that is there is added to. Nothing outside of dst is
 // written to, whatever links lie in it or in the image. Holes stay holes; hard
 // links within a copied directory stay links.
-func Copy(ctx context.Context, r Reader, name string, dst *os.Root, as string, o CopyOptions) error {
+func Copy(ctx context.Context, r tree.Reader, name string, dst *os.Root, as string, o CopyOptions) error {
 	c := &copier{ctx: ctx, r: r, dst: dst, o: o, names: make(map[uint64]string), dirs: make(map[uint64]bool), buf: make([]byte, 256<<10)}
 	info, err := r.Lstat(name)
 	if err != nil {
@@ -42,7 +43,7 @@ func Copy(ctx context.Context, r Reader, name string, dst *os.Root, as string, o
 
 type copier struct {
 	ctx   context.Context
-	r     Reader
+	r     tree.Reader
 	dst   *os.Root
 	o     CopyOptions
 	names map[uint64]string // inode to where it went first
@@ -51,10 +52,10 @@ type copier struct {
 }
 
 func (c *copier) copy(name, as string, info fs.FileInfo) error {
-	if err := checkEvery(c.ctx); err != nil {
+	if err := tree.CheckEvery(c.ctx); err != nil {
 		return err
 	}
-	st := info.Sys().(*Attr)
+	st := info.Sys().(*tree.Attr)
 	if info.IsDir() {
 		return c.directory(name, as, info, st)
 	}
@@ -101,9 +102,9 @@ func (c *copier) replace(as string, fill func(tmp string) error) error {
 	return err
 }
 
-func (c *copier) directory(name, as string, info fs.FileInfo, st *Attr) error {
+func (c *copier) directory(name, as string, info fs.FileInfo, st *tree.Attr) error {
 	if c.dirs[st.Inode] {
-		return &fs.PathError{Op: "copy", Path: name, Err: damaged("the directory lies in two places")}
+		return &fs.PathError{Op: "copy", Path: name, Err: tree.Damaged("the directory lies in two places")}
 	}
 	c.dirs[st.Inode] = true
 	if have, err := c.dst.Lstat(as); err == nil && !have.IsDir() {
@@ -161,7 +162,7 @@ func (c *copier) sparse(out *os.File, in fs.File, size int64) error {
 		return err
 	}
 	for off := int64(0); off < size; {
-		if err := checkEvery(c.ctx); err != nil {
+		if err := tree.CheckEvery(c.ctx); err != nil {
 			return err
 		}
 		next, err := src.NextData(off)
@@ -203,13 +204,13 @@ func writeData(out *os.File, b []byte, off int64) error {
 	return nil
 }
 
-func (c *copier) link(name, tmp string, info fs.FileInfo, st *Attr) error {
+func (c *copier) link(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
 	target, err := c.r.ReadLink(name)
 	if err != nil {
 		return err
 	}
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
-		return &fs.PathError{Op: "copy", Path: name, Err: damaged("a link to nothing")}
+		return &fs.PathError{Op: "copy", Path: name, Err: tree.Damaged("a link to nothing")}
 	}
 	if err := c.dst.Symlink(target, tmp); err != nil {
 		return err
@@ -225,8 +226,8 @@ func (c *copier) link(name, tmp string, info fs.FileInfo, st *Attr) error {
 	})
 }
 
-func (c *copier) device(name, tmp string, info fs.FileInfo, st *Attr) error {
-	mode, err := unixMode(info.Mode())
+func (c *copier) device(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
+	mode, err := tree.UnixMode(info.Mode())
 	if err != nil {
 		return err
 	}
@@ -259,7 +260,7 @@ func (c *copier) inParent(p string, do func(dir int, base string) error) error {
 // attributes are set on the open copy, the mode after the owner, which clears
 // some of it, and times last.
 func (c *copier) attributes(f *os.File, name string, info fs.FileInfo) error {
-	mode, err := unixMode(info.Mode())
+	mode, err := tree.UnixMode(info.Mode())
 	if err != nil {
 		return err
 	}
@@ -269,7 +270,7 @@ func (c *copier) attributes(f *os.File, name string, info fs.FileInfo) error {
 	}
 	if c.o.Owners {
 		bits |= mode & 0o7000
-		st := info.Sys().(*Attr)
+		st := info.Sys().(*tree.Attr)
 		if err := f.Chown(int(st.UID), int(st.GID)); err != nil {
 			return err
 		}

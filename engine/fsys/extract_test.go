@@ -10,6 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/internal/fsystest"
+	"b9/engine/fsys/tree"
 )
 
 func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {
@@ -30,11 +34,11 @@ func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {
 // TestCopyKeepsEverything copies a whole tree out and compares it with what
 // went in.
 func TestCopyKeepsEverything(t *testing.T) {
-	need(t, "mke2fs", "tar")
+	fsystest.Need(t, "mke2fs", "tar")
 	dir := t.TempDir()
-	buildTree(t, dir+"/src", 9)
+	fsystest.BuildTree(t, dir+"/src", 9)
 	img := dir + "/img"
-	if err := MakeExt4(ctxOf(t), img, Ext4Options{}, FromDir(dir+"/src")); err != nil {
+	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{}, tree.FromDir(dir+"/src")); err != nil {
 		t.Fatal(err)
 	}
 	var skipped []string
@@ -42,8 +46,8 @@ func TestCopyKeepsEverything(t *testing.T) {
 	if err := copyOut(t, img, ".", dir, "out", o); err != nil {
 		t.Fatal(err)
 	}
-	if want, got := tarOf(t, dir+"/src"), tarOf(t, dir+"/out"); want != got {
-		t.Error(firstDifference(want, got))
+	if want, got := fsystest.TarOf(t, dir+"/src"), fsystest.TarOf(t, dir+"/out"); want != got {
+		t.Error(fsystest.FirstDifference(want, got))
 	}
 	if len(skipped) != 1 || skipped[0] != "sock" {
 		t.Errorf("skipped %v", skipped)
@@ -65,17 +69,17 @@ func TestCopyKeepsEverything(t *testing.T) {
 
 // TestCopyStaysInside lays links where they could lead the copy astray.
 func TestCopyStaysInside(t *testing.T) {
-	need(t, "mke2fs")
+	fsystest.Need(t, "mke2fs")
 	dir := t.TempDir()
 	img := dir + "/img"
-	files := []File{{Path: "d/file", Data: []byte("new")}, {Path: "evil", Mode: fs.ModeSymlink, Link: dir + "/outside"}, {Path: "set", Mode: fs.ModeSetuid | 0o755}}
-	if err := MakeExt4(ctxOf(t), img, Ext4Options{}, FromFiles(files, time.Time{})); err != nil {
+	files := []tree.File{{Path: "d/file", Data: []byte("new")}, {Path: "evil", Mode: fs.ModeSymlink, Link: dir + "/outside"}, {Path: "set", Mode: fs.ModeSetuid | 0o755}}
+	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{}, tree.FromFiles(files, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []string{"outside", "dst"} {
 		os.Mkdir(dir+"/"+d, 0o755)
 	}
-	write(t, dir+"/outside/file", "old")
+	fsystest.Write(t, dir+"/outside/file", "old")
 	os.Symlink("../outside", dir+"/dst/d")
 	os.Symlink("../outside/file", dir+"/dst/f")
 	if err := copyOut(t, img, "d", dir+"/dst", "d", CopyOptions{}); err == nil {
@@ -105,19 +109,19 @@ func TestCopyStaysInside(t *testing.T) {
 	defer r.Close()
 	root, _ := os.OpenRoot(dir)
 	defer root.Close()
-	wantError(t, Copy(ctx, r, "d", root, "cancelled", CopyOptions{}), "canceled")
+	fsystest.WantError(t, Copy(ctx, r, "d", root, "cancelled", CopyOptions{}), "canceled")
 }
 
 // TestCopyLargeXattr copies an attribute that not every destination has room for.
 func TestCopyLargeXattr(t *testing.T) {
-	need(t, "mke2fs", "debugfs")
-	needRoot(t)
+	fsystest.Need(t, "mke2fs", "debugfs")
+	fsystest.NeedRoot(t)
 	dir := t.TempDir()
 	img, value := filepath.Join(dir, "img"), strings.Repeat("large", 2000)
-	write(t, filepath.Join(dir, "src/f"), "text")
-	write(t, filepath.Join(dir, "value"), value)
-	run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "16384", "-d", filepath.Join(dir, "src"), img, "32M")
-	run(t, "debugfs", "-w", "-R", "ea_set -f "+filepath.Join(dir, "value")+" /f user.large", img)
+	fsystest.Write(t, filepath.Join(dir, "src/f"), "text")
+	fsystest.Write(t, filepath.Join(dir, "value"), value)
+	fsystest.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "16384", "-d", filepath.Join(dir, "src"), img, "32M")
+	fsystest.Run(t, "debugfs", "-w", "-R", "ea_set -f "+filepath.Join(dir, "value")+" /f user.large", img)
 	r, err := OpenReader(img, 0, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/internal/fsystest"
+	"b9/engine/fsys/tree"
 )
 
 // TestProbe holds Probe against blkid on file systems that their own tools made.
 func TestProbe(t *testing.T) {
-	need(t, "blkid")
+	fsystest.Need(t, "blkid")
 	for name, tools := range map[string][]string{
 		"ext2":     {"mke2fs -q -t ext2 -L small IMG"},
 		"ext3":     {"mke2fs -q -t ext3 -L three IMG"},
@@ -32,22 +36,22 @@ func TestProbe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			img := dir + "/img"
-			write(t, dir+"/d/file", "x")
+			fsystest.Write(t, dir+"/d/file", "x")
 			for _, line := range tools {
 				line = strings.NewReplacer("IMG", img, "DIR", dir+"/d").Replace(line)
 				args := strings.Fields(line)
-				need(t, args[0])
+				fsystest.Need(t, args[0])
 				if !strings.Contains(line, dir+"/d") {
-					write(t, img, "")
+					fsystest.Write(t, img, "")
 					os.Truncate(img, 320<<20) // the least of mkfs.xfs
 				}
-				run(t, args[0], args[1:]...)
+				fsystest.Run(t, args[0], args[1:]...)
 			}
 			info, err := Probe(img, 0, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			compareBlkid(t, img, info)
+			fsystest.CompareBlkid(t, img, info)
 			moved := shifted100(t, img)
 			at, err := Probe(moved, 100<<20, 0)
 			if err != nil || at != info {
@@ -60,9 +64,9 @@ func TestProbe(t *testing.T) {
 // shifted100 appends an image behind a hole of 100 MiB.
 func shifted100(t *testing.T, img string) string {
 	to := img + ".moved"
-	write(t, to, "")
+	fsystest.Write(t, to, "")
 	os.Truncate(to, 100<<20)
-	run(t, "dd", "if="+img, "of="+to, "bs=1M", "seek=100", "conv=notrunc,sparse", "status=none")
+	fsystest.Run(t, "dd", "if="+img, "of="+to, "bs=1M", "seek=100", "conv=notrunc,sparse", "status=none")
 	st, err := os.Stat(img)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +78,7 @@ func shifted100(t *testing.T, img string) string {
 func TestProbeNothing(t *testing.T) {
 	p := t.TempDir() + "/x"
 	for _, data := range []string{"", "x", strings.Repeat("x", 70_000), strings.Repeat("\x00", 70_000)} {
-		write(t, p, data)
+		fsystest.Write(t, p, data)
 		if info, err := Probe(p, 0, 0); err != nil || info.Type != "" {
 			t.Errorf("%+v %v", info, err)
 		}
@@ -88,24 +92,24 @@ func TestProbeNothing(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	need(t, "mke2fs", "e2fsck")
+	fsystest.Need(t, "mke2fs", "e2fsck")
 	img := t.TempDir() + "/x.img"
-	if err := MakeExt4(ctxOf(t), img, Ext4Options{Size: 16 << 20}, manyFiles(50)); err != nil {
+	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{Size: 16 << 20}, fsystest.ManyFiles(50)); err != nil {
 		t.Fatal(err)
 	}
 	damageInode12(t, img)
-	wantError(t, Check(ctxOf(t), img), "the ext4 file system has errors", "node 12")
-	write(t, img, "nothing")
-	wantError(t, Check(ctxOf(t), img), "there is no checker for a file without a known file system")
+	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "the ext4 file system has errors", "node 12")
+	fsystest.Write(t, img, "nothing")
+	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "there is no checker for a file without a known file system")
 }
 
 // A checker that prints without end is stopped: e2fsck 1.47.0 is one when no
 // descriptor of a group says where its inode table lies.
 func TestCheckEndlessFindings(t *testing.T) {
-	need(t, "mke2fs", "e2fsck")
+	fsystest.Need(t, "mke2fs", "e2fsck")
 	img := t.TempDir() + "/x.img"
-	write(t, img, "")
-	run(t, "mke2fs", "-q", "-t", "ext2", "-b", "1024", "-O", "^resize_inode,^metadata_csum", img, "12M")
+	fsystest.Write(t, img, "")
+	fsystest.Run(t, "mke2fs", "-q", "-t", "ext2", "-b", "1024", "-O", "^resize_inode,^metadata_csum", img, "12M")
 	f, err := os.OpenFile(img, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +120,7 @@ func TestCheckEndlessFindings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantError(t, Check(ctxOf(t), img), "the ext2 file system has errors that e2fsck does not come to an end with", "printed more than 1048576 bytes")
+	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "the ext2 file system has errors that e2fsck does not come to an end with", "printed more than 1048576 bytes")
 }
 
 // damageInode12 writes nonsense over the first ordinary inode of an ext4 with
@@ -159,9 +163,9 @@ func FuzzTrim(f *testing.F) {
 	f.Add(uint16(0), []byte{})
 	f.Add(uint16(0x18), []byte{6})
 	f.Add(uint16(1024+8), []byte{0xff, 0xff})
-	need(f, "mke2fs")
+	fsystest.Need(f, "mke2fs")
 	good := f.TempDir() + "/good.img"
-	if err := MakeExt4(context.Background(), good, Ext4Options{Size: 1 << 20, Features: []string{"^has_journal"}}, nil); err != nil {
+	if err := ext4.Make(context.Background(), good, ext4.Options{Size: 1 << 20, Features: []string{"^has_journal"}}, nil); err != nil {
 		f.Fatal(err)
 	}
 	base, err := os.ReadFile(good)
@@ -195,15 +199,15 @@ func FuzzTar(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		c := FromTar(bytes.NewReader(b))
-		defer c.close()
-		tree, err := c.load(ctx, dir)
+		c := tree.FromTar(bytes.NewReader(b))
+		defer c.Close()
+		root, err := c.Load(ctx, dir)
 		if err != nil {
 			return
 		}
-		_ = tree.walk(func(p string, n *inode) error {
-			if strings.Contains(p, "/../") || n.links == 0 {
-				t.Fatalf("entry %q with %d links", p, n.links)
+		_ = root.Walk(func(p string, n *tree.Inode) error {
+			if strings.Contains(p, "/../") || n.Links == 0 {
+				t.Fatalf("entry %q with %d links", p, n.Links)
 			}
 			return nil
 		})

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/fsys/tree"
 )
 
 // imageFS is a Reader over a volume: paths, links, and a memory of the
 // directories that were read last.
 type imageFS struct {
-	v      volume
+	v      tree.Volume
 	closer io.Closer // nil: the image is the caller's
 	dirs   []*listing
 }
@@ -24,7 +26,7 @@ type imageFS struct {
 // listing is a directory that was read.
 type listing struct {
 	inode   uint64
-	entries []dirent
+	entries []tree.Dirent
 	byName  map[string]int
 }
 
@@ -38,7 +40,7 @@ const (
 // maxFollow is how many links a path may lead through, as in Linux.
 const maxFollow = 40
 
-func (r *imageFS) Type() string { return r.v.kind() }
+func (r *imageFS) Type() string { return r.v.Kind() }
 
 func (r *imageFS) Close() error {
 	if r.closer == nil {
@@ -48,7 +50,7 @@ func (r *imageFS) Close() error {
 }
 
 // listing reads a directory, or remembers it.
-func (r *imageFS) listing(n *node) (*listing, error) {
+func (r *imageFS) listing(n *tree.Node) (*listing, error) {
 	for i, l := range r.dirs {
 		if l.inode == n.Inode {
 			copy(r.dirs[1:i+1], r.dirs[:i])
@@ -56,13 +58,13 @@ func (r *imageFS) listing(n *node) (*listing, error) {
 			return l, nil
 		}
 	}
-	entries, err := r.v.list(n)
+	entries, err := r.v.List(n)
 	if err != nil {
 		return nil, err
 	}
 	l := &listing{inode: n.Inode, entries: entries, byName: make(map[string]int, len(entries))}
 	for i := range entries {
-		name := r.v.fold(entries[i].name)
+		name := r.v.Fold(entries[i].Name)
 		if _, twice := l.byName[name]; !twice {
 			l.byName[name] = i
 		}
@@ -79,23 +81,23 @@ func (r *imageFS) listing(n *node) (*listing, error) {
 }
 
 // child finds a name in a directory.
-func (r *imageFS) child(dir *node, name string) (*node, error) {
-	if dir.mode&unix.S_IFMT != unix.S_IFDIR {
+func (r *imageFS) child(dir *tree.Node, name string) (*tree.Node, error) {
+	if dir.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
 	l, err := r.listing(dir)
 	if err != nil {
 		return nil, err
 	}
-	i, ok := l.byName[r.v.fold(name)]
+	i, ok := l.byName[r.v.Fold(name)]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return r.v.load(&l.entries[i])
+	return r.v.Load(&l.entries[i])
 }
 
 // resolve walks a path; follow says whether a link at its end is followed.
-func (r *imageFS) resolve(op, name string, follow bool) (*node, error) {
+func (r *imageFS) resolve(op, name string, follow bool) (*tree.Node, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
@@ -106,12 +108,12 @@ func (r *imageFS) resolve(op, name string, follow bool) (*node, error) {
 	return n, nil
 }
 
-func (r *imageFS) walkPath(rest string, follow bool) (*node, error) {
-	root, err := r.v.root()
+func (r *imageFS) walkPath(rest string, follow bool) (*tree.Node, error) {
+	root, err := r.v.Root()
 	if err != nil {
 		return nil, err
 	}
-	at := []*node{root} // the root and the directories below it
+	at := []*tree.Node{root} // the root and the directories below it
 	for links := 0; rest != ""; {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
@@ -126,28 +128,29 @@ func (r *imageFS) walkPath(rest string, follow bool) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.mode&unix.S_IFMT != unix.S_IFLNK || rest == "" && !follow {
+		if n.Mode&unix.S_IFMT != unix.S_IFLNK || rest == "" && !follow {
 			at = append(at, n)
 			continue
 		}
 		if links++; links > maxFollow {
 			return nil, syscall.ELOOP
 		}
-		target, err := r.v.readLink(n)
+		target, err := r.v.ReadLink(n)
 		if err != nil {
 			return nil, err
 		}
 		if strings.HasPrefix(target, "/") {
 			at = at[:1]
 		}
-		if rest = target + "/" + rest; len(rest) > 16*maxPath {
+		if rest = target + "/" + rest; len(rest) > 16*tree.MaxPath {
 			return nil, syscall.ENAMETOOLONG
 		}
 	}
 	return at[len(at)-1], nil
 }
 
-func (r *imageFS) Stat(name string) (fs.FileInfo, error)  { return r.info("stat", name, true) }
+func (r *imageFS) Stat(name string) (fs.FileInfo, error) { return r.info("stat", name, true) }
+
 func (r *imageFS) Lstat(name string) (fs.FileInfo, error) { return r.info("lstat", name, false) }
 
 func (r *imageFS) info(op, name string, follow bool) (fs.FileInfo, error) {
@@ -163,10 +166,10 @@ func (r *imageFS) ReadLink(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n.mode&unix.S_IFMT != unix.S_IFLNK {
+	if n.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
-	target, err := r.v.readLink(n)
+	target, err := r.v.ReadLink(n)
 	if err != nil {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
 	}
@@ -178,7 +181,7 @@ func (r *imageFS) Xattrs(name string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := r.v.xattrs(n)
+	list, err := r.v.Xattrs(n)
 	if err != nil {
 		return nil, &fs.PathError{Op: "xattrs", Path: name, Err: err}
 	}
@@ -187,7 +190,7 @@ func (r *imageFS) Xattrs(name string) (map[string]string, error) {
 	}
 	out := make(map[string]string, len(list))
 	for _, x := range list {
-		out[x.name] = string(x.value)
+		out[x.Name] = string(x.Value)
 	}
 	return out, nil
 }
@@ -205,8 +208,8 @@ func (r *imageFS) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // readDir lists a directory by name.
-func (r *imageFS) readDir(n *node) ([]fs.DirEntry, error) {
-	if n.mode&unix.S_IFMT != unix.S_IFDIR {
+func (r *imageFS) readDir(n *tree.Node) ([]fs.DirEntry, error) {
+	if n.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
 	l, err := r.listing(n)
@@ -216,12 +219,12 @@ func (r *imageFS) readDir(n *node) ([]fs.DirEntry, error) {
 	out := make([]fs.DirEntry, len(l.entries))
 	for i := range l.entries {
 		e := &dirEntry{v: r.v, d: &l.entries[i]}
-		if e.d.kind == 0 {
-			n, err := r.v.load(e.d)
+		if e.d.Kind == 0 {
+			n, err := r.v.Load(e.d)
 			if err != nil {
 				return nil, err
 			}
-			e.d.kind = n.mode & unix.S_IFMT
+			e.d.Kind = n.Mode & unix.S_IFMT
 		}
 		out[i] = e
 	}
@@ -235,7 +238,7 @@ func (r *imageFS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	info := &nodeInfo{name: path.Base(name), n: n}
-	switch n.mode & unix.S_IFMT {
+	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		list, err := r.readDir(n)
 		if err != nil {
@@ -243,11 +246,11 @@ func (r *imageFS) Open(name string) (fs.File, error) {
 		}
 		return &openDir{info: info, rest: list}, nil
 	case unix.S_IFREG:
-		data, err := r.v.data(n)
+		data, err := r.v.Data(n)
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
-		return &openFile{SectionReader: io.NewSectionReader(data, 0, n.size), info: info, data: data}, nil
+		return &openFile{SectionReader: io.NewSectionReader(data, 0, n.Size), info: info, data: data}, nil
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 }
@@ -260,14 +263,15 @@ type openFile struct {
 }
 
 func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *openFile) Close() error               { return nil }
+
+func (f *openFile) Close() error { return nil }
 
 // NextData returns the first offset at or after off that may hold other than
 // zeros, the file's size when there is none. Copying need not read the rest.
 func (f *openFile) NextData(off int64) (int64, error) {
 	if s, ok := f.data.(interface {
 		nextData(int64) (int64, error)
-	}); ok && off < f.info.n.size {
+	}); ok && off < f.info.n.Size {
 		return s.nextData(off)
 	}
 	return off, nil
@@ -280,7 +284,8 @@ type openDir struct {
 }
 
 func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
-func (d *openDir) Close() error               { return nil }
+
+func (d *openDir) Close() error { return nil }
 
 func (d *openDir) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: syscall.EISDIR}
@@ -300,37 +305,45 @@ func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
 
 // dirEntry loads its object when asked for more than name and type.
 type dirEntry struct {
-	v volume
-	d *dirent
+	v tree.Volume
+	d *tree.Dirent
 }
 
-func (e *dirEntry) Name() string      { return e.d.name }
-func (e *dirEntry) IsDir() bool       { return e.d.kind == unix.S_IFDIR }
-func (e *dirEntry) Type() fs.FileMode { return goMode(e.d.kind).Type() }
-func (e *dirEntry) String() string    { return fs.FormatDirEntry(e) }
+func (e *dirEntry) Name() string { return e.d.Name }
+
+func (e *dirEntry) IsDir() bool { return e.d.Kind == unix.S_IFDIR }
+
+func (e *dirEntry) Type() fs.FileMode { return goMode(e.d.Kind).Type() }
+
+func (e *dirEntry) String() string { return fs.FormatDirEntry(e) }
 
 func (e *dirEntry) Info() (fs.FileInfo, error) {
-	n, err := e.v.load(e.d)
+	n, err := e.v.Load(e.d)
 	if err != nil {
 		return nil, err
 	}
-	return &nodeInfo{name: e.d.name, n: n}, nil
+	return &nodeInfo{name: e.d.Name, n: n}, nil
 }
 
 // nodeInfo is an object's fs.FileInfo.
 type nodeInfo struct {
 	name string
-	n    *node
+	n    *tree.Node
 }
 
-func (i *nodeInfo) Name() string       { return i.name }
-func (i *nodeInfo) Size() int64        { return i.n.size }
-func (i *nodeInfo) Mode() fs.FileMode  { return goMode(i.n.mode) }
-func (i *nodeInfo) ModTime() time.Time { return time.Unix(i.n.sec, int64(i.n.nsec)) }
-func (i *nodeInfo) IsDir() bool        { return i.n.mode&unix.S_IFMT == unix.S_IFDIR }
-func (i *nodeInfo) Sys() any           { return &i.n.Attr }
+func (i *nodeInfo) Name() string { return i.name }
 
-// goMode is the opposite of unixMode.
+func (i *nodeInfo) Size() int64 { return i.n.Size }
+
+func (i *nodeInfo) Mode() fs.FileMode { return goMode(i.n.Mode) }
+
+func (i *nodeInfo) ModTime() time.Time { return time.Unix(i.n.Sec, int64(i.n.Nsec)) }
+
+func (i *nodeInfo) IsDir() bool { return i.n.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+func (i *nodeInfo) Sys() any { return &i.n.Attr }
+
+// goMode is the opposite of tree.UnixMode.
 func goMode(mode uint32) fs.FileMode {
 	m := fs.FileMode(mode & 0o777)
 	switch mode & unix.S_IFMT {

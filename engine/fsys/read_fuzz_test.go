@@ -9,31 +9,40 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/internal/fsystest"
+	"b9/engine/fsys/iso9660"
+	"b9/engine/fsys/squashfs"
+	"b9/engine/fsys/tree"
+	"b9/engine/fsys/vfat"
 )
 
 // fuzzImages are small images of everything that can be read.
 func fuzzImages(f *testing.F) [][]byte {
-	need(f, "mke2fs")
+	fsystest.Need(f, "mke2fs")
 	dir := f.TempDir()
-	files := []File{
+	files := []tree.File{
 		{Path: "a/long file name.text", Data: []byte(strings.Repeat("data", 500))}, {Path: "a/b/c", Data: []byte("x")}, {Path: "empty"},
 		{Path: "big", Data: bytes.Repeat([]byte("0123456789abcdef"), 2000)},
 	}
-	posix := append(files, File{Path: "link", Mode: fs.ModeSymlink, Link: "a/b/c"}, File{Path: "far", Mode: fs.ModeSymlink, Link: strings.Repeat("a/../", 60)},
-		File{Path: "dev", Mode: fs.ModeDevice | fs.ModeCharDevice, Major: 1, Minor: 3}, File{Path: "x", Data: []byte("x"), Xattrs: map[string]string{"user.a": strings.Repeat("v", 300)}})
+	posix := append(files, tree.File{Path: "link", Mode: fs.ModeSymlink, Link: "a/b/c"}, tree.File{Path: "far", Mode: fs.ModeSymlink, Link: strings.Repeat("a/../", 60)},
+		tree.File{Path: "dev", Mode: fs.ModeDevice | fs.ModeCharDevice, Major: 1, Minor: 3}, tree.File{Path: "x", Data: []byte("x"), Xattrs: map[string]string{"user.a": strings.Repeat("v", 300)}})
 	ctx := context.Background()
-	small := Ext4Options{Size: 256 << 10, BlockSize: 1024, Inodes: 32, Features: []string{"^has_journal", "^resize_inode"}}
+	small := ext4.Options{Size: 256 << 10, BlockSize: 1024, Inodes: 32, Features: []string{"^has_journal", "^resize_inode"}}
 	old := small
 	old.Features = []string{"^has_journal", "^resize_inode", "^extent", "^64bit", "^metadata_csum"}
 	var images [][]byte
 	for _, build := range []func(string) error{
-		func(p string) error { return MakeVFAT(ctx, p, VFATOptions{}, files) },
-		func(p string) error { return MakeVFAT(ctx, p, VFATOptions{Bits: 16}, files) },
-		func(p string) error { return MakeISO(ctx, p, ISOOptions{RockRidge: true}, posix) },
-		func(p string) error { return MakeISO(ctx, p, ISOOptions{Joliet: true}, files) },
-		func(p string) error { return MakeExt4(ctx, p, small, FromFiles(posix, time.Time{})) },
-		func(p string) error { return MakeExt4(ctx, p, old, FromFiles(posix, time.Time{})) },
-		func(p string) error { return MakeSquash(ctx, p, SquashOptions{}, FromFiles(posix, time.Time{})) },
+		func(p string) error { return vfat.Make(ctx, p, vfat.Options{}, files) },
+		func(p string) error { return vfat.Make(ctx, p, vfat.Options{Bits: 16}, files) },
+		func(p string) error { return iso9660.Make(ctx, p, iso9660.Options{RockRidge: true}, posix) },
+		func(p string) error { return iso9660.Make(ctx, p, iso9660.Options{Joliet: true}, files) },
+		func(p string) error { return ext4.Make(ctx, p, small, tree.FromFiles(posix, time.Time{})) },
+		func(p string) error { return ext4.Make(ctx, p, old, tree.FromFiles(posix, time.Time{})) },
+		func(p string) error {
+			return squashfs.Make(ctx, p, squashfs.Options{}, tree.FromFiles(posix, time.Time{}))
+		},
 	} {
 		p := dir + "/img"
 		if err := build(p); err != nil {
@@ -115,9 +124,9 @@ func readAll(t testing.TB, b []byte) {
 
 // FuzzJournal replays damaged journals.
 func FuzzJournal(f *testing.F) {
-	need(f, "mke2fs")
+	fsystest.Need(f, "mke2fs")
 	p := f.TempDir() + "/img"
-	if err := MakeExt4(context.Background(), p, Ext4Options{Size: 8 << 20, BlockSize: 1024, Features: []string{"^metadata_csum"}}, nil); err != nil {
+	if err := ext4.Make(context.Background(), p, ext4.Options{Size: 8 << 20, BlockSize: 1024, Features: []string{"^metadata_csum"}}, nil); err != nil {
 		f.Fatal(err)
 	}
 	base, err := os.ReadFile(p)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"b9/engine/fsys/ext4"
 )
 
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file
@@ -17,7 +19,7 @@ import (
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
 func Resize(ctx context.Context, path string, size int64) error {
-	err := withExt(path, func(f *os.File) error { return resizeExt(ctx, f, size) })
+	err := withExt(path, func(f *os.File) error { return ext4.Resize(ctx, f, size) })
 	if err != nil {
 		return fmt.Errorf("resize: %w", err)
 	}
@@ -29,7 +31,7 @@ func Resize(ctx context.Context, path string, size int64) error {
 // said at Resize about repair, time and failure holds here too.
 func Shrink(ctx context.Context, path string, extra int64) (size int64, err error) {
 	err = withExt(path, func(f *os.File) (err error) {
-		size, err = shrinkExt(ctx, f, extra)
+		size, err = ext4.Shrink(ctx, f, extra)
 		return err
 	})
 	if err != nil {
@@ -42,7 +44,7 @@ func Shrink(ctx context.Context, path string, extra int64) (size int64, err erro
 // resize2fs does: Resize accepts it, Shrink may get below it.
 func MinSize(ctx context.Context, path string) (size int64, err error) {
 	err = withExt(path, func(f *os.File) (err error) {
-		size, err = minSizeExt(ctx, f)
+		size, err = ext4.MinSize(ctx, f)
 		return err
 	})
 	if err != nil {
@@ -60,7 +62,7 @@ func MinSize(ctx context.Context, path string) (size int64, err error) {
 // refused.
 func Trim(ctx context.Context, path string) (freed int64, err error) {
 	err = withExt(path, func(f *os.File) (err error) {
-		freed, err = trimExt(ctx, f)
+		freed, err = ext4.Trim(ctx, f)
 		return err
 	})
 	if err != nil {

@@ -1,0 +1,287 @@
+package ext4
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"b9/engine/fsys/tree"
+	"b9/engine/internal/sparse"
+)
+
+// batchSize is how much file data travels at once, in bytes. Three batches are
+// in memory: one being read, one waiting, one being written.
+const batchSize = 1 << 20
+
+// batch is a buffer with pieces of one large file or of many small ones, each
+// padded to whole blocks.
+type batch struct {
+	buf    []byte
+	used   int
+	pieces []piece
+}
+
+type piece struct {
+	order   int    // index of the inode
+	logical uint64 // first file block
+	off     int    // in the batch
+	size    int    // in the batch, whole blocks; 0 for an end without data
+	last    bool   // nothing of the file follows
+}
+
+// data places the files' contents: one goroutine reads ahead, this one looks
+// for zeros, allocates and writes.
+func (x *fill) data() error {
+	g, ctx := errgroup.WithContext(x.ctx)
+	full, free := make(chan *batch, 1), make(chan *batch, 3)
+	for range 3 {
+		free <- &batch{buf: make([]byte, batchSize)}
+	}
+	g.Go(func() error {
+		defer close(full)
+		r := batchReader{x: x, ctx: ctx, full: full, free: free}
+		return r.run()
+	})
+	g.Go(func() error {
+		p := placer{x: x}
+		for b := range full {
+			if err := p.batch(b); err != nil {
+				return err
+			}
+			free <- b
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+type batchReader struct {
+	x          *fill
+	ctx        context.Context
+	full, free chan *batch
+	b          *batch
+}
+
+func (r *batchReader) run() error {
+	for i, n := range r.x.order {
+		if !n.IsRegular() {
+			continue
+		}
+		if err := r.file(i, n); err != nil {
+			return r.x.named(i, err)
+		}
+	}
+	if r.b != nil {
+		return r.send()
+	}
+	return nil
+}
+
+func (r *batchReader) send() error {
+	select {
+	case r.full <- r.b:
+		r.b = nil
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
+
+// space makes sure that the current batch has room for a block.
+func (r *batchReader) space() error {
+	if r.b != nil && r.b.used+r.x.l.blockSize <= len(r.b.buf) {
+		return nil
+	}
+	if r.b != nil {
+		if err := r.send(); err != nil {
+			return err
+		}
+	}
+	select {
+	case r.b = <-r.free:
+		r.b.used, r.b.pieces = 0, r.b.pieces[:0]
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
+
+func (r *batchReader) file(i int, n *tree.Inode) error {
+	r.x.disk[i].size = n.Size
+	if n.Size == 0 {
+		return r.piece(piece{order: i, last: true})
+	}
+	if limit := r.x.l.maxFile(); n.Size > limit {
+		return fmt.Errorf("is %d bytes long, the file system holds files of %d", n.Size, limit)
+	}
+	in, err := n.Src.Open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	bs := int64(r.x.l.blockSize)
+	for off := int64(0); off < n.Size; {
+		if off, err = skipHole(in, off, bs); err != nil {
+			return err
+		}
+		if off, err = r.chunk(in, i, n, off); err != nil {
+			return err
+		}
+	}
+	return tree.AtEnd(in, n)
+}
+
+// chunk reads the next bytes of a file into the batch.
+func (r *batchReader) chunk(in io.Reader, i int, n *tree.Inode, off int64) (int64, error) {
+	bs := r.x.l.blockSize
+	if err := r.space(); err != nil {
+		return 0, err
+	}
+	room := (len(r.b.buf) - r.b.used) / bs * bs
+	want := int(min(int64(room), n.Size-off))
+	dst := r.b.buf[r.b.used:]
+	if _, err := io.ReadFull(in, dst[:want]); err != nil && want > 0 {
+		return 0, tree.ErrShort(n, err)
+	}
+	padded := (want + bs - 1) / bs * bs
+	clear(dst[want:padded])
+	p := piece{order: i, logical: uint64(off) / uint64(bs), off: r.b.used, size: padded, last: off+int64(want) == n.Size}
+	r.b.used += padded
+	return off + int64(want), r.piece(p)
+}
+
+func (r *batchReader) piece(p piece) error {
+	if r.b == nil {
+		if err := r.space(); err != nil {
+			return err
+		}
+	}
+	r.b.pieces = append(r.b.pieces, p)
+	return nil
+}
+
+// maxFile is the largest file, in bytes.
+func (l *layout) maxFile() int64 {
+	if l.incompat&incompatExtents != 0 {
+		return maxFileBlocks * int64(l.blockSize)
+	}
+	p := int64(l.blockSize / 4)
+	return min((12+p+p*p+p*p*p)*int64(l.blockSize), 1<<41-int64(l.blockSize))
+}
+
+// placer allocates blocks for file data and writes it, in as few calls as
+// neighbouring blocks allow.
+type placer struct {
+	x    *fill
+	list extentList
+	// What is to be written next: bytes [from, to) of the batch at block at.
+	from, to int
+	at       uint64
+}
+
+func (p *placer) batch(b *batch) error {
+	if err := tree.CheckEvery(p.x.ctx); err != nil {
+		return err
+	}
+	for _, q := range b.pieces {
+		if err := p.piece(b, q); err != nil {
+			return p.x.named(q.order, err)
+		}
+	}
+	return p.flush(b)
+}
+
+func (p *placer) piece(b *batch, q piece) error {
+	bs := p.x.l.blockSize
+	end := q.off + q.size
+	for off := q.off; off < end; {
+		stop := off
+		for stop < end && !sparse.IsZero(b.buf[stop:stop+bs]) {
+			stop += bs
+		}
+		if stop == off {
+			off += bs
+			continue
+		}
+		logical := q.logical + uint64((off-q.off)/bs)
+		if err := p.place(b, logical, off, stop); err != nil {
+			return err
+		}
+		off = stop
+	}
+	if !q.last {
+		return nil
+	}
+	err := p.x.setMap(q.order, p.list)
+	p.list = p.list[:0]
+	return err
+}
+
+// place finds blocks for bytes [off, stop) of the batch.
+func (p *placer) place(b *batch, logical uint64, off, stop int) error {
+	bs := p.x.l.blockSize
+	for off < stop {
+		at, count, err := p.x.alloc.take(uint32((stop - off) / bs))
+		if err != nil {
+			return err
+		}
+		size := int(count) * bs
+		if p.to != off || p.at+uint64((p.to-p.from)/bs) != at {
+			if err := p.flush(b); err != nil {
+				return err
+			}
+			p.from, p.at = off, at
+		}
+		p.to = off + size
+		p.list.add(logical, at, count)
+		logical, off = logical+uint64(count), off+size
+	}
+	return nil
+}
+
+func (p *placer) flush(b *batch) error {
+	from, to := p.from, p.to
+	p.from, p.to = 0, 0 // block 0 is never free, so nothing continues this
+	if from == to {
+		return nil
+	}
+	_, err := p.x.f.WriteAt(b.buf[from:to], int64(p.at)*int64(p.x.l.blockSize))
+	return err
+}
+
+// blockWriter gathers writes to neighbouring blocks.
+type blockWriter struct {
+	f    *os.File
+	bs   int
+	at   uint64
+	buf  []byte
+	room int
+}
+
+func newBlockWriter(f *os.File, bs int) *blockWriter {
+	return &blockWriter{f: f, bs: bs, room: 256 << 10}
+}
+
+// put writes whole blocks; b may be used again at once.
+func (w *blockWriter) put(b []byte, block uint64) error {
+	if block != w.at+uint64(len(w.buf)/w.bs) || len(w.buf)+len(b) > w.room {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		w.at = block
+	}
+	w.buf = append(w.buf, b...)
+	return nil
+}
+
+func (w *blockWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.f.WriteAt(w.buf, int64(w.at)*int64(w.bs))
+	w.buf = w.buf[:0]
+	return err
+}

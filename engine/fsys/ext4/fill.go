@@ -1,0 +1,366 @@
+package ext4
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/fsys/tree"
+)
+
+// Fixed inode numbers.
+const rootInode = 2
+
+// readExtLayout reads the first superblock of a file.
+func readExtLayout(r io.ReaderAt) (*layout, error) {
+	sb := make([]byte, superSize)
+	if _, err := r.ReadAt(sb, superAt); err != nil {
+		return nil, fmt.Errorf("superblock: %w", err)
+	}
+	return parseExtSuper(sb)
+}
+
+// fill writes a tree into a file system that mke2fs has just made. It
+// allocates upwards from the first free block and inode: directories first,
+// then what links and attributes need, then the files in order of their names.
+type fill struct {
+	ctx    context.Context
+	f      *os.File
+	l      *layout
+	groups []*group
+	alloc  *alloc
+	maps   *mapper
+	w      *blockWriter
+	order  []*tree.Inode // by inode number
+	paths  []string
+	disk   []diskInode // beside order
+	lost   uint32      // inode number of lost+found
+	first  uint32      // first inode number that was free
+	old    map[uint32][]uint64
+}
+
+// diskInode is what of an inode is known only after its blocks are placed.
+type diskInode struct {
+	iblock  [60]byte
+	sectors uint64 // 512 bytes each
+	acl     uint64
+	size    int64
+	mapped  bool // iblock maps blocks
+}
+
+func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) error {
+	l, err := readExtLayout(f)
+	if err != nil {
+		return err
+	}
+	if err := l.fillable(); err != nil {
+		return err
+	}
+	x := &fill{ctx: ctx, f: f, l: l, w: newBlockWriter(f, l.blockSize)}
+	if x.groups, err = l.readGroups(f); err != nil {
+		return err
+	}
+	x.alloc = &alloc{l: l, f: f, groups: x.groups, put: x.w.put}
+	x.maps = &mapper{l: l, put: x.w.put, block: func() (uint64, error) {
+		b, _, err := x.alloc.take(1)
+		return b, err
+	}}
+	for _, step := range []func() error{
+		func() error { return x.number(t, when) },
+		x.directories, x.small, x.data, x.inodes, x.alloc.finish, x.finish,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillable refuses the features whose bookkeeping this package does not do.
+func (l *layout) fillable() error {
+	for _, c := range []struct {
+		on   bool
+		name string
+	}{
+		{l.ro&roBigalloc != 0, "bigalloc"}, {l.ro&roQuota != 0, "quota"},
+		{l.incompat&incompatMetaBG != 0, "meta_bg"}, {l.incompat&incompatJournalDev != 0, "journal_dev"},
+		{l.incompat&incompatRecover != 0, "needs_recovery"},
+	} {
+		if c.on {
+			return fmt.Errorf("a file system with the feature %s cannot be filled: leave the feature away, or make it empty and fill it in a container", c.name)
+		}
+	}
+	return nil
+}
+
+func (l *layout) readGroups(r io.ReaderAt) ([]*group, error) {
+	groups := make([]*group, 0, min(l.groups, 1<<16))
+	for g := range l.groups {
+		d, err := l.readGroup(r, g)
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, d)
+	}
+	return groups, nil
+}
+
+// number gives every inode its number and finds what mke2fs made.
+func (x *fill) number(t *tree.Tree, when time.Time) error {
+	x.old = make(map[uint32][]uint64)
+	if err := x.findLost(t, when); err != nil {
+		return err
+	}
+	next := x.first
+	return t.Walk(func(p string, n *tree.Inode) error {
+		switch {
+		case n == t.Root:
+			n.Num = rootInode
+		case n.Num == x.lost: // set by findLost
+			return nil
+		default:
+			n.Num = next
+			next++
+		}
+		if n.Num > x.l.inodes {
+			return fmt.Errorf("the content has more files than the file system has inodes (%d): raise Inodes or lower InodeRatio", x.l.inodes)
+		}
+		x.order, x.paths = append(x.order, n), append(x.paths, p)
+		if n == t.Root {
+			x.appendLost(t)
+		}
+		return nil
+	})
+}
+
+// appendLost keeps order sorted by number: lost+found comes after the root.
+func (x *fill) appendLost(t *tree.Tree) {
+	for _, e := range t.Root.Entries {
+		if e.Ino.Num == x.lost {
+			x.order, x.paths = append(x.order, e.Ino), append(x.paths, "/"+e.Name)
+		}
+	}
+}
+
+const lostFound = "lost+found"
+
+// findLost merges the lost+found directory that mke2fs made into the tree.
+func (x *fill) findLost(t *tree.Tree, when time.Time) error {
+	g := x.groups[0]
+	bitmap := make([]byte, x.l.blockSize)
+	if _, err := x.f.ReadAt(bitmap, int64(g.inodeBitmap())*int64(x.l.blockSize)); err != nil {
+		return err
+	}
+	x.first = nextBit(bitmap, 0, x.l.inodesPerGroup, false) + 1
+	for i := x.first; i < x.l.inodesPerGroup; i++ {
+		if testBit(bitmap, i) {
+			x.first = i + 2
+		}
+	}
+	x.lost = x.l.firstInode
+	for _, num := range []uint32{rootInode, x.lost} {
+		blocks, err := x.oldBlocks(num)
+		if err != nil {
+			return err
+		}
+		x.old[num] = blocks
+	}
+	for _, e := range t.Root.Entries {
+		if e.Name != lostFound {
+			continue
+		}
+		if !e.Ino.IsDir() {
+			return errors.New("/lost+found in the content is not a directory")
+		}
+		e.Ino.Num = x.lost
+		return nil
+	}
+	dir := tree.NewDir(when)
+	dir.Mode, dir.Links, dir.Num = unix.S_IFDIR|0o700, 2, x.lost
+	t.Root.Links++
+	insertEntry(t.Root, lostFound, dir)
+	return nil
+}
+
+// insertEntry adds an entry to the directory n in its place in the order.
+func insertEntry(n *tree.Inode, name string, child *tree.Inode) {
+	i := 0
+	for i < len(n.Entries) && n.Entries[i].Name < name {
+		i++
+	}
+	n.Entries = append(n.Entries, tree.Entry{})
+	copy(n.Entries[i+1:], n.Entries[i:])
+	n.Entries[i] = tree.Entry{Name: name, Ino: child}
+}
+
+// oldBlocks lists the blocks of a directory that mke2fs made.
+func (x *fill) oldBlocks(num uint32) ([]uint64, error) {
+	raw := make([]byte, x.l.inodeSize)
+	if _, err := x.f.ReadAt(raw, x.inodeAt(num)); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	b := raw[0x28:0x64]
+	var out []uint64
+	if le.Uint32(raw[0x20:])&inodeFlagInline != 0 {
+		return nil, nil
+	}
+	if le.Uint32(raw[0x20:])&inodeFlagExtents == 0 {
+		for i := range 12 {
+			if p := le.Uint32(b[4*i:]); p != 0 {
+				out = append(out, uint64(p))
+			}
+		}
+		return out, nil
+	}
+	if le.Uint16(b) != extentMagic || le.Uint16(b[6:]) != 0 || le.Uint16(b[2:]) > 4 {
+		return nil, fmt.Errorf("inode %d of the new file system has an unexpected form", num)
+	}
+	for i := range int(le.Uint16(b[2:])) {
+		e := b[12+12*i:]
+		start := uint64(le.Uint32(e[8:])) | uint64(le.Uint16(e[6:]))<<32
+		for k := range uint64(le.Uint16(e[4:])) {
+			out = append(out, start+k)
+		}
+	}
+	return out, nil
+}
+
+func (x *fill) inodeAt(num uint32) int64 {
+	g, i := (num-1)/x.l.inodesPerGroup, (num-1)%x.l.inodesPerGroup
+	return int64(x.groups[g].inodeTable())*int64(x.l.blockSize) + int64(i)*int64(x.l.inodeSize)
+}
+
+// inodeSeed is where checksums of what belongs to an inode begin. Generations
+// are 0 throughout.
+func (l *layout) inodeSeed(num uint32) uint32 {
+	var b [8]byte
+	binary.LittleEndian.PutUint32(b[:], num)
+	return crc(l.seed, b[:])
+}
+
+// small places long symbolic links and attributes that fill a block.
+func (x *fill) small() error {
+	x.eachDisk(len(x.order))
+	for i, n := range x.order {
+		if err := tree.CheckEvery(x.ctx); err != nil {
+			return err
+		}
+		err := x.link(i, n)
+		if err == nil {
+			err = x.attributes(i, n)
+		}
+		if err != nil {
+			return x.named(i, err)
+		}
+	}
+	return nil
+}
+
+// named adds the path to an error, unless it is about the whole file system.
+func (x *fill) named(i int, err error) error {
+	var full *errFull
+	if errors.As(err, &full) || x.ctx.Err() != nil || strings.Contains(err.Error(), x.paths[i]) && x.paths[i] != "" {
+		return err
+	}
+	return fmt.Errorf("/%s: %w", strings.TrimPrefix(x.paths[i], "/"), err)
+}
+
+func (x *fill) eachDisk(n int) {
+	if x.disk == nil {
+		x.disk = make([]diskInode, n)
+	}
+}
+
+func (x *fill) link(i int, n *tree.Inode) error {
+	if !n.IsLink() {
+		return nil
+	}
+	d := &x.disk[i]
+	d.size = int64(len(n.Target))
+	switch {
+	case n.Target == "":
+		return errors.New("the symbolic link has no target")
+	case len(n.Target) < len(d.iblock):
+		copy(d.iblock[:], n.Target)
+		return nil
+	case len(n.Target) >= x.l.blockSize || len(n.Target) > tree.MaxPath:
+		return fmt.Errorf("the symbolic link's target is %d bytes long, a block holds %d", len(n.Target), x.l.blockSize-1)
+	}
+	b, _, err := x.alloc.take(1)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, x.l.blockSize)
+	copy(block, n.Target)
+	if err := x.w.put(block, b); err != nil {
+		return err
+	}
+	return x.setMap(i, extentList{{0, b, 1}})
+}
+
+// setMap finishes an inode's block map and its count of sectors.
+func (x *fill) setMap(i int, list extentList) error {
+	d := &x.disk[i]
+	var err error
+	d.iblock, err = x.maps.iblock(list, x.l.inodeSeed(x.order[i].Num))
+	d.sectors += (list.blocks() + x.maps.meta) * uint64(x.l.blockSize/512)
+	d.mapped = true
+	return err
+}
+
+func (x *fill) attributes(i int, n *tree.Inode) error {
+	if len(n.Xattrs) == 0 {
+		return nil
+	}
+	list, err := xattrs(n.Xattrs)
+	if err != nil {
+		return err
+	}
+	_, outside := splitXattrs(list, x.l.xattrRoom())
+	if len(outside) == 0 {
+		return nil
+	}
+	at, _, err := x.alloc.take(1)
+	if err != nil {
+		return err
+	}
+	b, err := x.l.xattrBlock(outside, at)
+	if err != nil {
+		return err
+	}
+	x.disk[i].acl = at
+	x.disk[i].sectors += uint64(x.l.blockSize / 512)
+	return x.w.put(b, at)
+}
+
+// xattrRoom is the space for attributes inside an inode, after their magic.
+func (l *layout) xattrRoom() int {
+	return max(0, l.inodeSize-128-l.extraInodeBytes-4)
+}
+
+// finish writes descriptors and the superblock.
+func (x *fill) finish() error {
+	table := make([]byte, 0, len(x.groups)*x.l.descSize)
+	for _, d := range x.groups {
+		d.seal()
+		table = append(table, d.raw...)
+	}
+	if err := x.w.flush(); err != nil {
+		return err
+	}
+	if _, err := x.f.WriteAt(table, x.l.descAt(0)); err != nil {
+		return err
+	}
+	x.l.setFreeBlocks(x.l.freeBlocks() - x.alloc.total)
+	x.l.sealSuper()
+	_, err := x.f.WriteAt(x.l.sb, superAt)
+	return err
+}

@@ -1,0 +1,297 @@
+package ext4
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/fsys/tree"
+	"b9/engine/internal/sparse"
+)
+
+// readable are the incompatible features whose structures are understood:
+// filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed,
+// largedir, inline_data, encrypt (refused file by file) and casefold.
+const readable = 0x2 | incompatRecover | incompatMetaBG | incompatExtents | incompat64Bit | 0x100 | 0x200 | 0x400 |
+	incompatCsumSeed | 0x4000 | 0x8000 | 0x10000 | 0x20000
+
+const (
+	flagEncrypt = 0x800
+	flagEAInode = 0x200000
+)
+
+// volume reads ext2, ext3 and ext4. A journal that waits to be replayed is
+// taken into account, without writing anything.
+type volume struct {
+	r      *tree.Pages
+	l      *layout
+	name   string
+	tables map[uint32]int64 // group to byte offset of its inode table
+}
+
+// inode is what of an inode the blocks and attributes follow from.
+type inode struct {
+	num    uint64
+	flags  uint32
+	iblock [60]byte
+	acl    uint64
+	inside []byte // the space behind the fixed fields
+	size   int64
+}
+
+func Open(r *tree.Pages, name string) (*volume, error) {
+	l, err := readExtLayout(r)
+	if err != nil {
+		return nil, err
+	}
+	if odd := l.incompat &^ readable; odd != 0 {
+		return nil, fmt.Errorf("the file system has features that cannot be read (incompatible feature bits %#x)", odd)
+	}
+	v := &volume{r: r, l: l, name: name, tables: make(map[uint32]int64)}
+	if l.incompat&incompatRecover != 0 {
+		if err := v.replay(); err != nil {
+			return nil, fmt.Errorf("the journal that waits to be replayed: %w", err)
+		}
+	}
+	return v, nil
+}
+
+func (v *volume) Kind() string { return v.name }
+
+func (v *volume) Fold(name string) string { return name }
+
+func (v *volume) Root() (*tree.Node, error) { return v.inode(rootInode) }
+
+func (v *volume) Load(d *tree.Dirent) (*tree.Node, error) { return v.inode(d.Ino) }
+
+// table is the byte offset of a group's inode table.
+func (v *volume) table(g uint32) (int64, error) {
+	if at, ok := v.tables[g]; ok {
+		return at, nil
+	}
+	d, err := v.l.readGroup(v.r, g)
+	if err != nil {
+		return 0, err
+	}
+	if len(v.tables) > 1<<16 {
+		clear(v.tables)
+	}
+	at := int64(d.inodeTable()) * int64(v.l.blockSize)
+	v.tables[g] = at
+	return at, nil
+}
+
+func (v *volume) inode(num uint64) (*tree.Node, error) {
+	if num < 1 || num > uint64(v.l.inodes) {
+		return nil, tree.Damaged("there is no inode %d", num)
+	}
+	g, index := uint32(num-1)/v.l.inodesPerGroup, uint32(num-1)%v.l.inodesPerGroup
+	if g >= v.l.groups {
+		return nil, tree.Damaged("inode %d lies in no block group", num)
+	}
+	at, err := v.table(g)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := v.r.Bytes(at+int64(index)*int64(v.l.inodeSize), v.l.inodeSize)
+	if err != nil {
+		return nil, fmt.Errorf("inode %d: %w", num, err)
+	}
+	n, err := v.decode(raw, num)
+	if err != nil {
+		return nil, fmt.Errorf("inode %d: %w", num, err)
+	}
+	return n, nil
+}
+
+// decode reads struct ext4_inode.
+func (v *volume) decode(raw []byte, num uint64) (*tree.Node, error) {
+	le := binary.LittleEndian
+	x := &inode{num: num, flags: le.Uint32(raw[0x20:]), acl: uint64(le.Uint32(raw[0x68:])) | uint64(le.Uint16(raw[0x76:]))<<32}
+	copy(x.iblock[:], raw[0x28:])
+	x.size = int64(le.Uint32(raw[4:]))
+	n := &tree.Node{Mode: uint32(le.Uint16(raw)), Sec: int64(int32(le.Uint32(raw[0x10:]))), Priv: x}
+	n.Inode, n.Links = num, uint32(le.Uint16(raw[0x1a:]))
+	n.UID = uint32(le.Uint16(raw[2:])) | uint32(le.Uint16(raw[0x78:]))<<16
+	n.GID = uint32(le.Uint16(raw[0x18:])) | uint32(le.Uint16(raw[0x7a:]))<<16
+	switch n.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+		x.size |= int64(le.Uint32(raw[0x6c:])) << 32
+	case unix.S_IFCHR, unix.S_IFBLK:
+		n.Major, n.Minor = getDevice(x.iblock[:])
+	case unix.S_IFLNK, unix.S_IFIFO, unix.S_IFSOCK:
+	default:
+		return nil, tree.Damaged("mode %#o is of no file type", n.Mode)
+	}
+	if x.size < 0 || x.size > maxFileBlocks*int64(v.l.blockSize) {
+		return nil, tree.Damaged("size %d is out of range", x.size)
+	}
+	n.Size = x.size
+	if len(raw) > 128+4 {
+		extra := int(le.Uint16(raw[0x80:]))
+		if extra > len(raw)-128 {
+			return nil, tree.Damaged("extra size %d is out of range", extra)
+		}
+		if extra >= 12 {
+			t := le.Uint32(raw[0x88:])
+			n.Sec, n.Nsec = n.Sec+int64(t&3)<<32, t>>2
+		}
+		x.inside = raw[128+extra:]
+	}
+	return n, nil
+}
+
+// getDevice is the opposite of putDevice.
+func getDevice(b []byte) (major, minor uint32) {
+	le := binary.LittleEndian
+	if old := le.Uint32(b); old != 0 {
+		return old >> 8 & 0xff, old & 0xff
+	}
+	d := le.Uint32(b[4:])
+	return d >> 8 & 0xfff, d&0xff | d>>12&0xfff00
+}
+
+// Data gives the bytes of a file, directory or long link.
+func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
+	x := n.Priv.(*inode)
+	if x.flags&flagEncrypt != 0 {
+		return nil, errors.New("is encrypted")
+	}
+	if x.flags&inodeFlagInline == 0 {
+		return &file{v: v, x: x}, nil
+	}
+	b, err := v.inline(x)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) < x.size {
+		return nil, tree.Damaged("inline data of inode %d is %d bytes of %d", x.num, len(b), x.size)
+	}
+	return bytes.NewReader(b[:x.size]), nil
+}
+
+// inline is data kept in the inode: its first 60 bytes, then the attribute
+// system.data.
+func (v *volume) inline(x *inode) ([]byte, error) {
+	list, err := v.insideXattrs(x)
+	if err != nil {
+		return nil, err
+	}
+	b := slices.Clone(x.iblock[:])
+	for _, a := range list {
+		if a.index == 7 && a.name == "data" {
+			b = append(b, a.value...)
+		}
+	}
+	return b, nil
+}
+
+func (v *volume) ReadLink(n *tree.Node) (string, error) {
+	x := n.Priv.(*inode)
+	if x.size >= tree.MaxLinkTarget {
+		return "", tree.Damaged("a link of %d bytes", x.size)
+	}
+	if x.size < 60 && x.flags&(inodeFlagExtents|inodeFlagInline|flagEncrypt) == 0 {
+		return string(x.iblock[:x.size]), nil
+	}
+	data, err := v.Data(n)
+	if err != nil {
+		return "", err
+	}
+	b := make([]byte, x.size)
+	if _, err := data.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return string(b), nil
+}
+
+// List reads a directory block by block; the tree of hashes in it lies in what
+// looks like empty entries.
+func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
+	x := n.Priv.(*inode)
+	switch {
+	case x.flags&flagEncrypt != 0:
+		return nil, errors.New("is encrypted")
+	case x.flags&inodeFlagInline != 0:
+		return v.listInline(x)
+	case x.size > tree.MaxDirBytes:
+		return nil, tree.Damaged("a directory of %d bytes", x.size)
+	}
+	f, bs := &file{v: v, x: x}, int64(v.l.blockSize)
+	b := make([]byte, bs)
+	var out []tree.Dirent
+	for off := int64(0); off+bs <= x.size; off += bs {
+		if _, err := f.ReadAt(b, off); err != nil {
+			return nil, err
+		}
+		if sparse.IsZero(b) {
+			continue // a hole
+		}
+		var err error
+		if out, err = v.dirents(b, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// listInline reads the entries in an inode: behind the parent's number, and in
+// the attribute.
+func (v *volume) listInline(x *inode) ([]tree.Dirent, error) {
+	b, err := v.inline(x)
+	if err != nil {
+		return nil, err
+	}
+	out, err := v.dirents(b[4:60], nil)
+	if err != nil || len(b) == 60 {
+		return out, err
+	}
+	return v.dirents(b[60:], out)
+}
+
+// dirents appends the entries of one block.
+func (v *volume) dirents(b []byte, out []tree.Dirent) ([]tree.Dirent, error) {
+	le := binary.LittleEndian
+	for len(b) >= 8 {
+		size := int(le.Uint16(b[4:]))
+		if v.l.blockSize > 1<<15 && (size == 1<<16-1 || size == 0) {
+			size = 1 << 16
+		}
+		name := int(b[6])
+		if size < 8 || size%4 != 0 || size > len(b) || 8+name > size {
+			return nil, tree.Damaged("a directory entry of %d bytes with a name of %d", size, name)
+		}
+		if ino := le.Uint32(b); ino != 0 && name > 0 {
+			d := tree.Dirent{Name: string(b[8 : 8+name]), Ino: uint64(ino)}
+			if v.l.incompat&0x2 != 0 {
+				d.Kind = direntKind(b[7])
+			}
+			switch {
+			case d.Name == "." || d.Name == "..":
+			case strings.ContainsAny(d.Name, "/\x00"):
+				return nil, tree.Damaged("%q is no name", d.Name)
+			case len(out) == tree.MaxDirEntries:
+				return nil, fmt.Errorf("a directory with more than %d entries", tree.MaxDirEntries)
+			default:
+				out = append(out, d)
+			}
+		}
+		b = b[size:]
+	}
+	return out, nil
+}
+
+// direntKind is the opposite of direntType; 0 is unknown.
+func direntKind(t byte) uint32 {
+	kinds := [...]uint32{0, unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFLNK}
+	if int(t) < len(kinds) {
+		return kinds[t]
+	}
+	return 0
+}

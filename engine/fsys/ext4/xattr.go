@@ -1,0 +1,156 @@
+package ext4
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"b9/engine/fsys/tree"
+)
+
+const xattrMagic = 0xea020000
+
+// xattr is an attribute as ext4 stores it: the name space is a number, and
+// an access control list is in its on-disk form.
+type xattr struct {
+	index byte
+	name  string
+	value []byte
+}
+
+func (x *xattr) entrySize() int { return 16 + (len(x.name)+3)&^3 }
+
+func (x *xattr) valueSize() int { return (len(x.value) + 3) &^ 3 }
+
+// xattrs translates and sorts as a block of attributes must be.
+func xattrs(list []tree.Xattr) ([]xattr, error) {
+	out := make([]xattr, 0, len(list))
+	for _, x := range list {
+		e, err := toExtXattr(x)
+		if err != nil {
+			return nil, fmt.Errorf("extended attribute %s: %w", x.Name, err)
+		}
+		out = append(out, e)
+	}
+	sort.Slice(out, func(i, j int) bool {
+		a, b := &out[i], &out[j]
+		if a.index != b.index {
+			return a.index < b.index
+		}
+		if len(a.name) != len(b.name) {
+			return len(a.name) < len(b.name)
+		}
+		return a.name < b.name
+	})
+	return out, nil
+}
+
+func toExtXattr(x tree.Xattr) (xattr, error) {
+	switch x.Name {
+	case tree.ACLAccess, tree.ACLDefault:
+		value, err := diskACL(x.Value)
+		index := byte(2)
+		if x.Name == tree.ACLDefault {
+			index = 3
+		}
+		return xattr{index: index, value: value}, err
+	}
+	for prefix, index := range map[string]byte{"user.": 1, "trusted.": 4, "security.": 6} {
+		if rest, ok := strings.CutPrefix(x.Name, prefix); ok && rest != "" && len(rest) <= tree.MaxName {
+			return xattr{index, rest, x.Value}, nil
+		}
+	}
+	return xattr{}, errors.New("ext4 stores only names that begin with user., trusted. or security., and POSIX access control lists")
+}
+
+// diskACL turns the list that getxattr gives (version 2, every entry with an
+// id) into the one on disk (version 1, an id only where it means something).
+func diskACL(v []byte) ([]byte, error) {
+	le := binary.LittleEndian
+	if len(v) < 4 || le.Uint32(v) != 2 || (len(v)-4)%8 != 0 {
+		return nil, errors.New("is not an access control list")
+	}
+	out := le.AppendUint32(nil, 1)
+	for e := v[4:]; len(e) > 0; e = e[8:] {
+		out = append(out, e[:4]...)
+		if tag := le.Uint16(e); tag == 2 || tag == 8 { // a named user or group
+			out = append(out, e[4:8]...)
+		}
+	}
+	return out, nil
+}
+
+// entryHash is e_hash: over the name's bytes and the value's words.
+func (x *xattr) entryHash() uint32 {
+	h := uint32(0)
+	for i := range len(x.name) {
+		h = h<<5 ^ h>>27 ^ uint32(x.name[i])
+	}
+	value := append(append([]byte(nil), x.value...), 0, 0, 0)
+	for i := 0; i < len(x.value); i += 4 {
+		h = h<<16 ^ h>>16 ^ binary.LittleEndian.Uint32(value[i:])
+	}
+	return h
+}
+
+// splitXattrs takes as many as fit into room bytes, in order.
+func splitXattrs(list []xattr, room int) (inside, outside []xattr) {
+	room -= 4 // the end mark
+	for _, x := range list {
+		if need := x.entrySize() + x.valueSize(); need <= room {
+			inside, room = append(inside, x), room-need
+		} else {
+			outside = append(outside, x)
+		}
+	}
+	return inside, outside
+}
+
+// putXattrs writes entries from area[start:] on and values from its end down;
+// offsets of values count from area[base:].
+func putXattrs(area []byte, start, base int, list []xattr) {
+	le := binary.LittleEndian
+	at, end := start, len(area)
+	for i := range list {
+		x := &list[i]
+		e := area[at:]
+		e[0], e[1] = byte(len(x.name)), x.index
+		if len(x.value) > 0 {
+			end -= x.valueSize()
+			copy(area[end:], x.value)
+			le.PutUint16(e[2:], uint16(end-base))
+		}
+		le.PutUint32(e[8:], uint32(len(x.value)))
+		le.PutUint32(e[12:], x.entryHash())
+		copy(e[16:], x.name)
+		at += x.entrySize()
+	}
+}
+
+// xattrBlock builds the block for attributes that do not fit into an inode.
+func (l *layout) xattrBlock(list []xattr, block uint64) ([]byte, error) {
+	need := 32 + 4
+	h := uint32(0)
+	for i := range list {
+		need += list[i].entrySize() + list[i].valueSize()
+		h = h<<16 ^ h>>16 ^ list[i].entryHash()
+	}
+	if need > l.blockSize {
+		return nil, fmt.Errorf("the extended attributes take %d bytes, a block holds %d", need, l.blockSize)
+	}
+	le := binary.LittleEndian
+	b := make([]byte, l.blockSize)
+	le.PutUint32(b, xattrMagic)
+	le.PutUint32(b[4:], 1) // one inode refers to it
+	le.PutUint32(b[8:], 1) // one block
+	le.PutUint32(b[12:], h)
+	putXattrs(b, 32, 0, list)
+	if l.csum() {
+		var num [8]byte
+		le.PutUint64(num[:], block)
+		le.PutUint32(b[16:], crc(crc(l.seed, num[:]), b))
+	}
+	return b, nil
+}

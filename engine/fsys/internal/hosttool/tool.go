@@ -1,0 +1,168 @@
+package hosttool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"b9/engine/tool"
+)
+
+// MissingError says that a program of the host is not installed.
+type MissingError struct {
+	Name    string // the program
+	Package string // the Debian package that has it
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s is not installed: install the Debian package %s", e.Name, e.Package)
+}
+
+// debianPackage names the package of each program this package calls.
+func debianPackage(program string) string {
+	switch program {
+	case "fsck.vfat":
+		return "dosfstools"
+	case "xfs_repair":
+		return "xfsprogs"
+	case "btrfs":
+		return "btrfs-progs"
+	}
+	return "e2fsprogs"
+}
+
+// ExitError is a program that ran and refused, with what it said.
+type ExitError struct {
+	tool   string
+	Code   int // -1: killed by a signal
+	output string
+}
+
+func (e *ExitError) Error() string {
+	if e.output == "" {
+		return fmt.Sprintf("%s: exit status %d", e.tool, e.Code)
+	}
+	return fmt.Sprintf("%s: %s", e.tool, e.output)
+}
+
+// toolOutput bounds what is kept of a program's chatter, in bytes.
+const toolOutput = 64 << 10
+
+// tailBuffer keeps the last toolOutput bytes written to it, and calls full when
+// there were more than most in all.
+type tailBuffer struct {
+	b          []byte
+	seen, most int64 // most 0: any number
+	full       func()
+}
+
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	if t.seen += int64(len(p)); t.most > 0 && t.seen > t.most {
+		t.full()
+	}
+	t.b = append(t.b, p...)
+	if over := len(t.b) - toolOutput; over > 0 {
+		t.b = t.b[over:]
+	}
+	return len(p), nil
+}
+
+// ImagePath is how a tool reaches the image: through an inherited descriptor,
+// so that no character of the real path means anything to it ("?" begins
+// options in e2fsprogs, "-" an argument).
+const (
+	ImagePath = "/proc/self/fd/3"
+	ExtraPath = "/proc/self/fd/4"
+)
+
+// Command is what programs get besides their arguments: the image as ImagePath,
+// further files from ExtraPath on, and variables on top of the environment.
+type Command struct {
+	Image *os.File
+	Extra []*os.File
+	Env   []string
+	Most  int64 // bytes that a sane run prints at most; 0: any number
+}
+
+// fsystest.Run runs a program to its end and returns what it printed, in which the image
+// is called that: where it lies is the caller's business. Cancelling ctx
+// kills its whole process group, and so does printing more than r.most bytes. A
+// non-zero exit is an *ExitError.
+func (r Command) Run(ctx context.Context, name string, args ...string) (string, error) {
+	path, err := tool.Find(name)
+	if err != nil {
+		return "", &MissingError{Name: name, Package: debianPackage(name)}
+	}
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := exec.CommandContext(inner, path, args...)
+	cmd.Env = append(environment(), r.Env...)
+	cmd.ExtraFiles = append([]*os.File{r.Image}, r.Extra...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	out := tailBuffer{most: r.Most, full: stop}
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	text := strings.ReplaceAll(sentence(out.b), ImagePath, "the image")
+	if ctx.Err() != nil {
+		return text, context.Cause(ctx)
+	}
+	if inner.Err() != nil {
+		return text, &ExitError{tool: name, Code: -1, output: fmt.Sprintf("it printed more than %d bytes and was stopped", r.Most)}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return text, &ExitError{tool: name, Code: exit.ExitCode(), output: text}
+	}
+	if err != nil {
+		return text, fmt.Errorf("%s: %w", name, err)
+	}
+	return text, nil
+}
+
+// environment is the environment of the host without what changes e2fsprogs'
+// output or its language.
+func environment() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		switch {
+		case strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "MKE2FS_"),
+			strings.HasPrefix(name, "E2FS"), name == "LANG", name == "LANGUAGE":
+		default:
+			env = append(env, kv)
+		}
+	}
+	return append(env, "LC_ALL=C")
+}
+
+// sentence makes one readable text of a tool's output: banner lines (version
+// and date) go, line breaks inside become "; ".
+func sentence(out []byte) string {
+	var keep []string
+	for _, line := range bytes.Split(out, []byte{'\n'}) {
+		s := strings.TrimSpace(string(line))
+		if s == "" || isBanner(s) {
+			continue
+		}
+		keep = append(keep, s)
+	}
+	return strings.Join(keep, "; ")
+}
+
+func isBanner(s string) bool {
+	for _, name := range []string{"mke2fs ", "resize2fs ", "e2fsck ", "fsck.fat "} {
+		rest, ok := strings.CutPrefix(s, name)
+		if ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
+			return true
+		}
+	}
+	return false
+}

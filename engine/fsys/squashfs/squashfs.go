@@ -1,0 +1,454 @@
+package squashfs
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+
+	"b9/engine/fsys/tree"
+	"b9/engine/internal/sparse"
+)
+
+// Options describe a new squashfs.
+type Options struct {
+	// Compress is zstd (the default) or gzip.
+	Compress string
+	// BlockSize in bytes: a power of two from 4096 to 1 MiB; 0 is 128 KiB.
+	BlockSize int
+	// Time of the file system.
+	Time time.Time
+}
+
+const (
+	super    = 96      // bytes
+	meta     = 8192    // bytes of a block of metadata
+	plain    = 1 << 24 // in a data block's size: not compressed
+	none     = 1<<32 - 1
+	maxID    = 1 << 16
+	noXattrs = 0x200 // flag
+)
+
+// Make makes a squashfs 4.0 in a new file at path and fills it with
+// content: data, owners, modes, times in whole seconds, symbolic and hard links,
+// devices, and extended attributes but POSIX access control lists, which squashfs
+// does not hold. The same options and content give the same bytes. Blocks are
+// compressed in parallel. The file's length is a multiple of 4096. On error
+// path is removed unless it was there before.
+func Make(ctx context.Context, path string, o Options, content tree.Content) error {
+	if err := o.check(); err != nil {
+		return fmt.Errorf("squashfs: %w", err)
+	}
+	defer content.Close()
+	t, err := content.Load(ctx, filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("squashfs: %w", err)
+	}
+	err = tree.MakeFile(path, func(f *os.File) error {
+		w := &writer{ctx: ctx, f: f, o: o, pos: super, files: make(map[*tree.Inode]*fileData)}
+		return w.write(t)
+	})
+	if err != nil {
+		return fmt.Errorf("squashfs: %w", err)
+	}
+	return nil
+}
+
+func (o *Options) check() error {
+	if o.BlockSize == 0 {
+		o.BlockSize = 128 << 10
+	}
+	if o.BlockSize < 4096 || o.BlockSize > 1<<20 || o.BlockSize&(o.BlockSize-1) != 0 {
+		return fmt.Errorf("block size %d is no power of two from 4096 to 1048576", o.BlockSize)
+	}
+	switch o.Compress {
+	case "":
+		o.Compress = "zstd"
+	case "zstd", "gzip":
+	default:
+		return fmt.Errorf("unknown compression %q (have gzip, zstd)", o.Compress)
+	}
+	return nil
+}
+
+// writer writes data from front to back, then the tables.
+type writer struct {
+	ctx       context.Context
+	f         *os.File
+	o         Options
+	pos       int64 // where the next byte goes
+	files     map[*tree.Inode]*fileData
+	fragments []fragment
+	tables    tables
+	super     [super]byte
+}
+
+// fileData is where a file's data lies.
+type fileData struct {
+	start    int64
+	placed   bool // start is set
+	sizes    []uint32
+	sparse   int64  // bytes of blocks that are all zeros
+	fragment uint32 // number, or none
+	offset   uint32 // in the fragment
+}
+
+type fragment struct {
+	start int64
+	size  uint32
+}
+
+func (w *writer) write(t *tree.Tree) error {
+	if err := w.data(t); err != nil {
+		return err
+	}
+	if err := w.tables.build(w, t); err != nil {
+		return err
+	}
+	if err := w.writeTables(); err != nil {
+		return err
+	}
+	if _, err := w.f.WriteAt(w.super[:], 0); err != nil {
+		return err
+	}
+	return w.f.Truncate((w.pos + 4095) &^ 4095)
+}
+
+// put appends bytes to the file.
+func (w *writer) put(b []byte) error {
+	_, err := w.f.WriteAt(b, w.pos)
+	w.pos += int64(len(b))
+	return err
+}
+
+// block is a block on its way from the reader through a compressor to
+// the file, where blocks arrive in the order in which they were read.
+type block struct {
+	raw  []byte
+	out  []byte // shorter than raw, or raw itself
+	done chan error
+	// place is told where the block went and its size word.
+	place func(pos int64, size uint32)
+}
+
+// data compresses the files' blocks and the ends of files, which share blocks.
+func (w *writer) data(t *tree.Tree) error {
+	ctx, cancel := context.WithCancelCause(w.ctx)
+	defer cancel(nil)
+	workers := min(runtime.GOMAXPROCS(0), 16)
+	order := make(chan *block, 2*workers)
+	work := make(chan *block, 2*workers)
+	stopped := make(chan struct{}, workers+1)
+	for range workers {
+		go func() {
+			defer func() { stopped <- struct{}{} }()
+			c := newSquashCodec(w.o.Compress)
+			for b := range work {
+				var err error
+				b.out, err = c.compress(b.raw)
+				b.done <- err
+			}
+		}()
+	}
+	r := &reader{w: w, ctx: ctx, order: order, work: work}
+	go func() {
+		defer func() { stopped <- struct{}{} }()
+		err := r.read(t)
+		close(work)
+		if err != nil {
+			cancel(err)
+		}
+		close(order)
+	}()
+	err := w.drain(order)
+	if err != nil {
+		cancel(err)
+		for range order {
+		}
+	}
+	for range workers + 1 {
+		<-stopped
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// drain writes blocks in their order.
+func (w *writer) drain(order <-chan *block) error {
+	for b := range order {
+		if err := <-b.done; err != nil {
+			return err
+		}
+		size := uint32(len(b.out))
+		if len(b.out) == len(b.raw) {
+			size |= plain
+		}
+		b.place(w.pos, size)
+		if err := w.put(b.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader cuts files into blocks.
+type reader struct {
+	w     *writer
+	ctx   context.Context
+	order chan<- *block
+	work  chan<- *block
+	tail  []byte // ends of files
+	tails uint32 // number of the block that tail becomes
+}
+
+func (r *reader) read(t *tree.Tree) error {
+	r.w.tables.count = 0
+	err := t.Walk(func(p string, n *tree.Inode) error {
+		r.w.tables.count++
+		n.Num = r.w.tables.count
+		if !n.IsRegular() {
+			return nil
+		}
+		if err := r.file(n); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.flush()
+}
+
+func (r *reader) file(n *tree.Inode) error {
+	d := &fileData{fragment: none}
+	r.w.files[n] = d
+	if n.Size == 0 {
+		return nil
+	}
+	in, err := n.Src.Open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	bs := int64(r.w.o.BlockSize)
+	d.sizes = make([]uint32, n.Size/bs)
+	for i := range d.sizes {
+		b := make([]byte, bs)
+		if _, err := io.ReadFull(in, b); err != nil {
+			return tree.ErrShort(n, err)
+		}
+		if sparse.IsZero(b) {
+			d.sparse += bs
+			continue
+		}
+		if err := r.send(b, func(pos int64, size uint32) { d.put(i, pos, size) }); err != nil {
+			return err
+		}
+	}
+	if rest := n.Size % bs; rest > 0 {
+		if err := r.end(in, n, d, int(rest)); err != nil {
+			return err
+		}
+	}
+	return tree.AtEnd(in, n)
+}
+
+func (d *fileData) put(i int, pos int64, size uint32) {
+	if d.sizes[i] = size; !d.placed {
+		d.start, d.placed = pos, true
+	}
+}
+
+// end adds the last, short part of a file to the block that such parts share.
+func (r *reader) end(in io.Reader, n *tree.Inode, d *fileData, rest int) error {
+	if len(r.tail)+rest > r.w.o.BlockSize {
+		if err := r.flush(); err != nil {
+			return err
+		}
+	}
+	at := len(r.tail)
+	r.tail = append(r.tail, make([]byte, rest)...)
+	if _, err := io.ReadFull(in, r.tail[at:]); err != nil {
+		return tree.ErrShort(n, err)
+	}
+	d.fragment, d.offset = r.tails, uint32(at)
+	return nil
+}
+
+func (r *reader) flush() error {
+	if len(r.tail) == 0 {
+		return nil
+	}
+	b := r.tail
+	r.tail, r.tails = nil, r.tails+1
+	return r.send(b, func(pos int64, size uint32) {
+		r.w.fragments = append(r.w.fragments, fragment{pos, size})
+	})
+}
+
+func (r *reader) send(raw []byte, place func(int64, uint32)) error {
+	b := &block{raw: raw, done: make(chan error, 1), place: place}
+	for _, to := range []chan<- *block{r.work, r.order} {
+		select {
+		case to <- b:
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+	}
+	return nil
+}
+
+// codec compresses blocks, one at a time.
+type codec struct {
+	z *zlib.Writer
+	s *zstd.Encoder
+	b bytes.Buffer
+}
+
+func newSquashCodec(kind string) *codec {
+	c := &codec{}
+	if kind == "gzip" {
+		c.z, _ = zlib.NewWriterLevel(nil, 6) // fails for a level out of range only
+		return c
+	}
+	c.s, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true),
+		zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(1<<20)) // fails for bad options only
+	return c
+}
+
+// compress returns b itself when it does not get shorter.
+func (c *codec) compress(b []byte) ([]byte, error) {
+	var out []byte
+	if c.s != nil {
+		out = c.s.EncodeAll(b, nil)
+	} else {
+		c.b.Reset()
+		c.z.Reset(&c.b)
+		if _, err := c.z.Write(b); err != nil {
+			return nil, err
+		}
+		if err := c.z.Close(); err != nil {
+			return nil, err
+		}
+		out = bytes.Clone(c.b.Bytes())
+	}
+	if len(out) >= len(b) {
+		return b, nil
+	}
+	return out, nil
+}
+
+// writeTables appends the tables and fills in the superblock.
+func (w *writer) writeTables() error {
+	le, t, sb := binary.LittleEndian, &w.tables, w.super[:]
+	offset := func(at int) { le.PutUint64(sb[at:], uint64(w.pos)) }
+	offset(64)
+	if err := w.put(t.inodes.finish()); err != nil {
+		return err
+	}
+	offset(72)
+	if err := w.put(t.dirs.finish()); err != nil {
+		return err
+	}
+	fragments := make([]byte, 0, 16*len(w.fragments))
+	for _, f := range w.fragments {
+		fragments = le.AppendUint64(fragments, uint64(f.start))
+		fragments = le.AppendUint64(fragments, uint64(f.size))
+	}
+	if err := w.indexed(fragments, nil, 80); err != nil {
+		return err
+	}
+	le.PutUint64(sb[88:], 1<<64-1) // no export table
+	var ids []byte
+	for _, id := range t.ids {
+		ids = le.AppendUint32(ids, id)
+	}
+	if err := w.indexed(ids, nil, 48); err != nil {
+		return err
+	}
+	flags := uint16(0)
+	if len(t.xattrList) == 0 {
+		le.PutUint64(sb[56:], 1<<64-1)
+		flags |= noXattrs
+	} else if err := w.writeXattrs(); err != nil {
+		return err
+	}
+	w.header(flags)
+	return nil
+}
+
+// writeXattrs appends the attributes, and the table of who has which.
+func (w *writer) writeXattrs() error {
+	le, t := binary.LittleEndian, &w.tables
+	start := w.pos
+	if err := w.put(t.xattrs.finish()); err != nil {
+		return err
+	}
+	head := le.AppendUint64(nil, uint64(start))
+	head = le.AppendUint32(head, uint32(len(t.xattrList)))
+	head = le.AppendUint32(head, 0)
+	var list []byte
+	for _, x := range t.xattrList {
+		list = le.AppendUint64(list, x.ref)
+		list = le.AppendUint32(list, x.count)
+		list = le.AppendUint32(list, x.size)
+	}
+	return w.indexed(list, head, 56)
+}
+
+// indexed appends a table in blocks of metadata, then head and the offsets of
+// these blocks; where that begins goes into the superblock at a byte.
+func (w *writer) indexed(table, head []byte, at int) error {
+	le := binary.LittleEndian
+	m := newSquashMeta(w.o.Compress)
+	index := head
+	base := w.pos
+	for len(table) > 0 {
+		index = le.AppendUint64(index, uint64(base)+uint64(len(m.out)))
+		n := min(meta, len(table))
+		m.write(table[:n])
+		table = table[n:]
+	}
+	if err := w.put(m.finish()); err != nil {
+		return err
+	}
+	le.PutUint64(w.super[at:], uint64(w.pos))
+	return w.put(index)
+}
+
+func (w *writer) header(flags uint16) {
+	le, t, sb := binary.LittleEndian, &w.tables, w.super[:]
+	copy(sb, "hsqs")
+	le.PutUint32(sb[4:], t.count)
+	le.PutUint32(sb[8:], squashtime(tree.FixedTime(w.o.Time)))
+	le.PutUint32(sb[12:], uint32(w.o.BlockSize))
+	le.PutUint32(sb[16:], uint32(len(w.fragments)))
+	le.PutUint16(sb[20:], map[string]uint16{"gzip": 1, "zstd": 6}[w.o.Compress])
+	log := uint16(0)
+	for 1<<log < w.o.BlockSize {
+		log++
+	}
+	le.PutUint16(sb[22:], log)
+	le.PutUint16(sb[24:], flags)
+	le.PutUint16(sb[26:], uint16(len(t.ids)))
+	le.PutUint16(sb[28:], 4)
+	le.PutUint64(sb[32:], t.root)
+	le.PutUint64(sb[40:], uint64(w.pos))
+}
+
+// squashtime clamps a time to the 32 bits that there are for it.
+func squashtime(sec int64) uint32 { return uint32(min(max(sec, 0), 1<<32-1)) }
+
+var errSquashIDs = errors.New("more than 65536 different owners and groups")

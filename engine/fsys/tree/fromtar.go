@@ -1,0 +1,448 @@
+package tree
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sparse"
+)
+
+// maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.
+const maxTarFile = 16 << 40
+
+// FromTar takes the entries of a tar archive (ustar, PAX, GNU, sparse files
+// included), plain or compressed with gzip or zstd. A regular *os.File is read
+// in place, from its current offset; anything else is first copied to an
+// unnamed temporary file beside the image, so that the order of the archive has
+// no influence on the result. Later entries replace earlier ones of the same
+// name. Directories that are not listed belong to root with mode 0755. Extended
+// attributes are those recorded as SCHILY.xattr or LIBARCHIVE.xattr. A name
+// with "..", a hard link to something absent, or an entry below a file is an
+// error. The reader is not closed.
+func FromTar(r io.Reader) Content { return &tarContent{r: r} }
+
+// FromTarFile is FromTar on the file at path.
+func FromTarFile(path string) Content { return &tarContent{path: path} }
+
+type tarContent struct {
+	r     io.Reader
+	path  string
+	owned []*os.File
+}
+
+func (c *tarContent) Close() error {
+	var err error
+	for _, f := range c.owned {
+		err = errors.Join(err, f.Close())
+	}
+	c.owned = nil
+	return err
+}
+
+func (c *tarContent) Load(ctx context.Context, scratch string) (*Tree, error) {
+	if c.path != "" {
+		f, err := os.Open(c.path)
+		if err != nil {
+			return nil, err
+		}
+		c.r, c.owned = f, append(c.owned, f)
+	}
+	t, err := c.index(ctx, scratch)
+	if err != nil && c.path != "" {
+		return nil, fmt.Errorf("tar archive %s: %w", c.path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tar archive: %w", err)
+	}
+	return t, nil
+}
+
+// index reads all headers. Data stays where it is: in the archive when that is
+// a plain file, else in a spool that the reading fills.
+func (c *tarContent) index(ctx context.Context, scratch string) (*Tree, error) {
+	x := tarIndex{tree: newTree(time.Time{}), ctx: ctx, scratch: scratch, content: c}
+	in, base, err := seekable(c.r)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		x.data, x.base = in, base
+		err = x.run(&tarFile{f: in, base: base})
+	} else {
+		err = x.spool(c.r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.tree.seal()
+	return x.tree, nil
+}
+
+// seekable returns the regular, uncompressed file behind r and its offset, or nil.
+func seekable(r io.Reader) (*os.File, int64, error) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return nil, 0, nil
+	}
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return nil, 0, err
+	}
+	base, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, 0, err
+	}
+	var head [4]byte
+	n, err := f.ReadAt(head[:], base)
+	if err != nil && err != io.EOF {
+		return nil, 0, err
+	}
+	if compression(head[:n]) != "" {
+		return nil, 0, nil
+	}
+	return f, base, nil
+}
+
+func compression(head []byte) string {
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return "gzip"
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return "zstd"
+	case bytes.HasPrefix(head, []byte("\xfd7zX")):
+		return "xz"
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return "bzip2"
+	}
+	return ""
+}
+
+// decompress returns a reader of the archive's plain bytes.
+func decompress(r io.Reader) (io.Reader, func(), error) {
+	br := bufio.NewReaderSize(r, 256<<10)
+	head, err := br.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	switch kind := compression(head); kind {
+	case "gzip":
+		z, err := gzip.NewReader(br)
+		return z, func() {}, err
+	case "zstd":
+		z, err := zstd.NewReader(br, zstd.WithDecoderMaxMemory(128<<20))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, z.Close, nil
+	case "":
+		return br, func() {}, nil
+	default:
+		return nil, nil, fmt.Errorf("is compressed with %s: decompress it first (plain, gzip and zstd are read)", kind)
+	}
+}
+
+// tarFile reads an archive in place through a small buffer, so that a header
+// costs one system call and skipping data none.
+type tarFile struct {
+	f        io.ReaderAt
+	base     int64
+	pos      int64 // of the next byte, relative to base
+	buf      [4096]byte
+	from, to int64 // the range of positions that buf holds
+}
+
+func (t *tarFile) Read(b []byte) (int, error) {
+	if len(b) >= len(t.buf) {
+		n, err := t.f.ReadAt(b, t.base+t.pos)
+		t.pos += int64(n)
+		if n > 0 {
+			err = nil
+		}
+		return n, err
+	}
+	if t.pos < t.from || t.pos >= t.to {
+		n, err := t.f.ReadAt(t.buf[:], t.base+t.pos)
+		if n == 0 {
+			return 0, err
+		}
+		t.from, t.to = t.pos, t.pos+int64(n)
+	}
+	n := copy(b, t.buf[t.pos-t.from:t.to-t.from])
+	t.pos += int64(n)
+	return n, nil
+}
+
+func (t *tarFile) Seek(off int64, whence int) (int64, error) {
+	if whence != io.SeekCurrent || off < 0 || t.pos+off < 0 {
+		return 0, errors.New("seek backwards in an archive")
+	}
+	t.pos += off
+	return t.pos, nil
+}
+
+func (t *tarFile) position() int64 { return t.pos }
+
+// spoolReader copies what the archive's reader consumes to the spool.
+type spoolReader struct {
+	r   io.Reader
+	w   *bufio.Writer
+	pos int64
+}
+
+func (s *spoolReader) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	s.pos += int64(n)
+	if _, werr := s.w.Write(b[:n]); werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
+func (s *spoolReader) position() int64 { return s.pos }
+
+// positioned is a stream that knows how many bytes were taken from it.
+type positioned interface {
+	io.Reader
+	position() int64
+}
+
+type tarIndex struct {
+	ctx     context.Context
+	tree    *Tree
+	content *tarContent
+	scratch string
+	data    *os.File // where positions count from base
+	base    int64
+	holes   *os.File // expanded sparse files
+	holesAt int64
+}
+
+// spool indexes a stream while it is copied to a temporary file.
+func (x *tarIndex) spool(r io.Reader) error {
+	plain, done, err := decompress(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if x.data, err = x.temp(); err != nil {
+		return err
+	}
+	s := &spoolReader{r: plain, w: bufio.NewWriterSize(x.data, 1<<20)}
+	if err := x.run(s); err != nil {
+		return err
+	}
+	return s.w.Flush()
+}
+
+// temp makes an unnamed file that lives as long as the content.
+func (x *tarIndex) temp() (*os.File, error) {
+	f, err := os.CreateTemp(x.scratch, ".b9-tar-*")
+	if err != nil {
+		return nil, err
+	}
+	x.content.owned = append(x.content.owned, f)
+	return f, os.Remove(f.Name())
+}
+
+func (x *tarIndex) run(in positioned) error {
+	tr := tar.NewReader(in)
+	for {
+		if err := CheckEvery(x.ctx); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.entry(h, tr, in); err != nil {
+			return err
+		}
+	}
+}
+
+func (x *tarIndex) entry(h *tar.Header, tr *tar.Reader, in positioned) error {
+	p, err := cleanPath(h.Name)
+	if err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeLink {
+		target, err := cleanPath(h.Linkname)
+		if err != nil {
+			return err
+		}
+		return x.tree.link(p, target)
+	}
+	n, err := tarInode(h)
+	if err != nil || n == nil {
+		return err
+	}
+	n.Origin = h.Name
+	if n.IsRegular() && n.Size > 0 {
+		if n.Src, err = x.source(h, tr, in); err != nil {
+			return fmt.Errorf("%q: %w", h.Name, err)
+		}
+	}
+	return x.tree.add(p, n)
+}
+
+func (x *tarIndex) source(h *tar.Header, tr *tar.Reader, in positioned) (source, error) {
+	if h.Size > maxTarFile {
+		return nil, fmt.Errorf("is %d bytes long, a file system holds %d", h.Size, int64(maxTarFile))
+	}
+	if !isSparse(h) {
+		return section{f: x.data, off: x.base + in.position(), size: h.Size}, nil
+	}
+	if x.holes == nil {
+		f, err := x.temp()
+		if err != nil {
+			return nil, err
+		}
+		x.holes = f
+	}
+	at := x.holesAt
+	x.holesAt += (h.Size + 4095) &^ 4095
+	if err := x.expand(tr, at, h.Size); err != nil {
+		return nil, err
+	}
+	return section{f: x.holes, off: at, size: h.Size, sparse: true}, nil
+}
+
+// expand writes a sparse entry's data, and none of its zeros, at off.
+func (x *tarIndex) expand(tr io.Reader, off, size int64) error {
+	buf := make([]byte, 256<<10)
+	for done := int64(0); done < size; {
+		if err := CheckEvery(x.ctx); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(tr, buf[:min(int64(len(buf)), size-done)])
+		if err != nil {
+			return err
+		}
+		if !sparse.IsZero(buf[:n]) {
+			if _, err := x.holes.WriteAt(buf[:n], off+done); err != nil {
+				return err
+			}
+		}
+		done += int64(n)
+	}
+	return x.holes.Truncate(x.holesAt)
+}
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// tarInode takes over a header's attributes; nil for entries that are no object.
+func tarInode(h *tar.Header) (*Inode, error) {
+	n := &Inode{Mode: uint32(h.Mode) & 0o7777, Sec: h.ModTime.Unix(), Nsec: uint32(h.ModTime.Nanosecond())}
+	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > maxID || int64(h.Gid) > maxID {
+		return nil, fmt.Errorf("%q: owner %d:%d is out of range", h.Name, h.Uid, h.Gid)
+	}
+	n.UID, n.GID = uint32(h.Uid), uint32(h.Gid)
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont, '\x00':
+		n.Mode |= unix.S_IFREG
+		n.Size = h.Size
+	case tar.TypeDir:
+		n.Mode |= unix.S_IFDIR
+	case tar.TypeSymlink:
+		n.Mode |= unix.S_IFLNK
+		n.Target, n.Size = h.Linkname, int64(len(h.Linkname))
+	case tar.TypeChar, tar.TypeBlock:
+		n.Mode |= map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK}[h.Typeflag]
+		if h.Devmajor < 0 || h.Devminor < 0 || h.Devmajor > 0xfff || h.Devminor > 0xfffff {
+			return nil, fmt.Errorf("%q: device %d:%d is out of range", h.Name, h.Devmajor, h.Devminor)
+		}
+		n.Major, n.Minor = uint32(h.Devmajor), uint32(h.Devminor)
+	case tar.TypeFifo:
+		n.Mode |= unix.S_IFIFO
+	case tar.TypeXGlobalHeader:
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("%q: unknown entry type %q", h.Name, h.Typeflag)
+	}
+	var err error
+	n.Xattrs, err = tarXattrs(h)
+	return n, err
+}
+
+// maxID is the largest owner and group number.
+const maxID = 1<<32 - 2
+
+func tarXattrs(h *tar.Header) ([]Xattr, error) {
+	var out []Xattr
+	for k, v := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && portableXattr(name) {
+			out = append(out, Xattr{name, []byte(v)})
+		}
+		name, ok := strings.CutPrefix(k, "LIBARCHIVE.xattr.")
+		if _, both := h.PAXRecords["SCHILY.xattr."+name]; !ok || both || !portableXattr(name) {
+			continue
+		}
+		value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "="))
+		if err != nil {
+			return nil, fmt.Errorf("%q: extended attribute %s: %w", h.Name, name, err)
+		}
+		out = append(out, Xattr{name, value})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out, nil
+}
+
+// section is a stretch of an open file.
+type section struct {
+	f      *os.File
+	off    int64
+	size   int64
+	sparse bool
+}
+
+func (s section) Open() (io.ReadCloser, error) {
+	r := &sectionReader{SectionReader: io.NewSectionReader(s.f, s.off, s.size), s: s}
+	if s.sparse {
+		return sparseSection{r}, nil
+	}
+	return r, nil
+}
+
+type sectionReader struct {
+	*io.SectionReader
+	s section
+}
+
+func (r *sectionReader) Close() error { return nil }
+
+type sparseSection struct{ *sectionReader }
+
+func (r sparseSection) NextData(off int64) (int64, error) {
+	pos, err := sparse.Data(r.s.f, r.s.off+off, r.s.off+r.s.size)
+	if err != nil {
+		pos = r.s.off + off // read on
+	}
+	return r.Seek(pos-r.s.off, io.SeekStart)
+}

@@ -1,0 +1,365 @@
+package vfat
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"b9/engine/fsys/tree"
+	"b9/engine/size"
+)
+
+// Options describe a new FAT file system.
+type Options struct {
+	// Label is at most 11 bytes of ASCII.
+	Label string
+	// Size of the file in bytes; 0 is the smallest that holds the files.
+	Size int64
+	// Free bytes are left over when Size is 0.
+	Free int64
+	// Bits is the width of the allocation table: 12, 16 or 32. 0 takes 12 below
+	// 4 MiB, 16 below 512 MiB, 32 above.
+	Bits int
+	// VolumeID is derived from names, sizes and times when 0.
+	VolumeID uint32
+	// Time of files that bring none. FAT holds 1980 to 2107; others are clamped.
+	Time time.Time
+}
+
+const (
+	Sector    = 512
+	Track     = 32 // sectors; the file system has whole tracks
+	maxFile   = 1<<32 - 1
+	maxDir    = 65536 // entries
+	reserved  = 1     // boot sector
+	fat32Head = 32    // reserved sectors with their copies
+)
+
+// Make makes a FAT file system with long names in a new file at path and
+// puts files into it, following Microsoft's FAT specification 1.03. Times are
+// UTC. The same options and files give the same bytes. Owners, modes (but for
+// write protection) and extended attributes are not stored; anything but files
+// and directories, names that differ only in case, and characters that Windows
+// forbids are errors. On error path is removed unless it was there before.
+func Make(ctx context.Context, path string, o Options, files []tree.File) error {
+	return Fill(ctx, path, o, tree.FromFiles(files, o.Time))
+}
+
+// Fill is Make with content of any kind.
+func Fill(ctx context.Context, path string, o Options, content tree.Content) error {
+	if err := o.check(); err != nil {
+		return fmt.Errorf("vfat: %w", err)
+	}
+	defer content.Close()
+	t, err := content.Load(ctx, filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("vfat: %w", err)
+	}
+	w := &writer{ctx: ctx, o: o, tree: t, first: make(map[*tree.Inode]uint32)}
+	if err := w.plan(); err != nil {
+		return fmt.Errorf("vfat: %w", err)
+	}
+	if err := tree.MakeFile(path, w.write); err != nil {
+		return fmt.Errorf("vfat: %w", err)
+	}
+	return nil
+}
+
+func (o *Options) check() error {
+	if len(o.Label) > 11 {
+		return fmt.Errorf("label %q is %d bytes long, vfat holds 11", o.Label, len(o.Label))
+	}
+	for _, c := range []byte(o.Label) {
+		if c < 0x20 || c > 0x7e || strings.IndexByte(`"*+,./:;<=>?[\]|`, c) >= 0 {
+			return fmt.Errorf("label %q holds the character %q, which vfat does not", o.Label, c)
+		}
+	}
+	switch {
+	case o.Bits != 0 && o.Bits != 12 && o.Bits != 16 && o.Bits != 32:
+		return fmt.Errorf("an allocation table of %d bits is not 12, 16 or 32", o.Bits)
+	case o.Size < 0 || o.Free < 0:
+		return fmt.Errorf("size %d is negative", min(o.Size, o.Free))
+	case o.Size != 0 && o.Size < Track*Sector:
+		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(Track*Sector))
+	case o.Size > 1<<32*Sector:
+		return fmt.Errorf("size %s is above vfat's limit, 2TiB", size.About(o.Size))
+	}
+	return nil
+}
+
+type writer struct {
+	ctx   context.Context
+	o     Options
+	tree  *tree.Tree
+	dirs  []*dir // the root first, then in the order of the walk
+	files []*tree.Inode
+	geo   geometry
+	first map[*tree.Inode]uint32 // first cluster of files and directories
+	ends  []uint32               // last cluster of every chain, ascending
+	used  uint32                 // clusters in use
+}
+
+// dir is a directory with its entries' short names.
+type dir struct {
+	ino     *tree.Inode
+	parent  *dir
+	entries []entry
+	slots   int // 32-byte entries
+}
+
+// plan names everything and chooses the geometry.
+func (w *writer) plan() error {
+	root := &dir{ino: w.tree.Root}
+	if err := w.addDir(root, ""); err != nil {
+		return err
+	}
+	if w.o.Label != "" {
+		root.slots++
+	}
+	if root.slots > maxDir {
+		return errors.New("the root directory has too many entries")
+	}
+	g, err := w.geometry()
+	if err != nil {
+		return err
+	}
+	w.geo = g
+	w.place()
+	return nil
+}
+
+func (w *writer) addDir(d *dir, p string) error {
+	if err := tree.CheckEvery(w.ctx); err != nil {
+		return err
+	}
+	w.dirs = append(w.dirs, d)
+	if d.parent != nil {
+		d.slots = 2
+	}
+	names := newFATNames()
+	for _, e := range d.ino.Entries {
+		child := p + "/" + e.Name
+		if err := kind(e.Ino); err != nil {
+			return fmt.Errorf("%s: %w", child, err)
+		}
+		short, long, err := names.add(e.Name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", child, err)
+		}
+		d.entries = append(d.entries, entry{ino: e.Ino, short: short, long: long})
+		d.slots += 1 + (len(long)+12)/13
+		if e.Ino.IsDir() {
+			if err := w.addDir(&dir{ino: e.Ino, parent: d}, child); err != nil {
+				return err
+			}
+			continue
+		}
+		if e.Ino.Size > 0 {
+			w.files = append(w.files, e.Ino)
+		}
+	}
+	if d.slots > maxDir {
+		return fmt.Errorf("%s: a vfat directory holds %d entries, long names take several", p, maxDir)
+	}
+	return nil
+}
+
+func kind(n *tree.Inode) error {
+	switch {
+	case !n.IsDir() && !n.IsRegular():
+		return errors.New("vfat holds only files and directories")
+	case n.IsRegular() && n.Links > 1:
+		return errors.New("vfat has no hard links")
+	case n.Size > maxFile:
+		return fmt.Errorf("is %d bytes long, vfat holds files of %d", n.Size, int64(maxFile))
+	}
+	return nil
+}
+
+// place gives every chain its clusters, without gaps.
+func (w *writer) place() {
+	next, size := uint32(2), int64(w.geo.perCluster*Sector)
+	take := func(n *tree.Inode, length int64) {
+		w.first[n] = next
+		next += uint32(max(1, (length+size-1)/size))
+		w.ends = append(w.ends, next-1)
+	}
+	for i, d := range w.dirs {
+		if i > 0 || w.geo.bits == 32 {
+			take(d.ino, int64(d.slots)*32)
+		}
+	}
+	for _, f := range w.files {
+		take(f, f.Size)
+	}
+	w.used = next - 2
+}
+
+// clusterAt is the byte offset of a cluster.
+func (w *writer) clusterAt(c uint32) int64 {
+	g := &w.geo
+	return int64((g.reserved + g.fats*g.fatSectors + g.rootSectors() + uint64(c-2)*g.perCluster) * Sector)
+}
+
+func (w *writer) write(f *os.File) error {
+	size := w.o.Size
+	if size == 0 {
+		size = int64(w.geo.sectors * Sector)
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if err := w.writeHead(f); err != nil {
+		return err
+	}
+	for i := range w.geo.fats {
+		at := int64((w.geo.reserved + i*w.geo.fatSectors) * Sector)
+		if err := w.writeTable(io.NewOffsetWriter(f, at)); err != nil {
+			return err
+		}
+	}
+	for i, d := range w.dirs {
+		at := int64((w.geo.reserved + w.geo.fats*w.geo.fatSectors) * Sector)
+		if i > 0 || w.geo.bits == 32 {
+			at = w.clusterAt(w.first[d.ino])
+		}
+		if _, err := f.WriteAt(w.dirBytes(d), at); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, 256<<10)
+	for _, n := range w.files {
+		if err := tree.CopySource(w.ctx, f, w.clusterAt(w.first[n]), n, buf); err != nil {
+			return fmt.Errorf("%s: %w", n.Origin, err)
+		}
+	}
+	return nil
+}
+
+// volumeID comes from the content unless it was given.
+func (w *writer) volumeID() uint32 {
+	if w.o.VolumeID != 0 {
+		return w.o.VolumeID
+	}
+	d := w.tree.Digest()
+	return max(1, binary.LittleEndian.Uint32(d[:]))
+}
+
+// label11 is the padded label, "NO NAME" without one.
+func (w *writer) label11() []byte {
+	label := w.o.Label
+	if label == "" {
+		label = "NO NAME"
+	}
+	return []byte(fmt.Sprintf("%-11s", label))
+}
+
+// writeHead writes the boot sector and for 32 bits its copy and FSInfo.
+func (w *writer) writeHead(f *os.File) error {
+	boot := w.bootSector()
+	if _, err := f.WriteAt(boot, 0); err != nil || w.geo.bits != 32 {
+		return err
+	}
+	le := binary.LittleEndian
+	info := make([]byte, Sector)
+	copy(info, "RRaA")
+	copy(info[484:], "rrAa")
+	le.PutUint32(info[488:], uint32(w.geo.clusters)-w.used)
+	le.PutUint32(info[492:], w.used+1)
+	info[510], info[511] = 0x55, 0xaa
+	for at, b := range map[int64][]byte{1: info, 6: boot, 7: info} {
+		if _, err := f.WriteAt(b, at*Sector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) bootSector() []byte {
+	le, g := binary.LittleEndian, &w.geo
+	b := make([]byte, Sector)
+	ext := b[36:]
+	copy(b, []byte{0xeb, 0x3c, 0x90})
+	if g.bits == 32 {
+		b[1], ext = 0x58, b[64:]
+		le.PutUint32(b[36:], uint32(g.fatSectors))
+		le.PutUint32(b[44:], uint32(g.rootCluster))
+		le.PutUint16(b[48:], 1) // FSInfo
+		le.PutUint16(b[50:], 6) // the copy
+	} else {
+		le.PutUint16(b[22:], uint16(g.fatSectors))
+	}
+	copy(b[3:], "b9      ")
+	le.PutUint16(b[11:], Sector)
+	b[13], b[16], b[21] = byte(g.perCluster), byte(g.fats), 0xf8
+	le.PutUint16(b[14:], uint16(g.reserved))
+	le.PutUint16(b[17:], uint16(g.rootEntries))
+	if g.sectors < 1<<16 && g.bits != 32 {
+		le.PutUint16(b[19:], uint16(g.sectors))
+	} else {
+		le.PutUint32(b[32:], uint32(g.sectors))
+	}
+	le.PutUint16(b[24:], Track)
+	le.PutUint16(b[26:], 64) // heads
+	ext[0], ext[2] = 0x80, 0x29
+	le.PutUint32(ext[3:], w.volumeID())
+	copy(ext[7:], w.label11())
+	copy(ext[18:], fmt.Sprintf("FAT%-5d", g.bits))
+	// Boot code: give the BIOS its turn back (int 0x18), then wait.
+	copy(ext[26:], []byte{0xcd, 0x18, 0xf4, 0xeb, 0xfd})
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}
+
+// writeTable writes one allocation table up to the last cluster in use; the
+// rest is zeros already.
+func (w *writer) writeTable(out io.Writer) error {
+	bw := bufio.NewWriterSize(out, 64<<10)
+	t := tablePacker{w: bw, bits: w.geo.bits}
+	last := uint32(1)<<w.geo.bits - 1
+	if w.geo.bits == 32 {
+		last = 1<<28 - 1
+	}
+	t.put(last&^0xff | 0xf8)
+	t.put(last)
+	chain := 0
+	for c := uint32(2); c < w.used+2; c++ {
+		value := c + 1
+		if c == w.ends[chain] {
+			value, chain = last, chain+1
+		}
+		t.put(value)
+	}
+	t.finish()
+	return bw.Flush()
+}
+
+// tablePacker packs entries of 12, 16 or 32 bits.
+type tablePacker struct {
+	w    *bufio.Writer
+	bits int
+	acc  uint64
+	have int
+}
+
+// put cannot fail: bufio keeps the first error for Flush.
+func (t *tablePacker) put(v uint32) {
+	t.acc |= uint64(v) << t.have
+	for t.have += t.bits; t.have >= 8; t.have -= 8 {
+		_ = t.w.WriteByte(byte(t.acc))
+		t.acc >>= 8
+	}
+}
+
+func (t *tablePacker) finish() {
+	if t.have > 0 {
+		_ = t.w.WriteByte(byte(t.acc))
+	}
+}
