@@ -8,7 +8,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -309,11 +308,11 @@ func (e keyEntry) why() string {
 
 var kindPattern = regexp.MustCompile(`^[a-z][a-z_-]*/[0-9]+$`)
 
-// declaredKinds reads the source for the kinds of actions: what a method
-// "Kind() string" returns.
+// declaredKinds reads the source for the kinds of actions: what the method
+// "Kind() string" of every type with a method "Run(ctx, job) error" returns.
 func declaredKinds(t *testing.T) []string {
 	t.Helper()
-	kinds := map[string]bool{}
+	kinds, runs := map[string]*ast.FuncDecl{}, map[string]bool{} // by directory and type
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -332,8 +331,16 @@ func declaredKinds(t *testing.T) []string {
 			return err
 		}
 		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "Kind" && returnsString(f) {
-				kinds[kindOf(t, path, f)] = true
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv == nil {
+				continue
+			}
+			of := filepath.Dir(path) + "." + receiver(f)
+			switch {
+			case f.Name.Name == "Kind" && hasShape(f, 0, "string"):
+				kinds[of] = f
+			case f.Name.Name == "Run" && hasShape(f, 2, "error"):
+				runs[of] = true
 			}
 		}
 		return nil
@@ -341,32 +348,60 @@ func declaredKinds(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.Sorted(maps.Keys(kinds))
-}
-
-func returnsString(f *ast.FuncDecl) bool {
-	if f.Type.Params.NumFields() != 0 || f.Type.Results.NumFields() != 1 {
-		return false
-	}
-	result, ok := f.Type.Results.List[0].Type.(*ast.Ident)
-	return ok && result.Name == "string"
-}
-
-// kindOf is the literal that a Kind method returns. One that returns anything
-// else would escape the table, so it is a mistake.
-func kindOf(t *testing.T, path string, f *ast.FuncDecl) string {
-	t.Helper()
-	if len(f.Body.List) == 1 {
-		if ret, ok := f.Body.List[0].(*ast.ReturnStmt); ok {
-			if lit, ok := ret.Results[0].(*ast.BasicLit); ok {
-				if kind, err := strconv.Unquote(lit.Value); err == nil && kindPattern.MatchString(kind) {
-					return kind
-				}
-			}
+	var found []string
+	for of, f := range kinds {
+		kind := literalOf(f)
+		if !kindPattern.MatchString(kind) && runs[of] {
+			t.Errorf("Kind of %s does not return one literal such as \"resize/1\"", of)
+		}
+		if kindPattern.MatchString(kind) {
+			found = append(found, kind)
 		}
 	}
-	t.Errorf("%s: Kind of %s does not return one literal such as \"resize/1\"", path, f.Recv.List[0].Names)
-	return ""
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// receiver is the name of the type that a method belongs to.
+func receiver(f *ast.FuncDecl) string {
+	typ := f.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	name, _ := typ.(*ast.Ident)
+	if name == nil {
+		return ""
+	}
+	return name.Name
+}
+
+// hasShape reports whether a method has so many parameters and this one result.
+func hasShape(f *ast.FuncDecl, params int, result string) bool {
+	if f.Type.Params.NumFields() != params || f.Type.Results.NumFields() != 1 {
+		return false
+	}
+	name, ok := f.Type.Results.List[0].Type.(*ast.Ident)
+	return ok && name.Name == result
+}
+
+// literalOf is the text that a method returns if it does nothing else.
+func literalOf(f *ast.FuncDecl) string {
+	if len(f.Body.List) != 1 {
+		return ""
+	}
+	ret, ok := f.Body.List[0].(*ast.ReturnStmt)
+	if !ok {
+		return ""
+	}
+	lit, ok := ret.Results[0].(*ast.BasicLit)
+	if !ok {
+		return ""
+	}
+	text, err := strconv.Unquote(lit.Value)
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 // TestGoldenKeysOfExamples holds the keys of the examples that install a
