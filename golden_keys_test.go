@@ -321,9 +321,6 @@ func declaredKinds(t *testing.T) []string {
 		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == builtins.OutputDir) {
 			return fs.SkipDir
 		}
-		if d.IsDir() && strings.HasPrefix(path, "engine/") {
-			return fs.SkipDir // leaves know no actions
-		}
 		if d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 			return nil
 		}
