@@ -67,7 +67,7 @@ func otherKeys() []string {
 	return []string{
 		"merge_how", "merge_type", "launch-index", "system_info", "datasource", "datasource_list", "output", "log_cfgs", "def_log_file", "syslog_fix_perms",
 		"network", "network_mode", "manual_cache_clean", "allow_userdata", "vendor_data2", "unverified_modules", "disable_vmware_customization", "no_ssh_fingerprints",
-		"ssh_fp_console_blacklist", "warnings", "cloud_type", "created_by", "ubuntu_pro", "rpi", "package_mirrors", "growroot-disabled", "ssh_import_id", "debug",
+		"ssh_fp_console_blacklist", "warnings", "create_hostname_file", "cloud_type", "created_by", "ubuntu_pro", "rpi", "package_mirrors", "growroot-disabled", "ssh_import_id", "debug",
 		"apt_sources", "apt_mirror", "apt_mirror_search", "apt_proxy", "apt_http_proxy", "apt_https_proxy", "apt_ftp_proxy", "apt_custom_sources_list", "apt_preserve_sources_list", "debconf_selections",
 	}
 }

@@ -112,7 +112,7 @@ print(json.dumps(out))
 
 // newer finds what later versions of cloud-init than the tests' take.
 var newer = regexp.MustCompile(`ansible: \{pull: \[|sudo: \[|layout: \[\[|playbook_names|verify_commit|pull: \{inventory|config_path|grub-efi/|check_exe: |install_rsyslog|rsyslog: \{packages|ntp: \{(peers|allow)|` +
-	`doas|users: \[\]|packages: \[\{|source: \{uri|headers|metalink|mirrorlist|locale: (yes|no|on|off|true|false)|rh_subscription: \{[a-z]+_|org: |(raspberry|ubuntu)[-_]pi|(raspberry|ubuntu)[-_]pro`)
+	`doas|users: \[\]|packages: \[\{|source: \{uri|headers|metalink|mirrorlist|locale: (yes|no|on|off|true|false)|rh_subscription: \{[a-z]+_|org: |(raspberry|ubuntu)[-_]pi|(raspberry|ubuntu)[-_]pro|(create|hashed|no|plain|primary|selinux|ssh)-[a-z-]+: `)
 
 // stricter reports whether the mistake is one that only b9 finds.
 func stricter(err error) bool {

@@ -1,8 +1,10 @@
 package cloudinit
 
+import "strings"
+
 // userRule is an element of users. It has a name, or is one of snapd.
 func userRule() *rule {
-	return tMap(rules{
+	fields := rules{
 		"name":                tText(),
 		"expiredate":          tText().date(),
 		"gecos":               tText(),
@@ -29,7 +31,15 @@ func userRule() *rule {
 		"system":              tBool(),
 		"sudo":                tOne(tKind(isText|isNull), tList(tKind(isText|isNull)), tBool().old()),
 		"uid":                 tOne(tInt(), tText().old()),
-	}).check(checkUserName)
+	}
+	for _, name := range []string{
+		"create_groups", "hashed_passwd", "no_create_home", "no_log_init", "no_user_group", "plain_text_passwd", "primary_group",
+		"selinux_user", "ssh_authorized_keys", "ssh_import_id", "ssh_redirect_user",
+	} {
+		spelling := *fields[name]
+		fields[strings.ReplaceAll(name, "_", "-")] = spelling.old()
+	}
+	return tMap(fields).check(checkUserName)
 }
 
 func usersGroups() rules {
