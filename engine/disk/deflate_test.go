@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/zlib"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
 )
+
+// deflateMax is the largest unit in bytes that is packed.
+const deflateMax = 64 << 10
 
 // deflateSamples are units of all kinds and sizes.
 func deflateSamples() [][]byte {
@@ -33,7 +37,13 @@ func deflateSamples() [][]byte {
 
 // TestDeflate lets the standard library inflate what was deflated.
 func TestDeflate(t *testing.T) {
-	d := deflater{depth: 40}
+	for level := 1; level <= 9; level++ {
+		t.Run(fmt.Sprint(level), func(t *testing.T) { testDeflate(t, level) })
+	}
+}
+
+func testDeflate(t *testing.T, level int) {
+	d := mustDeflater(t, level)
 	for i, b := range deflateSamples() {
 		got, err := io.ReadAll(flate.NewReader(bytes.NewReader(d.deflate(nil, b))))
 		if err != nil || !bytes.Equal(got, b) {
@@ -49,29 +59,38 @@ func TestDeflate(t *testing.T) {
 	}
 }
 
-// TestDeflateSize holds the encoder near to the standard library's best.
-func TestDeflateSize(t *testing.T) {
-	d := deflater{depth: 40}
-	b := benchText(rand.New(rand.NewPCG(3, 3)), deflateMax)
-	var best bytes.Buffer
-	w, err := flate.NewWriter(&best, 9)
+// TestDeflateAlone asserts that what one deflater makes of a unit does not depend
+// on the units before, so that a file does not depend on how many workers there were.
+func TestDeflateAlone(t *testing.T) {
+	for _, level := range []int{qcow2Level, vmdkLevel} {
+		d := mustDeflater(t, level)
+		for round := range 3 {
+			for i, b := range deflateSamples() {
+				if !bytes.Equal(d.deflate(nil, b), mustDeflater(t, level).deflate(nil, b)) {
+					t.Fatalf("level %d, round %d: sample %d of %d bytes depends on those before", level, round, i, len(b))
+				}
+			}
+		}
+	}
+}
+
+func mustDeflater(t testing.TB, level int) *deflater {
+	t.Helper()
+	d, err := newDeflater(level)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Write(b)
-	w.Close()
-	if n := len(d.deflate(nil, b)); n > best.Len()*103/100 {
-		t.Errorf("%d bytes, the standard library makes %d", n, best.Len())
-	}
+	return d
 }
 
 func FuzzDeflate(f *testing.F) {
 	for _, b := range deflateSamples()[:12] {
 		f.Add(b)
 	}
+	d := mustDeflater(f, qcow2Level)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = b[:min(len(b), deflateMax)]
-		got, err := io.ReadAll(flate.NewReader(bytes.NewReader((&deflater{depth: 8}).deflate(nil, b))))
+		got, err := io.ReadAll(flate.NewReader(bytes.NewReader(d.deflate(nil, b))))
 		if err != nil || !bytes.Equal(got, b) {
 			t.Fatalf("%d bytes became %d: %v", len(b), len(got), err)
 		}

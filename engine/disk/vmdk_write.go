@@ -277,7 +277,10 @@ func (w *streamWriter) finish(h *vmdkHeader) error {
 // grainPacker deflates grains, with the marker before and padding after them. A
 // stream-optimized file has only compressed grains, so one that grows stays so.
 func grainPacker() (packFunc, error) {
-	d := &deflater{depth: 20}
+	d, err := newDeflater(vmdkLevel)
+	if err != nil {
+		return nil, err
+	}
 	return func(dst []byte, off int64, unit []byte) ([]byte, error) {
 		start := len(dst)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(off/vmdkSector))
@@ -286,3 +289,7 @@ func grainPacker() (packFunc, error) {
 		return append(dst, make([]byte, -(len(dst)-start)&(vmdkSector-1))...), nil
 	}, nil
 }
+
+// vmdkLevel is the deflate level of grains: the fastest whose files are not
+// larger than qemu-img's by three percent or more.
+const vmdkLevel = 7

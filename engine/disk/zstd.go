@@ -9,10 +9,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdPress compresses units of 64 KiB, each to one zstd frame (RFC 8878). As
-// with deflater, positions of 16 bits keep the tables in the processor's cache.
-// It finds matches and codes them; the Huffman code of the literals is a
-// library's, which also takes the units that have few matches.
+// zstdPress compresses units of 64 KiB, each to one zstd frame (RFC 8878).
+// Because a unit is no larger than what a position of 16 bits can name, all
+// tables are small enough for the processor's second-level cache, which is what
+// makes it fast. It finds matches and codes them; the Huffman code of the
+// literals is a library's, which also takes the units that have few matches.
 type zstdPress struct {
 	zstdTables
 	literals  [zstdUnit + zstdPad]byte
