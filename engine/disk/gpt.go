@@ -9,6 +9,8 @@ import (
 	"unicode/utf16"
 
 	"b9/engine/internal/sparse"
+	"github.com/diskfs/go-diskfs/backend"
+	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
 // The GUID partition table of the UEFI specification 2.10, section 5.3.
@@ -28,8 +30,7 @@ var errNoGPT = errors.New("no GPT")
 
 // gptHeader is a header whose own checksum is right. Numbers are sectors.
 type gptHeader struct {
-	self, other      uint64
-	first, last      uint64
+	self             uint64
 	id               string
 	entries          uint64
 	count, entrySize uint32
@@ -114,8 +115,7 @@ func readGPTHeader(img Image, sector, lba int64) (*gptHeader, error) {
 		return nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
 	}
 	h := &gptHeader{
-		self: le.Uint64(b[24:]), other: le.Uint64(b[32:]), first: le.Uint64(b[40:]), last: le.Uint64(b[48:]),
-		id: guidString(b[56:72]), entries: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), sum: le.Uint32(b[88:]),
+		self: le.Uint64(b[24:]), id: guidString(b[56:72]), entries: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), sum: le.Uint32(b[88:]),
 	}
 	array := int64(h.count) * int64(h.entrySize)
 	switch {
@@ -156,18 +156,20 @@ func (t *Table) addGPT(number int, e []byte) error {
 	return nil
 }
 
-// encodeGPT returns the protective MBR, the table, and the backup table.
+// encodeGPT returns the protective MBR, the table, and the backup table. The
+// library gpt writes both copies; what it does not check is checked before: it
+// indexes past an entry for a name of more than 36 UTF-16 units, derives IDs that
+// are missing at random, and leaves out entries whose type is zero.
 func (t *Table) encodeGPT(size int64) ([]chunk, error) {
 	sector := int64(t.SectorSize)
-	array, err := t.encodeEntries()
-	if err != nil {
-		return nil, err
-	}
 	lastLBA := size/sector - 1
-	tableSectors := roundUp(int64(len(array)), sector) / sector
+	tableSectors := gptEntries * gptEntrySize / sector
 	first, last := 2+tableSectors, lastLBA-1-tableSectors
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
+		if err := p.checkGPT(); err != nil {
+			return nil, err
+		}
 		if p.Start < first*sector || p.End() > (last+1)*sector {
 			return nil, fmt.Errorf("partition %d (bytes %d to %d) does not lie between the tables (%d to %d)",
 				p.Number, p.Start, p.End(), first*sector, (last+1)*sector)
@@ -176,83 +178,63 @@ func (t *Table) encodeGPT(size int64) ([]chunk, error) {
 	if last < first {
 		return nil, fmt.Errorf("a disk of %d bytes is too small for a GPT", size)
 	}
-	id, err := guidBytes(t.ID)
-	if err != nil {
+	if _, err := guidBytes(t.ID); err != nil {
 		return nil, fmt.Errorf("disk ID: %w", err)
 	}
-	h := gptHeader{self: 1, other: uint64(lastLBA), first: uint64(first), last: uint64(last), entries: 2, sum: crc32.ChecksumIEEE(array)}
-	b := h
-	b.self, b.other, b.entries = h.other, h.self, uint64(last+1)
-	return []chunk{
-		{mbrCode, protectiveMBR(lastLBA)},
-		{sector, h.encode(id, sector)},
-		{2 * sector, array},
-		{(last + 1) * sector, array},
-		{lastLBA * sector, b.encode(id, sector)},
-	}, nil
-}
-
-func (h *gptHeader) encode(id [16]byte, sector int64) []byte {
-	le := binary.LittleEndian
-	b := make([]byte, sector)
-	copy(b, gptSignature)
-	le.PutUint32(b[8:], 0x00010000)
-	le.PutUint32(b[12:], gptHeaderSize)
-	le.PutUint64(b[24:], h.self)
-	le.PutUint64(b[32:], h.other)
-	le.PutUint64(b[40:], h.first)
-	le.PutUint64(b[48:], h.last)
-	copy(b[56:], id[:])
-	le.PutUint64(b[72:], h.entries)
-	le.PutUint32(b[80:], gptEntries)
-	le.PutUint32(b[84:], gptEntrySize)
-	le.PutUint32(b[88:], h.sum)
-	le.PutUint32(b[16:], crc32.ChecksumIEEE(b[:gptHeaderSize]))
-	return b
-}
-
-// encodeEntries returns the array of 128 entries.
-func (t *Table) encodeEntries() ([]byte, error) {
-	array := make([]byte, gptEntries*gptEntrySize)
+	table := gpt.Table{GUID: t.ID, LogicalSectorSize: t.SectorSize, PhysicalSectorSize: t.SectorSize}
 	for i := range t.Partitions {
-		p := &t.Partitions[i]
-		if p.Number < 1 || p.Number > gptEntries {
-			return nil, fmt.Errorf("partition number %d (a GPT has 1 to %d)", p.Number, gptEntries)
-		}
-		if err := p.encodeGPT(array[(p.Number-1)*gptEntrySize:], int64(t.SectorSize)); err != nil {
-			return nil, fmt.Errorf("partition %d: %w", p.Number, err)
-		}
+		table.Partitions = append(table.Partitions, t.Partitions[i].toGPT(sector))
 	}
-	return array, nil
+	w := chunkWriter{chunks: []chunk{{mbrCode, protectiveMBR(lastLBA)}}}
+	if err := table.Write(&w, size); err != nil {
+		return nil, err
+	}
+	return w.chunks, nil
 }
 
-func (p *Partition) encodeGPT(b []byte, sector int64) error {
+// chunkWriter keeps what is written to it. The library asks for a whole file to
+// write to, and calls nothing but WriteAt.
+type chunkWriter struct {
+	backend.WritableFile
+	chunks []chunk
+}
+
+func (w *chunkWriter) WriteAt(b []byte, at int64) (int, error) {
+	w.chunks = append(w.chunks, chunk{at, b})
+	return len(b), nil
+}
+
+// checkGPT refuses what an entry can't hold.
+func (p *Partition) checkGPT() error {
+	if p.Number < 1 || p.Number > gptEntries {
+		return fmt.Errorf("partition number %d (a GPT has 1 to %d)", p.Number, gptEntries)
+	}
 	kind, err := guidBytes(p.Type)
 	if err != nil {
-		return fmt.Errorf("type: %w", err)
+		return fmt.Errorf("partition %d: type: %w", p.Number, err)
 	}
-	id, err := guidBytes(p.ID)
-	if err != nil {
-		return fmt.Errorf("UUID: %w", err)
+	if kind == [16]byte{} {
+		return fmt.Errorf("partition %d: type: all zeros is that of an entry which is not used", p.Number)
 	}
-	name := utf16.Encode([]rune(p.Name))
-	if len(name) > gptNameUnits {
-		return fmt.Errorf("the name %q is longer than %d UTF-16 units", p.Name, gptNameUnits)
+	if _, err := guidBytes(p.ID); err != nil {
+		return fmt.Errorf("partition %d: UUID: %w", p.Number, err)
 	}
-	le := binary.LittleEndian
-	copy(b, kind[:])
-	copy(b[16:], id[:])
-	le.PutUint64(b[32:], uint64(p.Start/sector))
-	le.PutUint64(b[40:], uint64(p.End()/sector-1))
+	if len(utf16.Encode([]rune(p.Name))) > gptNameUnits {
+		return fmt.Errorf("partition %d: the name %q is longer than %d UTF-16 units", p.Number, p.Name, gptNameUnits)
+	}
+	return nil
+}
+
+// toGPT returns p as the library describes it.
+func (p *Partition) toGPT(sector int64) *gpt.Partition {
 	attributes := p.Attributes
 	if p.Bootable {
 		attributes |= gptLegacyBoot
 	}
-	le.PutUint64(b[48:], attributes)
-	for i, u := range name {
-		le.PutUint16(b[56+2*i:], u)
+	return &gpt.Partition{
+		Index: p.Number, Start: uint64(p.Start / sector), End: uint64(p.End()/sector - 1),
+		Type: gpt.Type(p.Type), GUID: p.ID, Name: p.Name, Attributes: attributes,
 	}
-	return nil
 }
 
 // protectiveMBR returns an MBR, from the disk ID on, with one partition of the

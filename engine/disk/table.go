@@ -52,10 +52,10 @@ func ReadTable(img Image, sector int) (*Table, error) {
 		return mbr, nil
 	}
 	protective := err == nil && mbr.protective()
-	gpt, gptErr := findGPT(img, sector)
+	found, gptErr := findGPT(img, sector)
 	switch {
 	case gptErr == nil:
-		return gpt, nil
+		return found, nil
 	case protective || !errors.Is(gptErr, errNoGPT):
 		return nil, gptErr
 	case err != nil:
