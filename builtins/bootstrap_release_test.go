@@ -187,6 +187,43 @@ func TestFingerprintFollowsTheArchive(t *testing.T) {
 	}
 }
 
+// Right before a bootstrap runs, or comes from the cache, an answer that was
+// good enough to look it up is not.
+func TestRefingerprintWantsAFreshAnswer(t *testing.T) {
+	a, w := newArchive(t), testWorld(t)
+	a.set(inRelease, releaseOf("Mon", "a1", "b1"))
+	b := a.asking("bookworm")
+	first := fingerprint(t, b, w)
+	a.set(inRelease, releaseOf("Tue", "a2", "b1"))
+	again := func() store.Digest {
+		d, err := b.Refingerprint(t.Context(), w, first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if again() != first || a.count(inRelease) != 1 {
+		t.Errorf("an answer of a moment ago was not trusted (asked %d times)", a.count(inRelease))
+	}
+	sources, err := b.sources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(aptCache(w.Store), b.answerName(sources))
+	old, ok := readAnswer(file)
+	if !ok {
+		t.Fatal("the answer was not kept")
+	}
+	old.Asked = old.Asked.Add(-2 * freshAnswer)
+	writeAnswer(file, old)
+	if fingerprint(t, b, w) != first || a.count(inRelease) != 1 {
+		t.Errorf("an answer younger than refresh was not trusted (asked %d times)", a.count(inRelease))
+	}
+	if again() == first || a.count(inRelease) != 2 {
+		t.Errorf("an answer of some minutes ago was good enough (asked %d times)", a.count(inRelease))
+	}
+}
+
 func TestFingerprintOffline(t *testing.T) {
 	a, w := newArchive(t), testWorld(t)
 	a.set(inRelease, releaseOf("Mon", "a1", "b1"))

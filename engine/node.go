@@ -63,8 +63,8 @@ type Located interface {
 }
 
 // Lasting is an action with an effect outside the store, such as publishing.
-// It is found in the store only while its effect is there, and is never taken
-// from the cache of other machines.
+// It is found in the store only while its effect is there, and never comes from
+// the cache of other machines.
 type Lasting interface {
 	Action
 

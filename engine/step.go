@@ -39,8 +39,8 @@ import (
 // outputs are replaced as a whole.
 //
 // What is fetched or run is fetched or run under the store's lock on the key,
-// after another look into the store: of all goroutines and processes that want
-// the same step one makes it, and the others find its record.
+// after the store was asked once more: of all goroutines and processes that
+// want the same step one makes it, and the others find its record.
 type step struct {
 	node       *Node
 	inputs     []*step // of node.Inputs(), in order

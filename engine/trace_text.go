@@ -89,7 +89,7 @@ func DecodeTrace(data []byte) (*Trace, error) {
 	return t, nil
 }
 
-// traceReader takes values off the front of rest; what it returns after it
+// traceReader reads values from the front of rest; what it returns after it
 // has met something bad means nothing.
 type traceReader struct {
 	rest string
@@ -106,9 +106,9 @@ func (r *traceReader) number() int64 {
 	return n
 }
 
-func (r *traceReader) text() string { return r.take(r.number()) }
+func (r *traceReader) text() string { return r.next(r.number()) }
 
-func (r *traceReader) take(n int64) string {
+func (r *traceReader) next(n int64) string {
 	if n < 0 || n > int64(len(r.rest)) {
 		r.bad, r.rest = true, ""
 		return ""
@@ -119,7 +119,7 @@ func (r *traceReader) take(n int64) string {
 }
 
 func (r *traceReader) digest() (d store.Digest) {
-	copy(d[:], r.take(int64(len(d))))
+	copy(d[:], r.next(int64(len(d))))
 	return d
 }
 
