@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,16 +43,18 @@ func sshd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	cmd := exec.Command(program, "-D", "-e", "-f", filepath.Join(dir, "sshd_config"))
-	var log strings.Builder
-	cmd.Stderr = &log
+	log, err := os.Create(filepath.Join(dir, "log"))
+	ts.Check(err)
+	defer log.Close()
+	cmd.Stderr = log
 	ts.Check(cmd.Start())
 	ts.Defer(func() { cmd.Process.Kill(); cmd.Wait() })
-	for range 250 {
-		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			conn.Close()
-			return
+	var text []byte
+	for range 3000 {
+		if text, err = os.ReadFile(log.Name()); bytes.Contains(text, []byte("Server listening on ")) {
+			return // that somebody answers at the port would be no proof
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
-	ts.Fatalf("sshd does not listen")
+	ts.Fatalf("sshd does not listen: %v\n%s", err, text)
 }

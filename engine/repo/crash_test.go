@@ -100,13 +100,11 @@ func noise(t *testing.T, seed byte, size int) string {
 	return path
 }
 
-// rounds is how often a test kills something; B9_KILLS says otherwise.
+// rounds is how often a test kills something; B9_KILLS says otherwise, as make
+// kills does.
 func rounds() int {
 	if n, err := strconv.Atoi(os.Getenv("B9_KILLS")); err == nil {
 		return n
-	}
-	if os.Getenv("B9_LONG_TESTS") != "" {
-		return 20
 	}
 	return 4
 }
@@ -258,7 +256,9 @@ func TestKilledServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			image := noise(t, byte(n/2), 48<<20)
+			killed := make(chan struct{})
 			go func() {
+				defer close(killed)
 				time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
 				for _, pid := range descendants(server.cmd.Process.Pid) {
 					syscall.Kill(pid, syscall.SIGKILL)
@@ -281,7 +281,7 @@ func TestKilledServer(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), "connection") {
 				t.Errorf("the error does not say that the connection ended: %v", err)
 			}
-			time.Sleep(600 * time.Millisecond) // the killer is done
+			<-killed
 			again, _ := push(t, r, "web", image)
 			if list := intact(t, r); list[0].Digest != again.Digest {
 				t.Fatalf("%+v", list)
