@@ -15,7 +15,7 @@ import (
 
 // TestCheckAgrees checks what was written here, and what qemu-img writes.
 func TestCheckAgrees(t *testing.T) {
-	src := scattered(t, 31, 9<<20)
+	src := scattered(t, 31, 9<<20/raced)
 	for _, v := range variants {
 		dst := filepath.Join(t.TempDir(), "x")
 		if err := convertFile(src, "raw", dst, v.format, v.o); err != nil {

@@ -18,7 +18,7 @@ import (
 // TestSameBytes writes everything twice, with different numbers of processors,
 // directories and times.
 func TestSameBytes(t *testing.T) {
-	src := mustOpen(t, scattered(t, 3, 12<<20), "raw", OpenOptions{})
+	src := mustOpen(t, scattered(t, 3, 12<<20/raced), "raw", OpenOptions{})
 	for _, v := range variants {
 		var files [2]string
 		for i := range files {
@@ -74,7 +74,7 @@ func TestNothingLeft(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		fail := slow{1 << 30, func(off int64) error {
-			if off >= 20<<20 {
+			if off >= 20<<20/raced {
 				return broken
 			}
 			return nil
@@ -83,7 +83,7 @@ func TestNothingLeft(t *testing.T) {
 			t.Errorf("%s: %v, want %v", v.name, err, broken)
 		}
 		stop := slow{1 << 30, func(off int64) error {
-			if off >= 20<<20 {
+			if off >= 20<<20/raced {
 				cancel()
 			}
 			return nil
@@ -202,7 +202,7 @@ func TestBoundedMemory(t *testing.T) {
 			}
 			return nil
 		}
-		if err := Convert(context.Background(), slow{192 << 20, read}, filepath.Join(t.TempDir(), "out"), v.format, v.o); err != nil {
+		if err := Convert(context.Background(), slow{max(192<<20/raced, 96<<20), read}, filepath.Join(t.TempDir(), "out"), v.format, v.o); err != nil {
 			t.Fatal(err)
 		}
 		if got := most.Load(); got > 64<<20 {
