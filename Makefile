@@ -2,6 +2,9 @@
 #
 #   make demo    a Debian system as disk images, from nothing (examples/debian.star)
 #   make test    every test, against the real tools
+#   make race    the everyday tests with the race detector
+#   make fuzz    every fuzz target for FUZZTIME (30s)
+#   make kills   the tests that kill processes, KILLS (20) times each
 #
 # Debian packages that are missing are installed first; .ci/packages lists them.
 
@@ -19,6 +22,9 @@ VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 TESTFLAGS ?=
 PKG ?= ./...
 FIGURES ?=
+# How long each fuzz target runs, and how often each crash test kills.
+FUZZTIME ?= 30s
+KILLS ?= 20
 
 .PHONY: all
 all: build
@@ -34,6 +40,18 @@ demo: build
 .PHONY: test
 test: go deps-test
 	@B9_LONG_TESTS=1 .ci/test -tags $(TAGS) $(TESTFLAGS) $(PKG)
+
+.PHONY: race
+race: go deps-test
+	@.ci/test -race -timeout 60m -tags $(TAGS) $(TESTFLAGS) $(PKG)
+
+.PHONY: fuzz
+fuzz: go deps-test
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: kills
+kills: go deps-test
+	@B9_KILLS=$(KILLS) B9_LONG_TESTS=1 .ci/test -count=1 -tags $(TAGS) -run Killed $(TESTFLAGS) $(PKG)
 
 .PHONY: bench
 bench: build deps-bench

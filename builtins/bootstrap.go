@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"b9/engine/fsys/ext4"
 	"b9/engine/fsys/tree"
 	"b9/engine/store"
+	"b9/engine/tool"
 )
 
 // machineApt is where the machine keeps its own apt configuration.
@@ -240,7 +242,7 @@ func (b *bootstrap) fingerprint(ctx context.Context, w *engine.World, limit time
 
 // Run implements engine.Action.
 func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
-	if err := checkBootstrapHost(b.Arch); err != nil {
+	if err := checkBootstrapHost(ctx, b.Arch); err != nil {
 		return err
 	}
 	sources, err := b.sources()
@@ -293,19 +295,35 @@ func hostArch(goarch string) string {
 }
 
 // runsNatively reports whether a machine of the architecture host runs
-// programs of arch without an emulator.
+// programs of arch without an emulator, if its kernel was built to.
 func runsNatively(host, arch string) bool {
 	return host == arch || host == "amd64" && arch == "i386"
 }
 
+// executes reports whether the kernel runs programs of arch, as arch-test(1)
+// finds out by running one. Without that program nothing is known against it.
+func executes(ctx context.Context, arch string) bool {
+	program, err := tool.Find("arch-test")
+	if err != nil {
+		return true
+	}
+	var exit *exec.ExitError
+	return !errors.As(exec.CommandContext(ctx, program, arch).Run(), &exit) || exit.ExitCode() != 1 // 2: it knows no such architecture
+}
+
 // checkBootstrapHost reports why this machine can't install a system of arch.
-func checkBootstrapHost(arch string) error {
+func checkBootstrapHost(ctx context.Context, arch string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("installing packages needs root: run b9 as root, for example with sudo")
 	}
 	host := hostArch(goarch)
-	if runsNatively(host, arch) || emulated("/proc/sys/fs/binfmt_misc", arch) {
+	switch {
+	case host == arch || emulated("/proc/sys/fs/binfmt_misc", arch):
 		return nil
+	case runsNatively(host, arch) && executes(ctx, arch):
+		return nil
+	case runsNatively(host, arch):
+		return fmt.Errorf("this machine's kernel can't run programs of %s (arch-test %s): build on one whose kernel can, for example Debian's own for %s", arch, arch, host)
 	}
 	return fmt.Errorf("this machine is %s and can't run programs of %s: install the Debian packages qemu-user-static and binfmt-support", host, arch)
 }

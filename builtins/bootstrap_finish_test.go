@@ -221,3 +221,30 @@ func TestBootstrapHost(t *testing.T) {
 		t.Error("architectures have other names in Debian")
 	}
 }
+
+// TestBootstrapRefusesWhatTheKernelDoesNotRun stands in for a machine whose
+// kernel was built without 32-bit programs.
+func TestBootstrapRefusesWhatTheKernelDoesNotRun(t *testing.T) {
+	needRoot(t)
+	if goarch != "amd64" {
+		t.Skip("needs a machine that may run another architecture's programs")
+	}
+	for script, want := range map[string]string{
+		"echo \"$1: not supported on this machine/kernel\"; exit 1": "this machine's kernel can't run programs of i386 (arch-test i386): build on one whose kernel can",
+		"test \"$*\" = i386": "",
+		"exit 2":             "",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "arch-test"), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		err := checkBootstrapHost(t.Context(), "i386")
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", script, err, want)
+		}
+		if err := checkBootstrapHost(t.Context(), "amd64"); err != nil {
+			t.Errorf("%s: the machine's own: %v", script, err)
+		}
+	}
+}
