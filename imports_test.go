@@ -62,14 +62,42 @@ func table() []rule {
 	}
 	low := slices.Concat(floor, leaves)
 	below := append([]string{"builtins", "stdlib", "engine"}, low...)
+	rows = append(rows, commands(below)...)
 	return append(rows,
 		rule{path: "engine", imports: append([]string{"engine/store", "engine/container"}, floor...)},
 		rule{path: "stdlib"},
 		rule{path: "builtins", imports: append([]string{"stdlib", "engine"}, low...), starlark: true},
-		rule{path: "cmd/b9", imports: below, starlark: true},
 		rule{path: "examples", imports: below},
 		rule{path: "", imports: below}, // tests of the whole, at the root
 	)
+}
+
+// commands lists the packages of the program: what every command stands on, then
+// the commands by subject, which do not import each other but for files, then main.
+func commands(below []string) []rule {
+	const room = "cmd/b9/internal/"
+	stand := []string{room + "exit", room + "output", room + "display", room + "command", room + "session"}
+	rows := []rule{
+		{path: room + "exit", imports: []string{"builtins"}},
+		{path: room + "command", imports: []string{room + "exit", "engine/near"}},
+		{path: room + "output", imports: below},
+		{path: room + "display", imports: append([]string{room + "output"}, below...)},
+		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
+		{path: room + "session", imports: slices.Concat(stand[:3], below)},
+	}
+	all := slices.Clone(stand)
+	for _, subject := range []struct {
+		name string
+		uses []string
+	}{
+		{"build", nil}, {"image", nil}, {"repository", nil}, {"upkeep", nil},
+		{"inspect", []string{room + "doctor"}},
+		{"files", []string{room + "build", room + "image"}},
+	} {
+		rows = append(rows, rule{path: room + subject.name, imports: slices.Concat(stand, subject.uses, below)})
+		all = append(all, room+subject.name)
+	}
+	return append(rows, rule{path: "cmd/b9", imports: append(all, below...)})
 }
 
 // listed is the part of what "go list -json" prints that is looked at.
@@ -200,6 +228,12 @@ func TestImportTableForbids(t *testing.T) {
 		{"b9/builtins", "b9/cmd/b9", false},
 		{"b9/stdlib", "b9/engine", false},
 		{"b9/cmd/b9", "b9/builtins", true},
+		{"b9/cmd/b9", "b9/cmd/b9/internal/build", true},
+		{"b9/cmd/b9/internal/files", "b9/cmd/b9/internal/build", true},
+		{"b9/cmd/b9/internal/image", "b9/cmd/b9/internal/build", false},
+		{"b9/cmd/b9/internal/display", "b9/cmd/b9/internal/session", false},
+		{"b9/cmd/b9/internal/session", "b9/cmd/b9/internal/command", false},
+		{"b9/cmd/b9/internal/build", "go.starlark.net/starlark", false},
 		{"b9/engine/config", "b9/engine/content", false},
 		{"b9/engine/config", "b9/engine/position", true},
 		{"b9/engine/position", "b9/engine/config", false},

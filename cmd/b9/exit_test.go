@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
 )
 
 // usage is what a command takes, for the tests that walk over all commands.
@@ -76,13 +77,13 @@ func usages() map[string]usage {
 	}
 }
 
-// commands calls visit for every command that runs.
-func commands(root *cobra.Command, visit func(cmd *cobra.Command)) {
+// each calls visit for every command that runs.
+func each(root *cobra.Command, visit func(cmd *cobra.Command)) {
 	if root.Runnable() {
 		visit(root)
 	}
 	for _, c := range root.Commands() {
-		commands(c, visit)
+		each(c, visit)
 	}
 }
 
@@ -129,9 +130,9 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	})
 	rows := usages()
 	seen := 0
-	root := (&app{}).command()
+	root := commands(session.New(nil, nil, nil))
 	root.InitDefaultHelpCmd()
-	commands(root, func(cmd *cobra.Command) {
+	each(root, func(cmd *cobra.Command) {
 		u, ok := rows[cmd.CommandPath()]
 		if !ok {
 			t.Errorf("%s is not in the table of commands", cmd.CommandPath())

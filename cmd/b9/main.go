@@ -1,23 +1,23 @@
 // Command b9 builds virtual-machine images from B9BUILD.star files.
 //
-// Each command has a file of its own and turns flags into calls of the
-// packages below; `b9 help` lists them.
+// The commands are packages below internal, by subject; `b9 help` lists them, and
+// commands.go has their table. Only main ends the process.
 package main
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
 	"b9/engine/container"
 )
 
@@ -64,42 +64,16 @@ func withSignals(parent context.Context) (context.Context, func()) {
 // run is the whole program but for the process around it. Results go to
 // stdout, everything else to stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
-	defer a.close()
-	root := a.command()
+	p := session.New(stdin, stdout, stderr)
+	root := commands(p)
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return p.Check() }
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	a.json = a.json || asked("--json", args)
-	return a.status(ctx, err)
-}
-
-// status tells the error and turns it into an exit status. With --json the
-// error is a document, too, unless the command has printed one.
-func (a *app) status(ctx context.Context, err error) int {
-	a.endLine()
-	status, tell := exit.Of(ctx, err)
-	if !tell {
-		return status
-	}
-	if status == exit.Interrupted {
-		err = errors.New(strings.TrimSuffix("interrupted: "+a.resumes, ": "))
-	}
-	fmt.Fprint(a.stderr, output.Text(err))
-	if a.json && !a.documented {
-		if perr := a.print(output.Errors{Status: status, Errors: output.Failures(err)}); perr != nil {
-			fmt.Fprint(a.stderr, output.Text(perr))
-		}
-	}
-	return status
-}
-
-// print writes a document for programs to standard output.
-func (a *app) print(doc any) error {
-	a.documented = true
-	return output.Print(a.stdout, doc)
+	p.JSON = p.JSON || asked("--json", args)
+	return p.Status(ctx, err)
 }
 
 // asked reports whether a flag of the whole program is among the words of the

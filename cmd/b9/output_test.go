@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
 )
 
 // goldenFiles is a workspace in which every command has something to print.
@@ -128,7 +129,7 @@ func TestOutput(t *testing.T) {
 	s := newSite(t, goldenFiles)
 	team := filepath.Join(t.TempDir(), "team")
 	covered := map[string]bool{}
-	root := (&app{}).command()
+	root := commands(session.New(nil, nil, nil))
 	root.InitDefaultHelpCmd()
 	for _, g := range goldenRuns() {
 		args := strings.Fields(strings.Replace(g.command, "REPO", team, 1))
@@ -156,7 +157,7 @@ func TestOutput(t *testing.T) {
 		checkDocuments(t, g.command, text)
 		compareGolden(t, g.golden, text)
 	}
-	commands(root, func(cmd *cobra.Command) {
+	each(root, func(cmd *cobra.Command) {
 		if path := cmd.CommandPath(); !covered[path] && !slices.Contains(silent, path) {
 			t.Errorf("%s is not run here: add it with its golden file", path)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"b9/cmd/b9/internal/session"
 	"b9/engine/container"
 )
 
@@ -40,7 +41,7 @@ func condition(name string) (bool, error) {
 	if name != "libvirt" {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	b, err := container.Open("libvirt-lxc", container.Config{RunDir: runDir, LibvirtURI: "lxc:///"})
+	b, err := container.Open("libvirt-lxc", container.Config{RunDir: session.RunDir, LibvirtURI: "lxc:///"})
 	if err != nil {
 		return false, err
 	}

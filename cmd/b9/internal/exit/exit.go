@@ -87,6 +87,32 @@ func Usage(err error) error { return &Error{Status: WrongUsage, Err: err} }
 // Usagef is Usage of a new error.
 func Usagef(format string, args ...any) error { return Usage(fmt.Errorf(format, args...)) }
 
+// resumable is an error of a command that can be run again to go on.
+type resumable struct {
+	error
+	how string
+}
+
+func (r resumable) Unwrap() error { return r.error }
+
+// Resumes adds to the error of a command how it goes on after an interruption,
+// which is all that is told of an interrupted one.
+func Resumes(err error, how string) error {
+	if err == nil {
+		return nil
+	}
+	return resumable{err, how}
+}
+
+// Interruption is what is told of an interrupted command.
+func Interruption(err error) error {
+	var r resumable
+	if errors.As(err, &r) {
+		return errors.New("interrupted: " + r.how)
+	}
+	return errors.New("interrupted")
+}
+
 // ErrReported is returned by a command that has told the user already.
 var ErrReported = errors.New("reported")
 

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/build"
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/files"
+	"b9/cmd/b9/internal/image"
+	"b9/cmd/b9/internal/inspect"
+	"b9/cmd/b9/internal/repository"
+	"b9/cmd/b9/internal/session"
+	"b9/cmd/b9/internal/upkeep"
+)
+
+// commands is `b9` with all its commands. Their flags set those of p.
+func commands(p *session.Program) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "b9",
+		Short: "Build virtual-machine images from B9BUILD.star files",
+		Long: `b9 builds virtual-machine images. Build files (B9BUILD.star) record a graph of
+steps; b9 makes what is asked for, each step in a container where it needs one,
+and keeps every result in a content-addressed store, so that no step runs twice
+for the same inputs.
+
+A target is named by a label: //pkg:name, //pkg (for //pkg:pkg), :name in the
+package of the current directory, or a file such as examples/debian.star:disk.
+Patterns name several: //..., //pkg/..., //pkg:all.`,
+		Example: `  b9 build //web:disk             build a target, results in b9-out/
+  b9 run //web:root -- nginx -t   run a command in the built image
+  b9 shell //web:root             look around, or into the step that failed
+  b9 query deps //web:disk        what it is made of`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return command.Unknown(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&p.Dir, "directory", "C", "", "work as if started in `DIR`")
+	f.StringArrayVarP(&p.Settings, "config", "c", nil, "set a configuration `KEY=VALUE` (b9 config lists them)")
+	f.BoolVar(&p.JSON, "json", false, "print results as JSON")
+	f.BoolVarP(&p.Quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&p.Verbose, "verbose", "v", false, "print the output of every step as it comes")
+	f.StringVar(&p.Store, "store", "", "keep the store in `DIR` (store.dir)")
+	root.SetFlagErrorFunc(command.FlagError)
+	root.SetHelpCommand(help())
+	root.AddCommand(
+		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p),
+		inspect.Query(p), inspect.Builtins(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p),
+		files.Ls(p), files.Cat(p), files.Cp(p),
+		image.Command(p),
+		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
+		repository.CleanLocal(p), repository.CleanRemote(p),
+		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
+	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			strict(c)
+		}
+	}
+	return root
+}
+
+// strict lets the commands that cobra adds word mistakes as all others do.
+func strict(cmd *cobra.Command) {
+	cmd.Args = command.NoArgs
+	if !cmd.Runnable() {
+		cmd.RunE = command.Help
+	}
+	for _, c := range cmd.Commands() {
+		strict(c)
+	}
+}
+
+func help() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return command.Unknown(about, args[len(args)-max(len(rest), 1)])
+			}
+			return about.Help()
+		},
+	}
+}

@@ -1,0 +1,182 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine"
+	"b9/engine/store"
+)
+
+// Request is what a command wants built.
+type Request struct {
+	Flags
+	Patterns []string
+	Results  io.Writer // where they are told; nil for nowhere
+
+	// ReadOnly puts no results anywhere, and leaves b9.lock as it is.
+	ReadOnly bool
+	// One refuses patterns that do not name exactly one target.
+	One bool
+	// Backing makes the images that overlays stand on, too, if they were not asked for.
+	Backing bool
+}
+
+// Built is a finished build that a command goes on to use.
+type Built struct {
+	Graph  *builtins.Graph
+	Result *engine.Result
+}
+
+// Do builds what is requested, of one pattern at least, puts the results where they belong, and tells them.
+// An error of a step has been told.
+func Do(ctx context.Context, s *session.Session, r Request) (*Built, error) {
+	return (&maker{Session: s, Request: r}).do(ctx)
+}
+
+// maker is one command that builds.
+type maker struct {
+	*session.Session
+	Request
+	grain time.Duration // of the file system's clock, for tests; see [engine.Trace.Racy]
+}
+
+func (b *maker) do(ctx context.Context) (*Built, error) {
+	started := time.Now()
+	var printed bytes.Buffer
+	ws, err := b.Workspace(ctx, session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: io.MultiWriter(b.Console, &printed)})
+	if err != nil {
+		return nil, err
+	}
+	graph, err := b.resolve(ctx, ws)
+	if err != nil {
+		return nil, err
+	}
+	d, end := b.Console.Build(b.Display(b.display))
+	defer end()
+	r, result, err := b.execute(ctx, d, ws, graph)
+	if result == nil {
+		return nil, err
+	}
+	if err == nil && !b.ReadOnly {
+		err = b.place(ctx, graph, result, r)
+	}
+	if err == nil && !b.ReadOnly {
+		b.remember(r, ws, printed.String())
+	}
+	r.Shared = ws.Shared.Resolved()
+	published, perr := ws.Shared.Published(ctx, result)
+	r.Published, err = published, errors.Join(err, perr)
+	r.Seconds = time.Since(started).Seconds()
+	d.Finish(display.Summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
+	if terr := b.tell(r, err); terr != nil {
+		return nil, terr
+	}
+	if err != nil {
+		return nil, reported(ctx, err)
+	}
+	return &Built{Graph: graph, Result: result}, b.collect(ctx)
+}
+
+// reported is the error of a build that was told: that of a step by the display.
+func reported(ctx context.Context, err error) error {
+	var step *engine.StepError
+	if ctx.Err() == nil && errors.As(err, &step) {
+		return exit.ErrReported
+	}
+	return exit.Resumes(err, resumes)
+}
+
+// resumes is how a build goes on that was interrupted.
+const resumes = "finished steps are kept, the next build goes on from there"
+
+func (b *maker) resolve(ctx context.Context, ws *session.Workspace) (*builtins.Graph, error) {
+	graph, err := ws.Resolve(ctx, b.Patterns)
+	if err != nil {
+		return nil, err
+	}
+	if b.One && len(graph.Targets) != 1 {
+		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
+	}
+	return graph, nil
+}
+
+// execute runs the steps. Without a result it did not come that far.
+func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Workspace, graph *builtins.Graph) (*report, *engine.Result, error) {
+	m, err := open(b.Session, b.Flags, ws, d.Event)
+	if err != nil {
+		return nil, nil, err
+	}
+	refs := Refs(graph)
+	if b.Backing {
+		refs = append(refs, backing(graph)...)
+	}
+	result, err := m.Build(ctx, refs...)
+	return &report{root: ws.Root(), Build: output.Build{Executed: result.Executed, Cached: result.Cached}}, result, errors.Join(err, m.Close())
+}
+
+// Refs are the outputs of the targets.
+func Refs(g *builtins.Graph) []engine.Ref {
+	var refs []engine.Ref
+	for _, t := range g.Targets {
+		refs = append(refs, t.Refs...)
+	}
+	return refs
+}
+
+// machinery is an engine, and the cache that it uses.
+type machinery struct {
+	*engine.Engine
+	steps *stepCache // nil for none
+}
+
+// open returns an engine over the session's store. Without a workspace nothing is run.
+func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine.Event)) (*machinery, error) {
+	at, err := session.Epoch()
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.Store()
+	if err != nil {
+		return nil, err
+	}
+	cfg := engine.Config{
+		Store: st, Workspace: s.Root, Backend: s.Backend, Jobs: s.Config.Build.Jobs, KeepGoing: s.Config.Build.KeepGoing,
+		Actions: builtins.Actions(),
+		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
+	}
+	if ws != nil {
+		cfg.Services = []any{ws.Shared}
+	}
+	steps := openStepCache(s, f.offline)
+	if steps != nil { // not a nil pointer in an interface
+		cfg.Cache = steps
+	}
+	return &machinery{engine.New(cfg), steps}, nil
+}
+
+// Close ends what the engine and the cache still do.
+func (m *machinery) Close() error {
+	err := m.Engine.Close()
+	m.steps.close()
+	return err
+}
+
+// collect keeps the store within its configured bounds, now and then.
+func (b *maker) collect(ctx context.Context) error {
+	st, err := b.Store()
+	if err != nil {
+		return err
+	}
+	_, err = st.AutoCollect(ctx, store.Policy{MaxSize: int64(b.Config.Store.MaxSize), MaxAge: time.Duration(b.Config.Store.MaxAge)})
+	return err
+}

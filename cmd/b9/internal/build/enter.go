@@ -1,0 +1,211 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine"
+	"b9/engine/container"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/store"
+)
+
+// cwdMount is where the current directory appears in an entered image.
+const cwdMount = "/mnt/CWD"
+
+// errNotEnterable says that a target has no root file system.
+var errNotEnterable = errors.New("nothing to run in")
+
+// rootImages lists the images of a target by mount point. A target is
+// entered when it has an image for "/": its only one, or the one so named.
+func rootImages(t *builtins.Target) (map[string]engine.Ref, error) {
+	images := map[string]engine.Ref{}
+	var names []string
+	for _, ref := range t.Refs {
+		out, err := ref.Node.Declared(ref.Output)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := disk.Lookup(out.Ext); err != nil || out.Kind != store.File || BesideOverlay(t, ref) {
+			continue
+		}
+		names = append(names, out.Name)
+		at := out.Name
+		if !strings.HasPrefix(at, "/") {
+			at = "/"
+		}
+		if _, twice := images[at]; twice {
+			return nil, fmt.Errorf("%s: %w: it has several images (%s), and which of them is the root file system is not said", t, errNotEnterable, strings.Join(names, ", "))
+		}
+		images[at] = ref
+	}
+	if _, ok := images["/"]; !ok {
+		return nil, fmt.Errorf("%s: %w: it has no image of a root file system", t, errNotEnterable)
+	}
+	return images, nil
+}
+
+// enterTarget runs argv, or a shell, in a throw-away copy of the built target.
+func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, cwd string) (err error) {
+	t := b.Graph.Targets[0]
+	images, err := rootImages(t)
+	if err != nil {
+		return err
+	}
+	st, err := s.Store()
+	if err != nil {
+		return err
+	}
+	scratch, err := st.Scratch(t.Title + " run")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	mounts, err := throwaway(ctx, b, images, scratch.Dir())
+	if err != nil {
+		return err
+	}
+	spec := container.Spec{Mounts: withCWD(s, mounts), Dir: cwd, Arch: t.Arch(), Env: builtins.DefaultEnv(), Hostname: "b9"}
+	if err := enter(ctx, s, spec, argv); err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	return nil
+}
+
+// throwaway forks the images of a target into a scratch directory and
+// returns their mounts.
+func throwaway(ctx context.Context, b *Built, images map[string]engine.Ref, dir string) ([]container.Mount, error) {
+	var mounts []container.Mount
+	for at, ref := range images {
+		raw := filepath.Join(dir, fmt.Sprintf("image%d.raw", len(mounts)))
+		if err := forkRaw(ctx, b, ref, raw); err != nil {
+			return nil, err
+		}
+		m := container.Mount{Source: raw, Target: at, Kind: container.Image}
+		if err := locateFS(raw, &m); err != nil {
+			return nil, fmt.Errorf("%s: %w", ref, err)
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts, nil
+}
+
+// forkRaw makes a private raw copy of an image in any format.
+func forkRaw(ctx context.Context, b *Built, ref engine.Ref, dst string) error {
+	art := b.Result.Artifact(ref)
+	out, err := ref.Node.Declared(ref.Output)
+	if err != nil {
+		return err
+	}
+	if out.Ext == "raw" {
+		return art.Fork(ctx, dst)
+	}
+	src, err := b.Open(ctx, ref, out.Ext)
+	if err != nil {
+		return err
+	}
+	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), src.Close())
+}
+
+// locateFS finds the file system to mount: the whole image, or the root
+// partition of a disk.
+func locateFS(raw string, m *container.Mount) error {
+	info, err := fsys.Probe(raw, 0, 0)
+	if err != nil {
+		return err
+	}
+	if info.Type != "" {
+		m.FSType = info.Type
+		return nil
+	}
+	img, err := disk.Open(raw, "raw", disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	table, err := disk.ReadTable(img, 0)
+	if err != nil {
+		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
+	}
+	var largest *disk.Partition
+	for i, p := range table.Partitions {
+		info, err := fsys.Probe(raw, p.Start, p.Length)
+		if err == nil && strings.HasPrefix(info.Type, "ext") && (largest == nil || p.Length > largest.Length) {
+			largest = &table.Partitions[i]
+			m.FSType = info.Type
+		}
+	}
+	if largest == nil {
+		return fmt.Errorf("no partition holds a Linux file system: %w", errNotEnterable)
+	}
+	m.Offset, m.Length = largest.Start, largest.Length
+	return nil
+}
+
+// enter runs a command, or a shell, with the mounts, and passes its status on.
+func enter(ctx context.Context, s *session.Session, spec container.Spec, argv []string) error {
+	backend, err := s.Backend(ctx)
+	if err != nil {
+		return err
+	}
+	tty, _ := s.In.(*os.File)
+	if tty != nil && (!display.IsTTY(tty) || !display.IsTerminal(s.Out)) {
+		tty = nil
+	}
+	if len(argv) == 0 {
+		argv = []string{"/bin/sh"}
+		if tty != nil {
+			argv = []string{"/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi"}
+		}
+	}
+	spec.Argv = argv
+	spec.ID = fmt.Sprintf("b9-enter-%d", os.Getpid())
+	spec.Timeout = 0
+	if term := os.Getenv("TERM"); term != "" && tty != nil {
+		spec.Env = append(spec.Env, "TERM="+term)
+	}
+	res, err := backend.Run(ctx, spec, container.IO{Stdin: s.In, Stdout: s.Out, Stderr: s.Err, TTY: tty})
+	if start := (*container.StartError)(nil); errors.As(err, &start) {
+		return notStarted(start)
+	}
+	if err != nil {
+		return err
+	}
+	return exitOf(res)
+}
+
+// notStarted says in few words why a command did not start, which shells have
+// statuses for.
+func notStarted(e *container.StartError) error {
+	if e.Missing {
+		return &exit.Error{Status: exit.NotFound, Err: errors.New(e.Command + ": command not found in the image")}
+	}
+	at := strings.LastIndex(e.Cause, ": ")
+	return &exit.Error{Status: exit.CannotRun, Err: errors.New(e.Command + ": can't be executed" + e.Cause[max(at, 0):])}
+}
+
+func exitOf(res container.Result) error {
+	switch {
+	case res.Reason == container.Exited && res.Code == 0:
+		return nil
+	case res.Reason == container.Exited || res.Reason == container.Signalled:
+		return exit.Status(res.Code) // 128 and the number, after a signal
+	case res.Reason == container.Cancelled:
+		return context.Canceled
+	}
+	return fmt.Errorf("the command ended: %s", res)
+}
+
+// withCWD adds the current directory, writable.
+func withCWD(s *session.Session, mounts []container.Mount) []container.Mount {
+	return append(mounts, container.Mount{Source: s.Dir, Target: cwdMount, Kind: container.Dir})
+}

@@ -1,0 +1,157 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine"
+)
+
+// Explain is `b9 explain`.
+func Explain(p *session.Program) *cobra.Command {
+	var f Flags
+	var all, status bool
+	cmd := &cobra.Command{
+		Use:   "explain TARGET...",
+		Short: "Say which steps would run, and which file, value or tool changed",
+		Long: `Say which steps would run if the targets were built now, and why: the file,
+parameter, input or host tool that differs from the last time the step ran.
+Nothing is built, and b9.lock stays as it is. What the repository of finished
+steps (shared.cache) has would not run.`,
+		Example: "  b9 explain //web:disk\n  b9 explain --exit-code //web:disk || echo stale",
+		Args:    command.SomeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := f.Open(p)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			reasons, err := reasons(cmd.Context(), s, f, args)
+			if err != nil {
+				return exit.Resumes(err, resumes)
+			}
+			if err := printReasons(s, reasons, all); err != nil {
+				return err
+			}
+			if status && slices.ContainsFunc(reasons, func(r engine.Reason) bool { return r.Runs }) {
+				return exit.Status(exit.WouldRun)
+			}
+			return nil
+		},
+	}
+	f.Register(cmd)
+	HideOut(cmd)
+	cmd.Flags().BoolVar(&status, "exit-code", false, "end with status 3 when a step would run")
+	cmd.Flags().BoolVar(&all, "all", false, "list the steps that are up to date too")
+	return cmd
+}
+
+// reasons asks the engine about every step; sources are left out.
+func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string) ([]engine.Reason, error) {
+	ws, err := s.Workspace(ctx, session.Evaluation{Options: f.options, Locked: f.locked, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	g, err := ws.Resolve(ctx, patterns)
+	if err != nil {
+		return nil, err
+	}
+	m, err := open(s, f, ws, nil)
+	if err != nil {
+		return nil, err
+	}
+	reasons, err := m.Explain(ctx, Refs(g)...)
+	if err := errors.Join(err, m.Close()); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" }), nil
+}
+
+// printReasons prints the steps as a document, or for people.
+func printReasons(s *session.Session, reasons []engine.Reason, all bool) error {
+	if s.JSON {
+		return s.Print(document(reasons))
+	}
+	_, err := io.WriteString(s.Out, text(reasons, all))
+	return err
+}
+
+// text is the steps that would run, or all, and how many there are.
+func text(reasons []engine.Reason, all bool) string {
+	var text strings.Builder
+	var runs, cached int
+	for _, r := range reasons {
+		if r.Runs {
+			runs++
+		}
+		if r.Cache {
+			cached++
+		}
+		if r.Runs || all {
+			text.WriteString(explained(r))
+		}
+	}
+	fmt.Fprintf(&text, "%s, %d would run", output.Count(len(reasons), "step", "steps"), runs)
+	if cached > 0 {
+		fmt.Fprintf(&text, ", %d %s", cached, fromCache)
+	}
+	text.WriteByte('\n')
+	return text.String()
+}
+
+// fromCache is said of steps that a build would not run but fetch.
+const fromCache = "from the step cache"
+
+// document is the steps for programs.
+func document(reasons []engine.Reason) output.Explain {
+	rows := make([]output.Step, len(reasons))
+	for i, r := range reasons {
+		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
+		if r.Cache {
+			rows[i].Note = fromCache
+		}
+		if r.Failed != nil {
+			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed)}
+		}
+		for _, c := range r.Changes {
+			rows[i].Changes = append(rows[i].Changes, output.Change(c))
+		}
+	}
+	return output.Explain{Steps: rows}
+}
+
+// explained renders one step and what changed.
+func explained(r engine.Reason) string {
+	var b strings.Builder
+	state := "up to date"
+	switch {
+	case r.Runs:
+		state = r.Note
+	case r.Cache:
+		state = fromCache
+	}
+	if len(r.Changes) > 0 {
+		state = "changed:"
+	}
+	fmt.Fprintf(&b, "%s  %s  %s\n", r.Node.Label(), r.Node.Builtin(), state)
+	if r.Failed != nil {
+		target, _, _ := strings.Cut(r.Node.Label(), " (") // which an unnamed step belongs to
+		fmt.Fprintf(&b, "    failed at %s; its log: %s\n    what it left: %s (look around in it with: b9 shell %s)\n",
+			r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir, target)
+	}
+	for _, c := range r.Changes {
+		fmt.Fprintf(&b, "    %s: %s\n", c.Part, changed(c.Old, c.New))
+	}
+	return b.String()
+}

@@ -1,0 +1,82 @@
+package build
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/config"
+	"b9/engine/container"
+)
+
+// Flags are those of every command that builds.
+type Flags struct {
+	jobs      int
+	keepGoing bool
+	options   []string
+	backend   string
+	out       string
+	offline   bool
+	refresh   bool
+	locked    bool
+	display   string
+}
+
+// Register adds the flags to a command.
+func (f *Flags) Register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.IntVarP(&f.jobs, "jobs", "j", 0, "run at most `N` steps at once (default: one a processor)")
+	fl.BoolVarP(&f.keepGoing, "keep-going", "k", false, "after a failure, still run what does not depend on it")
+	fl.StringArrayVarP(&f.options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(container.Backends(), ", "))
+	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
+	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
+	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
+	fl.BoolVar(&f.locked, "locked", false, "fail when a shared image is not in b9.lock")
+	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
+}
+
+// HideOut leaves --out out of the help of a command that puts no results anywhere.
+func HideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
+
+// Open checks the flags, and makes a session of them.
+func (f *Flags) Open(p *session.Program) (*session.Session, error) {
+	if err := display.CheckMode(f.display); err != nil {
+		return nil, exit.Usage(err)
+	}
+	return p.Open(f.configure)
+}
+
+// maxJobs is the most that build.jobs takes.
+const maxJobs = 4096
+
+// configure is the flags as settings.
+func (f *Flags) configure(cfg *config.Config) error {
+	backends := append([]string{"auto"}, container.Backends()...)
+	switch {
+	case f.jobs < 0 || f.jobs > maxJobs:
+		return exit.Usagef("-j %d: want 0 to %d", f.jobs, maxJobs)
+	case f.backend != "" && !slices.Contains(backends, f.backend):
+		return exit.Usagef("--backend %s: want %s", f.backend, strings.Join(backends, ", "))
+	}
+	if f.jobs > 0 {
+		cfg.Build.Jobs = f.jobs
+	}
+	if f.keepGoing {
+		cfg.Build.KeepGoing = true
+	}
+	if f.backend != "" {
+		cfg.Container.Backend = f.backend
+	}
+	if f.out == "" {
+		return nil
+	}
+	out, err := filepath.Abs(f.out)
+	cfg.Build.Out = out
+	return err
+}

@@ -1,0 +1,103 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine"
+	"b9/engine/store"
+)
+
+// Log is `b9 log`.
+func Log(p *session.Program) *cobra.Command {
+	var options []string
+	cmd := &cobra.Command{
+		Use:     "log TARGET",
+		Short:   "Print what a step printed when it last ran",
+		Example: "  b9 log //web:root",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return exit.Usagef("log takes one target, got %d", len(args))
+			}
+			if p.JSON {
+				return exit.Usagef("log prints text: leave out --json")
+			}
+			s, err := p.Open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			path, err := logOf(cmd.Context(), s, options, args[0])
+			if err != nil {
+				return err
+			}
+			return printFile(s.Out, path)
+		},
+	}
+	cmd.Flags().StringArrayVarP(&options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	return cmd
+}
+
+// logOf finds the log of the kept failure of a target, else of its newest record.
+func logOf(ctx context.Context, s *session.Session, options []string, target string) (path string, err error) {
+	ws, err := s.Workspace(ctx, session.Evaluation{Options: options})
+	if err != nil {
+		return "", err
+	}
+	g, err := ws.Resolve(ctx, []string{target})
+	if err != nil {
+		return "", err
+	}
+	st, err := s.Store()
+	if err != nil {
+		return "", err
+	}
+	kept, err := st.Failed()
+	if err != nil {
+		return "", err
+	}
+	for _, t := range g.Targets {
+		path, err := stepLog(st, kept, engine.StepName(t.Title, ws.Root()))
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", target, err)
+		}
+		if path != "" {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: no step of it ran yet that printed something", target)
+}
+
+// stepLog is the path of the log of the step called name; "" when there is none.
+func stepLog(st *store.Store, kept []store.FailedStep, name string) (string, error) {
+	for _, k := range kept {
+		if k.Name == name {
+			return filepath.Join(k.Dir, "log"), nil
+		}
+	}
+	r, err := st.Latest(name)
+	switch {
+	case err != nil || r == nil || r.Log == nil:
+		return "", err
+	case !st.Has(*r.Log):
+		return "", errors.New("its log is not on this machine: it was collected, or the step is only known from the step cache")
+	}
+	return st.Path(r.Log.Digest), nil
+}
+
+func printFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,138 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/output"
+	"b9/engine"
+	"b9/engine/config"
+	"b9/engine/size"
+	"b9/engine/store"
+)
+
+// report is what a build made.
+type report struct {
+	output.Build
+	root  string
+	trace *engine.Trace // of a build that went well
+}
+
+// place puts every output of every target beneath the output directory.
+func (b *maker) place(ctx context.Context, g *builtins.Graph, res *engine.Result, r *report) error {
+	st, err := b.Store()
+	if err != nil {
+		return err
+	}
+	if r.trace, err = res.Trace(ctx); err != nil {
+		return err
+	}
+	placer := engine.NewPlacer(b.ResultsDir())
+	names := map[string][]store.Object{}
+	for _, p := range placements(g) {
+		art := res.Artifact(p.Ref)
+		done, err := placer.Place(ctx, art, p.Path, p.Mode)
+		if err != nil {
+			return errors.Join(err, placer.Close())
+		}
+		done.Label, done.Output = p.Label, p.Ref.Output
+		r.trace.Results = append(r.trace.Results, done)
+		names[p.Label] = append(names[p.Label], art.Object())
+	}
+	r.Results = b.shown(r.trace.Results)
+	return errors.Join(placer.Close(), st.NameResults(r.root, names))
+}
+
+// shown is how results are told.
+func (b *maker) shown(list []engine.Placed) []output.Result {
+	all := make([]output.Result, len(list))
+	for i, r := range list {
+		all[i] = output.Result{Label: r.Label, Output: r.Output, Path: b.Relative(r.Path), Size: r.Size, Digest: r.Object.Digest.String()}
+	}
+	return all
+}
+
+// placements are those of the targets, each once: one may be asked for as itself
+// and in a group.
+func placements(g *builtins.Graph) []builtins.Placement {
+	var all []builtins.Placement
+	seen := map[builtins.Placement]bool{}
+	for _, t := range g.Targets {
+		for _, p := range t.Placements() {
+			if !seen[p] {
+				seen[p] = true
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// tell says what was made, or found made, or why it was not.
+func (b *maker) tell(r *report, err error) error {
+	if !b.JSON {
+		b.tellShared(r.Shared)
+		b.tellPublished(r.Published)
+	}
+	switch {
+	case b.Results == nil:
+		return nil
+	case b.JSON:
+		return b.document(r.Build, err)
+	case len(r.Results) > 100 && display.IsTerminal(b.Results):
+		_, err := fmt.Fprintf(b.Results, "%d results in %s\n", len(r.Results), b.Config.Build.Out)
+		return err
+	}
+	var text []byte
+	for _, p := range r.Results {
+		text = fmt.Appendf(text, "%s\t%s\t%s\n", p.Path, size.About(p.Size), p.Digest)
+	}
+	_, werr := b.Results.Write(text)
+	return werr
+}
+
+// document prints the report as JSON.
+func (b *maker) document(doc output.Build, err error) error {
+	if err != nil {
+		doc.Error, doc.Errors = err.Error(), output.Failures(err)
+	}
+	if doc.Results == nil {
+		doc.Results = []output.Result{}
+	}
+	return b.PrintTo(b.Results, doc)
+}
+
+// tellPublished says what a build published.
+func (b *maker) tellPublished(list []builtins.Published) {
+	for _, p := range list {
+		if p.Newer != "" {
+			b.Tell("%[1]s@%[2]s was published before, and %[1]s@%[3]s is newer: `b9 push %[1]s@%[2]s` sends this one", p.Name, p.Version.Version, p.Newer)
+			continue
+		}
+		where := "for this machine: `b9 push " + p.Name + "` sends it on"
+		if p.Repository != config.LocalRepository {
+			where = "in repository " + p.Repository
+		}
+		b.Tell("published %s@%s %s", p.Name, p.Version.Version, where)
+	}
+}
+
+// tellShared says what shared images a build used.
+func (b *maker) tellShared(list []builtins.Locked) {
+	for _, l := range list {
+		b.Tell("shared %s", l)
+	}
+}
+
+// aside is where the results go of a command whose standard output is for what
+// it runs.
+func aside(quiet bool, console io.Writer) io.Writer {
+	if quiet {
+		return nil
+	}
+	return console
+}

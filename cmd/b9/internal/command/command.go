@@ -1,0 +1,111 @@
+// Package command words what is wrong with the command line of a command, for
+// all commands alike.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"b9/cmd/b9/internal/exit"
+	"b9/engine/near"
+)
+
+// Name is what a message calls a command: "repo list".
+func Name(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+}
+
+// FlagError says what is wrong with a flag.
+func FlagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown):
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if best := near.Match(unknown.GetSpecifiedName(), names); best != "" {
+			text += fmt.Sprintf(": did you mean --%s?", best)
+		}
+	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
+		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())
+	}
+	return exit.Usagef("%s: %s (see `%s --help`)", Name(cmd), text, cmd.CommandPath())
+}
+
+// Unknown says that cmd has no command of that name.
+func Unknown(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return exit.Usagef("unknown command %q%s (see `%s --help`)", name, near.Hint(name, names), cmd.CommandPath())
+}
+
+// NoArgs refuses arguments in a sentence that says which.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return Unknown(cmd, args[0])
+	}
+	return exit.Usagef("%s takes no arguments, got %q", Name(cmd), args[0])
+}
+
+// ExactArgs wants n arguments, and says which when there are others.
+func ExactArgs(what string, n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return exit.Usagef("%s takes %s, got %d arguments (see `%s --help`)", Name(cmd), what, len(args), cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// OneAtMost wants one argument or none, and calls it what.
+func OneAtMost(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return exit.Usagef("%s takes one %s, got %d", Name(cmd), what, len(args))
+		}
+		return nil
+	}
+}
+
+// SomeTargets wants a target at least.
+func SomeTargets(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return exit.Usagef("name a target, such as //web:disk or //... (`b9 query` lists them)")
+	}
+	return nil
+}
+
+// First is the first argument, "" where there is none.
+func First(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// SplitDash separates what stands before `--` from what follows it.
+func SplitDash(cmd *cobra.Command, args []string) (before, after []string) {
+	if n := cmd.ArgsLenAtDash(); n >= 0 {
+		return args[:n], args[n:]
+	}
+	return args, nil
+}
+
+// Help prints the help of a command that only holds others.
+func Help(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -1,0 +1,270 @@
+// Package display shows a build to a person on a terminal, as plain lines, or as
+// JSON events to a program; what is built, it does not know.
+//
+//	Display    the events of one build
+//	Console    standard error, which a display, a transfer's line and messages share
+//	Clean      makes what an untrusted program printed safe to show
+package display
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"b9/engine"
+)
+
+// Options say how a build is shown.
+type Options struct {
+	Mode      string // auto, live, plain, json or quiet; "" is auto
+	Verbosity string // quiet, normal, verbose or debug; "" is normal
+	Flags     string // that b9 was called with and that commands it suggests need, with a space behind
+
+	// What follows is for tests; the zero value means the real thing.
+	Width  func() (cols, rows int)
+	Now    func() time.Time
+	Getenv func(string) string
+	Ticks  <-chan time.Time // when to draw a frame
+}
+
+// modes are the values of Mode.
+var modes = [...]string{"auto", "live", "plain", "json", "quiet"}
+
+// frameInterval is the time between two frames, at the least.
+const frameInterval = 100 * time.Millisecond
+
+// The levels of verbosity, each with all that the one before shows.
+const (
+	levelQuiet   = iota // failures
+	levelNormal         // every step that ran
+	levelVerbose        // the output of every step, and cached steps
+	levelDebug          // times and call stacks
+)
+
+// Display shows the events of a build to a person, or as JSON to a program.
+// With a terminal it keeps a region at the bottom that says what is running;
+// everything else it prints is lines above that.
+//
+// Its methods may be called by several goroutines.
+type Display struct {
+	now   func() time.Time
+	level int
+	flags string
+
+	mu       sync.Mutex
+	w        io.Writer
+	json     *events // in json mode, else nil
+	screen   *screen // in live mode, else nil
+	progress progress
+	failures []failure
+	ended    bool
+	paused   int // how often, more than resumed
+
+	stop    chan struct{} // ends the drawing of frames; nil when none are drawn
+	stopped chan struct{}
+}
+
+// Summary is how a build ended.
+type Summary struct {
+	Executed, Cached int
+	Err              error // of the build
+	Interrupted      bool
+	Took             time.Duration
+}
+
+// New returns a display that writes to w. It draws in the background
+// until Finish or Close.
+func New(w io.Writer, o Options) *Display {
+	o.setDefaults(w)
+	d := &Display{now: o.Now, w: w, level: o.level(), flags: o.Flags}
+	d.progress.start = d.now()
+	switch o.mode(w) {
+	case "json":
+		d.json = &events{w: w, now: d.now}
+	case "live":
+		d.screen = &screen{w: w, size: o.Width, color: o.Getenv("NO_COLOR") == ""}
+		d.stop, d.stopped = make(chan struct{}), make(chan struct{})
+		go d.draw(o.Ticks, d.stop)
+	}
+	return d
+}
+
+func (o *Options) setDefaults(w io.Writer) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Width == nil {
+		o.Width = TerminalSize(w)
+	}
+}
+
+func (o *Options) level() int {
+	if o.Mode == "quiet" {
+		return levelQuiet
+	}
+	switch o.Verbosity {
+	case "quiet":
+		return levelQuiet
+	case "verbose":
+		return levelVerbose
+	case "debug":
+		return levelDebug
+	}
+	return levelNormal
+}
+
+// mode decides between live, plain and json.
+func (o *Options) mode(w io.Writer) string {
+	t := o.Getenv("TERM")
+	switch {
+	case o.Mode == "json":
+		return "json"
+	case o.Mode == "plain" || o.level() == levelQuiet || t == "" || t == "dumb":
+		return "plain"
+	case o.Mode == "live" || IsTerminal(w):
+		return "live"
+	}
+	return "plain"
+}
+
+// draw shows a frame at every tick until stop is closed. Without ticks it has
+// a clock of its own.
+func (d *Display) draw(ticks <-chan time.Time, stop <-chan struct{}) {
+	defer close(d.stopped)
+	if ticks == nil {
+		t := time.NewTicker(frameInterval)
+		defer t.Stop()
+		ticks = t.C
+	}
+	for {
+		select {
+		case <-ticks:
+			d.frame()
+		case <-stop:
+			return
+		}
+	}
+}
+
+func (d *Display) frame() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.paused > 0 {
+		return
+	}
+	_, rows := d.screen.size()
+	d.screen.show(d.progress.lines(d.now(), rows-1))
+}
+
+// Pause takes the region away, so that a person can be asked something on the
+// terminal, until resume is called. What is printed meanwhile waits.
+func (d *Display) Pause() (resume func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.screen != nil && d.paused == 0 {
+		d.screen.show(nil)
+	}
+	d.paused++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.paused--
+	}
+}
+
+// Event shows what happened in the build.
+func (d *Display) Event(e engine.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	s := d.progress.event(e, d.now())
+	if e.Type == engine.StepFailed {
+		d.failures = append(d.failures, failure{step: s, err: e.Err, took: e.Duration})
+	}
+	if d.json != nil {
+		d.json.event(e)
+	} else if s != nil {
+		d.tell(s, e)
+	}
+}
+
+// Note shows a message of b9 itself, such as a warning, above what is running.
+func (d *Display) Note(message string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.json != nil {
+		d.json.note(message)
+		return
+	}
+	for _, line := range strings.Split(strings.TrimRight(message, "\n"), "\n") {
+		d.print(segment{plain, line})
+	}
+}
+
+// Write is Note for what expects a writer. A line must come in one call.
+func (d *Display) Write(p []byte) (int, error) {
+	d.Note(string(p))
+	return len(p), nil
+}
+
+// Finish takes the region away and prints how the build ended: one line, and
+// after it every failed step with the end of its log. When no step failed, an
+// error is left to the caller to print.
+func (d *Display) Finish(s Summary) {
+	d.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	d.ended = true
+	if d.json != nil {
+		d.json.finish(s, d.progress.failed)
+		return
+	}
+	d.conclude(s)
+}
+
+// Close takes the region away, prints what was waiting, and draws nothing
+// more. Finish calls it; calling it again does nothing.
+func (d *Display) Close() {
+	d.mu.Lock()
+	stop := d.stop
+	d.stop = nil
+	d.mu.Unlock()
+	if stop == nil {
+		return
+	}
+	close(stop)
+	<-d.stopped
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.screen.close()
+}
+
+// print shows one line, made of cleaned segments.
+func (d *Display) print(line ...segment) {
+	if d.screen != nil {
+		d.screen.print(line)
+		return
+	}
+	// Nobody is left to tell when standard error cannot be written to.
+	_, _ = io.WriteString(d.w, render(line, false)+"\n")
+}
+
+// CheckMode refuses a mode that is none of the modes.
+func CheckMode(mode string) error {
+	if mode == "" || slices.Contains(modes[:], mode) {
+		return nil
+	}
+	return fmt.Errorf("--display %s: want auto, live, plain, json or quiet", mode)
+}

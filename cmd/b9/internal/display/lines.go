@@ -1,0 +1,184 @@
+package display
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"b9/cmd/b9/internal/output"
+	"b9/engine"
+)
+
+// failure is one failed step, told again when the build has ended.
+type failure struct {
+	step *step
+	err  error
+	took time.Duration
+}
+
+// isFailure tells a step that failed from one that was stopped because the
+// build was interrupted.
+func isFailure(err error) bool {
+	var s *engine.StepError
+	return errors.As(err, &s)
+}
+
+// tell prints the lines that an event is worth.
+func (d *Display) tell(s *step, e engine.Event) {
+	switch e.Type {
+	case engine.StepStarted:
+		if d.level >= levelNormal && d.screen == nil {
+			d.stepLine(s, segment{plain, "started"})
+		}
+	case engine.StepLog:
+		if d.level >= levelVerbose {
+			d.logLine(s, e.Line)
+		}
+	case engine.StepDone:
+		if d.level >= levelNormal {
+			d.stepLine(s, segment{green, "done"}, segment{plain, " " + took(e.Duration)})
+		}
+	case engine.StepCached:
+		if d.level >= levelVerbose {
+			d.stepLine(s, segment{faint, "cached"})
+		}
+	case engine.StepFailed:
+		d.tellFailed(s, e)
+	}
+}
+
+func (d *Display) tellFailed(s *step, e engine.Event) {
+	switch {
+	case d.level < levelNormal:
+	case isFailure(e.Err):
+		d.stepLine(s, segment{red, "failed"}, segment{plain, " " + took(e.Duration)})
+	default:
+		d.stepLine(s, segment{plain, "stopped " + took(e.Duration)})
+	}
+}
+
+// stepLine prints such as "//web:root  lxc_exec  done 12.3 s".
+func (d *Display) stepLine(s *step, what ...segment) {
+	line := []segment{{plain, s.node.Label()}, {faint, "  " + s.node.Builtin() + "  "}}
+	d.print(append(d.stamp(line), what...)...)
+}
+
+// logLine prints such as "//web:root | Setting up nginx ...".
+func (d *Display) logLine(s *step, text string) {
+	d.print(d.stamp([]segment{{faint, s.node.Label() + " | "}, {plain, text}})...)
+}
+
+// stamp puts the time since the start before a line when debugging.
+func (d *Display) stamp(line []segment) []segment {
+	if d.level < levelDebug {
+		return line
+	}
+	at := d.now().Sub(d.progress.start)
+	return append([]segment{{faint, fmt.Sprintf("%8.3f ", at.Seconds())}}, line...)
+}
+
+// conclude prints how the build ended, the failed steps last.
+func (d *Display) conclude(s Summary) {
+	if d.level > levelQuiet {
+		d.print(segment{plain, d.total(s)})
+	}
+	if s.Interrupted {
+		return
+	}
+	told := map[error]bool{}
+	for _, f := range d.failures {
+		if isFailure(f.err) {
+			d.tellAgain(f)
+			told[f.err] = true
+		}
+	}
+	if len(told) > 0 {
+		d.others(s.Err, told)
+	}
+}
+
+// total is such as "12 steps: 3 executed, 9 cached in 42.1 s".
+func (d *Display) total(s Summary) string {
+	if s.Interrupted {
+		return fmt.Sprintf("interrupted after %s: %d executed, %d cached", took(s.Took), s.Executed, s.Cached)
+	}
+	failed := ""
+	if d.progress.failed > 0 {
+		failed = fmt.Sprintf(", %d failed", d.progress.failed)
+	}
+	steps := output.Count(s.Executed+s.Cached+d.progress.failed, "step", "steps")
+	return fmt.Sprintf("%s: %d executed, %d cached%s in %s", steps, s.Executed, s.Cached, failed, took(s.Took))
+}
+
+// tellAgain prints the end of a failed step's log, the error, and what to do
+// about it.
+func (d *Display) tellAgain(f failure) {
+	var e *engine.StepError
+	errors.As(f.err, &e)
+	if len(f.step.tail) > 0 {
+		d.print()
+		d.print(segment{bold, f.step.node.Label()}, segment{plain, fmt.Sprintf("  %s  failed after %s; %s:", f.step.node.Builtin(), took(f.took), f.step.excerpt())})
+		for _, line := range f.step.tail {
+			d.print(segment{faint, f.step.node.Label() + " | "}, segment{plain, line})
+		}
+		if e.Log != "" {
+			d.print(segment{plain, "the whole log: " + e.Log})
+		}
+	}
+	d.print()
+	d.printError(f.err)
+	if d.level >= levelDebug {
+		d.callers(e.Node.Stack())
+	}
+	if e.Kept != "" {
+		d.print(segment{plain, d.wayOut(e)})
+	}
+}
+
+// excerpt says how much of the log is shown.
+func (s *step) excerpt() string {
+	if s.lines > len(s.tail) {
+		return fmt.Sprintf("the last %d of %d lines of its log", len(s.tail), s.lines)
+	}
+	return "its log"
+}
+
+// printError prints an error, which may have several lines.
+func (d *Display) printError(err error) {
+	for _, line := range strings.Split(err.Error(), "\n") {
+		d.print(segment{red, line})
+	}
+}
+
+func (d *Display) callers(stack []engine.Position) {
+	for i, p := range stack {
+		if i > 0 {
+			d.print(segment{plain, fmt.Sprintf("    called from %s", p)})
+		}
+	}
+}
+
+// wayOut says how to look at what a failed step left.
+func (d *Display) wayOut(e *engine.StepError) string {
+	if _, ok, err := engine.LoadSandbox(e.Kept); ok && err == nil {
+		return "look around in it with: b9 " + d.flags + "shell " + ShellWord(e.Node.Label())
+	}
+	return "its files are kept in " + e.Kept
+}
+
+// others prints those parts of a build's error that were not told of yet.
+func (d *Display) others(err error, told map[error]bool) {
+	if err == nil || told[err] {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			d.others(e, told)
+		}
+		return
+	}
+	told[err] = true
+	d.print()
+	d.printError(err)
+}

@@ -1,0 +1,167 @@
+package display
+
+import (
+	"fmt"
+	"time"
+
+	"b9/engine"
+	"b9/engine/size"
+)
+
+// logTail is how many lines of a step's log are repeated when it fails.
+const logTail = 40
+
+// step is one step while it runs.
+type step struct {
+	node        *engine.Node
+	since       time.Time
+	done, total int64    // bytes
+	tail        []string // the last lines of its output, at most logTail
+	lines       int      // that it printed so far
+}
+
+// log notes a line of output.
+func (s *step) log(line string) {
+	s.lines++
+	if len(s.tail) == logTail {
+		copy(s.tail, s.tail[1:])
+		s.tail = s.tail[:logTail-1]
+	}
+	s.tail = append(s.tail, line)
+}
+
+// last is the last line of output that shows anything.
+func (s *step) last() string {
+	for i := len(s.tail) - 1; i >= 0; i-- {
+		if text := Clean(s.tail[i]); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// amount tells how far the step is, as far as it says so.
+func (s *step) amount() string {
+	switch {
+	case s.total > 0:
+		return fmt.Sprintf("%d%% of %s", min(100, int(100*float64(s.done)/float64(s.total))), size.About(s.total))
+	case s.done > 0:
+		return size.About(s.done)
+	}
+	return ""
+}
+
+// progress counts what happened and holds what is running.
+type progress struct {
+	start                    time.Time
+	total                    int
+	executed, cached, failed int
+	running                  []*step // in the order they started
+}
+
+// event takes note of e and returns the step it tells of, nil for none.
+func (p *progress) event(e engine.Event, now time.Time) *step {
+	switch e.Type {
+	case engine.GraphReady:
+		p.total += int(e.Total)
+		return nil
+	case engine.StepStarted:
+		s := &step{node: e.Node, since: now}
+		p.running = append(p.running, s)
+		return s
+	case engine.StepLog:
+		s := p.find(e.Node)
+		s.log(e.Line)
+		return s
+	case engine.StepProgress:
+		s := p.find(e.Node)
+		s.done, s.total = e.Done, e.Total
+		return s
+	case engine.StepDone:
+		p.executed++
+	case engine.StepFailed:
+		if isFailure(e.Err) {
+			p.failed++
+		}
+	case engine.StepCached:
+		p.cached++
+	default:
+		return nil
+	}
+	return p.remove(e.Node)
+}
+
+// find returns the running step of a node, or an empty one: a step can fail,
+// and print a line, without having started.
+func (p *progress) find(n *engine.Node) *step {
+	for _, s := range p.running {
+		if s.node == n {
+			return s
+		}
+	}
+	return &step{node: n}
+}
+
+func (p *progress) remove(n *engine.Node) *step {
+	for i, s := range p.running {
+		if s.node == n {
+			p.running = append(p.running[:i], p.running[i+1:]...)
+			return s
+		}
+	}
+	return &step{node: n}
+}
+
+// lines draws the region: the counts, then the running steps, those that run
+// longest first, in at most rows lines.
+func (p *progress) lines(now time.Time, rows int) [][]segment {
+	all := [][]segment{p.counts(now)}
+	shown := p.running
+	if room := max(0, rows-1); len(shown) > room {
+		shown = shown[:max(0, room-1)]
+	}
+	width := 0
+	for _, s := range shown {
+		width = max(width, min(labelCols, len(s.node.Label())))
+	}
+	for _, s := range shown {
+		all = append(all, s.line(now, width))
+	}
+	if more := len(p.running) - len(shown); more > 0 && rows > 1 {
+		all = append(all, []segment{{faint, fmt.Sprintf("  and %d more", more)}})
+	}
+	return all
+}
+
+// counts is such as "[ 12/40] 3 running, 9 cached, 0:42".
+func (p *progress) counts(now time.Time) []segment {
+	done := p.executed + p.cached + p.failed
+	total := max(p.total, done)
+	digits := len(fmt.Sprint(total))
+	line := []segment{
+		{bold, fmt.Sprintf("[%*d/%d]", digits+1, done, total)},
+		{plain, fmt.Sprintf(" %d running, %d cached, ", len(p.running), p.cached)},
+	}
+	if p.failed > 0 {
+		line = append(line, segment{red, fmt.Sprintf("%d failed", p.failed)}, segment{plain, ", "})
+	}
+	return append(line, segment{plain, clock(now.Sub(p.start))})
+}
+
+// labelCols is the most columns that a label takes in the region.
+const labelCols = 40
+
+// line is such as "  //web:root  lxc_exec  0:12  Setting up nginx ...".
+func (s *step) line(now time.Time, width int) []segment {
+	label := shorten(s.node.Label(), labelCols)
+	line := []segment{
+		{plain, fmt.Sprintf("  %-*s  %s  %s", width, label, s.node.Builtin(), clock(now.Sub(s.since)))},
+	}
+	if a := s.amount(); a != "" {
+		line = append(line, segment{plain, "  " + a})
+	}
+	if l := s.last(); l != "" {
+		line = append(line, segment{faint, "  " + l})
+	}
+	return line
+}

@@ -1,0 +1,171 @@
+// Package doctor finds out what this machine can and cannot do for b9, and what
+// to install. [Examine] changes nothing; [Render] prints what it found.
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/output"
+	"b9/engine/container"
+	"b9/engine/tool"
+)
+
+type check = output.Finding
+
+// The values of check.Status.
+const (
+	statusOK   = "ok"
+	statusWarn = "warn"
+	statusFail = "fail"
+)
+
+// Host are what doctor looks at.
+type Host struct {
+	StoreDir   string // need not exist
+	Backend    string // the configured one, or "auto"
+	LibvirtURI string
+	Backends   []container.Backend
+
+	// What follows is for tests; the zero value means the real thing.
+	Root     fs.FS                        // the root directory, for /proc and /sys
+	LookPath func(string) (string, error) // finds a program
+	UID      func() int
+	Dial     func(ctx context.Context, socket string) error
+}
+
+func (d *Host) setDefaults() {
+	if d.Root == nil {
+		d.Root = os.DirFS("/")
+	}
+	if d.LookPath == nil {
+		d.LookPath = tool.Find
+	}
+	if d.UID == nil {
+		d.UID = os.Geteuid
+	}
+	if d.Dial == nil {
+		d.Dial = dialSocket
+	}
+}
+
+// probeTime bounds the wait for a backend's answer.
+const probeTime = 10 * time.Second
+
+// Examine tells what this machine can and cannot do, the most basic first. It
+// changes nothing.
+func Examine(ctx context.Context, d Host) []check {
+	d.setDefaults()
+	checks := []check{
+		d.user(),
+		kernelRelease(),
+		loopDevices(),
+		d.fileSystems(),
+		d.optionalFileSystems(),
+		d.cgroups(),
+		d.userNamespaces(),
+		personality32(),
+		d.kvm(),
+	}
+	checks = append(checks, d.tools()...)
+	checks = append(checks, d.libvirtd(ctx))
+	checks = append(checks, d.backends(ctx)...)
+	return append(checks, storeChecks(d.StoreDir)...)
+}
+
+func (d *Host) user() check {
+	c := check{Name: "user", Status: statusOK, Detail: "root"}
+	if uid := d.UID(); uid != 0 {
+		c.Status = statusFail
+		c.Detail = fmt.Sprintf("user id %d: attaching images and running containers needs root", uid)
+		c.Fix = "run b9 as root, for example with sudo"
+	}
+	return c
+}
+
+// backends asks every backend at the same time.
+func (d *Host) backends(ctx context.Context) []check {
+	checks := make([]check, len(d.Backends))
+	var all sync.WaitGroup
+	for i, b := range d.Backends {
+		all.Go(func() { checks[i] = d.backend(ctx, b) })
+	}
+	all.Wait()
+	return checks
+}
+
+func (d *Host) backend(ctx context.Context, b container.Backend) check {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	c := check{Name: "container backend " + b.Name(), Status: statusOK}
+	f, err := b.Probe(ctx)
+	if err == nil {
+		c.Detail = features(f)
+		return c
+	}
+	c.Status, c.Detail = statusWarn, err.Error()
+	if d.Backend == b.Name() || (d.Backend == "auto" || d.Backend == "") && b.Name() == "embedded" {
+		c.Status = statusFail
+		c.Fix = "do what the message says, or choose another one with -c container.backend=NAME"
+	}
+	return c
+}
+
+func features(f container.Features) string {
+	parts := []string{"architectures " + strings.Join(f.Archs, ", "), "networks " + strings.Join(f.Networks, ", ")}
+	if f.Version != "" {
+		parts = append([]string{f.Version}, parts...)
+	}
+	if !f.Limits {
+		parts = append(parts, "no memory or processor limits")
+	}
+	if !f.TTY {
+		parts = append(parts, "no interactive terminal")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Failed reports whether a check says that building cannot work.
+func Failed(checks []check) bool {
+	for _, c := range checks {
+		if c.Status == statusFail {
+			return true
+		}
+	}
+	return false
+}
+
+// Render prints the checks as lines for people with a count at the end.
+func Render(w io.Writer, checks []check) error {
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(c.Name))
+	}
+	count := map[string]int{}
+	var b bytes.Buffer
+	for _, c := range checks {
+		count[c.Status]++
+		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", c.Status, width, c.Name, display.Clean(c.Detail))
+		if c.Fix != "" {
+			fmt.Fprintf(&b, "%*s  fix: %s\n", len("warn  ")+width, "", display.Clean(c.Fix))
+		}
+	}
+	fmt.Fprintf(&b, "%d ok, %s, %s: %s\n", count[statusOK], output.Count(count[statusWarn], "warning", "warnings"), output.Count(count[statusFail], "failure", "failures"), verdict(checks))
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func verdict(checks []check) string {
+	if Failed(checks) {
+		return "builds that use containers or images will not work here"
+	}
+	return "this machine can build images"
+}

@@ -1,0 +1,235 @@
+package doctor
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func kernelRelease() check {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return check{Name: "kernel", Status: statusWarn, Detail: err.Error()}
+	}
+	return check{Name: "kernel", Status: statusOK, Detail: fmt.Sprintf("Linux %s %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]))}
+}
+
+const loopControl = "/dev/loop-control"
+
+// loopDevices looks whether an image could be attached, but attaches none.
+func loopDevices() check {
+	c := check{Name: "loop devices", Status: statusFail, Fix: "as root: modprobe loop; in a container, give it " + loopControl + " and the loop devices"}
+	f, err := os.OpenFile(loopControl, os.O_RDWR, 0)
+	if err != nil {
+		c.Detail = err.Error()
+		return c
+	}
+	defer f.Close()
+	n, err := unix.IoctlRetInt(int(f.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		c.Detail = fmt.Sprintf("%s: no free loop device: %v", loopControl, err)
+		return c
+	}
+	free := fmt.Sprintf("/dev/loop%d", n)
+	if _, err := os.Stat(free); err != nil {
+		c.Detail = fmt.Sprintf("%s is free but has no device node", free)
+		return c
+	}
+	return check{Name: c.Name, Status: statusOK, Detail: free + " is free"}
+}
+
+// supports reports whether the kernel has a file system, now or as a module
+// that mounting would load.
+func (d *Host) supports(name string) bool {
+	data, err := fs.ReadFile(d.Root, "proc/filesystems")
+	if err == nil && slices.Contains(strings.Fields(string(data)), name) {
+		return true
+	}
+	release, err := fs.ReadFile(d.Root, "proc/sys/kernel/osrelease")
+	if err != nil {
+		return false
+	}
+	for _, list := range []string{"modules.builtin", "modules.dep"} {
+		data, err := fs.ReadFile(d.Root, path.Join("lib/modules", strings.TrimSpace(string(release)), list))
+		if err == nil && strings.Contains(string(data), "/"+name+".ko") {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Host) fileSystems() check {
+	if d.supports("ext4") {
+		return check{Name: "ext4", Status: statusOK, Detail: "the kernel mounts it"}
+	}
+	return check{Name: "ext4", Status: statusFail, Detail: "the kernel has no ext4, which images are made of", Fix: "modprobe ext4, or use a kernel that has it"}
+}
+
+// optionalFileSystems are those whose absence only matters to images that
+// have them.
+func (d *Host) optionalFileSystems() check {
+	var have, lack []string
+	for _, name := range []string{"xfs", "btrfs", "overlay", "squashfs", "tmpfs"} {
+		if d.supports(name) {
+			have = append(have, name)
+		} else {
+			lack = append(lack, name)
+		}
+	}
+	c := check{Name: "other file systems", Status: statusOK, Detail: strings.Join(have, ", ")}
+	if len(lack) > 0 {
+		c.Detail += "; not " + strings.Join(lack, ", ") + ": images that hold one cannot be mounted"
+	}
+	return c
+}
+
+// cgroupMounts finds the mounts of control groups: the mount points of
+// version 2, and the controllers of version 1.
+func cgroupMounts(mountinfo string) (v2, v1 []string) {
+	for line := range strings.Lines(mountinfo) {
+		head, tail, ok := strings.Cut(line, " - ")
+		fields, kind := strings.Fields(head), strings.Fields(tail)
+		if !ok || len(fields) < 5 || len(kind) < 3 {
+			continue
+		}
+		switch kind[0] {
+		case "cgroup2":
+			v2 = append(v2, fields[4])
+		case "cgroup":
+			v1 = append(v1, strings.Split(kind[2], ",")...)
+		}
+	}
+	return v2, v1
+}
+
+func (d *Host) cgroups() check {
+	c := check{Name: "control groups", Status: statusOK}
+	info, err := fs.ReadFile(d.Root, "proc/self/mountinfo")
+	if err != nil {
+		return check{Name: c.Name, Status: statusWarn, Detail: err.Error(), Fix: "mount /proc"}
+	}
+	v2, v1 := cgroupMounts(string(info))
+	var controllers []string
+	layout := "none mounted"
+	switch {
+	case len(v1) > 0:
+		layout, controllers = "version 1", v1
+		if len(v2) > 0 {
+			layout = "version 1, with version 2 at " + v2[0]
+		}
+	case len(v2) > 0:
+		layout = "version 2"
+		data, err := fs.ReadFile(d.Root, path.Join(strings.TrimPrefix(v2[0], "/"), "cgroup.controllers"))
+		if err != nil {
+			layout += " (" + err.Error() + ")"
+		}
+		controllers = strings.Fields(string(data))
+	}
+	c.Detail = layout + "; memory and processor limits work"
+	if lack := lacking(controllers); len(lack) > 0 {
+		c.Status = statusWarn
+		c.Detail = fmt.Sprintf("%s; no %s controller seen", layout, strings.Join(lack, " or "))
+		c.Fix = "limits may not be possible here: leave memory and cpus of containers at 0 if steps complain, or mount cgroup2 at /sys/fs/cgroup"
+	}
+	return c
+}
+
+// lacking are the controllers that limits need and that are not there.
+func lacking(controllers []string) []string {
+	var lack []string
+	for _, need := range []string{"memory", "cpu"} {
+		if !slices.Contains(controllers, need) {
+			lack = append(lack, need)
+		}
+	}
+	return lack
+}
+
+// userNamespaces only matter without root.
+func (d *Host) userNamespaces() check {
+	off := []struct{ file, value, why string }{
+		{"proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces is 0"},
+		{"proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone is 0"},
+		{"proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns is 1"},
+	}
+	c := check{Name: "user namespaces", Status: statusOK, Detail: "for everyone"}
+	for _, o := range off {
+		data, err := fs.ReadFile(d.Root, o.file)
+		if err == nil && strings.TrimSpace(string(data)) == o.value {
+			c.Detail = "for root only, which is enough: " + o.why
+		}
+	}
+	if _, err := fs.Stat(d.Root, "proc/self/ns/user"); err != nil {
+		c.Detail = "the kernel has none; b9 as root does not need them"
+	}
+	return c
+}
+
+// perLinux32 is PER_LINUX32 of personality(2).
+const perLinux32 = 8
+
+// personality32 tries whether a process can be told that the machine is a
+// 32-bit one, which containers with arch="i686" need.
+func personality32() check {
+	c := check{Name: "32-bit containers", Status: statusOK}
+	if runtime.GOARCH != "amd64" {
+		c.Detail = "not on " + runtime.GOARCH
+		return c
+	}
+	machine, err := machineAs32()
+	switch {
+	case err != nil:
+		c.Status, c.Detail = statusWarn, "personality(2): "+err.Error()
+		c.Fix = `only arch="i686" needs it: allow personality(2) where b9 runs (a seccomp filter may forbid it)`
+	case machine != "i686":
+		c.Status, c.Detail = statusWarn, "the kernel calls itself "+machine+" to 32-bit programs"
+		c.Fix = `only arch="i686" needs it: use a kernel with 32-bit emulation`
+	default:
+		c.Detail = "the kernel calls itself i686 to them"
+	}
+	return c
+}
+
+// machineAs32 is uname's machine under the 32-bit personality. It works on a
+// thread of its own, which ends with the goroutine.
+func machineAs32() (string, error) {
+	type answer struct {
+		machine string
+		err     error
+	}
+	result := make(chan answer)
+	go func() {
+		runtime.LockOSThread() // and never unlock it
+		if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, perLinux32, 0, 0); errno != 0 {
+			result <- answer{err: errno}
+			return
+		}
+		var u unix.Utsname
+		err := unix.Uname(&u)
+		result <- answer{unix.ByteSliceToString(u.Machine[:]), err}
+	}()
+	a := <-result
+	return a.machine, a.err
+}
+
+// kvm only says what it can: that the device opens does not prove that a
+// guest would run.
+func (d *Host) kvm() check {
+	c := check{Name: "/dev/kvm", Status: statusOK}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		c.Detail = "not usable: what was built boots under emulation, ten times slower; building does not need it"
+		return c
+	}
+	c.Detail = "opens, which does not prove that guests run; building does not need it"
+	if err := f.Close(); err != nil {
+		c.Detail += " (" + err.Error() + ")"
+	}
+	return c
+}

@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/size"
+)
+
+// What is left for the store, in bytes, before doctor says something.
+const (
+	littleSpace  = 5 << 30
+	tooFewSpace  = 512 << 20
+	cloneTestLen = 4096
+)
+
+// fsNames are the file systems that a store is likely to lie on, by the magic
+// number of statfs(2).
+var fsNames = map[int64]string{
+	unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
+	unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "nfs", unix.F2FS_SUPER_MAGIC: "f2fs", 0x2fc12fc1: "zfs", 0xca451a4e: "bcachefs",
+}
+
+// storeChecks look at the place of the store, or of the directory that it
+// would be made in.
+func storeChecks(dir string) []check {
+	at := existing(dir)
+	var st unix.Statfs_t
+	if err := unix.Statfs(at, &st); err != nil {
+		return []check{{Name: "store", Status: statusFail, Detail: fmt.Sprintf("%s: %v", at, err), Fix: "choose another place with -c store.dir=DIR"}}
+	}
+	name, ok := fsNames[int64(st.Type)]
+	if !ok {
+		name = fmt.Sprintf("file system %#x", st.Type)
+	}
+	return []check{storePlace(dir, at, name, int64(st.Bavail)*st.Bsize), storeClone(at, name)}
+}
+
+// existing is dir, or the nearest directory above it that is there.
+func existing(dir string) string {
+	for {
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return dir
+		}
+		dir = up
+	}
+}
+
+func storePlace(dir, at, name string, free int64) check {
+	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, size.About(free))}
+	switch {
+	case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
+		c.Status, c.Detail, c.Fix = statusFail, at+" is not writable", "choose another place with -c store.dir=DIR"
+	case free < tooFewSpace:
+		c.Status, c.Fix = statusFail, "free some space, with `b9 cache gc` or otherwise, or choose another place with -c store.dir=DIR"
+	case free < littleSpace:
+		c.Status, c.Fix = statusWarn, "a Debian system takes about 1 GiB for each step that changes it: `b9 cache gc --max-size SIZE` frees space, -c store.dir=DIR chooses another place"
+	case name == "tmpfs":
+		c.Status, c.Fix = statusWarn, "results are lost when the machine stops, and take memory: choose another place with -c store.dir=DIR"
+	case name == "nfs":
+		c.Status, c.Fix = statusWarn, "locks over a network are slow and not always sound: choose a local disk with -c store.dir=DIR"
+	}
+	return c
+}
+
+// storeClone tries whether an image can be forked without copying it.
+func storeClone(at, name string) check {
+	c := check{Name: "reflink", Status: statusOK}
+	err := tryClone(at)
+	switch {
+	case err == nil:
+		c.Detail = name + " clones files: starting a step from an image costs nothing"
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV):
+		c.Detail = name + " cannot clone files: each step copies the data of its images; a store on xfs or btrfs would not"
+	default:
+		c.Status, c.Detail = statusWarn, fmt.Sprintf("could not be tried: %v", err)
+	}
+	return c
+}
+
+// tryClone clones one nameless file to another.
+func tryClone(dir string) (err error) {
+	src, err := nameless(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	dst, err := nameless(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	if _, err := src.Write(make([]byte, cloneTestLen)); err != nil {
+		return err
+	}
+	return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
+}
+
+// nameless makes a file that is gone when it is closed.
+func nameless(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), dir), nil
+	}
+	f, err := os.CreateTemp(dir, ".b9-doctor-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

@@ -1,0 +1,94 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"time"
+)
+
+// hostTools are the programs that b9 calls. A missing one is a failure when
+// needed is set, else a warning.
+var hostTools = [...]struct {
+	program string
+	pkg     string // Debian's
+	use     string
+	needed  bool
+}{
+	{"mke2fs", "e2fsprogs", "makes ext4 file systems", true},
+	{"e2fsck", "e2fsprogs", "checks ext4 file systems", true},
+	{"resize2fs", "e2fsprogs", "resizes ext4 file systems", true},
+	{"mmdebstrap", "mmdebstrap", "makes Debian root file systems", false},
+	{"apt-get", "apt", "fetches the packages of Debian root file systems", false},
+	{"dpkg", "dpkg", "unpacks the packages of Debian root file systems", false},
+	{"gpgv", "gpgv", "verifies the Debian archive", false},
+	{"arch-test", "arch-test", "lets Debian root file systems have another architecture", false},
+	{"qemu-system-x86_64", "qemu-system-x86", "boots what was built", false},
+	{"fsck.vfat", "dosfstools", "checks vfat file systems", false},
+	{"xfs_repair", "xfsprogs", "checks xfs file systems", false},
+	{"btrfs", "btrfs-progs", "checks btrfs file systems", false},
+}
+
+// keyring is what verifies Debian's archive.
+const keyring = "usr/share/keyrings/debian-archive-keyring.gpg"
+
+// tools lists what is missing, or in one line all that is there.
+func (d *Host) tools() []check {
+	var missing []check
+	var found []string
+	for _, t := range hostTools {
+		if _, err := d.LookPath(t.program); err == nil {
+			found = append(found, t.program)
+			continue
+		}
+		c := check{Name: "tool " + t.program, Status: statusWarn, Detail: "not installed; it " + t.use, Fix: "apt-get install " + t.pkg}
+		if t.needed {
+			c.Status = statusFail
+		}
+		missing = append(missing, c)
+	}
+	if _, err := fs.Stat(d.Root, keyring); err != nil {
+		missing = append(missing, check{
+			Name: "Debian's keys", Status: statusWarn, Detail: "/" + keyring + " is not there; it verifies Debian's archive", Fix: "apt-get install debian-archive-keyring"})
+	}
+	return append([]check{{Name: "tools", Status: statusOK, Detail: strings.Join(found, ", ")}}, missing...)
+}
+
+// libvirtSockets are where the daemons that can run LXC containers listen.
+var libvirtSockets = [...]string{"/run/libvirt/libvirt-sock", "/run/libvirt/virtlxcd-sock"}
+
+// lxcDriver matches libvirt's driver for containers.
+const lxcDriver = "usr/lib/*/libvirt/connection-driver/libvirt_driver_lxc.so"
+
+func (d *Host) libvirtd(ctx context.Context) check {
+	c := check{Name: "libvirtd", Status: statusWarn, Fix: "only the libvirt-lxc backend needs it: apt-get install libvirt-daemon libvirt-daemon-driver-lxc, then start libvirtd"}
+	driver, _ := fs.Glob(d.Root, lxcDriver) // the pattern is well-formed
+	for _, s := range libvirtSockets {
+		if d.Dial(ctx, s) != nil {
+			continue
+		}
+		if len(driver) == 0 && strings.HasSuffix(s, "libvirt-sock") {
+			c.Detail = "listens at " + s + ", but its LXC driver is not installed"
+			c.Fix = "apt-get install libvirt-daemon-driver-lxc, then restart libvirtd"
+			return c
+		}
+		return check{Name: c.Name, Status: statusOK, Detail: "listens at " + s}
+	}
+	c.Detail = fmt.Sprintf("nothing listens at %s", strings.Join(libvirtSockets[:], " or "))
+	if d.LibvirtURI != "" && d.LibvirtURI != "lxc:///" {
+		c.Detail += " (libvirt.uri is " + d.LibvirtURI + ")"
+	}
+	return c
+}
+
+// dialSocket reports whether somebody listens at a Unix socket.
+func dialSocket(ctx context.Context, socket string) error {
+	dialer := net.Dialer{Timeout: 2 * time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

@@ -1,0 +1,92 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/fsys"
+)
+
+// Cp is `b9 cp`.
+func Cp(p *session.Program) *cobra.Command {
+	o := opener{Program: p}
+	cmd := &cobra.Command{
+		Use:   "cp PLACE... DESTINATION",
+		Short: "Copy files and directories out of an image",
+		Long: `Copy files, and directories with everything in them, out of an image. The
+destination is a path of this machine: a directory that is there, or the name of
+the copy. Permissions and times are kept, and as root also owners, devices and extended
+attributes. No link leads the copy out of the destination.
+
+` + help,
+		Example: "  b9 cp //web:root:/etc/nginx nginx\n  b9 cp disk.raw:1:/EFI /srv/boot",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return exit.Usagef("cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`")
+			}
+			if err := o.check(args[:len(args)-1]); err != nil {
+				return err
+			}
+			return o.copyAll(cmd.Context(), args[:len(args)-1], args[len(args)-1])
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func (o *opener) copyAll(ctx context.Context, args []string, to string) error {
+	to, err := o.Path(to)
+	if err != nil {
+		return err
+	}
+	st, err := os.Stat(to)
+	into := err == nil && st.IsDir()
+	if !into && len(args) > 1 {
+		return exit.Usagef("%s is no directory, and %d places cannot become one file", to, len(args))
+	}
+	for _, arg := range args {
+		p, err := o.open(ctx, arg)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(p.copy(ctx, to, into, o.Console), p.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copy copies to the path to, or with into to a name in that directory.
+func (p *place) copy(ctx context.Context, to string, into bool, console io.Writer) error {
+	as := filepath.Base(to)
+	if !into {
+		to = filepath.Dir(to)
+	} else if as = filepath.Base(p.path); p.path == "." {
+		as = "." // the whole image: what is in it
+	}
+	root, err := os.OpenRoot(to)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	err = fsys.Copy(ctx, p.files, p.path, root, as, fsys.CopyOptions{
+		Owners:  os.Geteuid() == 0,
+		Skipped: func(name, why string) { fmt.Fprintf(console, "b9: %s: %s %s\n", p.what, printable("/"+name), why) },
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.explain(p.path, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.what, err)
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+// Package files holds the commands that read files out of images, and mount none:
+// ls, cat and cp. An opener turns WHAT:/PATH into a place, which is a path in the
+// file system of an image that is open.
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/build"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/image"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+)
+
+const help = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
+but not placed in b9-out/, a shared image as shared:NAME, or an image file. A
+target with several images has them at their mount points, as it was built;
+others are chosen as TARGET:OUTPUT:/PATH. An overlay is read through to the image
+that its call in the build file names, whatever path it records; that of an image
+file is opened only if --backing names it. On a disk with partitions the only, or
+else the largest, Linux file system is meant; another one is WHAT:PARTITION:/PATH,
+by number, name or UUID. Nothing is mounted, and ext2/3/4, vfat, iso9660 and
+squashfs are read in raw, qcow2, vmdk and the other formats.`
+
+// opener opens places.
+type opener struct {
+	*session.Program
+	build build.Flags
+	image image.Flags // of image files
+}
+
+func (o *opener) register(cmd *cobra.Command) {
+	o.build.Register(cmd)
+	build.HideOut(cmd)
+	o.image.RegisterAs(cmd, "read image files as `FORMAT`: raw, qcow2, vmdk ... (default: as they look)")
+}
+
+// check refuses flags that are wrong whatever is opened, and a path that is a word
+// of its own after its target, as in `b9 ls :base /etc`.
+func (o *opener) check(args []string) error {
+	if err := o.image.Check(); err != nil {
+		return err
+	}
+	for i, arg := range args[min(1, len(args)):] {
+		before := args[i]
+		if strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "//") && !strings.Contains(arg, ":") &&
+			strings.Contains(before, ":") && !strings.Contains(before, ":/") {
+			return exit.Usagef("%s %s: write %s:%s", before, arg, before, arg)
+		}
+	}
+	return nil
+}
+
+// place is a path in an image that is open.
+type place struct {
+	what    string // as the user wrote it, without the path
+	path    string // as io/fs has it
+	files   fsys.Reader
+	image   disk.Image
+	session *session.Session // of a target, which the store holds until then; else nil
+}
+
+func (p *place) String() string { return p.what + ":" + slashed(p.path) }
+
+// Close closes the image; p may be open in part.
+func (p *place) Close() error {
+	var err error
+	if p.files != nil {
+		err = p.files.Close()
+	}
+	if p.image != nil {
+		err = errors.Join(err, p.image.Close())
+	}
+	if p.session != nil {
+		p.session.Close()
+	}
+	return err
+}
+
+// slashed is a path of io/fs as the user writes it.
+func slashed(p string) string {
+	if p == "." {
+		return "/"
+	}
+	return "/" + p
+}
+
+// splitPlace separates WHAT from PATH, which begins with the first ":/". A
+// place without a path is the image's root.
+func splitPlace(arg string) (what, file string) {
+	what, file, ok := strings.Cut(arg, ":/")
+	if !ok {
+		what = arg
+	}
+	return what, strings.TrimPrefix(path.Clean("/"+file), "/")
+}
+
+// open opens the image of a place and the file system in it.
+func (o *opener) open(ctx context.Context, arg string) (*place, error) {
+	what, file := splitPlace(arg)
+	if what == "" {
+		return nil, exit.Usagef("%s: name an image before the path, such as //web:root%s", arg, arg)
+	}
+	p := &place{what: what, path: file}
+	sel, err := o.openImage(ctx, p)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if p.path == "" {
+		p.path = "."
+	}
+	if err := p.mount(sel); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), p.Close())
+	}
+	return p, nil
+}
+
+// openImage opens the file or the target's image and returns what chooses a
+// partition of it.
+func (o *opener) openImage(ctx context.Context, p *place) (sel string, err error) {
+	for _, cut := range [][2]string{{p.what, ""}, cutLast(p.what)} {
+		name, err := o.Path(cut[0])
+		if err != nil {
+			return "", err
+		}
+		if strings.HasSuffix(cut[0], ".star") || !isFile(name) {
+			continue
+		}
+		p.image, err = image.Open(o.Program, name, &o.image)
+		return cut[1], err
+	}
+	if !strings.Contains(p.what, ":") && !strings.HasPrefix(p.what, "//") {
+		return "", exit.Usagef("%s: there is no such image file, and a target is written //pkg:name or :name", p.what)
+	}
+	return o.openTarget(ctx, p)
+}
+
+func isFile(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && !st.IsDir()
+}
+
+// cutLast splits at the last colon.
+func cutLast(s string) [2]string {
+	if i := strings.LastIndexByte(s, ':'); i > 0 {
+		return [2]string{s[:i], s[i+1:]}
+	}
+	return [2]string{}
+}
+
+// openTarget builds a target, without placing it, and opens its image. A second
+// colon in what stands before an output's name or a partition.
+func (o *opener) openTarget(ctx context.Context, p *place) (sel string, err error) {
+	label := p.what
+	if cut := cutLast(label); strings.Contains(cut[0], ":") {
+		label, sel = cut[0], cut[1]
+	}
+	if p.session, err = o.build.Open(o.Program); err != nil {
+		return "", err
+	}
+	b, err := build.Do(ctx, p.session, build.Request{Flags: o.build, Patterns: []string{label}, ReadOnly: true, One: true, Backing: true})
+	if err != nil {
+		return "", err
+	}
+	ref, out, err := chooseOutput(b.Graph.Targets[0], &sel, &p.path)
+	if err != nil {
+		return "", err
+	}
+	format := out.Ext
+	if _, err := disk.Lookup(format); err != nil {
+		format = "raw"
+	}
+	p.image, err = b.Open(ctx, ref, format)
+	return sel, err
+}
+
+// mount opens the file system of the image, or of the partition that sel names.
+func (p *place) mount(sel string) error {
+	if sel == "" {
+		info, err := fsys.ProbeAt(p.image, p.image.Size())
+		if err != nil {
+			return err
+		}
+		if info.Type != "" {
+			p.files, err = fsys.NewReader(p.image, p.image.Size())
+			return err
+		}
+	}
+	table, err := disk.ReadTable(p.image, 0)
+	if err != nil {
+		return fmt.Errorf("neither a file system nor partitions: %w", err)
+	}
+	part, err := choosePartition(p.image, table, sel)
+	if err != nil {
+		return err
+	}
+	section := disk.Section(p.image, part.Start, part.Length)
+	if p.files, err = fsys.NewReader(section, section.Size()); err != nil {
+		return fmt.Errorf("partition %d: %w", part.Number, err)
+	}
+	return nil
+}

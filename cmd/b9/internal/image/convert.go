@@ -1,0 +1,164 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/disk"
+	"b9/engine/size"
+)
+
+// formatFor returns the format that the ending of a file name stands for.
+func formatFor(name string) (string, error) {
+	ext := strings.TrimPrefix(filepath.Ext(name), ".")
+	for _, f := range disk.Formats() {
+		for _, e := range f.Extensions() {
+			if strings.EqualFold(e, ext) {
+				return f.Name(), nil
+			}
+		}
+	}
+	return "", exit.Usagef("%s: the name does not tell the format: give one with -O (have %s)", name, strings.Join(formatNames(), ", "))
+}
+
+// conversion is one run of `b9 image convert`.
+type conversion struct {
+	Flags
+	to                           string
+	compress, subformat, adapter string
+	onto                         string // FORMAT:PATH of the backing file written
+	force                        bool
+}
+
+// convert is `b9 image convert`.
+func convert(p *session.Program) *cobra.Command {
+	var c conversion
+	cmd := &cobra.Command{
+		Use:   "convert [-f FORMAT] [-O FORMAT] SOURCE DESTINATION",
+		Short: "Write an image in another format",
+		Long: `Write an image in another format. Holes and zeros stay holes. The format of the
+destination is that of its name's ending unless -O gives it. The file appears
+when it is complete.`,
+		Example: "  b9 image convert disk.raw disk.qcow2\n  b9 image convert --subformat streamOptimized disk.qcow2 disk.vmdk",
+		Args:    command.ExactArgs("a source and a destination", 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), p, args[0], args[1])
+		},
+	}
+	c.Register(cmd)
+	fl := cmd.Flags()
+	fl.StringVarP(&c.to, "output-format", "O", "", "write `FORMAT` (default: by the destination's name)")
+	fl.StringVar(&c.compress, "compress", "", "compress a qcow2 with `METHOD`: zlib, zstd")
+	fl.StringVar(&c.subformat, "subformat", "", "`KIND` of a vmdk (monolithicSparse, streamOptimized) or vhd (dynamic, fixed)")
+	fl.StringVar(&c.adapter, "adapter", "", "`CONTROLLER` a vmdk names (default lsilogic)")
+	fl.StringVar(&c.onto, "onto", "", "write a qcow2 of the differences from the backing file `FORMAT:PATH`")
+	fl.BoolVar(&c.force, "force", false, "replace the destination if it exists")
+	return cmd
+}
+
+func (c *conversion) run(ctx context.Context, p *session.Program, from, to string) error {
+	dst, err := p.Path(to)
+	if err != nil {
+		return err
+	}
+	if c.to == "" {
+		if c.to, err = formatFor(to); err != nil {
+			return err
+		}
+	}
+	if _, err := disk.Lookup(c.to); err != nil {
+		return exit.Usage(err)
+	}
+	if _, err := os.Lstat(dst); err == nil && !c.force {
+		return fmt.Errorf("%s exists: --force replaces it", to)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o := disk.WriteOptions{Compress: c.compress, Subformat: c.subformat, Adapter: c.adapter, Progress: progress(p)}
+	if c.onto != "" {
+		format, path, ok := strings.Cut(c.onto, ":")
+		if !ok {
+			return exit.Usagef("--onto %s: want FORMAT:PATH, such as raw:base.raw", c.onto)
+		}
+		if _, err := disk.Lookup(format); err != nil {
+			return exit.Usage(err)
+		}
+		o.Backing = &disk.Backing{Path: path, Format: format}
+	}
+	if err := checkWriteOptions(ctx, c.to, o); err != nil {
+		return err
+	}
+	src, err := Open(p, from, &c.Flags)
+	if err != nil {
+		return err
+	}
+	return errors.Join(disk.Convert(ctx, src, dst, c.to, o), src.Close())
+}
+
+// checkWriteOptions finds out whether a format takes the options, by writing a
+// blank image to memory.
+func checkWriteOptions(ctx context.Context, to string, o disk.WriteOptions) error {
+	format, err := disk.Lookup(to)
+	if err != nil {
+		return exit.Usage(err)
+	}
+	fd, err := unix.MemfdCreate("b9-image", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "blank."+to)
+	defer f.Close()
+	o.Progress, o.Backing = nil, nil // whose path is relative to the destination
+	if err := format.Write(ctx, f, blank{}, o); err != nil && ctx.Err() == nil {
+		return exit.Usage(err)
+	}
+	return nil
+}
+
+// blank is an image without data.
+type blank struct{}
+
+func (blank) Size() int64  { return 1 << 20 }
+func (blank) Close() error { return nil }
+
+func (blank) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (b blank) Extent(off int64) (disk.Extent, error) {
+	if off < 0 || off >= b.Size() {
+		return disk.Extent{}, io.EOF
+	}
+	return disk.Extent{Start: off, Length: b.Size() - off, State: disk.Hole}, nil
+}
+
+// progress shows how far a conversion is, on a terminal only.
+func progress(p *session.Program) func(done, total int64) {
+	line := p.Console.Line()
+	if p.Quiet || line == nil {
+		return nil
+	}
+	var last time.Time
+	return func(done, total int64) {
+		if now := time.Now(); done < total && now.Sub(last) > 100*time.Millisecond {
+			last = now
+			line(fmt.Sprintf("%3d%% of %s ", int(100*float64(done)/float64(total)), size.About(total)))
+		} else if done >= total {
+			p.Console.EndLine()
+		}
+	}
+}

@@ -1,0 +1,123 @@
+// Package image holds the commands on disk images that are plain files, below
+// `b9 image`. [Flags] say how an image is opened, and [Open] opens it.
+package image
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/disk"
+)
+
+// Command is `b9 image`, with the commands below it.
+func Command(p *session.Program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "Look at, convert, compare and check disk images",
+		Long: `Work on disk images that are plain files; no workspace is needed. The format of
+an image is guessed from its first bytes unless -f names it: name it for an image
+that comes from somebody else.`,
+		Example: `  b9 image info disk.qcow2
+  b9 image convert --compress zstd disk.raw disk.qcow2
+  b9 image compare disk.raw disk.qcow2`,
+		Args: command.NoArgs,
+		RunE: command.Help,
+	}
+	cmd.AddCommand(info(p), convert(p), resize(p), partitions(p), replace(p), compare(p), check(p))
+	return cmd
+}
+
+// Flags say how an image is opened. The zero value guesses its format.
+type Flags struct {
+	format  string
+	backing []string
+	extents bool
+}
+
+// Register adds the flags to a command.
+func (f *Flags) Register(cmd *cobra.Command) {
+	f.RegisterAs(cmd, "the image is in `FORMAT`: "+strings.Join(formatNames(), ", ")+" (default: guessed)")
+	fl := cmd.Flags()
+	fl.BoolVar(&f.extents, "extents", false, "let a vmdk descriptor open the files it names beside it")
+}
+
+// RegisterAs adds the flags to a command for which usage tells what --format is. A
+// vmdk descriptor may always open the files that it names.
+func (f *Flags) RegisterAs(cmd *cobra.Command, usage string) {
+	f.extents = true
+	fl := cmd.Flags()
+	fl.StringVarP(&f.format, "format", "f", "", usage)
+	fl.StringArrayVar(&f.backing, "backing", nil, "open the backing file `FORMAT:PATH` under the image; again for the one under that")
+}
+
+// Check refuses a format that is none.
+func (f *Flags) Check() error {
+	if f.format == "" {
+		return nil
+	}
+	if _, err := disk.Lookup(f.format); err != nil {
+		return exit.Usage(err)
+	}
+	return nil
+}
+
+func formatNames() []string {
+	var names []string
+	for _, f := range disk.Formats() {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+// resolve returns the path of an image and its format.
+func resolve(p *session.Program, name string, f *Flags) (path, format string, err error) {
+	if path, err = p.Path(name); err != nil {
+		return "", "", err
+	}
+	if f.format != "" {
+		return path, f.format, f.Check()
+	}
+	format, err = disk.Detect(path)
+	return path, format, err
+}
+
+// options are those for opening with the declared backing files.
+func (f *Flags) options(p *session.Program) (disk.OpenOptions, error) {
+	o := disk.OpenOptions{Extents: f.extents}
+	for i := len(f.backing) - 1; i >= 0; i-- {
+		format, name, ok := strings.Cut(f.backing[i], ":")
+		if _, err := disk.Lookup(format); !ok || err != nil {
+			return o, exit.Usagef("--backing %s: want FORMAT:PATH, such as raw:base.raw", f.backing[i])
+		}
+		path, err := p.Path(name)
+		if err != nil {
+			return o, err
+		}
+		o = disk.OpenOptions{Extents: f.extents, Backing: disk.BackedBy(path, format, o)}
+	}
+	return o, nil
+}
+
+// Open opens the image as the flags say.
+func Open(p *session.Program, name string, f *Flags) (disk.Image, error) {
+	path, format, err := resolve(p, name, f)
+	if err != nil {
+		return nil, err
+	}
+	o, err := f.options(p)
+	if err != nil {
+		return nil, err
+	}
+	img, err := disk.Open(path, format, o)
+	if err != nil && strings.Contains(err.Error(), "OpenOptions.Backing") {
+		err = fmt.Errorf("%s: the image stands on a backing file, which is opened only if --backing FORMAT:PATH names it", name)
+	} else if err != nil && strings.Contains(err.Error(), "OpenOptions.Extents") {
+		err = fmt.Errorf("%s: the image keeps its data in other files, which are opened only with --extents", name)
+	}
+	return img, err
+}

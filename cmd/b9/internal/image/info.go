@@ -1,0 +1,134 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/size"
+)
+
+// description is an image that is being described.
+type description struct{ output.Image }
+
+// info is `b9 image info`.
+func info(p *session.Program) *cobra.Command {
+	var f Flags
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Tell an image's format, sizes, backing file and content",
+		Args:  command.ExactArgs("a file", 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := inspect(cmd.Context(), p, args[0], &f)
+			if err != nil {
+				return err
+			}
+			if p.JSON {
+				return p.Print(d.Image)
+			}
+			return d.print(p.Out)
+		},
+	}
+	f.Register(cmd)
+	return cmd
+}
+
+// inspect collects what can be told. An image whose backing file is not
+// named can be described, but not looked into.
+func inspect(ctx context.Context, p *session.Program, name string, f *Flags) (*description, error) {
+	path, format, err := resolve(p, name, f)
+	if err != nil {
+		return nil, err
+	}
+	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.extents})
+	if err != nil {
+		return nil, err
+	}
+	info := &description{output.Image{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}}
+	if d.Backing != nil {
+		info.Backing, info.BackingFormat = d.Backing.Path, d.Backing.Format
+		if len(f.backing) == 0 {
+			return info, nil
+		}
+	}
+	img, err := Open(p, name, f)
+	if err != nil {
+		return nil, err
+	}
+	return info, errors.Join(info.lookInside(ctx, img, path), img.Close())
+}
+
+// lookInside recognises a file system or a partition table.
+func (i *description) lookInside(ctx context.Context, img disk.Image, path string) error {
+	fs, err := probe(ctx, img, i.Format, path)
+	if err != nil {
+		return err
+	}
+	if fs.Type != "" {
+		i.FileSystem, i.Label, i.UUID = fs.Type, fs.Label, fs.UUID
+		return nil
+	}
+	t, err := disk.ReadTable(img, 0)
+	if err != nil {
+		return nil // no table: there need not be one
+	}
+	i.Table, i.UUID, i.Partitions = t.Kind, t.ID, listPartitions(t)
+	return nil
+}
+
+// probe recognises the file system that fills an image. That is told by
+// its first bytes, of which a copy is made if the image is not raw.
+func probe(ctx context.Context, img disk.Image, format, path string) (fsys.Info, error) {
+	if format == "raw" {
+		return fsys.Probe(path, 0, 0)
+	}
+	dir, err := os.MkdirTemp("", "b9-image")
+	if err != nil {
+		return fsys.Info{}, err
+	}
+	defer os.RemoveAll(dir)
+	head := filepath.Join(dir, "head")
+	const enough = 4 << 20
+	if err := disk.Convert(ctx, disk.Section(img, 0, min(img.Size(), enough)), head, "raw", disk.WriteOptions{}); err != nil {
+		return fsys.Info{}, err
+	}
+	if err := os.Truncate(head, img.Size()); err != nil {
+		return fsys.Info{}, err
+	}
+	return fsys.Probe(head, 0, 0)
+}
+
+func (i *description) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", key, value)
+		}
+	}
+	row("file", i.Path)
+	row("format", strings.TrimSpace(i.Format+" "+i.Subformat))
+	row("size", fmt.Sprintf("%s (%d bytes)", size.About(i.Size), i.Size))
+	row("allocated", size.About(i.Allocated))
+	row("compression", i.Compression)
+	row("backing", strings.TrimSpace(i.Backing+" "+i.BackingFormat))
+	row("file system", i.FileSystem)
+	row("table", i.Table)
+	row("label", i.Label)
+	row("uuid", i.UUID)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return printPartitions(out, i.Partitions)
+}

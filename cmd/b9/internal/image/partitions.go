@@ -1,0 +1,74 @@
+package image
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/disk"
+	"b9/engine/size"
+)
+
+// partitions is `b9 image partitions`.
+func partitions(p *session.Program) *cobra.Command {
+	var f Flags
+	var sector int
+	cmd := &cobra.Command{
+		Use:   "partitions FILE",
+		Short: "List the partitions of a disk",
+		Args:  command.ExactArgs("a file", 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if sector != 0 && sector != 512 && sector != 4096 {
+				return exit.Usagef("--sector %d: want 512 or 4096", sector)
+			}
+			img, err := Open(p, args[0], &f)
+			if err != nil {
+				return err
+			}
+			defer img.Close()
+			t, err := disk.ReadTable(img, sector)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			if p.JSON {
+				return p.Print(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: listPartitions(t)})
+			}
+			return printPartitions(p.Out, listPartitions(t))
+		},
+	}
+	f.Register(cmd)
+	cmd.Flags().IntVar(&sector, "sector", 0, "sectors have `BYTES`: 512 or 4096 (default: as the table says)")
+	return cmd
+}
+
+func listPartitions(t *disk.Table) []output.Partition {
+	all := []output.Partition{}
+	for _, p := range t.Partitions {
+		all = append(all, output.Partition{Number: p.Number, Start: p.Start, Size: p.Length, Type: p.Type, TypeName: p.TypeName, Name: p.Name, ID: p.ID, Bootable: p.Bootable, Attributes: p.Attributes})
+	}
+	return all
+}
+
+func printPartitions(out io.Writer, all []output.Partition) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(all) > 0 {
+		fmt.Fprintln(w, "NUMBER\tSTART\tSIZE\tTYPE\tNAME\tID")
+	}
+	for _, part := range all {
+		kind := part.TypeName
+		if kind == "" {
+			kind = part.Type
+		}
+		if part.Bootable {
+			kind += " (boot)"
+		}
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", part.Number, part.Start, size.About(part.Size), kind, part.Name, part.ID)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,96 @@
+package inspect
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/near"
+)
+
+// Builtins is `b9 builtins`.
+func Builtins(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:     "builtins [NAME]",
+		Short:   "List what build files can call, or document one of it",
+		Example: "  b9 builtins\n  b9 builtins lxc_exec",
+		Args:    command.OneAtMost("name"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return list(p, args)
+		},
+	}
+}
+
+func list(p *session.Program, args []string) error {
+	var found []output.Builtin
+	var names []string
+	for _, op := range builtins.Operations(builtins.Settings{}) {
+		names = append(names, op.Name)
+		if len(args) == 0 || op.Name == args[0] {
+			found = append(found, describe(op))
+		}
+	}
+	if len(found) == 0 {
+		return unknownBuiltin(args[0], names)
+	}
+	if p.JSON {
+		return p.Print(output.Builtins{Builtins: found})
+	}
+	if len(args) == 0 {
+		for _, op := range found {
+			fmt.Fprintf(p.Out, "%-12s %s\n", op.Name, firstLine(op.Doc))
+		}
+		return nil
+	}
+	_, err := fmt.Fprint(p.Out, text(found[0]))
+	return err
+}
+
+func unknownBuiltin(name string, names []string) error {
+	return exit.Usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
+}
+
+func describe(op builtins.Operation) output.Builtin {
+	o := output.Builtin{Name: op.Name, Doc: op.Doc, Example: op.Example}
+	for _, p := range op.AllParams() {
+		q := output.Parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
+		if p.Default != nil {
+			q.Default = p.Default.String()
+		}
+		o.Params = append(o.Params, q)
+	}
+	return o
+}
+
+func text(o output.Builtin) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s(): %s\n\nParameters:\n", o.Name, o.Doc)
+	for _, p := range o.Params {
+		fmt.Fprintf(&b, "  %s: %s", p.Name, p.Type)
+		switch {
+		case p.Required:
+			b.WriteString(", required")
+		case p.Default != "":
+			fmt.Fprintf(&b, ", default %s", p.Default)
+		}
+		if len(p.Enum) > 0 {
+			fmt.Fprintf(&b, ", one of %s", strings.Join(p.Enum, ", "))
+		}
+		fmt.Fprintf(&b, "\n      %s\n", p.Doc)
+	}
+	if o.Example != "" {
+		fmt.Fprintf(&b, "\nExample:\n  %s\n", strings.ReplaceAll(o.Example, "\n", "\n  "))
+	}
+	return b.String()
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}

@@ -1,0 +1,40 @@
+package inspect
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+)
+
+// Config is `b9 config`.
+func Config(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting, its value and where the value came from",
+		Long: `Print every setting, its value and where the value came from. Later layers win:
+defaults, the user's file (~/.config/b9/config.toml), the workspace's b9.toml,
+the environment (container.memory is B9_CONTAINER_MEMORY), then -c KEY=VALUE.`,
+		Args: command.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := p.Open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			settings := s.Config.Settings()
+			if p.JSON {
+				return p.Print(output.Config{Settings: settings})
+			}
+			for _, set := range settings {
+				if _, err := fmt.Fprintf(p.Out, "%-24s %-20s # %s; %s\n", set.Key, fmt.Sprintf("%q", set.Value), set.Origin, set.Doc); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}

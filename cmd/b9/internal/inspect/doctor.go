@@ -1,0 +1,60 @@
+package inspect
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/doctor"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/container"
+)
+
+// Doctor is `b9 doctor`.
+func Doctor(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell what this machine can and cannot do, and what to install",
+		Long: `Tell what this machine can and cannot do, and what to install. Nothing is
+changed. The exit status is 1 when builds that use containers or images will not
+work; a warning only concerns what it names.`,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), p) },
+	}
+}
+
+func examine(ctx context.Context, p *session.Program) error {
+	s, err := p.Open()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	cfg := s.Config
+	host := doctor.Host{StoreDir: cfg.Store.Dir, Backend: cfg.Container.Backend, LibvirtURI: cfg.Libvirt.URI}
+	for _, name := range container.Backends() {
+		b, err := container.Open(name, s.Containers())
+		if err != nil {
+			return err
+		}
+		host.Backends = append(host.Backends, b)
+	}
+	checks := doctor.Examine(ctx, host)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.JSON {
+		err = p.Print(output.Doctor{Checks: checks})
+	} else {
+		err = doctor.Render(p.Out, checks)
+	}
+	if err != nil {
+		return err
+	}
+	if doctor.Failed(checks) {
+		return exit.ErrReported
+	}
+	return nil
+}

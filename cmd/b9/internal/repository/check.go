@@ -1,0 +1,131 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/repo"
+)
+
+// check is `b9 repo check`.
+func check(p *session.Program) *cobra.Command {
+	var deep, remove bool
+	cmd := &cobra.Command{
+		Use:   "check [NAME]",
+		Short: "Look for damage in a repository",
+		Long: `Look for files that are missing or wrong in a repository, and say which images
+they hurt. With --deep every block is read and compared with its digest. With
+--remove the images that are hurt are taken out, so that they can be pushed
+(or, of this machine, pulled) again; what others need stays.`,
+		Example: "  b9 repo check team --deep\n  b9 repo check team --deep --remove",
+		Args:    command.OneAtMost("name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := p.Open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return checkRepository(cmd.Context(), s, command.First(args), deep, remove)
+		},
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "read everything")
+	cmd.Flags().BoolVar(&remove, "remove", false, "take out the images that are hurt")
+	return cmd
+}
+
+func checkRepository(ctx context.Context, s *session.Session, name string, deep, remove bool) (err error) {
+	r, err := s.Repositories().Images(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	damage, err := r.Check(ctx, deep)
+	if err != nil {
+		return err
+	}
+	if err := printDamage(s, damage); err != nil {
+		return err
+	}
+	// Half a line of an interrupted push is told, and does no harm.
+	damage = slices.DeleteFunc(damage, func(d repo.Damage) bool { return len(d.Hurts) == 0 })
+	if len(damage) == 0 {
+		tellSound(s, r, deep)
+		return nil
+	}
+	if remove {
+		return removeHurt(ctx, s, r, damage)
+	}
+	return fmt.Errorf("%s: %s damaged: with --remove the images that are hurt are taken out, so that they can come again", r.Location(), output.Count(len(damage), "file is", "files are"))
+}
+
+// tellSound says how far it is known that nothing is damaged.
+func tellSound(s *session.Session, r session.Images, deep bool) {
+	far := "everything is there (--deep reads it, too)"
+	if deep {
+		far = "everything is there and as it was published"
+	}
+	s.Tell("%s: %s", r.Location(), far)
+}
+
+func printDamage(s *session.Session, damage []repo.Damage) error {
+	if s.JSON {
+		list := make([]repo.Damage, len(damage))
+		for i, d := range damage {
+			list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
+		}
+		return s.Print(output.Damage{Damage: list})
+	}
+	for _, d := range damage {
+		hurts := "nothing"
+		if len(d.Hurts) > 0 {
+			hurts = strings.Join(d.Hurts, ", ")
+		}
+		if _, err := fmt.Fprintf(s.Out, "%s: %s, which hurts %s\n", d.Path, d.What, hurts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeHurt takes out what the damage hurts, and then the files that
+// nothing needs, the damaged ones among them. Steps that are hurt can't be
+// told from others: if there are any, all go, for they can be made again.
+func removeHurt(ctx context.Context, s *session.Session, r session.Images, damage []repo.Damage) error {
+	var hurt []string
+	for _, d := range damage {
+		hurt = append(hurt, d.Hurts...)
+	}
+	slices.Sort(hurt)
+	o := repo.CleanOptions{Keep: -1, Steps: -1}
+	for _, who := range slices.Compact(hurt) {
+		name, version, image := strings.Cut(who, "@")
+		if !image {
+			o.Steps = 0
+			continue
+		}
+		v, err := r.Resolve(ctx, repo.Selector{Name: name, Version: version})
+		if err == nil {
+			err = r.Remove(ctx, v)
+		}
+		if errors.Is(err, repo.ErrNotFound) { // somebody else did
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Console, "removed %s\n", who)
+	}
+	report, err := r.Clean(ctx, o)
+	if report.Steps > 0 {
+		fmt.Fprintf(s.Console, "removed %s\n", output.Count(report.Steps, "build step", "build steps"))
+	}
+	return err
+}

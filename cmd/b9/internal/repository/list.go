@@ -1,0 +1,93 @@
+// Package repository holds the commands on shared images, and on the repositories
+// that they are in: list, push, pull, update, clean-local, clean-remote, and those
+// below `b9 repo`.
+package repository
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/repo"
+)
+
+// nameFlag adds -r to a command.
+func nameFlag(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVarP(name, "repository", "r", "", "the repository `NAME`, or where it is: a directory, ssh://host/path (default: shared.repository, else the only one there is)")
+}
+
+// List is `b9 list`.
+func List(p *session.Program) *cobra.Command {
+	var name string
+	var long bool
+	cmd := &cobra.Command{
+		Use:   "list [NAME]",
+		Short: "List the shared images of a repository, newest first",
+		Long: `List the versions of a shared image, or of all, newest first. With "-r local" it
+is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched. --long
+and --json tell who made a version, from what, and the key of the step that did.`,
+		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json\n  b9 list --long",
+		Args:    command.OneAtMost("name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := p.Open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return list(cmd.Context(), s, name, command.First(args), long)
+		},
+	}
+	nameFlag(cmd, &name)
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "tell where each version comes from, too")
+	return cmd
+}
+
+func list(ctx context.Context, s *session.Session, repository, image string, long bool) (err error) {
+	if err := repo.ValidName(image); image != "" && err != nil {
+		return exit.Usage(err)
+	}
+	r, err := s.Repositories().Images(ctx, repository)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	versions, err := justOpened(r)(ctx, image)
+	if err != nil {
+		return err
+	}
+	if image != "" && len(versions) == 0 {
+		_, err := r.Resolve(ctx, repo.Selector{Name: image}) // which says what there is
+		return s.Repositories().Explain(image, err)
+	}
+	if repository == "" {
+		tellLocal(s)
+	}
+	if long && !s.JSON {
+		return printLong(s.Out, versions)
+	}
+	return printVersions(s, versions)
+}
+
+// tellLocal says that what is listed is no repository's because there are
+// several and none is the default.
+func tellLocal(s *session.Session) {
+	if s.Config.Shared.Repository == "" && len(s.Config.Repositories) > 1 {
+		names := strings.Join(slices.Sorted(maps.Keys(s.Config.Repositories)), ", ")
+		s.Tell("this is what this machine has: give -r for one of %s, or set shared.repository", names)
+	}
+}
+
+// justOpened is List without looking again for what came since r was opened.
+func justOpened(r session.Images) func(context.Context, string) ([]repo.Version, error) {
+	if r, ok := r.(*repo.Repo); ok {
+		return r.Listed
+	}
+	return r.List
+}

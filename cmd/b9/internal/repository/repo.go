@@ -1,0 +1,62 @@
+package repository
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/config"
+)
+
+// Command is `b9 repo`, with the commands below it.
+func Command(p *session.Program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "repo",
+		Short: "Add, remove, list and check repositories of shared images",
+		Args:  command.NoArgs,
+		RunE:  command.Help,
+	}
+	cmd.AddCommand(add(p), remove(p), names(p), check(p))
+	return cmd
+}
+
+// names is `b9 repo list`.
+func names(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the repositories that have a name",
+		Args:  command.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := p.Open()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			cfg := s.Config
+			var list []output.Repository
+			for _, name := range append([]string{config.LocalRepository}, slices.Sorted(maps.Keys(cfg.Repositories))...) {
+				loc, err := s.Repositories().Location(name)
+				if err != nil {
+					return err
+				}
+				list = append(list, output.Repository{Name: name, Location: loc.String(), Default: name == cfg.DefaultRepository(), Cache: name == cfg.Shared.Cache})
+			}
+			if s.JSON {
+				return s.Print(output.Repositories{Repositories: list})
+			}
+			rows := [][]string{{"NAME", "DEFAULT", "LOCATION"}}
+			for _, r := range list {
+				mark := ""
+				if r.Default {
+					mark = "yes"
+				}
+				rows = append(rows, []string{r.Name, mark, r.Location})
+			}
+			return output.Table(s.Out, rows)
+		},
+	}
+}

@@ -1,0 +1,126 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// checkedOut says where the sources around a directory come from: the URL of
+// git's remote "origin", without user and password, and the commit that is
+// checked out. It reads git's files, for git may not be installed and is
+// wary of directories of other users; what it can't find out is "".
+func checkedOut(dir string) (source, commit string) {
+	git := gitDir(dir)
+	if git == "" {
+		return "", ""
+	}
+	common := git
+	if text := firstLineOf(filepath.Join(git, "commondir")); text != "" {
+		common = absoluteFrom(git, text) // of a further worktree
+	}
+	return originURL(filepath.Join(common, "config")), headOf(git, common)
+}
+
+// gitDir finds the directory with HEAD, from dir upwards; "" if there is none.
+func gitDir(dir string) string {
+	for at := dir; at != ""; at = filepath.Dir(at) {
+		path := filepath.Join(at, ".git")
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && info.IsDir():
+			return path
+		case err == nil:
+			to, _ := strings.CutPrefix(firstLineOf(path), "gitdir: ")
+			return absoluteFrom(at, to)
+		case at == filepath.Dir(at):
+			return ""
+		}
+	}
+	return ""
+}
+
+func absoluteFrom(dir, path string) string {
+	if filepath.IsAbs(path) || path == "" {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// headOf is the commit of HEAD, which may name a branch.
+func headOf(git, common string) string {
+	head := firstLineOf(filepath.Join(git, "HEAD"))
+	ref, named := strings.CutPrefix(head, "ref: ")
+	if !named {
+		return commitID(head)
+	}
+	if !filepath.IsLocal(ref) {
+		return ""
+	}
+	if id := commitID(firstLineOf(filepath.Join(common, ref))); id != "" {
+		return id
+	}
+	data, _ := os.ReadFile(filepath.Join(common, "packed-refs"))
+	for line := range strings.Lines(string(data)) {
+		if id, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == ref {
+			return commitID(id)
+		}
+	}
+	return ""
+}
+
+// commitID returns text if it is 40 or 64 hexadecimal digits.
+func commitID(text string) string {
+	if len(text) != 40 && len(text) != 64 || strings.Trim(text, "0123456789abcdef") != "" {
+		return ""
+	}
+	return text
+}
+
+// originURL reads the first url of [remote "origin"].
+func originURL(config string) string {
+	data, _ := os.ReadFile(config)
+	inside := false
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, "[") {
+			inside = strings.HasPrefix(line, `[remote "origin"]`)
+		}
+		key, value, _ := strings.Cut(line, "=")
+		if inside && strings.EqualFold(strings.TrimSpace(key), "url") {
+			return withoutUser(strings.TrimSpace(value))
+		}
+	}
+	return ""
+}
+
+// withoutUser takes user and password out of a URL. What only looks like a
+// URL may hide a password, too, and is not told.
+func withoutUser(text string) string {
+	if !strings.Contains(text, "://") {
+		_, rest, ok := strings.Cut(text, "@")
+		if ok {
+			return rest // user@host:path
+		}
+		return text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// firstLineOf is the first line of a small file, "" if it can't be read.
+func firstLineOf(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) > 4096 {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line)
+}

@@ -1,0 +1,130 @@
+// Package session is what the commands of b9 have in common.
+//
+//	Program       one run of b9: streams, and the flags that every command has
+//	Session       a program whose configuration is loaded; opens the store,
+//	              the workspace, repositories and the container backend
+//	Repositories  of shared images: which there are, and how they are opened
+//	Workspace     the build files, and the shared images that they use
+//
+// A command makes a Session from its flags, and passes it on. Nothing in either
+// changes afterwards but what is opened when it is first needed.
+package session
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+)
+
+// Flags are those that every command has.
+type Flags struct {
+	Dir      string
+	Settings []string // -c KEY=VALUE
+	JSON     bool
+	Quiet    bool
+	Verbose  bool
+	Store    string
+}
+
+// Program is one run of b9.
+type Program struct {
+	Flags
+	In      io.Reader
+	Out     io.Writer        // results
+	Err     io.Writer        // for programs that b9 starts
+	Console *display.Console // everything else, on Err
+
+	documented bool // a document was printed
+}
+
+// New returns a program with these streams. Its flags are set by the command line.
+func New(in io.Reader, out, err io.Writer) *Program {
+	return &Program{In: in, Out: out, Err: err, Console: display.NewConsole(err)}
+}
+
+// Print writes a document for programs to standard output.
+func (p *Program) Print(doc any) error { return p.PrintTo(p.Out, doc) }
+
+// PrintTo is Print for a command whose standard output is not its own.
+func (p *Program) PrintTo(w io.Writer, doc any) error {
+	p.documented = true
+	return output.Print(w, doc)
+}
+
+// Tell prints a message for people, unless they want none.
+func (p *Program) Tell(format string, args ...any) {
+	if !p.Quiet {
+		fmt.Fprintf(p.Console, format+"\n", args...)
+	}
+}
+
+// Status tells the error of a command and returns the exit status. With --json
+// the error is a document, too, unless the command has printed one.
+func (p *Program) Status(ctx context.Context, err error) int {
+	p.Console.EndLine()
+	status, tell := exit.Of(ctx, err)
+	if !tell {
+		return status
+	}
+	if status == exit.Interrupted {
+		err = exit.Interruption(err)
+	}
+	fmt.Fprint(p.Console, output.Text(err))
+	if p.JSON && !p.documented {
+		if err := p.Print(output.Errors{Status: status, Errors: output.Failures(err)}); err != nil {
+			fmt.Fprint(p.Console, output.Text(err))
+		}
+	}
+	return status
+}
+
+// WorkDir is the absolute directory that the command works in.
+func (p *Program) WorkDir() (string, error) {
+	if p.Dir == "" {
+		return os.Getwd()
+	}
+	dir, err := filepath.Abs(p.Dir)
+	if err != nil {
+		return "", err
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return "", exit.Usagef("-C %s: no such directory", p.Dir)
+	}
+	return dir, nil
+}
+
+// Path makes the name of a file absolute, seen from the working directory.
+func (p *Program) Path(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	dir, err := p.WorkDir()
+	return filepath.Join(dir, name), err
+}
+
+// Check checks the flags that every command has, whether it needs them or not.
+func (p *Program) Check() error {
+	if _, err := p.WorkDir(); err != nil || len(p.Settings) == 0 {
+		return err
+	}
+	_, err := p.Open()
+	return err
+}
+
+// again repeats the flags that a command needs which b9 suggests.
+func (p *Program) again() string {
+	var b strings.Builder
+	for _, f := range []struct{ name, value string }{{"-C", p.Dir}, {"--store", p.Store}} {
+		if f.value != "" {
+			b.WriteString(f.name + " " + display.ShellWord(f.value) + " ")
+		}
+	}
+	return b.String()
+}

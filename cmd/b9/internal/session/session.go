@@ -1,0 +1,150 @@
+package session
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/display"
+	"b9/cmd/b9/internal/exit"
+	"b9/engine/config"
+	"b9/engine/repo"
+	"b9/engine/store"
+)
+
+// Session is a program whose configuration is loaded.
+type Session struct {
+	*Program
+	Dir    string // absolute, that the command works in
+	Root   string // of the workspace around it, "" outside of one
+	Config *config.Config
+
+	store *storage
+	keys  repo.Keys // that were opened with a passphrase
+}
+
+// Open loads the configuration: outside a workspace only the user's. The changes
+// are flags that stand for settings. The caller closes the session.
+func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) {
+	dir, err := p.WorkDir()
+	if err != nil {
+		return nil, err
+	}
+	layers := config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: slices.Clone(p.Settings)}
+	root, err := builtins.FindRoot(dir)
+	if err == nil {
+		layers.WorkspaceFile = filepath.Join(root, builtins.RootFile)
+	}
+	if p.Store != "" {
+		layers.Flags = append(layers.Flags, "store.dir="+p.Store)
+	}
+	cfg, err := config.Load(layers)
+	if err != nil {
+		return nil, exit.Usage(err)
+	}
+	if err := checkLocations(cfg); err != nil {
+		return nil, err
+	}
+	for _, change := range changes {
+		if err := change(cfg); err != nil {
+			return nil, err
+		}
+	}
+	return &Session{Program: p, Dir: dir, Root: root, Config: cfg, store: &storage{dir: cfg.Store.Dir}}, nil
+}
+
+// Close closes what was opened.
+func (s *Session) Close() {
+	if err := s.store.close(); err != nil {
+		fmt.Fprintf(s.Console, "b9: close the store: %v\n", err)
+	}
+}
+
+// checkLocations refuses repositories that can't be anywhere.
+func checkLocations(cfg *config.Config) error {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Repositories)) {
+		if _, err := repo.ParseLocation(cfg.Repositories[name]); err != nil {
+			return exit.Usagef("%s: %s: %w", RepositoryOrigin(name, cfg), config.RepositoryKey(name), err)
+		}
+	}
+	return nil
+}
+
+// storage is the store, opened when it is first needed.
+type storage struct {
+	dir string
+
+	once sync.Once
+	st   *store.Store
+	err  error
+}
+
+// Store opens the store and clears away what dead processes left.
+func (s *Session) Store() (*store.Store, error) {
+	s.store.once.Do(s.store.open)
+	return s.store.st, s.store.err
+}
+
+func (s *storage) open() {
+	st, err := store.Open(s.dir, store.Options{})
+	if err != nil {
+		s.err = err
+		return
+	}
+	s.st, s.err = st, st.Reap()
+}
+
+func (s *storage) close() error {
+	s.once.Do(func() {}) // it is not opened any more
+	if s.st == nil {
+		return nil
+	}
+	return s.st.Close()
+}
+
+// Relative shortens a path beneath the working directory.
+func (s *Session) Relative(path string) string {
+	if rel, err := filepath.Rel(s.Dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// ResultsDir is the directory that results are put into.
+func (s *Session) ResultsDir() string {
+	if filepath.IsAbs(s.Config.Build.Out) {
+		return s.Config.Build.Out
+	}
+	return filepath.Join(s.Root, s.Config.Build.Out)
+}
+
+// Display is how a build is shown that was asked to be shown so: see
+// [display.CheckMode].
+func (s *Session) Display(mode string) display.Options {
+	o := display.Options{Mode: mode, Verbosity: s.Config.Build.Verbosity, Flags: s.again()}
+	switch {
+	case s.Quiet:
+		o.Verbosity = "quiet"
+	case s.Verbose && o.Verbosity != "debug":
+		o.Verbosity = "verbose"
+	}
+	return o
+}
+
+// Epoch is the time for what b9 writes: SOURCE_DATE_EPOCH, else the Unix epoch.
+func Epoch() (time.Time, error) {
+	v := os.Getenv("SOURCE_DATE_EPOCH")
+	if v == "" {
+		return time.Unix(0, 0).UTC(), nil
+	}
+	var sec int64
+	if _, err := fmt.Sscanf(v, "%d", &sec); err != nil || sec < 0 {
+		return time.Time{}, exit.Usagef("SOURCE_DATE_EPOCH=%s: want seconds since 1970", v)
+	}
+	return time.Unix(sec, 0).UTC(), nil
+}

@@ -1,0 +1,79 @@
+package session
+
+import (
+	"context"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/exit"
+	"b9/engine/repo"
+)
+
+// Evaluation says how build files are evaluated.
+type Evaluation struct {
+	Options  []string  // -D NAME=VALUE
+	Locked   bool      // a shared image that is not in b9.lock is an error
+	ReadOnly bool      // b9.lock stays as it is
+	Stderr   io.Writer // what print() writes to; nil is the console
+}
+
+// Workspace is the build files, and the shared images that they use.
+type Workspace struct {
+	*builtins.Workspace
+	Shared *builtins.SharedImages
+}
+
+// Workspace opens the workspace around the working directory.
+func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, error) {
+	root, err := builtins.FindRoot(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	values := maps.Clone(s.Config.Options)
+	if values == nil {
+		values = map[string]string{}
+	}
+	for _, o := range e.Options {
+		k, v, ok := strings.Cut(o, "=")
+		if !ok || k == "" {
+			return nil, exit.Usagef("-D %s: want NAME=VALUE", o)
+		}
+		values[k] = v
+	}
+	if e.Stderr == nil {
+		e.Stderr = s.Console
+	}
+	shared := builtins.NewSharedImages(s.shared(e), root)
+	ws, err := builtins.Open(ctx, builtins.Config{
+		Root: root, Dir: s.Dir, Options: values, Stderr: e.Stderr,
+		Operations: builtins.Operations(builtins.Settings{Shared: shared, Bootstrap: builtins.Defaults{
+			Ext4Features: s.Config.FS.Ext4Features, Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std(),
+		}}),
+		Prefixes: map[string]func(string) (string, builtins.Step, error){builtins.SharedPrefix: shared.Target},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Workspace{ws, shared}, nil
+}
+
+// shared lets build files reach the repositories.
+func (s *Session) shared(e Evaluation) builtins.SharedConfig {
+	r := s.Repositories()
+	return builtins.SharedConfig{
+		Open: r.Open, Local: r.Local, Default: s.Config.DefaultRepository(), Locked: e.Locked, KeepLock: e.ReadOnly,
+		Origin: s.origin, Others: slices.Sorted(maps.Keys(s.Config.Repositories)),
+	}
+}
+
+// origin says where this machine publishes from.
+func (s *Session) origin() repo.Origin {
+	host, _ := os.Hostname() // only for people
+	o := repo.Origin{User: os.Getenv("USER"), Host: host, B9: Version().Version}
+	o.Source, o.Commit = checkedOut(s.Root)
+	return o
+}

@@ -1,0 +1,97 @@
+// Package upkeep holds the commands that make and tidy: init, clean and cache.
+package upkeep
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"b9/builtins"
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+)
+
+// starterBuild is the first build file of a new workspace: it needs no
+// network and no container.
+const starterBuild = `# Targets of this package. Try: b9 build //:data
+image(
+    name = "data",
+    doc = "an empty ext4 data image",
+    size = "64M",
+    label = "data",
+)
+`
+
+// Init is `b9 init`.
+func Init(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "init",
+		Short: "Make the current directory a workspace",
+		Long:  "Write an empty b9.toml, which marks the root of a workspace, and a first B9BUILD.star where there is none.",
+		Args:  command.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := p.WorkDir()
+			if err != nil {
+				return err
+			}
+			return start(p, dir)
+		},
+	}
+}
+
+// start writes what a workspace needs, and says what it wrote.
+func start(p *session.Program, dir string) error {
+	done := output.Init{Wrote: []string{}, There: []string{}}
+	for _, f := range []struct{ name, text string }{
+		{builtins.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
+		{builtins.BuildFile, starterBuild},
+	} {
+		path := filepath.Join(dir, f.name)
+		wrote, err := writeNew(path, f.text)
+		switch {
+		case err != nil:
+			return err
+		case wrote:
+			done.Wrote = append(done.Wrote, path)
+		default:
+			done.There = append(done.There, path)
+		}
+		if err := tellWritten(p, path, wrote); err != nil {
+			return err
+		}
+	}
+	if p.JSON {
+		return p.Print(done)
+	}
+	return nil
+}
+
+func tellWritten(p *session.Program, path string, wrote bool) error {
+	format := "%s is there already\n"
+	if wrote {
+		format = "wrote %s\n"
+	}
+	if p.JSON {
+		return nil
+	}
+	_, err := fmt.Fprintf(p.Out, format, path)
+	return err
+}
+
+// writeNew writes a file unless it is there.
+func writeNew(path, text string) (wrote bool, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = f.WriteString(text)
+	return true, errors.Join(err, f.Close())
+}
