@@ -78,6 +78,7 @@ func commands(below []string) []rule {
 	const room = "cmd/b9/internal/"
 	stand := []string{room + "exit", room + "output", room + "display", room + "command", room + "session"}
 	rows := []rule{
+		{path: room + "profile"},
 		{path: room + "exit", imports: []string{"builtins"}},
 		{path: room + "command", imports: []string{room + "exit", "engine/near"}},
 		{path: room + "output", imports: below},
@@ -85,7 +86,7 @@ func commands(below []string) []rule {
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
 	}
-	all := slices.Clone(stand)
+	all := append([]string{room + "profile"}, stand...)
 	for _, subject := range []struct {
 		name string
 		uses []string

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -17,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/profile"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/container"
 )
@@ -65,15 +68,29 @@ func withSignals(parent context.Context) (context.Context, func()) {
 // stdout, everything else to stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := session.New(stdin, stdout, stderr)
+	var developer profile.Flags
+	var stop func() error
 	root := commands(p)
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return p.Check() }
+	developer.Register(root.PersistentFlags())
+	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+		if stop, err = developer.Start(); err != nil {
+			return err
+		}
+		return p.Check()
+	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	p.JSON = p.JSON || asked("--json", args)
-	return p.Status(ctx, err)
+	status := p.Status(ctx, err)
+	if stop != nil {
+		if err := stop(); err != nil {
+			fmt.Fprint(stderr, output.Text(err))
+		}
+	}
+	return status
 }
 
 // asked reports whether a flag of the whole program is among the words of the
