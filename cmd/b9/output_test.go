@@ -115,6 +115,7 @@ func goldenRuns() []goldenRun {
 		{command: "build calls.star:y", golden: "errors-calls"},
 		{command: "build syntax.star:x load.star:y", golden: "errors-load"},
 		{command: "build //:fails", golden: "errors-step"},
+		{command: "ls //:fails", golden: "errors-ls"},
 		{command: "image info nothing.raw", golden: "errors-file"},
 	}
 }

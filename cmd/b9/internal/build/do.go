@@ -91,7 +91,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 func reported(ctx context.Context, err error) error {
 	var step *engine.StepError
 	if ctx.Err() == nil && errors.As(err, &step) {
-		return exit.ErrReported
+		return exit.Reported(err)
 	}
 	return exit.Resumes(err, resumes)
 }

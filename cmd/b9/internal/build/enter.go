@@ -200,7 +200,7 @@ func exitOf(res container.Result) error {
 	case res.Reason == container.Exited || res.Reason == container.Signalled:
 		return exit.Status(res.Code) // 128 and the number, after a signal
 	case res.Reason == container.Cancelled:
-		return context.Canceled
+		return errors.New("interrupted")
 	}
 	return fmt.Errorf("the command ended: %s", res)
 }

@@ -1,5 +1,5 @@
 // Package exit holds the exit statuses of b9: what they mean ([Meanings]), the
-// errors that choose one ([Usage], [Status], [ErrReported]), and the choice
+// errors that choose one ([Usage], [Status], [Reported]), and the choice
 // itself ([Of]). Nothing here ends the process: main does.
 package exit
 
@@ -113,8 +113,19 @@ func Interruption(err error) error {
 	return errors.New("interrupted")
 }
 
-// ErrReported is returned by a command that has told the user already.
-var ErrReported = errors.New("reported")
+// reported is an error that the user has been told.
+type reported struct{ error }
+
+func (r reported) Unwrap() error { return r.error }
+
+// Reported marks the error of a command that has told people of it already.
+func Reported(err error) error { return reported{err} }
+
+// IsReported tells errors that were marked by [Reported].
+func IsReported(err error) bool {
+	var r reported
+	return errors.As(err, &r)
+}
 
 // Of returns the exit status for the error of a command, and whether the error
 // is still to be told.
@@ -128,7 +139,7 @@ func Of(ctx context.Context, err error) (status int, tell bool) {
 		return chosen.Status, false
 	case context.Cause(ctx) != nil:
 		return Interrupted, true
-	case errors.Is(err, ErrReported):
+	case IsReported(err):
 		return Failed, false
 	case chosen != nil:
 		return chosen.Status, true

@@ -14,7 +14,7 @@ import (
 
 // Cat is `b9 cat`.
 func Cat(p *session.Program) *cobra.Command {
-	o := opener{Program: p}
+	o := newOpener(p)
 	cmd := &cobra.Command{
 		Use:     "cat PLACE...",
 		Short:   "Print files that lie in an image",

@@ -18,7 +18,7 @@ import (
 
 // Cp is `b9 cp`.
 func Cp(p *session.Program) *cobra.Command {
-	o := opener{Program: p}
+	o := newOpener(p)
 	cmd := &cobra.Command{
 		Use:   "cp PLACE... DESTINATION",
 		Short: "Copy files and directories out of an image",

@@ -22,7 +22,7 @@ import (
 
 // Ls is `b9 ls`.
 func Ls(p *session.Program) *cobra.Command {
-	o := opener{Program: p}
+	o := newOpener(p)
 	var recursive, itself bool
 	cmd := &cobra.Command{
 		Use:   "ls PLACE...",

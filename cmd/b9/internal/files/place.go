@@ -38,6 +38,10 @@ type opener struct {
 	image image.Flags // of image files
 }
 
+func newOpener(p *session.Program) *opener {
+	return &opener{Program: p, image: image.Flags{Extents: true}}
+}
+
 func (o *opener) register(cmd *cobra.Command) {
 	o.build.Register(cmd)
 	build.HideOut(cmd)

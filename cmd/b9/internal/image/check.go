@@ -72,7 +72,7 @@ func verdict(p *session.Program, name, what string) error {
 }
 
 func checkFormat(ctx context.Context, p *session.Program, name, path, format string, f *Flags) error {
-	r, err := disk.Check(ctx, path, format, disk.OpenOptions{Extents: f.extents})
+	r, err := disk.Check(ctx, path, format, disk.OpenOptions{Extents: f.Extents})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ if zeros followed it. The exit status is 0 if they are the same, 1 if they are
 different, and 2 if they could not be compared.`,
 		Args: command.ExactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			second.backing, second.extents = f.backing, f.extents
+			second.backing, second.Extents = f.backing, f.Extents
 			same, err := compareImages(cmd.Context(), p, args, &f, &second)
 			switch {
 			case err != nil:

@@ -52,7 +52,7 @@ func inspect(ctx context.Context, p *session.Program, name string, f *Flags) (*d
 	if err != nil {
 		return nil, err
 	}
-	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.extents})
+	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.Extents})
 	if err != nil {
 		return nil, err
 	}

@@ -31,16 +31,16 @@ copy of a GPT at the end moves there. What would lose data is refused. The work 
 done on a copy, which then takes the image's place.`,
 		Args: command.ExactArgs("a file and a size", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			size, err := parseSize(args[1])
+			if err != nil {
+				return err
+			}
 			path, format, err := resolve(p, args[0], &f)
 			if err != nil {
 				return err
 			}
 			if format != "raw" {
 				return fmt.Errorf("%s is a %s, and only raw images can be resized: convert it first (b9 image convert -O raw), and back afterwards", args[0], format)
-			}
-			size, err := parseSize(args[1])
-			if err != nil {
-				return err
 			}
 			return resizeImage(cmd.Context(), path, size, only, progress(p))
 		},

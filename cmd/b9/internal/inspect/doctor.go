@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ func examine(ctx context.Context, p *session.Program) error {
 		return err
 	}
 	if doctor.Failed(checks) {
-		return exit.ErrReported
+		return exit.Reported(errors.New("builds will not work here"))
 	}
 	return nil
 }

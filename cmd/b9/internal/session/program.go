@@ -7,7 +7,8 @@
 //	Workspace     the build files, and the shared images that they use
 //
 // A command makes a Session from its flags, and passes it on. Nothing in either
-// changes afterwards but what is opened when it is first needed.
+// changes afterwards but what is opened when it is first needed, and that a document
+// was printed.
 package session
 
 import (
@@ -70,14 +71,13 @@ func (p *Program) Tell(format string, args ...any) {
 func (p *Program) Status(ctx context.Context, err error) int {
 	p.Console.EndLine()
 	status, tell := exit.Of(ctx, err)
-	if !tell {
-		return status
-	}
 	if status == exit.Interrupted {
 		err = exit.Interruption(err)
 	}
-	fmt.Fprint(p.Console, output.Text(err))
-	if p.JSON && !p.documented {
+	if tell {
+		fmt.Fprint(p.Console, output.Text(err))
+	}
+	if p.JSON && !p.documented && (tell || exit.IsReported(err)) {
 		if err := p.Print(output.Errors{Status: status, Errors: output.Failures(err)}); err != nil {
 			fmt.Fprint(p.Console, output.Text(err))
 		}
