@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"b9/cmd/b9/internal/build"
 	"b9/cmd/b9/internal/command"
@@ -15,7 +16,31 @@ import (
 
 // commands is `b9` with all its commands. Their flags set those of p.
 func commands(p *session.Program) *cobra.Command {
-	root := &cobra.Command{
+	root := program()
+	register(root.PersistentFlags(), &p.Flags)
+	root.SetFlagErrorFunc(command.FlagError)
+	root.SetHelpCommand(help())
+	root.AddCommand(
+		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p),
+		inspect.Query(p), inspect.Builtins(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p),
+		files.Ls(p), files.Cat(p), files.Cp(p),
+		image.Command(p),
+		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
+		repository.CleanLocal(p), repository.CleanRemote(p),
+		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
+	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			strict(c)
+		}
+	}
+	return root
+}
+
+// program is `b9` itself.
+func program() *cobra.Command {
+	return &cobra.Command{
 		Use:   "b9",
 		Short: "Build virtual-machine images from B9BUILD.star files",
 		Long: `b9 builds virtual-machine images. Build files (B9BUILD.star) record a graph of
@@ -41,31 +66,16 @@ Patterns name several: //..., //pkg/..., //pkg:all.`,
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	f := root.PersistentFlags()
-	f.StringVarP(&p.Dir, "directory", "C", "", "work as if started in `DIR`")
-	f.StringArrayVarP(&p.Settings, "config", "c", nil, "set a configuration `KEY=VALUE` (b9 config lists them)")
-	f.BoolVar(&p.JSON, "json", false, "print results as JSON")
-	f.BoolVarP(&p.Quiet, "quiet", "q", false, "print results and errors only")
-	f.BoolVarP(&p.Verbose, "verbose", "v", false, "print the output of every step as it comes")
-	f.StringVar(&p.Store, "store", "", "keep the store in `DIR` (store.dir)")
-	root.SetFlagErrorFunc(command.FlagError)
-	root.SetHelpCommand(help())
-	root.AddCommand(
-		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p),
-		inspect.Query(p), inspect.Builtins(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p),
-		files.Ls(p), files.Cat(p), files.Cp(p),
-		image.Command(p),
-		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
-		repository.CleanLocal(p), repository.CleanRemote(p),
-		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
-	)
-	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
-			strict(c)
-		}
-	}
-	return root
+}
+
+// register adds the flags that every command has.
+func register(to *pflag.FlagSet, f *session.Flags) {
+	to.StringVarP(&f.Dir, "directory", "C", "", "work as if started in `DIR`")
+	to.StringArrayVarP(&f.Settings, "config", "c", nil, "set a configuration `KEY=VALUE` (b9 config lists them)")
+	to.BoolVar(&f.JSON, "json", false, "print results as JSON")
+	to.BoolVarP(&f.Quiet, "quiet", "q", false, "print results and errors only")
+	to.BoolVarP(&f.Verbose, "verbose", "v", false, "print the output of every step as it comes")
+	to.StringVar(&f.Store, "store", "", "keep the store in `DIR` (store.dir)")
 }
 
 // strict lets the commands that cobra adds word mistakes as all others do.

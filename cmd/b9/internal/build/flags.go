@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
@@ -32,7 +33,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "run at most `N` steps at once (default: one a processor)")
 	fl.BoolVarP(&f.keepGoing, "keep-going", "k", false, "after a failure, still run what does not depend on it")
-	fl.StringArrayVarP(&f.options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	command.Define(fl, &f.options)
 	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(container.Backends(), ", "))
 	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
 	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
 	"b9/engine"
@@ -42,7 +43,7 @@ func Log(p *session.Program) *cobra.Command {
 			return printFile(s.Out, path)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	command.Define(cmd.Flags(), &options)
 	return cmd
 }
 

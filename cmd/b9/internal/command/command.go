@@ -1,5 +1,6 @@
-// Package command words what is wrong with the command line of a command, for
-// all commands alike.
+// Package command is what the command lines of all commands have alike: how a
+// mistake in them is worded, how many arguments there may be, and flags that
+// several have.
 package command
 
 import (
@@ -89,6 +90,11 @@ func SomeTargets(_ *cobra.Command, args []string) error {
 		return exit.Usagef("name a target, such as //web:disk or //... (`b9 query` lists them)")
 	}
 	return nil
+}
+
+// Define adds the flag -D, whose values are NAME=VALUE.
+func Define(to *pflag.FlagSet, options *[]string) {
+	to.StringArrayVarP(options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
 }
 
 // First is the first argument, "" where there is none.

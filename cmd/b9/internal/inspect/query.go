@@ -31,7 +31,7 @@ graph. Nothing is built.`,
 			return query(cmd.Context(), p, options, args, func(g *builtins.Graph) []*builtins.Target { return g.Targets })
 		},
 	}
-	cmd.PersistentFlags().StringArrayVarP(&options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
+	command.Define(cmd.PersistentFlags(), &options)
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "deps TARGET...", Short: "List every target and source that the targets are made of",
