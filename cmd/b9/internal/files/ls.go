@@ -16,7 +16,6 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
-	"b9/engine/fsys"
 	"b9/engine/fsys/tree"
 )
 

@@ -19,6 +19,7 @@ import (
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/fsys/tree"
 )
 
 const help = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
@@ -68,7 +69,7 @@ func (o *opener) check(args []string) error {
 type place struct {
 	what    string // as the user wrote it, without the path
 	path    string // as io/fs has it
-	files   fsys.Reader
+	files   tree.Reader
 	image   disk.Image
 	session *session.Session // of a target, which the store holds until then; else nil
 }

@@ -17,6 +17,7 @@ import (
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
 	"b9/engine/fsys"
+	"b9/engine/fsys/tree"
 	"b9/engine/size"
 )
 
@@ -90,22 +91,22 @@ func (i *description) lookInside(ctx context.Context, img disk.Image, path strin
 
 // probe recognises the file system that fills an image. That is told by
 // its first bytes, of which a copy is made if the image is not raw.
-func probe(ctx context.Context, img disk.Image, format, path string) (fsys.Info, error) {
+func probe(ctx context.Context, img disk.Image, format, path string) (tree.Info, error) {
 	if format == "raw" {
 		return fsys.Probe(path, 0, 0)
 	}
 	dir, err := os.MkdirTemp("", "b9-image")
 	if err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	defer os.RemoveAll(dir)
 	head := filepath.Join(dir, "head")
 	const enough = 4 << 20
 	if err := disk.Convert(ctx, disk.Section(img, 0, min(img.Size(), enough)), head, "raw", disk.WriteOptions{}); err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	if err := os.Truncate(head, img.Size()); err != nil {
-		return fsys.Info{}, err
+		return tree.Info{}, err
 	}
 	return fsys.Probe(head, 0, 0)
 }
