@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"b9/cmd/b9/internal/output"
 )
@@ -39,7 +40,19 @@ func checkout(t *testing.T) string {
 func b9(t *testing.T, args ...string) output.Build {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), append([]string{"--json"}, args...), strings.NewReader(""), &stdout, &stderr); code != 0 {
+	build := func() int {
+		stdout.Reset()
+		stderr.Reset()
+		return run(context.Background(), append([]string{"--json"}, args...), strings.NewReader(""), &stdout, &stderr)
+	}
+	code := build()
+	// A mirror in the middle of an update: only waiting helps.
+	for wait := 15 * time.Second; code != 0 && strings.Contains(stderr.String(), "the archive is out of step with itself") && wait <= 4*time.Minute; wait *= 2 {
+		t.Logf("again in %v: %s", wait, &stderr)
+		time.Sleep(wait)
+		code = build()
+	}
+	if code != 0 {
 		t.Fatalf("b9 %s: exit status %d\n%s", strings.Join(args, " "), code, stderr.String())
 	}
 	var r output.Build
