@@ -177,7 +177,7 @@ type Errors struct {
 
 // Failure is one error.
 type Failure struct {
-	Label      string  `json:"label,omitempty"`   // of the target or step, where it is known
+	Label      string  `json:"label,omitempty"`   // of the target, pattern or step, where it is known
 	Builtin    string  `json:"builtin,omitempty"` // that the failed step is of
 	Place      *Place  `json:"place,omitempty"`
 	Cause      string  `json:"cause"`

@@ -87,10 +87,23 @@ func Failures(err error) []Failure {
 
 func ofMistake(m *builtins.Error) Failure {
 	f := Failure{Place: PlaceOf(m.Pos), Cause: m.Msg}
+	if f.Place == nil {
+		f.Label, f.Cause = askedFor(m.Msg)
+	}
 	for i := 1; i < len(m.Stack); i++ {
 		f.CalledFrom = append(f.CalledFrom, place(m.Stack[i].Pos))
 	}
 	return f
+}
+
+// askedFor takes the target or pattern off what is told of one on the command line.
+func askedFor(message string) (label, cause string) {
+	for _, prefix := range []string{"//", ":", builtins.SharedPrefix} {
+		if before, after, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(before, prefix) {
+			return before, after
+		}
+	}
+	return "", message
 }
 
 func ofStep(s *engine.StepError) Failure {

@@ -150,7 +150,7 @@ func TestFailures(t *testing.T) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 	wantList := []Failure{
-		{Cause: `//:x: B9BUILD.star has no target "x"`},
+		{Label: "//:x", Cause: `B9BUILD.star has no target "x"`},
 		{Place: &Place{"B9BUILD.star", 3, 1}, Cause: "image(): no", CalledFrom: []Place{{"B9BUILD.star", 9, 1}}},
 		{Place: &Place{"b9.toml", 2, 1}, Cause: "no"},
 		{Cause: "disk is gone"},
