@@ -1,0 +1,110 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"b9/cmd/b9/internal/command"
+	"b9/cmd/b9/internal/exit"
+	"b9/cmd/b9/internal/output"
+	"b9/cmd/b9/internal/session"
+	"b9/engine/config"
+	"b9/engine/size"
+	"b9/engine/store"
+)
+
+// bounds are the flags of `b9 cache gc`.
+type bounds struct {
+	size, age string
+	all, dry  bool
+}
+
+// collect is `b9 cache gc`.
+func collect(p *session.Program) *cobra.Command {
+	var b bounds
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what was not used for longest",
+		Long: `Remove objects and records that were not used for longest, until the store is
+within its bounds (store.max_size, store.max_age), or with --all until nothing
+is left that may go. What a running build uses and what the results in b9-out/
+of any workspace came from stay, and so do the shared images of this machine; ` + "`b9 clean`" + ` lets go of those of this workspace. What interrupted
+pulls left goes.`,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return b.collect(cmd.Context(), p) },
+	}
+	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
+	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")
+	cmd.Flags().BoolVar(&b.all, "all", false, "remove all that may go")
+	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// policy is the configured one, with what the flags say.
+func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
+	p := store.Policy{MaxSize: int64(cfg.MaxSize), MaxAge: time.Duration(cfg.MaxAge), DryRun: b.dry}
+	if b.size != "" {
+		n, err := size.Parse(b.size)
+		if err != nil {
+			return p, exit.Usagef("--max-size: %w", err)
+		}
+		p.MaxSize = int64(n)
+	}
+	if b.age != "" {
+		d, err := size.ParseDuration(b.age)
+		if err != nil {
+			return p, exit.Usagef("--max-age: %w", err)
+		}
+		p.MaxAge = d.Std()
+	}
+	switch {
+	case b.size != "" && p.MaxSize == 0 || b.age != "" && p.MaxAge == 0:
+		return p, exit.Usagef("0 is no limit, and removes nothing: --all removes all that may go")
+	case b.all:
+		p.MaxSize = -1
+	}
+	return p, nil
+}
+
+func (b *bounds) collect(ctx context.Context, p *session.Program) error {
+	s, err := p.Open()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	policy, err := b.policy(s.Config.Store)
+	if err != nil {
+		return err
+	}
+	st, err := s.Store()
+	if err != nil {
+		return err
+	}
+	r, err := st.Collect(ctx, policy)
+	if err != nil {
+		return err
+	}
+	if !b.dry {
+		local, err := s.Repositories().Local()
+		if err != nil {
+			return err
+		}
+		freed, err := local.DropPulls()
+		if err != nil {
+			return err
+		}
+		r.Freed += freed
+	}
+	if p.JSON {
+		return p.Print(output.Collection{CollectReport: r})
+	}
+	verb := "removed"
+	if b.dry {
+		verb = "would remove"
+	}
+	_, err = fmt.Fprintf(p.Out, "%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, size.About(r.Freed), size.About(r.Kept))
+	return err
+}
