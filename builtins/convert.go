@@ -74,14 +74,8 @@ type convertImage struct {
 	Name      string // file name that the image records of itself
 }
 
-// Kind implements engine.Action. What is deflated has other bytes than it had
-// under convert/1.
-func (c *convertImage) Kind() string {
-	if c.Compress == "zlib" || c.Subformat == "streamOptimized" {
-		return "convert/2"
-	}
-	return "convert/1"
-}
+// Kind implements engine.Action. Under convert/1 another coder deflated.
+func (c *convertImage) Kind() string { return "convert/2" }
 
 // Run implements engine.Action.
 func (c *convertImage) Run(ctx context.Context, job *engine.Job) error {
