@@ -338,3 +338,10 @@ func emulated(binfmt, arch string) bool {
 	data, err := os.ReadFile(filepath.Join(binfmt, "qemu-"+name))
 	return err == nil && strings.HasPrefix(string(data), "enabled")
 }
+
+// debianActions lists the actions of this package, each with its zero value.
+func debianActions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &bootstrap{} },
+	}
+}

@@ -160,3 +160,10 @@ func joinTries(errs []error) error {
 	}
 	return errors.New("none of the addresses gave the file: " + strings.Join(texts, "; "))
 }
+
+// fetchActions lists the actions of this package, each with its zero value.
+func fetchActions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &fetchFile{} },
+	}
+}

@@ -36,7 +36,7 @@ func TestHostileFiles(t *testing.T) {
 		{"elif", "if 1:\n pass\n" + strings.Repeat("elif 1:\n pass\n", 100_000), "nesting"},
 		{"else", "x = " + strings.Repeat("1 if 1 else ", 200_000) + "1", "nesting"},
 		{"lambda", "x = " + strings.Repeat("lambda: ", 200_000) + "1", "nesting"},
-		{"large", strings.Repeat("#", maxFileSize+1), "larger than 4194304 bytes"},
+		{"large", strings.Repeat("#", 4<<20+1), "larger than 4194304 bytes"},
 		{"endless", "def f():\n    for i in range(10000000):\n        for j in range(10000000):\n            pass\nf()\n", "evaluation stopped: it took more than 20000000 steps"},
 		{"repeat text", `x = "a" * 10000000000`, "the result of string * 10000000000 is too large"},
 		{"repeat list", "x = [0] * 1000000000", "the result of list * 1000000000 is too large"},

@@ -356,3 +356,17 @@ func emptyImage(path string, size int64) error {
 	}
 	return errors.Join(f.Truncate(size), f.Close())
 }
+
+// imageActions lists the actions of this package, each with its zero value.
+func imageActions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &convertImage{} },
+		func() engine.Action { return &importImage{} },
+		func() engine.Action { return &makeDiskImage{} },
+		func() engine.Action { return &makeImage{} },
+		func() engine.Action { return &overlayImage{} },
+		func() engine.Action { return &resizeImage{} },
+		func() engine.Action { return &shrinkImage{} },
+		func() engine.Action { return &takePartition{} },
+	}
+}

@@ -25,7 +25,7 @@ func TestOperationsAreDocumented(t *testing.T) {
 		if op.Positional > len(op.Params) {
 			t.Errorf("%s: %d positional of %d parameters", op.Name, op.Positional, len(op.Params))
 		}
-		if _, err := fileOptions().Parse(op.Name, op.Example, 0); op.Example == "" || err != nil {
+		if _, err := (&syntax.FileOptions{Set: true, TopLevelControl: true}).Parse(op.Name, op.Example, 0); op.Example == "" || err != nil {
 			t.Errorf("%s: the example does not parse: %v", op.Name, err)
 		}
 		checkParams(t, op)

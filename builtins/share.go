@@ -346,3 +346,11 @@ func fileSystems(path, format string) ([]string, error) {
 	}
 	return types, nil
 }
+
+// shareActions lists the actions of this package, each with its zero value.
+func shareActions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &shareImage{} },
+		func() engine.Action { return &sharedImage{} },
+	}
+}

@@ -13,7 +13,7 @@ import (
 func TestOpenSearchesUpwards(t *testing.T) {
 	root := t.TempDir()
 	writeWorkspace(t, root, map[string]string{RootFile: "", "a/b/c": ""})
-	w, err := openTest(context.Background(), Config{Dir: filepath.Join(root, "a/b")})
+	w, err := Open(context.Background(), Config{Dir: filepath.Join(root, "a/b")})
 	if err != nil || w.Root() != root || w.dir != "a/b" {
 		t.Errorf("got %v, %v", w, err)
 	}
@@ -21,12 +21,12 @@ func TestOpenSearchesUpwards(t *testing.T) {
 
 func TestOpenWithoutWorkspace(t *testing.T) {
 	dir := t.TempDir()
-	_, err := openTest(context.Background(), Config{Dir: dir})
+	_, err := Open(context.Background(), Config{Dir: dir})
 	want := fmt.Sprintf("no workspace: there is no b9.toml in %s or above it: run `b9 init` (or `touch b9.toml`) in the directory that is to be the root", dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
-	_, err = openTest(context.Background(), Config{Root: dir})
+	_, err = Open(context.Background(), Config{Root: dir})
 	want = fmt.Sprintf("no workspace: there is no b9.toml in %s: run `b9 init` (or `touch b9.toml`) there", dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
