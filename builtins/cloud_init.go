@@ -136,7 +136,7 @@ func (b *seedBuilder) check() {
 	for i := range b.a.Parts {
 		p := &b.a.Parts[i]
 		if _, err := p.render(unknownTexts(), b.a.Silence); err != nil {
-			addMistakes(b.c, ownPlace(err, b.c.pos, p.Param))
+			addMistakes(b.c, ownPlace(err, b.c.Pos(), p.Param))
 		}
 	}
 }

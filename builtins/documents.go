@@ -51,7 +51,7 @@ func readDocuments(c *Call, param string) (docs []document, inputs []StepInput, 
 
 // readDocument takes one document. A string of one line is a label or path.
 func readDocument(c *Call, name string, v starlark.Value) (document, []StepInput) {
-	d := document{Name: name, At: c.pos}
+	d := document{Name: name, At: c.Pos()}
 	s, isText := v.(starlark.String)
 	_, isHandle := v.(*Handle)
 	_, isDict := v.(*starlark.Dict)

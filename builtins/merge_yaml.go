@@ -63,7 +63,7 @@ func makeMergeYAML(c *Call) (Step, error) {
 	}
 	if !c.Failed() {
 		if _, _, err := a.merge(unknownTexts()); err != nil {
-			addMistakes(c, ownPlace(err, c.pos, "inputs"))
+			addMistakes(c, ownPlace(err, c.Pos(), "inputs"))
 		}
 	}
 	return Step{Action: a, Inputs: inputs, Outputs: oneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil

@@ -1,6 +1,8 @@
 package builtins
 
 import (
+	"fmt"
+
 	"go.starlark.net/starlark"
 
 	"b9/engine"
@@ -114,4 +116,43 @@ func oneFile(ext string) []engine.Output {
 
 func oneTree() []engine.Output {
 	return []engine.Output{{Kind: store.Tree}}
+}
+
+// checkOperations reports the first operation that a build file could not call
+// as its documentation says.
+func checkOperations(ops []Operation) error {
+	names := map[string]bool{}
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case op.Name == "" || names[op.Name]:
+			return fmt.Errorf("operation %d: the name %q is empty or taken", i, op.Name)
+		case (op.make == nil) == (op.value == nil):
+			return fmt.Errorf("operation %s: exactly one of Make and Value must be set", op.Name)
+		case op.Positional > len(op.Params):
+			return fmt.Errorf("operation %s: %d of %d parameters are positional", op.Name, op.Positional, len(op.Params))
+		}
+		names[op.Name] = true
+		if err := checkParams(op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkParams(op *Operation) error {
+	names := map[string]bool{}
+	for _, p := range op.AllParams() {
+		if p.Name == "" || names[p.Name] {
+			return fmt.Errorf("operation %s: the parameter's name %q is empty or taken", op.Name, p.Name)
+		}
+		names[p.Name] = true
+		if p.Default != nil && p.Type.check(p.Default) != nil {
+			return fmt.Errorf("operation %s: the default of %s: %w", op.Name, p.Name, p.Type.check(p.Default))
+		}
+		if p.Enum != nil && p.Type.basic()&aString == 0 {
+			return fmt.Errorf("operation %s: %s has alternatives and is no string", op.Name, p.Name)
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 )
 
@@ -19,40 +20,25 @@ func TestOperationsAreDocumented(t *testing.T) {
 		if summary == "" || strings.HasSuffix(summary, ".") || len(summary) > 120 {
 			t.Errorf("%s: the first line of Doc is a phrase of at most 120 letters without a full stop, not %q", op.Name, summary)
 		}
-		if (op.make == nil) == (op.value == nil) {
-			t.Errorf("%s: exactly one of make and value must be set", op.Name)
-		}
-		if op.Positional > len(op.Params) {
-			t.Errorf("%s: %d positional of %d parameters", op.Name, op.Positional, len(op.Params))
-		}
 		if _, err := (&syntax.FileOptions{Set: true, TopLevelControl: true}).Parse(op.Name, op.Example, 0); op.Example == "" || err != nil {
 			t.Errorf("%s: the example does not parse: %v", op.Name, err)
 		}
-		checkParams(t, op)
+		checkDocumentation(t, op)
 	}
 	if !slices.IsSorted(names) {
 		t.Errorf("the table is not sorted: %q", names)
 	}
 }
 
-func checkParams(t *testing.T, op Operation) {
+func checkDocumentation(t *testing.T, op Operation) {
 	seen := map[string]bool{}
 	for _, p := range op.Params {
-		if seen[p.Name] {
-			t.Errorf("%s: two parameters %q", op.Name, p.Name)
-		}
 		seen[p.Name] = true
 		if p.Doc == "" || strings.Contains(p.Doc, "\n") || strings.HasSuffix(p.Doc, ".") {
 			t.Errorf("%s: Doc of %s is one line without a full stop, not %q", op.Name, p.Name, p.Doc)
 		}
 		if p.Type.String() == "" {
 			t.Errorf("%s: %s has no type", op.Name, p.Name)
-		}
-		if p.Default != nil && p.Type.check(p.Default) != nil {
-			t.Errorf("%s: the default of %s: %v", op.Name, p.Name, p.Type.check(p.Default))
-		}
-		if p.Enum != nil && p.Type.basic()&aString == 0 {
-			t.Errorf("%s: %s has alternatives but is no string", op.Name, p.Name)
 		}
 	}
 	if op.make != nil && (!seen["name"] || !seen["visibility"] || !seen["doc"]) {
@@ -83,5 +69,33 @@ func TestGuardedNamesCannotBeWritten(t *testing.T) {
 		if e, err := (&syntax.FileOptions{}).ParseExpr("x", name, 0); err == nil {
 			t.Errorf("%q is an expression: %T", name, e)
 		}
+	}
+}
+
+// TestMalformedOperations holds that a table with a mistake opens no workspace.
+func TestMalformedOperations(t *testing.T) {
+	root := t.TempDir()
+	writeWorkspace(t, root, map[string]string{RootFile: ""})
+	value := func(*Call) (starlark.Value, error) { return starlark.None, nil }
+	ok := Operation{Name: "f", Params: []Param{{Name: "x", Type: aString, Default: starlark.String("")}}, Positional: 1, value: value}
+	if _, err := Open(t.Context(), Config{Root: root, Operations: []Operation{ok}}); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*Operation){
+		"empty or taken":         func(o *Operation) { o.Name = "" },
+		"exactly one":            func(o *Operation) { o.value = nil },
+		"are positional":         func(o *Operation) { o.Positional = 2 },
+		"the parameter's name":   func(o *Operation) { o.Params = append(o.Params[:1:1], o.Params[0]) },
+		"the default of x":       func(o *Operation) { o.Params = []Param{{Name: "x", Type: aString, Default: starlark.None}} },
+		"alternatives and is no": func(o *Operation) { o.Params = []Param{{Name: "x", Type: anInt, Enum: []string{"a"}}} },
+	} {
+		op := ok
+		change(&op)
+		if _, err := Open(t.Context(), Config{Root: root, Operations: []Operation{op}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	if _, err := Open(t.Context(), Config{Root: root, Operations: []Operation{ok, ok}}); err == nil {
+		t.Error("two operations of one name")
 	}
 }

@@ -78,7 +78,8 @@ type Workspace struct {
 }
 
 // Open finds the workspace. Nothing is evaluated yet. Where no b9.toml is
-// found the error says where it was looked for.
+// found the error says where it was looked for; an operation of a form that
+// its comment forbids is an error, too.
 func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -94,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 	rel, err := filepath.Rel(root, dir)
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {
 		rel = ""
+	}
+	if err := checkOperations(cfg.Operations); err != nil {
+		return nil, err
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	w := &Workspace{
