@@ -19,6 +19,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"b9/builtins"
+	"b9/builtins/lang"
+	"b9/builtins/share"
 	"b9/engine"
 	"b9/engine/store"
 )
@@ -135,7 +137,7 @@ type keyTable struct {
 	t       *testing.T
 	root    string
 	store   *store.Store
-	shared  *builtins.SharedImages
+	shared  *share.Images
 	engine  *engine.Engine
 	asked   *keyListener
 	entries []keyEntry
@@ -170,8 +172,8 @@ func newKeyTable(t *testing.T, root string) *keyTable {
 	}
 	t.Cleanup(func() { st.Close() })
 	k := &keyTable{t: t, root: root, store: st, asked: &keyListener{}}
-	k.shared = builtins.NewSharedImages(builtins.SharedConfig{
-		Local: func() (*builtins.LocalImages, error) { return builtins.OpenLocal(st) },
+	k.shared = share.NewImages(share.Config{
+		Local: func() (*share.LocalImages, error) { return share.OpenLocal(st) },
 	}, root)
 	k.engine = engine.New(engine.Config{Store: st, Cache: k.asked, Services: []any{k.shared}})
 	made := t.TempDir()
@@ -193,7 +195,7 @@ func (k *keyTable) imported(path string) store.Object {
 // inputs before what uses them and else by their place in the build files.
 func (k *keyTable) steps(patterns ...string) []*engine.Node {
 	k.t.Helper()
-	w, err := builtins.Open(k.t.Context(), builtins.Config{Root: k.root, Dir: k.root, Operations: builtins.Operations(builtins.Settings{Shared: k.shared})})
+	w, err := lang.Open(k.t.Context(), lang.Config{Root: k.root, Dir: k.root, Operations: builtins.Operations(builtins.Settings{Shared: k.shared})})
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -201,7 +203,7 @@ func (k *keyTable) steps(patterns ...string) []*engine.Node {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	slices.SortStableFunc(g.Targets, func(a, b *builtins.Target) int { return strings.Compare(a.Title, b.Title) })
+	slices.SortStableFunc(g.Targets, func(a, b *lang.Target) int { return strings.Compare(a.Title, b.Title) })
 	var refs []engine.Ref
 	for _, target := range g.Targets {
 		refs = append(refs, target.Refs...)
@@ -318,7 +320,7 @@ func declaredKinds(t *testing.T) []string {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == builtins.OutputDir) {
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == lang.OutputDir) {
 			return fs.SkipDir
 		}
 		if d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
@@ -409,7 +411,7 @@ func TestGoldenKeysOfExamples(t *testing.T) {
 	fixTools(t)
 	root := t.TempDir()
 	copyFiles(t, "examples", filepath.Join(root, "examples"))
-	writeFile(t, filepath.Join(root, builtins.RootFile), nil)
+	writeFile(t, filepath.Join(root, lang.RootFile), nil)
 	k := newKeyTable(t, root)
 	for _, name := range []string{"debian.star", "hello32.star"} {
 		path := filepath.Join(root, "examples", name)

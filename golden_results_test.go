@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/store"
 	"b9/engine/tool"
@@ -34,7 +35,7 @@ func TestGoldenResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	w, err := builtins.Open(t.Context(), builtins.Config{Root: root, Dir: root, Operations: builtins.Operations(builtins.Settings{})})
+	w, err := lang.Open(t.Context(), lang.Config{Root: root, Dir: root, Operations: builtins.Operations(builtins.Settings{})})
 	if err != nil {
 		t.Fatal(err)
 	}

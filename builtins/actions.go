@@ -3,6 +3,10 @@ package builtins
 import (
 	"slices"
 
+	"b9/builtins/debian"
+	"b9/builtins/fetch"
+	"b9/builtins/image"
+	"b9/builtins/share"
 	"b9/engine"
 )
 
@@ -11,7 +15,7 @@ import (
 // a trace or for another machine: see [engine.DecodeAction].
 func Actions() engine.Actions {
 	table := engine.Actions{}
-	for _, zero := range slices.Concat(imageActions(), debianActions(), fetchActions(), shareActions(), contentActions()) {
+	for _, zero := range slices.Concat(image.Actions(), debian.Actions(), fetch.Actions(), share.Actions(), contentActions()) {
 		table[zero().Kind()] = zero
 	}
 	return table

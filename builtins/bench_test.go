@@ -8,17 +8,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
 )
 
 // BenchmarkResolve loads and resolves a workspace of 500 packages with 20
 // targets each, every one of which needs the one before.
 func BenchmarkResolve(b *testing.B) {
 	root := b.TempDir()
-	writeWorkspace(b, root, generated(500, 20))
+	builtinstest.WriteWorkspace(b, root, generated(500, 20))
 	b.ReportAllocs()
 	before := cpuTime(b)
 	for b.Loop() {
-		w, err := openTest(context.Background(), Config{Root: root})
+		w, err := openTest(context.Background(), lang.Config{Root: root})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -41,7 +44,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 func generated(packages, targets int) map[string]string {
-	files := map[string]string{RootFile: ""}
+	files := map[string]string{lang.RootFile: ""}
 	for p := range packages {
 		var text strings.Builder
 		for i := range targets {
@@ -56,7 +59,7 @@ func generated(packages, targets int) map[string]string {
 				fmt.Fprintf(&text, "template(name = \"t%d\", content = \"${a} ${b}\", vars = {\"a\": %d, \"b\": file(src = \":t%d\")})\n", i, i, i-1)
 			}
 		}
-		files[filepath.Join(fmt.Sprintf("p%03d", p), BuildFile)] = text.String()
+		files[filepath.Join(fmt.Sprintf("p%03d", p), lang.BuildFile)] = text.String()
 	}
 	return files
 }
@@ -65,8 +68,8 @@ func generated(packages, targets int) map[string]string {
 // which loads each package when the one after it asks for it.
 func TestWideAndDeep(t *testing.T) {
 	root := t.TempDir()
-	writeWorkspace(t, root, generated(50, 20))
-	w, err := openTest(context.Background(), Config{Root: root})
+	builtinstest.WriteWorkspace(t, root, generated(50, 20))
+	w, err := openTest(context.Background(), lang.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +80,7 @@ func TestWideAndDeep(t *testing.T) {
 	if n := len(g.All()); n != 50*20+50*10 {
 		t.Errorf("got %d steps", n)
 	}
-	first := g.Find(Label{Pkg: "p000", Name: "t0"})
+	first := g.Find(lang.Label{Pkg: "p000", Name: "t0"})
 	if n := len(g.Rdeps(first)); n != len(g.All()) {
 		t.Errorf("%d steps need the first target, want all", n)
 	}

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
+	"b9/builtins/share"
 	"b9/engine"
 	"b9/engine/store"
 )
@@ -24,7 +27,7 @@ func Example() {
 	write("b9.toml", "")
 	write("B9BUILD.star", `template(name = "motd", content = "welcome to ${host}", vars = {"host": "db1"})`)
 
-	ws, err := openTest(ctx, Config{Root: dir})
+	ws, err := openTest(ctx, lang.Config{Root: dir})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -60,8 +63,8 @@ type builder struct {
 
 func newBuilder(t *testing.T, files map[string]string) *builder {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: ""})
-	writeWorkspace(t, root, files)
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: ""})
+	builtinstest.WriteWorkspace(t, root, files)
 	st, err := store.Open(t.TempDir(), store.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +77,7 @@ func newBuilder(t *testing.T, files map[string]string) *builder {
 func (b *builder) build(target string, options map[string]string) (text string, executed int) {
 	b.t.Helper()
 	ctx := context.Background()
-	w, err := openTest(ctx, Config{Root: b.root, Options: options})
+	w, err := openTest(ctx, lang.Config{Root: b.root, Options: options})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -117,7 +120,7 @@ template(name = "out", content = "[${conf}] ${port}", vars = {"conf": conf, "por
 			t.Errorf("%s: got %q after %d steps, want %q after %d", what, text, executed, wantText, wantExecuted)
 		}
 	}
-	change := func(name, text string) { writeWorkspace(t, b.root, map[string]string{name: text}) }
+	change := func(name, text string) { builtinstest.WriteWorkspace(t, b.root, map[string]string{name: text}) }
 	step("first", "[db1 secret ${x}] 80", 3, nil)
 	step("again", "[db1 secret ${x}] 80", 0, nil)
 	step("an option", "[db1 secret ${x}] 81", 1, map[string]string{"port": "81"})
@@ -133,7 +136,7 @@ template(name = "out", content = "[${conf}] ${port}", vars = {"conf": conf, "por
 
 func TestFileMode(t *testing.T) {
 	b := newBuilder(t, map[string]string{"B9BUILD.star": `file(name = "run", content = "#!/bin/sh", mode = 0o755)`})
-	w, err := openTest(context.Background(), Config{Root: b.root})
+	w, err := openTest(context.Background(), lang.Config{Root: b.root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,9 +151,9 @@ func TestFileMode(t *testing.T) {
 }
 
 // openTest opens a workspace with b9's own operations.
-func openTest(ctx context.Context, cfg Config) (*Workspace, error) {
-	images := NewSharedImages(SharedConfig{}, cfg.Root)
+func openTest(ctx context.Context, cfg lang.Config) (*lang.Workspace, error) {
+	images := share.NewImages(share.Config{}, cfg.Root)
 	cfg.Operations = Operations(Settings{Shared: images})
-	cfg.Prefixes = map[string]func(string) (string, Step, error){SharedPrefix: images.Target}
-	return Open(ctx, cfg)
+	cfg.Prefixes = map[string]func(string) (string, lang.Step, error){share.Prefix: images.Target}
+	return lang.Open(ctx, cfg)
 }

@@ -1,5 +1,13 @@
 package builtins
 
+import (
+	"b9/builtins/debian"
+	"b9/builtins/fetch"
+	"b9/builtins/image"
+	"b9/builtins/lang"
+	"b9/builtins/share"
+)
+
 // Operations is the table of everything that build files can call beside the
 // language itself.
 //
@@ -19,46 +27,46 @@ package builtins
 // What depends on what the inputs turn out to be (a label's format, the text
 // of a template) goes into Step.Finish, which runs once they are known.
 // group.go is the shortest example, template.go one with everything.
-func Operations(s Settings) []Operation {
+func Operations(s Settings) []lang.Operation {
 	if s.Shared == nil {
-		s.Shared = NewSharedImages(SharedConfig{}, "")
+		s.Shared = share.NewImages(share.Config{}, "")
 	}
-	return []Operation{
-		bootstrapOperation(s.Bootstrap),
+	return []lang.Operation{
+		debian.Bootstrap(s.Bootstrap),
 		cloudInitOperation(),
-		convertOperation(),
+		image.Convert(),
 		digestOperation(),
-		diskOperation(),
+		image.Disk(),
 		erlAtomOperation(),
 		erlBinaryOperation(),
 		erlStringOperation(),
 		erlangConfigOperation(),
-		fetchOperation(),
+		fetch.Fetch(),
 		fileOperation(),
-		globOperation(),
+		lang.Glob(),
 		groupOperation(),
-		imageOperation(),
+		image.Image(),
 		lxcExecOperation(),
 		matrixOperation(),
 		mergeYAMLOperation(),
-		optionOperation(),
-		overlayOperation(),
-		partOperation(),
-		partitionOperation(),
-		resizeOperation(),
-		shareOperation(),
-		sharedOperation(s.Shared),
-		shrinkOperation(),
+		lang.OptionBuiltin(),
+		image.Overlay(),
+		image.Part(),
+		image.Partition(),
+		image.Resize(),
+		share.Share(),
+		share.Shared(s.Shared),
+		image.Shrink(),
 		sizeOperation(),
 		templateOperation(),
 		treeOperation(),
-		writableOperation(),
+		lang.WritableBuiltin(),
 	}
 }
 
 // Settings are what the operations of one workspace need beside their
 // arguments. The zero value serves a program without shared images.
 type Settings struct {
-	Bootstrap Defaults
-	Shared    *SharedImages // nil: share() and shared() find no repository
+	Bootstrap debian.Defaults
+	Shared    *share.Images // nil: share() and shared() find no repository
 }

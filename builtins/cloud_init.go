@@ -14,6 +14,7 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/fsys/iso9660"
 	"b9/engine/fsys/tree"
@@ -21,8 +22,8 @@ import (
 	"b9/engine/store"
 )
 
-func cloudInitOperation() Operation {
-	return Operation{
+func cloudInitOperation() lang.Operation {
+	return lang.Operation{
 		Name: "cloud_init",
 		Doc: `NoCloud seeds that tell cloud-init what to do at first boot
 
@@ -39,26 +40,26 @@ file on its own is taken as it is. A list for network_config is merged, too.
 cloud-configs and network configurations are checked before anything is built:
 keys, types, and values. The instance-id follows from the content unless meta_data
 has one: changed user-data is applied again at the next boot, unchanged is not.`,
-		Params: []Param{
-			nameParam,
-			{Name: "user_data", Type: aValue, Doc: "what to do: a dict becomes #cloud-config"},
-			{Name: "meta_data", Type: aValue, Doc: `about the machine, such as {"local-hostname": "web"}`},
-			{Name: "vendor_data", Type: aValue, Doc: "as user_data, from the image's vendor"},
-			{Name: "network_config", Type: aValue, Doc: "network configuration, version 1 or 2"},
-			{Name: "files", Type: dictOf(aFile), Doc: "further files of the seed by name"},
-			{Name: "formats", Type: listOf(aString), Doc: `outputs to make (default ["iso"]): "iso", "vfat", "dir"`},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "user_data", Type: lang.Value, Doc: "what to do: a dict becomes #cloud-config"},
+			{Name: "meta_data", Type: lang.Value, Doc: `about the machine, such as {"local-hostname": "web"}`},
+			{Name: "vendor_data", Type: lang.Value, Doc: "as user_data, from the image's vendor"},
+			{Name: "network_config", Type: lang.Value, Doc: "network configuration, version 1 or 2"},
+			{Name: "files", Type: lang.DictOf(lang.File), Doc: "further files of the seed by name"},
+			{Name: "formats", Type: lang.ListOf(lang.String), Doc: `outputs to make (default ["iso"]): "iso", "vfat", "dir"`},
 			strategyParam(),
-			{Name: "gzip", Type: aBool, Default: starlark.False, Doc: "compress user-data and vendor-data"},
+			{Name: "gzip", Type: lang.Bool, Default: starlark.False, Doc: "compress user-data and vendor-data"},
 			silenceParam(),
 		},
 		Example: `cloud_init(name = "seed", user_data = {"package_update": True}, meta_data = {"local-hostname": "web"})`,
-		make:    cloudInitStep,
+		Make:    cloudInitStep,
 	}
 }
 
-func cloudInitStep(c *Call) (Step, error) {
+func cloudInitStep(c *lang.Call) (lang.Step, error) {
 	a := &cloudInit{Formats: c.Strings("formats"), Silence: silenced(c, "silence")}
-	s := Step{Action: a, Finish: finishCloudInit}
+	s := lang.Step{Action: a, Finish: finishCloudInit}
 	b := seedBuilder{c: c, a: a, s: &s}
 	strategy := readStrategy(c, "strategy")
 	b.part(seedPart{Param: "user_data", Name: "user-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
@@ -85,7 +86,7 @@ func cloudInitStep(c *Call) (Step, error) {
 }
 
 // finishCloudInit checks what is known before anything is built.
-func finishCloudInit(l *Linked) error {
+func finishCloudInit(l *lang.Linked) error {
 	a := l.Action.(*cloudInit)
 	for i := range a.Parts {
 		p := &a.Parts[i]
@@ -101,9 +102,9 @@ func finishCloudInit(l *Linked) error {
 
 // seedBuilder collects the files of one cloud_init() call.
 type seedBuilder struct {
-	c *Call
+	c *lang.Call
 	a *cloudInit
-	s *Step
+	s *lang.Step
 }
 
 func (b *seedBuilder) output(format string) engine.Output {
@@ -116,7 +117,7 @@ func (b *seedBuilder) output(format string) engine.Output {
 		return engine.Output{Name: "dir", Kind: store.Tree}
 	}
 	have := []string{"iso", "vfat", "dir"}
-	b.c.Errorf("%s", suggest(fmt.Sprintf("unknown format %q (%s)", format, listed(have)), format, have))
+	b.c.Errorf("%s", lang.Suggest(fmt.Sprintf("unknown format %q (%s)", format, lang.Listed(have)), format, have))
 	return engine.Output{Name: format, Kind: store.File}
 }
 
@@ -125,7 +126,7 @@ func (b *seedBuilder) part(p seedPart) {
 	if !b.c.Given(p.Param) {
 		return
 	}
-	var inputs []StepInput
+	var inputs []lang.StepInput
 	p.Docs, inputs, p.List = readDocuments(b.c, p.Param)
 	b.s.Inputs = append(b.s.Inputs, inputs...)
 	b.a.Parts = append(b.a.Parts, p)
@@ -141,7 +142,7 @@ func (b *seedBuilder) check() {
 	}
 }
 
-func (b *seedBuilder) file(e Entry) {
+func (b *seedBuilder) file(e lang.Entry) {
 	clean := path.Clean(e.Key)
 	standard := slices.Contains([]string{"user-data", "meta-data"}, clean) || slices.ContainsFunc(b.a.Parts, func(p seedPart) bool { return p.Name == clean })
 	near := slices.IndexFunc(b.names(), func(name string) bool { return clash(name, clean, slices.Contains(b.c.Strings("formats"), "vfat")) })
@@ -154,7 +155,7 @@ func (b *seedBuilder) file(e Entry) {
 		b.c.Errorf("files: %q and %q can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case", b.names()[near], clean)
 	default:
 		b.a.Files = append(b.a.Files, clean)
-		b.s.Inputs = append(b.s.Inputs, StepInput{Role: "file " + clean, From: b.c.Operand(e.Value, aFile, "files["+strconv.Quote(e.Key)+"]")})
+		b.s.Inputs = append(b.s.Inputs, lang.StepInput{Role: "file " + clean, From: b.c.Operand(e.Value, lang.File, "files["+strconv.Quote(e.Key)+"]")})
 	}
 }
 

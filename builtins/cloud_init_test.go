@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
 	"b9/engine"
 )
 
@@ -17,7 +19,7 @@ import (
 func (b *builder) seed(target string) map[string]string {
 	b.t.Helper()
 	ctx := context.Background()
-	w, err := openTest(ctx, Config{Root: b.root})
+	w, err := openTest(ctx, lang.Config{Root: b.root})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -99,11 +101,11 @@ merge_yaml(["base.yaml", {"packages": "b"}], name = "yaml", header = "#cloud-con
 func TestSeedIdentity(t *testing.T) {
 	b := newBuilder(t, map[string]string{"B9BUILD.star": `cloud_init(name = "s", formats = ["dir"], user_data = ["u.yaml", {"runcmd": ["x"]}])`, "u.yaml": "packages: [a]\n"})
 	first := b.seed("//:s")["meta-data"]
-	writeWorkspace(t, b.root, map[string]string{"u.yaml": "# comment\npackages: [a]\n"})
+	builtinstest.WriteWorkspace(t, b.root, map[string]string{"u.yaml": "# comment\npackages: [a]\n"})
 	if again := b.seed("//:s")["meta-data"]; again != first {
 		t.Errorf("a comment made %q of %q", again, first)
 	}
-	writeWorkspace(t, b.root, map[string]string{"u.yaml": "packages: [b]\n"})
+	builtinstest.WriteWorkspace(t, b.root, map[string]string{"u.yaml": "packages: [b]\n"})
 	if again := b.seed("//:s")["meta-data"]; again == first {
 		t.Error("changed user-data left the instance-id as it was")
 	}
@@ -155,9 +157,9 @@ func TestCloudInitMistakes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		root := t.TempDir()
-		writeWorkspace(t, root, map[string]string{RootFile: "", "m": "", BuildFile: "cloud_init(name = \"s\", " + tt.args + ")\n"})
+		builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", "m": "", lang.BuildFile: "cloud_init(name = \"s\", " + tt.args + ")\n"})
 		want := "B9BUILD.star:1:1: cloud_init(): " + tt.want
-		w, err := openTest(t.Context(), Config{Root: root})
+		w, err := openTest(t.Context(), lang.Config{Root: root})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,14 +173,14 @@ func TestCloudInitMistakes(t *testing.T) {
 // text stands in.
 func TestWarningPlaces(t *testing.T) {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: "", "u.yaml": "#cloud-config\nx: 1\n", BuildFile: `cloud_init(
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", "u.yaml": "#cloud-config\nx: 1\n", lang.BuildFile: `cloud_init(
     name = "s",
     user_data = ["u.yaml", {"y": 1}, "#cloud-config-archive\n- 'z: 1'\n"],
     network_config = "version: 2\nethernets: {e: {mtu: 0777}}\n",
 )
 `})
 	var out strings.Builder
-	w, err := openTest(t.Context(), Config{Root: root, Stderr: &out})
+	w, err := openTest(t.Context(), lang.Config{Root: root, Stderr: &out})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,41 +14,42 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/blob"
 )
 
-func digestOperation() Operation {
-	return Operation{
+func digestOperation() lang.Operation {
+	return lang.Operation{
 		Name: "digest",
 		Doc: "the digest of a file, as a file of hexadecimal digits\n\n" +
 			"There is no line end behind them: the handle is made to be a value in templates, configurations and seeds.",
 		Positional: 1,
-		Params: []Param{
-			{Name: "file", Type: aFile, Required: true, Doc: "the file, such as an image"},
-			{Name: "algorithm", Type: aString, Default: starlark.String("sha256"), Enum: []string{"sha256", "sha512", "blake3"}, Doc: "how the digest is computed"},
+		Params: []lang.Param{
+			{Name: "file", Type: lang.File, Required: true, Doc: "the file, such as an image"},
+			{Name: "algorithm", Type: lang.String, Default: starlark.String("sha256"), Enum: []string{"sha256", "sha512", "blake3"}, Doc: "how the digest is computed"},
 		},
 		Example: `template(content = "${sum}  root.img\n", vars = {"sum": digest(root)})`,
-		make: func(c *Call) (Step, error) {
-			return Step{
+		Make: func(c *lang.Call) (lang.Step, error) {
+			return lang.Step{
 				Action:  &digestFile{Algorithm: c.String("algorithm")},
-				Inputs:  []StepInput{{Role: "file", From: c.Input("file")}},
-				Outputs: oneFile(""),
+				Inputs:  []lang.StepInput{{Role: "file", From: c.Input("file")}},
+				Outputs: lang.OneFile(""),
 			}, nil
 		},
 	}
 }
 
-func sizeOperation() Operation {
-	return Operation{
+func sizeOperation() lang.Operation {
+	return lang.Operation{
 		Name: "size",
 		Doc: "the size of a file in bytes, as a file of decimal digits\n\n" +
 			"The holes of an image count. There is no line end behind the digits: the handle is made to be a value in templates, configurations and seeds.",
 		Positional: 1,
-		Params:     []Param{{Name: "file", Type: aFile, Required: true, Doc: "the file, such as an image"}},
+		Params:     []lang.Param{{Name: "file", Type: lang.File, Required: true, Doc: "the file, such as an image"}},
 		Example:    `template(content = "SIZE=${bytes}\n", vars = {"bytes": size(root)})`,
-		make: func(c *Call) (Step, error) {
-			return Step{Action: &sizeFile{}, Inputs: []StepInput{{Role: "file", From: c.Input("file")}}, Outputs: oneFile("")}, nil
+		Make: func(c *lang.Call) (lang.Step, error) {
+			return lang.Step{Action: &sizeFile{}, Inputs: []lang.StepInput{{Role: "file", From: c.Input("file")}}, Outputs: lang.OneFile("")}, nil
 		},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"b9/builtins/lang"
 )
 
 // snippets is the indented lines of a document, which make one build file.
@@ -37,7 +39,7 @@ func TestDocumentedSnippets(t *testing.T) {
 	}
 	for _, tt := range tests {
 		workspace := maps.Clone(files)
-		workspace[BuildFile] = snippets(t, "../docs/"+tt.doc+".md")
+		workspace[lang.BuildFile] = snippets(t, "../docs/"+tt.doc+".md")
 		if got, _ := newBuilder(t, workspace).build("//:"+tt.target, nil); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %s is %.300q, want %q", tt.doc, tt.target, got, tt.want)
 		}

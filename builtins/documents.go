@@ -8,6 +8,7 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/content"
 	"b9/engine/content/cloudinit"
@@ -28,7 +29,7 @@ type document struct {
 }
 
 // readDocuments takes an argument that is one document or a list of them.
-func readDocuments(c *Call, param string) (docs []document, inputs []StepInput, list bool) {
+func readDocuments(c *lang.Call, param string) (docs []document, inputs []lang.StepInput, list bool) {
 	v := c.Value(param)
 	if v == nil {
 		return nil, nil, false
@@ -50,19 +51,19 @@ func readDocuments(c *Call, param string) (docs []document, inputs []StepInput, 
 }
 
 // readDocument takes one document. A string of one line is a label or path.
-func readDocument(c *Call, name string, v starlark.Value) (document, []StepInput) {
+func readDocument(c *lang.Call, name string, v starlark.Value) (document, []lang.StepInput) {
 	d := document{Name: name, At: c.Pos()}
 	s, isText := v.(starlark.String)
-	_, isHandle := v.(*Handle)
+	_, isHandle := v.(*lang.Handle)
 	_, isDict := v.(*starlark.Dict)
 	switch {
 	case isText && strings.Contains(string(s), "\n"):
 		d.Text = string(s)
 	case isText || isHandle:
 		d.Role = name
-		return d, []StepInput{{Role: name, From: c.Operand(v, aFile, name)}}
+		return d, []lang.StepInput{{Role: name, From: c.Operand(v, lang.File, name)}}
 	case isDict:
-		var inputs []StepInput
+		var inputs []lang.StepInput
 		d.Value, inputs = Embed(c, name, v)
 		return d, inputs
 	default:
@@ -86,13 +87,13 @@ func unknownTexts() texts {
 }
 
 // linkedTexts knows the inputs that are source files.
-func linkedTexts(l *Linked) texts {
+func linkedTexts(l *lang.Linked) texts {
 	return texts{embedded: sourceTexts(l), file: func(role string) (string, bool, error) {
 		name, ok := l.SourcePath(role)
 		if !ok {
 			return "", false, nil
 		}
-		text, err := readText(name)
+		text, err := lang.ReadText(name)
 		return text, true, err
 	}}
 }
@@ -100,14 +101,14 @@ func linkedTexts(l *Linked) texts {
 // runTexts knows every input of a running step.
 func runTexts(job *engine.Job) texts {
 	return texts{embedded: jobTexts(job), file: func(role string) (string, bool, error) {
-		text, err := inputText(job, role)
+		text, err := lang.InputText(job, role)
 		return text, true, err
 	}}
 }
 
 // nameFiles names the documents that are files after them; how a name ends
 // says what format it is in.
-func nameFiles(docs []document, l *Linked) {
+func nameFiles(docs []document, l *lang.Linked) {
 	for i := range docs {
 		if docs[i].Role != "" {
 			docs[i].Name = l.SourceName(docs[i].Role)
@@ -206,7 +207,7 @@ func ownPlace(err error, at engine.Position, param string) error {
 
 // warn prints the warnings that are not silenced, each with how to silence it.
 // Those of what stands in the call begin with the place of the call.
-func warn(l *Linked, list []yaml.Finding, silence []string, docs []document) {
+func warn(l *lang.Linked, list []yaml.Finding, silence []string, docs []document) {
 	for _, f := range yaml.Silence(list, silence) {
 		text := "warning: " + strings.TrimPrefix(f.Error(), f.At.String()+": ")
 		here := l.Pos()
@@ -229,26 +230,26 @@ func (d *document) holds(at engine.Position) bool {
 }
 
 // addMistakes records every line of an error as a mistake of its own.
-func addMistakes(c *Call, err error) {
+func addMistakes(c *lang.Call, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		c.Errorf("%s", line)
 	}
 }
 
 // silenced reads the names of findings that are not to be reported.
-func silenced(c *Call, param string) []string {
+func silenced(c *lang.Call, param string) []string {
 	names := c.Strings(param)
 	known := cloudinit.FindingNames()
 	for _, name := range names {
 		if kind, _, _ := strings.Cut(name, ":"); !slices.Contains(known, kind) {
-			c.Errorf("%s", suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, listed(known)), kind, known))
+			c.Errorf("%s", lang.Suggest(fmt.Sprintf("%s: unknown warning %q (%s)", param, name, lang.Listed(known)), kind, known))
 		}
 	}
 	return names
 }
 
 // readStrategy reads the name of a way to merge.
-func readStrategy(c *Call, param string) string {
+func readStrategy(c *lang.Call, param string) string {
 	s := c.String(param)
 	if err := content.CheckStrategy(s); err != nil {
 		c.Errorf("%s: %w%s", param, err, near.Hint(s, content.Strategies()))
@@ -256,11 +257,11 @@ func readStrategy(c *Call, param string) string {
 	return s
 }
 
-func silenceParam() Param {
-	return Param{Name: "silence", Type: listOf(aString), Doc: `findings not to report, by name ("yaml-octal") or name and path ("unknown-key:apt.conf")`}
+func silenceParam() lang.Param {
+	return lang.Param{Name: "silence", Type: lang.ListOf(lang.String), Doc: `findings not to report, by name ("yaml-octal") or name and path ("unknown-key:apt.conf")`}
 }
 
-func strategyParam() Param {
-	return Param{Name: "strategy", Type: aString, Default: starlark.String("strict"),
+func strategyParam() lang.Param {
+	return lang.Param{Name: "strategy", Type: lang.String, Default: starlark.String("strict"),
 		Doc: `how to merge: "strict", "original", "cloud-init", or a merge_how of cloud-init such as "list(append)+dict(recurse_list)+str()"`}
 }

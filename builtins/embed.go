@@ -8,6 +8,7 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/content/yaml"
 )
@@ -45,8 +46,8 @@ const (
 // Embed turns a value into a Datum and the inputs that the handles in it
 // need. Mistakes are recorded with their path in the value, such as
 // user_data["write_files"][0]. The roles begin with the parameter's name.
-func Embed(c *Call, param string, v starlark.Value) (Datum, []StepInput) {
-	if err := checkText([]starlark.Value{v}, true); err != nil {
+func Embed(c *lang.Call, param string, v starlark.Value) (Datum, []lang.StepInput) {
+	if err := lang.CheckText([]starlark.Value{v}, true); err != nil {
 		c.Errorf("%s: %w", param, err)
 		return Datum{Kind: nullDatum}, nil
 	}
@@ -56,9 +57,9 @@ func Embed(c *Call, param string, v starlark.Value) (Datum, []StepInput) {
 
 // embedder collects the handles of one value.
 type embedder struct {
-	c      *Call
+	c      *lang.Call
 	param  string
-	inputs []StepInput
+	inputs []lang.StepInput
 }
 
 func (e *embedder) datum(v starlark.Value, path string) Datum {
@@ -73,7 +74,7 @@ func (e *embedder) datum(v starlark.Value, path string) Datum {
 		return Datum{Kind: floatDatum, Text: strconv.FormatFloat(float64(v), 'g', -1, 64)}
 	case starlark.String:
 		return Datum{Kind: stringDatum, Text: string(v)}
-	case *Handle:
+	case *lang.Handle:
 		return e.handle(v, path)
 	case *starlark.Dict:
 		return e.dict(v, path)
@@ -106,9 +107,9 @@ func (e *embedder) dict(dict *starlark.Dict, path string) Datum {
 	return d
 }
 
-func (e *embedder) handle(h *Handle, path string) Datum {
+func (e *embedder) handle(h *lang.Handle, path string) Datum {
 	role := fmt.Sprintf("%s text %d", e.param, len(e.inputs))
-	e.inputs = append(e.inputs, StepInput{Role: role, From: e.c.Operand(h, aFile, path)})
+	e.inputs = append(e.inputs, lang.StepInput{Role: role, From: e.c.Operand(h, lang.File, path)})
 	return Datum{Kind: embedDatum, Text: role}
 }
 
@@ -187,7 +188,7 @@ func (d Datum) plainDict(text func(string) (string, error)) (any, error) {
 // is an error: no structured format could carry it.
 func jobTexts(job *engine.Job) func(role string) (string, error) {
 	return func(role string) (string, error) {
-		text, err := inputText(job, role)
+		text, err := lang.InputText(job, role)
 		if err == nil && !utf8.ValidString(text) {
 			err = fmt.Errorf("%s: the embedded text is not UTF-8", role)
 		}
@@ -197,13 +198,13 @@ func jobTexts(job *engine.Job) func(role string) (string, error) {
 
 // sourceTexts reads the texts of inputs that are source files, and stands in
 // for those that steps make: they are strings, too, but not known yet.
-func sourceTexts(l *Linked) func(role string) (string, error) {
+func sourceTexts(l *lang.Linked) func(role string) (string, error) {
 	return func(role string) (string, error) {
 		name, ok := l.SourcePath(role)
 		if !ok {
 			return "text of " + role, nil
 		}
-		text, err := readText(name)
+		text, err := lang.ReadText(name)
 		if err == nil && !utf8.ValidString(text) {
 			err = fmt.Errorf("%s is not UTF-8, so it can't be embedded as text", l.SourceName(role))
 		}

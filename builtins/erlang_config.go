@@ -11,13 +11,14 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/content/erlang"
 	"b9/engine/content/template"
 )
 
-func erlangConfigOperation() Operation {
-	return Operation{
+func erlangConfigOperation() lang.Operation {
+	return lang.Operation{
 		Name: "erlang_config",
 		Doc: `a file of Erlang terms, such as a sys.config, merged from files, text and values
 
@@ -33,26 +34,26 @@ their values in turn; other items are appended. Maps are merged by key. Two valu
 for one key are an error unless they are equal or strategy says otherwise. The
 result is laid out as Erlang's formatter does it.`,
 		Positional: 2,
-		Params: []Param{
-			nameParam,
-			{Name: "inputs", Type: listOf(aValue), Required: true, Doc: "what to merge, in order: files, text, values"},
-			{Name: "vars", Type: dictOf(aValue), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
-			{Name: "strategy", Type: aString, Default: starlark.String("strict"), Enum: erlang.Strategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
-			{Name: "strings", Type: aString, Default: starlark.String("string"), Enum: []string{"string", "binary"}, Doc: `what strings among the values and vars become: "string" or "binary"`},
-			{Name: "dicts", Type: aString, Default: starlark.String("proplist"), Enum: []string{"proplist", "map"}, Doc: `what dicts become: "proplist" or "map"`},
-			{Name: "keys", Type: aString, Default: starlark.String("atom"), Enum: []string{"atom", "text"}, Doc: `what strings that are keys of dicts become: "atom", or "text": as all strings`},
-			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "inputs", Type: lang.ListOf(lang.Value), Required: true, Doc: "what to merge, in order: files, text, values"},
+			{Name: "vars", Type: lang.DictOf(lang.Value), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
+			{Name: "strategy", Type: lang.String, Default: starlark.String("strict"), Enum: erlang.Strategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
+			{Name: "strings", Type: lang.String, Default: starlark.String("string"), Enum: []string{"string", "binary"}, Doc: `what strings among the values and vars become: "string" or "binary"`},
+			{Name: "dicts", Type: lang.String, Default: starlark.String("proplist"), Enum: []string{"proplist", "map"}, Doc: `what dicts become: "proplist" or "map"`},
+			{Name: "keys", Type: lang.String, Default: starlark.String("atom"), Enum: []string{"atom", "text"}, Doc: `what strings that are keys of dicts become: "atom", or "text": as all strings`},
+			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
 		},
 		Example: `erlang_config(name = "sys.config", inputs = ["base.config", {"kernel": {"inet_dist_listen_min": 9100}}], vars = {"host": "db1"})`,
-		make:    makeErlangConfig,
+		Make:    makeErlangConfig,
 	}
 }
 
-func makeErlangConfig(c *Call) (Step, error) {
+func makeErlangConfig(c *lang.Call) (lang.Step, error) {
 	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: readMode(c, "mode")}
-	s := Step{Action: a, Outputs: oneFile(""), Mode: a.Mode, Finish: a.check}
+	s := lang.Step{Action: a, Outputs: lang.OneFile(""), Mode: a.Mode, Finish: a.check}
 	e := erlConverter{c: c, binary: a.Binary, maps: c.String("dicts") == "map", text: c.String("keys") == "text"}
-	for i, v := range c.elements("inputs") {
+	for i, v := range c.Elements("inputs") {
 		a.Docs = append(a.Docs, e.document(&s, i, v))
 	}
 	if len(a.Docs) == 0 {
@@ -71,10 +72,10 @@ func makeErlangConfig(c *Call) (Step, error) {
 }
 
 // document enters one input: a file as an input of the step, all else as text.
-func (e *erlConverter) document(s *Step, i int, v starlark.Value) erlangText {
+func (e *erlConverter) document(s *lang.Step, i int, v starlark.Value) erlangText {
 	name := fmt.Sprintf("inputs[%d]", i)
 	text, isText := v.(starlark.String)
-	_, isHandle := v.(*Handle)
+	_, isHandle := v.(*lang.Handle)
 	switch {
 	case isText && inlineTerms(string(text)):
 		if !utf8.ValidString(string(text)) {
@@ -82,7 +83,7 @@ func (e *erlConverter) document(s *Step, i int, v starlark.Value) erlangText {
 		}
 		return erlangText{Name: name, Text: string(text)}
 	case isText || isHandle:
-		s.Inputs = append(s.Inputs, StepInput{Role: name, From: e.c.Operand(v, aFile, name)})
+		s.Inputs = append(s.Inputs, lang.StepInput{Role: name, From: e.c.Operand(v, lang.File, name)})
 		return erlangText{Name: name, Role: name}
 	}
 	t := e.term(v, name)
@@ -118,7 +119,7 @@ func (a *erlangConfig) Kind() string { return "erlang_config/1" }
 
 // check finds the mistakes in source files and text before anything is
 // built, and all conflicts where no step has to run first.
-func (a *erlangConfig) check(l *Linked) error {
+func (a *erlangConfig) check(l *lang.Linked) error {
 	known := true
 	for i := range a.Docs {
 		d := &a.Docs[i]
@@ -132,7 +133,7 @@ func (a *erlangConfig) check(l *Linked) error {
 	}
 	read := func(role string) (string, error) {
 		if name, ok := l.SourcePath(role); ok {
-			return readText(name)
+			return lang.ReadText(name)
 		}
 		return "", errNotYet
 	}
@@ -149,7 +150,7 @@ var errNotYet = fmt.Errorf("the text is not known yet")
 
 // Run implements engine.Action.
 func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
-	terms, err := a.merged(func(role string) (string, error) { return inputText(job, role) })
+	terms, err := a.merged(func(role string) (string, error) { return lang.InputText(job, role) })
 	if err != nil {
 		return err
 	}

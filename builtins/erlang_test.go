@@ -10,6 +10,8 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
 	"b9/engine/content/yaml"
 )
 
@@ -57,7 +59,7 @@ erlang_config(name = "replace", inputs = ["{a, 1}. {b, [1]}.", "{a, 2}.\n{b, [2]
 	if _, executed := b.build("//:sys", nil); executed != 0 {
 		t.Errorf("again: %d steps ran", executed)
 	}
-	writeWorkspace(t, b.root, map[string]string{"base.config": "%% another comment\n[{kernel, [{port, ${port}}]}].\n"})
+	builtinstest.WriteWorkspace(t, b.root, map[string]string{"base.config": "%% another comment\n[{kernel, [{port, ${port}}]}].\n"})
 	if _, executed := b.build("//:sys", nil); executed != 1 {
 		t.Errorf("a changed input: %d steps ran, want 1", executed)
 	}
@@ -78,7 +80,7 @@ template(name = "sums", content = "${sum} ${long} ${b3} ${bytes}", vars = {
 	if want := fmt.Sprintf("%x", sha256.Sum256([]byte("some content"))); len(parts) != 4 || parts[0] != want || len(parts[1]) != 128 || len(parts[2]) != 64 || parts[3] != "12" {
 		t.Errorf("got %q", text)
 	}
-	writeWorkspace(t, b.root, map[string]string{"data.txt": "other"})
+	builtinstest.WriteWorkspace(t, b.root, map[string]string{"data.txt": "other"})
 	if text, executed := b.build("//:sums", nil); executed != 3 || !strings.HasSuffix(text, " 5") {
 		t.Errorf("a changed file: %d steps ran, want 3: %q", executed, text)
 	}
@@ -89,7 +91,7 @@ func TestEmbedKeepsValues(t *testing.T) {
 	dict := starlark.NewDict(2)
 	_ = dict.SetKey(starlark.String("z"), starlark.NewList([]starlark.Value{starlark.MakeInt(-1), starlark.MakeInt(1).Lsh(80), starlark.Float(0.1), starlark.True, starlark.None}))
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.String("text"), starlark.NewDict(0)})
-	c := &Call{}
+	c := &lang.Call{}
 	d, inputs := Embed(c, "user_data", dict)
 	if c.Failed() || len(inputs) > 0 || d.Embeds() {
 		t.Fatalf("%q, %v", c.Mistakes(), inputs)
@@ -114,7 +116,7 @@ func TestEmbedNamesMistakes(t *testing.T) {
 	inner := starlark.NewDict(1)
 	_ = inner.SetKey(starlark.MakeInt(1), starlark.None)
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.Bytes("x"), inner})
-	c := &Call{}
+	c := &lang.Call{}
 	Embed(c, "user_data", dict)
 	want := []string{`user_data["a"][0]: a bytes can't be written as text`, `user_data["a"][1]: the key 1 is no string`}
 	if !reflect.DeepEqual(c.Mistakes(), want) {

@@ -10,12 +10,13 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
+	"b9/builtins/lang"
 	"b9/engine/content/erlang"
 )
 
-func erlAtomOperation() Operation {
+func erlAtomOperation() lang.Operation {
 	return erlValueOperation("erl_atom", "name", "an Erlang atom, for values in erlang_config",
-		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *Call, text string) erlang.Term {
+		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *lang.Call, text string) erlang.Term {
 			if err := erlang.CheckAtom(text); err != nil {
 				c.Errorf("%w", err)
 			}
@@ -23,26 +24,26 @@ func erlAtomOperation() Operation {
 		})
 }
 
-func erlBinaryOperation() Operation {
+func erlBinaryOperation() lang.Operation {
 	return erlValueOperation("erl_binary", "text", "an Erlang binary of the text in UTF-8, for values in erlang_config",
-		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *Call, text string) erlang.Term {
+		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *lang.Call, text string) erlang.Term {
 			return erlang.NewBinary(text)
 		})
 }
 
-func erlStringOperation() Operation {
+func erlStringOperation() lang.Operation {
 	return erlValueOperation("erl_string", "text", `an Erlang string, for values in erlang_config(strings = "binary")`,
-		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *Call, text string) erlang.Term {
+		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *lang.Call, text string) erlang.Term {
 			return erlang.NewString(text)
 		})
 }
 
-func erlValueOperation(name, param, doc, example string, term func(*Call, string) erlang.Term) Operation {
-	return Operation{
+func erlValueOperation(name, param, doc, example string, term func(*lang.Call, string) erlang.Term) lang.Operation {
+	return lang.Operation{
 		Name: name, Doc: doc, Positional: 1,
-		Params:  []Param{{Name: param, Type: aString, Required: true, Doc: "the text"}},
+		Params:  []lang.Param{{Name: param, Type: lang.String, Required: true, Doc: "the text"}},
 		Example: example,
-		value: func(c *Call) (starlark.Value, error) {
+		Value: func(c *lang.Call) (starlark.Value, error) {
 			text := c.String(param)
 			if !utf8.ValidString(text) {
 				c.Errorf("%s: %q is not UTF-8", param, text)
@@ -62,7 +63,7 @@ type erlValue struct {
 // String implements starlark.Value.
 func (v *erlValue) String() string { return fmt.Sprintf("%s(%q)", v.op, v.text) }
 
-// Type implements starlark.Value.
+// lang.Type implements starlark.Value.
 func (v *erlValue) Type() string { return v.op }
 
 // Freeze implements starlark.Value; the value never changes.
@@ -89,11 +90,11 @@ func (v *erlValue) CompareSameType(op syntax.Token, other starlark.Value, _ int)
 // erlConverter turns the values of one erlang_config() call into terms. A
 // handle becomes a variable that stands for the text of an input.
 type erlConverter struct {
-	c      *Call
+	c      *lang.Call
 	binary bool // strings become binaries
 	maps   bool // dicts become maps
 	text   bool // keys of dicts become what strings do, not atoms
-	inputs []StepInput
+	inputs []lang.StepInput
 }
 
 // textRole is the role of the i-th handle inside of a value.
@@ -101,7 +102,7 @@ func textRole(i int) string { return "text " + strconv.Itoa(i) }
 
 // term converts a value; path names it in messages.
 func (e *erlConverter) term(v starlark.Value, path string) erlang.Term {
-	if err := checkText([]starlark.Value{v}, true); err != nil {
+	if err := lang.CheckText([]starlark.Value{v}, true); err != nil {
 		e.c.Errorf("%s: %w", path, err)
 		return erlang.NewAtom("undefined")
 	}
@@ -124,7 +125,7 @@ func (e *erlConverter) convert(v starlark.Value, path string) erlang.Term {
 		return erlang.NewBinary(string(v))
 	case *erlValue:
 		return v.term
-	case *Handle:
+	case *lang.Handle:
 		return e.handle(v, path)
 	case *starlark.Dict:
 		return e.dict(v, path)
@@ -164,9 +165,9 @@ func (e *erlConverter) string(s, path string) erlang.Term {
 }
 
 // handle makes the text of a step's result, or of a source, a part of the value.
-func (e *erlConverter) handle(h *Handle, path string) erlang.Term {
+func (e *erlConverter) handle(h *lang.Handle, path string) erlang.Term {
 	i := len(e.inputs)
-	e.inputs = append(e.inputs, StepInput{Role: textRole(i), From: e.c.Operand(h, aFile, path)})
+	e.inputs = append(e.inputs, lang.StepInput{Role: textRole(i), From: e.c.Operand(h, lang.File, path)})
 	return erlang.NewVar(strconv.Itoa(i))
 }
 

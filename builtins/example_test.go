@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/store"
 )
@@ -30,7 +31,7 @@ func Example() {
 
 func build(dir, target string) error {
 	ctx := context.Background()
-	ws, err := builtins.Open(ctx, builtins.Config{Dir: dir, Operations: builtins.Operations(builtins.Settings{})})
+	ws, err := lang.Open(ctx, lang.Config{Dir: dir, Operations: builtins.Operations(builtins.Settings{})})
 	if err != nil {
 		return err
 	}

@@ -2,48 +2,47 @@ package builtins
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 )
 
-func fileOperation() Operation {
-	return Operation{
+func fileOperation() lang.Operation {
+	return lang.Operation{
 		Name:       "file",
 		Doc:        "a file with the content given, or a copy of a source file or of a step's result",
 		Positional: 1,
-		Params: []Param{
-			nameParam,
-			{Name: "content", Type: aString, Doc: "the text; exactly one of content and src is given"},
-			{Name: "src", Type: aFile, Doc: "the file to copy"},
-			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "content", Type: lang.String, Doc: "the text; exactly one of content and src is given"},
+			{Name: "src", Type: lang.File, Doc: "the file to copy"},
+			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
 		},
 		Example: `motd = file(content = "welcome\n", mode = "0644")`,
-		make:    makeFile,
+		Make:    makeFile,
 	}
 }
 
-func makeFile(c *Call) (Step, error) {
+func makeFile(c *lang.Call) (lang.Step, error) {
 	mode := readMode(c, "mode")
 	if c.Given("content") == c.Given("src") {
 		c.Errorf("give exactly one of content and src")
 	}
-	return Step{
+	return lang.Step{
 		Action:  &writeFile{Content: c.String("content"), Mode: mode},
-		Inputs:  []StepInput{{Role: "src", From: c.Input("src")}},
-		Outputs: oneFile(""),
+		Inputs:  []lang.StepInput{{Role: "src", From: c.Input("src")}},
+		Outputs: lang.OneFile(""),
 		Mode:    mode,
 	}, nil
 }
 
 // readMode reads permission bits: 0o755, or a string of three or four octal digits.
-func readMode(c *Call, param string) uint32 {
+func readMode(c *lang.Call, param string) uint32 {
 	if s, ok := c.Value(param).(starlark.String); ok {
-		n, err := parseMode(string(s))
+		n, err := lang.ParseMode(string(s))
 		if err != nil {
 			c.Errorf("%s: %w", param, err)
 		}
@@ -91,33 +90,4 @@ func permissions(bits uint32) os.FileMode {
 		mode |= os.ModeSticky
 	}
 	return mode
-}
-
-// maxText bounds a file that is held in memory as text, in bytes.
-const maxText = 16 << 20
-
-// inputText reads the input of that role, which must be small.
-func inputText(job *engine.Job, role string) (string, error) {
-	data, err := job.Input(role).ReadAll(maxText)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", role, err)
-	}
-	return string(data), nil
-}
-
-// readText reads a file that must be small.
-func readText(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err != nil {
-		return "", err
-	}
-	if len(data) > maxText {
-		return "", fmt.Errorf("%s is larger than %d bytes", name, maxText)
-	}
-	return string(data), nil
 }

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
 )
 
 // TestHostileFiles evaluates files that try to hang, fill the memory or
@@ -91,8 +94,8 @@ func TestHostileCall(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	err = resolveText(t, ctx, src, time.Hour, writerFunc(cancel))
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), BuildFile) {
+	err = resolveText(t, ctx, src, time.Hour, builtinstest.WriterFunc(cancel))
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), lang.BuildFile) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -117,16 +120,11 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// writerFunc is called for everything that is written.
-type writerFunc func()
-
-func (f writerFunc) Write(p []byte) (int, error) { f(); return len(p), nil }
-
 func resolveText(t *testing.T, ctx context.Context, src string, limit time.Duration, printed io.Writer) error {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: src})
-	limits := Limits{Steps: 20_000_000, Memory: 256 << 20, Time: limit}
-	w, err := openTest(ctx, Config{Root: root, Limits: limits, Stderr: printed})
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", lang.BuildFile: src})
+	limits := lang.Limits{Steps: 20_000_000, Memory: 256 << 20, Time: limit}
+	w, err := openTest(ctx, lang.Config{Root: root, Limits: limits, Stderr: printed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,15 +135,15 @@ func resolveText(t *testing.T, ctx context.Context, src string, limit time.Durat
 func TestInterruptedLoop(t *testing.T) {
 	loop := "def f():\n    print(\"looping\")\n    for i in range(10000000):\n        for j in range(10000000):\n            pass\nf()\n"
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: "", BuildFile: loop, "a/B9BUILD.star": loop, "b/B9BUILD.star": `load("//:x.star", "x")`, "x.star": loop})
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", lang.BuildFile: loop, "a/B9BUILD.star": loop, "b/B9BUILD.star": `load("//:x.star", "x")`, "x.star": loop})
 	ctx, cancel := context.WithCancel(context.Background())
 	var looping atomic.Int32
-	all := writerFunc(func() {
+	all := builtinstest.WriterFunc(func() {
 		if looping.Add(1) == 1 {
 			cancel()
 		}
 	})
-	w, err := openTest(ctx, Config{Root: root, Limits: Limits{Steps: 1 << 60, Time: time.Hour}, Stderr: all})
+	w, err := openTest(ctx, lang.Config{Root: root, Limits: lang.Limits{Steps: 1 << 60, Time: time.Hour}, Stderr: all})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/image"
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/disk"
@@ -24,8 +26,8 @@ import (
 	"b9/engine/store"
 )
 
-func lxcExecOperation() Operation {
-	return Operation{
+func lxcExecOperation() lang.Operation {
+	return lang.Operation{
 		Name: "lxc_exec",
 		Doc: `run a script in a container on disk images
 
@@ -38,38 +40,38 @@ as they are for b9 shell.
 script is a list of commands for /bin/sh, run with set -e and printed as they
 run: a string is a line of shell, a list of strings is one command whose words
 are quoted. Or it is a script file, which is run with the interpreter.`,
-		Params: []Param{
-			nameParam,
-			{Name: "images", Type: dictOf(aFile), Required: true, Doc: `images by mount point; "/" is required`},
-			{Name: "script", Type: aValue, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
-			{Name: "args", Type: listOf(aString), Doc: "arguments of the script"},
-			{Name: "interpreter", Type: listOf(aString), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
-			{Name: "shares", Type: dictOf(aTree | aWritable), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
-			{Name: "env", Type: dictOf(aString | anInt), Doc: "environment variables"},
-			{Name: "user", Type: aString, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
-			{Name: "cwd", Type: aString, Default: starlark.String("/"), Doc: "directory that the script starts in"},
-			{Name: "arch", Type: aString, Default: starlark.String("x86_64"), Enum: []string{"x86_64", "i686"}, Doc: "what the machine says it is; i686 for 32-bit systems"},
-			{Name: "hostname", Type: aString, Default: starlark.String("b9"), Doc: "host name in the container"},
-			{Name: "network", Type: aString, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
-			{Name: "memory", Type: aSize, Doc: "memory limit (default: container.memory)"},
-			{Name: "cpus", Type: aFloat | anInt, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus)"},
-			{Name: "capabilities", Type: listOf(aString), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
-			{Name: "timeout", Type: aString | anInt, Doc: `how long the script may take, such as "90s", "10m", or in seconds (default: container.timeout)`},
-			{Name: "ignore_errors", Type: aBool, Doc: "take the images even when the script fails"},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "images", Type: lang.DictOf(lang.File), Required: true, Doc: `images by mount point; "/" is required`},
+			{Name: "script", Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
+			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},
+			{Name: "interpreter", Type: lang.ListOf(lang.String), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
+			{Name: "shares", Type: lang.DictOf(lang.Tree | lang.Writable), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
+			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables"},
+			{Name: "user", Type: lang.String, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
+			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
+			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: []string{"x86_64", "i686"}, Doc: "what the machine says it is; i686 for 32-bit systems"},
+			{Name: "hostname", Type: lang.String, Default: starlark.String("b9"), Doc: "host name in the container"},
+			{Name: "network", Type: lang.String, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
+			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory)"},
+			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus)"},
+			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
+			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take, such as "90s", "10m", or in seconds (default: container.timeout)`},
+			{Name: "ignore_errors", Type: lang.Bool, Doc: "take the images even when the script fails"},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": ":base"}, script = ["apt-get update", "apt-get install -y nginx"])`,
-		make:    lxcExecStep,
+		Make:    lxcExecStep,
 	}
 }
 
-func lxcExecStep(c *Call) (Step, error) {
+func lxcExecStep(c *lang.Call) (lang.Step, error) {
 	l := &lxcExec{
 		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
 		Arch: c.String("arch"), Hostname: c.String("hostname"), Network: c.String("network"), Memory: c.Size("memory"),
 		CPUs: c.Number("cpus"), Capabilities: c.Strings("capabilities"), IgnoreErrors: c.Bool("ignore_errors"),
 		Timeout: c.Duration("timeout"), Env: envArg(c),
 	}
-	s := Step{Action: l}
+	s := lang.Step{Action: l}
 	l.addImages(c, &s)
 	l.addShares(c, &s)
 	l.addScript(c, &s)
@@ -88,7 +90,7 @@ func lxcExecStep(c *Call) (Step, error) {
 
 var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
 
-func (l *lxcExec) addImages(c *Call, s *Step) {
+func (l *lxcExec) addImages(c *lang.Call, s *lang.Step) {
 	root := false
 	for _, e := range c.Entries("images") {
 		target, ok := mountTarget(c, "images", e.Key)
@@ -97,7 +99,7 @@ func (l *lxcExec) addImages(c *Call, s *Step) {
 		}
 		root = root || target == "/"
 		l.Images = append(l.Images, mountPoint{Target: target})
-		s.Inputs = append(s.Inputs, StepInput{Role: "image " + target, From: c.Operand(e.Value, aFile, "images["+strconv.Quote(e.Key)+"]")})
+		s.Inputs = append(s.Inputs, lang.StepInput{Role: "image " + target, From: c.Operand(e.Value, lang.File, "images["+strconv.Quote(e.Key)+"]")})
 		s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.File, Ext: "raw"})
 	}
 	if !root {
@@ -105,7 +107,7 @@ func (l *lxcExec) addImages(c *Call, s *Step) {
 	}
 }
 
-func (l *lxcExec) addShares(c *Call, s *Step) {
+func (l *lxcExec) addShares(c *lang.Call, s *lang.Step) {
 	for _, e := range c.Entries("shares") {
 		target, ok := mountTarget(c, "shares", e.Key)
 		if !ok {
@@ -117,23 +119,23 @@ func (l *lxcExec) addShares(c *Call, s *Step) {
 			}
 		}
 		share := shareMount{Target: target}
-		var from Input
-		if w, ok := e.Value.(*writableMarker); ok {
+		var from lang.Input
+		if w, ok := e.Value.(*lang.WritableMarker); ok {
 			share.Writable = true
-			from = w.src
+			from = w.Src
 			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree})
 		} else {
-			from = c.Operand(e.Value, aTree, "shares["+strconv.Quote(e.Key)+"]")
+			from = c.Operand(e.Value, lang.Tree, "shares["+strconv.Quote(e.Key)+"]")
 		}
 		share.Filled = !from.IsZero()
 		l.Shares = append(l.Shares, share)
-		s.Inputs = append(s.Inputs, StepInput{Role: "share " + target, From: from})
+		s.Inputs = append(s.Inputs, lang.StepInput{Role: "share " + target, From: from})
 	}
 }
 
 // mountTarget checks a mount point. One that is not in its shortest form is
 // refused: images[...] and the outputs are asked for by that name.
-func mountTarget(c *Call, param, at string) (string, bool) {
+func mountTarget(c *lang.Call, param, at string) (string, bool) {
 	clean := path.Clean(at)
 	switch {
 	case !path.IsAbs(at):
@@ -148,10 +150,10 @@ func mountTarget(c *Call, param, at string) (string, bool) {
 	return "", false
 }
 
-func (l *lxcExec) addScript(c *Call, s *Step) {
+func (l *lxcExec) addScript(c *lang.Call, s *lang.Step) {
 	switch v := c.Value("script").(type) {
-	case *Handle, starlark.String:
-		s.Inputs = append(s.Inputs, StepInput{Role: "script", From: c.Operand(v, aFile, "script")})
+	case *lang.Handle, starlark.String:
+		s.Inputs = append(s.Inputs, lang.StepInput{Role: "script", From: c.Operand(v, lang.File, "script")})
 		return
 	case starlark.Indexable:
 		l.Script = shellScript(commands(c, v))
@@ -169,7 +171,7 @@ func (l *lxcExec) addScript(c *Call, s *Step) {
 }
 
 // commands reads the elements of a script: lines of shell, or lists of words.
-func commands(c *Call, list starlark.Indexable) []string {
+func commands(c *lang.Call, list starlark.Indexable) []string {
 	var lines []string
 	for i := range list.Len() {
 		switch v := list.Index(i).(type) {
@@ -193,16 +195,16 @@ func commands(c *Call, list starlark.Indexable) []string {
 }
 
 // finish settles the formats of the images.
-func (l *lxcExec) finish(k *Linked) error {
+func (l *lxcExec) finish(k *lang.Linked) error {
 	done := *l
 	done.Images = slices.Clone(l.Images)
 	for i := range done.Images {
 		role := "image " + done.Images[i].Target
-		format, err := imageFormat(k, role, "")
+		format, err := image.Format(k, role, "")
 		if err != nil {
 			return err
 		}
-		if err := unwrapOverlay(k, role, &format); err != nil {
+		if err := image.UnwrapOverlay(k, role, &format); err != nil {
 			return err
 		}
 		done.Images[i].Format = format
@@ -335,7 +337,7 @@ func forkImage(ctx context.Context, job *engine.Job, role, format, dst string) e
 	if format == "raw" {
 		return job.Input(role).Fork(ctx, dst)
 	}
-	src, done, err := openInput(ctx, job, role, format, undeclared())
+	src, done, err := image.OpenInput(ctx, job, role, format, image.Undeclared())
 	if err != nil {
 		return err
 	}
@@ -447,7 +449,7 @@ func shellScript(commands []string) string {
 	return "set -ex\n" + strings.Join(commands, "\n") + "\n"
 }
 
-func envArg(c *Call) map[string]string {
+func envArg(c *lang.Call) map[string]string {
 	env := map[string]string{}
 	for _, e := range c.Entries("env") {
 		if e.Key == "" || strings.ContainsAny(e.Key, "=\x00") {
@@ -470,4 +472,4 @@ func shellQuote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-func (l *lxcExec) machine() string { return l.Arch }
+func (l *lxcExec) Machine() string { return l.Arch }

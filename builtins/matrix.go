@@ -7,26 +7,27 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 
+	"b9/builtins/lang"
 	"b9/engine/content/template"
 )
 
 // maxMatrix bounds how many combinations one call may make.
 const maxMatrix = 100_000
 
-func matrixOperation() Operation {
-	return Operation{
+func matrixOperation() lang.Operation {
+	return lang.Operation{
 		Name: "matrix",
 		Doc: `a list of structs, one for each combination of values, to make many targets from one rule
 
 product combines every value of each list with every value of the others, the last
 one changing fastest. zip takes the first value of each list, then the second, and so on: the
 lists must be equally long. With both, every combination of product meets every row of zip.`,
-		Params: []Param{
-			{Name: "product", Type: dictOf(aValue), Doc: "lists of values by name, of which all combinations are made"},
-			{Name: "zip", Type: dictOf(aValue), Doc: "lists of values by name that go together, all of one length"},
+		Params: []lang.Param{
+			{Name: "product", Type: lang.DictOf(lang.Value), Doc: "lists of values by name, of which all combinations are made"},
+			{Name: "zip", Type: lang.DictOf(lang.Value), Doc: "lists of values by name that go together, all of one length"},
 		},
 		Example: `[file(name = m.host + "." + m.env, content = m.addr) for m in matrix(product = {"env": ["test", "prod"]}, zip = {"host": ["a", "b"], "addr": ["::1", "::2"]})]`,
-		value:   matrixValue,
+		Value:   matrixValue,
 	}
 }
 
@@ -36,7 +37,7 @@ type axis struct {
 	values []starlark.Value
 }
 
-func matrixValue(c *Call) (starlark.Value, error) {
+func matrixValue(c *lang.Call) (starlark.Value, error) {
 	product, zip := readAxes(c, "product"), readAxes(c, "zip")
 	if len(product)+len(zip) == 0 && !c.Failed() {
 		c.Errorf("give product, zip or both")
@@ -66,7 +67,7 @@ func matrixValue(c *Call) (starlark.Value, error) {
 }
 
 // readAxes reads a dict of lists.
-func readAxes(c *Call, param string) []axis {
+func readAxes(c *lang.Call, param string) []axis {
 	var all []axis
 	for _, e := range c.Entries(param) {
 		if !template.IsName(e.Key) {
@@ -91,7 +92,7 @@ func readAxes(c *Call, param string) []axis {
 }
 
 // checkLengths holds the lists of zip to one length.
-func checkLengths(c *Call, zip []axis) {
+func checkLengths(c *lang.Call, zip []axis) {
 	var lengths []string
 	equal := true
 	for _, a := range zip {

@@ -8,12 +8,13 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/content/yaml"
 )
 
-func mergeYAMLOperation() Operation {
-	return Operation{
+func mergeYAMLOperation() lang.Operation {
+	return lang.Operation{
 		Name: "merge_yaml",
 		Doc: `a file merged from YAML, JSON and TOML documents
 
@@ -28,21 +29,21 @@ different values of one key; "original" makes lists of them, and concatenates
 texts; "cloud-init" follows each document's merge_how, as cloud-init does with
 the parts of user-data. Key order is kept, comments are not.`,
 		Positional: 1,
-		Params: []Param{
-			{Name: "inputs", Type: aValue, Required: true, Doc: "what to merge, from the first to the last"},
-			nameParam,
+		Params: []lang.Param{
+			{Name: "inputs", Type: lang.Value, Required: true, Doc: "what to merge, from the first to the last"},
+			lang.NameParam,
 			strategyParam(),
-			{Name: "header", Type: aString, Doc: `first line of the file, such as "#cloud-config"`},
-			{Name: "format", Type: aString, Default: starlark.String("yaml"), Enum: []string{"yaml", "json", "toml"}, Doc: "what to write"},
-			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+			{Name: "header", Type: lang.String, Doc: `first line of the file, such as "#cloud-config"`},
+			{Name: "format", Type: lang.String, Default: starlark.String("yaml"), Enum: []string{"yaml", "json", "toml"}, Doc: "what to write"},
+			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
 			silenceParam(),
 		},
 		Example: `merge_yaml(["base.yaml", {"packages": ["nginx"]}], name = "web.yaml", header = "#cloud-config")`,
-		make:    makeMergeYAML,
+		Make:    makeMergeYAML,
 	}
 }
 
-func makeMergeYAML(c *Call) (Step, error) {
+func makeMergeYAML(c *lang.Call) (lang.Step, error) {
 	docs, inputs, _ := readDocuments(c, "inputs")
 	a := &mergeYAML{
 		Docs: docs, Strategy: readStrategy(c, "strategy"), Header: c.String("header"), Format: c.String("format"), Mode: readMode(c, "mode"), Silence: silenced(c, "silence"),
@@ -66,11 +67,11 @@ func makeMergeYAML(c *Call) (Step, error) {
 			addMistakes(c, ownPlace(err, c.Pos(), "inputs"))
 		}
 	}
-	return Step{Action: a, Inputs: inputs, Outputs: oneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil
+	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.OneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil
 }
 
 // checkMergeYAML merges what is known before anything is built.
-func checkMergeYAML(l *Linked) error {
+func checkMergeYAML(l *lang.Linked) error {
 	a := l.Action.(*mergeYAML)
 	nameFiles(a.Docs, l)
 	_, warnings, err := a.merge(linkedTexts(l))

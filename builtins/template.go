@@ -10,55 +10,56 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/content/template"
 )
 
-func templateOperation() Operation {
-	return Operation{
+func templateOperation() lang.Operation {
+	return lang.Operation{
 		Name: "template",
 		Doc: "a file made from a text in which every ${name} is replaced by a value\n\n" +
 			"$${ stands for a literal ${, and everything else for itself. A name without a value is an error, at its place in the template.",
 		Positional: 2,
-		Params: []Param{
-			nameParam,
-			{Name: "src", Type: aFile, Doc: "the template; exactly one of src and content is given"},
-			{Name: "content", Type: aString, Doc: "the template as text"},
-			{Name: "vars", Type: dictOf(aString | anInt | aFloat | aFile), Doc: "the values by name: strings, numbers, or handles of files, whose text is the value"},
-			{Name: "mode", Type: aString | anInt, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "src", Type: lang.File, Doc: "the template; exactly one of src and content is given"},
+			{Name: "content", Type: lang.String, Doc: "the template as text"},
+			{Name: "vars", Type: lang.DictOf(lang.String | lang.Int | lang.Float | lang.File), Doc: "the values by name: strings, numbers, or handles of files, whose text is the value"},
+			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
 		},
 		Example: `template(name = "app.cfg", src = "app.cfg.in", vars = {"host": "db1", "port": 5432})`,
-		make:    makeTemplate,
+		Make:    makeTemplate,
 	}
 }
 
-func makeTemplate(c *Call) (Step, error) {
+func makeTemplate(c *lang.Call) (lang.Step, error) {
 	if c.Given("content") == c.Given("src") {
 		c.Errorf("give exactly one of src and content")
 	}
 	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Mode: readMode(c, "mode")}
-	inputs := []StepInput{{Role: "src", From: c.Input("src")}}
+	inputs := []lang.StepInput{{Role: "src", From: c.Input("src")}}
 	for _, e := range c.Entries("vars") {
 		if !template.IsName(e.Key) {
 			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", e.Key)
 		}
-		if _, ok := e.Value.(*Handle); ok {
-			inputs = append(inputs, StepInput{Role: varRole(e.Key), From: c.Operand(e.Value, aFile, "vars: "+e.Key)})
+		if _, ok := e.Value.(*lang.Handle); ok {
+			inputs = append(inputs, lang.StepInput{Role: varRole(e.Key), From: c.Operand(e.Value, lang.File, "vars: "+e.Key)})
 			a.Texts = append(a.Texts, e.Key)
 			continue
 		}
-		a.Vars[e.Key] = optionText(e.Value)
+		a.Vars[e.Key] = lang.OptionText(e.Value)
 	}
 	if c.Given("content") {
 		a.checkInline(c)
 	}
-	return Step{Action: a, Inputs: inputs, Outputs: oneFile(""), Mode: a.Mode, Finish: checkTemplateFile}, nil
+	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.OneFile(""), Mode: a.Mode, Finish: checkTemplateFile}, nil
 }
 
 func varRole(name string) string { return "var:" + name }
 
 // checkInline checks a template that is given as text.
-func (a *expandTemplate) checkInline(c *Call) {
+func (a *expandTemplate) checkInline(c *lang.Call) {
 	t, err := template.Parse("content", a.Content)
 	if err == nil {
 		err = t.Check(a.names())
@@ -70,7 +71,7 @@ func (a *expandTemplate) checkInline(c *Call) {
 
 // checkTemplateFile finds the mistakes of a template that is a source file
 // before anything is built.
-func checkTemplateFile(l *Linked) error {
+func checkTemplateFile(l *lang.Linked) error {
 	a := l.Action.(*expandTemplate)
 	name, ok := l.SourcePath("src")
 	if !ok {
@@ -78,7 +79,7 @@ func checkTemplateFile(l *Linked) error {
 		return nil
 	}
 	a.Name = l.SourceName("src")
-	text, err := readText(name)
+	text, err := lang.ReadText(name)
 	if err != nil {
 		return fmt.Errorf("template %s: %w", a.Name, err)
 	}
@@ -110,7 +111,7 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 	text, name, err := a.Content, "content", error(nil)
 	if job.Has("src") {
 		name = a.Name
-		if text, err = inputText(job, "src"); err != nil {
+		if text, err = lang.InputText(job, "src"); err != nil {
 			return err
 		}
 	}
@@ -120,7 +121,7 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 	}
 	values := maps.Clone(a.Vars)
 	for _, name := range a.Texts {
-		if values[name], err = inputText(job, varRole(name)); err != nil {
+		if values[name], err = lang.InputText(job, varRole(name)); err != nil {
 			return err
 		}
 	}

@@ -16,12 +16,13 @@ import (
 	"go.starlark.net/starlark"
 	"golang.org/x/sys/unix"
 
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/store"
 )
 
-func treeOperation() Operation {
-	return Operation{
+func treeOperation() lang.Operation {
+	return lang.Operation{
 		Name: "tree",
 		Doc: `a directory put together from files, directories and links
 
@@ -30,28 +31,28 @@ in it below the path ("." is the root). Permissions come from the sources, or
 from file(mode=); owners are root. modes and owners change them for every path
 that matches a pattern (* and ? do not match a slash; later ones win). Two
 entries for one path are an error. All times are the build's.`,
-		Params: []Param{
-			nameParam,
-			{Name: "files", Type: dictOf(aFile | aTree), Doc: "files and directories by their path in the tree"},
-			{Name: "srcs", Type: listOf(aFile), Doc: "source files, such as glob() lists them, each under prefix and its own path"},
-			{Name: "prefix", Type: aString, Doc: "directory of the tree that srcs go below"},
-			{Name: "strip_prefix", Type: aString, Doc: "leading directory that the paths of srcs lose"},
-			{Name: "links", Type: dictOf(aString), Doc: "symbolic links: their targets by their path in the tree"},
-			{Name: "dirs", Type: listOf(aString), Doc: "empty directories"},
-			{Name: "modes", Type: dictOf(aString), Doc: `permissions by pattern, three or four octal digits, such as {"etc/cron.d/*": "0644"}`},
-			{Name: "owners", Type: dictOf(aString), Doc: `owners by pattern as "UID:GID", such as {"var/www": "33:33"}`},
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "files", Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
+			{Name: "srcs", Type: lang.ListOf(lang.File), Doc: "source files, such as glob() lists them, each under prefix and its own path"},
+			{Name: "prefix", Type: lang.String, Doc: "directory of the tree that srcs go below"},
+			{Name: "strip_prefix", Type: lang.String, Doc: "leading directory that the paths of srcs lose"},
+			{Name: "links", Type: lang.DictOf(lang.String), Doc: "symbolic links: their targets by their path in the tree"},
+			{Name: "dirs", Type: lang.ListOf(lang.String), Doc: "empty directories"},
+			{Name: "modes", Type: lang.DictOf(lang.String), Doc: `permissions by pattern, three or four octal digits, such as {"etc/cron.d/*": "0644"}`},
+			{Name: "owners", Type: lang.DictOf(lang.String), Doc: `owners by pattern as "UID:GID", such as {"var/www": "33:33"}`},
 		},
 		Example: `tree(name = "overlay", files = {"etc/motd": ":motd", "srv/www": "site"}, links = {"etc/localtime": "/usr/share/zoneinfo/UTC"})`,
-		make:    makeTreeStep,
+		Make:    makeTreeStep,
 	}
 }
 
-func makeTreeStep(c *Call) (Step, error) {
+func makeTreeStep(c *lang.Call) (lang.Step, error) {
 	t := &makeTree{}
 	b := treeBuilder{c: c, t: t, seen: map[string]string{}}
 	for _, e := range c.Entries("files") {
 		from := "files[" + strconv.Quote(e.Key) + "]"
-		b.input(e.Key, from, c.Operand(e.Value, aFile|aTree, from))
+		b.input(e.Key, from, c.Operand(e.Value, lang.File|lang.Tree, from))
 	}
 	b.sources()
 	for _, e := range c.Entries("links") {
@@ -70,14 +71,14 @@ func makeTreeStep(c *Call) (Step, error) {
 	for _, e := range c.Entries("owners") {
 		b.owner(e)
 	}
-	return Step{Action: t, Inputs: b.inputs, Outputs: oneTree(), Finish: t.finish}, nil
+	return lang.Step{Action: t, Inputs: b.inputs, Outputs: lang.OneTree(), Finish: t.finish}, nil
 }
 
 // treeBuilder collects the entries of one tree() call.
 type treeBuilder struct {
-	c      *Call
+	c      *lang.Call
 	t      *makeTree
-	inputs []StepInput
+	inputs []lang.StepInput
 	seen   map[string]string // what made the entry, by its path
 }
 
@@ -100,8 +101,8 @@ func (b *treeBuilder) add(e treeEntry) {
 	b.t.Entries = append(b.t.Entries, e)
 }
 
-func (b *treeBuilder) input(at, from string, in Input) {
-	b.inputs = append(b.inputs, StepInput{Role: entryRole(len(b.t.Entries)), From: in})
+func (b *treeBuilder) input(at, from string, in lang.Input) {
+	b.inputs = append(b.inputs, lang.StepInput{Role: entryRole(len(b.t.Entries)), From: in})
 	b.add(treeEntry{Path: at, Input: true, From: from})
 }
 
@@ -113,7 +114,7 @@ func (b *treeBuilder) sources() {
 	var outside []string
 	for i, in := range inputs {
 		name, ok := starlark.AsString(list.Index(i))
-		if !ok || isLabel(name) {
+		if !ok || lang.IsLabel(name) {
 			b.c.Errorf("srcs: element %d is no source path, so it has no name in the tree: put it into files", i)
 			continue
 		}
@@ -136,16 +137,16 @@ func (b *treeBuilder) sources() {
 
 func entryRole(i int) string { return fmt.Sprintf("entry %d", i) }
 
-func (b *treeBuilder) mode(e Entry) {
+func (b *treeBuilder) mode(e lang.Entry) {
 	text, _ := starlark.AsString(e.Value)
-	bits, err := parseMode(text)
+	bits, err := lang.ParseMode(text)
 	if err != nil {
 		b.c.Errorf("modes: %w", err)
 	}
 	b.t.Rules = append(b.t.Rules, treeRule{Pattern: b.pattern("modes", e.Key), SetMode: true, Mode: bits})
 }
 
-func (b *treeBuilder) owner(e Entry) {
+func (b *treeBuilder) owner(e lang.Entry) {
 	text, _ := starlark.AsString(e.Value)
 	user, group, ok := strings.Cut(text, ":")
 	uid, uerr := strconv.ParseUint(user, 10, 31)
@@ -165,7 +166,7 @@ func (b *treeBuilder) pattern(param, p string) string {
 }
 
 // finish notes which inputs are directories, and the modes files ask for.
-func (t *makeTree) finish(l *Linked) error {
+func (t *makeTree) finish(l *lang.Linked) error {
 	done := *t
 	done.Entries = slices.Clone(t.Entries)
 	for i := range done.Entries {

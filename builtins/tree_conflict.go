@@ -6,12 +6,14 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"b9/builtins/lang"
 )
 
 // conflict finds the first two entries that can't be in one tree, as far as
 // that can be told before anything is built: an entry below a file or a link,
 // and one that a source directory has already. It names both.
-func (t *makeTree) conflict(l *Linked) error {
+func (t *makeTree) conflict(l *lang.Linked) error {
 	at := map[string]*treeEntry{}
 	var grafts []*treeEntry
 	dirs := map[*treeEntry]string{}

@@ -3,7 +3,6 @@ package builtins
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +11,10 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
-)
 
-var update = flag.Bool("update", false, "rewrite the want sections of testdata")
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
+)
 
 // TestScripts resolves the patterns of each testdata/*.txt in the workspace it
 // holds and compares what comes out, which is
@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 }
 
 type script struct {
-	cfg      Config
+	cfg      lang.Config
 	patterns []string
 	want     string
 }
@@ -54,7 +54,7 @@ func runScript(t *testing.T, file string) {
 	if got == s.want {
 		return
 	}
-	if !*update {
+	if !*builtinstest.Update {
 		t.Errorf("got:\n%s\nwant:\n%s", got, s.want)
 		return
 	}
@@ -70,8 +70,8 @@ func runScript(t *testing.T, file string) {
 
 func unpackScript(t *testing.T, ar *txtar.Archive) *script {
 	root := t.TempDir()
-	s := &script{cfg: Config{Dir: root, Options: map[string]string{}}}
-	writeWorkspace(t, root, map[string]string{RootFile: ""})
+	s := &script{cfg: lang.Config{Dir: root, Options: map[string]string{}}}
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: ""})
 	for _, f := range ar.Files {
 		switch f.Name {
 		case "resolve":
@@ -86,7 +86,7 @@ func unpackScript(t *testing.T, ar *txtar.Archive) *script {
 		case "want":
 			s.want = string(f.Data)
 		default:
-			writeWorkspace(t, root, map[string]string{f.Name: string(f.Data)})
+			builtinstest.WriteWorkspace(t, root, map[string]string{f.Name: string(f.Data)})
 		}
 	}
 	return s
@@ -119,18 +119,4 @@ func (s *script) run() string {
 		fmt.Fprintln(&out)
 	}
 	return out.String()
-}
-
-// writeWorkspace writes files below root.
-func writeWorkspace(t testing.TB, root string, files map[string]string) {
-	t.Helper()
-	for name, text := range files {
-		full := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

@@ -8,41 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"b9/builtins/internal/builtinstest"
+	"b9/builtins/lang"
 )
-
-func TestOpenSearchesUpwards(t *testing.T) {
-	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: "", "a/b/c": ""})
-	w, err := Open(context.Background(), Config{Dir: filepath.Join(root, "a/b")})
-	if err != nil || w.Root() != root || w.dir != "a/b" {
-		t.Errorf("got %v, %v", w, err)
-	}
-}
-
-func TestOpenWithoutWorkspace(t *testing.T) {
-	dir := t.TempDir()
-	_, err := Open(context.Background(), Config{Dir: dir})
-	want := fmt.Sprintf("no workspace: there is no b9.toml in %s or above it: run `b9 init` (or `touch b9.toml`) in the directory that is to be the root", dir)
-	if err == nil || err.Error() != want {
-		t.Errorf("got %v\nwant %s", err, want)
-	}
-	_, err = Open(context.Background(), Config{Root: dir})
-	want = fmt.Sprintf("no workspace: there is no b9.toml in %s: run `b9 init` (or `touch b9.toml`) there", dir)
-	if err == nil || err.Error() != want {
-		t.Errorf("got %v\nwant %s", err, want)
-	}
-}
 
 // TestLoadingIsLazy asks for one package beside broken ones.
 func TestLoadingIsLazy(t *testing.T) {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{
-		RootFile:            "",
-		"good/" + BuildFile: `load("//lib:a.star", "x"); file(name = "good", content = x, src = None)`,
-		"lib/a.star":        `x = "x"`,
-		"bad/" + BuildFile:  `syntax error`,
+	builtinstest.WriteWorkspace(t, root, map[string]string{
+		lang.RootFile:            "",
+		"good/" + lang.BuildFile: `load("//lib:a.star", "x"); file(name = "good", content = x, src = None)`,
+		"lib/a.star":             `x = "x"`,
+		"bad/" + lang.BuildFile:  `syntax error`,
 	})
-	w, err := openTest(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), lang.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,11 +42,11 @@ func TestLoadingIsLazy(t *testing.T) {
 // its node, and mistakes found once are found again.
 func TestRepeatedResolve(t *testing.T) {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{
-		RootFile:  "",
-		BuildFile: "a = file(name = \"a\", content = \"\")\nfile(name = \"b\", src = a)\nfile(name = \"c\", src = \":nope\")",
+	builtinstest.WriteWorkspace(t, root, map[string]string{
+		lang.RootFile:  "",
+		lang.BuildFile: "a = file(name = \"a\", content = \"\")\nfile(name = \"b\", src = a)\nfile(name = \"c\", src = \":nope\")",
 	})
-	w, err := openTest(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), lang.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,20 +71,20 @@ func TestRepeatedResolve(t *testing.T) {
 // some of which load each other in a circle.
 func TestParallelLoading(t *testing.T) {
 	root := t.TempDir()
-	files := map[string]string{RootFile: "", "lib/ok.star": "load(\"//lib:base.star\", \"x\")\ny = x", "lib/base.star": "x = 1"}
+	files := map[string]string{lang.RootFile: "", "lib/ok.star": "load(\"//lib:base.star\", \"x\")\ny = x", "lib/base.star": "x = 1"}
 	for i := range 40 {
 		files[fmt.Sprintf("p%02d/B9BUILD.star", i)] = "load(\"//lib:ok.star\", \"y\")\nfile(name = \"t\", content = str(y))"
 		files[fmt.Sprintf("ring/r%02d.star", i)] = fmt.Sprintf("load(\":r%02d.star\", other = \"x\")\nx = 1", (i+1)%40)
 		files[fmt.Sprintf("q%02d/B9BUILD.star", i)] = fmt.Sprintf("load(\"//ring:r%02d.star\", \"x\")", i)
 	}
-	writeWorkspace(t, root, files)
+	builtinstest.WriteWorkspace(t, root, files)
 	for range 20 {
-		w, err := openTest(context.Background(), Config{Root: root})
+		w, err := openTest(context.Background(), lang.Config{Root: root})
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = w.Resolve(context.Background(), []string{"//..."})
-		var all Errors
+		var all lang.Errors
 		if !errors.As(err, &all) || len(all) != 1 {
 			t.Fatalf("got %v, want one cycle", err)
 		}
@@ -117,11 +97,11 @@ func TestParallelLoading(t *testing.T) {
 // TestBuildFileThatIsNoFile must not wait for a pipe or read a directory.
 func TestBuildFileThatIsNoFile(t *testing.T) {
 	root := t.TempDir()
-	writeWorkspace(t, root, map[string]string{RootFile: "", "a/B9BUILD.star/x": ""})
-	if err := os.Symlink("/dev/zero", filepath.Join(root, BuildFile)); err != nil {
+	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", "a/B9BUILD.star/x": ""})
+	if err := os.Symlink("/dev/zero", filepath.Join(root, lang.BuildFile)); err != nil {
 		t.Fatal(err)
 	}
-	w, err := openTest(context.Background(), Config{Root: root})
+	w, err := openTest(context.Background(), lang.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
@@ -66,7 +66,7 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if _, err := b.Console.Write([]byte(t.Printed)); err != nil {
 		return nil, err
 	}
-	return &report{root: b.Root, Build: output.Build{Cached: t.Steps, Shared: builtins.TracedShared(t), Results: b.shown(t.Results)}}, nil
+	return &report{root: b.Root, Build: output.Build{Cached: t.Steps, Shared: share.Traced(t), Results: b.shown(t.Results)}}, nil
 }
 
 // stands reports whether all that the trace rests on is as it was.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
@@ -33,7 +34,7 @@ type Request struct {
 
 // Built is a finished build that a command goes on to use.
 type Built struct {
-	Graph  *builtins.Graph
+	Graph  *lang.Graph
 	Result *engine.Result
 }
 
@@ -99,7 +100,7 @@ func reported(ctx context.Context, err error) error {
 // resumes is how a build goes on that was interrupted.
 const resumes = "finished steps are kept, the next build goes on from there"
 
-func (b *maker) resolve(ctx context.Context, ws *session.Workspace) (*builtins.Graph, error) {
+func (b *maker) resolve(ctx context.Context, ws *session.Workspace) (*lang.Graph, error) {
 	graph, err := ws.Resolve(ctx, b.Patterns)
 	if err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func (b *maker) resolve(ctx context.Context, ws *session.Workspace) (*builtins.G
 }
 
 // execute runs the steps. Without a result it did not come that far.
-func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Workspace, graph *builtins.Graph) (*report, *engine.Result, error) {
+func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Workspace, graph *lang.Graph) (*report, *engine.Result, error) {
 	m, err := open(b.Session, b.Flags, ws, d.Event)
 	if err != nil {
 		return nil, nil, err
@@ -125,7 +126,7 @@ func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Wor
 }
 
 // Refs are the outputs of the targets.
-func Refs(g *builtins.Graph) []engine.Ref {
+func Refs(g *lang.Graph) []engine.Ref {
 	var refs []engine.Ref
 	for _, t := range g.Targets {
 		refs = append(refs, t.Refs...)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
@@ -27,7 +28,7 @@ var errNotEnterable = errors.New("nothing to run in")
 
 // rootImages lists the images of a target by mount point. A target is
 // entered when it has an image for "/": its only one, or the one so named.
-func rootImages(t *builtins.Target) (map[string]engine.Ref, error) {
+func rootImages(t *lang.Target) (map[string]engine.Ref, error) {
 	images := map[string]engine.Ref{}
 	var names []string
 	for _, ref := range t.Refs {

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"slices"
 
-	"b9/builtins"
+	"b9/builtins/image"
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/disk"
 )
 
 // backing lists the images that the graph's overlays stand on.
-func backing(g *builtins.Graph) []engine.Ref {
+func backing(g *lang.Graph) []engine.Ref {
 	var refs []engine.Ref
 	for _, ref := range Refs(g) {
-		if below, _, ok := builtins.Beneath(ref); ok {
+		if below, _, ok := image.Beneath(ref); ok {
 			refs = append(refs, below)
 		}
 	}
@@ -52,7 +53,7 @@ func (b *Built) Open(ctx context.Context, ref engine.Ref, format string) (disk.I
 
 func (b *Built) open(ctx context.Context, r *resultImage, ref engine.Ref, format string) error {
 	var o disk.OpenOptions
-	if below, format, ok := builtins.Beneath(ref); ok {
+	if below, format, ok := image.Beneath(ref); ok {
 		under, err := b.expose(ctx, r, below)
 		if err != nil {
 			return err
@@ -78,8 +79,8 @@ func (b *Built) expose(ctx context.Context, r *resultImage, ref engine.Ref) (str
 }
 
 // BesideOverlay reports whether ref is what an overlay of the same target stands on.
-func BesideOverlay(t *builtins.Target, ref engine.Ref) bool {
+func BesideOverlay(t *lang.Target, ref engine.Ref) bool {
 	over := ref.Node.Ref("overlay")
-	_, _, ok := builtins.Beneath(over)
+	_, _, ok := image.Beneath(over)
 	return ok && ref != over && slices.Contains(t.Refs, over)
 }

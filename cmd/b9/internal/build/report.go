@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 
-	"b9/builtins"
+	"b9/builtins/lang"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/output"
 	"b9/engine"
@@ -23,7 +24,7 @@ type report struct {
 }
 
 // place puts every output of every target beneath the output directory.
-func (b *maker) place(ctx context.Context, g *builtins.Graph, res *engine.Result, r *report) error {
+func (b *maker) place(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) error {
 	st, err := b.Store()
 	if err != nil {
 		return err
@@ -58,9 +59,9 @@ func (b *maker) shown(list []engine.Placed) []output.Result {
 
 // placements are those of the targets, each once: one may be asked for as itself
 // and in a group.
-func placements(g *builtins.Graph) []builtins.Placement {
-	var all []builtins.Placement
-	seen := map[builtins.Placement]bool{}
+func placements(g *lang.Graph) []lang.Placement {
+	var all []lang.Placement
+	seen := map[lang.Placement]bool{}
 	for _, t := range g.Targets {
 		for _, p := range t.Placements() {
 			if !seen[p] {
@@ -107,7 +108,7 @@ func (b *maker) document(doc output.Build, err error) error {
 }
 
 // tellPublished says what a build published.
-func (b *maker) tellPublished(list []builtins.Published) {
+func (b *maker) tellPublished(list []share.Published) {
 	for _, p := range list {
 		if p.Newer != "" {
 			b.Tell("%[1]s@%[2]s was published before, and %[1]s@%[3]s is newer: `b9 push %[1]s@%[2]s` sends this one", p.Name, p.Version.Version, p.Newer)
@@ -122,7 +123,7 @@ func (b *maker) tellPublished(list []builtins.Published) {
 }
 
 // tellShared says what shared images a build used.
-func (b *maker) tellShared(list []builtins.Locked) {
+func (b *maker) tellShared(list []share.Locked) {
 	for _, l := range list {
 		b.Tell("shared %s", l)
 	}

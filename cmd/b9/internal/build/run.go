@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
@@ -69,7 +69,7 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 }
 
 // tellDoc prints what the build file says about a target, for people.
-func tellDoc(s *session.Session, t *builtins.Target) {
+func tellDoc(s *session.Session, t *lang.Target) {
 	if t.Doc != "" && !s.JSON {
 		s.Tell("\n%s", t.Doc)
 	}

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 )
 
 // The statuses that commands share.
@@ -131,7 +131,7 @@ func IsReported(err error) bool {
 // is still to be told.
 func Of(ctx context.Context, err error) (status int, tell bool) {
 	var chosen *Error
-	var mistakes builtins.Errors
+	var mistakes lang.Errors
 	switch {
 	case err == nil:
 		return OK, false
@@ -152,7 +152,7 @@ func Of(ctx context.Context, err error) (status int, tell bool) {
 // fromCommandLine reports whether the mistakes are in targets, patterns and the
 // values of options. Targets and patterns have no place in a file; beside a
 // mistake in a build file they count as that one's consequence.
-func fromCommandLine(mistakes builtins.Errors) bool {
-	inFile := func(m *builtins.Error) bool { return m.Pos.File != "" }
-	return errors.Is(mistakes, builtins.ErrOption) || !slices.ContainsFunc(mistakes, inFile)
+func fromCommandLine(mistakes lang.Errors) bool {
+	inFile := func(m *lang.Error) bool { return m.Pos.File != "" }
+	return errors.Is(mistakes, lang.ErrOption) || !slices.ContainsFunc(mistakes, inFile)
 }

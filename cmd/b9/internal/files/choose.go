@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/build"
 	"b9/cmd/b9/internal/exit"
 	"b9/engine"
@@ -17,7 +17,7 @@ import (
 // then used up; the one mounted nearest above the path, which is then relative
 // to it; or the only one. What lies beside the overlay that stands on it is meant
 // only by name.
-func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Output, error) {
+func chooseOutput(t *lang.Target, sel, file *string) (engine.Ref, engine.Output, error) {
 	type image struct {
 		ref engine.Ref
 		out engine.Output
@@ -54,7 +54,7 @@ func chooseOutput(t *builtins.Target, sel, file *string) (engine.Ref, engine.Out
 	}
 	switch {
 	case len(images) == 0:
-		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, builtins.OutputDir)
+		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, lang.OutputDir)
 	case best < 0:
 		return engine.Ref{}, engine.Output{}, exit.Usagef("%s: has several images: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
@@ -56,7 +57,7 @@ func unknownBuiltin(name string, names []string) error {
 	return exit.Usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }
 
-func describe(op builtins.Operation) output.Builtin {
+func describe(op lang.Operation) output.Builtin {
 	o := output.Builtin{Name: op.Name, Doc: op.Doc, Example: op.Example}
 	for _, p := range op.AllParams() {
 		q := output.Parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}

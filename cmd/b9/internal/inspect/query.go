@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
@@ -28,7 +29,7 @@ built-in that makes it, and its documentation. The commands below ask about the
 graph. Nothing is built.`,
 		Example: "  b9 query\n  b9 query deps //web:disk\n  b9 query rdeps //base:root\n  b9 query kind lxc_exec //web/...",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return query(cmd.Context(), p, options, args, func(g *builtins.Graph) []*builtins.Target { return g.Targets })
+			return query(cmd.Context(), p, options, args, func(g *lang.Graph) []*lang.Target { return g.Targets })
 		},
 	}
 	command.Define(cmd.PersistentFlags(), &options)
@@ -37,7 +38,7 @@ graph. Nothing is built.`,
 			Use: "deps TARGET...", Short: "List every target and source that the targets are made of",
 			Args: command.SomeTargets,
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return query(cmd.Context(), p, options, args, func(g *builtins.Graph) []*builtins.Target { return g.Deps(g.Targets...) })
+				return query(cmd.Context(), p, options, args, func(g *lang.Graph) []*lang.Target { return g.Deps(g.Targets...) })
 			},
 		},
 		&cobra.Command{
@@ -46,7 +47,7 @@ graph. Nothing is built.`,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				// The target comes first, so that it is the first of the graph's.
 				patterns := append([]string{args[0]}, orAll(args[1:])...)
-				return query(cmd.Context(), p, options, patterns, func(g *builtins.Graph) []*builtins.Target { return g.Rdeps(g.Targets[0]) })
+				return query(cmd.Context(), p, options, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
 			},
 		},
 		&cobra.Command{
@@ -58,7 +59,7 @@ graph. Nothing is built.`,
 				if err := checkBuiltin(args[0]); err != nil {
 					return err
 				}
-				return query(cmd.Context(), p, options, orAll(args[1:]), func(g *builtins.Graph) []*builtins.Target { return ofKind(g, args[0]) })
+				return query(cmd.Context(), p, options, orAll(args[1:]), func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
 			},
 		},
 	)
@@ -67,11 +68,11 @@ graph. Nothing is built.`,
 
 // ofKind lists the targets asked for that the built-in makes; of source
 // files, which are no targets, those that the targets are made of.
-func ofKind(g *builtins.Graph, name string) []*builtins.Target {
+func ofKind(g *lang.Graph, name string) []*lang.Target {
 	if name == "source" {
 		return g.Kind(name)
 	}
-	return slices.DeleteFunc(slices.Clone(g.Targets), func(t *builtins.Target) bool { return t.Builtin != name })
+	return slices.DeleteFunc(slices.Clone(g.Targets), func(t *lang.Target) bool { return t.Builtin != name })
 }
 
 // checkBuiltin refuses the name of a built-in that there is not.
@@ -93,7 +94,7 @@ func orAll(patterns []string) []string {
 	return patterns
 }
 
-func query(ctx context.Context, p *session.Program, options, patterns []string, pick func(*builtins.Graph) []*builtins.Target) error {
+func query(ctx context.Context, p *session.Program, options, patterns []string, pick func(*lang.Graph) []*lang.Target) error {
 	s, err := p.Open()
 	if err != nil {
 		return err
@@ -110,7 +111,7 @@ func query(ctx context.Context, p *session.Program, options, patterns []string, 
 	return printTargets(p, pick(g))
 }
 
-func printTargets(p *session.Program, targets []*builtins.Target) error {
+func printTargets(p *session.Program, targets []*lang.Target) error {
 	rows := make([]output.Target, len(targets))
 	width := 0
 	for i, t := range targets {

@@ -10,7 +10,7 @@ package output
 import (
 	"time"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/engine"
 	"b9/engine/config"
 	"b9/engine/repo"
@@ -79,8 +79,8 @@ type Build struct {
 	Cached   int      `json:"cached"`   // steps
 	Seconds  float64  `json:"seconds"`
 
-	Shared    []builtins.Locked    `json:"shared,omitempty"`    // what shared() resolved to
-	Published []builtins.Published `json:"published,omitempty"` // what the share() that ran published
+	Shared    []share.Locked    `json:"shared,omitempty"`    // what shared() resolved to
+	Published []share.Published `json:"published,omitempty"` // what the share() that ran published
 
 	Error  string    `json:"error,omitempty"` // all of Errors as text
 	Errors []Failure `json:"errors,omitempty"`
@@ -308,7 +308,7 @@ type Init struct {
 
 // Lock is what b9.lock has for the newest versions now.
 type Lock struct {
-	Images []builtins.Locked `json:"images"`
+	Images []share.Locked `json:"images"`
 }
 
 // Repositories lists the repositories that have a name.

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"strings"
 
-	"b9/builtins"
+	"b9/builtins/lang"
+	"b9/builtins/share"
 	"b9/engine"
 	"b9/engine/position"
 )
@@ -22,7 +23,7 @@ import (
 func Text(err error) string {
 	var b strings.Builder
 	for _, part := range parts(err) {
-		mistakes, ok := part.(builtins.Errors)
+		mistakes, ok := part.(lang.Errors)
 		if !ok {
 			b.WriteString("b9: " + part.Error() + "\n")
 			continue
@@ -42,7 +43,7 @@ func Text(err error) string {
 // parts takes joined errors apart, and errors that say no more than what they
 // wrap out of it. The mistakes of build files stay together.
 func parts(err error) []error {
-	if _, ok := err.(builtins.Errors); ok || err == nil {
+	if _, ok := err.(lang.Errors); ok || err == nil {
 		return []error{err}
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() {
@@ -66,7 +67,7 @@ func Failures(err error) []Failure {
 		var step *engine.StepError
 		switch e := part.(type) {
 		case nil:
-		case builtins.Errors:
+		case lang.Errors:
 			for _, m := range e {
 				all = append(all, ofMistake(m))
 			}
@@ -85,7 +86,7 @@ func Failures(err error) []Failure {
 	return all
 }
 
-func ofMistake(m *builtins.Error) Failure {
+func ofMistake(m *lang.Error) Failure {
 	f := Failure{Place: PlaceOf(m.Pos), Cause: m.Msg}
 	if f.Place == nil {
 		f.Label, f.Cause = askedFor(m.Msg)
@@ -98,7 +99,7 @@ func ofMistake(m *builtins.Error) Failure {
 
 // askedFor takes the target or pattern off what is told of one on the command line.
 func askedFor(message string) (label, cause string) {
-	for _, prefix := range []string{"//", ":", builtins.SharedPrefix} {
+	for _, prefix := range []string{"//", ":", share.Prefix} {
 		if before, after, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(before, prefix) {
 			return before, after
 		}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/position"
 )
@@ -140,9 +140,9 @@ func TestPrint(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	at := func(line int) engine.Position { return engine.Position{File: "B9BUILD.star", Line: line, Col: 1} }
-	mistakes := builtins.Errors{
+	mistakes := lang.Errors{
 		{Msg: `//:x: B9BUILD.star has no target "x"`},
-		{Pos: at(3), Stack: []builtins.Frame{{Pos: at(3)}, {Pos: at(9), Name: "f"}}, Msg: "image(): no"},
+		{Pos: at(3), Stack: []lang.Frame{{Pos: at(3)}, {Pos: at(9), Name: "f"}}, Msg: "image(): no"},
 	}
 	err := fmt.Errorf("%w", errors.Join(mistakes, errors.Join(position.Position{File: "b9.toml", Line: 2, Col: 1}.Errorf("no")), errors.New("disk is gone")))
 	want := "b9: //:x: B9BUILD.star has no target \"x\"\nB9BUILD.star:3:1: image(): no\n\tcalled from B9BUILD.star:9:1 in f\nb9: b9.toml:2:1: no\nb9: disk is gone\n"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
@@ -102,7 +102,7 @@ func clean(ctx context.Context, s *session.Session, name string, o repo.CleanOpt
 		fmt.Fprintf(s.Out, "removed %s@%s\n", v.Name, v.Version)
 	}
 	versions := output.Count(len(report.Removed), "version", "versions")
-	if _, ok := r.(*builtins.LocalImages); ok {
+	if _, ok := r.(*share.LocalImages); ok {
 		_, err = fmt.Fprintf(s.Out, "%s removed; what nothing else needs goes when the store collects, or with `b9 cache gc --all` at once\n", versions)
 		return err
 	}

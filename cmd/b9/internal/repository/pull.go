@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
@@ -103,7 +103,7 @@ func chosen(ctx context.Context, r session.Images, names []string) ([]repo.Versi
 
 // pullVersion fetches one version of the repository that the user called from,
 // unless this machine has it.
-func pullVersion(ctx context.Context, s *session.Session, local *builtins.LocalImages, r *repo.Repo, v repo.Version, from string) (got repo.Version, err error) {
+func pullVersion(ctx context.Context, s *session.Session, local *share.LocalImages, r *repo.Repo, v repo.Version, from string) (got repo.Version, err error) {
 	have, ok, err := local.Pulled(ctx, v)
 	if err != nil {
 		return v, err

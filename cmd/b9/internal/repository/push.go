@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
@@ -68,7 +68,7 @@ func push(ctx context.Context, s *session.Session, to, name string) (err error) 
 	if err != nil {
 		return err
 	}
-	pushed, t, err := r.Push(ctx, builtins.PushSpec(v, path))
+	pushed, t, err := r.Push(ctx, share.PushSpec(v, path))
 	if errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("%w: make room there, for example with `b9 clean-remote -r %s`", err, display.ShellWord(cmp.Or(to, s.Config.DefaultRepository())))
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
@@ -49,12 +49,12 @@ func update(ctx context.Context, s *session.Session, name string) error {
 	}
 	if s.JSON {
 		if after == nil {
-			after = []builtins.Locked{}
+			after = []share.Locked{}
 		}
 		return s.Print(output.Lock{Images: after})
 	}
 	if len(after) == 0 && !s.Quiet {
-		fmt.Fprintf(s.Console, "nothing to move: %s has no newest version of a shared image (a build that uses one adds it)\n", builtins.LockFile)
+		fmt.Fprintf(s.Console, "nothing to move: %s has no newest version of a shared image (a build that uses one adds it)\n", share.LockFile)
 	}
 	for i, l := range after {
 		state := "is the newest"

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/engine/config"
@@ -49,7 +49,7 @@ func (r Repositories) Location(name string) (repo.Location, error) {
 	cfg := r.s.Config
 	switch text := cfg.Repositories[name]; {
 	case name == config.LocalRepository:
-		return repo.Location{Path: builtins.LocalDir(cfg.Store.Dir)}, nil
+		return repo.Location{Path: share.LocalDir(cfg.Store.Dir)}, nil
 	case text != "":
 		return repo.ParseLocation(text)
 	case strings.ContainsAny(name, "/:"):
@@ -87,12 +87,12 @@ func (r Repositories) Images(ctx context.Context, name string) (Images, error) {
 }
 
 // Local opens the shared images that this machine has.
-func (r Repositories) Local() (*builtins.LocalImages, error) {
+func (r Repositories) Local() (*share.LocalImages, error) {
 	st, err := r.s.Store()
 	if err != nil {
 		return nil, err
 	}
-	return builtins.OpenLocal(st)
+	return share.OpenLocal(st)
 }
 
 // NotRemote refuses what this machine has where a repository is needed; named

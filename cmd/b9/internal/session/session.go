@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/display"
 	"b9/cmd/b9/internal/exit"
 	"b9/engine/config"
@@ -36,9 +36,9 @@ func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) 
 		return nil, err
 	}
 	layers := config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: slices.Clone(p.Settings)}
-	root, err := builtins.FindRoot(dir)
+	root, err := lang.FindRoot(dir)
 	if err == nil {
-		layers.WorkspaceFile = filepath.Join(root, builtins.RootFile)
+		layers.WorkspaceFile = filepath.Join(root, lang.RootFile)
 	}
 	if p.Store != "" {
 		layers.Flags = append(layers.Flags, "store.dir="+p.Store)

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"b9/builtins"
+	"b9/builtins/debian"
+	"b9/builtins/lang"
+	"b9/builtins/share"
 	"b9/cmd/b9/internal/exit"
 	"b9/engine/repo"
 )
@@ -23,13 +26,13 @@ type Evaluation struct {
 
 // Workspace is the build files, and the shared images that they use.
 type Workspace struct {
-	*builtins.Workspace
-	Shared *builtins.SharedImages
+	*lang.Workspace
+	Shared *share.Images
 }
 
 // Workspace opens the workspace around the working directory.
 func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, error) {
-	root, err := builtins.FindRoot(s.Dir)
+	root, err := lang.FindRoot(s.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +50,13 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	if e.Stderr == nil {
 		e.Stderr = s.Console
 	}
-	shared := builtins.NewSharedImages(s.shared(e), root)
-	ws, err := builtins.Open(ctx, builtins.Config{
+	shared := share.NewImages(s.shared(e), root)
+	ws, err := lang.Open(ctx, lang.Config{
 		Root: root, Dir: s.Dir, Options: values, Stderr: e.Stderr,
-		Operations: builtins.Operations(builtins.Settings{Shared: shared, Bootstrap: builtins.Defaults{
+		Operations: builtins.Operations(builtins.Settings{Shared: shared, Bootstrap: debian.Defaults{
 			Ext4Features: s.Config.FS.Ext4Features, Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std(),
 		}}),
-		Prefixes: map[string]func(string) (string, builtins.Step, error){builtins.SharedPrefix: shared.Target},
+		Prefixes: map[string]func(string) (string, lang.Step, error){share.Prefix: shared.Target},
 	})
 	if err != nil {
 		return nil, err
@@ -62,9 +65,9 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 }
 
 // shared lets build files reach the repositories.
-func (s *Session) shared(e Evaluation) builtins.SharedConfig {
+func (s *Session) shared(e Evaluation) share.Config {
 	r := s.Repositories()
-	return builtins.SharedConfig{
+	return share.Config{
 		Open: r.Open, Local: r.Local, Default: s.Config.DefaultRepository(), Locked: e.Locked, KeepLock: e.ReadOnly,
 		Origin: s.origin, Others: slices.Sorted(maps.Keys(s.Config.Repositories)),
 	}

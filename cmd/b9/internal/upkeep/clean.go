@@ -3,7 +3,7 @@ package upkeep
 import (
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/session"
 	"b9/engine"
@@ -28,7 +28,7 @@ func clean(p *session.Program) error {
 		return err
 	}
 	defer s.Close()
-	root, err := builtins.FindRoot(s.Dir)
+	root, err := lang.FindRoot(s.Dir)
 	if err != nil {
 		return err
 	}

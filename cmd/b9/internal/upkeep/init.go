@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
+	"b9/builtins/lang"
 	"b9/cmd/b9/internal/command"
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
@@ -48,8 +48,8 @@ func Init(p *session.Program) *cobra.Command {
 func start(p *session.Program, dir string) error {
 	done := output.Init{Wrote: []string{}, There: []string{}}
 	for _, f := range []struct{ name, text string }{
-		{builtins.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
-		{builtins.BuildFile, starterBuild},
+		{lang.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
+		{lang.BuildFile, starterBuild},
 	} {
 		path := filepath.Join(dir, f.name)
 		wrote, err := writeNew(path, f.text)

@@ -1,0 +1,306 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"b9/engine"
+	"b9/engine/store"
+	"b9/engine/tool"
+)
+
+// aptHelper downloads with all that apt is configured to: proxies, passwords,
+// certificates, every kind of URI.
+const aptHelper = "/usr/lib/apt/apt-helper"
+
+// freshAnswer is how old an answer may be when the step is about to run.
+const freshAnswer = time.Minute
+
+// answer is what an archive last said about its state.
+type answer struct {
+	Asked time.Time
+	State string // hexadecimal
+}
+
+// aptCache is the directory, below the store's, of what bootstraps share. All
+// of it may be deleted at any time.
+func aptCache(st *store.Store) string { return filepath.Join(st.Dir(), "cache", "apt") }
+
+// archiveState is the state of the package lists of the sources: the last
+// answer when it is younger than limit, else what the archive says now, else,
+// when it can't be asked, the last answer whatever its age.
+func (b *bootstrap) archiveState(ctx context.Context, w *engine.World, sources []aptSource, limit time.Duration) ([]byte, error) {
+	file := filepath.Join(aptCache(w.Store), b.answerName(sources))
+	last, ok := readAnswer(file)
+	if age := time.Since(last.Asked); ok && (w.Offline || age >= 0 && age < limit) {
+		return hex.DecodeString(last.State)
+	}
+	if w.Offline {
+		return nil, fmt.Errorf("the state of %s is not known and b9 is offline: build once with network, or pin it with snapshot=", sources[0].URI)
+	}
+	state, err := askArchive(ctx, w.Store, sources, b.Arch, ok)
+	if err == nil {
+		writeAnswer(file, answer{Asked: time.Now(), State: hex.EncodeToString(state)})
+		return state, nil
+	}
+	var down *unreachableError
+	if ok && errors.As(err, &down) {
+		return hex.DecodeString(last.State)
+	}
+	return nil, err
+}
+
+// answerName names the file of the answer for these sources.
+func (b *bootstrap) answerName(sources []aptSource) string {
+	sum := sha256.Sum256([]byte(b.Arch + "\n" + renderSources(publicSources(sources))))
+	return fmt.Sprintf("release-%x.json", sum[:16])
+}
+
+// readAnswer reads an answer; a damaged one is as good as none.
+func readAnswer(file string) (answer, bool) {
+	var a answer
+	data, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(data, &a) != nil {
+		return answer{}, false
+	}
+	sum, err := hex.DecodeString(a.State)
+	return a, err == nil && len(sum) == sha256.Size
+}
+
+// writeAnswer keeps an answer. Losing it costs one question, so that errors
+// and crashes do not matter, but nobody may see half of it.
+func writeAnswer(file string, a answer) {
+	data, err := json.Marshal(a)
+	if err != nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
+		return
+	}
+	tmp := fmt.Sprintf("%s.%d", file, os.Getpid())
+	if os.WriteFile(tmp, data, 0o644) != nil || os.Rename(tmp, file) != nil {
+		os.Remove(tmp)
+	}
+}
+
+// unreachableError says that an archive could not be asked.
+type unreachableError struct{ uri, reason string }
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("archive %s can't be reached (%s): check the network, or give mirror=", e.uri, e.reason)
+}
+
+// askArchive fetches the Release files of all sources at once and digests
+// what counts of them. hasty gives up early, for there is an older answer.
+func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, hasty bool) ([]byte, error) {
+	scratch, err := st.Scratch("apt-release")
+	if err != nil {
+		return nil, err
+	}
+	state, err := askInto(ctx, scratch.Dir(), sources, arch, hasty)
+	return state, errors.Join(err, scratch.Close())
+}
+
+func askInto(ctx context.Context, dir string, sources []aptSource, arch string, hasty bool) ([]byte, error) {
+	asks := make([]releaseAsk, len(sources))
+	for i, s := range sources {
+		asks[i] = releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(dir, fmt.Sprint(i))}
+	}
+	// Archives without InRelease have Release, signed beside it.
+	for _, name := range []string{"InRelease", "Release"} {
+		if err := fetchReleases(ctx, asks, name, hasty); err != nil {
+			return nil, err
+		}
+	}
+	h := sha256.New()
+	for _, a := range asks {
+		sum, err := a.state(arch)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(h, "%s %s %x\n", a.base, strings.Join(a.source.Components, " "), sum)
+	}
+	return h.Sum(nil), nil
+}
+
+// releaseAsk is the question for one Release file.
+type releaseAsk struct {
+	source *aptSource
+	base   string // URI of its directory, without the last slash
+	file   string // where it is put
+}
+
+// releaseBase is the URI of the directory that a suite's Release file is in.
+func releaseBase(s *aptSource) string {
+	uri := strings.TrimRight(s.URI, "/") + "/"
+	if strings.HasSuffix(s.Suite, "/") {
+		return strings.TrimRight(uri+strings.TrimPrefix(s.Suite, "./"), "/")
+	}
+	return uri + "dists/" + s.Suite
+}
+
+// fetchReleases gets the files that are not there yet. What the archive does
+// not have is no error.
+func fetchReleases(ctx context.Context, asks []releaseAsk, name string, hasty bool) error {
+	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"}
+	if hasty {
+		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5", "-o", "Acquire::Retries=0")
+	}
+	args = append(args, "download-file")
+	n := 0
+	for _, a := range asks {
+		if fileExists(a.file) {
+			continue
+		}
+		if dir, ok := localPath(a.base); ok {
+			if err := os.Symlink(filepath.Join(dir, name), a.file); err != nil && !os.IsExist(err) {
+				return err
+			}
+			if !fileExists(a.file) {
+				os.Remove(a.file)
+			}
+			continue
+		}
+		args = append(args, a.base+"/"+name, a.file, "")
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	out, err := hostOutput(ctx, aptHelper, args...)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	return sortFailures(asks, name, out)
+}
+
+// sortFailures notes what apt-helper said about files that it did not get,
+// and makes an error of an archive that does not answer.
+func sortFailures(asks []releaseAsk, name string, out []byte) error {
+	for i := range asks {
+		a := &asks[i]
+		if fileExists(a.file) {
+			continue
+		}
+		reason := failureReason(string(out), a.base+"/"+name)
+		if _, local := localPath(a.base); !local && !notThere(reason) {
+			return &unreachableError{withoutPassword(a.source.URI), reason}
+		}
+	}
+	return nil
+}
+
+// failureReason finds why a download failed among apt-helper's messages. The
+// URI there has lost its password.
+func failureReason(out, uri string) string {
+	_, path, _ := strings.Cut(uri, "://")
+	path = path[strings.IndexByte(path, '/')+1:]
+	for line := range strings.Lines(out) {
+		_, rest, ok := strings.Cut(line, "E: Failed to fetch ")
+		if !ok {
+			continue
+		}
+		words := strings.Fields(rest)
+		if len(words) > 1 && strings.HasSuffix(words[0], "/"+path) {
+			return strings.Join(words[1:], " ")
+		}
+	}
+	return "apt-helper does not say why"
+}
+
+// notThere reports whether the archive answered that it has no such file.
+func notThere(reason string) bool {
+	return strings.HasPrefix(reason, "404") || strings.HasPrefix(reason, "410") || strings.Contains(reason, "File not found")
+}
+
+func withoutPassword(uri string) string {
+	return publicSources([]aptSource{{URI: uri}})[0].URI
+}
+
+// state digests the answer to one question.
+func (a *releaseAsk) state(arch string) ([]byte, error) {
+	where := fmt.Sprintf("suite %s at %s", a.source.Suite, withoutPassword(a.source.URI))
+	f, err := os.Open(a.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("unknown suite %q: %s has no Release file for it: check its spelling, or give mirror=", a.source.Suite, withoutPassword(a.source.URI))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	rel, err := parseRelease(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	sum, err := rel.state(a.source, arch)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	return sum, nil
+}
+
+// hashKeyrings adds the content of the key files that end up in the image.
+func hashKeyrings(h io.Writer, given string, sources []aptSource) error {
+	files := imageKeyrings(sources)
+	if given != "" {
+		files = []string{given}
+	}
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return keyringError(path, err)
+		}
+		fmt.Fprintf(h, "%s %x\n", path, sha256.Sum256(data))
+	}
+	return nil
+}
+
+func keyringError(path string, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keyring %s does not exist: install the package that has it, or give keyring=", path)
+	}
+	return fmt.Errorf("keyring: %w", err)
+}
+
+// hostOutput runs a short program of the host and returns all it printed.
+func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error) {
+	path, err := tool.Find(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not there: install the Debian package apt", name)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = hostEnv()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 2 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = onOwnThread(cmd.Run)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return out.Bytes(), err
+}
+
+// hostEnv is the environment of apt and mmdebstrap: nothing of the user's but
+// the network proxies.
+func hostEnv(more ...string) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"}
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasSuffix(strings.ToLower(name), "_proxy") {
+			env = append(env, kv)
+		}
+	}
+	return append(env, more...)
+}

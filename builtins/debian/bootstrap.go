@@ -1,0 +1,349 @@
+package debian
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.starlark.net/starlark"
+
+	"b9/builtins/image"
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/tree"
+	"b9/engine/store"
+	"b9/engine/tool"
+)
+
+// machineApt is where the machine keeps its own apt configuration.
+const machineApt = "/etc/apt"
+
+// defaultRefresh is how long an answer about the state of an archive is
+// trusted before the archive is asked again.
+const defaultRefresh = 10 * time.Minute
+
+// defaultFree is the space, in bytes, that a root file system has left for
+// what later steps install, unless the call says otherwise. It takes no room
+// on the host.
+const defaultFree = 1 << 30
+
+// Defaults are what the configuration says where a call of bootstrap() says
+// nothing. They are part of the key as if the call had given them.
+type Defaults struct {
+	Ext4Features []string      // of the file system, as mke2fs -O takes them
+	Mirror       string        // "" is the machine's own apt configuration
+	Refresh      time.Duration // how long an answer about an archive is trusted; 0 is 10 minutes
+}
+
+func Bootstrap(d Defaults) lang.Operation {
+	return lang.Operation{
+		Name: "bootstrap",
+		Doc: `a Debian root file system as an image with ext4
+
+Packages come from where the machine's own apt takes them: every source in
+/etc/apt whose suite is the one asked for or belongs to it (bookworm,
+bookworm-updates, bookworm-security), with its keys, proxies and passwords. For
+another suite the machine's mirrors are asked for that one. mirror= names others.
+
+The step follows the archive: it runs again when the package lists of the suites,
+components and architecture it uses have changed, which is asked at most every
+refresh. With snapshot= the archive's state is pinned and never asked for.
+
+The image has the sources that were used in /etc/apt/sources.list.d/debian.sources,
+without passwords and proxies; no host name, no resolv.conf, an empty machine-id,
+no package lists and no logs. Files that the installation made have the build's
+time, files from packages keep theirs. mmdebstrap does the work, as root; where
+the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
+		Positional: 0,
+		Params:     params(),
+		Example:    `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
+		Make:       func(c *lang.Call) (lang.Step, error) { return makeStep(c, d) },
+	}
+}
+
+func params() []lang.Param {
+	return []lang.Param{
+		lang.NameParam,
+		{Name: "suite", Type: lang.String, Required: true, Doc: "the suite to install, such as bookworm"},
+		{Name: "packages", Type: lang.ListOf(lang.String), Doc: "packages to install beside those of the variant"},
+		{Name: "arch", Type: lang.String, Default: starlark.String("amd64"), Enum: archs(), Doc: "the architecture, in Debian's words"},
+		{Name: "variant", Type: lang.String, Default: starlark.String("minbase"), Enum: []string{"essential", "apt", "minbase", "required", "buildd", "important", "standard"}, Doc: "the set of packages to begin with, as mmdebstrap --variant"},
+		{Name: "components", Type: lang.ListOf(lang.String), Doc: "components of the archive (default: those of the machine's sources; main for mirror=)"},
+		{Name: "suites", Type: lang.ListOf(lang.String), Doc: `suites to take packages from (default: suite and the "-updates" and "-security" that belong to it)`},
+		{Name: "mirror", Type: lang.String | lang.ListOf(lang.String), Doc: `where packages come from instead: URLs, or whole lines such as "deb [trusted=yes] http://repo.example/debian bookworm main"`},
+		{Name: "keyring", Type: lang.File, Doc: "the keys that the archive is signed with: a file, or the absolute path of one on the machine"},
+		{Name: "snapshot", Type: lang.String, Doc: `pins the archive to this time, such as "20261101T000000Z"; mirror= must be given then, and have the layout of a snapshot service (http://HOST/archive/debian)`},
+		{Name: "refresh", Type: lang.String | lang.Int, Doc: `how old an answer about the archive's state may be, such as "1h" (default "10m")`},
+		{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as its content needs, plus free"},
+		{Name: "free", Type: lang.Size, Doc: `space left free when the size follows from the content (default "1G")`},
+		{Name: "label", Type: lang.String, Doc: "label of the file system, 16 bytes at most"},
+		{Name: "uuid", Type: lang.String, Doc: "UUID of the file system; by default derived from what it holds"},
+		{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
+		{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode, as mke2fs -i"},
+		{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of blocks reserved for root (default 0)"},
+	}
+}
+
+func makeStep(c *lang.Call, d Defaults) (lang.Step, error) {
+	features := d.Ext4Features
+	if c.Given("features") {
+		features = c.Strings("features")
+	}
+	b := &bootstrap{
+		Suite: c.String("suite"), Arch: c.String("arch"), Variant: c.String("variant"),
+		Packages: c.Strings("packages"), Components: c.Strings("components"), Suites: c.Strings("suites"),
+		Mirrors: c.Strings("mirror"), Snapshot: c.String("snapshot"),
+		Image: image.FileSystem{
+			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
+			Features: features, InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
+		},
+		Apt: machineApt, Refresh: defaultRefresh,
+	}
+	switch {
+	case c.Given("refresh"):
+		b.Refresh = c.Duration("refresh")
+	case d.Refresh > 0:
+		b.Refresh = d.Refresh
+	}
+	if !c.Given("mirror") && d.Mirror != "" {
+		b.Mirrors = []string{d.Mirror}
+	}
+	switch {
+	case b.Image.Size > 0 && c.Given("free"):
+		c.Errorf("free is for an image whose size follows from its content: leave out size= or free=")
+	case b.Image.Size == 0 && !c.Given("free"):
+		b.Image.Free = defaultFree
+	}
+	if len(b.Image.Label) > 16 {
+		c.Errorf("label %q is longer than the 16 bytes that ext4 has for it", b.Image.Label)
+	}
+	b.check(c)
+	return lang.Step{Action: b, Inputs: []lang.StepInput{{Role: "keyring", From: b.keyringArg(c)}}, Outputs: lang.OneFile("raw")}, nil
+}
+
+// keyringArg sorts out whether the keyring is a file of the machine or one
+// that the build knows.
+func (b *bootstrap) keyringArg(c *lang.Call) lang.Input {
+	if path := c.String("keyring"); filepath.IsAbs(path) && !lang.IsLabel(path) {
+		b.Keyring = filepath.Clean(path)
+		return lang.Input{}
+	}
+	return c.Input("keyring")
+}
+
+// check reports what is wrong with the arguments that name things of the
+// archive. It also puts the packages in an order that does not depend on the call.
+func (b *bootstrap) check(c *lang.Call) {
+	wordCheck(c, "suite", suitePattern, "the name of a suite, such as bookworm", b.Suite)
+	wordCheck(c, "suites", suitePattern, "the name of a suite, such as bookworm-updates", b.Suites...)
+	wordCheck(c, "components", componentPattern, "the name of a component, such as main", b.Components...)
+	wordCheck(c, "packages", packagePattern, "the name of a package, such as openssh-server", b.Packages...)
+	slices.Sort(b.Packages)
+	b.Packages = slices.Compact(b.Packages)
+	if b.Snapshot != "" && !snapshotPattern.MatchString(b.Snapshot) {
+		c.Errorf("snapshot: %q is no time: write it as YYYYMMDDTHHMMSSZ, such as \"20261101T000000Z\"", b.Snapshot)
+	}
+	if _, err := b.given(); err != nil {
+		c.Errorf("mirror: %w", err)
+	}
+}
+
+func wordCheck(c *lang.Call, param string, pattern *regexp.Regexp, what string, words ...string) {
+	for _, w := range words {
+		if !pattern.MatchString(w) {
+			c.Errorf("%s: %q is not %s", param, w, what)
+		}
+	}
+}
+
+var (
+	suitePattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/~-]*$`)
+	componentPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/-]*$`)
+	// A name with its architecture, version or suite, as apt-get install takes it.
+	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9.+~:_-]+)?$`)
+	snapshotPattern = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z$`)
+)
+
+// bootstrap installs Debian into an image. Keys given by the build have the
+// role "keyring".
+type bootstrap struct {
+	Suite      string
+	Arch       string
+	Variant    string
+	Packages   []string // sorted
+	Components []string // empty: those of the sources
+	Suites     []string // empty: Suite and what belongs to it
+	Mirrors    []string // URLs or whole source lines; empty: the machine's
+	Snapshot   string   // "" or YYYYMMDDTHHMMSSZ
+	Keyring    string   // path of a keyring on the machine, or ""
+	Image      image.FileSystem
+
+	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted
+	Refresh time.Duration `key:"-"` // how old an answer about the archive may be
+}
+
+// Kind implements engine.Action.
+func (b *bootstrap) Kind() string { return "bootstrap/1" }
+
+// Tools implements engine.Tooled.
+func (b *bootstrap) Tools() []engine.Tool {
+	return append([]engine.Tool{
+		{Name: "mmdebstrap", VersionArgs: []string{"--version"}},
+		{Name: "apt-get", VersionArgs: []string{"--version"}},
+		{Name: "dpkg", VersionArgs: []string{"--version"}},
+	}, ext4.Tools()...)
+}
+
+// Fingerprint implements engine.Source: it stands for the sources that are
+// used and the package lists they have now, as an answer says that is not
+// older than refresh.
+func (b *bootstrap) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
+	limit := b.Refresh
+	if w.Refresh {
+		limit = 0
+	}
+	return b.fingerprint(ctx, w, limit)
+}
+
+// Refingerprint implements engine.Moving. What is installed is what the archive
+// has by then, so that an answer of a few minutes ago will not do.
+func (b *bootstrap) Refingerprint(ctx context.Context, w *engine.World, _ store.Digest) (store.Digest, error) {
+	return b.fingerprint(ctx, w, min(b.Refresh, freshAnswer))
+}
+
+// fingerprint accepts answers about the archive's state that are younger than
+// limit.
+func (b *bootstrap) fingerprint(ctx context.Context, w *engine.World, limit time.Duration) (store.Digest, error) {
+	sources, err := b.sources()
+	if err != nil {
+		return store.Digest{}, err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q\n", renderSources(publicSources(sources)))
+	if err := hashKeyrings(h, b.Keyring, sources); err != nil {
+		return store.Digest{}, err
+	}
+	if b.Snapshot == "" {
+		state, err := b.archiveState(ctx, w, sources, limit)
+		if err != nil {
+			return store.Digest{}, err
+		}
+		h.Write(state[:])
+	}
+	return store.Digest(h.Sum(nil)), nil
+}
+
+// Run implements engine.Action.
+func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
+	if err := checkBootstrapHost(ctx, b.Arch); err != nil {
+		return err
+	}
+	sources, err := b.sources()
+	if err != nil {
+		return err
+	}
+	if job.World().Offline && slices.ContainsFunc(sources, remote) {
+		return errors.New("the image is not in the store and b9 is offline: build once with network")
+	}
+	s, err := b.newStaging(job, sources)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil { // a half-installed system is of no use to anyone
+			err = errors.Join(err, os.RemoveAll(s.root))
+		}
+	}()
+	if err := s.install(ctx); err != nil {
+		return err
+	}
+	if err := s.finish(ctx); err != nil {
+		return err
+	}
+	m := b.Image
+	return ext4.Make(ctx, job.Output(""), ext4.Options{
+		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
+		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: job.Epoch(),
+	}, tree.FromDir(s.root))
+}
+
+// archs lists the architectures that Debian releases or ports.
+func archs() []string {
+	return []string{"amd64", "i386", "arm64", "armhf", "armel", "riscv64", "ppc64el", "s390x", "mips64el", "loong64"}
+}
+
+// hostArch is Debian's word for the architecture of the machine.
+func hostArch(goarch string) string {
+	switch goarch {
+	case "386":
+		return "i386"
+	case "arm":
+		return "armhf"
+	case "ppc64le":
+		return "ppc64el"
+	case "mips64le":
+		return "mips64el"
+	}
+	return goarch
+}
+
+// runsNatively reports whether a machine of the architecture host runs
+// programs of arch without an emulator, if its kernel was built to.
+func runsNatively(host, arch string) bool {
+	return host == arch || host == "amd64" && arch == "i386"
+}
+
+// executes reports whether the kernel runs programs of arch, as arch-test(1)
+// finds out by running one. Without that program nothing is known against it.
+func executes(ctx context.Context, arch string) bool {
+	program, err := tool.Find("arch-test")
+	if err != nil {
+		return true
+	}
+	var exit *exec.ExitError
+	return !errors.As(exec.CommandContext(ctx, program, arch).Run(), &exit) || exit.ExitCode() != 1 // 2: it knows no such architecture
+}
+
+// checkBootstrapHost reports why this machine can't install a system of arch.
+func checkBootstrapHost(ctx context.Context, arch string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("installing packages needs root: run b9 as root, for example with sudo")
+	}
+	host := hostArch(goarch)
+	switch {
+	case host == arch || emulated("/proc/sys/fs/binfmt_misc", arch):
+		return nil
+	case runsNatively(host, arch) && executes(ctx, arch):
+		return nil
+	case runsNatively(host, arch):
+		return fmt.Errorf("this machine's kernel can't run programs of %s (arch-test %s): build on one whose kernel can, for example Debian's own for %s", arch, arch, host)
+	}
+	return fmt.Errorf("this machine is %s and can't run programs of %s: install the Debian packages qemu-user-static and binfmt-support", host, arch)
+}
+
+// emulated reports whether an emulator is registered for the architecture.
+func emulated(binfmt, arch string) bool {
+	names := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "armhf": "arm", "armel": "arm", "ppc64el": "ppc64le", "loong64": "loongarch64"}
+	name := names[arch]
+	if name == "" {
+		name = arch
+	}
+	data, err := os.ReadFile(filepath.Join(binfmt, "qemu-"+name))
+	return err == nil && strings.HasPrefix(string(data), "enabled")
+}
+
+// Actions lists the actions of this package, each with its zero value.
+func Actions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &bootstrap{} },
+	}
+}

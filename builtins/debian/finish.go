@@ -1,0 +1,147 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// finish turns what was installed into what the image is to hold: without
+// what names this machine or this moment.
+func (s *staging) finish(ctx context.Context) error {
+	if err := errors.Join(s.debs.adopt(ctx, filepath.Join(s.root, "var/cache/apt/archives")), s.debs.trim(time.Now(), debAge, debSpace)); err != nil {
+		return fmt.Errorf("cache of packages: %w", err)
+	}
+	// Every path is opened beneath the root, so that a link that a package
+	// made can't lead out of it.
+	root, err := os.OpenRoot(s.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := errors.Join(clean(root), forgetHost(root), s.writeSources(root)); err != nil {
+		return fmt.Errorf("tidy up the root file system: %w", err)
+	}
+	return settleTimes(ctx, s.root, s.started, s.job.Epoch())
+}
+
+// clean removes what a running system makes again: lists, caches, logs of
+// the installation, backups that tools keep of their files.
+func clean(root *os.Root) error {
+	var errs []error
+	for _, pattern := range []string{
+		"var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/cache/apt/archives/lock",
+		"var/cache/apt/archives/partial/*", "var/log/apt/*", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
+		"var/log/fontconfig.log", "var/cache/ldconfig/aux-cache", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
+		"var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
+		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
+		"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/preferences.d/b9", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+	} {
+		names, err := fs.Glob(root.FS(), pattern)
+		errs = append(errs, err)
+		for _, name := range names {
+			if filepath.Base(name) != "partial" { // belongs to apt's user, and is empty
+				errs = append(errs, root.RemoveAll(name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// forgetHost removes the machine's resolv.conf and the host name, unless a
+// package has put its own in their place, and empties the machine-id.
+func forgetHost(root *os.Root) error {
+	hosts, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	errs := []error{
+		removeIf(root, "etc/resolv.conf", func(data []byte) bool { return bytes.Equal(data, hosts) }),
+		removeIf(root, "etc/hostname", func(data []byte) bool { return string(data) == "localhost\n" }),
+	}
+	if _, err := root.Lstat("etc/machine-id"); err == nil {
+		errs = append(errs, root.Remove("etc/machine-id"), root.WriteFile("etc/machine-id", nil, 0o444))
+	}
+	return errors.Join(errs...)
+}
+
+func removeIf(root *os.Root, name string, unwanted func([]byte) bool) error {
+	st, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.Mode().IsRegular() {
+		return nil
+	}
+	data, err := root.ReadFile(name)
+	if err != nil || !unwanted(data) {
+		return err
+	}
+	return root.Remove(name)
+}
+
+// sourcesFile is the only description of sources in the image.
+const sourcesFile = "etc/apt/sources.list.d/debian.sources"
+
+// writeSources leaves the sources that were used, without passwords, and the
+// keyrings that they name.
+func (s *staging) writeSources(root *os.Root) error {
+	if _, err := root.Lstat("etc/apt"); errors.Is(err, fs.ErrNotExist) {
+		return nil // a system without apt
+	}
+	errs := []error{root.RemoveAll("etc/apt/sources.list"), root.RemoveAll("etc/apt/sources.list.d"), root.MkdirAll("etc/apt/sources.list.d", 0o755)}
+	sources := publicSources(s.sources)
+	if s.keyring != "" {
+		for i := range sources {
+			file := sources[i].field("Signed-By")
+			sources[i] = sources[i].with("Signed-By", s.keyring)
+			if i == 0 {
+				errs = append(errs, copyKeyring(root, file, s.keyring))
+			}
+		}
+	} else {
+		for _, path := range imageKeyrings(sources) {
+			errs = append(errs, copyKeyring(root, path, path))
+		}
+	}
+	return errors.Join(append(errs, root.WriteFile(sourcesFile, []byte(renderSources(sources)), 0o644))...)
+}
+
+// copyKeyring puts a keyring of the machine at an absolute path of the image,
+// unless a package has brought one.
+func copyKeyring(root *os.Root, from, to string) error {
+	to = to[1:]
+	if _, err := root.Stat(to); err == nil {
+		return nil
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return keyringError(from, err)
+	}
+	return errors.Join(root.MkdirAll(filepath.Dir(to), 0o755), root.WriteFile(to, data, 0o644))
+}
+
+// settleTimes gives the time at to everything that was made since the
+// installation began. Files from packages are older and keep their times.
+func settleTimes(ctx context.Context, dir string, began, at time.Time) error {
+	// The clock that stamps files may lag behind by a tick.
+	since := began.Add(-time.Second)
+	stamp := []unix.Timespec{unix.NsecToTimespec(at.UnixNano()), unix.NsecToTimespec(at.UnixNano())}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(since) {
+			return err
+		}
+		return unix.UtimesNanoAt(unix.AT_FDCWD, path, stamp, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}

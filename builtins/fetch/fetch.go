@@ -1,0 +1,170 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"b9/builtins/lang"
+	"b9/engine"
+)
+
+func Fetch() lang.Operation {
+	return lang.Operation{
+		Name: "fetch",
+		Doc: `a file from the network, known by its SHA-256
+
+The digest is the file's identity: another address for the same content fetches
+nothing. Addresses are tried in order: url, then mirrors. Interrupted downloads
+go on where they stopped, also in the next build; errors that may pass are tried
+again. Nothing is fetched while the build file is evaluated. http, https and file
+addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
+		Positional: 0,
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "url", Type: lang.String, Required: true, Doc: "where the file is"},
+			{Name: "sha256", Type: lang.String, Required: true, Doc: "SHA-256 of its content, 64 hexadecimal digits as sha256sum prints them"},
+			{Name: "mirrors", Type: lang.ListOf(lang.String), Doc: "further addresses of the same file, tried in order"},
+			{Name: "executable", Type: lang.Bool, Doc: "give the file mode 0755 where it is placed"},
+		},
+		Example: `fetch(name = "cloud.qcow2", url = "https://cloud.example/debian-12.qcow2", sha256 = "` + strings.Repeat("0123abcd", 8) + `")`,
+		Make:    makeStep,
+	}
+}
+
+var sumPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func makeStep(c *lang.Call) (lang.Step, error) {
+	f := &remoteFile{SHA256: strings.ToLower(c.String("sha256"))}
+	if !sumPattern.MatchString(f.SHA256) {
+		c.Errorf("sha256: %q is no SHA-256: write 64 hexadecimal digits, as sha256sum prints them", c.String("sha256"))
+	}
+	ext := ""
+	for i, text := range append([]string{c.String("url")}, c.Strings("mirrors")...) {
+		u, err := sourceURL(text)
+		if err != nil {
+			c.Errorf("%w", err)
+			continue
+		}
+		if i == 0 {
+			ext = strings.TrimPrefix(path.Ext(u.Path), ".")
+		}
+		f.URLs = append(f.URLs, text)
+	}
+	step := lang.Step{Action: f, Outputs: lang.OneFile(ext)}
+	if c.Bool("executable") {
+		step.Mode, step.Outputs[0].Mode = 0o755, 0o755
+	}
+	return step, nil
+}
+
+// sourceURL checks an address.
+func sourceURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no URL: write it as https://host/path", text)
+	}
+	switch u.Scheme {
+	case "http", "https":
+		if u.Host == "" {
+			return nil, fmt.Errorf("%q names no host: write it as https://host/path", text)
+		}
+	case "file":
+		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
+			return nil, fmt.Errorf("%q names no file of this machine: write it as file:///path", text)
+		}
+	case "":
+		return nil, fmt.Errorf("%q is no URL: write it as https://host/path", text)
+	default:
+		return nil, fmt.Errorf("%q: unknown kind of address %q (have http, https, file)", u.Redacted(), u.Scheme)
+	}
+	return u, nil
+}
+
+// remoteFile gets a file whose content is known by its digest. Where it comes
+// from can't change it, so the addresses are no part of the key.
+type remoteFile struct {
+	SHA256 string   // lower case hexadecimal
+	URLs   []string `key:"-"` // in the order to try
+}
+
+// Kind implements engine.Action.
+func (f *remoteFile) Kind() string { return "fetch/1" }
+
+// partAge is how long an interrupted download is kept.
+const partAge = 14 * 24 * time.Hour
+
+// Run implements engine.Action.
+func (f *remoteFile) Run(ctx context.Context, job *engine.Job) error {
+	dir := filepath.Join(job.World().Store.Dir(), "cache", "fetch")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	dropParts(dir, time.Now().Add(-partAge))
+	d := &download{
+		client: client(), offline: job.World().Offline, sum: f.SHA256, part: filepath.Join(dir, f.SHA256+".part"),
+		progress: job.Progress, logf: job.Logf, pause: pause, stall: stall,
+	}
+	if err := d.fetch(ctx, f.URLs); err != nil {
+		return err
+	}
+	return os.Rename(d.part, job.Output(""))
+}
+
+// dropParts removes downloads that were interrupted long ago. What can't be
+// removed does no harm.
+func dropParts(dir string, before time.Time) {
+	names, _ := filepath.Glob(filepath.Join(dir, "*.part*"))
+	for _, name := range names {
+		if st, err := os.Lstat(name); err == nil && st.ModTime().Before(before) {
+			os.Remove(name)
+		}
+	}
+}
+
+// fetch tries the addresses in order until one gives the content.
+func (d *download) fetch(ctx context.Context, urls []string) error {
+	var errs []error
+	for _, text := range urls {
+		u, err := sourceURL(text)
+		if err != nil {
+			return err
+		}
+		err = d.from(ctx, u)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		d.logf("%s: %v", u.Redacted(), err)
+		errs = append(errs, fmt.Errorf("%s: %w", u.Redacted(), err))
+	}
+	return joinTries(errs)
+}
+
+// joinTries makes one line of what went wrong with each address.
+func joinTries(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	return errors.New("none of the addresses gave the file: " + strings.Join(texts, "; "))
+}
+
+// Actions lists the actions of this package, each with its zero value.
+func Actions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &remoteFile{} },
+	}
+}

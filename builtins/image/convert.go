@@ -1,0 +1,109 @@
+package image
+
+import (
+	"context"
+	"errors"
+
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/disk"
+)
+
+func Convert() lang.Operation {
+	return lang.Operation{
+		Name: "convert",
+		Doc: `an image in another format
+
+What reads as zero is not written, and only data is copied.`,
+		Positional: 2,
+		Params: []lang.Param{
+			{Name: "image", Type: lang.File, Required: true, Doc: "the image to convert"},
+			{Name: "format", Type: lang.String, Required: true, Doc: "the new format: raw, qcow2 or vmdk"},
+			lang.NameParam,
+			{Name: "compress", Type: lang.String, Enum: []string{"zlib", "zstd"}, Doc: "compress the clusters of a qcow2"},
+			{Name: "subformat", Type: lang.String, Enum: []string{"monolithicSparse", "streamOptimized"}, Doc: "kind of vmdk (default monolithicSparse)"},
+		},
+		Example: `convert(":root", name = "root_qcow2", format = "qcow2", compress = "zstd")`,
+		Make:    convertStep,
+	}
+}
+
+func convertStep(c *lang.Call) (lang.Step, error) {
+	a := &convert{Format: c.String("format"), Compress: c.String("compress"), Subformat: c.String("subformat")}
+	if _, err := disk.Lookup(a.Format); err != nil {
+		c.Errorf("%w", err)
+	}
+	if a.Compress != "" && a.Format != "qcow2" {
+		c.Errorf("compress is for qcow2, and the format is %s", a.Format)
+	}
+	if a.Subformat != "" && a.Format != "vmdk" {
+		c.Errorf("subformat is for vmdk, and the format is %s", a.Format)
+	}
+	if a.Format == "vmdk" {
+		a.Name = "disk.vmdk"
+		if name := c.String("name"); name != "" {
+			a.Name = name + ".vmdk"
+		}
+	}
+	return lang.Step{
+		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile(a.Format),
+		Finish: func(l *lang.Linked) error { return finishConvert(l, a) },
+	}, nil
+}
+
+// finishConvert reads the image in the format it has: nothing stands between.
+func finishConvert(l *lang.Linked, a *convert) error {
+	format, err := Format(l, "image", "")
+	if err != nil {
+		return err
+	}
+	if err := UnwrapOverlay(l, "image", &format); err != nil {
+		return err
+	}
+	done := *a
+	done.From = format
+	l.Action = &done
+	return nil
+}
+
+// convert writes the image of the role "image" in another format.
+type convert struct {
+	From      string
+	Format    string
+	Compress  string
+	Subformat string
+	Name      string // file name that the image records of itself
+}
+
+// Kind implements engine.Action. Under convert/1 another coder deflated.
+func (c *convert) Kind() string { return "convert/2" }
+
+// Run implements engine.Action.
+func (c *convert) Run(ctx context.Context, job *engine.Job) error {
+	return convertTo(ctx, job, c.From, c.Format, disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Name: c.Name})
+}
+
+// convertTo writes the input "image", which is in one format, as the only
+// output in another.
+func convertTo(ctx context.Context, job *engine.Job, from, to string, o disk.WriteOptions) (err error) {
+	src, done, err := OpenInput(ctx, job, "image", from, Undeclared())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	o.Progress = job.Progress
+	return disk.Convert(ctx, src, job.Output(""), to, o)
+}
+
+// OpenInput opens the input of that role, an image in the given format. done
+// closes it and gives its path up.
+func OpenInput(ctx context.Context, job *engine.Job, role, format string, o disk.OpenOptions) (img disk.Image, done func() error, err error) {
+	src, err := job.Expose(ctx, role)
+	if err != nil {
+		return nil, nil, err
+	}
+	if img, err = disk.Open(src.Path, format, o); err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	return img, func() error { return errors.Join(img.Close(), src.Close()) }, nil
+}

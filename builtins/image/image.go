@@ -1,0 +1,373 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.starlark.net/starlark"
+
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/fsys/ext4"
+	"b9/engine/fsys/iso9660"
+	"b9/engine/fsys/squashfs"
+	"b9/engine/fsys/swap"
+	"b9/engine/fsys/tree"
+	"b9/engine/fsys/vfat"
+	"b9/engine/size"
+	"b9/engine/store"
+)
+
+func Image() lang.Operation {
+	return lang.Operation{
+		Name: "image",
+		Doc: `an image: empty with a file system, filled from a tree or archive, or from an image file
+
+Without source the image is new: size bytes with the file system fs, empty or
+with content in it: a directory, or a tar archive (plain, gzip or zstd) with its
+owners, modes, times, extended attributes and devices. ext4 holds everything; vfat (for an EFI
+system partition) files and directories; iso9660 (Joliet and Rock Ridge) and
+squashfs are as large as their content and read-only; swap holds nothing. With source it is that image as raw, in its
+declared format; the format of a file is what the build file says (format=, else
+the ending of the file's name), never what its bytes look like. With source and
+size the image and its file system are resized.`,
+		Positional: 0,
+		Params: []lang.Param{
+			lang.NameParam,
+			{Name: "source", Type: lang.File, Doc: "an image file, handle or label to start from"},
+			{Name: "format", Type: lang.String, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
+			{Name: "backing", Type: lang.ListOf(lang.File), Doc: "the image under a qcow2 source that holds only differences, then the one under that and so on; what the source records of it does not count"},
+			{Name: "extents", Type: lang.DictOf(lang.File), Doc: "the files in which a vmdk source keeps its data, by the names that its descriptor has for them; no other is opened"},
+			{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as the content needs, plus free"},
+			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default: a tenth)"},
+			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
+			{Name: "content", Type: lang.File | lang.Tree, Doc: "a directory or tar archive to fill a new file system with"},
+			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, .tar.gz, .tgz or .tar.zst"},
+			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap; squashfs has none"},
+			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4 or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
+			{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
+			{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode of ext4, as mke2fs -i"},
+			{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
+			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip"}, Doc: "compression of a squashfs (default zstd)"},
+		},
+		Example: `image(name = "data", size = "2G", label = "data")`,
+		Make:    makeImageStep,
+	}
+}
+
+func makeImageStep(c *lang.Call) (lang.Step, error) {
+	if c.Given("source") {
+		return importImageStep(c)
+	}
+	m := &FileSystem{
+		FS: c.String("fs"), Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
+		Features: c.Strings("features"), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"), Compress: c.String("compress"),
+		Archive: c.String("content_format") == "tar",
+	}
+	if m.FS == "none" {
+		m.FS = ""
+	}
+	if c.Given("format") {
+		c.Errorf("format is the format of a source: give source=, or convert() the image")
+	}
+	for _, p := range []string{"backing", "extents"} {
+		if c.Given(p) {
+			c.Errorf("%s is for a source, and there is none", p)
+		}
+	}
+	if c.Given("content_format") && !c.Given("content") {
+		c.Errorf("content_format is the format of content, which is missing")
+	}
+	checkFileSystem(c, m)
+	out := lang.OneFile("raw")
+	if m.FS == "iso9660" {
+		out = lang.OneFile("iso")
+	}
+	return lang.Step{
+		Action: m, Inputs: []lang.StepInput{{Role: "content", From: c.Input("content")}}, Outputs: out,
+		Finish: func(l *lang.Linked) error { return finishContent(l, m) },
+	}, nil
+}
+
+// fsTraits is what image() takes for a file system.
+type fsTraits struct {
+	sized   bool     // size is how large the image is; else it follows from the content
+	content bool     // can be filled
+	must    bool     // and has to be
+	label   int      // bytes of a label
+	params  []string // that only some have
+}
+
+func traitsOf(fs string) fsTraits {
+	switch fs {
+	case "ext4":
+		return fsTraits{sized: true, content: true, label: 16, params: []string{"free", "uuid", "features", "inode_ratio", "reserved"}}
+	case "vfat":
+		return fsTraits{sized: true, content: true, label: 11, params: []string{"free", "uuid"}}
+	case "iso9660":
+		return fsTraits{content: true, must: true, label: 32}
+	case "squashfs":
+		return fsTraits{content: true, must: true, params: []string{"compress"}}
+	case "swap":
+		return fsTraits{sized: true, label: 15, params: []string{"uuid"}}
+	}
+	return fsTraits{sized: true}
+}
+
+// checkFileSystem refuses what the file system has no use for.
+func checkFileSystem(c *lang.Call, m *FileSystem) {
+	t, name := traitsOf(m.FS), c.String("fs")
+	switch {
+	case m.FS == "" && c.Given("content"):
+		c.Errorf(`content needs a file system: leave out fs = "none"`)
+	case !t.content && c.Given("content"):
+		c.Errorf("fs = %q holds no content", name)
+	case t.must && !c.Given("content"):
+		c.Errorf("fs = %q needs content", name)
+	case !t.sized && c.Given("size"):
+		c.Errorf("fs = %q is as large as its content: leave size out", name)
+	case t.sized && !c.Given("size") && !c.Given("content"):
+		c.Errorf("an image needs a size, a source or content")
+	case t.sized:
+		checkLeast(c, name)
+	}
+	if len(m.Label) > t.label && m.Label != "" {
+		if t.label == 0 {
+			c.Errorf("fs = %q has no label", name)
+		} else {
+			c.Errorf("label %q is longer than the %d bytes that %s has for it", m.Label, t.label, name)
+		}
+	}
+	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress"} {
+		if c.Given(p) && !slices.Contains(t.params, p) {
+			c.Errorf("%s is not for fs = %q", p, name)
+		}
+	}
+	if m.FS == "vfat" && m.UUID != "" {
+		if _, err := volumeID(m.UUID); err != nil {
+			c.Errorf("uuid: %w", err)
+		}
+	}
+}
+
+// checkLeast refuses a size that no file system fs has. Size 0 beside content
+// is as if it were not given.
+func checkLeast(c *lang.Call, fs string) {
+	n, ok := lang.Integer(c.Value("size"))
+	least := max(fsys.Least(fs), 1)
+	if !ok || n < 0 || n >= least || n == 0 && c.Given("content") {
+		return // a negative one is refused already
+	}
+	if fs == "none" {
+		c.Errorf("size: an image of 0 bytes holds nothing")
+		return
+	}
+	c.Errorf("size: %s is below the least for fs = %q, %s", size.About(n), fs, size.About(least))
+}
+
+// volumeID reads a vfat serial number such as "1234-ABCD".
+func volumeID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(strings.Replace(s, "-", "", 1), 16, 32)
+	if err != nil || len(s) != 9 || s[4] != '-' || n == 0 {
+		return 0, fmt.Errorf("%q is no vfat serial number, such as 1234-ABCD", s)
+	}
+	return uint32(n), nil
+}
+
+// finishContent tells an archive from a directory.
+func finishContent(l *lang.Linked, m *FileSystem) error {
+	out, ok := l.Output("content")
+	switch {
+	case !ok:
+		return nil
+	case out.Kind == store.Tree && m.Archive:
+		return errors.New("content is a directory, and content_format says that it is a file")
+	case out.Kind == store.Tree || m.Archive:
+		return nil
+	}
+	name := l.SourceName("content")
+	for _, ending := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
+		if strings.HasSuffix(name, ending) || "."+out.Ext == ending {
+			done := *m
+			done.Archive = true
+			l.Action = &done
+			return nil
+		}
+	}
+	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
+}
+
+// InputFormat is the format in which the input of that role is read. An overlay
+// that nothing has written to gives way to what it stands on.
+func InputFormat(l *lang.Linked, role, declared string) (string, error) {
+	format, err := Format(l, role, declared)
+	if err != nil {
+		return "", err
+	}
+	return format, UnwrapOverlay(l, role, &format)
+}
+
+// Format is the format of the image of that role: the one declared,
+// else the one its file name or the step that makes it says.
+func Format(l *lang.Linked, role, declared string) (string, error) {
+	out, _ := l.Output(role)
+	if declared != "" {
+		return declared, nil
+	}
+	if out.Ext == "img" || out.Ext == "iso" {
+		return "raw", nil
+	}
+	if f, err := disk.Lookup(out.Ext); err == nil {
+		return f.Name(), nil
+	}
+	return "", fmt.Errorf("%s: the ending of its name does not say its format: give format = (%s)", l.SourceName(role), lang.Listed(formatNames()))
+}
+
+func formatNames() []string {
+	var names []string
+	for _, f := range disk.Formats() {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+// rawImages makes every input of an image raw that is not, by an import step between.
+func rawImages(l *lang.Linked, roles ...string) error {
+	for _, role := range roles {
+		format, err := InputFormat(l, role, "")
+		if err != nil {
+			return err
+		}
+		if format == "raw" {
+			continue
+		}
+		ref, _ := l.Ref(role)
+		n, err := l.Between("image", &importImage{Format: format}, []engine.Input{{Role: "image", Ref: ref}}, lang.OneFile("raw"))
+		if err != nil {
+			return err
+		}
+		l.SetRef(role, n.Ref(""))
+	}
+	return nil
+}
+
+// UnwrapOverlay follows an overlay that nothing has written to yet to the
+// image it stands on: their content is the same.
+func UnwrapOverlay(l *lang.Linked, role string, format *string) error {
+	for {
+		ref, ok := l.Ref(role)
+		if !ok {
+			return fmt.Errorf("%s: no image was given", role)
+		}
+		over, ok := ref.Node.Action().(*overlay)
+		if !ok || ref.Output == "backing" {
+			return nil
+		}
+		l.SetRef(role, ref.Node.Inputs()[0].Ref)
+		*format = over.Format
+	}
+}
+
+// FileSystem makes an image with a new file system, empty or holding the tree
+// or the archive of the role "content".
+type FileSystem struct {
+	FS         string // as the parameter, or "" for an image of zeros
+	Size       int64  // bytes; 0 fits the content
+	Free       int64  // bytes left free when Size is 0
+	Label      string
+	UUID       string
+	Features   []string
+	InodeRatio int64
+	Reserved   float64 // percent
+	Compress   string  // of squashfs
+	Archive    bool    // content is a tar archive
+}
+
+// Kind implements engine.Action.
+func (m *FileSystem) Kind() string { return "make-image/2" }
+
+// Tools implements engine.Tooled.
+func (m *FileSystem) Tools() []engine.Tool {
+	if m.FS != "ext4" {
+		return nil
+	}
+	return ext4.Tools()
+}
+
+// Run implements engine.Action.
+func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
+	if m.FS == "" {
+		return empty(job.Output(""), m.Size)
+	}
+	if !job.Has("content") {
+		return m.fill(ctx, job.Output(""), job.Epoch(), nil)
+	}
+	src, err := job.Expose(ctx, "content")
+	if err != nil {
+		return err
+	}
+	content := tree.FromDir(src.Path)
+	if m.Archive {
+		content = tree.FromTarFile(src.Path)
+	}
+	return errors.Join(m.fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
+}
+
+// builtins.fill makes the file system; content is nil where there is none.
+func (m *FileSystem) fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
+	switch m.FS {
+	case "vfat":
+		o := vfat.Options{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
+		if m.UUID != "" {
+			id, err := volumeID(m.UUID)
+			if err != nil {
+				return err
+			}
+			o.VolumeID = id
+		}
+		if content == nil {
+			content = tree.FromFiles(nil, at)
+		}
+		return vfat.Fill(ctx, path, o, content)
+	case "iso9660":
+		return iso9660.Fill(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
+	case "squashfs":
+		return squashfs.Make(ctx, path, squashfs.Options{Compress: m.Compress, Time: at}, content)
+	case "swap":
+		return swap.Make(ctx, path, swap.Options{Size: m.Size, Label: m.Label, UUID: m.UUID})
+	}
+	return ext4.Make(ctx, path, ext4.Options{
+		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
+		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: at,
+	}, content)
+}
+
+func empty(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// Actions lists the actions of this package, each with its zero value.
+func Actions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &convert{} },
+		func() engine.Action { return &importImage{} },
+		func() engine.Action { return &diskImage{} },
+		func() engine.Action { return &FileSystem{} },
+		func() engine.Action { return &overlay{} },
+		func() engine.Action { return &resize{} },
+		func() engine.Action { return &shrink{} },
+		func() engine.Action { return &takePartition{} },
+	}
+}

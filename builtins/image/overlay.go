@@ -1,0 +1,109 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/disk"
+	"b9/engine/store"
+)
+
+func Overlay() lang.Operation {
+	return lang.Operation{
+		Name: "overlay",
+		Doc: `a copy-on-write qcow2 on top of an image
+
+The overlay is empty and refers to the image below it, by a relative name: the two
+outputs, step["overlay"] and step["backing"], are placed side by side. With
+backing= it refers to that path instead, and is the only output. A step that is
+given an overlay works on the image below it, which has the same content.`,
+		Positional: 1,
+		Params: []lang.Param{
+			{Name: "image", Type: lang.File, Required: true, Doc: "the image below: raw or qcow2"},
+			lang.NameParam,
+			{Name: "backing", Type: lang.String, Doc: "absolute or relative path of the image below, as the overlay records it"},
+		},
+		Example: `overlay(":root_qcow2", name = "test_run")`,
+		Make:    overlayStep,
+	}
+}
+
+func overlayStep(c *lang.Call) (lang.Step, error) {
+	a := &overlay{Backing: c.String("backing")}
+	if len(a.Backing) > 1023 {
+		c.Errorf("backing: a qcow2 holds paths of up to 1023 bytes, got %d", len(a.Backing))
+	}
+	s := lang.Step{Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}}
+	s.Outputs = []engine.Output{{Name: "overlay", Kind: store.File, Ext: "qcow2"}}
+	if a.Backing == "" {
+		s.Outputs = append(s.Outputs, engine.Output{Name: "backing", Kind: store.File})
+	}
+	s.Finish = func(l *lang.Linked) error { return finishOverlay(l, a) }
+	return s, nil
+}
+
+func finishOverlay(l *lang.Linked, a *overlay) error {
+	format, err := Format(l, "image", "")
+	if err != nil {
+		return err
+	}
+	if format != "raw" && format != "qcow2" {
+		return fmt.Errorf("a qcow2 stands on a raw or qcow2 image, not on %s: convert() it", format)
+	}
+	if err := UnwrapOverlay(l, "image", &format); err != nil {
+		return err
+	}
+	done := *a
+	done.Format = format
+	l.Action = &done
+	if a.Backing == "" {
+		l.Outputs = []engine.Output{l.Outputs[0], {Name: "backing", Kind: store.File, Ext: format}}
+	}
+	return nil
+}
+
+// overlay makes an empty qcow2 over the image of the role "image". The
+// second output is that image, under the name the first one refers to.
+type overlay struct {
+	Format  string // of the backing image
+	Backing string // path recorded in the overlay; "" means beside it
+}
+
+// Beneath tells of an output that is an overlay which image of the graph it
+// stands on and in which format, whatever path the overlay records.
+func Beneath(ref engine.Ref) (below engine.Ref, format string, ok bool) {
+	o, ok := ref.Node.Action().(*overlay)
+	if !ok || ref.Output != "overlay" {
+		return engine.Ref{}, "", false
+	}
+	return ref.Node.Inputs()[0].Ref, o.Format, true
+}
+
+// overlayBacking is the name of the backing image beside its overlay.
+func overlayBacking(format string) string { return "backing." + format }
+
+// Kind implements engine.Action.
+func (o *overlay) Kind() string { return "overlay/1" }
+
+// Run implements engine.Action.
+func (o *overlay) Run(ctx context.Context, job *engine.Job) (err error) {
+	src, done, err := OpenInput(ctx, job, "image", o.Format, Undeclared())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	path := o.Backing
+	if path == "" {
+		path = overlayBacking(o.Format)
+		if err := job.Input("image").Fork(ctx, job.Output("backing")); err != nil {
+			return err
+		}
+	}
+	if src.Size() == 0 {
+		return fmt.Errorf("the backing image is empty")
+	}
+	return disk.Overlay(ctx, job.Output("overlay"), src.Size(), disk.Backing{Path: path, Format: o.Format}, false)
+}

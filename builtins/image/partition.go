@@ -1,0 +1,73 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/disk"
+	"b9/engine/size"
+)
+
+func Partition() lang.Operation {
+	return lang.Operation{
+		Name: "partition",
+		Doc: `one partition of a disk, as an image
+
+The disk has an MBR, with logical partitions numbered from 5, or a GPT.`,
+		Positional: 2,
+		Params: []lang.Param{
+			{Name: "image", Type: lang.File, Required: true, Doc: "the disk"},
+			{Name: "number", Type: lang.Int | lang.String, Required: true, Doc: "which one: its number from 1, its name, or its UUID"},
+			lang.NameParam,
+			{Name: "sector", Type: lang.Int, Doc: "size of the disk's sectors, 512 or 4096 (default: found out)"},
+		},
+		Example: `partition("disk.qcow2", 1, name = "root")`,
+		Make:    partitionStep,
+	}
+}
+
+func partitionStep(c *lang.Call) (lang.Step, error) {
+	p := &takePartition{Select: c.String("number"), Sector: int(c.Int("sector"))}
+	if p.Select == "" {
+		n := c.Int("number")
+		if n < 1 || n > 256 {
+			c.Errorf("number: partitions are numbered from 1 to 256, got %d", n)
+		}
+		p.Select = strconv.FormatInt(n, 10)
+	}
+	if p.Sector != 0 && p.Sector != 512 && p.Sector != 4096 {
+		c.Errorf("sector: want 512 or 4096, got %d", p.Sector)
+	}
+	return rawStep(c, p), nil
+}
+
+// takePartition takes one partition out of the raw disk of the role "image".
+type takePartition struct {
+	Select string // number, name or UUID
+	Sector int    // bytes; 0 finds out
+}
+
+// Kind implements engine.Action.
+func (t *takePartition) Kind() string { return "partition/1" }
+
+// Run implements engine.Action.
+func (t *takePartition) Run(ctx context.Context, job *engine.Job) (err error) {
+	img, done, err := OpenInput(ctx, job, "image", "raw", disk.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	table, err := disk.ReadTable(img, t.Sector)
+	if err != nil {
+		return err
+	}
+	p, err := table.Find(t.Select)
+	if err != nil {
+		return err
+	}
+	job.Logf("partition %d: %s at %d, %s", p.Number, p.TypeName, p.Start, size.About(p.Length))
+	return disk.Convert(ctx, disk.Section(img, p.Start, p.Length), job.Output(""), "raw", disk.WriteOptions{Progress: job.Progress})
+}

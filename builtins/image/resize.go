@@ -1,0 +1,110 @@
+package image
+
+import (
+	"context"
+
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/fsys"
+	"b9/engine/fsys/ext4"
+	"b9/engine/size"
+)
+
+func Resize() lang.Operation {
+	return lang.Operation{
+		Name: "resize",
+		Doc: `an image, and the ext4 file system in it, with a new size
+
+A file system that can't become that small is an error that says how small it can.`,
+		Positional: 2,
+		Params: []lang.Param{
+			{Name: "image", Type: lang.File, Required: true, Doc: "the image to resize"},
+			{Name: "size", Type: lang.Size, Required: true, Min: 1, Doc: "the new size"},
+			lang.NameParam,
+			{Name: "image_only", Type: lang.Bool, Doc: "leave the file system alone: only the image gets the size"},
+		},
+		Example: `resize(":root", "8G", name = "large")`,
+		Make: func(c *lang.Call) (lang.Step, error) {
+			return rawStep(c, &resize{Size: c.Size("size"), ImageOnly: c.Bool("image_only")}), nil
+		},
+	}
+}
+
+// rawStep is a step that turns one image into another, both raw.
+func rawStep(c *lang.Call, a engine.Action) lang.Step {
+	return lang.Step{
+		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile("raw"),
+		Finish: func(l *lang.Linked) error { return rawImages(l, "image") },
+	}
+}
+
+func Shrink() lang.Operation {
+	return lang.Operation{
+		Name:       "shrink",
+		Doc:        "an image as small as the ext4 file system in it can be, plus an amount",
+		Positional: 1,
+		Params: []lang.Param{
+			{Name: "image", Type: lang.File, Required: true, Doc: "the image to shrink"},
+			lang.NameParam,
+			{Name: "extra", Type: lang.Size, Doc: "space to leave beyond the minimum (default none)"},
+		},
+		Example: `shrink(":root", name = "small", extra = "64M")`,
+		Make: func(c *lang.Call) (lang.Step, error) {
+			return rawStep(c, &shrink{Extra: c.Size("extra")}), nil
+		},
+	}
+}
+
+// resize gives the raw image of the role "image" a new size.
+type resize struct {
+	Size      int64 // bytes
+	ImageOnly bool  // leave the file system alone
+}
+
+// Kind implements engine.Action.
+func (r *resize) Kind() string { return "resize/1" }
+
+// Tools implements engine.Tooled.
+func (r *resize) Tools() []engine.Tool {
+	if r.ImageOnly {
+		return nil
+	}
+	return ext4.Tools()
+}
+
+// Run implements engine.Action.
+func (r *resize) Run(ctx context.Context, job *engine.Job) error {
+	out := job.Output("")
+	if err := job.Input("image").Fork(ctx, out); err != nil {
+		return err
+	}
+	if r.ImageOnly {
+		return fsys.ResizeImageOnly(out, r.Size)
+	}
+	return fsys.Resize(ctx, out, r.Size)
+}
+
+// shrink makes the raw image of the role "image" as small as its file
+// system can be, plus Extra bytes.
+type shrink struct {
+	Extra int64
+}
+
+// Kind implements engine.Action.
+func (s *shrink) Kind() string { return "shrink/1" }
+
+// Tools implements engine.Tooled.
+func (s *shrink) Tools() []engine.Tool { return ext4.Tools() }
+
+// Run implements engine.Action.
+func (s *shrink) Run(ctx context.Context, job *engine.Job) error {
+	out := job.Output("")
+	if err := job.Input("image").Fork(ctx, out); err != nil {
+		return err
+	}
+	n, err := fsys.Shrink(ctx, out, s.Extra)
+	if err == nil {
+		job.Logf("shrunk to %s", size.About(n))
+	}
+	return err
+}

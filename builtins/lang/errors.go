@@ -1,0 +1,199 @@
+package lang
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.starlark.net/resolve"
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"b9/engine"
+	"b9/engine/near"
+)
+
+// Error is one mistake in a build file or in what was asked for.
+type Error struct {
+	Pos   engine.Position // the place; its File is empty for what was asked on the command line
+	Stack []Frame         // the calls that led there, the innermost first; Stack[0] is at Pos, and may be alone
+	Msg   string
+	cause error
+}
+
+// Frame is one call of a call stack: the place in the function Name where it
+// called the next one. Name may be unknown.
+type Frame struct {
+	Pos  engine.Position
+	Name string
+}
+
+// Error renders the mistake as "file:line:col: message", and the callers, if
+// any, one a line below it.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Pos.File != "" {
+		b.WriteString(e.Pos.String())
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Msg)
+	for i := 1; i < len(e.Stack); i++ {
+		fmt.Fprintf(&b, "\n\tcalled from %s", e.Stack[i].Pos)
+		if e.Stack[i].Name != "" {
+			b.WriteString(" in " + e.Stack[i].Name)
+		}
+	}
+	return b.String()
+}
+
+// Unwrap gives the cause, such as fs.ErrNotExist or context.Canceled.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Errors is every mistake found, in the order of their places.
+type Errors []*Error
+
+// maxReported bounds how many mistakes are printed.
+const maxReported = 50
+
+// Error renders one mistake after the other, at most fifty.
+func (es Errors) Error() string {
+	var b strings.Builder
+	for i, e := range es {
+		if i == maxReported {
+			fmt.Fprintf(&b, "\nand %d more mistakes", len(es)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(e.Error())
+	}
+	return b.String()
+}
+
+// Unwrap gives the mistakes one by one, for errors.Is and errors.As.
+func (es Errors) Unwrap() []error {
+	all := make([]error, len(es))
+	for i, e := range es {
+		all[i] = e
+	}
+	return all
+}
+
+// sortedErrors drops duplicates and sorts by place. It returns nil for none.
+func sortedErrors(list []*Error) error {
+	if len(list) == 0 {
+		return nil
+	}
+	type keyed struct {
+		*Error
+		text string
+	}
+	all := make([]keyed, len(list))
+	for i, e := range list {
+		all[i] = keyed{e, e.Error()}
+	}
+	slices.SortStableFunc(all, func(a, b keyed) int {
+		return cmp.Or(comparePositions(a.Pos, b.Pos), strings.Compare(a.text, b.text))
+	})
+	all = slices.CompactFunc(all, func(a, b keyed) bool { return a.text == b.text })
+	es := make(Errors, len(all))
+	for i, k := range all {
+		es[i] = k.Error
+	}
+	return es
+}
+
+func comparePositions(a, b engine.Position) int {
+	return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+}
+
+// positionOf translates a place of the interpreter.
+func positionOf(p syntax.Position) engine.Position {
+	return engine.Position{File: p.Filename(), Line: int(p.Line), Col: int(p.Col)}
+}
+
+// evaluationErrors translates what parsing, name resolution or execution of a
+// file returned. The first *Error in the chain of an execution error is
+// already complete and is kept as it is.
+//
+// known is the names that are defined everywhere, for suggestions.
+func evaluationErrors(err error, known []string) []*Error {
+	var done *Error
+	var scan syntax.Error
+	var names resolve.ErrorList
+	var run *starlark.EvalError
+	switch {
+	case errors.As(err, &done):
+		return []*Error{done}
+	case errors.As(err, &scan):
+		return []*Error{{Pos: positionOf(scan.Pos), Msg: scan.Msg}}
+	case errors.As(err, &names):
+		return nameErrors(names, known)
+	case errors.As(err, &run):
+		return []*Error{runError(run)}
+	}
+	return []*Error{{Msg: err.Error(), cause: err}}
+}
+
+func nameErrors(list resolve.ErrorList, known []string) []*Error {
+	out := make([]*Error, len(list))
+	for i, e := range list {
+		msg := houseHint(e.Msg)
+		if name, ok := strings.CutPrefix(msg, "undefined: "); ok && !strings.Contains(name, ":") {
+			msg = Suggest(msg, name, known)
+		}
+		out[i] = &Error{Pos: positionOf(e.Pos), Msg: msg}
+	}
+	return out
+}
+
+func runError(e *starlark.EvalError) *Error {
+	out := &Error{Msg: houseHint(e.Msg), Stack: framesOf(e.CallStack), cause: e.Unwrap()}
+	if len(out.Stack) > 0 {
+		out.Pos = out.Stack[0].Pos
+	}
+	return out
+}
+
+// houseHint turns the interpreter's "(did you mean x?)" into our form.
+func houseHint(msg string) string {
+	const open, end = " (did you mean ", "?)"
+	i := strings.LastIndex(msg, open)
+	if i < 0 || !strings.HasSuffix(msg, end) {
+		return msg
+	}
+	return fmt.Sprintf("%s: did you mean %q?", msg[:i], msg[i+len(open):len(msg)-len(end)])
+}
+
+// framesOf lists the frames that lie in files, innermost first.
+func framesOf(stack starlark.CallStack) []Frame {
+	frames := make([]Frame, 0, len(stack))
+	for _, f := range slices.Backward(stack) {
+		if f.Pos.Line > 0 {
+			frames = append(frames, Frame{positionOf(f.Pos), f.Name})
+		}
+	}
+	return frames
+}
+
+// Suggest appends ": did you mean ...?" where a candidate is close to name.
+func Suggest(msg, name string, candidates []string) string {
+	return msg + near.Hint(name, candidates)
+}
+
+// maxListed bounds how many alternatives a message lists.
+const maxListed = 12
+
+// Listed renders "have a, b, c" for a message.
+func Listed(names []string) string {
+	switch {
+	case len(names) == 0:
+		return "have none"
+	case len(names) > maxListed:
+		return fmt.Sprintf("have %s and %d more", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
+	}
+	return "have " + strings.Join(names, ", ")
+}

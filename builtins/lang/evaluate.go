@@ -1,0 +1,161 @@
+package lang
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"b9/engine"
+)
+
+// errDependency ends the evaluation of a file that loads one whose own
+// mistakes are reported already.
+var errDependency = errors.New("a loaded file has mistakes")
+
+// evaluate runs the module and closes its done channel. What went wrong is
+// in m.errs, m.missing and m.failed.
+func (w *Workspace) evaluate(ctx context.Context, m *module) {
+	defer close(m.done)
+	defer func() {
+		if r := recover(); r != nil {
+			m.fail(&Error{Pos: engine.Position{File: m.id, Line: 1, Col: 1}, Msg: fmt.Sprintf("the evaluation panicked: %v\n%s", r, debug.Stack())})
+		}
+	}()
+	src, err := m.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		m.missing, m.failed = true, true
+		return
+	}
+	if err != nil {
+		m.fail(&Error{Pos: engine.Position{File: m.id, Line: 1, Col: 1}, Msg: fmt.Sprintf("cannot be read: %v", err), cause: err})
+		return
+	}
+	program, err := w.compile(m, src)
+	if err == nil {
+		err = w.execute(ctx, m, program)
+	}
+	if err != nil && !errors.Is(err, errDependency) {
+		m.errs = append(m.errs, evaluationErrors(err, knownNames(w.env))...)
+	}
+	m.failed = err != nil
+}
+
+// knownNames lists what every file finds defined, by b9 or by the language.
+func knownNames(env starlark.StringDict) []string {
+	var names []string
+	for _, dict := range []starlark.StringDict{env, starlark.Universe} {
+		for name := range dict {
+			if len(name) > 1 {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (m *module) fail(e *Error) {
+	m.errs = append(m.errs, e)
+	m.failed = true
+}
+
+// fileOptions is the dialect: sets, and if and for outside of functions; no
+// while, no recursion, no reassignment of globals.
+func fileOptions() *syntax.FileOptions {
+	return &syntax.FileOptions{Set: true, TopLevelControl: true}
+}
+
+func (w *Workspace) compile(m *module, src []byte) (*starlark.Program, error) {
+	file, err := fileOptions().Parse(m.id, src, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := guardFile(file); err != nil {
+		return nil, err
+	}
+	m.noteLoads(file.Stmts)
+	return starlark.FileProgram(file, w.env.Has)
+}
+
+// noteLoads remembers which names each load() statement wants, and where, so
+// that a misspelling can be placed exactly.
+func (m *module) noteLoads(stmts []syntax.Stmt) {
+	for _, s := range stmts {
+		load, ok := s.(*syntax.LoadStmt)
+		if !ok {
+			continue
+		}
+		if m.wanted == nil {
+			m.wanted, m.loads = map[string][]wantedName{}, map[string]engine.Position{}
+		}
+		label := load.ModuleName()
+		if _, again := m.loads[label]; !again {
+			m.loads[label] = positionOf(load.Module.TokenPos)
+		}
+		for _, from := range load.From {
+			m.wanted[label] = append(m.wanted[label], wantedName{from.Name, positionOf(from.NamePos)})
+		}
+	}
+}
+
+// execute runs the program and freezes what it made. The context, the number
+// of steps and the caller's limits on memory and time end it cleanly.
+func (w *Workspace) execute(ctx context.Context, m *module, program *starlark.Program) error {
+	thread := &starlark.Thread{Name: m.id, Print: w.print}
+	thread.Load = func(thread *starlark.Thread, label string) (starlark.StringDict, error) {
+		return w.loadFor(ctx, m, label)
+	}
+	thread.SetLocal(localKey, m)
+	thread.SetMaxExecutionSteps(w.cfg.Limits.Steps)
+	thread.OnMaxSteps = func(thread *starlark.Thread) {
+		thread.Cancel(fmt.Sprintf("it took more than %d steps", w.cfg.Limits.Steps))
+	}
+	stop := context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
+	defer stop()
+	globals, err := program.Init(thread, w.env)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	if err := checkKept(globals); err != nil {
+		return &Error{Pos: engine.Position{File: m.id, Line: 1, Col: 1}, Msg: err.Error()}
+	}
+	globals.Freeze()
+	m.globals = globals
+	return nil
+}
+
+// stopped gives the error of a cancelled evaluation our words and its cause.
+func stopped(ctx context.Context, err error) error {
+	const prefix = "Starlark computation cancelled: "
+	var run *starlark.EvalError
+	if !errors.As(err, &run) || !strings.HasPrefix(run.Msg, prefix) {
+		return err
+	}
+	e := runError(run)
+	e.Msg = "evaluation stopped: " + strings.TrimPrefix(run.Msg, prefix)
+	e.cause = context.Cause(ctx)
+	return e
+}
+
+// print writes what print() was given, with the place of the call before it.
+func (w *Workspace) print(thread *starlark.Thread, msg string) {
+	w.warnf("%s: %s", positionOf(thread.CallFrame(1).Pos), msg)
+}
+
+// warnf prints one whole line for the user, whoever else prints.
+func (w *Workspace) warnf(format string, args ...any) {
+	if w.cfg.Stderr == nil {
+		return
+	}
+	w.stderr.Lock()
+	defer w.stderr.Unlock()
+	_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf(format+"\n", args...))
+}

@@ -1,0 +1,274 @@
+package lang
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.starlark.net/lib/json"
+	"go.starlark.net/starlark"
+	"go.starlark.net/starlarkstruct"
+	"go.starlark.net/syntax"
+)
+
+// The largest values that one operation of the language may make.
+const (
+	maxRepeatBytes = 64 << 20
+	maxRepeatParts = 4 << 20
+	maxIntBits     = 1 << 16
+	maxRange       = 10_000_000
+	maxJSONDepth   = 1000
+)
+
+type builtinFunc func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error)
+
+// languageNames is what the language itself offers in place of, or beside,
+// the interpreter's own: the guarded operators and functions, struct and json.
+func languageNames() starlark.StringDict {
+	env := starlark.StringDict{
+		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
+		"json":   guardedJSON(),
+	}
+	for name, fn := range map[string]builtinFunc{
+		guardMul:  mul,
+		guardMod:  mod,
+		guardAttr: attr,
+		"getattr": getattr,
+		"range":   boundedRange,
+		"str":     textOf("str", false),
+		"repr":    textOf("repr", false),
+		"print":   textOf("print", true),
+		"fail":    textOf("fail", true),
+	} {
+		env[name] = starlark.NewBuiltin(name, fn)
+	}
+	return env
+}
+
+// textOf is the interpreter's own function, called only with values that may
+// become text.
+func textOf(name string, handles bool) builtinFunc {
+	original := starlark.Universe[name].(*starlark.Builtin)
+	return func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		if err := CheckText(args, handles); err != nil {
+			return nil, fmt.Errorf("%s(): %w", name, err)
+		}
+		v, err := original.CallInternal(thread, args, kwargs)
+		if err != nil && name == "fail" {
+			err = errors.New("fail(): " + strings.TrimPrefix(err.Error(), "fail: "))
+		}
+		return v, err
+	}
+}
+
+// mul is x * y within the limits.
+func mul(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	x, y := args[0], args[1]
+	n, isInt := x.(starlark.Int)
+	other := y
+	if !isInt {
+		n, isInt = y.(starlark.Int)
+		other = x
+	}
+	if isInt {
+		if err := checkRepeat(n, other); err != nil {
+			return nil, err
+		}
+	}
+	return starlark.Binary(syntax.STAR, x, y)
+}
+
+func checkRepeat(n starlark.Int, v starlark.Value) error {
+	length, limit := 0, maxRepeatParts
+	switch v := v.(type) {
+	case starlark.Int:
+		if bits(n)+bits(v) > maxIntBits {
+			return fmt.Errorf("the product has more than %d bits", maxIntBits)
+		}
+		return nil
+	case starlark.String:
+		length, limit = len(v), maxRepeatBytes
+	case starlark.Bytes:
+		length, limit = len(v), maxRepeatBytes
+	case *starlark.List:
+		length = v.Len()
+	case starlark.Tuple:
+		length = v.Len()
+	}
+	count, ok := n.Int64()
+	if length > 0 && n.Sign() > 0 && (!ok || count > int64(limit/length)) {
+		return fmt.Errorf("the result of %s * %s is too large: at most %d", v.Type(), n, limit)
+	}
+	return nil
+}
+
+func bits(n starlark.Int) int {
+	if _, small := n.Int64(); small {
+		return 64
+	}
+	return n.BigInt().BitLen()
+}
+
+// mod is x % y, where a text is formatted only with values that may become text.
+func mod(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	if format, ok := args[0].(starlark.String); ok {
+		if err := checkFormat(strings.Count(string(format), "%("), args[1:]); err != nil {
+			return nil, err
+		}
+	}
+	return starlark.Binary(syntax.PERCENT, args[0], args[1])
+}
+
+// checkFormat checks the values that go into a format, each perhaps as often
+// as the format can name it.
+func checkFormat(times int, values []starlark.Value) error {
+	limit := maxTextBytes / max(1, times)
+	m := measure{parts: maxTextParts / max(1, times), bytes: limit}
+	for _, v := range values {
+		if err := m.walk(v, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attr is x.name for the guarded methods.
+func attr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	name := string(args[1].(starlark.String))
+	if s, ok := args[0].(starlark.String); ok {
+		return guardedMethod(s, name)
+	}
+	return starlark.Universe["getattr"].(*starlark.Builtin).CallInternal(thread, args, nil)
+}
+
+// getattr is the interpreter's, except that it gives the guarded methods too.
+func getattr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	if len(args) >= 2 {
+		s, isText := args[0].(starlark.String)
+		name, ok := starlark.AsString(args[1])
+		if isText && ok && slices.Contains(guardedMethods(), name) {
+			return guardedMethod(s, name)
+		}
+	}
+	return starlark.Universe["getattr"].(*starlark.Builtin).CallInternal(thread, args, kwargs)
+}
+
+// guardedMethod is the method of s, which looks at its arguments first.
+func guardedMethod(s starlark.String, name string) (starlark.Value, error) {
+	method, err := s.Attr(name)
+	if err != nil {
+		return nil, err
+	}
+	check := map[string]func(starlark.String, starlark.Tuple, []starlark.Tuple) error{
+		"join": checkJoin, "replace": checkReplace, "format": checkFormatCall,
+	}[name]
+	return starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		if err := check(s, args, kwargs); err != nil {
+			return nil, fmt.Errorf("%s(): %w", name, err)
+		}
+		return method.(*starlark.Builtin).CallInternal(thread, args, kwargs)
+	}), nil
+}
+
+func checkJoin(sep starlark.String, args starlark.Tuple, _ []starlark.Tuple) error {
+	if len(args) != 1 {
+		return nil
+	}
+	list, ok := args[0].(starlark.Iterable)
+	if !ok {
+		return nil
+	}
+	total := 0
+	for v := range starlark.Elements(list) {
+		if h, ok := v.(*Handle); ok {
+			return notText(h)
+		}
+		text, _ := v.(starlark.String)
+		if total += len(text) + len(sep); total > maxRepeatBytes {
+			return fmt.Errorf("the result is larger than %d bytes", maxRepeatBytes)
+		}
+	}
+	return nil
+}
+
+func checkReplace(s starlark.String, args starlark.Tuple, _ []starlark.Tuple) error {
+	if len(args) < 2 {
+		return nil
+	}
+	from, _ := args[0].(starlark.String)
+	to, _ := args[1].(starlark.String)
+	if len(to) > len(from) && strings.Count(string(s), string(from)) > maxRepeatBytes/len(to) {
+		return fmt.Errorf("the result is larger than %d bytes", maxRepeatBytes)
+	}
+	return nil
+}
+
+func checkFormatCall(s starlark.String, args starlark.Tuple, kwargs []starlark.Tuple) error {
+	values := slices.Clone(args)
+	for _, kv := range kwargs {
+		values = append(values, kv[1])
+	}
+	return checkFormat(strings.Count(string(s), "{"), values)
+}
+
+// boundedRange is range() with at most maxRange numbers, since everything
+// that could be made too long in one step starts from a range.
+func boundedRange(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	v, err := starlark.Universe["range"].(*starlark.Builtin).CallInternal(thread, args, kwargs)
+	if err != nil {
+		return nil, err
+	}
+	if n := starlark.Len(v); n > maxRange {
+		return nil, fmt.Errorf("range(): %d numbers, more than %d", n, maxRange)
+	}
+	return v, nil
+}
+
+// guardedJSON is the json module, with limits on what goes in.
+func guardedJSON() *starlarkstruct.Module {
+	guarded := &starlarkstruct.Module{Name: "json", Members: starlark.StringDict{}}
+	for name, member := range json.Module.Members {
+		original := member.(*starlark.Builtin)
+		guarded.Members[name] = starlark.NewBuiltin(original.Name(), func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+			if err := checkJSON(args); err != nil {
+				return nil, fmt.Errorf("%s(): %w", original.Name(), err)
+			}
+			return original.CallInternal(thread, args, kwargs)
+		})
+	}
+	guarded.Freeze()
+	return guarded
+}
+
+func checkJSON(args starlark.Tuple) error {
+	if err := CheckText(args, false); err != nil {
+		return err
+	}
+	for _, v := range args {
+		if s, ok := v.(starlark.String); ok && jsonDepth(string(s)) > maxJSONDepth {
+			return fmt.Errorf("the text is nested more than %d deep", maxJSONDepth)
+		}
+	}
+	return nil
+}
+
+// jsonDepth is how deep the brackets of a JSON text nest, not counting those in strings.
+func jsonDepth(s string) int {
+	depth, deepest, inString := 0, 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			i++
+		case inString:
+		case c == '[' || c == '{':
+			depth++
+			deepest = max(deepest, depth)
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return deepest
+}

@@ -1,0 +1,250 @@
+package lang
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"b9/engine"
+)
+
+// linkState is what linking knows of a declaration.
+type linkState struct {
+	linked  bool  // its inputs have been looked up
+	failed  bool  // it cannot have a node, for a reason that has been reported
+	visit   visit // of the walk that makes nodes
+	node    *engine.Node
+	refs    []engine.Ref
+	title   string
+	counter map[string]int // of unnamed steps titled after this one, by operation
+}
+
+// linker finds the declaration behind every label that the wanted targets
+// need, loading the files it comes across.
+type linker struct {
+	w       *Workspace
+	ctx     context.Context
+	errs    []*Error // in what was asked for
+	stack   []*declaration
+	pending map[string]Label // files to load, by path
+	waiting []reference      // inputs whose file is to be loaded
+}
+
+// reference is one input of a declaration.
+type reference struct {
+	from *declaration
+	in   *Input
+}
+
+// closure links the declarations and everything they need.
+func (l *linker) closure(roots []*declaration) error {
+	l.stack = append(l.stack, roots...)
+	for {
+		for len(l.stack) > 0 {
+			d := l.stack[len(l.stack)-1]
+			l.stack = l.stack[:len(l.stack)-1]
+			l.link(d)
+		}
+		if len(l.pending) == 0 {
+			return l.ctx.Err()
+		}
+		if err := l.loadPending(); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *linker) loadPending() error {
+	files := make([]Label, 0, len(l.pending))
+	for _, base := range l.pending {
+		files = append(files, base)
+	}
+	waiting := l.waiting
+	l.pending, l.waiting = nil, nil
+	if err := l.w.loadAll(l.ctx, files); err != nil {
+		return err
+	}
+	for _, r := range waiting {
+		l.resolve(r)
+	}
+	return nil
+}
+
+func (l *linker) link(d *declaration) {
+	if d.link.linked || d.poisoned {
+		return
+	}
+	d.link.linked = true
+	for i := range d.step.Inputs {
+		l.resolve(reference{d, &d.step.Inputs[i].From})
+	}
+	for i := range d.step.Group {
+		l.resolve(reference{d, &d.step.Group[i]})
+	}
+}
+
+// resolve finds the declaration of one input and puts it on the stack.
+func (l *linker) resolve(r reference) {
+	if r.in.IsZero() {
+		return
+	}
+	if r.in.decl == nil && !l.lookUp(r) {
+		return
+	}
+	if r.in.decl.source != nil && !l.lookAt(r) {
+		return
+	}
+	l.stack = append(l.stack, r.in.decl)
+}
+
+// lookUp finds the target that a label names. It reports whether there is one now.
+func (l *linker) lookUp(r reference) bool {
+	label := *r.in.label
+	m := l.w.loaded(label.file())
+	if m == nil {
+		if l.pending == nil {
+			l.pending = map[string]Label{}
+		}
+		l.pending[label.file()] = Label{Pkg: label.Pkg, File: label.File}
+		l.waiting = append(l.waiting, r)
+		return false
+	}
+	d, err := l.w.target(m, label)
+	if err == nil && !d.visibleFrom(r.from.m.base.Pkg) {
+		err = fmt.Errorf("%s is not visible from here: it was declared at %s without visibility for //%s", label, d.pos(), r.from.m.base.Pkg)
+	}
+	if err == nil {
+		r.in.decl, r.in.output = d, label.Output
+		err = r.in.settle()
+	}
+	if err != nil {
+		l.fail(r, err)
+		return false
+	}
+	return true
+}
+
+// lookAt looks at the source file of an input.
+func (l *linker) lookAt(r reference) bool {
+	err := l.w.identify(r.in.decl)
+	r.in.decl.link.failed = err != nil
+	if err == nil {
+		err = r.in.settle()
+	}
+	if err != nil {
+		l.fail(r, err)
+		return false
+	}
+	return true
+}
+
+// fail reports an input that cannot be used, at the call that gave it.
+func (l *linker) fail(r reference, err error) {
+	r.from.link.failed = true
+	if errors.Is(err, errDependency) {
+		return
+	}
+	l.w.linkErrs = append(l.w.linkErrs, r.from.errorf("%s: %w", r.in.param, err))
+}
+
+// errorf is a mistake at the place of the declaration.
+func (d *declaration) errorf(format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	e := &Error{Pos: d.pos(), Msg: d.op + "(): " + err.Error(), cause: err}
+	for _, pos := range d.stack {
+		e.Stack = append(e.Stack, Frame{Pos: pos})
+	}
+	return e
+}
+
+// loaded is the module of that path if its evaluation has ended.
+func (w *Workspace) loaded(id string) *module {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.modules[id]
+	if m == nil {
+		return nil
+	}
+	select {
+	case <-m.done:
+		return m
+	default:
+		return nil
+	}
+}
+
+// target finds what a label names in its evaluated file: a target, else a
+// source file. The error is errDependency where the file's own mistakes,
+// which are reported already, may be the reason.
+func (w *Workspace) target(m *module, l Label) (*declaration, error) {
+	if d := m.targets[l.Name]; d != nil {
+		return d, nil
+	}
+	if l.Name != "" && l.File == "" && w.isSource(l) {
+		return w.sourceAt(l.Pkg, l.Name, nil), nil
+	}
+	switch {
+	case m.missing:
+		return nil, errors.New(w.missingFile(m))
+	case m.failed:
+		return nil, errDependency
+	case l.Name == "":
+		return m.defaultTarget()
+	}
+	msg := fmt.Sprintf("%s has no target %q (%s)", m.id, l.Name, Listed(m.targetNames()))
+	return nil, errors.New(Suggest(msg, l.Name, m.targetNames()))
+}
+
+func (w *Workspace) isSource(l Label) bool {
+	st, err := os.Stat(w.reads(path.Join(l.Pkg, l.Name)))
+	return err == nil && (st.Mode().IsRegular() || st.IsDir())
+}
+
+// packages lists the build files of the packages below a directory, at most
+// limit of them if that is not 0. It does not enter hidden directories,
+// results, symbolic links and other workspaces.
+func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]Label, error) {
+	var found []Label
+	var walk func(dir string) error
+	walk = func(dir string) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		entries, err := os.ReadDir(w.reads(dir))
+		if err != nil {
+			return fmt.Errorf("packages below //%s: %w", dir, err)
+		}
+		if dir != "" && hasEntry(entries, RootFile) {
+			return nil
+		}
+		if hasEntry(entries, BuildFile) {
+			found = append(found, Label{Pkg: dir})
+		}
+		for _, e := range entries {
+			if !e.IsDir() || e.Name()[0] == '.' || dir == "" && e.Name() == OutputDir || limit > 0 && len(found) >= limit {
+				continue
+			}
+			if err := walk(path.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := walk(under)
+	if under != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return found, err
+}
+
+func hasEntry(entries []fs.DirEntry, name string) bool {
+	for _, e := range entries {
+		if e.Name() == name {
+			return true
+		}
+	}
+	return false
+}

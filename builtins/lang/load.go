@@ -1,0 +1,200 @@
+package lang
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/near"
+	"b9/stdlib"
+)
+
+// loadFor answers a load() statement of the module: it evaluates the other
+// file, or waits for whoever is doing so.
+func (w *Workspace) loadFor(ctx context.Context, from *module, label string) (starlark.StringDict, error) {
+	id, base, library, err := from.loadTarget(label)
+	if err != nil {
+		return nil, from.loadError(label, err.Error(), nil)
+	}
+	m, err := w.await(ctx, from, label, id, base, library)
+	if err != nil {
+		return nil, err
+	}
+	if m.missing {
+		return nil, from.loadError(label, w.missingFile(m), fs.ErrNotExist)
+	}
+	if m.failed {
+		return nil, errDependency
+	}
+	return m.globals, from.checkWanted(label, m.globals)
+}
+
+// loadTarget maps the label of a load() statement to a file.
+func (m *module) loadTarget(label string) (id string, base Label, library bool, err error) {
+	if name, ok := strings.CutPrefix(label, libraryPrefix); ok {
+		if name == "" || path.Base(name) != name || !strings.HasSuffix(name, ".star") {
+			return "", Label{}, false, fmt.Errorf(`bad library %q: write "@b9//NAME.star"`, label)
+		}
+		return label, Label{File: name}, true, nil
+	}
+	pkg, file, colon := strings.Cut(label, ":")
+	switch {
+	case strings.HasPrefix(pkg, "//") && colon:
+		pkg = pkg[2:]
+	case pkg == "" && colon && !m.library:
+		pkg = m.base.Pkg
+	case pkg == "" && colon:
+		return libraryPrefix + file, Label{File: file}, true, checkPath(file, "library")
+	default:
+		return "", Label{}, false, fmt.Errorf(`cannot load %q: write "//pkg:file.star", ":file.star" for the same directory, or "@b9//NAME.star"`, label)
+	}
+	if m.library {
+		return "", Label{}, false, fmt.Errorf("a library cannot load %q from the workspace", label)
+	}
+	full := path.Join(pkg, file)
+	if !strings.HasSuffix(file, ".star") {
+		return "", Label{}, false, fmt.Errorf("cannot load %q: the name of a build file or library ends in .star", label)
+	}
+	if err := errors.Join(checkPackage(pkg), checkPath(file, "file")); err != nil {
+		return "", Label{}, false, fmt.Errorf("cannot load %q: %w", label, err)
+	}
+	pkg, file, err = splitFile(full)
+	return full, Label{Pkg: pkg, File: file}, false, err
+}
+
+// await evaluates the module, or waits until another goroutine has, unless
+// that goroutine waits for the asking module.
+func (w *Workspace) await(ctx context.Context, from *module, label, id string, base Label, library bool) (*module, error) {
+	w.mu.Lock()
+	m, mine := w.claimLocked(id, base, library)
+	from.blockedOn, from.blockedAt = m, from.loads[label]
+	cycle := from.cycle()
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		from.blockedOn = nil
+		w.mu.Unlock()
+	}()
+	if cycle != nil {
+		return nil, cycle
+	}
+	if mine {
+		w.evaluate(ctx, m)
+		return m, nil
+	}
+	select {
+	case <-m.done:
+		return m, nil
+	case <-ctx.Done():
+		return nil, errDependency
+	}
+}
+
+// cycle is the error of a module that waits, through others, for itself. It
+// is the same whichever module of the cycle finds it. ws.mu must be held.
+func (m *module) cycle() error {
+	var ring []*module
+	for x := m; ; x = x.blockedOn {
+		if x == nil {
+			return nil
+		}
+		ring = append(ring, x)
+		if x.blockedOn == m {
+			break
+		}
+		if len(ring) > len(m.ws.modules) {
+			return nil // leads into a cycle that m is not part of
+		}
+	}
+	first := slices.IndexFunc(ring, func(x *module) bool {
+		return x == slices.MinFunc(ring, func(a, b *module) int { return strings.Compare(a.id, b.id) })
+	})
+	ring = append(ring[first:], ring[:first]...)
+	var names strings.Builder
+	e := &Error{Pos: ring[0].blockedAt}
+	for _, x := range ring {
+		names.WriteString(x.id + " -> ")
+	}
+	e.Msg = "load cycle: " + names.String() + ring[0].id
+	for _, x := range ring[1:] {
+		e.Msg += fmt.Sprintf("\n\t%s loads %s", x.blockedAt, x.blockedOn.id)
+	}
+	return e
+}
+
+// loadError places a message at the load() statement.
+func (m *module) loadError(label, msg string, cause error) error {
+	pos, ok := m.loads[label]
+	if !ok {
+		pos = engine.Position{File: m.id, Line: 1, Col: 1}
+	}
+	return &Error{Pos: pos, Msg: msg, cause: cause}
+}
+
+// checkWanted finds the names that the loaded file does not have.
+func (m *module) checkWanted(label string, globals starlark.StringDict) error {
+	for _, want := range m.wanted[label] {
+		if globals.Has(want.name) {
+			continue
+		}
+		var have []string
+		for name := range globals {
+			if !strings.HasPrefix(name, "_") {
+				have = append(have, name)
+			}
+		}
+		slices.Sort(have)
+		msg := fmt.Sprintf("%s has no %q (%s)", label, want.name, Listed(have))
+		return &Error{Pos: want.pos, Msg: Suggest(msg, want.name, have)}
+	}
+	return nil
+}
+
+// missingFile says that a file is absent, and which one may have been meant.
+func (w *Workspace) missingFile(m *module) string {
+	if m.library {
+		names, _ := fs.Glob(stdlib.FS, "*.star")
+		for i := range names {
+			names[i] = libraryPrefix + names[i]
+		}
+		return Suggest(fmt.Sprintf("there is no library %s (%s)", m.id, Listed(names)), m.id, names)
+	}
+	if m.base.File == "" {
+		return w.missingPackage(m.base.Pkg)
+	}
+	dir := filepath.Join(w.root, filepath.FromSlash(m.base.Pkg))
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".star") {
+			names = append(names, path.Join(m.base.Pkg, e.Name()))
+		}
+	}
+	return Suggest(fmt.Sprintf("there is no file %s", m.id), m.id, names)
+}
+
+func (w *Workspace) missingPackage(pkg string) string {
+	msg := fmt.Sprintf("there is no package //%s: %s does not exist", pkg, path.Join(pkg, BuildFile))
+	files, err := w.packages(context.Background(), "", 10_000)
+	if err != nil {
+		return msg
+	}
+	names := map[string]bool{}
+	for _, base := range files {
+		names[base.Pkg] = true
+	}
+	if best := near.Match(pkg, slices.Sorted(maps.Keys(names))); best != "" {
+		msg += fmt.Sprintf(": did you mean %q?", "//"+best)
+	}
+	return msg
+}

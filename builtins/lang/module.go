@@ -1,0 +1,148 @@
+package lang
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/zeebo/blake3"
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/store"
+	"b9/stdlib"
+)
+
+// maxFileSize bounds a build file or library, in bytes.
+const maxFileSize = 4 << 20
+
+// libraryPrefix begins the label and the identity of an embedded library.
+const libraryPrefix = "@b9//"
+
+// module is one build file or library. It is evaluated once, by the
+// goroutine that claimed it; when done is closed it no longer changes.
+type module struct {
+	ws      *Workspace
+	id      string // path below the root, or @b9//name.star
+	base    Label  // what its labels and paths are relative to
+	library bool   // embedded in b9
+
+	done    chan struct{}
+	globals starlark.StringDict
+	targets map[string]*declaration
+	order   []*declaration // the targets in the order of their calls
+	errs    []*Error
+	missing bool // there is no such file
+	failed  bool // evaluation did not come to its end: targets may be missing
+	reads   []Read
+	calls   uint32
+
+	call   Call                       // reused by every call of a built-in
+	wanted map[string][]wantedName    // what load() statements ask for, by module label
+	loads  map[string]engine.Position // where, by module label
+
+	blockedOn *module         // the module whose evaluation it waits for; guarded by ws.mu
+	blockedAt engine.Position // the load() statement
+}
+
+// wantedName is one symbol of a load() statement.
+type wantedName struct {
+	name string
+	pos  engine.Position
+}
+
+// Read is a file, or the result of a glob, that evaluation read.
+type Read struct {
+	Kind   string       // "build file", "library" or "glob"
+	Path   string       // below the workspace root, or @b9//name.star; of a glob its package and patterns
+	Digest store.Digest // of the content, or of the glob's result
+}
+
+const localKey = "module"
+
+func moduleOf(thread *starlark.Thread) *module { return thread.Local(localKey).(*module) }
+
+// claim returns the module of that identity. The caller that gets mine must
+// evaluate it and close its done channel.
+func (w *Workspace) claim(id string, base Label, library bool) (m *module, mine bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.claimLocked(id, base, library)
+}
+
+func (w *Workspace) claimLocked(id string, base Label, library bool) (m *module, mine bool) {
+	if m := w.modules[id]; m != nil {
+		return m, false
+	}
+	m = &module{ws: w, id: id, base: base, library: library, done: make(chan struct{}), targets: map[string]*declaration{}}
+	w.modules[id] = m
+	return m, true
+}
+
+func (m *module) nextSeq() uint32 {
+	m.calls++
+	return m.calls
+}
+
+func (m *module) addTarget(d *declaration) {
+	m.targets[d.name] = d
+	m.order = append(m.order, d)
+}
+
+func (m *module) targetNames() []string {
+	names := make([]string, len(m.order))
+	for i, d := range m.order {
+		names[i] = d.name
+	}
+	return names
+}
+
+// defaultTarget is what the file alone asks for: the target named like the
+// file without its extension, else its only target.
+func (m *module) defaultTarget() (*declaration, error) {
+	stem := m.base.File[:len(m.base.File)-len(path.Ext(m.base.File))]
+	if d := m.targets[stem]; d != nil {
+		return d, nil
+	}
+	if len(m.order) == 1 {
+		return m.order[0], nil
+	}
+	if len(m.order) == 0 {
+		return nil, fmt.Errorf("%s has no targets", m.id)
+	}
+	return nil, fmt.Errorf("%s has no target %q that it could stand for: name one, such as %s (%s)",
+		m.id, stem, m.order[0].label(), Listed(m.targetNames()))
+}
+
+// read returns the source text and records it as read.
+func (m *module) read() ([]byte, error) {
+	kind, src, err := "build file", []byte(nil), error(nil)
+	if m.library {
+		kind = "library"
+		src, err = stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
+	} else {
+		src, err = readSource(m.ws.reads(m.id))
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.reads = append(m.reads, Read{Kind: kind, Path: m.id, Digest: store.Digest(blake3.Sum256(src))})
+	return src, nil
+}
+
+func readSource(name string) ([]byte, error) {
+	st, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fs.ErrNotExist
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	case st.Size() > maxFileSize:
+		return nil, fmt.Errorf("it is larger than %d bytes", maxFileSize)
+	}
+	return os.ReadFile(name)
+}

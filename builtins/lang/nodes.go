@@ -1,0 +1,269 @@
+package lang
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"b9/engine"
+)
+
+// visit is how far the walk that makes nodes has come with a declaration.
+type visit uint8
+
+const (
+	unseen visit = iota
+	onPath
+	finished
+)
+
+// Linked is a step whose inputs have their nodes, as Step.Finish sees it.
+// Finish may change the exported fields.
+type Linked struct {
+	Action  engine.Action
+	Inputs  []engine.Input // in the order of Step.Inputs, without those not given
+	Outputs []engine.Output
+
+	decl *declaration
+}
+
+// Pos is the place of the call that asked for the step.
+func (l *Linked) Pos() engine.Position { return l.decl.pos() }
+
+// Operation is the name of the operation that was called.
+func (l *Linked) Operation() string { return l.decl.op }
+
+// Warnf prints a line where print() writes. It fails nothing.
+func (l *Linked) Warnf(format string, args ...any) { l.decl.m.ws.warnf(format, args...) }
+
+func (l *Linked) Ref(role string) (engine.Ref, bool) {
+	for _, in := range l.Inputs {
+		if in.Role == role {
+			return in.Ref, true
+		}
+	}
+	return engine.Ref{}, false
+}
+
+// SetRef makes the input of that role refer to something else.
+func (l *Linked) SetRef(role string, ref engine.Ref) {
+	for i := range l.Inputs {
+		if l.Inputs[i].Role == role {
+			l.Inputs[i].Ref = ref
+		}
+	}
+}
+
+// Output is the declared output that the input of that role refers to, for
+// its Kind and Ext; ok is false when the input was not given.
+func (l *Linked) Output(role string) (out engine.Output, ok bool) {
+	ref, ok := l.Ref(role)
+	if !ok {
+		return engine.Output{}, false
+	}
+	out, err := ref.Node.Declared(ref.Output)
+	return out, err == nil
+}
+
+// Mode is the permission bits that the input of that role asks for, or 0.
+func (l *Linked) Mode(role string) uint32 {
+	for _, in := range l.decl.step.Inputs {
+		if in.Role == role && in.From.decl != nil {
+			return in.From.decl.step.Mode
+		}
+	}
+	return 0
+}
+
+// Between makes a further step and returns its node. what names it for
+// people, such as "convert"; it must have outputs.
+func (l *Linked) Between(what string, a engine.Action, inputs []engine.Input, outputs []engine.Output) (*engine.Node, error) {
+	return engine.NewNode(a, engine.NodeOptions{
+		Label:   fmt.Sprintf("%s (%s)", l.decl.link.title, what),
+		Builtin: what, Stack: l.decl.stack, Inputs: inputs, Outputs: outputs,
+	})
+}
+
+// maker walks from the wanted targets to what they need, and makes nodes on
+// the way back, so that every declaration has exactly one.
+type maker struct {
+	path []step
+	errs []*Error
+}
+
+// step is a declaration on the path from a wanted target.
+type step struct {
+	d     *declaration
+	owner *declaration // the named target nearest above, which titles unnamed steps
+	next  int          // the input to look at next
+}
+
+func (k *maker) make(root *declaration) {
+	k.enter(root, root)
+	for len(k.path) > 0 {
+		top := &k.path[len(k.path)-1]
+		if in := top.d.input(top.next); in != nil {
+			top.next++
+			k.follow(top, in)
+			continue
+		}
+		k.finish(top.d)
+		k.path = k.path[:len(k.path)-1]
+	}
+}
+
+// input is the i-th input or group member, or nil behind the last one.
+func (d *declaration) input(i int) *Input {
+	if n := len(d.step.Inputs); i < n {
+		return &d.step.Inputs[i].From
+	} else if i -= n; i < len(d.step.Group) {
+		return &d.step.Group[i]
+	}
+	return nil
+}
+
+func (k *maker) enter(d, owner *declaration) {
+	if d.link.visit == finished {
+		return
+	}
+	d.link.visit = onPath
+	d.link.title = title(d, owner)
+	if d.name != "" {
+		owner = d
+	}
+	k.path = append(k.path, step{d: d, owner: owner})
+}
+
+// title names the node: the label of a target or source; an unnamed step is
+// titled after the target that needs it first.
+func title(d, owner *declaration) string {
+	if d.name != "" || d.source != nil || d == owner {
+		return d.describe()
+	}
+	if owner.link.counter == nil {
+		owner.link.counter = map[string]int{}
+	}
+	owner.link.counter[d.op]++
+	if n := owner.link.counter[d.op]; n > 1 {
+		return fmt.Sprintf("%s (%s %d)", owner.label(), d.op, n)
+	}
+	return fmt.Sprintf("%s (%s)", owner.label(), d.op)
+}
+
+func (k *maker) follow(top *step, in *Input) {
+	switch {
+	case in.decl == nil:
+	case in.decl.link.visit == onPath:
+		top.d.link.failed = true
+		k.errs = append(k.errs, k.cycle(in.decl))
+	default:
+		k.enter(in.decl, top.owner)
+	}
+}
+
+// cycle describes the path from d back to itself, the same wherever the walk
+// came upon it.
+func (k *maker) cycle(d *declaration) *Error {
+	start := slices.IndexFunc(k.path, func(s step) bool { return s.d == d })
+	var ring []*declaration
+	for _, s := range k.path[start:] {
+		ring = append(ring, s.d)
+	}
+	first := 0
+	for i := range ring {
+		if comparePositions(ring[i].pos(), ring[first].pos()) < 0 {
+			first = i
+		}
+	}
+	ring = append(ring[first:], ring[:first]...)
+	var names, places strings.Builder
+	for _, x := range ring {
+		names.WriteString(x.describe() + " -> ")
+		if x.name != "" {
+			fmt.Fprintf(&places, "\n\t%s at %s", x.describe(), x.pos())
+		}
+	}
+	return &Error{Pos: ring[0].pos(), Msg: "cycle of targets: " + names.String() + ring[0].describe() + places.String()}
+}
+
+// finish makes the node of a declaration whose inputs are finished.
+func (k *maker) finish(d *declaration) {
+	d.link.visit = finished
+	d.link.failed = d.link.failed || d.poisoned || d.inputFailed() || d.unseenSource()
+	if d.link.failed {
+		return
+	}
+	if len(d.step.Group) > 0 {
+		d.link.refs = d.groupRefs()
+		return
+	}
+	node, err := k.node(d)
+	if err != nil {
+		d.link.failed = true
+		k.errs = append(k.errs, d.errorf("%w", err))
+		return
+	}
+	d.link.node = node
+	for _, out := range node.Outputs() {
+		d.link.refs = append(d.link.refs, node.Ref(out.Name))
+	}
+}
+
+// unseenSource reports a source that was not looked at, because what refers
+// to it is wrong itself.
+func (d *declaration) unseenSource() bool { return d.source != nil && len(d.step.Outputs) == 0 }
+
+func (d *declaration) inputFailed() bool {
+	for i := 0; ; i++ {
+		in := d.input(i)
+		if in == nil {
+			return false
+		}
+		if in.decl != nil && in.decl.link.failed || in.decl == nil && in.label != nil {
+			return true
+		}
+	}
+}
+
+// groupRefs lists the outputs of a group's members, each once.
+func (d *declaration) groupRefs() []engine.Ref {
+	var refs []engine.Ref
+	for _, in := range d.step.Group {
+		for _, ref := range in.decl.link.refs {
+			if (in.output == "" || ref.Output == in.output) && !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
+			}
+		}
+	}
+	return refs
+}
+
+// moded is the outputs with the permission bits that the step asks for.
+func (d *declaration) moded() []engine.Output {
+	if d.step.Mode == 0 || len(d.step.Outputs) != 1 || d.step.Outputs[0].Mode != 0 {
+		return d.step.Outputs
+	}
+	out := d.step.Outputs[0]
+	out.Mode = d.step.Mode
+	return []engine.Output{out}
+}
+
+func (k *maker) node(d *declaration) (*engine.Node, error) {
+	l := Linked{Action: d.step.Action, Outputs: d.moded(), decl: d}
+	if n := len(d.step.Inputs); n > 0 {
+		l.Inputs = make([]engine.Input, 0, n)
+	}
+	for _, in := range d.step.Inputs {
+		if in.From.decl != nil {
+			l.Inputs = append(l.Inputs, engine.Input{Role: in.Role, Ref: in.From.decl.link.node.Ref(in.From.output)})
+		}
+	}
+	if d.step.Finish != nil {
+		if err := d.step.Finish(&l); err != nil {
+			return nil, err
+		}
+	}
+	return engine.NewNode(l.Action, engine.NodeOptions{
+		Label: d.link.title, Builtin: d.op, Stack: d.stack, Inputs: l.Inputs, Outputs: l.Outputs,
+	})
+}

@@ -1,0 +1,158 @@
+package lang
+
+import (
+	"fmt"
+
+	"go.starlark.net/starlark"
+
+	"b9/engine"
+	"b9/engine/store"
+)
+
+// Operation is one built-in function of the build language. Exactly one of
+// its make and value is set: make records a step and the call returns its
+// handle; value returns any other value.
+//
+// Every operation that makes a step also takes the parameters name,
+// visibility and doc; it lists NameParam among its own where the name may be
+// given by position.
+type Operation struct {
+	Name       string  // as build files call it
+	Doc        string  // a line that says what it makes or does, without a full stop; then, after an empty line, the rest
+	Positional int     // how many of the leading Params may be given without their names
+	Params     []Param // in the order of documentation
+	Example    string  // a call, for the documentation
+
+	Make  func(c *Call) (Step, error)
+	Value func(c *Call) (starlark.Value, error)
+}
+
+// Param is one parameter of an operation.
+type Param struct {
+	Name     string
+	Type     Type
+	Doc      string         // one line: what it means, its unit, what happens without it
+	Required bool           // must be given and not be None
+	Default  starlark.Value // what an absent one means; nil leaves it absent
+	Enum     []string       // if not nil, the strings that are allowed
+	Min, Max int64          // if not both 0, the range of a number or size
+}
+
+// Step is what an operation's call asks for.
+type Step struct {
+	Action  engine.Action
+	Inputs  []StepInput
+	Outputs []engine.Output // at least one; their names are what handle["name"] selects
+
+	// Mode is the permission bits that a file output asks for, or 0. The
+	// store does not keep them: operations that put files into trees and
+	// images ask for them with Linked.Mode.
+	Mode uint32
+
+	// Finish, when not nil, is called once when every input has its node. It
+	// may look at the inputs, put further steps between, and replace the
+	// action, inputs and outputs (but not the outputs' names).
+	Finish func(l *Linked) error
+
+	// Group makes the target stand for other targets. Action, Inputs and
+	// Outputs must be empty then.
+	Group []Input
+}
+
+// StepInput is one input of a step under the role its action asks for. Roles
+// are unique in a step; an Input that was not given is left out of the node.
+type StepInput struct {
+	Role string
+	From Input
+}
+
+// Input is an operand: a handle, a label or a source file, as a getter of
+// Call returned it. The zero Input is one that was not given.
+type Input struct {
+	decl   *declaration // the step, once known
+	output string       // the output selected, if any
+	label  *Label       // a label that is yet to be looked up
+	want   Type         // File, Tree or both
+	param  string       // the parameter it was given for, for messages
+}
+
+// IsZero reports whether the input was not given.
+func (in Input) IsZero() bool { return in.decl == nil && in.label == nil }
+
+// NameParam, visibilityParam and docParam are common to all steps.
+var (
+	NameParam       = Param{Name: "name", Type: String, Doc: "makes the step a target of this name"}
+	visibilityParam = Param{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`}
+	docParam        = Param{Name: "doc", Type: String, Doc: "free text about the target, listed by b9 query"}
+)
+
+// AllParams is the parameters of the operation including the common ones.
+func (o *Operation) AllParams() []Param {
+	if o.Make == nil {
+		return o.Params
+	}
+	all := append([]Param(nil), o.Params...)
+	for _, p := range []Param{NameParam, visibilityParam, docParam} {
+		if o.param(p.Name) < 0 {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func (o *Operation) param(name string) int {
+	for i := range o.Params {
+		if o.Params[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// OneFile and OneTree are the outputs of steps that make one thing.
+func OneFile(ext string) []engine.Output {
+	return []engine.Output{{Kind: store.File, Ext: ext}}
+}
+
+func OneTree() []engine.Output {
+	return []engine.Output{{Kind: store.Tree}}
+}
+
+// checkOperations reports the first operation that a build file could not call
+// as its documentation says.
+func checkOperations(ops []Operation) error {
+	names := map[string]bool{}
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case op.Name == "" || names[op.Name]:
+			return fmt.Errorf("operation %d: the name %q is empty or taken", i, op.Name)
+		case (op.Make == nil) == (op.Value == nil):
+			return fmt.Errorf("operation %s: exactly one of Make and Value must be set", op.Name)
+		case op.Positional > len(op.Params):
+			return fmt.Errorf("operation %s: %d of %d parameters are positional", op.Name, op.Positional, len(op.Params))
+		}
+		names[op.Name] = true
+		if err := checkParams(op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkParams(op *Operation) error {
+	names := map[string]bool{}
+	for _, p := range op.AllParams() {
+		if p.Name == "" || names[p.Name] {
+			return fmt.Errorf("operation %s: the parameter's name %q is empty or taken", op.Name, p.Name)
+		}
+		names[p.Name] = true
+		if p.Default != nil && p.Type.check(p.Default) != nil {
+			return fmt.Errorf("operation %s: the default of %s: %w", op.Name, p.Name, p.Type.check(p.Default))
+		}
+		if p.Enum != nil && p.Type.basic()&String == 0 {
+			return fmt.Errorf("operation %s: %s has alternatives and is no string", op.Name, p.Name)
+		}
+	}
+	return nil
+}

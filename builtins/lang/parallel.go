@@ -1,0 +1,165 @@
+package lang
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// grace is how long a file that was told to stop may take to do so.
+const grace = time.Second
+
+// loadAll evaluates the build files that are not yet, with all processors,
+// and returns when all are done. An error means that the evaluation was
+// stopped; mistakes in the files are left in the modules.
+//
+// A file can be busy in one call of the interpreter that looks at no limit
+// (hashing a value that contains itself a billion times over, for example).
+// Its goroutine is then abandoned, and the workspace with it.
+func (w *Workspace) loadAll(ctx context.Context, files []Label) error {
+	limit := w.cfg.Limits.Time
+	ctx, cancelTime := context.WithTimeoutCause(ctx, limit, fmt.Errorf("evaluation took longer than %s", limit))
+	defer cancelTime()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.runWorkers(ctx, files)
+	}()
+	watching := time.NewTicker(10 * time.Millisecond)
+	defer watching.Stop()
+	watch := newMemoryWatch(w.cfg.Limits.Memory)
+	for {
+		select {
+		case <-done:
+			return context.Cause(ctx)
+		case <-ctx.Done():
+			return w.awaitStop(ctx, done)
+		case <-watching.C:
+			if err := watch.check(); err != nil {
+				cancel(err)
+			}
+		}
+	}
+}
+
+// awaitStop gives cancelled files a moment to stop.
+func (w *Workspace) awaitStop(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return context.Cause(ctx)
+	case <-time.After(grace):
+		w.broken = fmt.Errorf("evaluation stopped: %w (in %s)", context.Cause(ctx), strings.Join(w.running(), ", "))
+		return w.broken
+	}
+}
+
+// running names the files whose evaluation has not ended.
+func (w *Workspace) running() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var ids []string
+	for id, m := range w.modules {
+		select {
+		case <-m.done:
+		default:
+			if m.blockedOn == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (w *Workspace) runWorkers(ctx context.Context, files []Label) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(files)) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(files) || ctx.Err() != nil {
+					return
+				}
+				w.loadOne(ctx, files[i])
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// loadOne evaluates the file unless it has been claimed already; then it
+// waits for its end.
+func (w *Workspace) loadOne(ctx context.Context, base Label) {
+	m, mine := w.claim(base.file(), Label{Pkg: base.Pkg, File: base.File}, false)
+	if mine {
+		w.evaluate(ctx, m)
+		return
+	}
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+	}
+}
+
+// memoryWatch notices when the process has grown by more than a limit.
+type memoryWatch struct {
+	samples     []metrics.Sample
+	base, limit uint64
+	collecting  chan struct{} // closed when the garbage collection that check started has ended
+}
+
+func newMemoryWatch(limit uint64) *memoryWatch {
+	m := &memoryWatch{samples: []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
+	}, limit: limit}
+	m.base = m.used()
+	return m
+}
+
+func (m *memoryWatch) used() uint64 {
+	metrics.Read(m.samples)
+	return m.samples[0].Value.Uint64() + m.samples[1].Value.Uint64()
+}
+
+// check tells whether the limit is exceeded. What exceeds it by less than
+// twice is given the chance to be garbage; it does not wait for that, because
+// a collection cannot start while one long copy of memory is under way.
+func (m *memoryWatch) check() error {
+	used := m.used()
+	if used <= m.base+m.limit {
+		return nil
+	}
+	if used <= m.base+2*m.limit && (!m.collected() || m.used() <= m.base+m.limit) {
+		return nil
+	}
+	return fmt.Errorf("evaluation needs more than %d MiB of memory", m.limit>>20)
+}
+
+// collected starts a collection of garbage and reports whether one has ended
+// since the limit was first exceeded.
+func (m *memoryWatch) collected() bool {
+	if m.collecting == nil {
+		done := make(chan struct{})
+		m.collecting = done
+		go func() {
+			runtime.GC()
+			close(done)
+		}()
+	}
+	select {
+	case <-m.collecting:
+		m.collecting = nil
+		return true
+	default:
+		return false
+	}
+}

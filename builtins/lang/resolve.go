@@ -1,0 +1,300 @@
+package lang
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"b9/engine"
+)
+
+// Graph is what was asked for, resolved to nodes of the engine.
+type Graph struct {
+	Targets []*Target // what the patterns named, in their order, each once
+
+	roots []*declaration
+	once  sync.Once
+	all   []*declaration // everything reachable, what is needed first; see order
+
+	mu    sync.Mutex
+	known map[*declaration]*Target
+}
+
+// Target is one target, unnamed step or source file of a graph.
+type Target struct {
+	Label    Label           // zero for unnamed steps and source files
+	Title    string          // the label, or a description such as "//pkg:web (resize)" or "//pkg:conf/app.cfg"
+	Builtin  string          // the operation, such as "image"; "source" for a source file
+	Doc      string          // the doc= of the call
+	Refs     []engine.Ref    // its outputs; of a group, the outputs of its members
+	Position engine.Position // of the call; zero for a source file
+	decl     *declaration
+}
+
+// String is the title.
+func (t *Target) String() string { return t.Title }
+
+// Resolve loads the build files that the patterns need, and everything these
+// refer to by label, and makes the nodes of the targets. The error holds
+// every mistake found on the way as Errors, and those of earlier calls on
+// the same workspace. After an evaluation that was
+// cancelled or ran into a limit the workspace is of no further use.
+func (w *Workspace) Resolve(ctx context.Context, patterns []string) (*Graph, error) {
+	w.resolving.Lock()
+	defer w.resolving.Unlock()
+	if w.broken != nil {
+		return nil, w.broken
+	}
+	l := &linker{w: w, ctx: ctx}
+	roots, err := l.roots(patterns)
+	if err == nil {
+		err = l.closure(roots)
+	}
+	if err != nil {
+		return nil, w.stopError(err)
+	}
+	k := &maker{}
+	for _, d := range roots {
+		k.make(d)
+	}
+	w.linkErrs = append(w.linkErrs, k.errs...)
+	errs := slices.Concat(l.errs, w.linkErrs, w.moduleErrors())
+	if len(errs) == 0 {
+		errs = w.unknownOptions()
+	}
+	if err := sortedErrors(errs); err != nil {
+		return nil, err
+	}
+	return newGraph(roots), nil
+}
+
+// stopError reports where evaluation was when it was stopped.
+func (w *Workspace) stopError(err error) error {
+	if w.broken != nil {
+		return w.broken
+	}
+	var at []*Error
+	for _, e := range w.moduleErrors() {
+		if errors.Is(e, err) {
+			at = append(at, e)
+		}
+	}
+	if len(at) > 0 {
+		return sortedErrors(at)
+	}
+	return fmt.Errorf("evaluation stopped: %w", err)
+}
+
+// moduleErrors gathers the mistakes of every evaluated file.
+func (w *Workspace) moduleErrors() []*Error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []*Error
+	for _, m := range w.modules {
+		select {
+		case <-m.done:
+			errs = append(errs, m.errs...)
+		default:
+		}
+	}
+	return errs
+}
+
+// roots finds the declarations that the patterns name, each once.
+func (l *linker) roots(patterns []string) ([]*declaration, error) {
+	var parsed []Pattern
+	files := map[string]Label{}
+	var images []*declaration
+	for _, text := range patterns {
+		if prefix, rest, ok := l.w.prefixed(text); ok {
+			d, err := l.w.prefixTarget(prefix, rest)
+			if err != nil {
+				l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", text, err), cause: err})
+				continue
+			}
+			images = append(images, d)
+			continue
+		}
+		p, err := ParsePattern(belowRoot(text, l.w.root), l.w.dir)
+		if err == nil {
+			err = l.filesOf(&p, files)
+		}
+		if err != nil {
+			l.errs = append(l.errs, &Error{Msg: err.Error(), cause: err})
+			continue
+		}
+		parsed = append(parsed, p)
+	}
+	sorted := make([]Label, 0, len(files))
+	for _, id := range slices.Sorted(maps.Keys(files)) {
+		sorted = append(sorted, files[id])
+	}
+	if err := l.w.loadAll(l.ctx, sorted); err != nil {
+		return nil, err
+	}
+	return append(l.distinct(parsed), images...), nil
+}
+
+// prefixed splits a text that begins with one of the workspace's prefixes.
+func (w *Workspace) prefixed(text string) (prefix, rest string, ok bool) {
+	if i := strings.IndexByte(text, ':'); i >= 0 {
+		prefix, rest = text[:i+1], text[i+1:]
+		_, ok = w.cfg.Prefixes[prefix]
+	}
+	return prefix, rest, ok
+}
+
+// prefixTarget is the target that such a pattern stands for. It belongs to no
+// build file.
+func (w *Workspace) prefixTarget(prefix, rest string) (*declaration, error) {
+	name, step, err := w.cfg.Prefixes[prefix](rest)
+	if err != nil {
+		return nil, err
+	}
+	op := strings.TrimSuffix(prefix, ":")
+	d := &declaration{m: &module{ws: w, id: prefix, base: Label{Pkg: op}}, op: op, name: name, step: step}
+	d.handle.decl = d
+	return d, nil
+}
+
+func (l *linker) distinct(patterns []Pattern) []*declaration {
+	if len(patterns) == 1 {
+		return l.named(patterns[0])
+	}
+	var roots []*declaration
+	seen := map[*declaration]bool{}
+	for _, p := range patterns {
+		for _, d := range l.named(p) {
+			if !seen[d] {
+				seen[d] = true
+				roots = append(roots, d)
+			}
+		}
+	}
+	return roots
+}
+
+// filesOf adds the build files that the pattern needs.
+func (l *linker) filesOf(p *Pattern, files map[string]Label) error {
+	if !p.Recursive {
+		files[p.Label.file()] = Label{Pkg: p.Label.Pkg, File: p.Label.File}
+		return nil
+	}
+	found, err := l.w.packages(l.ctx, p.Label.Pkg, 0)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return fmt.Errorf("%s: there is no %s below //%s", p, BuildFile, p.Label.Pkg)
+	}
+	p.found = found
+	for _, base := range found {
+		files[base.file()] = base
+	}
+	return nil
+}
+
+// named lists the declarations that a pattern stands for, once its files are loaded.
+func (l *linker) named(p Pattern) []*declaration {
+	switch {
+	case p.Recursive:
+		var all []*declaration
+		for _, base := range p.found {
+			all = append(all, l.w.loaded(base.file()).order...)
+		}
+		return all
+	case p.All:
+		m := l.w.loaded(p.Label.file())
+		if m.missing {
+			l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %s", p, l.w.missingFile(m))})
+		}
+		return m.order
+	}
+	d, err := l.w.target(l.w.loaded(p.Label.file()), p.Label)
+	if err == nil && p.Label.Output != "" {
+		d, err = l.picked(d, p.Label.Output)
+	}
+	if err == nil && d.source != nil {
+		err = l.w.identify(d)
+	}
+	if err != nil {
+		if !errors.Is(err, errDependency) {
+			l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", p, err), cause: err})
+		}
+		return nil
+	}
+	return []*declaration{d}
+}
+
+// picked stands for one output of a target.
+func (l *linker) picked(d *declaration, output string) (*declaration, error) {
+	if d.poisoned {
+		return d, nil
+	}
+	if _, ok := d.output(output); !ok {
+		return nil, errors.New(d.noOutput(output))
+	}
+	p := &declaration{m: d.m, op: d.op, name: d.name, doc: d.doc, stack: d.stack, picked: output}
+	p.handle.decl = p
+	p.step.Group = []Input{{decl: d, output: output, want: File | Tree}}
+	return p, nil
+}
+
+// unknownOptions finds the -D values that no loaded file declares.
+func (w *Workspace) unknownOptions() []*Error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	have := slices.Sorted(maps.Keys(w.options))
+	var errs []*Error
+	for _, name := range slices.Sorted(maps.Keys(w.cfg.Options)) {
+		if w.options[name] == nil {
+			msg := fmt.Sprintf("-D %s: no loaded build file declares the option %q (%s)", name, name, Listed(have))
+			errs = append(errs, &Error{Msg: Suggest(msg, name, have), cause: ErrOption})
+		}
+	}
+	return errs
+}
+
+func newGraph(roots []*declaration) *Graph {
+	g := &Graph{roots: roots, Targets: make([]*Target, len(roots))}
+	block := make([]Target, len(roots))
+	for i, d := range roots {
+		block[i] = newTarget(d)
+		g.Targets[i] = &block[i]
+	}
+	return g
+}
+
+func newTarget(d *declaration) Target {
+	t := Target{Title: d.link.title, Builtin: d.op, Doc: d.doc, Refs: d.link.refs, Position: d.pos(), decl: d}
+	if d.name != "" {
+		t.Label = d.label()
+	}
+	if d.picked != "" {
+		t.Label.Output = d.picked
+		t.Title = t.Label.String()
+	}
+	return t
+}
+
+// Reads lists what evaluation has read so far: build files, libraries and
+// globs, with digests, sorted by path. Together with the inputs of the nodes
+// that is everything the graph depends on.
+func (w *Workspace) Reads() []Read {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []Read
+	for _, m := range w.modules {
+		select {
+		case <-m.done:
+			all = append(all, m.reads...)
+		default:
+		}
+	}
+	slices.SortFunc(all, func(a, b Read) int { return strings.Compare(a.Path, b.Path) })
+	return all
+}

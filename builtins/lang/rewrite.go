@@ -1,0 +1,259 @@
+package lang
+
+import (
+	"slices"
+
+	"go.starlark.net/syntax"
+)
+
+// Names that no build file can write: the guarded operators. See guard.go.
+const (
+	guardMul  = "*"
+	guardMod  = "%"
+	guardAttr = "."
+)
+
+// maxDepth bounds how deeply expressions and statements of a file may nest,
+// also where the parser does not nest, as in a chain a.b.c or of elif.
+const maxDepth = 5000
+
+// guardFile changes the parsed file in two ways before it is compiled.
+// Operators and methods that can make a huge value in one step, where no
+// limit would be looked at, call a guard instead: x * y, x % y and the
+// methods join, replace and format. And calls are placed at the beginning of
+// the called name rather than at the parenthesis, which is where a person looks.
+func guardFile(f *syntax.File) error {
+	g := &guarder{}
+	g.stmts(f.Stmts)
+	if g.err != nil {
+		return g.err
+	}
+	return nil
+}
+
+type guarder struct {
+	depth int
+	err   error
+}
+
+// enter reports whether to go on below a node at pos; leave must follow when it does.
+func (g *guarder) enter(pos syntax.Position) bool {
+	if g.err != nil {
+		return false
+	}
+	if g.depth++; g.depth > maxDepth {
+		g.err = syntax.Error{Pos: pos, Msg: "excessive nesting"}
+		return false
+	}
+	return true
+}
+
+func (g *guarder) leave() { g.depth-- }
+
+func (g *guarder) stmts(list []syntax.Stmt) {
+	for _, s := range list {
+		g.stmt(s)
+	}
+}
+
+func (g *guarder) stmt(s syntax.Stmt) {
+	switch s := s.(type) {
+	case *syntax.AssignStmt:
+		g.assign(s)
+	case *syntax.DefStmt:
+		g.exprs(s.Params)
+		g.stmts(s.Body)
+	case *syntax.ExprStmt:
+		s.X = g.expr(s.X)
+	case *syntax.ForStmt:
+		s.X = g.expr(s.X)
+		s.Vars = g.expr(s.Vars)
+		g.stmts(s.Body)
+	case *syntax.WhileStmt:
+		s.Cond = g.expr(s.Cond)
+		g.stmts(s.Body)
+	case *syntax.IfStmt:
+		g.ifStmt(s)
+	case *syntax.ReturnStmt:
+		s.Result = g.expr(s.Result)
+	}
+}
+
+// ifStmt walks a chain of elif, each of which lies in the one before.
+func (g *guarder) ifStmt(s *syntax.IfStmt) {
+	if !g.enter(s.If) {
+		return
+	}
+	defer g.leave()
+	s.Cond = g.expr(s.Cond)
+	g.stmts(s.True)
+	g.stmts(s.False)
+}
+
+// assign turns x *= y into x = x * y, so that it is guarded as well.
+func (g *guarder) assign(s *syntax.AssignStmt) {
+	if op, guarded := guardedAssign(s.Op); guarded {
+		target, ok := again(s.LHS)
+		if !ok {
+			g.err = syntax.Error{Pos: s.OpPos, Msg: "the left side of " + s.Op.String() + " is too complex: give its parts names first"}
+			return
+		}
+		s.RHS = &syntax.BinaryExpr{X: target, OpPos: s.OpPos, Op: op, Y: &syntax.ParenExpr{Lparen: s.OpPos, X: s.RHS, Rparen: s.OpPos}}
+		s.Op = syntax.EQ
+	}
+	s.RHS = g.expr(s.RHS)
+	s.LHS = g.expr(s.LHS)
+}
+
+func guardedAssign(op syntax.Token) (syntax.Token, bool) {
+	switch op {
+	case syntax.STAR_EQ:
+		return syntax.STAR, true
+	case syntax.PERCENT_EQ:
+		return syntax.PERCENT, true
+	}
+	return 0, false
+}
+
+// again copies an expression that may be evaluated twice: names, literals,
+// and selections among them.
+func again(e syntax.Expr) (syntax.Expr, bool) {
+	switch e := e.(type) {
+	case *syntax.Ident:
+		return &syntax.Ident{NamePos: e.NamePos, Name: e.Name}, true
+	case *syntax.Literal:
+		return e, true
+	case *syntax.ParenExpr:
+		return again(e.X)
+	case *syntax.DotExpr:
+		x, ok := again(e.X)
+		return &syntax.DotExpr{X: x, Dot: e.Dot, NamePos: e.NamePos, Name: e.Name}, ok
+	case *syntax.IndexExpr:
+		x, okX := again(e.X)
+		y, okY := again(e.Y)
+		return &syntax.IndexExpr{X: x, Lbrack: e.Lbrack, Y: y, Rbrack: e.Rbrack}, okX && okY
+	}
+	return nil, false
+}
+
+func (g *guarder) exprs(list []syntax.Expr) {
+	for i, e := range list {
+		list[i] = g.expr(e)
+	}
+}
+
+// expr rewrites an expression and returns what takes its place.
+func (g *guarder) expr(e syntax.Expr) syntax.Expr {
+	switch e := e.(type) {
+	case nil:
+		return nil
+	case *syntax.Ident, *syntax.Literal:
+		return e
+	case *syntax.BinaryExpr:
+		if !g.enter(e.OpPos) {
+			return e
+		}
+		defer g.leave()
+		return g.binary(e)
+	default:
+		if !g.enter(syntax.Position{}) {
+			return e
+		}
+		defer g.leave()
+		return g.compound(e)
+	}
+}
+
+// binary guards x * y and x % y; f(k=v) and def f(p=v) are binary as well.
+func (g *guarder) binary(e *syntax.BinaryExpr) syntax.Expr {
+	e.X, e.Y = g.expr(e.X), g.expr(e.Y)
+	switch {
+	case e.Op == syntax.STAR && !bothInts(e):
+		return guardCall(guardMul, e.OpPos, e.X, e.Y)
+	case e.Op == syntax.PERCENT && !bothInts(e):
+		return guardCall(guardMod, e.OpPos, e.X, e.Y)
+	}
+	return e
+}
+
+func bothInts(e *syntax.BinaryExpr) bool {
+	x, okX := e.X.(*syntax.Literal)
+	y, okY := e.Y.(*syntax.Literal)
+	return okX && okY && x.Token == syntax.INT && y.Token == syntax.INT
+}
+
+func guardCall(name string, pos syntax.Position, args ...syntax.Expr) syntax.Expr {
+	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: name}, Lparen: pos, Args: args, Rparen: pos}
+}
+
+// compound rewrites the expressions that are neither simple nor binary.
+func (g *guarder) compound(e syntax.Expr) syntax.Expr {
+	switch e := e.(type) {
+	case *syntax.ParenExpr:
+		e.X = g.expr(e.X)
+	case *syntax.CallExpr:
+		g.call(e)
+	case *syntax.DotExpr:
+		return g.dot(e)
+	case *syntax.Comprehension:
+		g.comprehension(e)
+	case *syntax.CondExpr:
+		e.Cond, e.True, e.False = g.expr(e.Cond), g.expr(e.True), g.expr(e.False)
+	case *syntax.DictEntry:
+		e.Key, e.Value = g.expr(e.Key), g.expr(e.Value)
+	case *syntax.DictExpr:
+		g.exprs(e.List)
+	case *syntax.IndexExpr:
+		e.X, e.Y = g.expr(e.X), g.expr(e.Y)
+	case *syntax.LambdaExpr:
+		g.exprs(e.Params)
+		e.Body = g.expr(e.Body)
+	case *syntax.ListExpr:
+		g.exprs(e.List)
+	case *syntax.SliceExpr:
+		e.X, e.Lo, e.Hi, e.Step = g.expr(e.X), g.expr(e.Lo), g.expr(e.Hi), g.expr(e.Step)
+	case *syntax.TupleExpr:
+		g.exprs(e.List)
+	case *syntax.UnaryExpr:
+		e.X = g.expr(e.X)
+	}
+	return e
+}
+
+// call puts the place of the call at the name that is called.
+func (g *guarder) call(e *syntax.CallExpr) {
+	switch fn := e.Fn.(type) {
+	case *syntax.Ident:
+		e.Lparen = fn.NamePos
+	case *syntax.DotExpr:
+		e.Lparen = fn.Name.NamePos
+	}
+	e.Fn = g.expr(e.Fn)
+	g.exprs(e.Args)
+}
+
+// guardedMethods are the string methods whose result can be far larger than
+// everything that went in.
+func guardedMethods() []string { return []string{"format", "join", "replace"} }
+
+func (g *guarder) dot(e *syntax.DotExpr) syntax.Expr {
+	e.X = g.expr(e.X)
+	if !slices.Contains(guardedMethods(), e.Name.Name) {
+		return e
+	}
+	pos := e.Name.NamePos
+	name := &syntax.Literal{Token: syntax.STRING, TokenPos: pos, Raw: `"` + e.Name.Name + `"`, Value: e.Name.Name}
+	return guardCall(guardAttr, pos, e.X, name)
+}
+
+func (g *guarder) comprehension(e *syntax.Comprehension) {
+	e.Body = g.expr(e.Body)
+	for _, c := range e.Clauses {
+		switch c := c.(type) {
+		case *syntax.ForClause:
+			c.X, c.Vars = g.expr(c.X), g.expr(c.Vars)
+		case *syntax.IfClause:
+			c.Cond = g.expr(c.Cond)
+		}
+	}
+}

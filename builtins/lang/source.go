@@ -1,0 +1,162 @@
+package lang
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"b9/engine"
+)
+
+// OutputDir is the directory below the workspace root that results are placed in.
+const OutputDir = "b9-out"
+
+// sourceFile is a file or directory of the workspace that build files name by
+// its path.
+type sourceFile struct {
+	path    string // slash-separated, below the root; "." is the root
+	label   string // //pkg:path, for messages
+	exclude []string
+	err     error // why it cannot be used, once looked at
+}
+
+// sourceKey identifies equal sources: they share one declaration and node.
+type sourceKey struct {
+	path, exclude string
+}
+
+// source returns the declaration of a file or directory that the module names
+// by a path relative to its package. It is looked at when the graph is linked.
+func (m *module) source(rel string, _ Type) (*declaration, error) {
+	if m.library {
+		return nil, fmt.Errorf("a library has no source files: %q", rel)
+	}
+	clean := strings.TrimPrefix(strings.TrimSuffix(rel, "/"), "./")
+	if clean == "" || clean == "." {
+		return m.ws.sourceAt(m.base.Pkg, ".", nil), nil
+	}
+	if err := checkSourcePath(clean); err != nil {
+		return nil, err
+	}
+	return m.ws.sourceAt(m.base.Pkg, clean, nil), nil
+}
+
+// checkSourcePath refuses paths that could lead out of the package.
+func checkSourcePath(p string) error {
+	if path.IsAbs(p) {
+		return fmt.Errorf("%q is absolute: put the file into the workspace", p)
+	}
+	for part := range strings.SplitSeq(p, "/") {
+		switch part {
+		case "..":
+			return fmt.Errorf(`%q leaves the package: write "//pkg:path" for a file of another package`, p)
+		case "", ".":
+			return fmt.Errorf("%q has an empty or \".\" part", p)
+		}
+	}
+	return checkPrintable(p)
+}
+
+func (w *Workspace) sourceAt(pkg, rel string, exclude []string) *declaration {
+	key := sourceKey{path.Join(pkg, rel), strings.Join(exclude, "\x00")}
+	if key.path == "" || key.path == "." {
+		key.path = "."
+		exclude = append([]string{OutputDir}, exclude...)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.sources[key]; d != nil {
+		return d
+	}
+	d := &declaration{op: "source", source: &sourceFile{path: key.path, label: "//" + pkg + ":" + rel, exclude: exclude}}
+	d.handle.decl = d
+	w.sources[key] = d
+	return d
+}
+
+// Excluding returns the input without the files that match one of the
+// patterns, in the sense of engine.TreeSource. It works on source
+// directories; ok is false for anything else.
+func (c *Call) Excluding(in Input, patterns []string) (out Input, ok bool) {
+	if in.decl == nil || in.decl.source == nil {
+		return in, false
+	}
+	pkg, rel, _ := strings.Cut(strings.TrimPrefix(in.decl.source.label, "//"), ":")
+	in.decl = c.m.ws.sourceAt(pkg, rel, patterns)
+	return in, true
+}
+
+// identify finds out, once, whether the source is a file or a directory.
+func (w *Workspace) identify(d *declaration) error {
+	s := d.source
+	if s.err != nil || len(d.step.Outputs) > 0 {
+		return s.err
+	}
+	full := w.reads(s.path)
+	st, err := os.Stat(full)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.err = errors.New(w.missingSource(s.path))
+	case err != nil:
+		s.err = err
+	case st.IsDir():
+		d.step.Action = &engine.TreeSource{Path: full, Rel: s.path, Exclude: s.exclude}
+		d.step.Outputs = OneTree()
+	case st.Mode().IsRegular():
+		d.step.Action = &engine.FileSource{Path: full, Rel: s.path}
+		d.step.Outputs = OneFile(strings.TrimPrefix(path.Ext(s.path), "."))
+		d.step.Mode = uint32(st.Mode().Perm())
+	default:
+		s.err = fmt.Errorf("%s is neither a file nor a directory", s.path)
+	}
+	return s.err
+}
+
+// missingSource says that a source is absent, and which file of its directory
+// may have been meant.
+func (w *Workspace) missingSource(p string) string {
+	if prefix, rest, ok := w.prefixed(path.Base(p)); ok {
+		op := strings.TrimSuffix(prefix, ":")
+		return fmt.Sprintf("there is no file %s: in a build file that %s image is %s(%q)", p, op, op, rest)
+	}
+	entries, _ := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(path.Dir(p))))
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = path.Join(path.Dir(p), e.Name())
+	}
+	return Suggest(fmt.Sprintf("there is no file %s", p), p, names)
+}
+
+// SourcePath is the host path of an input that is a source file or directory
+// of the workspace; ok is false for anything a step makes.
+func (l *Linked) SourcePath(role string) (name string, ok bool) {
+	ref, ok := l.Ref(role)
+	if !ok {
+		return "", false
+	}
+	located, ok := ref.Node.Action().(engine.Located)
+	if !ok {
+		return "", false
+	}
+	name, _ = located.Locate()
+	return name, true
+}
+
+// SourceName is how messages name the same input: its path below the root.
+func (l *Linked) SourceName(role string) string {
+	ref, _ := l.Ref(role)
+	if ref.Node == nil {
+		return ""
+	}
+	switch a := ref.Node.Action().(type) {
+	case *engine.FileSource:
+		return a.Rel
+	case *engine.TreeSource:
+		return a.Rel
+	}
+	return ref.String()
+}

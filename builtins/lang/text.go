@@ -1,0 +1,38 @@
+package lang
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"b9/engine"
+)
+
+// MaxText bounds a file that is held in memory as text, in bytes.
+const MaxText = 16 << 20
+
+// InputText reads the input of that role, which must be small.
+func InputText(job *engine.Job, role string) (string, error) {
+	data, err := job.Input(role).ReadAll(MaxText)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", role, err)
+	}
+	return string(data), nil
+}
+
+// ReadText reads a file that must be small.
+func ReadText(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxText+1))
+	if err != nil {
+		return "", err
+	}
+	if len(data) > MaxText {
+		return "", fmt.Errorf("%s is larger than %d bytes", name, MaxText)
+	}
+	return string(data), nil
+}

@@ -1,0 +1,358 @@
+package share
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"b9/builtins/image"
+	"b9/builtins/lang"
+	"b9/engine"
+	"b9/engine/config"
+	"b9/engine/disk"
+	"b9/engine/fsys"
+	"b9/engine/repo"
+)
+
+func Share() lang.Operation {
+	return lang.Operation{
+		Name: "share",
+		Doc: `publishes an image under a name
+
+The name is also that of the target. The image goes to what this machine shares
+(` + "`b9 list -r local`" + `), from where ` + "`b9 push`" + ` sends it on, or with repo straight to
+a repository. The result is a file that says what was published. A step that was
+done is not done again: ` + "`b9 push`" + ` publishes again what was removed, and where
+this machine has a newer version by now the build says how to push this one.`,
+		Positional: 2,
+		Params: []lang.Param{
+			{Name: "name", Type: lang.String, Required: true, Doc: "name of the shared image, and of the target"},
+			{Name: "image", Type: lang.File, Required: true, Doc: "the image to publish"},
+			{Name: "format", Type: lang.String, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
+			{Name: "repo", Type: lang.String, Doc: "name of the repository to publish in (default: local)"},
+			{Name: "version", Type: lang.String, Doc: "version to give it; by default made of the time and the content"},
+		},
+		Example: `share("debian", image = ":root")`,
+		Make:    makePublication,
+	}
+}
+
+func makePublication(c *lang.Call) (lang.Step, error) {
+	s := &publication{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format")}
+	if s.Format != "" {
+		if _, err := disk.Lookup(s.Format); err != nil {
+			c.Errorf("%w", err)
+		}
+	}
+	if s.Repo == "" {
+		s.Repo = config.LocalRepository
+	}
+	if err := repo.ValidName(s.Image); err != nil {
+		c.Errorf("%w", err)
+	}
+	if s.Version != "" {
+		if err := repo.ValidName(s.Version); err != nil {
+			c.Errorf("version: %w", err)
+		}
+	}
+	return lang.Step{
+		Action: s, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile("json"),
+		Finish: func(l *lang.Linked) error { return finishPublication(l, s) },
+	}, nil
+}
+
+// finishPublication notes the format of the image, and which shared image it was
+// made from.
+func finishPublication(l *lang.Linked, s *publication) error {
+	format, err := image.InputFormat(l, "image", s.Format)
+	if err != nil {
+		return err
+	}
+	done := *s
+	done.Format = format
+	if ref, ok := l.Ref("image"); ok {
+		done.From = sharedBelow(ref)
+	}
+	l.Action = &done
+	return nil
+}
+
+// sharedBelow is the first shared image that an image is made from, nil if
+// there is none.
+func sharedBelow(ref engine.Ref) *reference {
+	for _, n := range engine.Reachable(ref) {
+		if from, ok := n.Action().(*reference); ok {
+			return from
+		}
+	}
+	return nil
+}
+
+// publication publishes the image of the role "image".
+type publication struct {
+	Image   string
+	Repo    string
+	Version string
+	Format  string
+	From    *reference `key:"-"` // what the image was made from; nil if it is no shared image
+}
+
+// Kind implements engine.Action.
+func (s *publication) Kind() string { return "share/1" }
+
+// Run implements engine.Action.
+func (s *publication) Run(ctx context.Context, job *engine.Job) (err error) {
+	if job.World().Offline && s.Repo != config.LocalRepository {
+		return fmt.Errorf("publishing in repository %q needs the network, which --offline forbids", s.Repo)
+	}
+	images, err := sharedService(job.World())
+	if err != nil {
+		return err
+	}
+	src, err := job.Expose(ctx, "image")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	types, err := fileSystems(src.Path, s.Format)
+	if err != nil {
+		return err
+	}
+	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: images.origin()}
+	v.Origin.Label = job.Label()
+	if key := job.InputKey("image"); !key.IsZero() {
+		v.Key = key.String()
+	}
+	if v.Parent, err = s.parent(ctx, job.World()); err != nil {
+		return err
+	}
+	if s.Repo == config.LocalRepository {
+		v, err = s.keep(ctx, job, images, v, src.Path)
+	} else {
+		v, err = s.push(ctx, job, images, v, src.Path)
+	}
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(job.Output(""), append(data, '\n'), 0o644)
+}
+
+// parent names the first shared image that this one was made from.
+func (s *publication) parent(ctx context.Context, w *engine.World) (string, error) {
+	if s.From == nil {
+		return "", nil
+	}
+	l, err := s.From.resolve(ctx, w)
+	return l.Name + "@" + l.Version, err
+}
+
+// keep publishes the image for this machine: the store, which has it, keeps it.
+func (s *publication) keep(ctx context.Context, job *engine.Job, images *Images, v repo.Version, path string) (repo.Version, error) {
+	local, err := images.local()
+	if err != nil {
+		return v, err
+	}
+	o := job.Input("image").Object()
+	if !job.Input("image").Stored() { // a file of the workspace
+		if o, err = job.World().Store.Import(ctx, path); err != nil {
+			return v, err
+		}
+	}
+	if v, err = local.Add(v, o); err != nil {
+		return v, err
+	}
+	job.Logf("%s@%s for this machine", v.Name, v.Version)
+	return v, nil
+}
+
+// push publishes the image in a repository.
+func (s *publication) push(ctx context.Context, job *engine.Job, images *Images, v repo.Version, path string) (pushed repo.Version, err error) {
+	r, err := images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	if err != nil {
+		return v, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if in := job.Input("image"); in.Stored() { // else it is a file of the workspace
+		v.Digest = in.Digest()
+	}
+	pushed, t, err := r.Push(ctx, PushSpec(v, path))
+	if err != nil {
+		return pushed, engine.Elsewhere{Err: err}
+	}
+	job.Logf("%s@%s in repository %s: %d bytes sent, %d of %d were there", pushed.Name, pushed.Version, s.Repo, t.Sent, t.Reused, t.New+t.Reused)
+	return pushed, nil
+}
+
+// PushSpec asks for the image at path to be published as what v says.
+func PushSpec(v repo.Version, path string) repo.PushSpec {
+	return repo.PushSpec{
+		Path: path, Digest: v.Digest, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
+		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent,
+	}
+}
+
+// Lasts implements engine.Lasting: what was published for this machine is
+// still there. Other repositories are not asked, for that takes the network.
+func (s *publication) Lasts(ctx context.Context, w *engine.World, outputs []*engine.Artifact) bool {
+	if s.Repo != config.LocalRepository {
+		return true
+	}
+	images, err := sharedService(w)
+	if err != nil {
+		return false
+	}
+	local, err := images.local()
+	if err != nil {
+		return false
+	}
+	have, err := standingFor(ctx, local, outputs[0])
+	if err != nil {
+		return false
+	}
+	_, err = local.Path(have)
+	return err == nil
+}
+
+// standingFor is the version that this machine has of what a share() says in
+// its output that it published.
+func standingFor(ctx context.Context, local *LocalImages, output *engine.Artifact) (repo.Version, error) {
+	v, err := readVersion(output)
+	if err != nil {
+		return v, err
+	}
+	have, err := local.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version})
+	if err == nil && have.Digest != v.Digest {
+		err = fmt.Errorf("%s@%s has another content by now", v.Name, v.Version)
+	}
+	return have, err
+}
+
+// readVersion reads the output of a share().
+func readVersion(output *engine.Artifact) (v repo.Version, err error) {
+	data, err := output.ReadAll(lang.MaxText)
+	if err != nil {
+		return v, err
+	}
+	err = json.Unmarshal(data, &v)
+	return v, err
+}
+
+// Stamps implements engine.Lasting.
+func (s *publication) Stamps(w *engine.World) []engine.Stamp {
+	if s.Repo != config.LocalRepository {
+		return nil
+	}
+	images, err := sharedService(w)
+	if err != nil {
+		return nil
+	}
+	local, err := images.local()
+	if err != nil {
+		return nil
+	}
+	return []engine.Stamp{engine.StampOf(filepath.Join(local.dir, localList))}
+}
+
+// Published is what a share() published, and where.
+type Published struct {
+	Repository string `json:"repository"`
+	repo.Version
+	// Newer is not empty for what an earlier build had published, and names
+	// the version of this machine that b9 push means instead.
+	Newer string `json:"newer,omitempty"`
+}
+
+// Published lists what the share() that ran in a build published, in that
+// order, and then what those that did not have to run stand for where that is
+// not the newest any more. Of a build that failed it lists what was done.
+func (i *Images) Published(ctx context.Context, r *engine.Result) ([]Published, error) {
+	var list []Published
+	ran := map[*engine.Node]bool{}
+	for _, step := range r.Steps {
+		s, ok := step.Node.Action().(*publication)
+		if !ok {
+			continue
+		}
+		v, err := readVersion(r.Outputs(step.Node)[0])
+		if err != nil {
+			return list, err
+		}
+		ran[step.Node] = true
+		list = append(list, Published{Repository: s.Repo, Version: v})
+	}
+	for _, n := range r.Nodes() {
+		s, ok := n.Action().(*publication)
+		if !ok || ran[n] || s.Repo != config.LocalRepository || r.Outputs(n) == nil {
+			continue
+		}
+		p, err := i.outdated(ctx, r.Outputs(n)[0])
+		if err != nil {
+			return list, err
+		}
+		if p.Newer != "" {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// outdated says what the output of a share() stands for, and by what that was
+// replaced on this machine.
+func (i *Images) outdated(ctx context.Context, output *engine.Artifact) (p Published, err error) {
+	local, err := i.local()
+	if err != nil {
+		return p, err
+	}
+	have, err := standingFor(ctx, local, output)
+	if err != nil {
+		return p, err
+	}
+	p = Published{Repository: config.LocalRepository, Version: have}
+	newest, err := local.Resolve(ctx, repo.Selector{Name: have.Name})
+	if err == nil && newest.Digest != have.Digest {
+		p.Newer = newest.Version
+	}
+	return p, err
+}
+
+// fileSystems lists the file systems of a raw image: its own, or those of
+// its partitions in their order.
+func fileSystems(path, format string) ([]string, error) {
+	if format != "raw" {
+		return nil, nil
+	}
+	info, err := fsys.Probe(path, 0, 0)
+	if err != nil || info.Type != "" {
+		return []string{info.Type}, err
+	}
+	img, err := disk.Open(path, "raw", disk.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	table, err := disk.ReadTable(img, 0)
+	if cerr := img.Close(); err != nil || cerr != nil {
+		return nil, cerr // no table: nothing to tell of
+	}
+	var types []string
+	for _, p := range table.Partitions {
+		if info, err := fsys.Probe(path, p.Start, p.Length); err == nil && info.Type != "" {
+			types = append(types, info.Type)
+		}
+	}
+	return types, nil
+}
+
+// Actions lists the actions of this package, each with its zero value.
+func Actions() []func() engine.Action {
+	return []func() engine.Action{
+		func() engine.Action { return &publication{} },
+		func() engine.Action { return &reference{} },
+	}
+}
