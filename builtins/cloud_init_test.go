@@ -88,7 +88,7 @@ merge_yaml(["base.yaml", {"packages": "b"}], name = "yaml", header = "#cloud-con
 	if text, err := io.ReadAll(r); err != nil || string(text) != "#cloud-config\npackages:\n  - a\n" {
 		t.Errorf("user-data is %q, %v", text, err)
 	}
-	if text, _ := b.build("//:toml", nil); text != "packages = [\"a\", \"c\"]\n\n[x]\ny = 1.5\n" {
+	if text, _ := b.build("//:toml", nil); text != "packages = ['a', 'c']\n\n[x]\ny = 1.5\n" {
 		t.Errorf("got %q", text)
 	}
 	if text, _ := b.build("//:yaml", nil); text != "#cloud-config\npackages:\n  - a\n  - b\n" {

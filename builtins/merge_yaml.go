@@ -91,7 +91,7 @@ type mergeYAML struct {
 }
 
 // Kind implements engine.Action.
-func (a *mergeYAML) Kind() string { return "merge_yaml/1" }
+func (a *mergeYAML) Kind() string { return "merge_yaml/2" }
 
 // merge merges the documents whose texts are known, and renders them.
 func (a *mergeYAML) merge(t texts) (text string, warnings []yaml.Finding, err error) {

@@ -1,11 +1,16 @@
 package yaml
 
 import (
+	"bytes"
 	"fmt"
-	"math"
 	"math/big"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
 )
+
+// The library writes keys, text and numbers. It sorts the keys of a map, and
+// has no ordered one, so what stands where is decided here.
 
 // TOML renders the tree, which must be a mapping, as TOML 1.0 in the order of
 // its keys, but for tables, which TOML wants behind the other values. null,
@@ -46,25 +51,23 @@ func isTable(n *Node) bool {
 
 // table writes the fields of the table at path, its own values first.
 func (w *tomlWriter) table(fields Fields, path []string) error {
-	seen := map[string]bool{}
-	for _, f := range fields {
-		key := keyText(f.Key)
-		if seen[key] {
-			return f.Key.At.Errorf("two keys would both be written as %q", key)
-		}
-		seen[key] = true
+	keys, err := tomlKeys(fields)
+	if err != nil {
+		return err
+	}
+	for i, f := range fields {
 		if isTable(f.Value) {
 			continue
 		}
-		w.b.WriteString(tomlKey(key) + " = ")
+		w.b.WriteString(keys[i] + " = ")
 		if err := w.value(f.Value); err != nil {
 			return err
 		}
 		w.b.WriteByte('\n')
 	}
-	for _, f := range fields {
+	for i, f := range fields {
 		if isTable(f.Value) {
-			if err := w.tables(f.Value, append(path[:len(path):len(path)], tomlKey(keyText(f.Key)))); err != nil {
+			if err := w.tables(f.Value, append(path[:len(path):len(path)], keys[i])); err != nil {
 				return err
 			}
 		}
@@ -105,10 +108,8 @@ func (w *tomlWriter) value(n *Node) error {
 	switch v := n.Value.(type) {
 	case bool, int64:
 		fmt.Fprint(&w.b, v)
-	case float64:
-		w.b.WriteString(tomlFloat(v))
-	case string:
-		w.b.WriteString(tomlText(v))
+	case float64, string:
+		return w.library(v)
 	case Time:
 		w.b.WriteString(string(v))
 	case []*Node:
@@ -138,18 +139,16 @@ func (w *tomlWriter) list(items []*Node) error {
 }
 
 func (w *tomlWriter) inline(fields Fields) error {
+	keys, err := tomlKeys(fields)
+	if err != nil {
+		return err
+	}
 	w.b.WriteByte('{')
-	seen := map[string]bool{}
 	for i, f := range fields {
-		key := keyText(f.Key)
-		if seen[key] {
-			return f.Key.At.Errorf("two keys would both be written as %q", key)
-		}
-		seen[key] = true
 		if i > 0 {
 			w.b.WriteString(", ")
 		}
-		w.b.WriteString(tomlKey(key) + " = ")
+		w.b.WriteString(keys[i] + " = ")
 		if err := w.value(f.Value); err != nil {
 			return err
 		}
@@ -158,57 +157,34 @@ func (w *tomlWriter) inline(fields Fields) error {
 	return nil
 }
 
-func tomlFloat(f float64) string {
-	switch {
-	case math.IsNaN(f):
-		return "nan"
-	case math.IsInf(f, 1):
-		return "inf"
-	case math.IsInf(f, -1):
-		return "-inf"
+// library writes a value as the library does; text of several lines stays
+// readable.
+func (w *tomlWriter) library(value any) error {
+	line, err := toml.Marshal(struct {
+		V any `toml:"v,multiline"`
+	}{value})
+	if err != nil {
+		return fmt.Errorf("write TOML: %w", err)
 	}
-	return formatFloat(f)
+	w.b.Write(bytes.TrimSuffix(bytes.TrimPrefix(line, []byte("v = ")), []byte("\n")))
+	return nil
 }
 
-// tomlKey quotes a key that is not bare.
-func tomlKey(s string) string {
-	if s != "" && strings.Trim(s, letters+"0123456789_-") == "" {
-		return s
-	}
-	return tomlBasic(s, false)
-}
-
-// tomlText writes text of several lines so that it stays readable.
-func tomlText(s string) string {
-	if strings.Contains(s, "\n") {
-		return tomlBasic(s, true)
-	}
-	return tomlBasic(s, false)
-}
-
-func tomlBasic(s string, lines bool) string {
-	var b strings.Builder
-	quote := `"`
-	if lines {
-		quote = `"""`
-		b.WriteString(quote + "\n")
-	} else {
-		b.WriteString(quote)
-	}
-	for _, r := range s {
-		switch {
-		case r == '\n' && lines:
-			b.WriteByte('\n')
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < ' ' || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
-		default:
-			b.WriteRune(r)
+// tomlKeys are the keys of a mapping as the library writes them, which puts
+// quotes around those that need them. No two may be equal as text.
+func tomlKeys(fields Fields) ([]string, error) {
+	keys, seen := make([]string, len(fields)), map[string]bool{}
+	for i, f := range fields {
+		key := keyText(f.Key)
+		if seen[key] {
+			return nil, f.Key.At.Errorf("two keys would both be written as %q", key)
 		}
+		seen[key] = true
+		line, err := toml.Marshal(map[string]bool{key: true})
+		if err != nil {
+			return nil, fmt.Errorf("write TOML: %w", err)
+		}
+		keys[i] = strings.TrimSuffix(string(line), " = true\n")
 	}
-	return b.String() + quote
+	return keys, nil
 }

@@ -64,11 +64,11 @@ func TestYAMLStaysReadable(t *testing.T) {
 
 func TestJSONAndTOML(t *testing.T) {
 	tests := []struct{ in, json, toml string }{
-		{"b: 1\na: x\n", "{\n  \"b\": 1,\n  \"a\": \"x\"\n}\n", "b = 1\na = \"x\"\n"},
+		{"b: 1\na: x\n", "{\n  \"b\": 1,\n  \"a\": \"x\"\n}\n", "b = 1\na = 'x'\n"},
 		{"a: {c: [1, 2.5, yes], d: {}}\nb: z\n", "{\n  \"a\": {\n    \"c\": [\n      1,\n      2.5,\n      true\n    ],\n    \"d\": {}\n  },\n  \"b\": \"z\"\n}\n",
-			"b = \"z\"\n\n[a]\nc = [1, 2.5, true]\n\n[a.d]\n"},
+			"b = 'z'\n\n[a]\nc = [1, 2.5, true]\n\n[a.d]\n"},
 		{"a: [{x: 1, y: {z: [{q: 1}]}}, {x: 2}]\n", "", "[[a]]\nx = 1\n\n[a.y]\n\n[[a.y.z]]\nq = 1\n\n[[a]]\nx = 2\n"},
-		{"a b: |\n  x\"\n  y\nt: 2001-12-14 21:59:43.10 -5\nm: [1, {a.b: 2}]\n", "", "\"a b\" = \"\"\"\nx\\\"\ny\n\"\"\"\nt = 2001-12-14T21:59:43.1-05:00\nm = [1, {\"a.b\" = 2}]\n"},
+		{"a b: |\n  x\"\n  y\nt: 2001-12-14 21:59:43.10 -5\nm: [1, {a.b: 2}]\n", "", "'a b' = \"\"\"\nx\"\ny\n\"\"\"\nt = 2001-12-14T21:59:43.1-05:00\nm = [1, {'a.b' = 2}]\n"},
 	}
 	for _, tt := range tests {
 		n := parse(t, "f", tt.in)

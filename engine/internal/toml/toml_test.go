@@ -70,12 +70,12 @@ func TestEntries(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = 1\na = 2\n":                     "f:2:1: ",
-		"a = \n":                             "f:1:",
-		"[a]\nb = 1\n[a]\n":                  "f:3:",
-		"a = " + strings.Repeat("[", 1e6):    "f:1:1: nested more than 200 deep",
-		"a" + strings.Repeat(".a", 300):      "f:1:1: nested more than 200 deep",
-		"x = '''\n'''\ny = \"\xff\"\n":       "f:3:",
+		"a = 1\na = 2\n":                       "f:2:1: ",
+		"a = \n":                               "f:1:",
+		"[a]\nb = 1\n[a]\n":                    "f:3:",
+		"a = " + strings.Repeat("[", 1e6):      "f:1:1: nested more than 200 deep",
+		"a" + strings.Repeat(".a", 300):        "f:1:1: nested more than 200 deep",
+		"x = '''\n'''\ny = \"\xff\"\n":         "f:3:",
 		"s = \"a\\\"[[[\" # [[[\nt = [1, ]\n[": "f:3:",
 	} {
 		_, err := Parse("f", text)

@@ -110,7 +110,7 @@ func Canon(n *yaml.Node) string {
 				b.WriteRune(r)
 			}
 		}
-		return strings.ReplaceAll(b.String()+`"`, "\\u007f", "\x7f")
+		return b.String() + `"`
 	case yaml.Bytes:
 		return fmt.Sprintf("b%x", string(v))
 	case yaml.Time:
