@@ -95,7 +95,7 @@ type Layers struct {
 	UserFile      string   // need not exist
 	WorkspaceFile string   // must exist, may be empty
 	Env           []string // NAME=value, as os.Environ returns it
-	Flags         []string // key=value, as -c takes it
+	Flags         []string // key=value, as for -c
 }
 
 // UserFile is the path of the user's own file,
@@ -116,7 +116,7 @@ func UserFile() string {
 // beginning with B9_ that resemble no setting are ignored. The elements of a
 // list are separated by commas there and in flags.
 //
-// The error joins every mistake of every layer, each with its place.
+// The error joins every mistake of every layer, each with where it stands.
 func Load(l Layers) (*Config, error) {
 	d := newLoader()
 	d.file(l.UserFile, false)
@@ -158,21 +158,21 @@ func newLoader() *loader {
 	return d
 }
 
-// place is where a value came from.
-type place struct {
+// source is where a value came from.
+type source struct {
 	origin string // as Settings shows it
 	at     string // as errors show it
 	dir    string // that relative paths count from
 
-	workspace bool // the file came with the sources
+	workspace bool // the file came with the workspace
 }
 
-func (d *loader) fail(p place, format string, args ...any) {
+func (d *loader) fail(p source, format string, args ...any) {
 	d.errs = append(d.errs, fmt.Errorf("%s: %w", p.at, fmt.Errorf(format, args...)))
 }
 
 // assign sets one key to a value: text, or what a TOML file holds.
-func (d *loader) assign(p place, key string, value any) {
+func (d *loader) assign(p source, key string, value any) {
 	if name, ok := strings.CutPrefix(key, optionsPrefix); ok {
 		d.option(p, name, value)
 		return
@@ -192,7 +192,7 @@ func (d *loader) assign(p place, key string, value any) {
 	}
 }
 
-func (d *loader) setting(p place, f field, value any) {
+func (d *loader) setting(p source, f field, value any) {
 	before := d.config.Build.Out
 	if err := f.set(d.config, value); err != nil {
 		d.fail(p, "%s: %w", f.key, err)
@@ -211,7 +211,7 @@ func (d *loader) setting(p place, f field, value any) {
 
 const optionsPrefix = "options."
 
-func (d *loader) option(p place, name string, value any) {
+func (d *loader) option(p source, name string, value any) {
 	key := optionsPrefix + name
 	if name == "" || strings.ContainsAny(name, ". =") {
 		d.fail(p, "%s: %q cannot be the name of an option: use letters, digits and _", key, name)
@@ -257,7 +257,7 @@ func (d *loader) environment(env []string) {
 		if !ours || value == "" {
 			continue
 		}
-		p := place{origin: "environment " + name, at: "environment " + name}
+		p := source{origin: "environment " + name, at: "environment " + name}
 		if option, ok := strings.CutPrefix(short, "OPTIONS_"); ok {
 			d.option(p, option, text(value))
 		} else if repository, ok := strings.CutPrefix(short, "REPOSITORIES_"); ok {
@@ -272,7 +272,7 @@ func (d *loader) environment(env []string) {
 
 func (d *loader) flags(flags []string) {
 	for _, kv := range flags {
-		p := place{origin: "flag -c", at: "flag -c " + kv}
+		p := source{origin: "flag -c", at: "flag -c " + kv}
 		key, value, ok := strings.Cut(kv, "=")
 		if !ok {
 			d.fail(p, "wants KEY=VALUE, such as -c container.memory=2G")

@@ -145,7 +145,7 @@ func optionText(value any) (string, error) {
 	return "", wrongType("a string, a number, true or false", value)
 }
 
-// format renders the value that p points to as flags take it.
+// format renders the value that p points to in the form of flags.
 func format(p any) string {
 	switch v := p.(type) {
 	case *string:

@@ -17,10 +17,10 @@ import (
 	"b9/engine/internal/toml"
 )
 
-// ErrNotSet is wrapped by the error of taking out what a file does not set.
+// ErrNotSet is wrapped by the error of removing what a file does not set.
 var ErrNotSet = errors.New("does not set it")
 
-// EditRepository sets, or with an empty location takes out, one repository in
+// EditRepository sets, or with an empty location removes, one repository in
 // a settings file, which is made where it is missing. Everything else in it
 // stays as its author wrote it; what can't be edited so is refused. A symbolic
 // link stays one.
@@ -121,7 +121,7 @@ type repositories struct {
 	dotted       bool      // they are keys of the form repositories.name
 }
 
-// findRepositories looks for [repositories] and for the name in it.
+// findRepositories finds [repositories] and the name in it.
 func findRepositories(text []byte, entries []toml.Entry, name string) repositories {
 	var found repositories
 	var table []string

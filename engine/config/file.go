@@ -66,17 +66,17 @@ type fileWalk struct {
 	workspace bool
 	values    map[string]any
 	table     []string        // the header that key-values belong to
-	skip      map[string]bool // tables that an error told of
+	skip      map[string]bool // tables that an error was reported for
 }
 
 func (w *fileWalk) entry(e toml.Entry) {
 	switch e.Kind {
 	case toml.Table:
-		var at place
+		var at source
 		w.table, at = w.key(nil, e)
 		w.header(at)
 	case toml.ArrayTable:
-		var at place
+		var at source
 		w.table, at = w.key(nil, e)
 		if !w.skipped(w.table) {
 			w.leaf(at, w.table)
@@ -88,7 +88,7 @@ func (w *fileWalk) entry(e toml.Entry) {
 }
 
 // header checks that a table is a section of the schema.
-func (w *fileWalk) header(at place) {
+func (w *fileWalk) header(at source) {
 	name := join(w.table)
 	if w.skipped(w.table) || w.isSection(name) {
 		return
@@ -114,14 +114,14 @@ func (w *fileWalk) keyValue(table []string, e toml.Entry) {
 	}
 }
 
-func (w *fileWalk) leaf(at place, path []string) {
+func (w *fileWalk) leaf(at source, path []string) {
 	w.assign(at, join(path), toml.Lookup(w.values, path...))
 }
 
-// key returns the whole path of a key and the place of its first part.
-func (w *fileWalk) key(table []string, e toml.Entry) ([]string, place) {
+// key returns the whole path of a key and where its first part stands.
+func (w *fileWalk) key(table []string, e toml.Entry) ([]string, source) {
 	at := e.Keys[0].At
-	p := place{origin: fmt.Sprintf("%s:%d", w.path, at.Line), at: at.String(), dir: filepath.Dir(w.path), workspace: w.workspace}
+	p := source{origin: fmt.Sprintf("%s:%d", w.path, at.Line), at: at.String(), dir: filepath.Dir(w.path), workspace: w.workspace}
 	return append(table[:len(table):len(table)], names(e.Keys)...), p
 }
 
@@ -133,7 +133,7 @@ func names(keys []toml.Key) []string {
 	return all
 }
 
-// skipped reports whether path lies in a table that an error told of.
+// skipped reports whether path lies in a table that an error was reported for.
 func (w *fileWalk) skipped(path []string) bool {
 	for i := range path {
 		if w.skip[join(path[:i+1])] {

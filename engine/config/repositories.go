@@ -33,8 +33,8 @@ func CheckRepositoryName(name string) error {
 	return nil
 }
 
-// repository takes in a line of [repositories].
-func (d *loader) repository(p place, name string, value any) {
+// repository sets what a line of [repositories] says.
+func (d *loader) repository(p source, name string, value any) {
 	key := RepositoryKey(name)
 	if err := CheckRepositoryName(name); err != nil {
 		d.fail(p, "%s: %w", key, err)
@@ -55,7 +55,7 @@ func (d *loader) repository(p place, name string, value any) {
 	d.config.origins[key] = p.origin
 }
 
-// isDirectory tells a directory from a place on a server: that has a ":"
+// isDirectory tells a directory from a location on a server: that has a ":"
 // before the first "/".
 func isDirectory(location string) bool {
 	head, _, _ := strings.Cut(location, "/")

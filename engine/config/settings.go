@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Setting is one setting as people see it. Values are written as flags take
+// Setting is one setting as people see it. Values are written as flags have
 // them: the elements of a list separated by commas.
 type Setting struct {
 	Key     string `json:"key"` // such as "container.memory"

@@ -8,7 +8,7 @@ import (
 	"b9/engine/position"
 )
 
-// Strategies lists the names of the ways to merge. Beside them Merge takes
+// Strategies lists the names of the ways to merge. Beside them Merge accepts
 // merge_how strings of cloud-init, such as "list(append)+dict(recurse_list)+str()".
 func Strategies() []string { return []string{"strict", "original", "cloud-init"} }
 
@@ -16,7 +16,7 @@ func Strategies() []string { return []string{"strict", "original", "cloud-init"}
 //
 //   - "strict" joins mappings recursively and concatenates lists; of equal
 //     scalars one is kept, unequal values of one key are an error that names
-//     both places, all of them at once;
+//     both positions, all of them at once;
 //   - "original" joins mappings recursively, concatenates lists, appends or
 //     prepends to a list what is none, concatenates texts, and makes a list of
 //     two of anything else;
@@ -44,7 +44,7 @@ func Merge(strategy string, docs []*yaml.Node) (*yaml.Node, error) {
 	return cloudinit.Merge(docs, how)
 }
 
-// CheckStrategy tells why Merge would not know a strategy.
+// CheckStrategy returns the error of Merge for a strategy that it does not know.
 func CheckStrategy(strategy string) error {
 	_, err := Merge(strategy, nil)
 	return err

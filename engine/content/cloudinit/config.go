@@ -18,7 +18,7 @@ import (
 // modules of cloud-init 22.4 and agrees with its schema, with these
 // differences:
 //
-//   - what later versions take is taken;
+//   - it accepts what later versions accept;
 //   - a top-level key that no module reads is a mistake when a known one is
 //     close, else a warning;
 //   - permissions of write_files must be octal digits.
@@ -32,7 +32,7 @@ func CheckConfig(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
 	})
 }
 
-// maxChecked bounds the values a check looks at.
+// maxChecked bounds the values that a check visits.
 const maxChecked = 4_000_000
 
 func runCheck(r *rule, n *yaml.Node, warnings []yaml.Finding, more func(*ruleCheck, yaml.Fields)) []yaml.Finding {
@@ -45,7 +45,7 @@ func runCheck(r *rule, n *yaml.Node, warnings []yaml.Finding, more func(*ruleChe
 	c.apply(r, n, "")
 	more(c, fields)
 	for _, w := range warnings {
-		if !c.settled[w.At] {
+		if !c.silent[w.At] {
 			c.findings = append(c.findings, w)
 		}
 	}

@@ -1,10 +1,10 @@
 // Package cloudinit knows what cloud-init reads: which keys a cloud-config and
 // a network configuration may have, how user-data is put together of parts, and
-// how cloud-init merges those. It follows cloud-init 22.4 (Debian 12) and takes
-// what later versions take. It runs no cloud-init.
+// how cloud-init merges those. It follows cloud-init 22.4 (Debian 12) and
+// accepts what later versions accept. It runs no cloud-init.
 //
 //	CheckConfig, CheckNetwork, CheckUserData   findings in a document or a text; FindingNames lists their names
-//	KindOf, PartKind, HeaderTexts              what cloud-init takes a text for
+//	KindOf, PartKind, HeaderTexts              what kind of user-data a text is to cloud-init
 //	Part, Multipart, Gzip                      several parts as one text
 //	Merge, MergeHow, ParseMergeHow             documents merged as cloud-init does it
 //

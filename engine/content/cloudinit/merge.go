@@ -21,7 +21,7 @@ type mergeRule struct {
 	bare    bool
 }
 
-// has looks for a setting as Python's "in" does.
+// has reports whether one of the settings is there, as Python's "in" finds it.
 func (r *mergeRule) has(names ...string) bool {
 	for _, name := range names {
 		if r.bare && strings.Contains(r.options[0], name) || !r.bare && slices.Contains(r.options, name) {
@@ -99,7 +99,7 @@ func mergeSettings() map[string][]string {
 	}
 }
 
-// checkSettings refuses settings that cloud-init would not look at.
+// checkSettings refuses settings that cloud-init would ignore.
 func checkSettings(rules []mergeRule) error {
 	for _, r := range rules {
 		known := mergeSettings()[r.name]
@@ -127,9 +127,9 @@ func checkMergeRules(rules []mergeRule) error {
 	return nil
 }
 
-// takeMergeHow splits a document into its merge_how or merge_type, if it has
+// splitMergeHow splits a document into its merge_how or merge_type, if it has
 // one, and the rest.
-func takeMergeHow(fields yaml.Fields) ([]mergeRule, yaml.Fields, error) {
+func splitMergeHow(fields yaml.Fields) ([]mergeRule, yaml.Fields, error) {
 	how := fields.Get("merge_how")
 	rest := slices.DeleteFunc(slices.Clone(fields), func(f yaml.Field) bool { return f.Key.Value == any("merge_how") })
 	if how == nil || how.Value == nil {
@@ -227,7 +227,7 @@ func Merge(docs []*yaml.Node, otherwise *MergeHow) (*yaml.Node, error) {
 		if !ok {
 			return nil, d.At.Errorf("cloud-init merges mappings only, got %s", d.Kind())
 		}
-		rules, rest, err := takeMergeHow(fields)
+		rules, rest, err := splitMergeHow(fields)
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// PartKind is what cloud-init takes user-data for, by how it begins.
+// PartKind is what user-data is to cloud-init, which decides by how it begins.
 type PartKind string
 
 // The kinds of user-data, which are MIME types of cloud-init. UnknownPart
@@ -44,7 +44,7 @@ func headers() []header {
 	}
 }
 
-// KindOf tells what cloud-init takes user-data for. Case and white space
+// KindOf returns what user-data is to cloud-init. Case and white space
 // before the header do not matter.
 func KindOf(text string) PartKind {
 	if strings.HasPrefix(text, "\x1f\x8b") {

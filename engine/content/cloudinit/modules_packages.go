@@ -117,7 +117,7 @@ func yumAddRepo() rules {
 }
 
 // checkYumRepo holds a repository to an address, of which later versions of
-// cloud-init take three kinds.
+// cloud-init accept three kinds.
 func checkYumRepo(n *yaml.Node) (name, problem string) {
 	fields, ok := n.Value.(yaml.Fields)
 	if !ok || fields.Get("baseurl") != nil || fields.Get("metalink") != nil || fields.Get("mirrorlist") != nil {

@@ -52,7 +52,7 @@ func ansible() rules {
 }
 
 // checkPlaybook holds what is pulled to a playbook, of which later versions of
-// cloud-init take a list.
+// cloud-init accept a list.
 func checkPlaybook(n *yaml.Node) (name, problem string) {
 	fields, ok := n.Value.(yaml.Fields)
 	one, many := fields.Get("playbook_name") != nil, fields.Get("playbook_names") != nil
@@ -66,7 +66,7 @@ func checkPlaybook(n *yaml.Node) (name, problem string) {
 }
 
 // ansiblePullRule is one playbook to pull. Versions of cloud-init before 25.2
-// take a single one, later ones a list.
+// accept a single one, later ones a list.
 func ansiblePullRule() *rule {
 	return tMap(rules{
 		"accept_host_key":     tBool(),

@@ -23,7 +23,7 @@ func CheckNetwork(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
 		c.apply(r, n, path)
 	}
 	for _, w := range warnings {
-		if !c.settled[w.At] {
+		if !c.silent[w.At] {
 			c.findings = append(c.findings, w)
 		}
 	}

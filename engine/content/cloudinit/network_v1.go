@@ -18,7 +18,7 @@ func v1TypeNames() []string {
 	return []string{"physical", "bond", "bridge", "vlan", "loopback", "infiniband", "nameserver", "route"}
 }
 
-// checkV1Type looks at the type before the table of that type applies.
+// checkV1Type checks the type before the table of that type applies.
 func checkV1Type(n *yaml.Node) (name, problem string) {
 	fields, _ := n.Value.(yaml.Fields)
 	kind := fields.Get("type")
@@ -61,7 +61,7 @@ func v1Types() []*rule {
 	}
 }
 
-// checkDeviceName holds a name to what the kernel can take (IFNAMSIZ).
+// checkDeviceName refuses names that the kernel can't have (IFNAMSIZ).
 func checkDeviceName(n *yaml.Node) (name, problem string) {
 	const most = 15
 	if s, ok := n.Value.(string); ok && utf8.RuneCountInString(s) > most {

@@ -69,7 +69,7 @@ func v2Match() *rule {
 	return tMap(rules{"name": tText(), "macaddress": tMAC(), "driver": tTextOrList(tText())})
 }
 
-// v2Switch is a bool, or one of the two words that netplan takes for one.
+// v2Switch is a bool, or one of the two words that netplan reads as one.
 func v2Switch() *rule {
 	return tKind(isBool | isText).check(func(n *yaml.Node) (name, problem string) {
 		if s, ok := n.Value.(string); ok && s != "yes" && s != "no" {

@@ -154,24 +154,24 @@ func (r *rule) named(form string, o *rule) *rule {
 // ruleCheck collects what is wrong with a tree.
 type ruleCheck struct {
 	findings []yaml.Finding
-	settled  map[position.Position]bool // odd scalars that mean what the rule wants, or were found wrong
-	work     int                        // values that may still be looked at
+	silent   map[position.Position]bool // where a warning of reading is not needed: the value means what the rule wants, or is a mistake
+	work     int                        // values that may still be visited
 }
 
 func (c *ruleCheck) add(n *yaml.Node, path, name, format string, args ...any) {
 	f := yaml.Finding{At: n.At, Path: path, Name: name, Msg: fmt.Sprintf(format, args...)}
 	if n.Surprise() != "" && name == findType {
 		f.Msg += ": " + n.Explain()
-		c.settle(n)
+		c.silence(n)
 	}
 	c.findings = append(c.findings, f)
 }
 
-func (c *ruleCheck) settle(n *yaml.Node) {
-	if c.settled == nil {
-		c.settled = map[position.Position]bool{}
+func (c *ruleCheck) silence(n *yaml.Node) {
+	if c.silent == nil {
+		c.silent = map[position.Position]bool{}
 	}
-	c.settled[n.At] = true
+	c.silent[n.At] = true
 }
 
 // apply checks one value and all below it.
@@ -188,7 +188,7 @@ func (c *ruleCheck) apply(r *rule, n *yaml.Node, path string) {
 		return
 	}
 	if r.kinds != 0 && n.Surprise() == yaml.SurpriseBool {
-		c.settle(n)
+		c.silence(n)
 	}
 	if r.enum != nil {
 		c.enum(r, n, path)
@@ -229,7 +229,7 @@ func (c *ruleCheck) enum(r *rule, n *yaml.Node, path string) {
 	for _, v := range r.enum {
 		if n.Value == v {
 			if _, ok := v.(bool); ok && n.Surprise() != "" {
-				c.settle(n)
+				c.silence(n)
 			}
 			return
 		}
@@ -245,7 +245,7 @@ func (c *ruleCheck) enum(r *rule, n *yaml.Node, path string) {
 	if s, ok := n.Value.(string); ok {
 		msg += near.Hint(s, words)
 	} else if n.Surprise() != "" {
-		c.settle(n)
+		c.silence(n)
 		msg += ": " + n.Explain()
 	}
 	c.add(n, path, findValue, "%s", msg)
@@ -343,7 +343,7 @@ func (c *ruleCheck) unknown(key *yaml.Node, path string, known []string) {
 		}
 	}
 	if key.Surprise() != "" {
-		c.settle(key)
+		c.silence(key)
 		c.add(key, path, findUnknown, "unknown key: %s", key.Explain())
 		return
 	}
@@ -385,11 +385,11 @@ func (c *ruleCheck) alternatives(list []*rule, exactly bool, n *yaml.Node, path 
 	}
 	switch {
 	case len(fits) == 1:
-		c.take(fits[0])
+		c.adopt(fits[0])
 	case len(fits) > 1:
 		c.add(n, path, findValue, "this is ambiguous: it fits more than one of the allowed forms")
 	case sameKind == 1:
-		c.take(meant)
+		c.adopt(meant)
 	case wanted != 0 && wanted&kindsOf(n) == 0:
 		c.add(n, path, findType, "want %s, got %s", strings.Join(wanted.names(), " or "), n.Kind())
 	case !c.failedAt(n.At):
@@ -416,15 +416,15 @@ func (c *ruleCheck) failed() bool {
 	return slices.ContainsFunc(c.findings, func(f yaml.Finding) bool { return !f.Warning })
 }
 
-// failedAt reports whether there is a mistake at the place already.
+// failedAt reports whether a mistake at the position is known already.
 func (c *ruleCheck) failedAt(at position.Position) bool {
 	return slices.ContainsFunc(c.findings, func(f yaml.Finding) bool { return !f.Warning && f.At == at && at.Line > 0 })
 }
 
-func (c *ruleCheck) take(o *ruleCheck) {
+func (c *ruleCheck) adopt(o *ruleCheck) {
 	c.findings = append(c.findings, o.findings...)
-	for at := range o.settled {
-		c.settle(&yaml.Node{At: at})
+	for at := range o.silent {
+		c.silence(&yaml.Node{At: at})
 	}
 }
 

@@ -26,9 +26,9 @@ const (
 // CheckUserData finds the mistakes in user-data of any kind that can be known
 // before it is used: in a cloud-config, also as a part of an archive, of a
 // multi-part message and of what is compressed; addresses of an #include that
-// are none; patches that are none. Scripts and templates are not looked into.
+// are none; patches that are none. Scripts and templates are not checked.
 //
-// Places in a part name the part, and count its lines from 1. The error is
+// Positions in a part name the part, and count its lines from 1. The error is
 // text that can't be read.
 func CheckUserData(name, text string) ([]yaml.Finding, error) {
 	u := userData{parts: maxParts}
@@ -40,7 +40,7 @@ func CheckUserData(name, text string) ([]yaml.Finding, error) {
 type userData struct {
 	findings []yaml.Finding
 	errs     []error // of texts that can't be read
-	parts    int     // that may still be looked at
+	parts    int     // that may still be checked
 }
 
 func (u *userData) mistake(at position.Position, name, format string, args ...any) {
@@ -77,7 +77,7 @@ func (u *userData) check(name, text string, kind PartKind, depth int) {
 	}
 }
 
-// within reports whether one more part may be looked at; the first that may
+// within reports whether one more part may be checked; the first that may
 // not is an error.
 func (u *userData) within(at position.Position, depth int) bool {
 	if u.parts--; u.parts >= 0 && depth <= maxPartDepth {

@@ -15,7 +15,7 @@ import (
 
 var errBinary = errors.New("the binaries of this text are larger than all of the text, by more than a megabyte")
 
-// spend takes n bytes from what binaries may hold.
+// spend counts n bytes against what all binaries of the text may hold.
 func (p *parser) spend(at, n int) bool {
 	if p.spare -= n; p.spare < 0 {
 		return p.fail(at, "%s", errBinary)

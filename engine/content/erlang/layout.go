@@ -6,6 +6,17 @@ import (
 	"unicode/utf8"
 )
 
+// Lines break where Erlang's own formatter breaks them (io_lib_pretty of release
+// 25, which io:format("~tp") calls), so that a file that b9 makes and one that a
+// release makes differ in nothing but their values.
+//
+// A term that fits on the line stands on it. Otherwise its items follow each
+// other: leaves (what is never broken) share a line while they fit, anything
+// else begins a line of its own, indented below its bracket. What follows the
+// tag of a tuple, {tag, ...}, is indented below the tag, unless some term of
+// the document would then not fit: document tries the indents of Erlang in
+// turn, and good tells whether one of them suits the whole document.
+
 // columns is the width of a line.
 const columns = 80
 
@@ -14,7 +25,7 @@ const columns = 80
 type frame struct {
 	col    int // where the term begins
 	indent int // blanks that begin a line of its parts
-	used   int // columns of the line that are taken by what is around
+	used   int // columns of the line that surrounding terms occupy
 	last   int // closing brackets that must fit behind it on the line
 }
 

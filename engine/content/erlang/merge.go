@@ -13,7 +13,7 @@ import (
 // The strategies: what becomes of two values for one key that can't be merged.
 // All of them merge lists and maps in the way of Merge.
 const (
-	strict   = "strict"   // equal values are one; others are an error that names both places
+	strict   = "strict"   // equal values are one; others are an error that names both positions
 	replace  = "replace"  // the later value wins
 	original = "original" // a list of both; a list and a value: the list with the value
 )
@@ -26,10 +26,10 @@ func Strategies() []string {
 // Merge merges documents, each the terms of a text, into one.
 //
 // Lists are merged as property lists: tuples {Key, Value} with equal keys
-// become one, at the place of the first, with their values merged in turn; every other
+// become one, in the position of the first, with their values merged in turn; every other
 // item of the later list is appended. Maps are merged by key. Strings are
 // values, not lists. A key that one of the two lists has more than once can't be
-// merged: strict refuses it, replace takes the later list's tuples, original keeps all.
+// merged: strict refuses it, replace keeps the later list's tuples, original keeps all.
 //
 // A document of one list or map is merged with others of its kind; one of
 // several terms, or of a tuple, is merged with others of that sort as if its

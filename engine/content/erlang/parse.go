@@ -12,7 +12,7 @@ import (
 const (
 	maxDepth     = 10_000  // of nesting
 	maxDigits    = 100_000 // of one number
-	efforts      = 32      // looks at terms beyond the first, for each byte of the text
+	efforts      = 32      // visits of terms beyond the first, for each byte of the text
 	maxErlBinary = 1 << 20 // bytes that all binaries of a text hold together, beyond as many as it has
 )
 
@@ -44,7 +44,7 @@ func Parse(file, text string, o Options) ([]Term, error) {
 	for {
 		p.skip()
 		if p.pos == len(p.text) {
-			return p.take(0), nil
+			return p.popFrom(0), nil
 		}
 		if !p.term() || !p.dot() {
 			return nil, p.err
@@ -61,7 +61,7 @@ type parser struct {
 	vars    map[string]Term
 	depth   int
 	spare   int // bytes that binaries may still hold
-	efforts int // terms that may still be looked at again
+	efforts int // visits that may still be made
 	stack   []Term
 	arena   []Term // room for the items of terms to come
 	err     *position.Error
@@ -82,8 +82,8 @@ func (p *parser) push(off int, t Term) bool {
 // arenaTerms is how many terms are allocated at once.
 const arenaTerms = 1024
 
-// take removes the terms from the stack that lie above start, and returns them.
-func (p *parser) take(start int) []Term {
+// popFrom removes the terms from the stack that lie above start, and returns them.
+func (p *parser) popFrom(start int) []Term {
 	n := len(p.stack) - start
 	if n == 0 {
 		return nil
@@ -288,7 +288,7 @@ func (p *parser) sequence(kind kind, end byte) bool {
 			p.pos++
 		case end:
 			p.pos++
-			return p.push(at, Term{kind: kind, items: p.take(start)})
+			return p.push(at, Term{kind: kind, items: p.popFrom(start)})
 		default:
 			return p.unclosed(at, fmt.Sprintf(`"," or %q`, end))
 		}
@@ -344,7 +344,7 @@ func (p *parser) closeList(at, start, tails int) bool {
 			return false
 		}
 	}
-	return p.push(at, Term{kind: listTerm, items: p.take(start)})
+	return p.push(at, Term{kind: listTerm, items: p.popFrom(start)})
 }
 
 // tail reads the tail of a list that is none in brackets. In parentheses or as
@@ -375,8 +375,8 @@ func (p *parser) tail(at, start, tails int) bool {
 	return true
 }
 
-// effort counts what takes more than one look at each term, which a hostile
-// text could ask for again and again.
+// effort counts visits of terms beyond the first, which a hostile text could
+// demand again and again.
 func (p *parser) effort(at, n int) bool {
 	if p.efforts -= n; p.efforts < 0 {
 		return p.fail(at, "lists in parentheses or maps as keys of maps are nested too often")
@@ -404,7 +404,7 @@ func (p *parser) mapping() bool {
 			p.pos++
 		case '}':
 			p.pos++
-			items, ok := p.lastPairs(p.take(start))
+			items, ok := p.lastPairs(p.popFrom(start))
 			return ok && p.push(at, Term{kind: mapTerm, items: items})
 		default:
 			return p.unclosed(at, `"," or "}"`)
@@ -467,5 +467,5 @@ func (p *parser) fun(at int) bool {
 			p.pos++
 		}
 	}
-	return p.push(at, Term{kind: funTerm, items: p.take(start)})
+	return p.push(at, Term{kind: funTerm, items: p.popFrom(start)})
 }

@@ -28,7 +28,7 @@ func Format(terms []Term) []byte {
 }
 
 // node is a term ready to be laid out: with the text of what has no parts,
-// and the columns it takes on one line.
+// and its width in columns on one line.
 type node struct {
 	form  form
 	text  string // of a leaf; of a binary the numbers
@@ -238,11 +238,11 @@ func floatText(f float64) string {
 	if math.Signbit(f) {
 		sign = "-"
 	}
-	return sign + placePoint(digits, point+1, math.Abs(f) >= 1<<53)
+	return sign + shiftPoint(digits, point+1, math.Abs(f) >= 1<<53)
 }
 
-// placePoint writes 0.digits times ten to the power of place.
-func placePoint(digits string, place int, large bool) string {
+// shiftPoint writes 0.digits times ten to the power of place.
+func shiftPoint(digits string, place int, large bool) string {
 	cost := len(strconv.Itoa(place-1)) + 2 // of an exponent
 	if len(digits) == 1 {
 		cost++

@@ -10,7 +10,7 @@ import (
 )
 
 // erlLatin1 reports whether a comment in the first two lines names the
-// encoding Latin-1, in the way Erlang looks for it: "coding", a colon or equals sign, the
+// encoding Latin-1, as Erlang finds it: "coding", a colon or equals sign, the
 // name; all in the first 512 bytes.
 func erlLatin1(text string) bool {
 	rest := text[:min(len(text), 512)]

@@ -299,7 +299,7 @@ func (p *parser) unindented(lines []int, indent string, end int) (string, bool) 
 }
 
 // sigil reads ~"text" and its kin: s and S for strings, b, B and none for
-// binaries; the capitals take everything literally.
+// binaries; the capitals read everything literally.
 func (p *parser) sigil() bool {
 	at := p.pos
 	p.pos++

@@ -56,7 +56,7 @@ func (d *document) at(off int) position.Position {
 // errorAt is a mistake at a byte offset.
 func (d *document) errorAt(off int, msg string) *position.Error { return d.at(off).Errorf("%s", msg) }
 
-// where is the place where the term was read, as file:line:col, or what it was made from.
+// where says where the term was read, as file:line:col, or what it was made from.
 func (t *Term) where() string {
 	switch {
 	case t.doc == nil:
@@ -97,7 +97,7 @@ func NewMap(items []Term) Term { return Term{kind: mapTerm, items: items} }
 // maxAtom is how many characters an atom may have.
 const maxAtom = 255
 
-// CheckAtom tells why no atom can have the name.
+// CheckAtom returns an error that says why no atom can have the name.
 func CheckAtom(name string) error {
 	switch {
 	case !utf8.ValidString(name) || strings.ContainsAny(name, "\uFFFE\uFFFF"):
@@ -135,7 +135,7 @@ func (t *Term) describe() string {
 	return "nothing"
 }
 
-// Equal reports whether Erlang takes the terms for exactly equal (=:=).
+// equal reports whether the terms are exactly equal in Erlang (=:=).
 func (t *Term) equal(u *Term) bool {
 	if t.kind == u.kind && len(t.items) == 0 && len(u.items) == 0 && t.kind != floatTerm {
 		return t.text == u.text && t.bits == u.bits

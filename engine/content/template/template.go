@@ -32,7 +32,7 @@ type Text struct {
 	parts []part
 }
 
-// part is a literal text, or a name to expand and its place.
+// part is a literal text, or a name to expand and its position.
 type part struct {
 	text      string // literal, when name is empty
 	name      string

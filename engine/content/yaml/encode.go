@@ -58,8 +58,8 @@ func scalar(tag, text string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
 }
 
-// formatFloat writes a dot and a signed exponent, without which YAML 1.1 takes
-// the number for a string.
+// formatFloat writes a dot and a signed exponent, without which the number
+// is a string in YAML 1.1.
 func formatFloat(f float64) string {
 	switch {
 	case math.IsNaN(f):
@@ -80,8 +80,7 @@ func formatFloat(f float64) string {
 	return mantissa
 }
 
-// textNode writes text plainly only where no reader can take it for
-// anything else.
+// textNode writes text plainly only where every reader reads it as text.
 func textNode(s string) *yaml.Node {
 	n := scalar("!!str", s)
 	switch {

@@ -86,7 +86,7 @@ func Split(list []Finding) (warnings []Finding, err error) {
 }
 
 // FindingNames lists the names of the warnings of reading a document, which
-// Silence takes.
+// Silence knows.
 func FindingNames() []string {
 	return []string{
 		SurpriseBool, surpriseOctal, surpriseSixty, surpriseDate, surpriseNumber, surpriseText,

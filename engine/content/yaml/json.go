@@ -35,7 +35,7 @@ func ParseJSON(file, text string) (*Document, error) {
 	return &Document{Root: root, Warnings: r.warnings}, nil
 }
 
-// jsonReader follows the decoder's tokens and their places.
+// jsonReader follows the decoder's tokens and their positions.
 type jsonReader struct {
 	file      string
 	text      string
@@ -45,7 +45,7 @@ type jsonReader struct {
 	warnings  []Finding
 }
 
-// next is the place of the next token.
+// next is the position of the next token.
 func (r *jsonReader) next() position.Position {
 	end := int(r.dec.InputOffset())
 	for end < len(r.text) && strings.IndexByte(" \t\r\n,:", r.text[end]) >= 0 {
@@ -65,7 +65,7 @@ func (r *jsonReader) placeAt(offset int) position.Position {
 	return position.Position{File: r.file, Line: r.line, Col: r.col}
 }
 
-// token reads a token; an error gets the place where it was found.
+// token reads a token; an error gets the position where it was found.
 func (r *jsonReader) token() (json.Token, error) {
 	at := r.next()
 	tok, err := r.dec.Token()

@@ -9,8 +9,8 @@ import (
 	"b9/engine/position"
 )
 
-// Node is a value of a document and the place where it was written. Nodes are
-// never changed once made, and one node may stand in several places of a tree.
+// Node is a value of a document and the position where it was written. Nodes are
+// never changed once made, and one node may occur several times in a tree.
 //
 // Value is one of nil, bool, int64, *big.Int (beyond 64 bits), float64,
 // string, Bytes, Time, []*Node (a list) and Fields (a mapping).
@@ -24,8 +24,8 @@ type Node struct {
 type Bytes string
 
 // Time is a date, or a date and a time of day, as YAML 1.1 and TOML both
-// write it: 2001-12-14 or 2001-12-14T21:59:43.1-05:00. Readers of YAML take
-// it for a date, not for text.
+// write it: 2001-12-14 or 2001-12-14T21:59:43.1-05:00. Readers of YAML read
+// it as a date, not as text.
 type Time string
 
 // Fields is the entries of a mapping in their order. Keys are scalars, and no
@@ -62,7 +62,7 @@ func keyText(key *Node) string {
 	return fmt.Sprint(key.Value)
 }
 
-// keyID is equal for keys that Python's dict takes for the same one: 1, 1.0
+// keyID is equal for keys that are the same one in Python's dict: 1, 1.0
 // and true are.
 func keyID(key *Node) string {
 	switch v := key.Value.(type) {
@@ -214,7 +214,7 @@ func equalFields(a, b Fields) bool {
 }
 
 // NewNode makes a tree of a plain value: nil, bool, int64, *big.Int, float64,
-// string, []any and Map. Every node is given the place.
+// string, []any and Map. Every node gets the position.
 func NewNode(v any, at position.Position) (*Node, error) {
 	switch v := v.(type) {
 	case nil, bool, int64, *big.Int, float64, string:

@@ -73,7 +73,7 @@ func (p *parser) stream() *syntax {
 		root = p.node(true, false, 0)
 	}
 	for p.kind() == tokDocumentEnd {
-		p.take()
+		p.next()
 	}
 	switch next := p.peek(); next.kind {
 	case tokStreamEnd:
@@ -90,7 +90,7 @@ func (p *parser) documentStart() {
 	version := false
 	defined := map[string]bool{}
 	for p.kind() == tokDirective {
-		t := p.take()
+		t := p.next()
 		switch {
 		case t.handle != "":
 			if defined[t.handle] {
@@ -104,12 +104,12 @@ func (p *parser) documentStart() {
 			version = true
 		}
 	}
-	if t := p.take(); t.kind != tokDocumentStart {
+	if t := p.next(); t.kind != tokDocumentStart {
 		p.fail(t.at, `"---" is missing between the directives and the document`)
 	}
 }
 
-func (p *parser) empty(at mark) *syntax { return &syntax{place: p.place(at)} }
+func (p *parser) empty(at mark) *syntax { return &syntax{place: p.position(at)} }
 
 // node reads a value. block: it may be a block collection; flat: a list that is
 // indented no deeper than the key it belongs to.
@@ -125,7 +125,7 @@ func (p *parser) node(block, flat bool, depth int) *syntax {
 	p.properties(n)
 	switch next := p.peek(); {
 	case next.kind == tokScalar:
-		p.take()
+		p.next()
 		n.text, n.quoted = next.text, next.quoted
 	case next.kind == tokListOpen:
 		p.flowList(n, depth+1)
@@ -144,8 +144,8 @@ func (p *parser) node(block, flat bool, depth int) *syntax {
 }
 
 func (p *parser) alias() *syntax {
-	t := p.take()
-	n := &syntax{kind: aliasSyntax, place: p.place(t.at), text: t.text, target: p.anchors[t.text]}
+	t := p.next()
+	n := &syntax{kind: aliasSyntax, place: p.position(t.at), text: t.text, target: p.anchors[t.text]}
 	if n.target == nil {
 		p.fail(t.at, "the alias *%s refers to no anchor before it: put the text in quotes if it is none", t.text)
 	}
@@ -172,13 +172,13 @@ func (p *parser) properties(n *syntax) {
 		default:
 			return
 		}
-		p.take()
+		p.next()
 	}
 }
 
 // item reads a value that is left out if one of the kinds comes next.
 func (p *parser) item(flat bool, depth int, none ...tokenKind) *syntax {
-	t := p.take()
+	t := p.next()
 	if p.isOneOf(none...) {
 		t.at.col++ // behind the "-", "?" or ":"
 		return p.empty(t.at)
@@ -188,7 +188,7 @@ func (p *parser) item(flat bool, depth int, none ...tokenKind) *syntax {
 
 func (p *parser) blockList(n *syntax, depth int) {
 	n.kind = listSyntax
-	p.take()
+	p.next()
 	for p.kind() == tokDash {
 		n.items = append(n.items, p.item(false, depth, tokDash, tokBlockEnd))
 	}
@@ -204,7 +204,7 @@ func (p *parser) flatList(n *syntax, depth int) {
 
 func (p *parser) blockMapping(n *syntax, depth int) {
 	n.kind = mappingSyntax
-	p.take()
+	p.next()
 	for p.kind() == tokKey {
 		key := p.item(true, depth, tokKey, tokValue, tokBlockEnd)
 		value := p.empty(p.peek().at)
@@ -217,14 +217,14 @@ func (p *parser) blockMapping(n *syntax, depth int) {
 }
 
 func (p *parser) blockEnd(what string, n *syntax) {
-	if t := p.take(); t.kind != tokBlockEnd {
+	if t := p.next(); t.kind != tokBlockEnd {
 		p.fail(t.at, "%s can't stand in the %s that begins at line %d: check the indentation of this line", t.kind, what, n.place.Line)
 	}
 }
 
 // flowItem reads a value that is left out if one of the kinds comes next.
 func (p *parser) flowItem(depth int, none ...tokenKind) *syntax {
-	t := p.take()
+	t := p.next()
 	if p.isOneOf(none...) {
 		return p.empty(t.at)
 	}
@@ -233,7 +233,7 @@ func (p *parser) flowItem(depth int, none ...tokenKind) *syntax {
 
 func (p *parser) flowList(n *syntax, depth int) {
 	n.kind = listSyntax
-	p.take()
+	p.next()
 	for p.kind() != tokListClose && p.err == nil {
 		if p.kind() == tokKey {
 			n.items = append(n.items, p.flowPair(depth))
@@ -242,7 +242,7 @@ func (p *parser) flowList(n *syntax, depth int) {
 		}
 		p.flowSeparator(tokListClose, n)
 	}
-	p.take()
+	p.next()
 }
 
 // flowPair reads a mapping of one key that has no braces, in a list.
@@ -263,7 +263,7 @@ func (p *parser) flowValue(depth int, end tokenKind) *syntax {
 
 func (p *parser) flowMapping(n *syntax, depth int) {
 	n.kind = mappingSyntax
-	p.take()
+	p.next()
 	for p.kind() != tokMappingClose && p.err == nil {
 		if p.kind() == tokKey {
 			key := p.flowItem(depth, tokValue, tokComma, tokMappingClose)
@@ -274,7 +274,7 @@ func (p *parser) flowMapping(n *syntax, depth int) {
 		}
 		p.flowSeparator(tokMappingClose, n)
 	}
-	p.take()
+	p.next()
 }
 
 // flowSeparator reads the comma behind an item, if it is not the last.
@@ -282,7 +282,7 @@ func (p *parser) flowSeparator(end tokenKind, n *syntax) {
 	switch t := p.peek(); t.kind {
 	case end:
 	case tokComma:
-		p.take()
+		p.next()
 	default:
 		p.fail(t.at, `want "," or %s, got %s: the bracket is opened at %s`, end, t.kind, n.place)
 	}

@@ -10,7 +10,7 @@ import (
 
 // scanner cuts a text into tokens as PyYAML does. Where YAML 1.1 and
 // PyYAML disagree, PyYAML is right: what it refuses cloud-init can't read, and
-// what it takes may stand in files that work.
+// what it accepts may stand in files that work.
 //
 // After a mistake the scanner stands at the end of its text and gives only
 // the end of the stream, so that whoever reads its tokens comes to an end.
@@ -20,9 +20,9 @@ type scanner struct {
 	at         mark            // of the same
 	err        *position.Error // the first mistake
 
-	tokens []token // from head on not yet taken
-	head   int
-	taken  int // tokens that were taken
+	tokens   []token // from head on not yet consumed
+	head     int
+	consumed int // tokens that were consumed
 
 	flow    int   // flow collections that are open
 	indent  int   // column of the block collection that is open, or -1
@@ -90,13 +90,13 @@ func newScanner(file, text string) *scanner {
 	return &scanner{file: file, text: text, indent: -1, keyHere: true, keys: make([]possibleKey, 1, 8)}
 }
 
-func (s *scanner) place(at mark) position.Position {
+func (s *scanner) position(at mark) position.Position {
 	return position.Position{File: s.file, Line: at.line + 1, Col: at.col + 1}
 }
 
 func (s *scanner) fail(at mark, format string, args ...any) {
 	if s.err == nil {
-		s.err = s.place(at).Errorf(format, args...)
+		s.err = s.position(at).Errorf(format, args...)
 	}
 	s.pos = len(s.text)
 }
@@ -112,13 +112,13 @@ func (s *scanner) peek() token {
 	return s.tokens[s.head]
 }
 
-// take is the next token. The end of the stream can be taken again and again.
-func (s *scanner) take() token {
+// next consumes the next token. At the end of the stream it returns the end again.
+func (s *scanner) next() token {
 	t := s.peek()
 	if t.kind == tokStreamEnd {
 		return t
 	}
-	s.taken++
+	s.consumed++
 	if s.head++; s.head == len(s.tokens) {
 		s.tokens, s.head = s.tokens[:0], 0
 	}
@@ -137,7 +137,7 @@ func (s *scanner) wantsMore() bool {
 	s.dropStaleKeys()
 	for _, k := range s.keys {
 		if k.possible {
-			return k.token == s.taken
+			return k.token == s.consumed
 		}
 	}
 	return false
@@ -414,7 +414,7 @@ func (s *scanner) value() {
 		if s.flow == 0 && s.indentTo(key.at.col) {
 			before = []token{{kind: tokBlockMapping, at: key.at}, before[0]}
 		}
-		s.tokens = slices.Insert(s.tokens, s.head+key.token-s.taken, before...)
+		s.tokens = slices.Insert(s.tokens, s.head+key.token-s.consumed, before...)
 		s.keyHere = false
 	case s.flow > 0:
 		s.keyHere = false
@@ -438,7 +438,7 @@ func (s *scanner) rememberKey() {
 	s.forgetKey()
 	s.keys[s.flow] = possibleKey{
 		possible: true, required: s.flow == 0 && s.indent == s.at.col,
-		token: s.taken + len(s.tokens) - s.head, at: s.at,
+		token: s.consumed + len(s.tokens) - s.head, at: s.at,
 	}
 }
 

@@ -23,7 +23,7 @@ func ParseTOML(file, text string) (*Document, error) {
 	return &Document{Root: root.node(d.Values)}, nil
 }
 
-// shape is what the decoded values don't tell: the place of a value and
+// shape is what the decoded values don't have: the position of a value and
 // the order of the keys in it.
 type shape struct {
 	at    position.Position
