@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sshdtest"
 )
 
 // images returns the two images that a benchmark compares: B9_BENCH_IMAGES
@@ -57,13 +59,13 @@ func inTurn(round *int, one, other func()) {
 // rsync -z of the same over the same sshd, and pulls.
 func BenchmarkAgainstRsync(b *testing.B) {
 	first, second := images(b)
-	server := newSSHD(b)
+	server := sshdtest.New(b)
 	f, round := figures{}, 0
 	for b.Loop() {
 		dir := b.TempDir()
-		to := server.target()
-		loc := Location{User: to.User, Host: to.Host, Port: to.Port, Path: filepath.Join(dir, "repo")}
-		r, err := Create(b.Context(), loc, Options{State: filepath.Join(dir, "state"), SSH: server.options()})
+		loc := siteOn(b, server).loc
+		loc.Path = filepath.Join(dir, "repo")
+		r, err := Create(b.Context(), loc, Options{State: filepath.Join(dir, "state"), SSH: sshOptions(server)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -75,7 +77,7 @@ func BenchmarkAgainstRsync(b *testing.B) {
 		}
 		round++ // the first version goes the other way round the next time
 		os.Remove(there)
-		o := Options{State: filepath.Join(dir, "other"), SSH: server.options()}
+		o := Options{State: filepath.Join(dir, "other"), SSH: sshOptions(server)}
 		dst := filepath.Join(dir, "pulled")
 		f.add("pull-first", pulledFrom(b, loc, o, 1, dst))
 		f.add("pull-second", pulledFrom(b, loc, o, 0, dst))
@@ -97,7 +99,7 @@ func pushedTo(b *testing.B, loc Location, o Options, path string) Transfer {
 	if err != nil {
 		b.Fatal(err)
 	}
-	t.Sent, t.Received = r.tree.traffic()
+	t.Sent, t.Received = r.files.Traffic()
 	t.Elapsed = time.Since(start)
 	return t
 }
@@ -118,17 +120,17 @@ func pulledFrom(b *testing.B, loc Location, o Options, newer int, dst string) Tr
 	if err != nil {
 		b.Fatal(err)
 	}
-	t.Sent, t.Received = r.tree.traffic()
+	t.Sent, t.Received = r.files.Traffic()
 	t.Elapsed = time.Since(start)
 	return t
 }
 
 // rsync sends a file as the forerunner did, and flushes it as Push does.
-func rsync(b *testing.B, s *sshServer, from, to string) Transfer {
-	o := s.options()
-	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", s.port, o.Identities[0], o.KnownHosts[0])
+func rsync(b *testing.B, s *sshdtest.Server, from, to string) Transfer {
+	o := sshOptions(s)
+	shell := fmt.Sprintf("ssh -F none -p %d -i %s -o UserKnownHostsFile=%s -o IdentityAgent=none", s.Port(), o.Identities[0], o.KnownHosts[0])
 	start := time.Now()
-	cmd := exec.CommandContext(b.Context(), "rsync", "-z", "--fsync", "--inplace", "--no-whole-file", "--stats", "-e", shell, from, s.addr+":"+to)
+	cmd := exec.CommandContext(b.Context(), "rsync", "-z", "--fsync", "--inplace", "--no-whole-file", "--stats", "-e", shell, from, s.Addr()+":"+to)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -150,7 +152,7 @@ const distant = 100 * time.Millisecond
 // seen, on an open connection, and with making it, and 1,000 that it has seen,
 // beside a command over ssh that does nothing.
 func BenchmarkListDistant(b *testing.B) {
-	s, server := distantSite(b, distant)
+	s, server, _ := distantSite(b, distant)
 	near, err := Create(b.Context(), Location{Path: s.dir}, Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -168,8 +170,8 @@ func BenchmarkListDistant(b *testing.B) {
 	f, state := figures{}, b.TempDir()
 	for b.Loop() {
 		start := time.Now()
-		openssh(b, "ssh", "-F", "none", "-p", fmt.Sprint(server.port), "-i", s.opts.SSH.Identities[0],
-			"-o", "UserKnownHostsFile="+s.opts.SSH.KnownHosts[0], "-o", "IdentityAgent=none", server.addr, "true")
+		sshdtest.Run(b, "ssh", "-F", "none", "-p", fmt.Sprint(server.Port()), "-i", s.opts.SSH.Identities[0],
+			"-o", "UserKnownHostsFile="+s.opts.SSH.KnownHosts[0], "-o", "IdentityAgent=none", server.Addr(), "true")
 		f.time("ssh-true", time.Since(start))
 		start = time.Now()
 		r, err := Open(b.Context(), s.loc, Options{SSH: s.opts.SSH})
@@ -200,7 +202,7 @@ func BenchmarkListDistant(b *testing.B) {
 // BenchmarkDistant publishes and pulls over a long way, beside rsync -z.
 func BenchmarkDistant(b *testing.B) {
 	first, second := images(b)
-	s, server := distantSite(b, distant)
+	s, server, _ := distantSite(b, distant)
 	f, round := figures{}, 0
 	for b.Loop() {
 		dir := b.TempDir()

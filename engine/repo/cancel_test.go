@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"b9/engine/internal/sparse"
+	"b9/engine/repo/internal/backend"
 )
 
 // TestCancelledBesideOthers cancels calls while a push and a pull use the same
@@ -44,9 +45,9 @@ func TestCancelledBesideOthers(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Duration(n%40)*time.Millisecond, cancel)
-		_, err := r.tree.stat(ctx, logName)
+		_, err := r.files.Stat(ctx, logName)
 		if err == nil {
-			_, err = readPart(ctx, r.tree, logName, 0, 10)
+			_, err = backend.ReadPart(ctx, r.files, logName, 0, 10)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("a call that was cancelled: %v", err)

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // Damage is one thing that is wrong in a repository.
@@ -39,7 +41,7 @@ func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 
 // examine is Check by what the log said when it was last read.
 func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
-	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, tree: r.tree}, deep: deep, hurts: map[packRef][]*entry{}}
+	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, files: r.files}, deep: deep, hurts: map[packRef][]*entry{}}
 	var live []*entry
 	r.look(func(v *view) {
 		live = v.live()
@@ -132,7 +134,7 @@ func (c *checking) manifests(ctx context.Context, live []*entry) error {
 
 // packs looks at all packs that somebody needs.
 func (c *checking) packs(ctx context.Context) error {
-	files, err := c.r.tree.list(ctx, "packs")
+	files, err := c.r.files.List(ctx, "packs")
 	if err != nil {
 		return err
 	}
@@ -183,7 +185,7 @@ func (c *checking) blocks(ctx context.Context, p packRef, x *packIndex) error {
 	}
 	var buf []byte
 	for _, s := range join(0, x.frames, all) {
-		b, err := readPart(ctx, c.r.tree, p.path(), s.off, s.length)
+		b, err := backend.ReadPart(ctx, c.r.files, p.path(), s.off, s.length)
 		if err != nil {
 			return lost(p.path(), err)
 		}

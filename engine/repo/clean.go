@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // CleanOptions say what [Repo.Clean] keeps.
@@ -167,13 +169,13 @@ type unusedFile struct {
 // at least grace old, by the clock of whoever keeps them. What is no file is
 // none of ours.
 func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Duration) ([]unusedFile, error) {
-	now, err := clockOf(ctx, r.tree)
+	now, err := backend.Now(ctx, r.files)
 	if err != nil {
 		return nil, err
 	}
 	var all []unusedFile
 	for _, dir := range []string{"packs", "manifests", "tmp"} {
-		files, err := r.tree.list(ctx, dir)
+		files, err := r.files.List(ctx, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -197,10 +199,10 @@ func (r *Repo) sentence(ctx context.Context, doomed []unusedFile) (line, error) 
 		}
 	}
 	id := newFileID([]byte(b.String()))
-	if err := write(ctx, r.tree, "doomed/"+id.String(), []byte(b.String())); err != nil {
+	if err := backend.Write(ctx, r.files, "doomed/"+id.String(), []byte(b.String())); err != nil {
 		return line{}, err
 	}
-	return line{Op: opCollect, Doomed: id}, r.tree.flush(ctx, "doomed")
+	return line{Op: opCollect, Doomed: id}, r.files.SyncDir(ctx, "doomed")
 }
 
 // deleteAll deletes files, several at a time. One that is gone is no error.
@@ -210,7 +212,7 @@ func (r *Repo) deleteAll(ctx context.Context, files []unusedFile, report *CleanR
 	g.SetLimit(atOnce)
 	for i, f := range files {
 		g.Go(func() error {
-			err := r.tree.remove(ctx, f.path)
+			err := r.files.Remove(ctx, f.path)
 			deleted[i] = err == nil
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // skewed is a tree whose server has another time.
 type skewed struct {
-	*dirTree
+	*backend.Dir
 	by time.Duration
 }
 
@@ -23,16 +25,16 @@ type skewedInfo struct {
 
 func (i skewedInfo) ModTime() time.Time { return i.FileInfo.ModTime().Add(i.by) }
 
-func (s skewed) stat(ctx context.Context, name string) (fs.FileInfo, error) {
-	info, err := s.dirTree.stat(ctx, name)
+func (s skewed) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
+	info, err := s.Dir.Stat(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	return skewedInfo{info, s.by}, nil
 }
 
-func (s skewed) list(ctx context.Context, dir string) ([]fs.FileInfo, error) {
-	infos, err := s.dirTree.list(ctx, dir)
+func (s skewed) List(ctx context.Context, dir string) ([]fs.FileInfo, error) {
+	infos, err := s.Dir.List(ctx, dir)
 	for i := range infos {
 		infos[i] = skewedInfo{infos[i], s.by}
 	}
@@ -64,7 +66,7 @@ func TestServersClock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := kinds()[0].make(t)
 			r := s.create(t)
-			r.tree = skewed{r.tree.(*dirTree), by}
+			r.files = skewed{r.files.(*backend.Dir), by}
 			image := noise(t, 1, 160<<20)
 			interrupted(t, s, s.again(t), image)
 			shift(t, s.opts.State, by) // the other machine's clock is as far off

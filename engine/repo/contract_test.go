@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"b9/engine/internal/digest"
+	"b9/engine/internal/sshdtest"
 )
 
 // kind is a kind of repository. The contract holds for all in kinds.
@@ -34,10 +35,7 @@ func kinds() []kind {
 			return site{dir, Location{Path: dir}, Options{State: t.TempDir()}}
 		}},
 		{"ssh", func(t *testing.T) site {
-			dir := filepath.Join(t.TempDir(), "repo")
-			s := newSSHD(t)
-			to := s.target()
-			return site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: s.options()}}
+			return siteOn(t, sshdtest.New(t))
 		}},
 	}
 }

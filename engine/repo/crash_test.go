@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sshdtest"
+	"b9/engine/ssh"
 )
 
 // errand is what the helper process does.
@@ -25,7 +28,7 @@ type errand struct {
 
 func (e errand) options() Options {
 	o := Options{State: e.Opts.State}
-	o.SSH = SSHOptions{Config: []string{}, KnownHosts: []string{e.Opts.KnownHosts}, Identities: []string{e.Opts.Identity}, Agent: "none", Home: e.Opts.Home}
+	o.SSH = ssh.Options{Config: []string{}, KnownHosts: []string{e.Opts.KnownHosts}, Identities: []string{e.Opts.Identity}, Agent: "none", Home: e.Opts.Home}
 	return o
 }
 
@@ -231,23 +234,10 @@ func TestPullResumes(t *testing.T) {
 	})
 }
 
-// descendants returns the processes below pid.
-func descendants(pid int) (all []int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, text := range strings.Fields(string(b)) {
-		if child, err := strconv.Atoi(text); err == nil {
-			all = append(append(all, child), descendants(child)...)
-		}
-	}
-	return all
-}
-
 // TestKilledServer kills the server's processes while a push or a pull runs.
 func TestKilledServer(t *testing.T) {
-	server := newSSHD(t)
-	to := server.target()
-	dir := filepath.Join(t.TempDir(), "repo")
-	s := site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: server.options()}}
+	server := sshdtest.New(t)
+	s := siteOn(t, server)
 	s.create(t).Close()
 	for n := range rounds() {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -260,9 +250,7 @@ func TestKilledServer(t *testing.T) {
 			go func() {
 				defer close(killed)
 				time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
-				for _, pid := range descendants(server.cmd.Process.Pid) {
-					syscall.Kill(pid, syscall.SIGKILL)
-				}
+				server.Kill()
 			}()
 			if n%2 == 0 {
 				_, _, err = r.Push(t.Context(), PushSpec{Name: "web", Path: image})

@@ -5,16 +5,16 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sshdtest"
 )
 
 // A distant server is an sshd in a network namespace of its own. Each side
@@ -74,7 +74,7 @@ func farAway(t testing.TB, fn func()) {
 }
 
 // newDistant starts an sshd that is a round trip away.
-func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
+func newDistant(t testing.TB, roundTrip time.Duration) (s *sshdtest.Server, cut *atomic.Bool) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("a network namespace takes root")
@@ -82,24 +82,22 @@ func newDistant(t testing.TB, roundTrip time.Duration) *sshServer {
 	n := rand.IntN(1 << 14)
 	address := func(last int) string { return fmt.Sprintf("198.18.%d.%d", n>>6, n&63<<2|last) }
 	near := tun(t, address(1), address(2))
-	s := prepareSSHD(t, address(2))
+	s, cut = sshdtest.Prepare(t, address(2)), new(atomic.Bool)
 	var far *os.File
 	farAway(t, func() {
 		far = tun(t, address(2), address(1))
-		s.start()
+		s.Listen()
 	})
 	var g sync.WaitGroup
-	g.Go(func() { travel(near, far, roundTrip/2, &s.cut) })
-	g.Go(func() { travel(far, near, roundTrip/2, &s.cut) })
+	g.Go(func() { travel(near, far, roundTrip/2, cut) })
+	g.Go(func() { travel(far, near, roundTrip/2, cut) })
 	t.Cleanup(func() {
-		for _, pid := range descendants(s.cmd.Process.Pid) { // they would never learn that the line is gone
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
+		s.Kill() // they would never learn that the line is gone
 		near.Close()
 		far.Close()
 		g.Wait()
 	})
-	return s
+	return s, cut
 }
 
 // travel carries packets until from is closed. More than the buffer holds are
@@ -135,19 +133,18 @@ func travel(from, to *os.File, takes time.Duration, cut *atomic.Bool) {
 	g.Wait()
 }
 
-// distantSite is a place for a repository on a distant server.
-func distantSite(t testing.TB, roundTrip time.Duration) (site, *sshServer) {
-	s := newDistant(t, roundTrip)
-	dir := filepath.Join(t.TempDir(), "repo")
-	to := s.target()
-	return site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: s.options()}}, s
+// distantSite is a place for a repository on a distant server. cut stops the
+// line.
+func distantSite(t testing.TB, roundTrip time.Duration) (s site, server *sshdtest.Server, cut *atomic.Bool) {
+	server, cut = newDistant(t, roundTrip)
+	return siteOn(t, server), server, cut
 }
 
 // TestDistant publishes, lists and pulls a long way off, and once more after
 // the line was cut in the middle of a push.
 func TestDistant(t *testing.T) {
 	t.Parallel()
-	s, server := distantSite(t, distant)
+	s, _, cut := distantSite(t, distant)
 	s.opts.Timeout = 15 * time.Second
 	r := s.create(t)
 	image := noise(t, 1, 48<<20)
@@ -156,18 +153,18 @@ func TestDistant(t *testing.T) {
 		t.Errorf("%+v", tr)
 	}
 	other := noise(t, 2, 48<<20)
-	begun, _ := r.tree.traffic()
+	begun, _ := r.files.Traffic()
 	go func() {
-		for sent := begun; sent < begun+10<<20; sent, _ = r.tree.traffic() {
+		for sent := begun; sent < begun+10<<20; sent, _ = r.files.Traffic() {
 			time.Sleep(time.Millisecond)
 		}
-		server.cut.Store(true)
+		cut.Store(true)
 	}()
 	_, _, err := r.Push(t.Context(), PushSpec{Name: "web", Path: other})
 	if err == nil || !strings.Contains(err.Error(), "nothing came from the server for 15s") {
 		t.Errorf("push over a line that was cut: %v", err)
 	}
-	server.cut.Store(false)
+	cut.Store(false)
 	if list, err := r.List(t.Context(), ""); err != nil || len(list) != 1 || list[0].Digest != v.Digest {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
+	"b9/engine/repo/internal/backend"
 )
 
 const (
@@ -357,7 +358,7 @@ func join(pack int, frames []frameRef, need []bool) (all []stretch) {
 func (d *download) fetch(ctx context.Context) error {
 	todo := d.stretches()
 	if len(todo) > downloads {
-		d.r.tree.widen()
+		d.r.files.Widen()
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan stretch)
@@ -397,7 +398,7 @@ func (d *download) fetch(ctx context.Context) error {
 // and writes those that are missing.
 func (d *download) fetchStretch(ctx context.Context, dec *zstd.Decoder, s stretch) error {
 	p, x := d.packs[s.pack], d.indexes[s.pack]
-	b, err := readPart(ctx, d.r.tree, p.path(), s.off, s.length)
+	b, err := backend.ReadPart(ctx, d.r.files, p.path(), s.off, s.length)
 	if err != nil {
 		return lost(p.path(), err)
 	}

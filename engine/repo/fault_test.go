@@ -16,6 +16,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sshdtest"
+	"b9/engine/repo/internal/backend"
 )
 
 // mounted is a file system of so many MiB, in memory, that keeps holes.
@@ -219,12 +222,12 @@ func (s *slowLine) carry(from, to net.Conn) {
 
 // overSlowLine returns a site behind a delay, and the line.
 func overSlowLine(t testing.TB, roundTrip time.Duration) (site, *slowLine) {
-	server := newSSHD(t)
-	l := newSlowLine(t, fmt.Sprintf("127.0.0.1:%d", server.port), roundTrip)
-	dir := filepath.Join(t.TempDir(), "repo")
-	known := fmt.Sprintf("[127.0.0.1]:%d %s", l.port(), server.public("host_ed25519"))
-	to := server.target()
-	return site{dir, Location{User: to.User, Host: to.Host, Port: l.port(), Path: dir}, Options{State: t.TempDir(), SSH: server.options(known)}}, l
+	server := sshdtest.New(t)
+	l := newSlowLine(t, fmt.Sprintf("127.0.0.1:%d", server.Port()), roundTrip)
+	known := fmt.Sprintf("[127.0.0.1]:%d %s", l.port(), server.Public("host_ed25519"))
+	s := siteOn(t, server)
+	s.loc.Port, s.opts.SSH = l.port(), sshOptions(server, known)
+	return s, l
 }
 
 // TestVanishedServer stops the line in the middle of a push.
@@ -295,19 +298,19 @@ func TestTree(t *testing.T) {
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		ctx := t.Context()
-		if err := r.tree.create(ctx, "tmp/a", []byte("one")); err != nil {
+		if err := r.files.Create(ctx, "tmp/a", []byte("one")); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.tree.create(ctx, "tmp/a", nil); !errors.Is(err, fs.ErrExist) {
+		if err := r.files.Create(ctx, "tmp/a", nil); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("create what is there: %v", err)
 		}
-		if _, err := r.tree.open(ctx, "tmp/none", 0, 0); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.files.Open(ctx, "tmp/none"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("open what is not there: %v", err)
 		}
 		var g sync.WaitGroup
 		for i := range 8 {
 			g.Go(func() {
-				if err := r.tree.append(ctx, "tmp/a", bytes.Repeat([]byte{byte('a' + i)}, 20000)); err != nil {
+				if err := r.files.Append(ctx, "tmp/a", bytes.Repeat([]byte{byte('a' + i)}, 20000)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -322,7 +325,7 @@ func TestTree(t *testing.T) {
 				t.Errorf("what was appended at %d is not in one piece", i)
 			}
 		}
-		if err := write(ctx, r.tree, "tmp/a", []byte("new")); err != nil || string(slurp(t, filepath.Join(s.dir, "tmp/a"))) != "new" {
+		if err := backend.Write(ctx, r.files, "tmp/a", []byte("new")); err != nil || string(slurp(t, filepath.Join(s.dir, "tmp/a"))) != "new" {
 			t.Errorf("write over what is there: %v", err)
 		}
 	})

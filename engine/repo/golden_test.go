@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"b9/engine/repo/internal/backend"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -213,7 +214,7 @@ func TestGoldenDoomed(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "doomed"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r := &Repo{tree: &dirTree{root: dir}}
+	r := &Repo{files: backend.NewDir(dir)}
 	want := []fileID{goldenID(1), goldenID(2)}
 	l, err := r.sentence(t.Context(), []unusedFile{{id: want[0]}, {path: "tmp/x"}, {id: want[1]}})
 	if err != nil {

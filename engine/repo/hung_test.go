@@ -8,17 +8,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9/engine/internal/sshdtest"
 )
 
 // TestHungTransfer stops the process that serves the files, while sshd itself
 // goes on answering keep-alives.
 func TestHungTransfer(t *testing.T) {
-	server := newSSHD(t)
-	server.config = strings.Replace(server.config, "internal-sftp", "/usr/lib/openssh/sftp-server", 1)
-	server.restart()
-	to := server.target()
-	dir := filepath.Join(t.TempDir(), "repo")
-	s := site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: server.options(), Timeout: time.Second}}
+	server := sshdtest.New(t)
+	server.Subsystem("/usr/lib/openssh/sftp-server")
+	s := siteOn(t, server)
+	s.opts.Timeout = time.Second
 	s.opts.SSH.Alive = 300 * time.Millisecond
 	r := s.create(t)
 	v, _ := push(t, r, "web", noise(t, 1, 8<<20))
@@ -38,7 +38,7 @@ func TestHungTransfer(t *testing.T) {
 				t.Fatal(err)
 			}
 			stopped := 0
-			for _, pid := range descendants(server.cmd.Process.Pid) {
+			for _, pid := range server.Processes() {
 				if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(comm) == "sftp-server\n" {
 					syscall.Kill(pid, syscall.SIGSTOP)
 					t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })

@@ -30,7 +30,7 @@ func TestKeptLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer again.Close()
-		_, received := again.tree.traffic()
+		_, received := again.files.Traffic()
 		all, err := again.Listed(t.Context(), "web")
 		if err != nil || len(all) != versions || versions > 0 && all[0].Version != fmt.Sprint(versions) {
 			t.Errorf("%d versions instead of %d, %v", len(all), versions, err)

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/repo/internal/backend"
 )
 
 const (
@@ -32,7 +34,7 @@ func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error)
 			return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", ref.path(), ErrDamaged, ref.Length, maxStored)
 		}
 		var err error
-		if b, err = readPart(ctx, r.tree, ref.path(), 0, ref.Length); err != nil {
+		if b, err = backend.ReadPart(ctx, r.files, ref.path(), 0, ref.Length); err != nil {
 			return nil, lost(ref.path(), err)
 		}
 		if !ref.ID.matches(b) {
@@ -52,7 +54,7 @@ func (r *Repo) indexOf(ctx context.Context, p packRef) (*packIndex, error) {
 	b, ok := r.home.get(p.id)
 	if !ok {
 		var err error
-		if b, err = readPart(ctx, r.tree, p.path(), p.data, p.index); err != nil {
+		if b, err = backend.ReadPart(ctx, r.files, p.path(), p.data, p.index); err != nil {
 			return nil, lost(p.path(), err)
 		}
 		if !p.id.matches(b) {
@@ -251,7 +253,7 @@ func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
 func (r *Repo) readDoom(ctx context.Context, id fileID) (ids []fileID, err error) {
 	name := "doomed/" + id.String()
 	var b []byte
-	err = readFrom(ctx, r.tree, name, 0, 64<<10, maxDoom, func(part []byte) error {
+	err = backend.ReadFrom(ctx, r.files, name, 0, 64<<10, maxDoom, func(part []byte) error {
 		b = append(b, part...)
 		return nil
 	})
@@ -331,7 +333,7 @@ func (r *Repo) inspect(ctx context.Context, sent []sentPack, now int) error {
 	g.SetLimit(atOnce)
 	for _, p := range sent {
 		g.Go(func() error {
-			info, err := r.tree.stat(gctx, p.ref().path())
+			info, err := r.files.Stat(gctx, p.ref().path())
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

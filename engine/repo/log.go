@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"github.com/zeebo/blake3"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // The log is the file that makes a directory a repository. It is only ever
@@ -319,7 +321,7 @@ func (r *Repo) readLog(ctx context.Context) error {
 	}
 	compared := r.kept.tail == nil
 	var rest []byte // of a line that is not complete yet
-	return readFrom(ctx, r.tree, logName, r.view.offset-int64(len(r.kept.tail)), first, maxLog, func(b []byte) (err error) {
+	return backend.ReadFrom(ctx, r.files, logName, r.view.offset-int64(len(r.kept.tail)), first, maxLog, func(b []byte) (err error) {
 		if !compared {
 			if b, err = r.kept.compare(b); err != nil {
 				return err
@@ -377,7 +379,7 @@ func (r *Repo) say(ctx context.Context, lines ...line) error {
 		if i+1 < len(lines) && len(batch) < maxLine/8 {
 			continue
 		}
-		if err := r.tree.append(ctx, logName, batch); err != nil {
+		if err := r.files.Append(ctx, logName, batch); err != nil {
 			return fmt.Errorf("append to the log of %s: %w", r.loc, err)
 		}
 		batch = batch[:0]

@@ -19,7 +19,7 @@ type meter struct {
 
 func (r *Repo) newMeter(name string, total int64) *meter {
 	m := &meter{r: r, begun: time.Now()}
-	m.sent, m.got = r.tree.traffic()
+	m.sent, m.got = r.files.Traffic()
 	m.p.Name, m.p.Total, m.p.Transfer.Total = name, total, total
 	return m
 }
@@ -57,7 +57,7 @@ func (m *meter) count(moved, reused, holes int64) {
 func (m *meter) tell() {
 	m.told = time.Now()
 	m.p.Elapsed = m.told.Sub(m.begun)
-	sent, received := m.r.tree.traffic()
+	sent, received := m.r.files.Traffic()
 	m.p.Sent, m.p.Received = sent-m.sent, received-m.got
 	if m.r.opts.Progress != nil {
 		m.r.opts.Progress(m.p)

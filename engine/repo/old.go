@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"b9/engine/internal/sparse"
+	"b9/engine/repo/internal/backend"
 )
 
 // The program's forerunner kept shared images with rsync in a directory
@@ -32,9 +33,9 @@ const (
 type oldLayout struct{ dir string }
 
 // findOld looks for the old layout in t; nil if there is none.
-func findOld(ctx context.Context, t tree) (*oldLayout, error) {
+func findOld(ctx context.Context, t backend.Backend) (*oldLayout, error) {
 	for _, dir := range []string{oldDir, "."} {
-		files, err := t.list(ctx, dir)
+		files, err := t.List(ctx, dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -51,8 +52,8 @@ func findOld(ctx context.Context, t tree) (*oldLayout, error) {
 
 // list returns the versions, newest first by the date in their description,
 // as the forerunner chose.
-func (o *oldLayout) list(ctx context.Context, t tree, name string) ([]Version, error) {
-	files, err := t.list(ctx, o.dir)
+func (o *oldLayout) list(ctx context.Context, t backend.Backend, name string) ([]Version, error) {
+	files, err := t.List(ctx, o.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -88,12 +89,12 @@ func (o *oldLayout) list(ctx context.Context, t tree, name string) ([]Version, e
 
 // read returns the version that a description tells of, or nil if its image
 // is not there: the forerunner's push could be interrupted between the two.
-func (o *oldLayout) read(ctx context.Context, t tree, f fs.FileInfo, sizes map[string]int64) (*Version, error) {
+func (o *oldLayout) read(ctx context.Context, t backend.Backend, f fs.FileInfo, sizes map[string]int64) (*Version, error) {
 	if f.Size() > maxB9si {
 		return nil, nil
 	}
 	name := path.Join(o.dir, f.Name())
-	b, err := readPart(ctx, t, name, 0, f.Size())
+	b, err := backend.ReadPart(ctx, t, name, 0, f.Size())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // removed since it was listed
 	}
@@ -175,7 +176,7 @@ func oldDate(text string) time.Time {
 // pull copies an image, without its blocks of zeros.
 func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (Transfer, error) {
 	m := r.newMeter(v.Name, v.Size)
-	err := o.copy(ctx, r.tree, v, dst, m)
+	err := o.copy(ctx, r.files, v, dst, m)
 	m.end()
 	if err != nil {
 		return m.total(), fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
@@ -183,8 +184,8 @@ func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (T
 	return m.total(), nil
 }
 
-func (o *oldLayout) copy(ctx context.Context, t tree, v Version, dst string, m *meter) error {
-	in, err := t.open(ctx, path.Join(o.dir, oldImage(v)), 0, 0)
+func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst string, m *meter) error {
+	in, err := t.Open(ctx, path.Join(o.dir, oldImage(v)))
 	if err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (o *oldLayout) copy(ctx context.Context, t tree, v Version, dst string, m *
 	return err
 }
 
-func copyBlocks(ctx context.Context, out *os.File, in reader, size int64, m *meter) error {
+func copyBlocks(ctx context.Context, out *os.File, in backend.Reader, size int64, m *meter) error {
 	if err := out.Truncate(size); err != nil {
 		return err
 	}

@@ -11,15 +11,17 @@ import (
 	"sync"
 
 	"b9/engine/near"
+	"b9/engine/repo/internal/backend"
+	"b9/engine/ssh"
 )
 
 // Repo is an open repository. Its methods may be used by several goroutines.
 type Repo struct {
-	loc  Location
-	opts Options
-	tree tree
-	old  *oldLayout // not nil for a repository of the program's forerunner
-	home state
+	loc   Location
+	opts  Options
+	files backend.Backend
+	old   *oldLayout // not nil for a repository of the program's forerunner
+	home  state
 
 	trimmed sync.Once // what is kept in home
 
@@ -38,7 +40,7 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 	r.kept, r.view = recall(opts.State, loc)
 	err := r.sync(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		if r.old, err = findOld(ctx, r.tree); err == nil && r.old == nil {
+		if r.old, err = findOld(ctx, r.files); err == nil && r.old == nil {
 			err = fmt.Errorf("%w at %s: make one with \"b9 repo add --create\", or correct the location", ErrNoRepository, loc)
 		}
 	}
@@ -53,9 +55,11 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 func newRepo(loc Location, opts Options) *Repo {
 	r := &Repo{loc: loc, opts: opts, view: newView(), kept: &keptLog{}, seen: map[fileID]seen{}}
 	if loc.Remote() {
-		r.tree = &sftpTree{loc: loc, ssh: opts.SSH, timeout: opts.timeout()}
+		r.files = backend.NewSFTP(backend.Server{
+			Target: ssh.Target{User: loc.User, Host: loc.Host, Port: loc.Port}, Path: loc.Path, Name: loc.String(), Options: opts.SSH,
+		}, opts.timeout())
 	} else {
-		r.tree = &dirTree{root: loc.Path}
+		r.files = backend.NewDir(loc.Path)
 	}
 	return r
 }
@@ -86,10 +90,10 @@ var errNoFormat = fmt.Errorf("%w: the first line of its log %s is missing: \"b9 
 // make makes the directories and, last, the log. Of two that do so at once
 // the one whose line is first in the log gives the repository its identity.
 func (r *Repo) make(ctx context.Context) error {
-	if err := r.tree.mkdir(ctx, "."); err != nil {
+	if err := r.files.Mkdir(ctx, "."); err != nil {
 		return err
 	}
-	found, err := r.tree.list(ctx, ".")
+	found, err := r.files.List(ctx, ".")
 	if err != nil {
 		return err
 	}
@@ -99,11 +103,11 @@ func (r *Repo) make(ctx context.Context) error {
 		}
 	}
 	for _, dir := range directories() {
-		if err := r.tree.mkdir(ctx, dir); err != nil {
+		if err := r.files.Mkdir(ctx, dir); err != nil {
 			return err
 		}
 	}
-	if err := r.tree.create(ctx, logName, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := r.files.Create(ctx, logName, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := r.sync(ctx); !errors.Is(err, errNoFormat) {
@@ -114,11 +118,11 @@ func (r *Repo) make(ctx context.Context) error {
 	if err := r.say(ctx, line{Op: opFormat, Format: formatVersion, ID: hex.EncodeToString(id[:])}); err != nil {
 		return err
 	}
-	return r.tree.flush(ctx, ".")
+	return r.files.SyncDir(ctx, ".")
 }
 
 // Close ends the connection. It waits for nothing.
-func (r *Repo) Close() error { return r.tree.close() }
+func (r *Repo) Close() error { return r.files.Close() }
 
 // Location returns where the repository is.
 func (r *Repo) Location() Location { return r.loc }
@@ -138,7 +142,7 @@ func (r *Repo) List(ctx context.Context, name string) ([]Version, error) {
 // done: it spares whoever opens a repository only to list it two round trips.
 func (r *Repo) Listed(ctx context.Context, name string) ([]Version, error) {
 	if r.old != nil {
-		return r.old.list(ctx, r.tree, name)
+		return r.old.list(ctx, r.files, name)
 	}
 	var all []Version
 	r.look(func(v *view) {

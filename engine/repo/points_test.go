@@ -13,11 +13,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // failing is a tree in which, from the call numbered at on, everything fails.
 type failing struct {
-	*dirTree
+	*backend.Dir
 	how  string
 	at   int
 	stop func() // called first
@@ -60,48 +62,48 @@ func (f *failing) pass(do, part func() error) error {
 
 func (f *failing) failed() bool { return f.calls > f.at }
 
-func (f *failing) open(ctx context.Context, name string, off int64, length int) (r reader, err error) {
-	err = f.pass(func() (err error) { r, err = f.dirTree.open(ctx, name, off, length); return err }, nil)
+func (f *failing) Open(ctx context.Context, name string) (r backend.Reader, err error) {
+	err = f.pass(func() (err error) { r, err = f.Dir.Open(ctx, name); return err }, nil)
 	if err != nil && r != nil {
 		r.Close()
 	}
 	return r, err
 }
 
-func (f *failing) rename(ctx context.Context, from, to string) error {
-	return f.pass(func() error { return f.dirTree.rename(ctx, from, to) }, nil)
+func (f *failing) Rename(ctx context.Context, from, to string) error {
+	return f.pass(func() error { return f.Dir.Rename(ctx, from, to) }, nil)
 }
 
-func (f *failing) append(ctx context.Context, name string, data []byte) error {
-	return f.pass(func() error { return f.dirTree.append(ctx, name, data) },
-		func() error { return f.dirTree.append(ctx, name, data[:len(data)/2]) })
+func (f *failing) Append(ctx context.Context, name string, data []byte) error {
+	return f.pass(func() error { return f.Dir.Append(ctx, name, data) },
+		func() error { return f.Dir.Append(ctx, name, data[:len(data)/2]) })
 }
 
-func (f *failing) create(ctx context.Context, name string, data []byte) error {
-	return f.pass(func() error { return f.dirTree.create(ctx, name, data) },
-		func() error { return f.dirTree.create(ctx, name, data[:len(data)/2]) })
+func (f *failing) Create(ctx context.Context, name string, data []byte) error {
+	return f.pass(func() error { return f.Dir.Create(ctx, name, data) },
+		func() error { return f.Dir.Create(ctx, name, data[:len(data)/2]) })
 }
 
-func (f *failing) flush(ctx context.Context, dir string) error {
-	return f.pass(func() error { return f.dirTree.flush(ctx, dir) }, nil)
+func (f *failing) SyncDir(ctx context.Context, dir string) error {
+	return f.pass(func() error { return f.Dir.SyncDir(ctx, dir) }, nil)
 }
 
-func (f *failing) list(ctx context.Context, dir string) (infos []fs.FileInfo, err error) {
-	err = f.pass(func() (err error) { infos, err = f.dirTree.list(ctx, dir); return err }, nil)
+func (f *failing) List(ctx context.Context, dir string) (infos []fs.FileInfo, err error) {
+	err = f.pass(func() (err error) { infos, err = f.Dir.List(ctx, dir); return err }, nil)
 	return infos, err
 }
 
-func (f *failing) stat(ctx context.Context, name string) (info fs.FileInfo, err error) {
-	err = f.pass(func() (err error) { info, err = f.dirTree.stat(ctx, name); return err }, nil)
+func (f *failing) Stat(ctx context.Context, name string) (info fs.FileInfo, err error) {
+	err = f.pass(func() (err error) { info, err = f.Dir.Stat(ctx, name); return err }, nil)
 	return info, err
 }
 
-func (f *failing) remove(ctx context.Context, name string) error {
-	return f.pass(func() error { return f.dirTree.remove(ctx, name) }, nil)
+func (f *failing) Remove(ctx context.Context, name string) error {
+	return f.pass(func() error { return f.Dir.Remove(ctx, name) }, nil)
 }
 
-func (f *failing) mkdir(ctx context.Context, dir string) error {
-	return f.pass(func() error { return f.dirTree.mkdir(ctx, dir) }, nil)
+func (f *failing) Mkdir(ctx context.Context, dir string) error {
+	return f.pass(func() error { return f.Dir.Mkdir(ctx, dir) }, nil)
 }
 
 // TestEveryPoint lets everything that changes a repository die at each of its
@@ -167,11 +169,11 @@ func failAt(t *testing.T, images []string, empty bool, act func(context.Context,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	f := &failing{dirTree: r.tree.(*dirTree), how: how, at: at}
+	f := &failing{Dir: r.files.(*backend.Dir), how: how, at: at}
 	if how == cancelled {
 		f.stop = stop
 	}
-	r.tree = f
+	r.files = f
 	err = act(ctx, r)
 	if f.failed() && err == nil && how != cancelled && !f.harmless() {
 		t.Errorf("%s call %d failed, and nobody says so", how, at)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // maxTries bounds how often a push begins again because files were collected
@@ -143,7 +145,7 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 	for _, f := range files {
 		info, err := os.Stat(f.Path)
 		if err != nil {
-			return nil, mark(err, ErrSource)
+			return nil, backend.Mark(err, ErrSource)
 		}
 		total += info.Size()
 	}
@@ -208,14 +210,14 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 // sendManifest uploads the manifest.
 func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, error) {
 	if err := m.check(); err != nil {
-		return recipeRef{}, mark(err, ErrSource)
+		return recipeRef{}, backend.Mark(err, ErrSource)
 	}
 	b := m.encode()
 	if len(b) > maxStored {
-		return recipeRef{}, mark(fmt.Errorf("its description takes %d bytes, and %d are the most: it is too large or too scattered", len(b), maxStored), ErrSource)
+		return recipeRef{}, backend.Mark(fmt.Errorf("its description takes %d bytes, and %d are the most: it is too large or too scattered", len(b), maxStored), ErrSource)
 	}
 	ref := recipeRef{ID: newFileID(b), Length: int64(len(b))}
-	if err := write(ctx, p.r.tree, ref.path(), b); err != nil {
+	if err := backend.Write(ctx, p.r.files, ref.path(), b); err != nil {
 		return ref, err
 	}
 	p.r.home.put(ref.ID, b)
@@ -247,7 +249,7 @@ func (p *pushing) send(ctx context.Context, epoch int, described func(context.Co
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, dir := range []string{"packs", "manifests"} {
-		g.Go(func() error { return p.r.tree.flush(ctx, dir) })
+		g.Go(func() error { return p.r.files.SyncDir(ctx, dir) })
 	}
 	return g.Wait()
 }

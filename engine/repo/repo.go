@@ -17,6 +17,9 @@ package repo
 import (
 	"errors"
 	"time"
+
+	"b9/engine/repo/internal/backend"
+	"b9/engine/ssh"
 )
 
 // Errors that callers branch on, found with errors.Is.
@@ -28,33 +31,16 @@ var (
 	// ErrVersionTaken: the version exists with another content.
 	ErrVersionTaken = errors.New("version exists with another content")
 	// ErrDamaged: something in the repository is wrong, short or missing.
-	ErrDamaged = errors.New("damaged")
+	ErrDamaged = backend.ErrDamaged
 	// ErrReadOnly: the repository's layout can only be read.
 	ErrReadOnly = errors.New("a repository of the rsync era can only be read")
 	// ErrUnreachable: the server can't be reached or logged in to, or the
 	// connection ended.
-	ErrUnreachable = errors.New("server not reachable")
+	ErrUnreachable = backend.ErrUnreachable
 	// ErrSource: it is what was to be published that can't be: a local file
 	// is gone or changed meanwhile, or it is too large.
 	ErrSource = errors.New("not to be published")
 )
-
-// marked is an error that also is one of the above, whose words it needs not.
-type marked struct {
-	error
-	as error
-}
-
-// Unwrap implements the interface of package errors.
-func (m marked) Unwrap() []error { return []error{m.error, m.as} }
-
-// mark makes err, unless it is nil, also the error as.
-func mark(err, as error) error {
-	if err == nil {
-		return nil
-	}
-	return marked{err, as}
-}
 
 // Options say how a repository is used. The zero value is usable.
 type Options struct {
@@ -64,7 +50,7 @@ type Options struct {
 	// starts anew. Several processes may share it.
 	State string
 	// SSH says how ssh locations are reached.
-	SSH SSHOptions
+	SSH ssh.Options
 	// Progress, if set, is called from one goroutine at a time, at most
 	// about ten times a second, and once at the end of a transfer.
 	Progress func(Progress)

@@ -12,17 +12,33 @@ import (
 	"testing"
 
 	"github.com/pkg/sftp"
+
+	"b9/engine/internal/sshdtest"
+	"b9/engine/ssh"
 )
+
+// sshOptions let a client in, with known_hosts as given; without any it holds
+// the server's ed25519 key.
+func sshOptions(s *sshdtest.Server, known ...string) ssh.Options {
+	return ssh.Options{
+		Config: []string{}, KnownHosts: []string{s.KnownHosts(known...)},
+		Identities: []string{s.Path("id")}, Agent: "none", Home: s.Dir(),
+	}
+}
+
+// siteOn is a place behind a server.
+func siteOn(t testing.TB, s *sshdtest.Server) site {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "repo")
+	return site{dir, Location{User: s.User(), Host: s.Addr(), Port: s.Port(), Path: dir}, Options{State: t.TempDir(), SSH: sshOptions(s)}}
+}
 
 // siteOf is a place behind a server whose file transfer is this command.
 func siteOf(t *testing.T, subsystem string) site {
 	t.Helper()
-	server := newSSHD(t)
-	server.config = strings.Replace(server.config, "internal-sftp", subsystem, 1)
-	server.restart()
-	to := server.target()
-	dir := filepath.Join(t.TempDir(), "repo")
-	return site{dir, Location{User: to.User, Host: to.Host, Port: to.Port, Path: dir}, Options{State: t.TempDir(), SSH: server.options()}}
+	server := sshdtest.New(t)
+	server.Subsystem(subsystem)
+	return siteOn(t, server)
 }
 
 // TestFewExtensions uses servers that lack what OpenSSH adds to the protocol.
@@ -48,6 +64,21 @@ func TestFewExtensions(t *testing.T) {
 	}
 }
 
+// TestNoTransfer connects to a server that has no SFTP.
+func TestNoTransfer(t *testing.T) {
+	t.Parallel()
+	s := siteOf(t, "")
+	_, err := Open(t.Context(), s.loc, s.opts)
+	if !errors.Is(err, ErrUnreachable) {
+		t.Fatalf("%v", err)
+	}
+	for _, reason := range []string{"offers no file transfer", "refuses the subsystem", "Subsystem sftp"} {
+		if !strings.Contains(err.Error(), reason) {
+			t.Errorf("the error lacks %q: %v", reason, err)
+		}
+	}
+}
+
 // TestEndlessListing asks a server for a directory that never ends.
 func TestEndlessListing(t *testing.T) {
 	t.Parallel()
@@ -62,7 +93,7 @@ func TestEndlessListing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := act(far.again(t))
-			if want := fmt.Sprintf("its listing is longer than %d bytes", maxListing); err == nil || !strings.Contains(err.Error(), want) {
+			if want := fmt.Sprintf("its listing is longer than %d bytes", 64<<20); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v", err)
 			}
 		})

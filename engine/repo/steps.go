@@ -3,6 +3,8 @@ package repo
 import (
 	"context"
 	"fmt"
+
+	"b9/engine/repo/internal/backend"
 )
 
 // LookupStep returns the step with the key, or an error that wraps
@@ -37,7 +39,7 @@ func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files
 
 func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
 	if err := checkStep(key, record, files); err != nil {
-		return Transfer{}, mark(err, ErrSource)
+		return Transfer{}, backend.Mark(err, ErrSource)
 	}
 	p, err := r.newPush(ctx, "step "+key, "", "", files)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"b9/engine/internal/digest"
 	"b9/engine/internal/sparse"
+	"b9/engine/repo/internal/backend"
 )
 
 const (
@@ -149,7 +150,7 @@ func (u *upload) read(ctx context.Context) ([]content, error) {
 func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	f, info, err := sparse.Open(from.Path)
 	if err != nil {
-		return content{}, mark(err, ErrSource)
+		return content{}, backend.Mark(err, ErrSource)
 	}
 	defer f.Close()
 	c := content{name: from.Name, size: info.Size()}
@@ -176,7 +177,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	case from.Digest != c.digest:
 		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, sparse.ErrChanged)
 	}
-	return c, mark(err, ErrSource)
+	return c, backend.Mark(err, ErrSource)
 }
 
 // segment finds a place for each block of s.
@@ -287,13 +288,13 @@ func (u *upload) send(ctx context.Context, b *building) error {
 		return err
 	}
 	if p.blocks == packBlocks {
-		u.p.r.tree.widen()
+		u.p.r.files.Widen()
 	}
 	u.sending.Add(1)
 	defer u.sending.Add(-1)
 	note := sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch}
 	u.p.uploading(note)
-	if err := write(ctx, u.p.r.tree, p.path(), file); err != nil {
+	if err := backend.Write(ctx, u.p.r.files, p.path(), file); err != nil {
 		return err
 	}
 	u.p.r.home.put(p.id, file[p.data:])

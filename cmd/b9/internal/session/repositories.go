@@ -16,6 +16,7 @@ import (
 	"b9/engine/config"
 	"b9/engine/near"
 	"b9/engine/repo"
+	"b9/engine/ssh"
 )
 
 // Repositories are where shared images and finished steps are: those that the
@@ -136,17 +137,17 @@ func (r Repositories) OpenWith(ctx context.Context, name string, o repo.Options)
 }
 
 // Keys are the keys of ssh that were opened with a passphrase.
-func (r Repositories) Keys() *repo.Keys { return &r.s.keys }
+func (r Repositories) Keys() *ssh.Keys { return &r.s.keys }
 
 // SSH lets connections to servers ask for a passphrase on the terminal, if there is
 // one, with what a build shows out of the way.
-func (r Repositories) SSH() repo.SSHOptions {
-	o := repo.SSHOptions{Keys: r.Keys()}
+func (r Repositories) SSH() ssh.Options {
+	o := ssh.Options{Keys: r.Keys()}
 	tty, ok := r.s.In.(*os.File)
 	if !ok || !display.IsTTY(tty) {
 		return o
 	}
-	ask := repo.AskPassphrase(tty, r.s.Err)
+	ask := ssh.AskPassphrase(tty, r.s.Err)
 	o.Passphrase = func(ctx context.Context, file string, again bool) ([]byte, error) {
 		defer r.s.Console.Pause()()
 		return ask(ctx, file, again)

@@ -14,6 +14,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/engine/config"
 	"b9/engine/repo"
+	"b9/engine/ssh"
 	"b9/engine/store"
 )
 
@@ -25,7 +26,7 @@ type Session struct {
 	Config *config.Config
 
 	store *storage
-	keys  repo.Keys // that were opened with a passphrase
+	keys  ssh.Keys // that were opened with a passphrase
 }
 
 // Open loads the configuration: outside a workspace only the user's. The changes

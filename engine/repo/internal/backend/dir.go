@@ -1,4 +1,4 @@
-package repo
+package backend
 
 import (
 	"context"
@@ -16,27 +16,31 @@ import (
 	"b9/engine/internal/sparse"
 )
 
-// dirTree is a repository in a directory: a disk, or a mounted share.
-type dirTree struct {
+// Dir is a directory of this machine: on a disk, or on a mounted share.
+type Dir struct {
 	root           string
 	sent, received atomic.Int64
 }
 
-func (d *dirTree) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
+// NewDir returns the directory at root, which need not exist.
+func NewDir(root string) *Dir { return &Dir{root: root} }
 
-// dirFile counts what is read.
-type dirFile struct {
+func (d *Dir) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
+
+// countedFile counts what is read.
+type countedFile struct {
 	*os.File
-	d *dirTree
+	d *Dir
 }
 
-func (f dirFile) ReadAt(p []byte, off int64) (int, error) {
+func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
 	f.d.received.Add(int64(n))
 	return n, err
 }
 
-func (d *dirTree) open(ctx context.Context, name string, _ int64, _ int) (reader, error) {
+// Open implements Backend.
+func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -44,15 +48,16 @@ func (d *dirTree) open(ctx context.Context, name string, _ int64, _ int) (reader
 	if err != nil {
 		return nil, err
 	}
-	return dirFile{f, d}, nil
+	return countedFile{f, d}, nil
 }
 
-func (d *dirTree) rename(_ context.Context, from, to string) error {
+// Rename implements Backend.
+func (d *Dir) Rename(_ context.Context, from, to string) error {
 	return os.Rename(d.path(from), d.path(to))
 }
 
-// create removes what it made when it does not come to its end.
-func (d *dirTree) create(ctx context.Context, name string, data []byte) error {
+// Create removes what it made when it does not come to its end.
+func (d *Dir) Create(ctx context.Context, name string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -68,7 +73,7 @@ func (d *dirTree) create(ctx context.Context, name string, data []byte) error {
 }
 
 // finish writes and flushes data, and closes f.
-func (d *dirTree) finish(ctx context.Context, f *os.File, data []byte) error {
+func (d *Dir) finish(ctx context.Context, f *os.File, data []byte) error {
 	const piece = 4 << 20 // so that cancelling does not wait for a whole pack
 	var err error
 	for len(data) > 0 && err == nil {
@@ -86,9 +91,9 @@ func (d *dirTree) finish(ctx context.Context, f *os.File, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// append holds a lock, because a share may not append in one piece for
+// Append holds a lock, because a share may not append in one piece for
 // several machines. A share that has no locks does without.
-func (d *dirTree) append(ctx context.Context, name string, data []byte) error {
+func (d *Dir) Append(ctx context.Context, name string, data []byte) error {
 	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -115,7 +120,8 @@ func lockFile(ctx context.Context, f *os.File) error {
 	}
 }
 
-func (d *dirTree) flush(_ context.Context, dir string) error {
+// SyncDir implements Backend.
+func (d *Dir) SyncDir(_ context.Context, dir string) error {
 	f, err := os.Open(d.path(dir))
 	if err != nil {
 		return err
@@ -127,7 +133,8 @@ func (d *dirTree) flush(_ context.Context, dir string) error {
 	return nil
 }
 
-func (d *dirTree) list(_ context.Context, dir string) ([]fs.FileInfo, error) {
+// List implements Backend.
+func (d *Dir) List(_ context.Context, dir string) ([]fs.FileInfo, error) {
 	f, err := os.Open(d.path(dir))
 	if err != nil {
 		return nil, err
@@ -144,18 +151,24 @@ func (d *dirTree) list(_ context.Context, dir string) ([]fs.FileInfo, error) {
 	return infos, err
 }
 
-func (d *dirTree) stat(_ context.Context, name string) (fs.FileInfo, error) {
+// Stat implements Backend.
+func (d *Dir) Stat(_ context.Context, name string) (fs.FileInfo, error) {
 	return os.Stat(d.path(name))
 }
 
-func (d *dirTree) remove(_ context.Context, name string) error { return os.Remove(d.path(name)) }
+// Remove implements Backend.
+func (d *Dir) Remove(_ context.Context, name string) error { return os.Remove(d.path(name)) }
 
-func (d *dirTree) mkdir(_ context.Context, dir string) error {
+// Mkdir implements Backend.
+func (d *Dir) Mkdir(_ context.Context, dir string) error {
 	return os.MkdirAll(d.path(dir), 0o777)
 }
 
-func (d *dirTree) widen() {}
+// Widen does nothing.
+func (d *Dir) Widen() {}
 
-func (d *dirTree) traffic() (sent, received int64) { return d.sent.Load(), d.received.Load() }
+// Traffic implements Backend: what was written and read.
+func (d *Dir) Traffic() (sent, received int64) { return d.sent.Load(), d.received.Load() }
 
-func (d *dirTree) close() error { return nil }
+// Close does nothing.
+func (d *Dir) Close() error { return nil }

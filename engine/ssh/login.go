@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"context"
@@ -14,12 +14,14 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"b9/engine/ssh/config"
 )
 
 // login gathers the keys to log in to one server with.
 type login struct {
-	host  *sshHost
-	o     *SSHOptions
+	host  *config.Host
+	o     *Options
 	pause func() (resume func()) // stops the clock while a person is asked
 	tried []string               // for the message when all are refused
 	agent net.Conn
@@ -60,6 +62,15 @@ func (l *login) signers(ctx context.Context) []ssh.Signer {
 		}
 	}
 	return list
+}
+
+// refused tells which keys the server did not take.
+func (l *login) refused() error {
+	if len(l.tried) == 0 {
+		return fmt.Errorf("log in to %s: there is no key to log in with, neither a file nor in an agent: make one with `ssh-keygen -t ed25519`, and add its public half to ~/.ssh/authorized_keys there", l.host)
+	}
+	return fmt.Errorf("log in to %s: the server takes none of the keys (%s): add a public one to ~/.ssh/authorized_keys there, for example with `ssh-copy-id`",
+		l.host, strings.Join(l.tried, "; "))
 }
 
 func (l *login) note(format string, args ...any) {
@@ -293,4 +304,12 @@ func (k *fileKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm strin
 		return signer.Sign(rand, data)
 	}
 	return as.SignWithAlgorithm(rand, data, algorithm)
+}
+
+// keyAlgorithms lists the signature algorithms of a key, RFC 8332 for RSA.
+func keyAlgorithms(key ssh.PublicKey) []string {
+	if key.Type() == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{key.Type()}
 }

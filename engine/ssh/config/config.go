@@ -1,4 +1,17 @@
-package repo
+// Package config reads the configuration of ssh(1), as ssh_config(5) of
+// OpenSSH 9.2 describes it, for one server.
+//
+// It hides files, Include, Host and Match, percent tokens and environment
+// variables. It does not connect and asks no resolver. A setting that would
+// change whom b9 trusts or what it runs, and that b9 can't honour, is an error
+// that names file and line; other settings that b9 has no use for are passed
+// over.
+//
+//   - [Target] is a server as somebody names it, [Resolve] gives its [Host]:
+//     all that the configuration says of it.
+//   - [MatchList] and [Match] are the patterns of ssh_config(5), which
+//     known_hosts files and lists of algorithms use as well.
+package config
 
 import (
 	"errors"
@@ -13,9 +26,16 @@ import (
 	"time"
 )
 
-// sshHost is what the configuration says of one server.
-type sshHost struct {
-	sshTarget // as asked for: Host is the alias, User and Port are filled in
+// Target is a server as a location or a ProxyJump line names it.
+type Target struct {
+	User string // "" leaves it to the configuration, else the current user
+	Host string // a name, an address, or an alias from the configuration
+	Port int    // 0 leaves it to the configuration, else 22
+}
+
+// Host is what the configuration says of one server.
+type Host struct {
+	Target // as asked for: Host is the alias, User and Port are filled in
 
 	Name           string   // to connect to
 	HostKeyAlias   string   // to look up in known_hosts instead of Name, or ""
@@ -24,8 +44,8 @@ type sshHost struct {
 	IdentitiesOnly bool     // use the agent only for keys among Identities
 	Agent          string   // socket, or "" for none
 	KnownHosts     []string
-	Jumps          []sshTarget // to go through, in this order
-	Network        string      // tcp, tcp4 or tcp6
+	Jumps          []Target // to go through, in this order
+	Network        string   // tcp, tcp4 or tcp6
 	Timeout        time.Duration
 	Alive          time.Duration // 0 asks nothing
 	AliveCount     int
@@ -35,61 +55,50 @@ type sshHost struct {
 	Ciphers, MACs, KeyExchanges, HostKeyAlgorithms string
 }
 
-// address is what to connect to.
-func (h *sshHost) address() string { return net.JoinHostPort(h.Name, strconv.Itoa(h.Port)) }
+// Address is what to connect to: host:port.
+func (h *Host) Address() string { return net.JoinHostPort(h.Name, strconv.Itoa(h.Port)) }
 
 // String names the server for people.
-func (h *sshHost) String() string {
-	s := h.User + "@" + h.address()
+func (h *Host) String() string {
+	s := h.User + "@" + h.Address()
 	if h.Host != h.Name {
 		s = h.Host + " (" + s + ")"
 	}
 	return s
 }
 
-// resolveSSH evaluates the configuration for a server.
-func resolveSSH(to sshTarget, o *SSHOptions) (*sshHost, error) {
-	r := &sshReader{home: o.home(), alias: to.Host, local: currentUser(), values: map[string][]string{}, where: map[string]string{}}
+// SystemFile is the configuration for all users of a machine.
+const SystemFile = systemDir + "/ssh_config"
+
+// Resolve evaluates configuration files for a server, the more important file
+// first; one that does not exist is passed over. home is the directory that
+// "~" and "%d" stand for.
+func Resolve(to Target, files []string, home string) (*Host, error) {
+	r := &reader{home: home, alias: to.Host, local: currentUser(), values: map[string][]string{}, where: map[string]string{}}
 	if to.User != "" {
 		r.values["user"] = []string{to.User}
 	}
 	if to.Port != 0 {
 		r.values["port"] = []string{strconv.Itoa(to.Port)}
 	}
-	for _, file := range o.configFiles() {
+	for _, file := range files {
 		if err := r.read(file, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	h := &sshHost{sshTarget: to, Name: strings.ToLower(r.hostName())}
+	h := &Host{Target: to, Name: strings.ToLower(r.hostName())}
 	if err := r.fill(h); err != nil {
 		return nil, fmt.Errorf("ssh configuration of %s: %w", to.Host, err)
 	}
-	o.override(h)
 	return h, nil
 }
 
-// override puts the caller's wishes over the configuration.
-func (o *SSHOptions) override(h *sshHost) {
-	if o.KnownHosts != nil {
-		h.KnownHosts = o.KnownHosts
-	}
-	if o.Identities != nil {
-		h.Identities, h.Certificates = o.Identities, nil
-	}
-	if o.Agent != "" {
-		h.Agent = o.Agent
-	}
-	if h.Agent == "none" {
-		h.Agent = ""
-	}
-	if o.Timeout > 0 {
-		h.Timeout = o.Timeout
-	}
-	if o.Alive > 0 {
-		h.Alive = o.Alive
-	}
-}
+// What holds where the configuration is silent.
+const (
+	defaultTimeout    = 10 * time.Second
+	defaultAlive      = 15 * time.Second
+	defaultAliveCount = 3
+)
 
 // currentUser is the name of who runs this process.
 func currentUser() string {
@@ -105,7 +114,7 @@ func repeatable(keyword string) bool {
 }
 
 // set takes in a line that counts for the host.
-func (r *sshReader) set(l sshLine) error {
+func (r *reader) set(l line) error {
 	if err := l.refused(); err != nil {
 		return err
 	}
@@ -131,7 +140,7 @@ func (r *sshReader) set(l sshLine) error {
 
 // refused reports a setting that would change whom b9 trusts or what it
 // runs, and that b9 can't honour.
-func (l sshLine) refused() error {
+func (l line) refused() error {
 	harmless := map[string]string{
 		"canonicalizehostname": "no", "revokedhostkeys": "none", "knownhostscommand": "none",
 		"pubkeyauthentication": "yes", "proxyusefdpass": "no", "bindinterface": "none", "pkcs11provider": "none",
@@ -144,13 +153,13 @@ func (l sshLine) refused() error {
 }
 
 // fill evaluates the values that were found.
-func (r *sshReader) fill(h *sshHost) error {
+func (r *reader) fill(h *Host) error {
 	h.User = r.first("user", r.local)
 	h.HostKeyAlias = r.first("hostkeyalias", "")
 	h.Bind = r.first("bindaddress", "")
 	h.Ciphers, h.MACs = r.first("ciphers", ""), r.first("macs", "")
 	h.KeyExchanges, h.HostKeyAlgorithms = r.first("kexalgorithms", ""), r.first("hostkeyalgorithms", "")
-	for _, step := range []func(*sshHost) error{r.fillNumbers, r.fillChoices, r.fillJumps, r.fillFiles} {
+	for _, step := range []func(*Host) error{r.fillNumbers, r.fillChoices, r.fillJumps, r.fillFiles} {
 		if err := step(h); err != nil {
 			return err
 		}
@@ -159,28 +168,28 @@ func (r *sshReader) fill(h *sshHost) error {
 }
 
 // fault is an error that names where the keyword's value stands.
-func (r *sshReader) fault(keyword string, err error) error {
+func (r *reader) fault(keyword string, err error) error {
 	return fmt.Errorf("%s: %s: %w", r.where[keyword], keyword, err)
 }
 
-func (r *sshReader) fillNumbers(h *sshHost) (err error) {
+func (r *reader) fillNumbers(h *Host) (err error) {
 	if h.Port, err = r.number("port", 22, 1, 65535); err != nil {
 		return err
 	}
 	if h.AliveCount, err = r.number("serveralivecountmax", defaultAliveCount, 1, 1<<30); err != nil {
 		return err
 	}
-	if h.Timeout, err = r.duration("connecttimeout", defaultSSHTimeout); err != nil {
+	if h.Timeout, err = r.duration("connecttimeout", defaultTimeout); err != nil {
 		return err
 	}
 	if h.Timeout == 0 {
-		h.Timeout = defaultSSHTimeout
+		h.Timeout = defaultTimeout
 	}
-	h.Alive, err = r.duration("serveraliveinterval", defaultSSHAlive)
+	h.Alive, err = r.duration("serveraliveinterval", defaultAlive)
 	return err
 }
 
-func (r *sshReader) fillChoices(h *sshHost) error {
+func (r *reader) fillChoices(h *Host) error {
 	networks := map[string]string{"any": "tcp", "inet": "tcp4", "inet6": "tcp6"}
 	family := strings.ToLower(r.first("addressfamily", "any"))
 	if h.Network = networks[family]; h.Network == "" {
@@ -197,7 +206,7 @@ func (r *sshReader) fillChoices(h *sshHost) error {
 }
 
 // number reads a whole number within bounds.
-func (r *sshReader) number(keyword string, def, low, high int) (int, error) {
+func (r *reader) number(keyword string, def, low, high int) (int, error) {
 	text := r.first(keyword, "")
 	if text == "" {
 		return def, nil
@@ -211,7 +220,7 @@ func (r *sshReader) number(keyword string, def, low, high int) (int, error) {
 
 // duration reads a time such as 90, 10m or 1h30m; without a unit it counts
 // seconds. "none" is 0.
-func (r *sshReader) duration(keyword string, def time.Duration) (time.Duration, error) {
+func (r *reader) duration(keyword string, def time.Duration) (time.Duration, error) {
 	text := r.first(keyword, "")
 	if text == "" {
 		return def, nil
@@ -219,15 +228,15 @@ func (r *sshReader) duration(keyword string, def time.Duration) (time.Duration, 
 	if strings.EqualFold(text, "none") {
 		return 0, nil
 	}
-	d, ok := parseSSHTime(text)
+	d, ok := parseTime(text)
 	if !ok {
 		return 0, r.fault(keyword, fmt.Errorf("%q is no time such as 30 or 1m30s", text))
 	}
 	return d, nil
 }
 
-// parseSSHTime reads the TIME FORMATS of sshd_config(5).
-func parseSSHTime(text string) (total time.Duration, ok bool) {
+// parseTime reads the TIME FORMATS of sshd_config(5).
+func parseTime(text string) (total time.Duration, ok bool) {
 	units := map[byte]time.Duration{
 		's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour,
 	}

@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"fmt"
@@ -7,20 +7,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"b9/engine/internal/sshdtest"
 )
 
-// sshFingerprint is what ssh-keygen says of a key.
-func sshFingerprint(t *testing.T, key string) string {
+// keygenFingerprint is what ssh-keygen says of a key.
+func keygenFingerprint(t *testing.T, key string) string {
 	t.Helper()
-	return strings.Fields(openssh(t, "ssh-keygen", "-l", "-f", key+".pub"))[1]
+	return strings.Fields(sshdtest.Run(t, "ssh-keygen", "-l", "-f", key+".pub"))[1]
 }
 
 func TestHostKeyUnknown(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	o := s.options("# nothing")
-	refused(t, s.target(), o, "host key of "+s.name()+" is not known", sshFingerprint(t, s.path("host_ed25519")), o.KnownHosts[0])
-	if strings.Contains(s.log(), "publickey") || strings.Contains(s.log(), "user "+s.target().User) {
-		t.Errorf("the server heard of the user before its key was checked:\n%s", s.log())
+	refused(t, s.target(), o, "host key of "+s.Name()+" is not known", keygenFingerprint(t, s.Path("host_ed25519")), o.KnownHosts[0])
+	if strings.Contains(s.Log(), "publickey") || strings.Contains(s.Log(), "user "+s.target().User) {
+		t.Errorf("the server heard of the user before its key was checked:\n%s", s.Log())
 	}
 	runAdvice(t, s, o)
 	works(t, s.target(), o)
@@ -28,7 +30,7 @@ func TestHostKeyUnknown(t *testing.T) {
 
 // Where there was never an ssh the directory is part of the advice.
 func TestHostKeyFirst(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	o := s.options()
 	o.KnownHosts = []string{filepath.Join(t.TempDir(), "dot ssh", "known_hosts")}
 	runAdvice(t, s, o)
@@ -36,9 +38,9 @@ func TestHostKeyFirst(t *testing.T) {
 }
 
 // runAdvice runs the commands that the error of a refused host key ends with.
-func runAdvice(t *testing.T, s *sshServer, o SSHOptions) {
+func runAdvice(t *testing.T, s *server, o Options) {
 	t.Helper()
-	_, err := dialSSH(t.Context(), s.target(), o, nil)
+	_, err := dial(t.Context(), s.target(), o)
 	if err == nil {
 		t.Fatal("there is no error to take advice from")
 	}
@@ -52,17 +54,16 @@ func runAdvice(t *testing.T, s *sshServer, o SSHOptions) {
 }
 
 func TestHostKeyChanged(t *testing.T) {
-	s := newSSHD(t)
-	o := s.options("# a comment", s.name()+" "+s.public("host_ed25519"))
-	old := sshFingerprint(t, s.path("host_ed25519"))
+	s := newServer(t)
+	o := s.options("# a comment", s.Name()+" "+s.Public("host_ed25519"))
+	old := keygenFingerprint(t, s.Path("host_ed25519"))
 	for _, suffix := range []string{"", ".pub"} {
-		if err := os.Remove(s.path("host_ed25519" + suffix)); err != nil {
+		if err := os.Remove(s.Path("host_ed25519" + suffix)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	keygen(t, s.path("host_ed25519"), "-t", "ed25519", "-N", "")
-	s.restart()
-	refused(t, s.target(), o, "has changed", old, sshFingerprint(t, s.path("host_ed25519")), o.KnownHosts[0]+":2", "ssh-keygen -R")
+	sshdtest.Keygen(t, s.Path("host_ed25519"), "-t", "ed25519", "-N", "")
+	refused(t, s.target(), o, "has changed", old, keygenFingerprint(t, s.Path("host_ed25519")), o.KnownHosts[0]+":2", "ssh-keygen -R")
 	runAdvice(t, s, o)
 	works(t, s.target(), o)
 }
@@ -70,47 +71,47 @@ func TestHostKeyChanged(t *testing.T) {
 // A server known by one kind of key is asked for that kind, and one that has
 // no key of a known kind counts as changed.
 func TestHostKeyKinds(t *testing.T) {
-	s := newSSHD(t, "rsa", "ecdsa", "ed25519")
+	s := newServer(t, "rsa", "ecdsa", "ed25519")
 	for _, kind := range []string{"rsa", "ecdsa", "ed25519"} {
-		works(t, s.target(), s.options(s.name()+" "+s.public("host_"+kind)))
+		works(t, s.target(), s.options(s.Name()+" "+s.Public("host_"+kind)))
 	}
-	keygen(t, s.path("other"), "-t", "ecdsa", "-N", "", "-b", "521")
-	refused(t, s.target(), s.options(s.name()+" "+s.public("other")), "has changed")
+	sshdtest.Keygen(t, s.Path("other"), "-t", "ecdsa", "-N", "", "-b", "521")
+	refused(t, s.target(), s.options(s.Name()+" "+s.Public("other")), "has changed")
 
-	o := s.options(s.name()+" "+s.public("host_rsa"), s.name()+" "+s.public("host_ecdsa"))
-	o.Config = []string{s.write("config", "HostKeyAlgorithms ecdsa-*\n")}
+	o := s.options(s.Name()+" "+s.Public("host_rsa"), s.Name()+" "+s.Public("host_ecdsa"))
+	o.Config = []string{s.Write("config", "HostKeyAlgorithms ecdsa-*\n")}
 	works(t, s.target(), o)
 }
 
 func TestHostKeyRevoked(t *testing.T) {
-	s := newSSHD(t)
-	good := s.name() + " " + s.public("host_ed25519")
-	refused(t, s.target(), s.options(good, "@revoked * "+s.public("host_ed25519")), "is revoked at ", "known_hosts:2")
+	s := newServer(t)
+	good := s.Name() + " " + s.Public("host_ed25519")
+	refused(t, s.target(), s.options(good, "@revoked * "+s.Public("host_ed25519")), "is revoked at ", "known_hosts:2")
 	refused(t, s.target(), s.options(good, "@revoked * ssh-ed25519 rubbish"), "known_hosts:2: a revoked key can't be read")
-	works(t, s.target(), s.options(good, "@revoked other.example "+s.public("host_ed25519")))
+	works(t, s.target(), s.options(good, "@revoked other.example "+s.Public("host_ed25519")))
 }
 
 func TestHostKeyNames(t *testing.T) {
-	s := newSSHD(t)
-	key := s.public("host_ed25519")
+	s := newServer(t)
+	key := s.Public("host_ed25519")
 	for name, line := range map[string]string{
-		"exact": s.name(), "list": "other," + s.name(), "wildcard": "[127.0.0.*]:*", "all": "*",
-		"plain name serves any port": "127.0.0.1", "question mark": strings.Replace(s.name(), "127", "1?7", 1),
+		"exact": s.Name(), "list": "other," + s.Name(), "wildcard": "[127.0.0.*]:*", "all": "*",
+		"plain name serves any port": "127.0.0.1", "question mark": strings.Replace(s.Name(), "127", "1?7", 1),
 	} {
 		t.Run(name, func(t *testing.T) { works(t, s.target(), s.options(line+" "+key)) })
 	}
 	for name, line := range map[string]string{
-		"negated": "*,!*127.0.0.1*", "other port": fmt.Sprintf("[127.0.0.1]:%d", s.port+1), "other host": "[127.0.0.2]:*",
-		"no key": s.name() + " # ",
+		"negated": "*,!*127.0.0.1*", "other port": fmt.Sprintf("[127.0.0.1]:%d", s.Port()+1), "other host": "[127.0.0.2]:*",
+		"no key": s.Name() + " # ",
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, s.target(), s.options(line+" "+key), "is not known") })
 	}
 }
 
 func TestHostKeyHashed(t *testing.T) {
-	s := newSSHD(t)
-	o := s.options(s.name() + " " + s.public("host_ed25519"))
-	openssh(t, "ssh-keygen", "-H", "-f", o.KnownHosts[0])
+	s := newServer(t)
+	o := s.options(s.Name() + " " + s.Public("host_ed25519"))
+	sshdtest.Run(t, "ssh-keygen", "-H", "-f", o.KnownHosts[0])
 	if text, err := os.ReadFile(o.KnownHosts[0]); err != nil || !strings.HasPrefix(string(text), "|1|") {
 		t.Fatalf("it was not hashed: %s %v", text, err)
 	}
@@ -122,39 +123,38 @@ func TestHostKeyHashed(t *testing.T) {
 
 // Whoever keeps no host keys for ssh(1) is told why b9 knows none.
 func TestHostKeyNowhere(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	o := s.options()
-	o.Config, o.KnownHosts = []string{s.write("config", "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no\n")}, nil
-	refused(t, s.target(), o, "is not known", sshFingerprint(t, s.path("host_ed25519")), "UserKnownHostsFile /dev/null", "let the host have a file")
+	o.Config, o.KnownHosts = []string{s.Write("config", "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no\n")}, nil
+	refused(t, s.target(), o, "is not known", keygenFingerprint(t, s.Path("host_ed25519")), "UserKnownHostsFile /dev/null", "let the host have a file")
 }
 
 func TestHostKeyAlias(t *testing.T) {
-	s := newSSHD(t)
-	o := s.options("images " + s.public("host_ed25519"))
-	o.Config = []string{s.write("config", "HostKeyAlias images\n")}
+	s := newServer(t)
+	o := s.options("images " + s.Public("host_ed25519"))
+	o.Config = []string{s.Write("config", "HostKeyAlias images\n")}
 	works(t, s.target(), o)
-	o.KnownHosts = []string{s.write("known_hosts2", "")}
+	o.KnownHosts = []string{s.Write("known_hosts2", "")}
 	refused(t, s.target(), o, "host key of images is not known", "echo 'images ssh-ed25519 ")
 	runAdvice(t, s, o)
 	works(t, s.target(), o)
 }
 
 func TestHostCertificate(t *testing.T) {
-	s := newSSHD(t)
-	ca := keygen(t, s.path("host_ca"), "-t", "ecdsa", "-N", "")
-	s.config += "HostCertificate " + s.path("host_ed25519-cert.pub") + "\n"
+	s := newServer(t)
+	ca := sshdtest.Keygen(t, s.Path("host_ca"), "-t", "ecdsa", "-N", "")
+	s.Configure(s.Config() + "HostCertificate " + s.Path("host_ed25519-cert.pub") + "\n")
 	sign := func(args ...string) {
-		openssh(t, "ssh-keygen", append(append([]string{"-q", "-s", ca, "-h", "-I", "id"}, args...), s.path("host_ed25519.pub"))...)
-		s.restart()
+		sshdtest.Run(t, "ssh-keygen", append(append([]string{"-q", "-s", ca, "-h", "-I", "id"}, args...), s.Path("host_ed25519.pub"))...)
 	}
-	authority := "@cert-authority [127.0.0.*]:* " + s.public("host_ca")
+	authority := "@cert-authority [127.0.0.*]:* " + s.Public("host_ca")
 
 	sign("-n", "127.0.0.1")
 	works(t, s.target(), s.options(authority))
-	works(t, s.target(), s.options(s.name()+" "+s.public("host_ed25519"))) // without an authority the plain key counts
-	refused(t, s.target(), s.options("@cert-authority other "+s.public("host_ca")), "is not known")
-	refused(t, s.target(), s.options(authority, "@revoked * "+s.public("host_ca")), "is revoked")
-	refused(t, s.target(), s.options(authority, "@revoked * "+s.public("host_ed25519")), "is revoked")
+	works(t, s.target(), s.options(s.Name()+" "+s.Public("host_ed25519"))) // without an authority the plain key counts
+	refused(t, s.target(), s.options("@cert-authority other "+s.Public("host_ca")), "is not known")
+	refused(t, s.target(), s.options(authority, "@revoked * "+s.Public("host_ca")), "is revoked")
+	refused(t, s.target(), s.options(authority, "@revoked * "+s.Public("host_ed25519")), "is revoked")
 
 	sign("-n", "127.0.*")
 	works(t, s.target(), s.options(authority))
@@ -164,16 +164,26 @@ func TestHostCertificate(t *testing.T) {
 	refused(t, s.target(), s.options(authority), "not accepted", "expired")
 
 	// An authority is no host key.
-	o := s.options("@cert-authority * " + s.public("host_ed25519"))
-	s.config = strings.ReplaceAll(s.config, "\nHostCertificate ", "\n#")
-	s.restart()
+	o := s.options("@cert-authority * " + s.Public("host_ed25519"))
+	s.Configure(strings.ReplaceAll(s.Config(), "\nHostCertificate ", "\n#"))
 	refused(t, s.target(), o, "is not known")
+}
+
+func TestAlgorithmList(t *testing.T) {
+	def := []string{"a1", "a2", "b1"}
+	for spec, want := range map[string]string{
+		"": "a1 a2 b1", "b1,a1": "b1 a1", "x,a2": "a2", "-a*": "b1", "+x": "a1 a2 b1", "^b1": "b1 a1 a2", "a*": "a1 a2",
+	} {
+		if got := strings.Join(algorithmList(spec, def), " "); got != want {
+			t.Errorf("%q: %s, not %s", spec, got, want)
+		}
+	}
 }
 
 // ssh-keygen is asked which lines of a file speak of a host.
 func TestKnownHostsAgainstKeygen(t *testing.T) {
 	dir := t.TempDir()
-	keygen(t, dir+"/k", "-t", "ed25519", "-N", "")
+	sshdtest.Keygen(t, dir+"/k", "-t", "ed25519", "-N", "")
 	pub, err := os.ReadFile(dir + "/k.pub")
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +210,7 @@ func TestKnownHostsAgainstKeygen(t *testing.T) {
 		}
 		var got []string
 		for _, k := range known {
-			got = append(got, fmt.Sprint(k.line))
+			got = append(got, fmt.Sprint(k.Line))
 		}
 		if want := keygenFinds(t, file, host); strings.Join(got, " ") != want {
 			t.Errorf("%s: lines %v, ssh-keygen finds %s", host, got, want)
@@ -211,7 +221,7 @@ func TestKnownHostsAgainstKeygen(t *testing.T) {
 // keygenFinds lists the numbers of the lines that ssh-keygen finds.
 func keygenFinds(t *testing.T, file, host string) string {
 	t.Helper()
-	out, _ := exec.Command(sshProgram(t, "ssh-keygen"), "-F", host, "-f", file).Output() // status 1: found none
+	out, _ := exec.Command(sshdtest.Program(t, "ssh-keygen"), "-F", host, "-f", file).Output() // status 1: found none
 	var found []string
 	for line := range strings.Lines(string(out)) {
 		if _, number, ok := strings.Cut(line, "found: line "); ok {
@@ -227,7 +237,7 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
 		known, err := parseKnownHosts(data, name)
 		for _, k := range known {
-			if err == nil && (k.key == nil || k.line < 1) {
+			if err == nil && (k.Key == nil || k.Line < 1) {
 				t.Errorf("a line without a key: %+v", k)
 			}
 		}

@@ -1,4 +1,4 @@
-package repo
+package config
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 
 // fillJumps reads ProxyJump: servers separated by commas, or "none". A
 // server is not reached through itself, so that "Host *" may name it.
-func (r *sshReader) fillJumps(h *sshHost) error {
+func (r *reader) fillJumps(h *Host) error {
 	text := r.first("proxyjump", "none")
 	if strings.EqualFold(text, "none") {
 		return nil
@@ -37,16 +37,16 @@ func (r *sshReader) fillJumps(h *sshHost) error {
 }
 
 // parseJump reads [user@]host[:port] or an ssh URL.
-func parseJump(text string) (sshTarget, error) {
+func parseJump(text string) (Target, error) {
 	if strings.HasPrefix(text, "ssh://") {
 		u, err := url.Parse(text)
 		if err != nil || u.Hostname() == "" {
-			return sshTarget{}, fmt.Errorf("%q is no ssh://[user@]host[:port]", text)
+			return Target{}, fmt.Errorf("%q is no ssh://[user@]host[:port]", text)
 		}
 		port, _ := strconv.Atoi(u.Port())
-		return sshTarget{User: u.User.Username(), Host: u.Hostname(), Port: port}, nil
+		return Target{User: u.User.Username(), Host: u.Hostname(), Port: port}, nil
 	}
-	var t sshTarget
+	var t Target
 	if i := strings.LastIndexByte(text, '@'); i >= 0 {
 		t.User, text = text[:i], text[i+1:]
 	}
@@ -54,19 +54,19 @@ func parseJump(text string) (sshTarget, error) {
 	if host, port, err := net.SplitHostPort(text); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
-			return sshTarget{}, fmt.Errorf("%q has no valid port", text)
+			return Target{}, fmt.Errorf("%q has no valid port", text)
 		}
 		t.Host, t.Port = host, int(n)
 	}
 	t.Host = strings.Trim(t.Host, "[]")
 	if t.Host == "" {
-		return sshTarget{}, fmt.Errorf("%q names no host", text)
+		return Target{}, fmt.Errorf("%q names no host", text)
 	}
 	return t, nil
 }
 
 // fillFiles reads the settings that name files.
-func (r *sshReader) fillFiles(h *sshHost) (err error) {
+func (r *reader) fillFiles(h *Host) (err error) {
 	if h.Identities, err = r.paths(h, "identityfile", r.values["identityfile"]); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (r *sshReader) fillFiles(h *sshHost) (err error) {
 	}
 	switch agent := r.first("identityagent", "SSH_AUTH_SOCK"); {
 	case strings.EqualFold(agent, "none"):
-		h.Agent = "none"
+		h.Agent = ""
 	case agent == "SSH_AUTH_SOCK":
 		h.Agent = os.Getenv(agent)
 	case strings.HasPrefix(agent, "$") && !strings.HasPrefix(agent, "${"):
@@ -89,13 +89,13 @@ func (r *sshReader) fillFiles(h *sshHost) (err error) {
 	return err
 }
 
-func (r *sshReader) fillKnownHosts(h *sshHost) error {
+func (r *reader) fillKnownHosts(h *Host) error {
 	files := []struct {
 		keyword string
 		def     []string
 	}{
 		{"userknownhostsfile", []string{"~/.ssh/known_hosts", "~/.ssh/known_hosts2"}},
-		{"globalknownhostsfile", []string{systemSSHDir + "/ssh_known_hosts", systemSSHDir + "/ssh_known_hosts2"}},
+		{"globalknownhostsfile", []string{systemDir + "/ssh_known_hosts", systemDir + "/ssh_known_hosts2"}},
 	}
 	for _, f := range files {
 		list := f.def
@@ -112,7 +112,7 @@ func (r *sshReader) fillKnownHosts(h *sshHost) error {
 }
 
 // paths resolves the files of a keyword; "none" names no file.
-func (r *sshReader) paths(h *sshHost, keyword string, list []string) ([]string, error) {
+func (r *reader) paths(h *Host, keyword string, list []string) ([]string, error) {
 	var paths []string
 	if slices.Contains(list, "none") {
 		return []string{}, nil
@@ -129,7 +129,7 @@ func (r *sshReader) paths(h *sshHost, keyword string, list []string) ([]string, 
 
 // path resolves one file: environment, percent tokens, "~". A relative one
 // lies in the working directory, as it does for ssh(1).
-func (r *sshReader) path(h *sshHost, keyword, name string) (string, error) {
+func (r *reader) path(h *Host, keyword, name string) (string, error) {
 	name, err := expandEnv(name)
 	if err == nil {
 		name, err = h.expand(r, expandTilde(name, r.home), "%dhijkLlnpru")
@@ -163,7 +163,7 @@ func expandEnv(text string) (out string, err error) {
 
 // expand replaces the percent tokens of ssh_config(5), section TOKENS, as
 // far as allowed lists them.
-func (h *sshHost) expand(r *sshReader, text, allowed string) (string, error) {
+func (h *Host) expand(r *reader, text, allowed string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
 		if text[i] != '%' {
@@ -179,7 +179,7 @@ func (h *sshHost) expand(r *sshReader, text, allowed string) (string, error) {
 	return b.String(), nil
 }
 
-func (h *sshHost) token(r *sshReader, c byte) string {
+func (h *Host) token(r *reader, c byte) string {
 	switch c {
 	case 'd':
 		return r.home

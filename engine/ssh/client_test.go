@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"context"
@@ -10,12 +10,54 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pkg/sftp"
+
+	"b9/engine/internal/sshdtest"
 )
 
-// works checks that files can be read over a connection.
-func works(t *testing.T, to sshTarget, o SSHOptions) {
+// server is an sshd to connect to.
+type server struct{ *sshdtest.Server }
+
+func newServer(t *testing.T, kinds ...string) *server {
 	t.Helper()
-	c, err := dialSSH(t.Context(), to, o, nil)
+	return &server{sshdtest.New(t, kinds...)}
+}
+
+func (s *server) target() Target { return Target{User: s.User(), Host: s.Addr(), Port: s.Port()} }
+
+// options let a client in, with known_hosts as given; without any it holds
+// the server's ed25519 key.
+func (s *server) options(known ...string) Options {
+	return Options{
+		Config: []string{}, KnownHosts: []string{s.KnownHosts(known...)},
+		Identities: []string{s.Path("id")}, Agent: "none", Home: s.Dir(),
+	}
+}
+
+// session is a client with a file transfer on it.
+type session struct {
+	*Client
+	sftp *sftp.Client
+}
+
+func dial(ctx context.Context, to Target, o Options) (*session, error) {
+	s := &session{}
+	var err error
+	s.Client, err = Dial(ctx, to, o, func(c *Client) error {
+		ch, err := c.Subsystem("sftp")
+		if err == nil {
+			s.sftp, err = sftp.NewClientPipe(ch, ch)
+		}
+		return err
+	})
+	return s, err
+}
+
+// works checks that files can be read over a connection.
+func works(t *testing.T, to Target, o Options) {
+	t.Helper()
+	c, err := dial(t.Context(), to, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +66,7 @@ func works(t *testing.T, to sshTarget, o SSHOptions) {
 	if err := os.WriteFile(dir+"/f", []byte("hello"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := c.SFTP.Open(dir + "/f")
+	f, err := c.sftp.Open(dir + "/f")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +81,9 @@ func works(t *testing.T, to sshTarget, o SSHOptions) {
 }
 
 // refused checks that there is no connection, for all of the reasons.
-func refused(t *testing.T, to sshTarget, o SSHOptions, reasons ...string) {
+func refused(t *testing.T, to Target, o Options, reasons ...string) {
 	t.Helper()
-	c, err := dialSSH(t.Context(), to, o, nil)
+	c, err := dial(t.Context(), to, o)
 	if err == nil {
 		c.Close()
 		t.Fatal("it was let in")
@@ -57,42 +99,42 @@ func refused(t *testing.T, to sshTarget, o SSHOptions, reasons ...string) {
 }
 
 func TestLoginKeys(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		t.Run(kind, func(t *testing.T) {
-			keygen(t, s.path("user_"+kind), "-t", kind, "-N", "")
-			s.authorize("user_" + kind)
+			sshdtest.Keygen(t, s.Path("user_"+kind), "-t", kind, "-N", "")
+			s.Authorize("user_" + kind)
 			o := s.options()
-			o.Identities = []string{s.path("user_" + kind)}
+			o.Identities = []string{s.Path("user_" + kind)}
 			works(t, s.target(), o)
 		})
 	}
 }
 
 func TestLoginRefused(t *testing.T) {
-	s := newSSHD(t)
-	keygen(t, s.path("stranger"), "-t", "ed25519", "-N", "")
+	s := newServer(t)
+	sshdtest.Keygen(t, s.Path("stranger"), "-t", "ed25519", "-N", "")
 	o := s.options()
-	o.Identities = []string{s.path("stranger")}
-	refused(t, s.target(), o, "takes none of the keys", s.path("stranger"), "SHA256:", "authorized_keys")
-	o.Identities = []string{s.path("missing")}
+	o.Identities = []string{s.Path("stranger")}
+	refused(t, s.target(), o, "takes none of the keys", s.Path("stranger"), "SHA256:", "authorized_keys")
+	o.Identities = []string{s.Path("missing")}
 	refused(t, s.target(), o, "takes none of the keys", "missing: no such file")
 	o.Identities = []string{}
 	refused(t, s.target(), o, "there is no key to log in with", "ssh-keygen -t ed25519")
-	if err := os.Chmod(s.path("id"), 0o644); err != nil {
+	if err := os.Chmod(s.Path("id"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, s.target(), s.options(), "others may read it", "chmod 600")
 }
 
 func TestPassphrase(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	for name, args := range map[string][]string{
 		"openssh": {"-t", "ed25519"}, "rsa": {"-t", "rsa"}, "pem": {"-t", "rsa", "-m", "PEM"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			key := keygen(t, s.path("locked_"+name), append(args, "-N", "open sesame")...)
-			s.authorize("locked_" + name)
+			key := sshdtest.Keygen(t, s.Path("locked_"+name), append(args, "-N", "open sesame")...)
+			s.Authorize("locked_" + name)
 			o := s.options()
 			o.Identities = []string{key}
 			refused(t, s.target(), o, "protected by a passphrase", "ssh-add")
@@ -118,10 +160,10 @@ func TestPassphrase(t *testing.T) {
 
 // TestPassphraseOnce connects twice, and asks a person once.
 func TestPassphraseOnce(t *testing.T) {
-	s := newSSHD(t)
+	s := newServer(t)
 	o := s.options()
-	o.Identities = []string{keygen(t, s.path("locked"), "-t", "ed25519", "-N", "secret")}
-	s.authorize("locked")
+	o.Identities = []string{sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")}
+	s.Authorize("locked")
 	asked := 0
 	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
 		asked++
@@ -138,17 +180,17 @@ func TestPassphraseOnce(t *testing.T) {
 // A key that the server does not take asks for no passphrase, and the time a
 // person takes to type is not the server's.
 func TestPassphraseOnlyWhenNeeded(t *testing.T) {
-	s := newSSHD(t)
-	key := keygen(t, s.path("locked"), "-t", "ed25519", "-N", "secret")
+	s := newServer(t)
+	key := sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")
 	o := s.options()
-	o.Identities = []string{key, s.path("id")}
+	o.Identities = []string{key, s.Path("id")}
 	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
 		t.Error("asked for a key that the server does not take")
 		return nil, errors.New("no")
 	}
 	works(t, s.target(), o)
 
-	s.authorize("locked")
+	s.Authorize("locked")
 	o.Timeout = 2 * time.Second
 	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
 		time.Sleep(o.Timeout + time.Second/2)
@@ -158,31 +200,31 @@ func TestPassphraseOnlyWhenNeeded(t *testing.T) {
 }
 
 func TestAgent(t *testing.T) {
-	s := newSSHD(t)
-	keygen(t, s.path("held"), "-t", "ed25519", "-N", "")
-	s.authorize("held")
+	s := newServer(t)
+	sshdtest.Keygen(t, s.Path("held"), "-t", "ed25519", "-N", "")
+	s.Authorize("held")
 	o := s.options()
 	o.Agent = startAgent(t, s)
 	t.Setenv("SSH_AUTH_SOCK", o.Agent)
-	openssh(t, "ssh-add", "-q", s.path("held"))
-	if err := os.Remove(s.path("held")); err != nil {
+	sshdtest.Run(t, "ssh-add", "-q", s.Path("held"))
+	if err := os.Remove(s.Path("held")); err != nil {
 		t.Fatal(err)
 	}
 	o.Identities = []string{}
 	works(t, s.target(), o)
 
 	// IdentitiesOnly leaves the agent's key out, unless its public half is named.
-	o.Config = []string{s.write("config", "Host *\nIdentitiesOnly yes\n")}
+	o.Config = []string{s.Write("config", "Host *\nIdentitiesOnly yes\n")}
 	refused(t, s.target(), o, "takes none of the keys")
-	o.Identities = []string{s.path("held")}
+	o.Identities = []string{s.Path("held")}
 	works(t, s.target(), o)
 
-	o.Config, o.Agent = nil, s.path("no-agent")
+	o.Config, o.Agent = nil, s.Path("no-agent")
 	refused(t, s.target(), o, "no agent")
 }
 
 // startAgent starts an ssh-agent and returns its socket.
-func startAgent(t *testing.T, s *sshServer) string {
+func startAgent(t *testing.T, s *server) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "agent") // a socket's path must be short
 	if err != nil {
@@ -190,7 +232,7 @@ func startAgent(t *testing.T, s *sshServer) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := dir + "/s"
-	cmd := exec.Command(sshProgram(t, "ssh-agent"), "-D", "-a", socket)
+	cmd := exec.Command(sshdtest.Program(t, "ssh-agent"), "-D", "-a", socket)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -207,13 +249,12 @@ func startAgent(t *testing.T, s *sshServer) string {
 }
 
 func TestUserCertificate(t *testing.T) {
-	s := newSSHD(t)
-	ca := keygen(t, s.path("user_ca"), "-t", "ed25519", "-N", "")
-	s.config += "TrustedUserCAKeys " + ca + ".pub\n"
-	s.restart()
+	s := newServer(t)
+	ca := sshdtest.Keygen(t, s.Path("user_ca"), "-t", "ed25519", "-N", "")
+	s.Configure(s.Config() + "TrustedUserCAKeys " + ca + ".pub\n")
 	for _, kind := range []string{"ed25519", "rsa"} {
-		key := keygen(t, s.path("cert_"+kind), "-t", kind, "-N", "")
-		openssh(t, "ssh-keygen", "-q", "-s", ca, "-I", "who", "-n", s.target().User, key+".pub")
+		key := sshdtest.Keygen(t, s.Path("cert_"+kind), "-t", kind, "-N", "")
+		sshdtest.Run(t, "ssh-keygen", "-q", "-s", ca, "-I", "who", "-n", s.target().User, key+".pub")
 		o := s.options()
 		o.Identities = []string{key}
 		works(t, s.target(), o)
@@ -221,37 +262,37 @@ func TestUserCertificate(t *testing.T) {
 }
 
 func TestProxyJump(t *testing.T) {
-	a, b, c := newSSHD(t), newSSHD(t), newSSHD(t)
-	o := c.options(a.name()+" "+a.public("host_ed25519"), b.name()+" "+b.public("host_ed25519"), c.name()+" "+c.public("host_ed25519"))
-	o.Identities = []string{a.path("id"), b.path("id"), c.path("id")}
+	a, b, c := newServer(t), newServer(t), newServer(t)
+	o := c.options(a.Name()+" "+a.Public("host_ed25519"), b.Name()+" "+b.Public("host_ed25519"), c.Name()+" "+c.Public("host_ed25519"))
+	o.Identities = []string{a.Path("id"), b.Path("id"), c.Path("id")}
 	hosts := ""
-	for name, s := range map[string]*sshServer{"a": a, "b": b, "c": c} {
-		hosts += fmt.Sprintf("Host %s\n  HostName 127.0.0.1\n  Port %d\n", name, s.port)
+	for name, s := range map[string]*server{"a": a, "b": b, "c": c} {
+		hosts += fmt.Sprintf("Host %s\n  HostName 127.0.0.1\n  Port %d\n", name, s.Port())
 	}
 	for name, jumps := range map[string]string{
 		"listed": "Host c\n  ProxyJump a,b\n",
 		"nested": "Host c\n  ProxyJump b\nHost b\n  ProxyJump a\nHost *\n  ProxyJump a\n",
-		"url":    fmt.Sprintf("Host c\n  ProxyJump ssh://a,127.0.0.1:%d\n", b.port),
+		"url":    fmt.Sprintf("Host c\n  ProxyJump ssh://a,127.0.0.1:%d\n", b.Port()),
 	} {
 		t.Run(name, func(t *testing.T) {
-			a.restart()
-			b.restart()
-			o.Config = []string{c.write("config", jumps+hosts)}
-			works(t, sshTarget{Host: "c"}, o)
-			for _, s := range []*sshServer{a, b} {
-				if !strings.Contains(s.log(), "Accepted publickey") {
-					t.Errorf("it did not go through all servers:\n%s", s.log())
+			a.ForgetLog()
+			b.ForgetLog()
+			o.Config = []string{c.Write("config", jumps+hosts)}
+			works(t, Target{Host: "c"}, o)
+			for _, s := range []*server{a, b} {
+				if !strings.Contains(s.Log(), "Accepted publickey") {
+					t.Errorf("it did not go through all servers:\n%s", s.Log())
 				}
 			}
 		})
 	}
-	o.Config = []string{c.write("config", "Host c\n  ProxyJump b\nHost b\n  ProxyJump c\n"+hosts)}
-	refused(t, sshTarget{Host: "c"}, o, "is ProxyJump a circle?", "c through b through c")
+	o.Config = []string{c.Write("config", "Host c\n  ProxyJump b\nHost b\n  ProxyJump c\n"+hosts)}
+	refused(t, Target{Host: "c"}, o, "is ProxyJump a circle?", "c through b through c")
 
 	// A bad host key on the way stops there.
-	o.Config = []string{c.write("config", "Host c\n  ProxyJump a\n"+hosts)}
-	o.KnownHosts = []string{c.write("known_hosts", c.name()+" "+c.public("host_ed25519")+"\n")}
-	refused(t, sshTarget{Host: "c"}, o, "on the way to c", "host key of "+a.name()+" is not known")
+	o.Config = []string{c.Write("config", "Host c\n  ProxyJump a\n"+hosts)}
+	o.KnownHosts = []string{c.Write("known_hosts", c.Name()+" "+c.Public("host_ed25519")+"\n")}
+	refused(t, Target{Host: "c"}, o, "on the way to c", "host key of "+a.Name()+" is not known")
 }
 
 func TestCancelAndTimeout(t *testing.T) {
@@ -260,15 +301,15 @@ func TestCancelAndTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	to := sshTarget{User: "u", Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}
-	o := SSHOptions{Config: []string{}, KnownHosts: []string{}, Identities: []string{}, Agent: "none", Timeout: 100 * time.Millisecond}
+	to := Target{User: "u", Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}
+	o := Options{Config: []string{}, KnownHosts: []string{}, Identities: []string{}, Agent: "none", Timeout: 100 * time.Millisecond}
 	refused(t, to, o, "no answer within 100ms")
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("enough")
 	o.Timeout = time.Hour
 	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
-	if _, err := dialSSH(ctx, to, o, nil); !errors.Is(err, cause) {
+	if _, err := dial(ctx, to, o); !errors.Is(err, cause) {
 		t.Errorf("after a cancel: %v", err)
 	}
 	l.Close()
@@ -277,23 +318,23 @@ func TestCancelAndTimeout(t *testing.T) {
 
 // A server that falls silent, and one that goes away, end what is under way.
 func TestLostConnection(t *testing.T) {
-	s := newSSHD(t)
-	proxy := newStoppable(t, s.port)
+	s := newServer(t)
+	proxy := newStoppable(t, s.Port())
 	for name, stop := range map[string]func(){"silent": proxy.freeze, "gone": proxy.cut} {
 		t.Run(name, func(t *testing.T) {
 			to := s.target()
-			o := s.options(fmt.Sprintf("[127.0.0.1]:%d %s", proxy.port, s.public("host_ed25519")))
+			o := s.options(fmt.Sprintf("[127.0.0.1]:%d %s", proxy.port, s.Public("host_ed25519")))
 			to.Port, o.Alive = proxy.port, 50*time.Millisecond
-			c, err := dialSSH(t.Context(), to, o, nil)
+			c, err := dial(t.Context(), to, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if _, err := c.SFTP.Stat("/"); err != nil {
+			if _, err := c.sftp.Stat("/"); err != nil {
 				t.Fatal(err)
 			}
 			stop()
-			if _, err := c.SFTP.Stat("/"); err == nil {
+			if _, err := c.sftp.Stat("/"); err == nil {
 				t.Error("an answer came through")
 			}
 			c.watches.Wait()

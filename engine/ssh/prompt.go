@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AskPassphrase returns a function for [SSHOptions].Passphrase that asks on
+// AskPassphrase returns a function for [Options].Passphrase that asks on
 // the terminal tty, which it reads without echo; the question goes to prompt.
 // When the context ends it returns at once, with the terminal as it was and
 // without what was typed so far.

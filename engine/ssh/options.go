@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"context"
@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"b9/engine/ssh/config"
 )
 
-// SSHOptions say where the connection to a server finds what it needs. The
+// Options say where the connection to a server finds what it needs. The
 // zero value means what ssh(1) does for the current user. There is no option
 // that leaves out the check of the host key.
-type SSHOptions struct {
+type Options struct {
 	// Config lists configuration files, the more important one first; one
 	// that does not exist is passed over. Nil means ~/.ssh/config and
 	// /etc/ssh/ssh_config.
@@ -83,14 +85,8 @@ func (k *Keys) open(file string, open func() (ssh.Signer, error)) (ssh.Signer, e
 	return s, nil
 }
 
-const (
-	defaultSSHTimeout = 10 * time.Second
-	defaultSSHAlive   = 15 * time.Second
-	defaultAliveCount = 3
-)
-
 // home returns the directory that "~" stands for, or "" when there is none.
-func (o *SSHOptions) home() string {
+func (o *Options) home() string {
 	if o.Home != "" {
 		return o.Home
 	}
@@ -102,14 +98,37 @@ func (o *SSHOptions) home() string {
 }
 
 // configFiles lists the configuration files to read.
-func (o *SSHOptions) configFiles() []string {
+func (o *Options) configFiles() []string {
 	if o.Config != nil {
 		return o.Config
 	}
-	return []string{filepath.Join(o.home(), ".ssh", "config"), systemSSHConfig}
+	return []string{filepath.Join(o.home(), ".ssh", "config"), config.SystemFile}
 }
 
-const (
-	systemSSHDir    = "/etc/ssh"
-	systemSSHConfig = systemSSHDir + "/ssh_config"
-)
+// resolve evaluates the configuration for a server, and puts the caller's
+// wishes over it.
+func (o *Options) resolve(to Target) (*config.Host, error) {
+	h, err := config.Resolve(to, o.configFiles(), o.home())
+	if err != nil {
+		return nil, err
+	}
+	if o.KnownHosts != nil {
+		h.KnownHosts = o.KnownHosts
+	}
+	if o.Identities != nil {
+		h.Identities, h.Certificates = o.Identities, nil
+	}
+	if o.Agent != "" {
+		h.Agent = o.Agent
+	}
+	if h.Agent == "none" {
+		h.Agent = ""
+	}
+	if o.Timeout > 0 {
+		h.Timeout = o.Timeout
+	}
+	if o.Alive > 0 {
+		h.Alive = o.Alive
+	}
+	return h, nil
+}

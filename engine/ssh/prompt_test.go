@@ -1,4 +1,4 @@
-package repo
+package ssh
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/internal/sshdtest"
 )
 
 // terminal opens a pseudo-terminal: the side of the person and the program's.
@@ -97,12 +99,12 @@ func TestPromptCancelled(t *testing.T) {
 
 // TestPromptCancelledLogin does so in the middle of a login.
 func TestPromptCancelledLogin(t *testing.T) {
-	s := newSSHD(t)
-	keygen(t, s.path("locked"), "-t", "ed25519", "-N", "secret")
-	s.authorize("locked")
+	s := newServer(t)
+	sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")
+	s.Authorize("locked")
 	_, tty := terminal(t)
 	o := s.options()
-	o.Identities = []string{s.path("locked")}
+	o.Identities = []string{s.Path("locked")}
 	o.Passphrase = AskPassphrase(tty, new(bytes.Buffer))
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -110,7 +112,7 @@ func TestPromptCancelledLogin(t *testing.T) {
 		untilSilent(t, tty)
 		cancel(enough)
 	}()
-	if _, err := dialSSH(ctx, s.target(), o, nil); !errors.Is(err, enough) {
+	if _, err := dial(ctx, s.target(), o); !errors.Is(err, enough) {
 		t.Errorf("%v", err)
 	}
 	if !echoes(t, tty) {

@@ -1,4 +1,4 @@
-package repo
+package config
 
 import (
 	"bufio"
@@ -11,15 +11,24 @@ import (
 	"syscall"
 )
 
-// The configuration of ssh(1), as ssh_config(5) of OpenSSH 9.2 describes it.
-// It is read line by line with the host in mind, for what a Match line says
-// depends on the values found before it.
+// How a configuration is evaluated:
+//
+// The files are read line by line for one host, because whether a Match line
+// holds depends on the values that the lines before it have set. Of most
+// keywords the first value counts, so a file read earlier wins, and within a
+// file an earlier line. A Host or Match line decides whether the lines up to
+// the next one count; Include reads other files at that place, and only where
+// the lines count. Values are kept as text, with their file and line, and are
+// evaluated (numbers, times, paths, percent tokens) when all files are read.
+
+// systemDir holds the system's files; Include in them is relative to it.
+const systemDir = "/etc/ssh"
 
 // maxInclude bounds how deep Include may nest, as in OpenSSH.
 const maxInclude = 16
 
-// sshReader evaluates configuration files for one host.
-type sshReader struct {
+// reader evaluates configuration files for one host.
+type reader struct {
 	home   string
 	alias  string              // the host as the location names it
 	local  string              // the current user
@@ -27,20 +36,20 @@ type sshReader struct {
 	where  map[string]string   // file:line of the first value, by keyword
 }
 
-// sshLine is one line of a configuration file.
-type sshLine struct {
+// line is one line of a configuration file.
+type line struct {
 	file    string
 	number  int
 	keyword string // in lower case
 	args    []string
 }
 
-func (l sshLine) errorf(format string, args ...any) error {
+func (l line) errorf(format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %w", l.file, l.number, fmt.Errorf(format, args...))
 }
 
 // read evaluates one file; depth is the number of Include lines above it.
-func (r *sshReader) read(file string, depth int) error {
+func (r *reader) read(file string, depth int) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -52,11 +61,11 @@ func (r *sshReader) read(file string, depth int) error {
 	in := bufio.NewScanner(f)
 	active := true
 	for number := 1; in.Scan(); number++ {
-		line := sshLine{file: file, number: number}
-		if line.keyword, line.args, err = splitSSHLine(in.Text()); err != nil {
-			return line.errorf("%w", err)
+		l := line{file: file, number: number}
+		if l.keyword, l.args, err = splitLine(in.Text()); err != nil {
+			return l.errorf("%w", err)
 		}
-		if active, err = r.line(line, active, depth); err != nil {
+		if active, err = r.line(l, active, depth); err != nil {
 			return err
 		}
 	}
@@ -67,7 +76,7 @@ func (r *sshReader) read(file string, depth int) error {
 // who can, says which host keys are trusted. The system's files are the
 // system's affair.
 func checkOwner(f *os.File) error {
-	if strings.HasPrefix(f.Name(), systemSSHDir+"/") {
+	if strings.HasPrefix(f.Name(), systemDir+"/") {
 		return nil
 	}
 	info, err := f.Stat()
@@ -82,12 +91,12 @@ func checkOwner(f *os.File) error {
 }
 
 // line takes in one line and returns whether the following ones count.
-func (r *sshReader) line(l sshLine, active bool, depth int) (bool, error) {
+func (r *reader) line(l line, active bool, depth int) (bool, error) {
 	switch l.keyword {
 	case "":
 		return active, nil
 	case "host":
-		return matchSSHHost(l.args, r.alias), nil
+		return MatchList(l.args, r.alias), nil
 	case "match":
 		return r.match(l)
 	case "include":
@@ -100,7 +109,7 @@ func (r *sshReader) line(l sshLine, active bool, depth int) (bool, error) {
 }
 
 // include reads the files that an Include line names.
-func (r *sshReader) include(l sshLine, active bool, depth int) error {
+func (r *reader) include(l line, active bool, depth int) error {
 	if depth >= maxInclude {
 		return l.errorf("Include is nested more than %d deep", maxInclude)
 	}
@@ -122,24 +131,24 @@ func (r *sshReader) include(l sshLine, active bool, depth int) error {
 }
 
 // includePath resolves a path of an Include line in file.
-func (r *sshReader) includePath(file, path string) string {
+func (r *reader) includePath(file, path string) string {
 	path = expandTilde(path, r.home)
 	switch {
 	case filepath.IsAbs(path):
 		return path
-	case strings.HasPrefix(file, systemSSHDir+"/"):
-		return filepath.Join(systemSSHDir, path)
+	case strings.HasPrefix(file, systemDir+"/"):
+		return filepath.Join(systemDir, path)
 	}
 	return filepath.Join(r.home, ".ssh", path)
 }
 
-// matchSSHHost says whether a Host line's patterns match: one has to, and
-// none that begins with "!" may.
-func matchSSHHost(patterns []string, host string) bool {
+// MatchList reports whether a list of patterns matches a whole text: one of
+// them has to, and none that begins with "!" may.
+func MatchList(patterns []string, host string) bool {
 	found := false
 	for _, p := range patterns {
 		p, negated := strings.CutPrefix(p, "!")
-		if !matchSSHPattern(p, host) {
+		if !Match(p, host) {
 			continue
 		}
 		if negated {
@@ -150,9 +159,9 @@ func matchSSHHost(patterns []string, host string) bool {
 	return found
 }
 
-// matchSSHPattern matches a whole text against a pattern, where "*" stands
-// for any text and "?" for any one byte.
-func matchSSHPattern(pattern, text string) bool {
+// Match reports whether a pattern matches a whole text: "*" stands for any
+// text and "?" for any one byte.
+func Match(pattern, text string) bool {
 	star, back := -1, 0
 	p, t := 0, 0
 	for t < len(text) {
@@ -175,7 +184,7 @@ func matchSSHPattern(pattern, text string) bool {
 
 // match evaluates a Match line. Criteria that b9 has no means to evaluate
 // are an error, but only where the ones before them hold.
-func (r *sshReader) match(l sshLine) (bool, error) {
+func (r *reader) match(l line) (bool, error) {
 	if len(l.args) == 0 {
 		return false, l.errorf("Match needs a criterion")
 	}
@@ -194,7 +203,7 @@ func (r *sshReader) match(l sshLine) (bool, error) {
 		if len(args) < 2 {
 			return false, l.errorf("Match %s needs a pattern", name)
 		}
-		if matchSSHHost(strings.Split(args[1], ","), text) == negated {
+		if MatchList(strings.Split(args[1], ","), text) == negated {
 			return false, nil
 		}
 		args = args[2:]
@@ -203,7 +212,7 @@ func (r *sshReader) match(l sshLine) (bool, error) {
 }
 
 // subject is what a criterion of a Match line looks at.
-func (r *sshReader) subject(criterion string) (text string, ok bool) {
+func (r *reader) subject(criterion string) (text string, ok bool) {
 	switch criterion {
 	case "host":
 		return strings.ToLower(r.hostName()), true
@@ -218,7 +227,7 @@ func (r *sshReader) subject(criterion string) (text string, ok bool) {
 }
 
 // first returns the first value of a keyword, or def.
-func (r *sshReader) first(keyword, def string) string {
+func (r *reader) first(keyword, def string) string {
 	if v := r.values[keyword]; len(v) > 0 {
 		return v[0]
 	}
@@ -226,7 +235,7 @@ func (r *sshReader) first(keyword, def string) string {
 }
 
 // hostName is the name to connect to, as far as it is known.
-func (r *sshReader) hostName() string {
+func (r *reader) hostName() string {
 	name := r.first("hostname", "")
 	if name == "" {
 		return r.alias
@@ -234,10 +243,10 @@ func (r *sshReader) hostName() string {
 	return strings.NewReplacer("%%", "%", "%h", r.alias).Replace(name)
 }
 
-// splitSSHLine cuts a line into its keyword and arguments. Arguments may be
+// splitLine cuts a line into its keyword and arguments. Arguments may be
 // quoted, a backslash guards a quote, a space or itself, and "#" at the
 // beginning of an argument begins a comment.
-func splitSSHLine(line string) (keyword string, args []string, err error) {
+func splitLine(line string) (keyword string, args []string, err error) {
 	line = strings.Trim(line, " \t\r\n\f")
 	if line == "" || line[0] == '#' {
 		return "", nil, nil
@@ -251,18 +260,18 @@ func splitSSHLine(line string) (keyword string, args []string, err error) {
 	if after, ok := strings.CutPrefix(rest, "="); ok {
 		rest = strings.TrimLeft(after, " \t")
 	}
-	args, err = splitSSHArgs(rest)
+	args, err = splitArgs(rest)
 	if err == nil && len(args) == 0 {
 		err = fmt.Errorf("%s has no argument", line[:end])
 	}
 	return keyword, args, err
 }
 
-// splitSSHArgs cuts the part of a line after its keyword.
-func splitSSHArgs(rest string) ([]string, error) {
+// splitArgs cuts the part of a line after its keyword.
+func splitArgs(rest string) ([]string, error) {
 	var args []string
 	for rest != "" && rest[0] != '#' {
-		arg, after, err := sshArg(rest)
+		arg, after, err := cutArg(rest)
 		if err != nil {
 			return nil, err
 		}
@@ -272,8 +281,8 @@ func splitSSHArgs(rest string) ([]string, error) {
 	return args, nil
 }
 
-// sshArg takes one argument off the beginning of s.
-func sshArg(s string) (arg, rest string, err error) {
+// cutArg takes one argument off the beginning of s.
+func cutArg(s string) (arg, rest string, err error) {
 	var b strings.Builder
 	var quote byte
 	for i := 0; i < len(s); i++ {

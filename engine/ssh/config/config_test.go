@@ -1,4 +1,4 @@
-package repo
+package config
 
 import (
 	"fmt"
@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"b9/engine/internal/sshdtest"
 )
 
-// sshConfigs are configurations that b9 and ssh(1) must read alike.
-var sshConfigs = map[string]string{
+// samples are configurations that b9 and ssh(1) must read alike.
+var samples = map[string]string{
 	"empty":         "",
 	"first wins":    "Host web\n  Port 1\nHost *\n  Port 2\n  User all\n",
 	"before hosts":  "Port 7\nHost web\n  Port 1\n",
@@ -46,7 +48,7 @@ var sshConfigs = map[string]string{
 }
 
 // dump renders what was found as ssh -G does, for the keywords that count.
-func (h *sshHost) dump() []string {
+func (h *Host) dump() []string {
 	lines := []string{
 		"hostname " + h.Name, fmt.Sprintf("port %d", h.Port), "user " + h.User,
 		fmt.Sprintf("identitiesonly %v", map[bool]string{true: "yes", false: "no"}[h.IdentitiesOnly]),
@@ -87,7 +89,7 @@ func (h *sshHost) dump() []string {
 // sshG asks ssh(1) the same.
 func sshG(t *testing.T, file, host, home string) []string {
 	t.Helper()
-	cmd := exec.Command(sshProgram(t, "ssh"), "-G", "-F", file, host)
+	cmd := exec.Command(sshdtest.Program(t, "ssh"), "-G", "-F", file, host)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("ssh -G: %v\n%s", err, out)
@@ -134,11 +136,11 @@ func TestConfigAgainstSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range sshConfigs {
+	for name, text := range samples {
 		t.Run(name, func(t *testing.T) {
 			file := write("config", text)
 			for _, host := range []string{"web", "db", "db.example", "x.example"} {
-				h, err := resolveSSH(sshTarget{Host: host}, &SSHOptions{Config: []string{file}, Home: home})
+				h, err := Resolve(Target{Host: host}, []string{file}, home)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -159,7 +161,7 @@ func TestConfigFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := resolveSSH(sshTarget{Host: "web", User: "u", Port: 5}, &SSHOptions{Config: []string{dir + "/none", file}, Home: "/h"})
+	h, err := Resolve(Target{Host: "web", User: "u", Port: 5}, []string{dir + "/none", file}, "/h")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +179,7 @@ func TestConfigJumpThroughItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	for host, jumps := range map[string]int{"web": 1, "gate": 0} {
-		h, err := resolveSSH(sshTarget{Host: host}, &SSHOptions{Config: []string{file}})
+		h, err := Resolve(Target{Host: host}, []string{file}, t.TempDir())
 		if err != nil || len(h.Jumps) != jumps {
 			t.Errorf("%s: jumps %v, %v", host, h.Jumps, err)
 		}
@@ -216,7 +218,7 @@ func TestConfigErrors(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := resolveSSH(sshTarget{Host: "web"}, &SSHOptions{Config: []string{file}, Home: dir})
+		_, err := Resolve(Target{Host: "web"}, []string{file}, dir)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -233,30 +235,19 @@ func TestConfigOfOthers(t *testing.T) {
 		if err := os.Chmod(file, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := resolveSSH(sshTarget{Host: "web"}, &SSHOptions{Config: []string{file}, Home: t.TempDir()})
+		_, err := Resolve(Target{Host: "web"}, []string{file}, t.TempDir())
 		if taken != (err == nil) || err != nil && !strings.Contains(err.Error(), "others may write to it (mode ") {
 			t.Errorf("%04o: %v", mode, err)
 		}
 	}
 }
 
-func TestAlgorithmList(t *testing.T) {
-	def := []string{"a1", "a2", "b1"}
-	for spec, want := range map[string]string{
-		"": "a1 a2 b1", "b1,a1": "b1 a1", "x,a2": "a2", "-a*": "b1", "+x": "a1 a2 b1", "^b1": "b1 a1 a2", "a*": "a1 a2",
-	} {
-		if got := strings.Join(algorithmList(spec, def), " "); got != want {
-			t.Errorf("%q: %s, not %s", spec, got, want)
-		}
-	}
-}
-
-func FuzzSSHConfigLine(f *testing.F) {
-	for _, text := range sshConfigs {
+func FuzzLine(f *testing.F) {
+	for _, text := range samples {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		keyword, args, err := splitSSHLine(text)
+		keyword, args, err := splitLine(text)
 		if err == nil && keyword != "" && len(args) == 0 {
 			t.Errorf("%q: a keyword without arguments", text)
 		}
