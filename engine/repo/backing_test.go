@@ -21,6 +21,7 @@ func qemuImg(t *testing.T, args ...string) {
 }
 
 func TestPushRelations(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := site{dir: dir + "/repo", loc: Location{Path: dir + "/repo"}}.create(t)
 	base, alone, overlay := filepath.Join(dir, "base"), filepath.Join(dir, "alone"), filepath.Join(dir, "overlay")

@@ -40,10 +40,15 @@ func kinds() []kind {
 	}
 }
 
-// each runs a test for every kind of repository.
+// each runs a test for every kind of repository, beside other tests. What
+// follows the call in a test may run first.
 func each(t *testing.T, test func(t *testing.T, s site)) {
+	t.Parallel()
 	for _, k := range kinds() {
-		t.Run(k.name, func(t *testing.T) { test(t, k.make(t)) })
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, k.make(t))
+		})
 	}
 }
 
@@ -324,7 +329,7 @@ func TestNoRepository(t *testing.T) {
 func TestCancelledPush(t *testing.T) {
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
-		image := sample(t, 7, 30000)
+		image := sample(t, 7, 20000) // two packs
 		ctx, cancel := context.WithCancel(t.Context())
 		r.opts.Progress = func(Progress) { cancel() }
 		if _, _, err := r.Push(ctx, PushSpec{Name: "web", Path: image}); !errors.Is(err, context.Canceled) {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -113,7 +114,6 @@ func rounds() int {
 }
 
 func TestKilledPusher(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		s.create(t)
 		for n := range rounds() {
@@ -148,7 +148,6 @@ func TestKilledPusher(t *testing.T) {
 
 // TestPushResumes ends a push when its second pack is there.
 func TestPushResumes(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		s.create(t)
 		e := errandFor(s)
@@ -173,7 +172,6 @@ func TestPushResumes(t *testing.T) {
 }
 
 func TestKilledPuller(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 96<<20)
@@ -204,7 +202,6 @@ func TestKilledPuller(t *testing.T) {
 
 // TestPullResumes ends a pull when a good part is there.
 func TestPullResumes(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 128<<20)
@@ -236,6 +233,7 @@ func TestPullResumes(t *testing.T) {
 
 // TestKilledServer kills the server's processes while a push or a pull runs.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	server := sshdtest.New(t)
 	s := siteOn(t, server)
 	s.create(t).Close()
@@ -246,12 +244,11 @@ func TestKilledServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			image := noise(t, byte(n/2), 48<<20)
-			killed := make(chan struct{})
-			go func() {
-				defer close(killed)
+			var killer sync.WaitGroup
+			killer.Go(func() {
 				time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
 				server.Kill()
-			}()
+			})
 			if n%2 == 0 {
 				_, _, err = r.Push(t.Context(), PushSpec{Name: "web", Path: image})
 			} else {
@@ -269,7 +266,7 @@ func TestKilledServer(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), "connection") {
 				t.Errorf("the error does not say that the connection ended: %v", err)
 			}
-			<-killed
+			killer.Wait()
 			again, _ := push(t, r, "web", image)
 			if list := intact(t, r); list[0].Digest != again.Digest {
 				t.Fatalf("%+v", list)

@@ -106,6 +106,7 @@ func TestReadOnly(t *testing.T) {
 
 // TestNoPermission logs in as somebody who may read but not write.
 func TestNoPermission(t *testing.T) {
+	t.Parallel()
 	nobody, err := user.Lookup("nobody")
 	if os.Getuid() != 0 || err != nil {
 		t.Fatal("becoming another user takes root and a user nobody")

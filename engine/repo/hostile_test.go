@@ -183,6 +183,7 @@ func hostiles() map[string]hostile {
 // TestHostile pulls, in a process of its own, from repositories that claim
 // more than a machine can hold.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	const mostKiB = 256 << 10
 	for name, h := range hostiles() {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,6 @@ func interrupted(t *testing.T, s site, r *Repo, image string) {
 // TestResumesAfterOthers publishes something else between an interrupted push
 // and its repetition: what was sent is not forgotten for it.
 func TestResumesAfterOthers(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 160<<20)
@@ -59,7 +58,6 @@ func TestResumesAfterOthers(t *testing.T) {
 // TestForgetsWhatIsGone collects what an interrupted push had sent, and lets
 // many others be interrupted.
 func TestForgetsWhatIsGone(t *testing.T) {
-	t.Parallel()
 	each(t, func(t *testing.T, s site) {
 		r := s.create(t)
 		image := noise(t, 1, 160<<20)

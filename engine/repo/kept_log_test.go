@@ -10,6 +10,7 @@ import (
 // TestKeptLog opens a repository whose log was read before, as it is, grown,
 // cut off, and made anew in the same place.
 func TestKeptLog(t *testing.T) {
+	t.Parallel()
 	s := kinds()[1].make(t)
 	r := s.create(t)
 	versions := 0
@@ -91,6 +92,7 @@ func TestKeptLog(t *testing.T) {
 // TestDamagedKeptLog loses a part of the copy, as a power failure may: what it
 // told is read anew, and no version is missing.
 func TestDamagedKeptLog(t *testing.T) {
+	t.Parallel()
 	s := kinds()[1].make(t)
 	r := s.create(t)
 	const versions = 100

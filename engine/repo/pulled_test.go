@@ -9,6 +9,7 @@ import (
 // TestPulledByAnother replaces the file of a pull before it is noted: the note
 // is of the file that was made, not of the one that is there.
 func TestPulledByAnother(t *testing.T) {
+	t.Parallel()
 	home := openState(t.TempDir(), "id")
 	dir := t.TempDir()
 	dst, other := filepath.Join(dir, "image"), filepath.Join(dir, "other")

@@ -10,6 +10,7 @@ import (
 // TestUnrelatedBase gives a pull bases of which only those are read in whole that
 // seem to have something of the image.
 func TestUnrelatedBase(t *testing.T) {
+	t.Parallel()
 	s := kinds()[0].make(t)
 	r := s.create(t)
 	image := sample(t, 9, 3000)
@@ -40,6 +41,7 @@ func TestUnrelatedBase(t *testing.T) {
 // TestSampleSpares shows that a base without promise is left: a block that it
 // does have, where no sample is taken, is fetched.
 func TestSampleSpares(t *testing.T) {
+	t.Parallel()
 	s := kinds()[0].make(t)
 	r := s.create(t)
 	image := sample(t, 9, 3000)

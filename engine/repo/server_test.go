@@ -43,8 +43,10 @@ func siteOf(t *testing.T, subsystem string) site {
 
 // TestFewExtensions uses servers that lack what OpenSSH adds to the protocol.
 func TestFewExtensions(t *testing.T) {
+	t.Parallel()
 	for _, without := range []string{"posix-rename", "fsync", "posix-rename,fsync,statvfs,fstatvfs,lsetstat,limits,expand-path,copy-data,hardlink"} {
 		t.Run(without, func(t *testing.T) {
+			t.Parallel()
 			s := siteOf(t, "internal-sftp -P "+without)
 			r := s.create(t)
 			image := sample(t, 1, 500)

@@ -14,6 +14,7 @@ import (
 // an object of a store does when somebody uses it: what its content has to be
 // decides, where that is known.
 func TestTouchedMeanwhile(t *testing.T) {
+	t.Parallel()
 	image := sample(t, 4, 3000)
 	right, _, err := digest.Path(t.Context(), image, 0)
 	if err != nil {

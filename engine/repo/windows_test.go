@@ -46,6 +46,7 @@ func TestWindows(t *testing.T) {
 // anew, over what another image's pull left, and with a base in which the
 // data lies elsewhere.
 func TestManyPacks(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "repo")
 	s := site{dir, Location{Path: dir}, Options{State: t.TempDir()}}
 	r := s.create(t)

@@ -33,7 +33,7 @@ import (
 // otherwise counts as the plain key that it holds. A plain key has to be on a
 // line. If it is not, the server is unknown when no line speaks of it, and its
 // key has changed when some do. The package knownhosts has the forms of these
-// answers and orders the key types to ask for; docs/decisions/0003 says why it
+// answers and orders the key types to ask for; docs/decisions/0010 says why it
 // does not read the files.
 
 // knownKey is a line of a known_hosts file that speaks of the server in hand.

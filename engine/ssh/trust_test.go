@@ -192,7 +192,7 @@ func TestKnownHostsAgainstKeygen(t *testing.T) {
 	lines := []string{
 		"a.example", "*.example", "*.example,!a.example", "[a.example]:2222", "[*]:2222", "A.EXAMPLE", "a?example", "10.0.0.1,a.example",
 		"|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "|1|bad|bad", "|2|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=",
-		"@revoked a.example", "@cert-authority *.example", "!a.example", "*",
+		"@revoked a.example", "@cert-authority *.example", "!a.example", "*", "[a.example]:*", "[*.example]:22*",
 	}
 	var text strings.Builder
 	for _, l := range lines {
