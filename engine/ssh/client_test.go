@@ -99,6 +99,7 @@ func refused(t *testing.T, to Target, o Options, reasons ...string) {
 }
 
 func TestLoginKeys(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		t.Run(kind, func(t *testing.T) {
@@ -112,6 +113,7 @@ func TestLoginKeys(t *testing.T) {
 }
 
 func TestLoginRefused(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	sshdtest.Keygen(t, s.Path("stranger"), "-t", "ed25519", "-N", "")
 	o := s.options()
@@ -128,6 +130,7 @@ func TestLoginRefused(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	for name, args := range map[string][]string{
 		"openssh": {"-t", "ed25519"}, "rsa": {"-t", "rsa"}, "pem": {"-t", "rsa", "-m", "PEM"},
@@ -160,6 +163,7 @@ func TestPassphrase(t *testing.T) {
 
 // TestPassphraseOnce connects twice, and asks a person once.
 func TestPassphraseOnce(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options()
 	o.Identities = []string{sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")}
@@ -180,6 +184,7 @@ func TestPassphraseOnce(t *testing.T) {
 // A key that the server does not take asks for no passphrase, and the time a
 // person takes to type is not the server's.
 func TestPassphraseOnlyWhenNeeded(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	key := sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")
 	o := s.options()
@@ -249,6 +254,7 @@ func startAgent(t *testing.T, s *server) string {
 }
 
 func TestUserCertificate(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	ca := sshdtest.Keygen(t, s.Path("user_ca"), "-t", "ed25519", "-N", "")
 	s.Configure(s.Config() + "TrustedUserCAKeys " + ca + ".pub\n")
@@ -262,6 +268,7 @@ func TestUserCertificate(t *testing.T) {
 }
 
 func TestProxyJump(t *testing.T) {
+	t.Parallel()
 	a, b, c := newServer(t), newServer(t), newServer(t)
 	o := c.options(a.Name()+" "+a.Public("host_ed25519"), b.Name()+" "+b.Public("host_ed25519"), c.Name()+" "+c.Public("host_ed25519"))
 	o.Identities = []string{a.Path("id"), b.Path("id"), c.Path("id")}
@@ -296,6 +303,7 @@ func TestProxyJump(t *testing.T) {
 }
 
 func TestCancelAndTimeout(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -318,6 +326,7 @@ func TestCancelAndTimeout(t *testing.T) {
 
 // A server that falls silent, and one that goes away, end what is under way.
 func TestLostConnection(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	proxy := newStoppable(t, s.Port())
 	for name, stop := range map[string]func(){"silent": proxy.freeze, "gone": proxy.cut} {

@@ -59,6 +59,7 @@ func untilSilent(t *testing.T, tty *os.File) {
 }
 
 func TestPromptAnswer(t *testing.T) {
+	t.Parallel()
 	person, tty := terminal(t)
 	var asked bytes.Buffer
 	go func() {
@@ -76,6 +77,7 @@ func TestPromptAnswer(t *testing.T) {
 
 // TestPromptCancelled ends the context while somebody types.
 func TestPromptCancelled(t *testing.T) {
+	t.Parallel()
 	person, tty := terminal(t)
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -99,6 +101,7 @@ func TestPromptCancelled(t *testing.T) {
 
 // TestPromptCancelledLogin does so in the middle of a login.
 func TestPromptCancelledLogin(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	sshdtest.Keygen(t, s.Path("locked"), "-t", "ed25519", "-N", "secret")
 	s.Authorize("locked")

@@ -18,6 +18,7 @@ func keygenFingerprint(t *testing.T, key string) string {
 }
 
 func TestHostKeyUnknown(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options("# nothing")
 	refused(t, s.target(), o, "host key of "+s.Name()+" is not known", keygenFingerprint(t, s.Path("host_ed25519")), o.KnownHosts[0])
@@ -30,6 +31,7 @@ func TestHostKeyUnknown(t *testing.T) {
 
 // Where there was never an ssh the directory is part of the advice.
 func TestHostKeyFirst(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options()
 	o.KnownHosts = []string{filepath.Join(t.TempDir(), "dot ssh", "known_hosts")}
@@ -54,6 +56,7 @@ func runAdvice(t *testing.T, s *server, o Options) {
 }
 
 func TestHostKeyChanged(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options("# a comment", s.Name()+" "+s.Public("host_ed25519"))
 	old := keygenFingerprint(t, s.Path("host_ed25519"))
@@ -71,6 +74,7 @@ func TestHostKeyChanged(t *testing.T) {
 // A server known by one kind of key is asked for that kind, and one that has
 // no key of a known kind counts as changed.
 func TestHostKeyKinds(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, "rsa", "ecdsa", "ed25519")
 	for _, kind := range []string{"rsa", "ecdsa", "ed25519"} {
 		works(t, s.target(), s.options(s.Name()+" "+s.Public("host_"+kind)))
@@ -84,6 +88,7 @@ func TestHostKeyKinds(t *testing.T) {
 }
 
 func TestHostKeyRevoked(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	good := s.Name() + " " + s.Public("host_ed25519")
 	refused(t, s.target(), s.options(good, "@revoked * "+s.Public("host_ed25519")), "is revoked at ", "known_hosts:2")
@@ -92,6 +97,7 @@ func TestHostKeyRevoked(t *testing.T) {
 }
 
 func TestHostKeyNames(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	key := s.Public("host_ed25519")
 	for name, line := range map[string]string{
@@ -109,6 +115,7 @@ func TestHostKeyNames(t *testing.T) {
 }
 
 func TestHostKeyHashed(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options(s.Name() + " " + s.Public("host_ed25519"))
 	sshdtest.Run(t, "ssh-keygen", "-H", "-f", o.KnownHosts[0])
@@ -123,6 +130,7 @@ func TestHostKeyHashed(t *testing.T) {
 
 // Whoever keeps no host keys for ssh(1) is told why b9 knows none.
 func TestHostKeyNowhere(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options()
 	o.Config, o.KnownHosts = []string{s.Write("config", "UserKnownHostsFile /dev/null\nStrictHostKeyChecking no\n")}, nil
@@ -130,6 +138,7 @@ func TestHostKeyNowhere(t *testing.T) {
 }
 
 func TestHostKeyAlias(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	o := s.options("images " + s.Public("host_ed25519"))
 	o.Config = []string{s.Write("config", "HostKeyAlias images\n")}
@@ -141,6 +150,7 @@ func TestHostKeyAlias(t *testing.T) {
 }
 
 func TestHostCertificate(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	ca := sshdtest.Keygen(t, s.Path("host_ca"), "-t", "ecdsa", "-N", "")
 	s.Configure(s.Config() + "HostCertificate " + s.Path("host_ed25519-cert.pub") + "\n")
@@ -182,6 +192,7 @@ func TestAlgorithmList(t *testing.T) {
 
 // ssh-keygen is asked which lines of a file speak of a host.
 func TestKnownHostsAgainstKeygen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	sshdtest.Keygen(t, dir+"/k", "-t", "ed25519", "-N", "")
 	pub, err := os.ReadFile(dir + "/k.pub")

@@ -122,6 +122,7 @@ func sshG(t *testing.T, file, host, home string) []string {
 }
 
 func TestConfigAgainstSSH(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -174,6 +175,7 @@ func TestConfigFiles(t *testing.T) {
 
 // A server that all others are reached through is not reached through itself.
 func TestConfigJumpThroughItself(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(file, []byte("Host *\n  ProxyJump gate\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -187,6 +189,7 @@ func TestConfigJumpThroughItself(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config")
 	for text, want := range map[string]string{
@@ -227,6 +230,7 @@ func TestConfigErrors(t *testing.T) {
 
 // A configuration that others may write to says nothing, as for ssh(1).
 func TestConfigOfOthers(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(file, []byte("Port 5\n"), 0o600); err != nil {
 		t.Fatal(err)
