@@ -12,7 +12,7 @@ import (
 // Ref names a version as [PushSpec].Parent does: name@version.
 func (v Version) Ref() string { return v.Name + "@" + v.Version }
 
-// checkRelations looks at what is said of another image, and at what the file
+// checkRelations checks what is said of another image, and at what the file
 // itself says: one that needs a backing file is useless to whoever pulls it.
 func (s PushSpec) checkRelations() error {
 	if s.Parent != "" {

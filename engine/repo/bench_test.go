@@ -163,7 +163,7 @@ func BenchmarkListDistant(b *testing.B) {
 			Name: fmt.Sprintf("image%d", n%20), Version: fmt.Sprintf("1.%d", n), Digest: Digest{byte(n), byte(n >> 8)}, Format: "raw",
 			FileSystems: []string{"ext4"}, Key: Digest{byte(n)}.String(), Origin: Origin{User: "someone", Host: "buildhost", Label: "//images:server", B9: "1.0"}, Created: time.Now(),
 		}
-		if err := near.say(b.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte{byte(n), byte(n >> 8)}), 1}}); err != nil {
+		if err := near.appendLog(b.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte{byte(n), byte(n >> 8)}), 1}}); err != nil {
 			b.Fatal(err)
 		}
 	}

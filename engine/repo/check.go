@@ -43,7 +43,7 @@ func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
 	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, files: r.files}, deep: deep, hurts: map[packRef][]*entry{}}
 	var live []*entry
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		live = v.live()
 		if v.torn > 0 {
 			c.note(logName, fmt.Errorf("%d lines can't be read; an interrupted push may leave half a line, which does no harm", v.torn), nil)
@@ -65,7 +65,7 @@ func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
 // damage tells what was found, but for what hurts only those that were taken
 // out of the log meanwhile: a collection may have deleted it.
 func (r *Repo) damage(found []finding) (list []Damage) {
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		for _, f := range found {
 			var hurts []string
 			for _, e := range f.hurts {
@@ -132,7 +132,7 @@ func (c *checking) manifests(ctx context.Context, live []*entry) error {
 	return g.Wait()
 }
 
-// packs looks at all packs that somebody needs.
+// packs checks all packs that a version or step needs.
 func (c *checking) packs(ctx context.Context) error {
 	files, err := c.r.files.List(ctx, "packs")
 	if err != nil {

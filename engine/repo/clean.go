@@ -24,7 +24,7 @@ type CleanOptions struct {
 	Grace time.Duration
 }
 
-// CleanReport is what [Repo.Clean] took away.
+// CleanReport is what [Repo.Clean] removed and deleted.
 type CleanReport struct {
 	Removed []Version `json:"removed"` // oldest first
 	Steps   int       `json:"steps"`   // taken out
@@ -34,7 +34,7 @@ type CleanReport struct {
 
 // Clean takes out of the list what o does not keep, and then the files that
 // no version and no step needs. It is safe beside pushes: a push that relied
-// on a file taken away sends it again. While a manifest of something that is
+// on a deleted file sends it again. While a manifest of something that is
 // kept can't be read no file is deleted, for it might be needed.
 func (r *Repo) Clean(ctx context.Context, o CleanOptions) (CleanReport, error) {
 	var report CleanReport
@@ -61,7 +61,7 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 			report.Steps++
 		}
 	}
-	if err := r.say(ctx, lines...); err != nil {
+	if err := r.appendLog(ctx, lines...); err != nil {
 		return err
 	}
 	return r.collect(ctx, o.Grace, report)
@@ -69,7 +69,7 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 
 // superfluous returns what o does not keep, oldest first.
 func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		kept := map[string]int{}
 		for _, e := range v.newest("") {
 			kept[e.Image.Name]++
@@ -94,7 +94,7 @@ func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
 // What the versions and steps before the line need is spared; the rest of the
 // list is needed by nobody, now or later, and is deleted.
 //
-// Where another collection took away what this one wanted to read it begins
+// Where another collection deleted what this one wanted to read it begins
 // again, with a list of its own: what it knew may not be true any more.
 func (r *Repo) collect(ctx context.Context, grace time.Duration, report *CleanReport) error {
 	for range maxTries {
@@ -114,11 +114,11 @@ func (r *Repo) collectOnce(ctx context.Context, grace time.Duration, report *Cle
 	if err != nil || len(doomed) == 0 {
 		return err
 	}
-	line, err := r.sentence(ctx, doomed)
+	line, err := r.writeDoomed(ctx, doomed)
 	if err != nil {
 		return err
 	}
-	if err := r.say(ctx, line); err != nil {
+	if err := r.appendLog(ctx, line); err != nil {
 		return err
 	}
 	if needed, err = r.needed(ctx); err != nil {
@@ -130,7 +130,7 @@ func (r *Repo) collectOnce(ctx context.Context, grace time.Duration, report *Cle
 // needed returns the manifests and packs of all versions and steps.
 func (r *Repo) needed(ctx context.Context) (map[fileID]bool, error) {
 	var live []*entry
-	r.look(func(v *view) { live = v.live() })
+	r.withView(func(v *view) { live = v.live() })
 	manifests := make([]*manifest, len(live))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -190,8 +190,8 @@ func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Du
 	return all, nil
 }
 
-// sentence writes the list of doomed files and returns the line for it.
-func (r *Repo) sentence(ctx context.Context, doomed []unusedFile) (line, error) {
+// writeDoomed writes the list of doomed files and returns the line for it.
+func (r *Repo) writeDoomed(ctx context.Context, doomed []unusedFile) (line, error) {
 	var b strings.Builder
 	for _, f := range doomed {
 		if f.id != (fileID{}) {

@@ -245,7 +245,7 @@ func TestCleanManySteps(t *testing.T) {
 	for n := range 300 {
 		lines = append(lines, line{Op: opStep, StepKey: fmt.Sprint(n), Recipe: recipeRef{newFileID(nil), 1}})
 	}
-	if err := r.say(t.Context(), lines...); err != nil {
+	if err := r.appendLog(t.Context(), lines...); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.PublishStep(t.Context(), "last", nil, []StepFile{{Name: "root", Path: sample(t, 1, 10)}}); err != nil {

@@ -307,7 +307,7 @@ func TestStepCache(t *testing.T) {
 
 func TestNoRepository(t *testing.T) {
 	each(t, func(t *testing.T, s site) {
-		if _, err := Open(t.Context(), s.loc, s.opts); !errors.Is(err, ErrNoRepository) {
+		if _, err := Open(t.Context(), s.loc, s.opts); !errors.Is(err, errNoRepository) {
 			t.Errorf("nothing there: %v", err)
 		}
 		r := s.create(t)
@@ -320,7 +320,7 @@ func TestNoRepository(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(s.dir, logName), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(t.Context(), s.loc, s.opts); err == nil || errors.Is(err, ErrNoRepository) {
+		if _, err := Open(t.Context(), s.loc, s.opts); err == nil || errors.Is(err, errNoRepository) {
 			t.Errorf("a later format: %v", err)
 		}
 	})

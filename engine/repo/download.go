@@ -32,6 +32,18 @@ const (
 	wholeBase = 4 << 10
 )
 
+// How a content is fetched:
+//
+// A file beside the destination is filled window by window, so that memory
+// does not grow with the image. In each window the blocks are found in this
+// order: in the file itself, where an interrupted pull left them; in local
+// files that may have them (bases), which are scanned and of which only blocks
+// with the wanted name are used; in the repository, where the frames that hold
+// missing blocks are joined to stretches, several of which are fetched at once.
+// Every block is compared with its name before it is written, and the whole
+// file with the content's digest in the end. A block that is wanted at several
+// places is found once and written to all.
+
 // window is a part of a content: the blocks from..to of the file.
 type window struct {
 	content
@@ -159,7 +171,7 @@ func (d *download) fill(ctx context.Context, bases []string) error {
 // belong, which another version left, is taken out.
 func (d *download) resume(ctx context.Context) error {
 	var held int64
-	o := scanOptions{workers: d.r.opts.workers(), blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
+	o := scanOptions{workers: d.r.opts.concurrency(), blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
 	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
 		for i, id := range s.ids {
 			at := s.start/blockSize + int64(i)
@@ -210,7 +222,7 @@ func (d *download) useBase(ctx context.Context, path string) error {
 		return nil
 	}
 	defer f.Close()
-	o := scanOptions{workers: d.r.opts.workers(), blocks: true}
+	o := scanOptions{workers: d.r.opts.concurrency(), blocks: true}
 	if d.c.whole {
 		return d.takeFrom(ctx, f, info.Size(), o)
 	}
@@ -231,7 +243,7 @@ func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanO
 	var failed error
 	err := scan(ctx, f, size, o, func(s *segment) error {
 		var n int64
-		n, failed = d.put(s.ids, s.data)
+		n, failed = d.fillIn(s.ids, s.data)
 		d.meter.count(0, n, 0)
 		return failed
 	})
@@ -244,39 +256,40 @@ func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanO
 	return nil
 }
 
-// put writes those of the blocks that are missing, wherever they are, and
-// returns how many bytes were settled. data holds the blocks named ids,
-// which its caller has verified.
-func (d *download) put(ids []blockID, data []byte) (settled int64, err error) {
+// fillIn writes those of the blocks that are missing, to every place that
+// wants them, and returns how many bytes of the image it wrote. data holds the
+// blocks named ids, which its caller has verified.
+func (d *download) fillIn(ids []blockID, data []byte) (written int64, err error) {
 	for i := 0; i < len(ids); {
-		places := d.take(ids[i])
+		places := d.claim(ids[i])
 		if len(places) == 0 {
 			i++
 			continue
 		}
 		// Blocks that follow each other here mostly do so there.
 		first, n := places[0], 1
-		for i+n < len(ids) && d.takeAt(ids[i+n], first+int64(n)) {
+		for i+n < len(ids) && d.claimAt(ids[i+n], first+int64(n)) {
 			n++
 		}
 		done, err := d.write(first, data[i*blockSize:(i+n)*blockSize])
-		settled += done
+		written += done
 		for _, at := range places[1:] {
 			if err == nil {
 				done, err = d.write(at, data[i*blockSize:(i+1)*blockSize])
-				settled += done
+				written += done
 			}
 		}
 		if err != nil {
-			return settled, err
+			return written, err
 		}
 		i += n
 	}
-	return settled, nil
+	return written, nil
 }
 
-// take returns where all blocks are that want a content, and takes them off the list.
-func (d *download) take(id blockID) (places []int64) {
+// claim returns where all blocks are that want a content, and removes them
+// from the list of what is missing.
+func (d *download) claim(id blockID) (places []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, ok := d.missing[id]
@@ -290,9 +303,9 @@ func (d *download) take(id blockID) (places []int64) {
 	return places
 }
 
-// takeAt takes a content off the list if only the data block that is at this
-// place in the file wants it.
-func (d *download) takeAt(id blockID, block int64) bool {
+// claimAt removes a content from the list if only the data block at this place
+// in the file wants it.
+func (d *download) claimAt(id blockID, block int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, ok := d.missing[id]
@@ -407,7 +420,7 @@ func (d *download) fetchStretch(ctx context.Context, dec *zstd.Decoder, s stretc
 		if buf, err = x.frame(dec, b[f.off-s.off:][:f.length], f, buf); err != nil {
 			return fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
 		}
-		n, err := d.put(x.ids[f.first:f.first+f.blocks], buf)
+		n, err := d.fillIn(x.ids[f.first:f.first+f.blocks], buf)
 		if err != nil {
 			return err
 		}

@@ -216,7 +216,7 @@ func TestGoldenDoomed(t *testing.T) {
 	}
 	r := &Repo{files: backend.NewDir(dir)}
 	want := []fileID{goldenID(1), goldenID(2)}
-	l, err := r.sentence(t.Context(), []unusedFile{{id: want[0]}, {path: "tmp/x"}, {id: want[1]}})
+	l, err := r.writeDoomed(t.Context(), []unusedFile{{id: want[0]}, {path: "tmp/x"}, {id: want[1]}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestGoldenDoomed(t *testing.T) {
 // publishGolden makes a repository in which everything happened once.
 func publishGolden(t *testing.T, dir string) {
 	t.Helper()
-	r, err := Create(t.Context(), Location{Path: dir}, Options{Workers: 1})
+	r, err := Create(t.Context(), Location{Path: dir}, Options{workers: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func TestGoldenState(t *testing.T) {
 	}
 
 	log := slurp(t, "testdata/golden/log")
-	k := &keptLog{path: filepath.Join(dir, "kept")}
+	k := &logCopy{path: filepath.Join(dir, "kept")}
 	f, err := os.Create(k.path)
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +384,7 @@ func TestGoldenState(t *testing.T) {
 	}
 
 	loc := Location{User: "me", Host: "images.example", Path: "/srv/b9"}
-	copied, _ := recall(dir, loc)
+	copied, _ := openLogCopy(dir, loc)
 	var names bytes.Buffer
 	for _, path := range []string{copied.path, pushes[0], s.pulledFile("/images/web.raw"), s.file(goldenID(1))} {
 		rel, err := filepath.Rel(dir, path)

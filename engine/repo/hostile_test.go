@@ -31,7 +31,7 @@ func forge(t *testing.T, s site, r *Repo, m *manifest) {
 func claim(t *testing.T, r *Repo, ref recipeRef) {
 	t.Helper()
 	v := Version{Name: "web", Version: "1"}
-	if err := r.say(t.Context(), line{Op: opImage, Image: &v, Recipe: ref}); err != nil {
+	if err := r.appendLog(t.Context(), line{Op: opImage, Image: &v, Recipe: ref}); err != nil {
 		t.Fatal(err)
 	}
 }

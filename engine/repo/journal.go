@@ -31,7 +31,7 @@ func (p sentPack) ref() packRef {
 	return packRef{id: p.ID, data: p.Data, index: p.Index, blocks: int(p.Blocks)}
 }
 
-// othersMost is how many packs a push looks at that pushes of something else
+// othersMost is how many packs a push considers that pushes of something else
 // have noted.
 const othersMost = 64
 

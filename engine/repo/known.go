@@ -26,6 +26,17 @@ const (
 	sameName = 3
 )
 
+// How a push finds out what it need not send:
+//
+// There is no list of all blocks of a repository, so the push reads the indexes
+// of the packs in which blocks of the image are likely to be: those of the
+// newest versions of the same name, of its parent, and of the newest of other
+// names and steps, as long as they are on this machine already or a budget of
+// bytes lasts. Packs that earlier pushes of this machine have sent, and that no
+// version names yet, are looked up by name and size. A pack on a list of files
+// that a collection is about to delete does not count. What is missed this way
+// is sent once more, which costs bytes and nothing else.
+
 // manifestOf returns a manifest, from this machine's state if it is there.
 func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error) {
 	b, ok := r.home.get(ref.ID)
@@ -87,7 +98,7 @@ func (r *Repo) unlessGone(ctx context.Context, id fileID, err error) error {
 	if !errors.Is(err, ErrDamaged) || r.sync(ctx) != nil {
 		return err
 	}
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		if e := v.byID[id]; e != nil && e.removed {
 			err = errGone
 		}
@@ -110,14 +121,14 @@ func (r *Repo) indexes(ctx context.Context, packs []packRef, wanted map[int]bool
 	return found, g.Wait()
 }
 
-// place is where a block is: a block of a pack that known lists.
-type place struct{ pack, block int32 }
+// blockRef is where a block is: a block of a pack that known lists.
+type blockRef struct{ pack, block int32 }
 
 // known is what a push need not send. It is used by one goroutine.
 type known struct {
 	packs  []packRef
 	have   map[fileID]bool
-	places map[blockID]place
+	places map[blockID]blockRef
 }
 
 func (k *known) add(p packRef, x *packIndex) {
@@ -129,16 +140,16 @@ func (k *known) add(p packRef, x *packIndex) {
 	k.packs = append(k.packs, p)
 	for i, id := range x.ids {
 		if _, ok := k.places[id]; !ok {
-			k.places[id] = place{pack, int32(i)}
+			k.places[id] = blockRef{pack, int32(i)}
 		}
 	}
 }
 
-// know collects what the repository has that an image of this name is likely
+// findKnown collects what the repository has that an image of this name is likely
 // to share: the packs of its newest versions, of its parent's, then of the
 // newest version of other names, until it would take too much to read.
-func (r *Repo) know(ctx context.Context, name, parent string) (*known, error) {
-	k := &known{have: map[fileID]bool{}, places: map[blockID]place{}}
+func (r *Repo) findKnown(ctx context.Context, name, parent string) (*known, error) {
+	k := &known{have: map[fileID]bool{}, places: map[blockID]blockRef{}}
 	budget := int64(indexBudget)
 	for i, e := range r.relatives(name, parent) {
 		m, err := r.manifestOf(ctx, e.Recipe)
@@ -151,7 +162,7 @@ func (r *Repo) know(ctx context.Context, name, parent string) (*known, error) {
 		if i >= sameName && !r.affordable(m.packs, &budget) {
 			continue
 		}
-		if err := r.learn(ctx, k, m.packs); err != nil {
+		if err := r.addIndexes(ctx, k, m.packs); err != nil {
 			return nil, err
 		}
 	}
@@ -163,7 +174,7 @@ func (r *Repo) know(ctx context.Context, name, parent string) (*known, error) {
 // and the newest versions of other names. For a step, whose name is empty,
 // the newest steps come first: what it was made from is among them.
 func (r *Repo) relatives(name, parent string) (list []*entry) {
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		others := v.newestSteps(atOnce)
 		seen := map[string]int{}
 		for _, e := range v.newest("") {
@@ -196,8 +207,9 @@ func (r *Repo) affordable(packs []packRef, budget *int64) bool {
 	return true
 }
 
-// learn adds packs to k. One that is damaged is left out.
-func (r *Repo) learn(ctx context.Context, k *known, packs []packRef) error {
+// addIndexes reads the indexes of packs and adds them to k. A damaged one is
+// left out.
+func (r *Repo) addIndexes(ctx context.Context, k *known, packs []packRef) error {
 	found := make([]*packIndex, len(packs))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -228,7 +240,7 @@ func (r *Repo) learn(ctx context.Context, k *known, packs []packRef) error {
 // delete. An unreadable list is an error: it could name anything.
 func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
 	var lists []fileID
-	r.look(func(v *view) { lists = v.dooms[min(epoch, len(v.dooms)):] })
+	r.withView(func(v *view) { lists = v.dooms[min(epoch, len(v.dooms)):] })
 	all := map[fileID]bool{}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)

@@ -123,7 +123,7 @@ type entry struct {
 	Image   *Version // nil for a step
 	StepKey string
 	Recipe  recipeRef
-	place   int // counts publications
+	order   int // counts publications
 	removed bool
 }
 
@@ -198,7 +198,7 @@ func (v *view) publish(l line) error {
 	if l.Epoch != v.epoch || v.byID[l.Recipe.ID] != nil {
 		return nil
 	}
-	e := &entry{Image: l.Image, StepKey: l.StepKey, Recipe: l.Recipe, place: len(v.byID)}
+	e := &entry{Image: l.Image, StepKey: l.StepKey, Recipe: l.Recipe, order: len(v.byID)}
 	switch {
 	case l.Op == opImage && e.Image != nil:
 		key := e.Image.Name + "@" + e.Image.Version
@@ -206,7 +206,7 @@ func (v *view) publish(l line) error {
 			return nil
 		}
 		e.StepKey = ""
-		e.Image.tame()
+		e.Image.cleanText()
 		v.versions[key] = e
 		v.images = append(v.images, e)
 	case l.Op == opStep && e.Image == nil && e.StepKey != "" && v.steps[e.StepKey] == nil:
@@ -219,8 +219,9 @@ func (v *view) publish(l line) error {
 	return v.full(0)
 }
 
-// tame replaces what a terminal would obey in what the publisher wrote freely.
-func (v *Version) tame() {
+// cleanText replaces control characters, which a terminal would obey, in the
+// texts of a publisher.
+func (v *Version) cleanText() {
 	for _, text := range []*string{&v.Format, &v.Key, &v.Parent, &v.Origin.User, &v.Origin.Host, &v.Origin.Label, &v.Origin.B9, &v.Origin.Source, &v.Origin.Commit} {
 		*text = printable(*text)
 	}
@@ -281,7 +282,7 @@ func (v *view) newest(name string) []*entry {
 // newestSteps returns at most n steps, the one published last first.
 func (v *view) newestSteps(n int) []*entry {
 	steps := slices.Collect(maps.Values(v.steps))
-	slices.SortFunc(steps, func(a, b *entry) int { return b.place - a.place })
+	slices.SortFunc(steps, func(a, b *entry) int { return b.order - a.order })
 	return steps[:min(n, len(steps))]
 }
 
@@ -295,8 +296,8 @@ func (r *Repo) sync(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.readLog(ctx)
-	if errors.Is(err, errOtherLog) || err != nil && r.kept.tail != nil {
-		r.view, r.kept = newView(), &keptLog{path: r.kept.path}
+	if errors.Is(err, errOtherLog) || err != nil && r.copied.tail != nil {
+		r.view, r.copied = newView(), &logCopy{path: r.copied.path}
 	}
 	if errors.Is(err, errOtherLog) {
 		err = r.readLog(ctx)
@@ -307,8 +308,8 @@ func (r *Repo) sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("repository %s: %w", r.loc, err)
 	}
-	r.kept.keep(r.view.offset)
-	r.kept = &keptLog{}
+	r.copied.keep(r.view.offset)
+	r.copied = &logCopy{}
 	return nil
 }
 
@@ -319,17 +320,17 @@ func (r *Repo) readLog(ctx context.Context) error {
 	if r.view.offset == 0 {
 		first = 1 << 20
 	}
-	compared := r.kept.tail == nil
+	compared := r.copied.tail == nil
 	var rest []byte // of a line that is not complete yet
-	return backend.ReadFrom(ctx, r.files, logName, r.view.offset-int64(len(r.kept.tail)), first, maxLog, func(b []byte) (err error) {
+	return backend.ReadFrom(ctx, r.files, logName, r.view.offset-int64(len(r.copied.tail)), first, maxLog, func(b []byte) (err error) {
 		if !compared {
-			if b, err = r.kept.compare(b); err != nil {
+			if b, err = r.copied.compare(b); err != nil {
 				return err
 			}
 			compared = true
 		}
-		if r.kept.path != "" {
-			r.kept.fresh = append(r.kept.fresh, b)
+		if r.copied.path != "" {
+			r.copied.fresh = append(r.copied.fresh, b)
 		}
 		begun := r.view.offset
 		if len(rest) > 0 {
@@ -345,8 +346,8 @@ func (r *Repo) readLog(ctx context.Context) error {
 	})
 }
 
-// look runs fn on what the log said when it was last read.
-func (r *Repo) look(fn func(*view)) {
+// withView runs fn on what the log said when it was last read.
+func (r *Repo) withView(fn func(*view)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fn(r.view)
@@ -355,7 +356,7 @@ func (r *Repo) look(fn func(*view)) {
 // room refuses a publication for which the log has no room.
 func (r *Repo) room(l line) (err error) {
 	if l.Op == opImage || l.Op == opStep {
-		r.look(func(v *view) { err = v.full(spareLines) })
+		r.withView(func(v *view) { err = v.full(spareLines) })
 	}
 	if err != nil {
 		return fmt.Errorf("the log of %s is full: %w", r.loc, err)
@@ -363,9 +364,9 @@ func (r *Repo) room(l line) (err error) {
 	return nil
 }
 
-// say appends lines, and reads the log to see what became of them. Several
-// go into one write, as far as they fit.
-func (r *Repo) say(ctx context.Context, lines ...line) error {
+// appendLog appends lines, and reads the log to see which of them count.
+// Several go into one write, as far as they fit.
+func (r *Repo) appendLog(ctx context.Context, lines ...line) error {
 	var batch []byte
 	for i, l := range lines {
 		if err := r.room(l); err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// meter counts what a transfer moves and tells it to who wants to know.
+// meter counts what a transfer moves and tells it to Options.Progress.
 type meter struct {
 	r     *Repo
 	begun time.Time
@@ -31,7 +31,7 @@ func (m *meter) resize(total int64) {
 	m.p.Total, m.p.Transfer.Total = total, total
 }
 
-// restart forgets what was settled, for the files are read once more. What
+// restart forgets what was found, because the files are read once more. What
 // had to move stays counted.
 func (m *meter) restart() {
 	m.mu.Lock()
@@ -39,7 +39,7 @@ func (m *meter) restart() {
 	m.p.Done, m.p.Reused, m.p.Holes = 0, 0, 0
 }
 
-// count settles so many bytes.
+// count adds bytes of the image that are done: moved, found, or holes.
 func (m *meter) count(moved, reused, holes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -49,12 +49,12 @@ func (m *meter) count(moved, reused, holes int64) {
 	m.p.Done += moved + reused
 	m.p.Total = m.p.Transfer.Total - m.p.Holes
 	if m.r.opts.Progress != nil && time.Since(m.told) >= 100*time.Millisecond {
-		m.tell()
+		m.report()
 	}
 }
 
-// tell is called with the lock held.
-func (m *meter) tell() {
+// report calls Progress; its caller holds the lock.
+func (m *meter) report() {
 	m.told = time.Now()
 	m.p.Elapsed = m.told.Sub(m.begun)
 	sent, received := m.r.files.Traffic()
@@ -68,7 +68,7 @@ func (m *meter) tell() {
 func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tell()
+	m.report()
 }
 
 // total returns what moved until end was called.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,23 +26,22 @@ type Repo struct {
 
 	trimmed sync.Once // what is kept in home
 
-	mu   sync.Mutex // guards the rest
-	view *view
-	kept *keptLog // until the log was read once
-	seen map[fileID]seen
+	mu     sync.Mutex // guards the rest
+	view   *view
+	copied *logCopy // until the log was read once
+	seen   map[fileID]seen
 }
 
-// Open opens the repository at loc. The error is (or wraps) [ErrNoRepository]
-// if there is none; one with a format that this b9 does not know, and what
-// is not reachable, are other errors. A directory b9_shared_images of the
+// Open opens the repository at loc. The error says how to make one if there is
+// none, that the format is of another b9, or wraps [ErrUnreachable]. A directory b9_shared_images of the
 // program's forerunner, or one that holds it, is opened for reading.
 func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 	r := newRepo(loc, opts)
-	r.kept, r.view = recall(opts.State, loc)
+	r.copied, r.view = openLogCopy(opts.State, loc)
 	err := r.sync(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		if r.old, err = findOld(ctx, r.files); err == nil && r.old == nil {
-			err = fmt.Errorf("%w at %s: make one with \"b9 repo add --create\", or correct the location", ErrNoRepository, loc)
+			err = fmt.Errorf("%w at %s: make one with \"b9 repo add --create\", or correct the location", errNoRepository, loc)
 		}
 	}
 	if err != nil {
@@ -53,7 +53,7 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 }
 
 func newRepo(loc Location, opts Options) *Repo {
-	r := &Repo{loc: loc, opts: opts, view: newView(), kept: &keptLog{}, seen: map[fileID]seen{}}
+	r := &Repo{loc: loc, opts: opts, view: newView(), copied: &logCopy{}, seen: map[fileID]seen{}}
 	if loc.Remote() {
 		r.files = backend.NewSFTP(backend.Server{
 			Target: ssh.Target{User: loc.User, Host: loc.Host, Port: loc.Port}, Path: loc.Path, Name: loc.String(), Options: opts.SSH,
@@ -72,7 +72,7 @@ func directories() []string { return []string{"packs", "manifests", "doomed", "t
 // it is opened. A directory that holds something else is refused.
 func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 	r, err := Open(ctx, loc, opts)
-	if !errors.Is(err, ErrNoRepository) {
+	if !errors.Is(err, errNoRepository) {
 		return r, err
 	}
 	r = newRepo(loc, opts)
@@ -85,7 +85,7 @@ func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 }
 
 // errNoFormat: a Create was interrupted before it wrote the log's first line.
-var errNoFormat = fmt.Errorf("%w: the first line of its log %s is missing: \"b9 repo add --create\" makes up for a creation that was interrupted", ErrNoRepository, logName)
+var errNoFormat = fmt.Errorf("%w: the first line of its log %s is missing: \"b9 repo add --create\" makes up for a creation that was interrupted", errNoRepository, logName)
 
 // make makes the directories and, last, the log. Of two that do so at once
 // the one whose line is first in the log gives the repository its identity.
@@ -98,7 +98,7 @@ func (r *Repo) make(ctx context.Context) error {
 		return err
 	}
 	for _, f := range found {
-		if name := f.Name(); name != logName && !strings.Contains(" "+strings.Join(directories(), " ")+" lost+found ", " "+name+" ") {
+		if name := f.Name(); name != logName && !slices.Contains(append(directories(), "lost+found"), name) {
 			return fmt.Errorf("the directory is not empty (it has %s): choose another one", name)
 		}
 	}
@@ -115,7 +115,7 @@ func (r *Repo) make(ctx context.Context) error {
 	}
 	var id [16]byte
 	rand.Read(id[:])
-	if err := r.say(ctx, line{Op: opFormat, Format: formatVersion, ID: hex.EncodeToString(id[:])}); err != nil {
+	if err := r.appendLog(ctx, line{Op: opFormat, Format: formatVersion, ID: hex.EncodeToString(id[:])}); err != nil {
 		return err
 	}
 	return r.files.SyncDir(ctx, ".")
@@ -145,7 +145,7 @@ func (r *Repo) Listed(ctx context.Context, name string) ([]Version, error) {
 		return r.old.list(ctx, r.files, name)
 	}
 	var all []Version
-	r.look(func(v *view) {
+	r.withView(func(v *view) {
 		for _, e := range v.newest(name) {
 			all = append(all, *e.Image)
 		}
@@ -220,12 +220,12 @@ func (r *Repo) Remove(ctx context.Context, v Version) error {
 	if err != nil {
 		return err
 	}
-	return r.say(ctx, line{Op: opRemove, Removed: e.Recipe.ID})
+	return r.appendLog(ctx, line{Op: opRemove, Removed: e.Recipe.ID})
 }
 
 // entryOf finds the line of a version.
 func (r *Repo) entryOf(v Version) (found *entry, err error) {
-	r.look(func(w *view) {
+	r.withView(func(w *view) {
 		for _, e := range w.newest(v.Name) {
 			if e.Image.Digest == v.Digest && (v.Version == "" || v.Version == e.Image.Version) {
 				found = e

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// workers returns how many goroutines hash and compress.
-func (o Options) workers() int {
-	if o.Workers > 0 {
-		return o.Workers
+// concurrency returns how many goroutines hash and compress.
+func (o Options) concurrency() int {
+	if o.workers > 0 {
+		return o.workers
 	}
 	return min(runtime.GOMAXPROCS(0), 8)
 }

@@ -22,9 +22,20 @@ const (
 	packMagic  = "b9pack1\n"
 )
 
+// How blocks are stored:
+//
+// A pack is a file of frames and an index behind them. A frame is up to 256
+// blocks of 4 KiB, compressed together with zstd; a pack has up to 32 frames.
+// The index lists the length of each frame and the name of each block, so a
+// block is found by the index and read by fetching its frame. A pack is named
+// by the hash of its index and a random part, and is never changed. A manifest
+// says of which blocks of which packs a content is made, as runs of blocks that
+// follow each other in the file and in a pack; a step's manifest has several
+// contents. docs/repositories.md describes the bytes.
+
 // fileID names a pack or a manifest: 128 bits of the BLAKE3 hash of its index
-// or of the whole, and 32 random bits, so that what was taken away never
-// comes back under the same name.
+// or of the whole, and 32 random bits, so that a deleted file never comes
+// back under the same name.
 type fileID struct {
 	sum   [16]byte
 	nonce [4]byte

@@ -157,7 +157,7 @@ func failAt(t *testing.T, images []string, empty bool, act func(context.Context,
 	}
 	defer os.RemoveAll(dir)
 	loc := Location{Path: filepath.Join(dir, "repo")}
-	opts := Options{State: filepath.Join(dir, "state"), Workers: 2}
+	opts := Options{State: filepath.Join(dir, "state"), workers: 2}
 	if !empty {
 		fillThree(t, loc, images)
 	}
@@ -192,7 +192,7 @@ func (f *failing) harmless() bool { return f.calls == f.at+1 }
 // fillThree makes a repository of three versions and a step.
 func fillThree(t *testing.T, loc Location, images []string) {
 	t.Helper()
-	r, err := Create(t.Context(), loc, Options{Workers: 2})
+	r, err := Create(t.Context(), loc, Options{workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	if err := r.fillAll(ctx, m, c, f, append([]string{dst}, opts.Bases...), meter); err != nil {
 		return err
 	}
-	if err := verify(ctx, r.opts.workers(), f, c); err != nil {
+	if err := verify(ctx, r.opts.concurrency(), f, c); err != nil {
 		if errors.Is(err, ErrDamaged) {
 			os.Remove(f.Name())
 		}

@@ -13,6 +13,21 @@ import (
 	"b9/engine/repo/internal/backend"
 )
 
+// How a file is published:
+//
+//  1. The log is read. How many collections it names by then is the push's epoch.
+//  2. findKnown lists the blocks that are in packs of the repository.
+//  3. The file is read once (scan). Blocks that are not listed go, in the
+//     file's order, into frames that are compressed and packs that are sent
+//     while the reading goes on; a pack is noted in a journal of this machine
+//     before it is sent, so that a push that dies is resumed.
+//  4. The manifest, which says in which packs the blocks are, is sent.
+//  5. Directories are flushed, and a line with the epoch is appended to the
+//     log. From this write on the version is visible.
+//  6. The log is read again. The line does not count if a collection came
+//     first, which may have deleted what the push relied on: then it begins
+//     again, and sends only what is not there any more.
+
 // maxTries bounds how often a push begins again because files were collected
 // meanwhile; nothing that was sent and still is there is sent again.
 const maxTries = 10
@@ -45,7 +60,7 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	var published *entry
 	err = p.publish(ctx, func(m *manifest) (line, *entry, error) {
 		v := s.version(&m.objects[0])
-		e, err := p.standing(v, s.Version == "")
+		e, err := p.existing(v, s.Version == "")
 		return line{Op: opImage, Image: &v}, e, err
 	}, func(e *entry) { published = e })
 	p.finish(err == nil)
@@ -55,7 +70,7 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	return *published.Image, p.meter.total(), nil
 }
 
-// check looks at what takes no reading of the image.
+// check checks what takes no reading of the image.
 func (s PushSpec) check() error {
 	if err := ValidName(s.Name); err != nil {
 		return err
@@ -85,11 +100,11 @@ func (s PushSpec) version(c *content) Version {
 	return v
 }
 
-// standing returns the version that makes publishing v needless. With anyName
+// existing returns the published version that makes publishing v needless. With anyName
 // that is the newest one, if it is the same image; else the one of that
 // version, which must have the same content.
-func (p *pushing) standing(v Version, anyName bool) (found *entry, err error) {
-	p.r.look(func(w *view) {
+func (p *pushing) existing(v Version, anyName bool) (found *entry, err error) {
+	p.r.withView(func(w *view) {
 		if newest := w.newest(v.Name); anyName && len(newest) > 0 && same(*newest[0].Image, v) {
 			found = newest[0]
 			return
@@ -136,7 +151,7 @@ func (p *pushing) uploaded(s sentPack) {
 }
 
 // newPush begins to publish files: an image's, or, without a name, a step's.
-// What an earlier push of the same had sent is taken over; of names it.
+// What an earlier push of the same had sent is used; of names what is pushed.
 func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []StepFile) (*pushing, error) {
 	if r.old != nil {
 		return nil, ErrReadOnly
@@ -164,22 +179,22 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 	return p, nil
 }
 
-// finish ends the journal and tells the last of the progress.
+// finish ends the journal and reports the last of the progress.
 func (p *pushing) finish(published bool) {
 	p.journal.end(published)
 	p.meter.end()
 }
 
 // publish sends what is missing, and then the line that describe makes of it,
-// until the line counts. describe may say instead what stands there already.
+// until the line counts. describe may instead return what is published already.
 func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *entry, error), done func(*entry)) error {
 	for range maxTries {
 		epoch := 0
-		p.r.look(func(v *view) { epoch = v.epoch })
+		p.r.withView(func(v *view) { epoch = v.epoch })
 		var l line
-		var standing *entry
+		var existing *entry
 		err := p.send(ctx, epoch, func(ctx context.Context, m *manifest) (err error) {
-			if l, standing, err = describe(m); err == nil && standing == nil {
+			if l, existing, err = describe(m); err == nil && existing == nil {
 				l.Recipe, err = p.sendManifest(ctx, m)
 			}
 			return err
@@ -187,16 +202,16 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 		if err != nil {
 			return err
 		}
-		if standing != nil {
-			done(standing)
+		if existing != nil {
+			done(existing)
 			return nil
 		}
 		l.Epoch = epoch
-		if err := p.r.say(ctx, l); err != nil {
+		if err := p.r.appendLog(ctx, l); err != nil {
 			return err
 		}
 		var counted *entry
-		p.r.look(func(v *view) { counted = v.byID[l.Recipe.ID] })
+		p.r.withView(func(v *view) { counted = v.byID[l.Recipe.ID] })
 		if counted != nil {
 			done(counted)
 			return nil
@@ -228,7 +243,7 @@ func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, err
 // that everything has its name for good. described is called when it is known
 // where the blocks will be, while the last of them are on their way.
 func (p *pushing) send(ctx context.Context, epoch int, described func(context.Context, *manifest) error) error {
-	k, err := p.r.know(ctx, p.name, p.parent)
+	k, err := p.r.findKnown(ctx, p.name, p.parent)
 	if err != nil {
 		return err
 	}
@@ -236,7 +251,7 @@ func (p *pushing) send(ctx context.Context, epoch int, described func(context.Co
 	if err != nil {
 		return err
 	}
-	if err := p.r.learn(ctx, k, earlier); err != nil {
+	if err := p.r.addIndexes(ctx, k, earlier); err != nil {
 		return err
 	}
 	p.meter.restart()

@@ -3,15 +3,25 @@
 // OpenSSH server. Only data that the other side lacks travels.
 //
 // It hides the format of a repository (docs/repositories.md), blocks, packs
-// and compression, SFTP, resuming and what makes concurrent writers safe. It
-// knows no store and no build: it takes files and gives files.
+// and compression, resuming and what makes concurrent writers safe. It knows
+// no store and no build: it takes files and gives files.
 //
-//   - [Location] says where a repository is, [Open] and [Create] give a [Repo].
-//   - [Repo.List] and [Repo.Resolve] give a [Version]; [Repo.Push] makes one
-//     from a file, [Repo.Pull] a file from one, and [Transfer] says what moved.
-//   - [Repo.Remove], [Repo.Clean] and [Repo.Check] look after what is there.
+//   - [Location] says where a repository is, [Open] and [Create] give a [Repo];
+//     [Options] say how it is used.
+//   - [Repo.List] and [Repo.Resolve], with a [Selector], give a [Version];
+//     [Repo.Push] makes one from the file of a [PushSpec], [Repo.Pull] a file
+//     from one. [Transfer] says what moved, [Progress] what has so far.
+//   - [Repo.Remove], [Repo.Clean] and [Repo.Check] look after what is there,
+//     with [CleanOptions], [CleanReport] and [Damage].
 //   - [Repo.LookupStep], [Repo.PublishStep] and [Repo.Fetch] are a cache of
-//     build steps by key.
+//     build steps by key: a [Step] has [Object]s, made from [StepFile]s.
+//
+// Inside: log.go is the order of everything, pack.go and manifest.go are what
+// is stored, known.go, scan.go, upload.go and push.go the way there, pull.go
+// and download.go the way back, clean.go and check.go collection and checking,
+// state.go, journal.go and logcopy.go what this machine keeps. Package
+// internal/backend keeps the files, in a directory or over SFTP, and
+// engine/ssh reaches the server.
 package repo
 
 import (
@@ -26,8 +36,6 @@ import (
 var (
 	// ErrNotFound: no such name, version, digest or step.
 	ErrNotFound = errors.New("not in the repository")
-	// ErrNoRepository: the location holds no repository (or is not there).
-	ErrNoRepository = errors.New("no b9 repository")
 	// ErrVersionTaken: the version exists with another content.
 	ErrVersionTaken = errors.New("version exists with another content")
 	// ErrDamaged: something in the repository is wrong, short or missing.
@@ -41,6 +49,9 @@ var (
 	// is gone or changed meanwhile, or it is too large.
 	ErrSource = errors.New("not to be published")
 )
+
+// errNoRepository: the location holds no repository, or is not there.
+var errNoRepository = errors.New("no b9 repository")
 
 // Options say how a repository is used. The zero value is usable.
 type Options struct {
@@ -57,15 +68,15 @@ type Options struct {
 	// Timeout bounds the wait for one answer of the server, in which
 	// nothing arrives. Zero means 60 s.
 	Timeout time.Duration
-	// Workers is how many goroutines hash and compress. Zero means the
+	// workers is how many goroutines hash and compress. Zero means the
 	// number of processors, at most 8.
-	Workers int
+	workers int
 }
 
 // Progress is the state of a running push or pull.
 type Progress struct {
 	Name  string // of the image or the step's object
-	Done  int64  // bytes of image data that are settled, moved or not
+	Done  int64  // bytes of image data that are done, moved or found here
 	Total int64  // bytes of image data, holes left out; for a push an estimate
 	Transfer
 }

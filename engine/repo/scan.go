@@ -13,6 +13,17 @@ import (
 	"b9/engine/internal/sparse"
 )
 
+// How a file is read:
+//
+// One goroutine walks the file and cuts what has data, by SEEK_DATA and
+// SEEK_HOLE, into segments of a fixed size at fixed offsets, so that equal
+// files are cut alike. Workers read the segments and compute the names of
+// their blocks (a block of zeros has none) and the leaves of the file's digest.
+// The caller gets the segments in the file's order, however the workers finish:
+// each stands in a queue from when it was cut, and has a channel that is closed
+// when it is done. A fixed number of buffers goes round, so that a fast reader
+// waits for a slow caller.
+
 // segment is a stretch of a file that has data, from a multiple of
 // segmentSize on.
 type segment struct {

@@ -12,7 +12,7 @@ import (
 // opened, so that a build asks the server only for the steps that are there.
 func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
 	var e *entry
-	r.look(func(v *view) { e = v.steps[key] })
+	r.withView(func(v *view) { e = v.steps[key] })
 	if e == nil {
 		return Step{}, fmt.Errorf("step %s is %w %s", key, ErrNotFound, r.loc)
 	}
@@ -57,11 +57,11 @@ func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files
 
 // step returns the step as it is published; nil if it is not.
 func (p *pushing) step(key string) (e *entry) {
-	p.r.look(func(v *view) { e = v.steps[key] })
+	p.r.withView(func(v *view) { e = v.steps[key] })
 	return e
 }
 
-// checkStep looks at what needs no reading.
+// checkStep checks what takes no reading of the files.
 func checkStep(key string, record []byte, files []StepFile) error {
 	const maxKey = 1 << 10
 	if key == "" || len(key) > maxKey {

@@ -87,7 +87,7 @@ func (u *upload) run(ctx context.Context, described func(context.Context, []cont
 		}
 		return described(ctx, contents)
 	})
-	for range u.p.r.opts.workers() {
+	for range u.p.r.opts.concurrency() {
 		g.Go(func() error {
 			u.compressAll()
 			return nil
@@ -114,7 +114,7 @@ func (u *upload) readAll(ctx context.Context) ([]content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return contents, u.flush(ctx)
+	return contents, u.sendRest(ctx)
 }
 
 // compressAll compresses frames until there are no more. What fits into one
@@ -155,20 +155,20 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	defer f.Close()
 	c := content{name: from.Name, size: info.Size()}
 	sum := digest.New(c.size)
-	settled := int64(0) // up to here the meter knows
+	counted := int64(0) // up to here the meter has counted
 	var failed error    // in sending
-	o := scanOptions{workers: u.p.r.opts.workers(), blocks: true, leaves: true}
+	o := scanOptions{workers: u.p.r.opts.concurrency(), blocks: true, leaves: true}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
 		sum.Add(s.leaves)
-		u.p.meter.count(0, 0, s.start-settled)
-		settled = min(s.start+int64(len(s.data)), c.size)
+		u.p.meter.count(0, 0, s.start-counted)
+		counted = min(s.start+int64(len(s.data)), c.size)
 		failed = u.segment(ctx, &c, s)
 		return failed
 	})
 	if failed != nil || ctx.Err() != nil {
 		return c, err
 	}
-	u.p.meter.count(0, 0, c.size-settled)
+	u.p.meter.count(0, 0, c.size-counted)
 	c.digest = sum.Digest()
 	switch {
 	case err != nil:
@@ -200,14 +200,14 @@ func (u *upload) segment(ctx context.Context, c *content, s *segment) error {
 				return err
 			}
 		}
-		c.place(at, where)
+		c.addBlock(at, where)
 	}
 	u.p.meter.count(moved, reused, holes)
 	return nil
 }
 
-// place adds a block to the runs.
-func (c *content) place(at int64, where place) {
+// addBlock adds a block to the runs.
+func (c *content) addBlock(at int64, where blockRef) {
 	if n := len(c.runs); n > 0 {
 		last := &c.runs[n-1]
 		if last.at+int64(last.count) == at && last.pack == int(where.pack) && last.block+last.count == int(where.block) {
@@ -219,13 +219,13 @@ func (c *content) place(at int64, where place) {
 }
 
 // add puts a new block into the pack that is being filled.
-func (u *upload) add(ctx context.Context, id blockID, block []byte) (place, error) {
+func (u *upload) add(ctx context.Context, id blockID, block []byte) (blockRef, error) {
 	if u.pack == nil {
 		u.pack = &building{slot: len(u.k.packs)}
 		u.k.packs = append(u.k.packs, packRef{})
 	}
 	b := u.pack
-	where := place{int32(b.slot), int32(len(b.ids))}
+	where := blockRef{int32(b.slot), int32(len(b.ids))}
 	u.k.places[id] = where
 	b.ids = append(b.ids, id)
 	if len(b.frames) == 0 || b.frames[len(b.frames)-1].blocks == frameBlocks {
@@ -243,7 +243,7 @@ func (u *upload) add(ctx context.Context, id blockID, block []byte) (place, erro
 	if len(b.ids) < packBlocks {
 		return where, nil
 	}
-	return where, u.hand(ctx)
+	return where, u.enqueue(ctx)
 }
 
 func (u *upload) compress(ctx context.Context, f *frame) error {
@@ -255,8 +255,8 @@ func (u *upload) compress(ctx context.Context, f *frame) error {
 	}
 }
 
-// hand gives the pack to the goroutines that send.
-func (u *upload) hand(ctx context.Context) error {
+// enqueue gives the pack to the goroutines that send.
+func (u *upload) enqueue(ctx context.Context) error {
 	u.named.Add(1)
 	select {
 	case u.ready <- u.pack:
@@ -268,8 +268,8 @@ func (u *upload) hand(ctx context.Context) error {
 	}
 }
 
-// flush sends what is left of the last frame and pack.
-func (u *upload) flush(ctx context.Context) error {
+// sendRest sends what is left of the last frame and pack.
+func (u *upload) sendRest(ctx context.Context) error {
 	if u.pack == nil {
 		return nil
 	}
@@ -278,7 +278,7 @@ func (u *upload) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	return u.hand(ctx)
+	return u.enqueue(ctx)
 }
 
 // send uploads one pack.

@@ -211,7 +211,7 @@ func (r *reader) match(l line) (bool, error) {
 	return true, nil
 }
 
-// subject is what a criterion of a Match line looks at.
+// subject is the text that a criterion of a Match line is compared with.
 func (r *reader) subject(criterion string) (text string, ok bool) {
 	switch criterion {
 	case "host":

@@ -11,12 +11,12 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// keptLog is this machine's copy of the beginning of a repository's log, by
+// logCopy is this machine's copy of the beginning of a repository's log, by
 // where the repository is. The log is only ever appended to, so that what
 // follows is all there is to read. That it still is the same log is seen by
 // the end of the copy, which is read along: every line has a random part. The
 // BLAKE3 hash of the copy follows it, for nothing flushes it.
-type keptLog struct {
+type logCopy struct {
 	path string // "" keeps nothing
 
 	tail   []byte   // the end of the copy; nil: there is none
@@ -35,14 +35,14 @@ const (
 	keptSum  = 32 // bytes of the hash
 )
 
-// recall reads the copy of the log of loc, and returns what it says.
-func recall(dir string, loc Location) (*keptLog, *view) {
+// openLogCopy reads the copy of the log of loc, and returns what it says.
+func openLogCopy(dir string, loc Location) (*logCopy, *view) {
 	v := newView()
 	if dir == "" || !loc.Remote() {
-		return &keptLog{}, v
+		return &logCopy{}, v
 	}
 	sum := blake3.Sum256([]byte(loc.String()))
-	k := &keptLog{path: filepath.Join(dir, "logs", fmt.Sprintf("%x", sum[:16]))}
+	k := &logCopy{path: filepath.Join(dir, "logs", fmt.Sprintf("%x", sum[:16]))}
 	info, err := os.Stat(k.path)
 	if err != nil || info.Size() > maxLog+keptSum {
 		return k, v
@@ -68,7 +68,7 @@ func unsealed(b []byte) ([]byte, bool) {
 }
 
 // compare takes off what begins as the copy ends.
-func (k *keptLog) compare(b []byte) ([]byte, error) {
+func (k *logCopy) compare(b []byte) ([]byte, error) {
 	rest, same := bytes.CutPrefix(b, k.tail)
 	if !same {
 		return nil, errOtherLog
@@ -77,7 +77,7 @@ func (k *keptLog) compare(b []byte) ([]byte, error) {
 }
 
 // keep makes a new copy, up to length, if there is much that is new.
-func (k *keptLog) keep(length int64) {
+func (k *logCopy) keep(length int64) {
 	fresh := k.fresh
 	k.fresh, k.tail = nil, nil
 	if k.path == "" || length-k.length < keptStep {
@@ -100,7 +100,7 @@ func (k *keptLog) keep(length int64) {
 
 // write puts together the copy there is and what follows, up to length, and
 // the hash.
-func (k *keptLog) write(f *os.File, fresh [][]byte, length int64) error {
+func (k *logCopy) write(f *os.File, fresh [][]byte, length int64) error {
 	h := blake3.New()
 	out := io.MultiWriter(f, h)
 	if k.length > 0 {

@@ -19,7 +19,7 @@ func TestKeptLog(t *testing.T) {
 		for range n {
 			versions++
 			v := Version{Name: "web", Version: fmt.Sprint(versions), Format: "raw"}
-			if err := r.say(t.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte(v.Version)), 1}}); err != nil {
+			if err := r.appendLog(t.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte(v.Version)), 1}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -98,7 +98,7 @@ func TestDamagedKeptLog(t *testing.T) {
 	const versions = 100
 	for n := range versions {
 		v := Version{Name: "web", Version: fmt.Sprint(n), Format: "raw"}
-		if err := r.say(t.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte(v.Version)), 1}}); err != nil {
+		if err := r.appendLog(t.Context(), line{Op: opImage, Image: &v, Recipe: recipeRef{newFileID([]byte(v.Version)), 1}}); err != nil {
 			t.Fatal(err)
 		}
 	}
