@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"b9/engine/repo/internal/backend"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"b9/engine/internal/digest"
+	"b9/engine/repo/internal/backend"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,7 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
+
 	"b9/engine/internal/sshdtest"
+	"b9/engine/ssh/config"
 )
 
 // keygenFingerprint is what ssh-keygen says of a key.
@@ -187,6 +192,47 @@ func TestAlgorithmList(t *testing.T) {
 		if got := strings.Join(algorithmList(spec, def), " "); got != want {
 			t.Errorf("%q: %s, not %s", spec, got, want)
 		}
+	}
+}
+
+// A refusal tells a program what it tells a person.
+func TestRefusalsAreAnswers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var lines [2]string
+	var keys [2]ssh.PublicKey
+	for i := range keys {
+		path := sshdtest.Keygen(t, fmt.Sprintf("%s/k%d", dir, i), "-t", "ed25519", "-N", "")
+		key, err := readPublic(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i], lines[i] = key, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+	}
+	file := dir + "/known"
+	if err := os.WriteFile(file, []byte("# known\na.example "+lines[0]+"\n@revoked c.example "+lines[0]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(host string, key ssh.PublicKey) error {
+		known, err := readTrust(&config.Host{Target: Target{Port: 22}, Name: host, KnownHosts: []string{file}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return known.check("", nil, key)
+	}
+	if err := check("a.example", keys[0]); err != nil {
+		t.Errorf("a known key: %v", err)
+	}
+	var other *xknownhosts.KeyError
+	if err := check("a.example", keys[1]); !errors.As(err, &other) || len(other.Want) != 1 || where(other.Want[0]) != file+":2" || !sameKey(other.Want[0].Key, keys[0]) {
+		t.Errorf("a changed key: %v, %+v", err, other)
+	}
+	if err := check("b.example", keys[0]); !errors.As(err, &other) || len(other.Want) != 0 {
+		t.Errorf("an unknown server: %v, %+v", err, other)
+	}
+	var revoked *xknownhosts.RevokedError
+	if err := check("c.example", keys[0]); !errors.As(err, &revoked) || where(revoked.Revoked) != file+":3" {
+		t.Errorf("a revoked key: %v, %+v", err, revoked)
 	}
 }
 
