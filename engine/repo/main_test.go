@@ -24,11 +24,11 @@ var onDisk = os.TempDir()
 // TestMain puts temporary files into memory where there is room: these tests
 // flush hundreds of files, and wait for a disk nine tenths of their time.
 // They wait for servers, too, so more of them run at once than there are
-// processors. TMPDIR and -parallel say otherwise.
+// processors. TMPDIR and -parallel say otherwise, and benchmarks use a disk.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	var fs unix.Statfs_t
-	if os.Getenv("TMPDIR") == "" && unix.Statfs(memory, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && fs.Bavail*uint64(fs.Bsize) >= memoryLeast {
+	if os.Getenv("TMPDIR") == "" && flag.Lookup("test.bench").Value.String() == "" && unix.Statfs(memory, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && fs.Bavail*uint64(fs.Bsize) >= memoryLeast {
 		os.Setenv("TMPDIR", memory)
 	}
 	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
