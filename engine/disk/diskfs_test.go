@@ -116,3 +116,37 @@ func TestGPTRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestGPTFaultsOfGoDiskfs holds the minimal cases of docs/decisions/0006-go-diskfs.md.
+// Where one fails the library has mended it, and the note and our check can go.
+func TestGPTFaultsOfGoDiskfs(t *testing.T) {
+	const id = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+	write := func(w *chunkWriter, size int64, sector int, name string) {
+		table := gpt.Table{GUID: id, LogicalSectorSize: sector, PhysicalSectorSize: sector, ProtectiveMBR: true,
+			Partitions: []*gpt.Partition{{Index: 1, Start: 2048, End: 4095, Type: id, GUID: id, Name: name}}}
+		if err := table.Write(w, size); err != nil {
+			t.Error(err)
+		}
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("a name of 36 runes and 72 UTF-16 units does not panic any more")
+			}
+		}()
+		write(&chunkWriter{}, 16<<20, 512, strings.Repeat("😀", 36))
+	}()
+	var w chunkWriter
+	write(&w, 3<<40, 512, "")
+	if got := w.chunks[0].bytes[12:16]; string(got) == "\xff\xff\xff\xff" {
+		t.Error("the protective MBR of a disk over 2 TiB covers all that it can name now")
+	}
+	f, _ := tableFile(t, []PartSpec{{Size: 1 << 20}}, LayoutOptions{SectorSize: 4096, Size: 64 << 20})
+	got, err := gpt.Read(f, 4096, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ProtectiveMBR {
+		t.Error("the protective MBR before sectors of 4096 bytes is seen now")
+	}
+}
