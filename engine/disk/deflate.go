@@ -9,7 +9,7 @@ import (
 
 // deflater compresses units, each by itself, to deflate (RFC 1951). The output
 // depends on the unit and the level alone, not on the units before. One holds
-// 1.3 MiB at most.
+// 1.5 MB.
 type deflater struct {
 	packed *flate.Writer
 	stored *flate.Writer // for units that no coder makes smaller
