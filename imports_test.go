@@ -67,11 +67,12 @@ func table() []rule {
 		}
 		rows = append(rows, row)
 	}
+	rows = append(rows, containers()...)
 	for _, leaf := range leaves {
 		rows = append(rows, rule{path: leaf, imports: append(between(leaf), floor...)})
 	}
 	low := slices.Concat(floor, leaves)
-	below := append([]string{"builtins", "stdlib", "engine"}, low...)
+	below := append([]string{"builtins", "stdlib", "engine", "engine/container/backends"}, low...)
 	rows = append(rows, commands(below)...)
 	return append(rows,
 		rule{path: "engine", imports: append([]string{"engine/store", "engine/container"}, floor...)},
@@ -80,6 +81,19 @@ func table() []rule {
 		rule{path: "examples", imports: below},
 		rule{path: "", imports: below}, // tests of the whole, at the root
 	)
+}
+
+// containers lists the packages that make containers. Nothing but the program
+// imports them, so that what describes and runs steps links no libcontainer.
+func containers() []rule {
+	const room = "engine/container"
+	may := append([]string{room}, floor...)
+	var rows []rule
+	for _, name := range []string{"/internal/helper", "/embedded", "/libvirt", "/backends"} {
+		rows = append(rows, rule{path: room + name, imports: slices.Clone(may)})
+		may = append(may, room+name)
+	}
+	return rows
 }
 
 // commands lists the packages of the program: what every command stands on, then
@@ -231,6 +245,11 @@ func TestImportTableForbids(t *testing.T) {
 		{"b9/engine", "b9/engine/tool", true},
 		{"b9/engine/store", "b9/engine", false},
 		{"b9/engine", "b9/engine/container", true},
+		{"b9/engine", "b9/engine/container/backends", false},
+		{"b9/builtins", "b9/engine/container/embedded", false},
+		{"b9/engine/container", "b9/engine/container/libvirt", false},
+		{"b9/engine/container/libvirt", "b9/engine/container/embedded", true},
+		{"b9/engine/container/embedded", "b9/engine/container/libvirt", false},
 		{"b9/engine", "b9/engine/disk", false},
 		{"b9/engine", "go.starlark.net/starlark", false},
 		{"b9/engine", "golang.org/x/sys/unix", true},
@@ -258,6 +277,20 @@ func TestImportTableForbids(t *testing.T) {
 		got := len(faults(table(), listed{ImportPath: c.from, Imports: []string{c.to}})) == 0
 		if got != c.want {
 			t.Errorf("%s importing %s: allowed is %v, want %v", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+// TestStepsLinkNoContainers keeps what reads and runs steps, which may be code in
+// a container or a guest, free of the libraries that make containers.
+func TestStepsLinkNoContainers(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "libvirt_dlopen", "./builtins", "./engine").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, library := range []string{"github.com/opencontainers/", "libvirt.org/go/"} {
+		if bytes.Contains(out, []byte(library)) {
+			t.Errorf("builtins or engine link %s...", library)
 		}
 	}
 }

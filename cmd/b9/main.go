@@ -21,11 +21,11 @@ import (
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/profile"
 	"b9/cmd/b9/internal/session"
-	"b9/engine/container"
+	"b9/engine/container/backends"
 )
 
 func main() {
-	container.Main()
+	backends.Main()
 	// What a step makes must not depend on who runs it: modes that no one asked
 	// for are those of umask 022, as in a distribution's packages.
 	syscall.Umask(0o022)

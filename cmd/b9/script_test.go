@@ -12,10 +12,11 @@ import (
 
 	"b9/cmd/b9/internal/session"
 	"b9/engine/container"
+	"b9/engine/container/backends"
 )
 
 func TestMain(m *testing.M) {
-	container.Main()
+	backends.Main()
 	testscript.Main(m, map[string]func(){"b9": main})
 }
 
@@ -41,7 +42,7 @@ func condition(name string) (bool, error) {
 	if name != "libvirt" {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	b, err := container.Open("libvirt-lxc", container.Config{RunDir: session.RunDir, LibvirtURI: "lxc:///"})
+	b, err := backends.Open("libvirt-lxc", container.Config{RunDir: session.RunDir, LibvirtURI: "lxc:///"})
 	if err != nil {
 		return false, err
 	}

@@ -6,15 +6,17 @@
 // comes from, or how it is stored: it mounts file systems that the kernel
 // supports, runs a command in them, and takes everything down again.
 //
-// A Backend is opened by name with Open; Spec says what to run, IO where its
-// output goes and Result how it ended. There are two backends:
+// This package has what its users share: a Backend runs what a Spec says, with
+// the streams of an IO, and a Result tells how it ended. It links no library of
+// containers, so that it can be used where none is at hand. Package backends
+// opens a backend by name; there are two, each a package of its own:
 //
 //	embedded      runc's libcontainer in a helper process, needs no daemon
 //	libvirt-lxc   a transient domain of libvirt's LXC driver
 //
-// Both run the same helper as process 1 of the container, so that a command
-// finds the same surroundings in either: this program again, which Main
-// recognises. It mounts what it is handed, runs the command with libcontainer,
+// Both run the same helper as process 1 of the container (internal/helper), so
+// that a command finds the same surroundings in either: this program again,
+// which backends.Main recognises. It mounts what it is handed, runs the command with libcontainer,
 // reaps orphans, and puts the images back in order. The caller's side attaches
 // loop devices and makes the mounts as file descriptors that belong to no
 // directory yet (fsopen(2), open_tree(2)), and hands them over. When either
@@ -45,15 +47,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-
-	"b9/engine/near"
 )
 
 // Backend runs commands in containers. Its methods may be called concurrently.
 type Backend interface {
-	// Name is the name that Open knows the backend by.
+	// Name is the name that package backends knows the backend by.
 	Name() string
 
 	// Probe tells what the backend can do on this machine. The error says
@@ -217,6 +216,12 @@ func (e *StartError) Error() string {
 	return fmt.Sprintf("command %q can't be executed: %s", e.Command, e.Cause)
 }
 
+// Names of the backends.
+const (
+	Embedded = "embedded"
+	Libvirt  = "libvirt-lxc"
+)
+
 // Config says where a backend works.
 type Config struct {
 	// RunDir is a directory for control files, made when needed; a short
@@ -226,51 +231,4 @@ type Config struct {
 	LibvirtURI      string // "" for lxc:///
 	LibvirtEmulator string // path of libvirt_lxc; "" for libvirt's own choice
 	LibvirtNetwork  string // used when a Spec names no network; "" for the host's
-}
-
-const (
-	defaultRunDir     = "/run/b9"
-	defaultLibvirtURI = "lxc:///"
-)
-
-// backends is the table of backends; each adds its line.
-func backends() []struct {
-	name string
-	open func(Config) Backend
-} {
-	return []struct {
-		name string
-		open func(Config) Backend
-	}{
-		{embeddedName, openEmbedded},
-		{libvirtName, openLibvirt},
-	}
-}
-
-// Backends are the names that Open knows, the one with the least demands first.
-func Backends() []string {
-	var names []string
-	for _, b := range backends() {
-		names = append(names, b.name)
-	}
-	return names
-}
-
-// Open returns the backend with that name. It does no more than that: whether
-// the backend can be used here is for Probe to say.
-func Open(name string, c Config) (Backend, error) {
-	if c.RunDir == "" {
-		c.RunDir = defaultRunDir
-	}
-	if c.LibvirtURI == "" {
-		c.LibvirtURI = defaultLibvirtURI
-	}
-	for _, b := range backends() {
-		if b.name == name {
-			return b.open(c), nil
-		}
-	}
-	names := Backends()
-	return nil, fmt.Errorf("unknown container backend %q (have %s)%s",
-		name, strings.Join(names, ", "), near.Hint(name, names))
 }

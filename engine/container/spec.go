@@ -14,21 +14,25 @@ import (
 	"b9/engine/near"
 )
 
+// LibvirtNetworkPrefix marks a libvirt network among a backend's features; in
+// a Spec it may be left out.
+const LibvirtNetworkPrefix = "libvirt:"
+
 const (
-	networkHost = "host"
-	networkNone = "none"
+	NetworkHost = "host"
+	NetworkNone = "none"
 )
 
 // idPattern is what a domain name, a control group and a host name all allow.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
-// reserved are the targets that every container has for itself.
-var reserved = [...]string{"/proc", "/sys", "/dev"}
+// Reserved are the targets that every container has for itself.
+var Reserved = [...]string{"/proc", "/sys", "/dev"}
 
-// normalize checks what can be checked without touching the system and fills
+// Normalize checks what can be checked without touching the system and fills
 // in defaults. The mounts come back cleaned and sorted, so that each follows
 // the one it is mounted in.
-func (s Spec) normalize() (Spec, error) {
+func (s Spec) Normalize() (Spec, error) {
 	if !idPattern.MatchString(s.ID) {
 		return s, fmt.Errorf("container id %q: want letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit", s.ID)
 	}
@@ -44,7 +48,7 @@ func (s Spec) normalize() (Spec, error) {
 	if s.Arch == "" {
 		s.Arch = machineArch()
 	}
-	if archs := archs(); !slices.Contains(archs, s.Arch) {
+	if archs := Archs(); !slices.Contains(archs, s.Arch) {
 		return s, fmt.Errorf("unknown architecture %q (have %s)%s", s.Arch, strings.Join(archs, ", "), near.Hint(s.Arch, archs))
 	}
 	caps, err := capabilities(s.Capabilities)
@@ -71,9 +75,9 @@ func (s *Spec) setDefaults() {
 		s.Grace = DefaultGrace
 	}
 	if s.Network == "" {
-		s.Network = networkHost
+		s.Network = NetworkHost
 	}
-	s.Network = strings.TrimPrefix(s.Network, libvirtNetworkPrefix)
+	s.Network = strings.TrimPrefix(s.Network, LibvirtNetworkPrefix)
 	if !slices.ContainsFunc(s.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
 		s.Env = append(slices.Clone(s.Env), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	}
@@ -157,7 +161,7 @@ func (m *Mount) check() error {
 	if !path.IsAbs(m.Target) || strings.ContainsRune(m.Target, 0) {
 		return fmt.Errorf("mount target %q is not an absolute path", m.Target)
 	}
-	for _, r := range reserved {
+	for _, r := range Reserved {
 		if target := path.Clean(m.Target); target == r || strings.HasPrefix(target, r+"/") {
 			return fmt.Errorf("mount target %s: every container has a %s of its own", m.Target, r)
 		}
@@ -183,9 +187,9 @@ func (m *Mount) check() error {
 	return nil
 }
 
-// absolute resolves the sources of mounts against the working directory, which
+// Absolute resolves the sources of mounts against the working directory, which
 // is another one where they are opened.
-func absolute(mounts []Mount) error {
+func Absolute(mounts []Mount) error {
 	for i := range mounts {
 		if mounts[i].Kind == Tmpfs {
 			continue
@@ -212,8 +216,8 @@ func machineArch() string {
 	return runtime.GOARCH
 }
 
-// archs are the architectures a command can run as on this kind of machine.
-func archs() []string {
+// Archs are the architectures a command can run as on this kind of machine.
+func Archs() []string {
 	if own := machineArch(); own != "x86_64" {
 		return []string{own}
 	}

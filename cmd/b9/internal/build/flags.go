@@ -12,7 +12,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/config"
-	"b9/engine/container"
+	"b9/engine/container/backends"
 )
 
 // Flags are those of every command that builds.
@@ -34,7 +34,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl.IntVarP(&f.jobs, "jobs", "j", 0, "run at most `N` steps at once (default: one a processor)")
 	fl.BoolVarP(&f.keepGoing, "keep-going", "k", false, "after a failure, still run what does not depend on it")
 	command.Define(fl, &f.options)
-	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(container.Backends(), ", "))
+	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(backends.Names(), ", "))
 	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
 	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
 	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
@@ -58,7 +58,7 @@ const maxJobs = 4096
 
 // configure is the flags as settings.
 func (f *Flags) configure(cfg *config.Config) error {
-	backends := append([]string{"auto"}, container.Backends()...)
+	backends := append([]string{"auto"}, backends.Names()...)
 	switch {
 	case f.jobs < 0 || f.jobs > maxJobs:
 		return exit.Usagef("-j %d: want 0 to %d", f.jobs, maxJobs)

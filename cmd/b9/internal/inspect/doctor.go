@@ -11,7 +11,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
-	"b9/engine/container"
+	"b9/engine/container/backends"
 )
 
 // Doctor is `b9 doctor`.
@@ -35,8 +35,8 @@ func examine(ctx context.Context, p *session.Program) error {
 	defer s.Close()
 	cfg := s.Config
 	host := doctor.Host{StoreDir: cfg.Store.Dir, Backend: cfg.Container.Backend, LibvirtURI: cfg.Libvirt.URI}
-	for _, name := range container.Backends() {
-		b, err := container.Open(name, s.Containers())
+	for _, name := range backends.Names() {
+		b, err := backends.Open(name, s.Containers())
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"b9/engine/config"
 	"b9/engine/container"
+	"b9/engine/container/backends"
 )
 
 // RunDir holds the control files of running containers.
@@ -19,7 +20,7 @@ func (s *Session) Backend(ctx context.Context) (container.Backend, error) {
 	if name == "" || name == "auto" {
 		name = "embedded"
 	}
-	b, err := container.Open(name, s.Containers())
+	b, err := backends.Open(name, s.Containers())
 	if err != nil {
 		return nil, err
 	}

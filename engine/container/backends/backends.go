@@ -1,0 +1,64 @@
+// Package backends is the table of container backends: it opens one by name.
+// A program that uses it links what the backends need, runc's libcontainer and
+// the binding to libvirt; one that only describes containers needs no more than
+// package container.
+package backends
+
+import (
+	"fmt"
+	"strings"
+
+	"b9/engine/container"
+	"b9/engine/container/embedded"
+	"b9/engine/container/internal/helper"
+	"b9/engine/container/libvirt"
+	"b9/engine/near"
+)
+
+// Main must be the first call of main and of TestMain of a program that uses
+// this package: containers are started by running the program again. If this
+// process is such a helper it does the helper's work and never returns; else
+// it returns at once. In a program built without cgo no container can be
+// started, and it does nothing.
+func Main() { helper.Main() }
+
+const defaultRunDir = "/run/b9"
+
+// table has a line for every backend.
+func table() []struct {
+	name string
+	open func(container.Config) container.Backend
+} {
+	return []struct {
+		name string
+		open func(container.Config) container.Backend
+	}{
+		{container.Embedded, embedded.Open},
+		{container.Libvirt, libvirt.Open},
+	}
+}
+
+// Names are the names that Open knows, the one with the least demands first.
+func Names() []string {
+	var names []string
+	for _, b := range table() {
+		names = append(names, b.name)
+	}
+	return names
+}
+
+// Open returns the backend with that name. It does no more than that: whether
+// the backend can be used here is for Probe to say.
+func Open(name string, c container.Config) (container.Backend, error) {
+	if c.RunDir == "" {
+		c.RunDir = defaultRunDir
+	}
+	for _, b := range table() {
+		if b.name == name {
+			return b.open(c), nil
+		}
+	}
+	names := Names()
+	return nil, fmt.Errorf("unknown container backend %q (have %s)%s",
+		name, strings.Join(names, ", "), near.Hint(name, names))
+}

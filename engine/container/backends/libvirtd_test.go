@@ -1,0 +1,62 @@
+package backends
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"b9/engine/container"
+)
+
+// libvirtd is one that the tests start where none answers.
+var libvirtd struct {
+	once sync.Once
+	dir  string
+}
+
+const libvirtdScript = "../../../testdata/libvirtd"
+
+// startLibvirtd sees to it that a libvirtd answers, if that can be.
+func startLibvirtd(t testing.TB) {
+	libvirtd.once.Do(func() {
+		dir, err := os.MkdirTemp("", "b9-libvirtd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		libvirtd.dir = dir
+		if out, err := exec.Command(libvirtdScript, "start", filepath.Join(dir, "d")).CombinedOutput(); err != nil {
+			t.Logf("%v\n%s", err, out)
+		}
+	})
+}
+
+func stopLibvirtd() {
+	if libvirtd.dir != "" {
+		_ = exec.Command(libvirtdScript, "stop", filepath.Join(libvirtd.dir, "d")).Run()
+		os.RemoveAll(libvirtd.dir)
+	}
+}
+
+// openBackend opens a backend or skips the test, with the backend's own
+// reason, where it cannot be used.
+func openBackend(t testing.TB, name string) (container.Backend, container.Features) {
+	t.Helper()
+	if name == container.Libvirt {
+		startLibvirtd(t)
+	}
+	b, err := Open(name, container.Config{RunDir: testRunDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := b.Probe(context.Background())
+	if err != nil {
+		t.Skipf("backend %s: %v", name, err)
+	}
+	return b, f
+}
+
+// testRunDir is apart from that of real builds.
+const testRunDir = "/run/b9-test"

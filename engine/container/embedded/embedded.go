@@ -1,0 +1,146 @@
+//go:build cgo
+
+// Package embedded is the container backend that needs no daemon: it runs the
+// helper as a child of this process, in new mount and process namespaces.
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/container"
+	"b9/engine/container/internal/helper"
+)
+
+// embedded runs containers in helper processes, with libcontainer.
+type embedded struct{ config container.Config }
+
+// Open returns the backend.
+func Open(c container.Config) container.Backend { return &embedded{c} }
+
+// Name implements container.Backend.
+func (e *embedded) Name() string { return container.Embedded }
+
+// Probe implements container.Backend.
+func (e *embedded) Probe(context.Context) (container.Features, error) {
+	if os.Geteuid() != 0 {
+		return container.Features{}, errors.New("mounting images takes root: run with sudo")
+	}
+	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return container.Features{}, fmt.Errorf("no loop devices here: load the kernel's module with `modprobe loop`, or give the surrounding container its devices (docker run --privileged): %w", err)
+	}
+	ctl.Close()
+	fs, err := helper.OpenFS("tmpfs")
+	if err != nil {
+		return container.Features{}, fmt.Errorf("no right to mount here (in a container, run it with --privileged): %w", err)
+	}
+	fs.Close()
+	return container.Features{
+		Archs:    helper.UsableArchs(),
+		Networks: []string{container.NetworkHost, container.NetworkNone},
+		TTY:      true,
+		Limits:   helper.LimitsUsable(),
+		Version:  runtimeVersion(),
+	}, nil
+}
+
+// Run implements container.Backend.
+func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO) (container.Result, error) {
+	spec, err := spec.Normalize()
+	if err != nil {
+		return helper.Failed, err
+	}
+	if spec.Network != container.NetworkHost && spec.Network != container.NetworkNone {
+		return helper.Failed, fmt.Errorf("network %q: backend %s has %s and %s; libvirt's networks are for backend %s",
+			spec.Network, container.Embedded, container.NetworkHost, container.NetworkNone, container.Libvirt)
+	}
+	if err := container.Absolute(spec.Mounts); err != nil {
+		return helper.Failed, err
+	}
+	scratch := filepath.Join(e.config.RunDir, "mnt")
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return helper.Failed, err
+	}
+	return helper.Run(ctx, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
+		return startHelper(remote, scratch)
+	})
+}
+
+// Reap implements container.Backend. Processes, mounts and loop devices of dead owners
+// go by themselves; only empty control groups stay.
+func (e *embedded) Reap(context.Context) error { return helper.ReapCgroups() }
+
+// helperProcess is a helper as a child of this process.
+type helperProcess struct {
+	cmd     *exec.Cmd
+	output  bytes.Buffer
+	scratch string
+}
+
+// startHelper runs this program again in new mount and process namespaces. It
+// has a session of its own, so that a terminal's interrupt reaches this
+// process alone.
+func startHelper(remote *os.File, scratch string) (helper.FirstProcess, error) {
+	defer remote.Close()
+	h := &helperProcess{scratch: scratch}
+	h.cmd = exec.Command("/proc/self/exe", helper.Arg, "3")
+	h.cmd.Args[0] = "b9-container"
+	h.cmd.Dir = "/"
+	h.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	h.cmd.ExtraFiles = []*os.File{remote}
+	h.cmd.Stdout, h.cmd.Stderr = &h.output, &h.output
+	h.cmd.WaitDelay = time.Second
+	h.cmd.SysProcAttr = &unix.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Setsid:     true,
+	}
+	if err := h.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the container's helper: %w", err)
+	}
+	return h, nil
+}
+
+// Complete implements helper.FirstProcess.
+func (h *helperProcess) Complete(req *helper.Request) {
+	req.Scratch = h.scratch
+	req.NetNone = req.Spec.Network == container.NetworkNone
+	req.Cgroup = helper.OwnerTag() + "." + req.Spec.ID
+}
+
+// Kill implements helper.FirstProcess.
+func (h *helperProcess) Kill() { _ = h.cmd.Process.Kill() }
+
+// Wait implements helper.FirstProcess.
+func (h *helperProcess) Wait() (string, bool) {
+	err := h.cmd.Wait()
+	if text := strings.TrimSpace(h.output.String()); text != "" {
+		return text, false
+	}
+	if err != nil {
+		return "its helper ended: " + err.Error(), false
+	}
+	return "", false
+}
+
+// runtimeVersion is that of the libcontainer that was built in.
+func runtimeVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == "github.com/opencontainers/runc" {
+				return "libcontainer " + m.Version
+			}
+		}
+	}
+	return "libcontainer"
+}

@@ -1,0 +1,208 @@
+//go:build cgo
+
+package helper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/container"
+)
+
+// Arg is the first argument of this program as process 1 of a
+// container. The second is the descriptor of its wire, and after a comma, if
+// standard error is of no use, that of a place for messages.
+const Arg = "container-helper-process"
+
+// orphanLimit bounds how long a helper whose caller died takes to tidy up.
+const orphanLimit = time.Minute
+
+// helperMain serves one run and returns the exit status.
+func helperMain(descriptors string) int {
+	wire, messages, redirect := strings.Cut(descriptors, ",")
+	if redirect {
+		if fd, err := strconv.Atoi(messages); err == nil {
+			_ = unix.Dup3(fd, 2, 0)
+			_ = unix.Close(fd)
+		}
+	}
+	if err := serve(wire); err != nil {
+		fmt.Fprintln(os.Stderr, "container helper:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(descriptor string) error {
+	if err := checkInit(); err != nil {
+		return err
+	}
+	ignoreSignals()
+	// The helper keeps account; a process of the command is to go first when
+	// memory runs out. Without the right to ask for that it is no worse off.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+	fd, err := strconv.Atoi(descriptor)
+	if err != nil {
+		return err
+	}
+	unix.CloseOnExec(fd)
+	w, err := newWire(os.NewFile(uintptr(fd), "wire"))
+	if err != nil {
+		return err
+	}
+	m, files, err := w.receive()
+	if err != nil {
+		return err
+	}
+	if m.Request == nil {
+		return errors.New("the first message is no request")
+	}
+	cmds := newCommands(w)
+	go func() {
+		<-cmds.lost
+		time.Sleep(orphanLimit)
+		os.Exit(1)
+	}()
+	out := (&guest{req: m.Request, wire: w, cmds: cmds, files: files}).run()
+	return w.send(message{Outcome: out})
+}
+
+// ignoreSignals keeps processes of the container, which may signal process 1,
+// from ending it. Unlike ignored signals, caught ones are not inherited.
+func ignoreSignals() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP,
+		unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPWR, unix.SIGABRT, unix.SIGTRAP)
+}
+
+// guest is the container's side of one run.
+type guest struct {
+	req   *Request
+	wire  *wire
+	cmds  *commands
+	files []*os.File
+	root  *rootfs
+}
+
+// run does everything between the request and the outcome.
+func (g *guest) run() *outcome {
+	out := &outcome{Code: -1}
+	err := g.build()
+	if err == nil {
+		err = g.execute(out)
+	}
+	if err != nil && !errors.As(err, &out.Start) {
+		out.Error = err.Error()
+	}
+	closeAll(g.files)
+	if g.root != nil {
+		if err := g.root.takeDown(); err != nil {
+			out.Damage = err.Error()
+		}
+	}
+	return out
+}
+
+// The places in the scratch directory.
+func (g *guest) rootDir() string  { return filepath.Join(g.req.Scratch, "root") }
+func (g *guest) stateDir() string { return filepath.Join(g.req.Scratch, "state") }
+func (g *guest) filesDir() string { return filepath.Join(g.req.Scratch, "files") }
+
+// build puts the container's file systems together.
+func (g *guest) build() error {
+	if err := g.own(); err != nil {
+		return err
+	}
+	streams := 3
+	if g.req.Console != nil {
+		streams = 0
+	}
+	mounts := g.req.Spec.Mounts
+	if len(g.files) != streams+len(mounts) {
+		return fmt.Errorf("%d files came with %d mounts", len(g.files), len(mounts))
+	}
+	trees := g.files[:len(mounts)]
+	g.files = g.files[len(mounts):]
+	defer closeAll(trees)
+	root, err := newRootfs(trees[0], g.rootDir(), mounts[0])
+	g.root = root
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(mounts); i++ {
+		if err := g.attach(trees[i], mounts[i]); err != nil {
+			return err
+		}
+	}
+	if err := root.coverFiles(g.req, g.filesDir()); err != nil {
+		return err
+	}
+	return root.prepare(g.req)
+}
+
+func (g *guest) attach(tree *os.File, m container.Mount) error {
+	at, err := g.root.place(m.Target, true)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return g.root.attach(tree, at, m)
+}
+
+// own makes this mount namespace independent of the host's, with the right
+// /proc and a scratch directory.
+func (g *guest) own() error {
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("own mount namespace: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := unix.Mount("tmpfs", g.req.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+		return fmt.Errorf("mount %s: %w", g.req.Scratch, err)
+	}
+	for _, dir := range []string{g.rootDir(), g.stateDir(), g.filesDir()} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execute runs the command to its end.
+func (g *guest) execute(out *outcome) error {
+	var memory oomCounter
+	if g.req.Cgroup == "" && g.req.Spec.Memory > 0 {
+		memory = ownMemory()
+		defer memory.close()
+	}
+	c, err := newRunner(g)
+	if err != nil {
+		return err
+	}
+	defer c.destroy()
+	pid, err := c.start()
+	if err != nil {
+		signalAll(unix.SIGKILL)
+		return err
+	}
+	began := time.Now()
+	e, stopped := g.cmds.await(newReaper(pid))
+	out.Duration = e.at.Sub(began)
+	out.MaxRSS = e.usage.Maxrss << 10
+	out.Stopped = stopped
+	out.Code = e.status.ExitStatus()
+	if e.status.Signaled() {
+		out.Signal = int(e.status.Signal())
+		out.Code = 128 + out.Signal
+	}
+	out.OutOfMemory = out.Code != 0 && (c.memory.kills() > 0 || memory.kills() > 0)
+	return nil
+}

@@ -1,0 +1,108 @@
+package helper
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// oomCounter counts the processes that a memory limit has ended. Its zero
+// value counts nothing.
+type oomCounter struct {
+	file  *os.File // memory.oom_control or memory.events: cgroup-v1/memory, cgroup-v2
+	start int64
+}
+
+// openCounter begins to count in a file; one that cannot be read counts nothing.
+func openCounter(file string) oomCounter {
+	if file == "" {
+		return oomCounter{}
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return oomCounter{}
+	}
+	c := oomCounter{file: f}
+	c.start = c.kills()
+	return c
+}
+
+func (c oomCounter) close() {
+	if c.file != nil {
+		c.file.Close()
+	}
+}
+
+// kills is the number since the counter was opened.
+func (c oomCounter) kills() int64 {
+	if c.file == nil {
+		return 0
+	}
+	data := make([]byte, 1024)
+	n, err := c.file.ReadAt(data, 0)
+	if err != nil && err != io.EOF {
+		return 0
+	}
+	return countIn(string(data[:n])) - c.start
+}
+
+// countIn finds the count in the lines "name value" of either file.
+func countIn(text string) int64 {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// cgroupLine is one line of /proc/self/cgroup.
+type cgroupLine struct {
+	controllers string // comma-separated; "" for the hierarchy of version 2
+	path        string
+}
+
+func ownCgroups() ([]cgroupLine, error) {
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	return parseCgroups(string(data)), nil
+}
+
+// parseCgroups reads lines "id:controllers:path": cgroups(7).
+func parseCgroups(text string) []cgroupLine {
+	var lines []cgroupLine
+	for line := range strings.Lines(text) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(parts) == 3 {
+			lines = append(lines, cgroupLine{controllers: parts[1], path: parts[2]})
+		}
+	}
+	return lines
+}
+
+// ownMemory counts the kills in the group that this process was started in,
+// which is the container's where a daemon has set the limits.
+func ownMemory() oomCounter {
+	lines, err := ownCgroups()
+	if err != nil {
+		return oomCounter{}
+	}
+	for _, l := range lines {
+		switch l.controllers {
+		case "memory":
+			return openCounter(filepath.Join("/sys/fs/cgroup/memory", l.path, "memory.oom_control"))
+		case "":
+			if c := openCounter(filepath.Join("/sys/fs/cgroup", l.path, "memory.events")); c.file != nil {
+				return c
+			}
+		}
+	}
+	return oomCounter{}
+}

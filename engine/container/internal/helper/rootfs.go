@@ -1,0 +1,228 @@
+package helper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/container"
+)
+
+// rootfs is a container's tree of mounts while it is put together and taken
+// down, in the helper's mount namespace. Every step leaves an undo.
+type rootfs struct {
+	path string // where the root is mounted; has no symbolic links
+	undo []func() error
+}
+
+const (
+	maxLinks     = 40 // symbolic links on the way to a mount point, as in the kernel
+	busyPatience = 5 * time.Second
+)
+
+// newRootfs gives tree the place dir and makes it the container's root.
+func newRootfs(tree *os.File, dir string, m container.Mount) (*rootfs, error) {
+	r := &rootfs{path: dir}
+	at, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return r, r.attach(tree, at, m)
+}
+
+// attach moves a mount to where at is and closes tree.
+func (r *rootfs) attach(tree, at *os.File, m container.Mount) error {
+	defer tree.Close()
+	where, err := os.Readlink(fdPath(at))
+	if err != nil {
+		return err
+	}
+	err = unix.MoveMount(int(tree.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("mount at %s: %w", m.Target, os.NewSyscallError("move_mount", err))
+	}
+	var sync *os.File
+	if m.Kind == container.Image && !m.ReadOnly {
+		// Opened before anything is written: syncfs reports the failed
+		// writes since then.
+		if sync, err = os.OpenFile(where, unix.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+			return err
+		}
+	}
+	r.undo = append(r.undo, func() error { return detach(where, sync, m) })
+	return nil
+}
+
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// detach writes everything back and unmounts. An error means that what was
+// written is not in the image.
+func detach(where string, sync *os.File, m container.Mount) error {
+	var err error
+	if sync != nil {
+		if serr := unix.Syncfs(int(sync.Fd())); serr != nil {
+			err = fmt.Errorf("image %s at %s could not be written: %w (is the disk that holds it full?)", m.Source, m.Target, serr)
+		}
+		sync.Close()
+	}
+	if uerr := unmount(where); uerr != nil {
+		err = errors.Join(err, fmt.Errorf("unmount %s: %w", m.Target, uerr))
+	}
+	return err
+}
+
+// unmount waits for users that are about to vanish, such as a mount namespace
+// whose last process has just ended.
+func unmount(where string) error {
+	deadline := time.Now().Add(busyPatience)
+	for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
+		err := unix.Unmount(where, unix.UMOUNT_NOFOLLOW)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(delay)
+	}
+}
+
+// takeDown undoes everything, the last step first.
+func (r *rootfs) takeDown() error {
+	var errs []error
+	for i := len(r.undo) - 1; i >= 0; i-- {
+		errs = append(errs, r.undo[i]())
+	}
+	r.undo = nil
+	return errors.Join(errs...)
+}
+
+// open opens a path of the container, which cannot lead out of it.
+func (r *rootfs) open(name string, flags int) (*os.File, error) {
+	root, err := unix.Open(r.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: r.path, Err: err}
+	}
+	defer unix.Close(root)
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(root, path.Join(".", name), &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		default:
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+// exists tells whether a path of the container leads to something.
+func (r *rootfs) exists(name string) bool {
+	f, err := r.open(name, unix.O_PATH)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
+// place opens the mount point target, a directory or else a file, and makes
+// it and the directories above it when they are missing.
+func (r *rootfs) place(target string, dir bool) (*os.File, error) {
+	return r.placeAt(target, dir, maxLinks)
+}
+
+func (r *rootfs) placeAt(target string, dir bool, links int) (*os.File, error) {
+	f, err := r.open(target, unix.O_PATH)
+	if err == nil {
+		return checkPlace(f, target, dir)
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	if links == 0 {
+		return nil, &os.PathError{Op: "open", Path: target, Err: unix.ELOOP}
+	}
+	parent, err := r.placeAt(path.Dir(target), true, links-1)
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	base := path.Base(target)
+	where, err := os.Readlink(fdPath(parent))
+	if err != nil {
+		return nil, err
+	}
+	// A link that leads nowhere yet: make what it points to.
+	if to, err := os.Readlink(filepath.Join(where, base)); err == nil {
+		if !path.IsAbs(to) {
+			to = path.Join(strings.TrimPrefix(where, r.path)+"/", to)
+		}
+		return r.placeAt(to, dir, links-1)
+	}
+	if err := r.make(filepath.Join(where, base), dir); err != nil {
+		return nil, makeError(target, err)
+	}
+	return r.open(target, unix.O_PATH)
+}
+
+func checkPlace(f *os.File, target string, dir bool) (*os.File, error) {
+	info, err := f.Stat()
+	if err == nil && info.IsDir() != dir {
+		err = fmt.Errorf("mount point %s in the image: %w", target, map[bool]error{true: unix.ENOTDIR, false: unix.EISDIR}[dir])
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func makeError(target string, err error) error {
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("mount point %s is missing in the image, which is mounted read-only: make the directory in an earlier step, or mount the image writable: %w", target, err)
+	}
+	return fmt.Errorf("mount point %s: %w", target, err)
+}
+
+// make makes a directory or an empty file and remembers to remove it, unless
+// the command has put something there or replaced it.
+func (r *rootfs) make(where string, dir bool) error {
+	var err error
+	if dir {
+		err = unix.Mkdir(where, 0o755)
+	} else {
+		var fd int
+		if fd, err = unix.Open(where, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644); err == nil {
+			err = unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	made, err := os.Lstat(where)
+	if err != nil {
+		return err
+	}
+	r.undo = append(r.undo, func() error { return unmake(where, made) })
+	return nil
+}
+
+func unmake(where string, made os.FileInfo) error {
+	now, err := os.Lstat(where)
+	if err != nil || !os.SameFile(made, now) || (!now.IsDir() && now.Size() > 0) {
+		return nil
+	}
+	err = os.Remove(where)
+	if err == nil || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}

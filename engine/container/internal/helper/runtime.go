@@ -1,0 +1,255 @@
+//go:build cgo
+
+package helper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/moby/sys/user"
+	devices "github.com/opencontainers/cgroups/devices/config"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // makes the namespaces, before Go starts
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"b9/engine/container"
+)
+
+// runner is libcontainer's view of one container, in the helper process. It
+// shares the helper's process namespace.
+type runner struct {
+	guest   *guest
+	cgroup  *ownCgroup
+	memory  oomCounter
+	console *os.File // our end of the socket that the terminal comes through
+}
+
+// runtimeInit is the second half of libcontainer's start. It never returns.
+func runtimeInit() { libcontainer.Init() }
+
+func newRunner(g *guest) (*runner, error) {
+	logrus.SetLevel(logrus.ErrorLevel)
+	cg, err := newCgroup(g.req)
+	if err != nil {
+		return nil, err
+	}
+	return &runner{guest: g, cgroup: cg}, nil
+}
+
+// destroy removes what the container had outside the helper. Its processes
+// have ended.
+func (r *runner) destroy() {
+	r.memory.close()
+	r.cgroup.remove()
+	if r.console != nil {
+		r.console.Close()
+	}
+}
+
+// start starts the command and returns its process id.
+func (r *runner) start() (int, error) {
+	req := r.guest.req
+	c, err := libcontainer.Create(r.guest.stateDir(), "c", r.config())
+	if err != nil {
+		return 0, fmt.Errorf("container runtime: %w", err)
+	}
+	p, err := r.process()
+	if err != nil {
+		return 0, err
+	}
+	if p.ConsoleSocket != nil {
+		defer p.ConsoleSocket.Close()
+	}
+	if err := c.Run(p); err != nil {
+		return 0, startError(req.Spec.Argv[0], err)
+	}
+	// The command has the streams now; here they would keep pipes open.
+	closeAll(r.guest.files)
+	r.guest.files = nil
+	r.memory = r.cgroup.memory()
+	pid, err := p.Pid()
+	if err == nil && req.Console != nil {
+		err = r.passConsole()
+	}
+	return pid, err
+}
+
+// startError says the usual cause first. libcontainer tells causes by their
+// text alone, since they come from another process.
+func startError(name string, err error) error {
+	text := err.Error()
+	says := func(part string) bool { return strings.Contains(text, part) }
+	switch {
+	case says("executable file not found"), says(name) && says("no such file"):
+		return &container.StartError{Command: name, Missing: true, Cause: text}
+	case says(fmt.Sprintf("exec: %q: ", name)):
+		return &container.StartError{Command: name, Cause: text}
+	}
+	return fmt.Errorf("command %q: %w", name, err)
+}
+
+func (r *runner) config() *configs.Config {
+	spec := &r.guest.req.Spec
+	usual := 0 // not the helper's
+	c := &configs.Config{
+		Rootfs:          r.guest.rootDir(),
+		Hostname:        spec.Hostname,
+		Namespaces:      configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}},
+		Mounts:          systemMounts(),
+		Devices:         nodes(),
+		Cgroups:         r.cgroup.config,
+		MaskPaths:       maskedPaths(),
+		ReadonlyPaths:   readOnlyPaths(),
+		NoNewKeyring:    true,
+		RootlessCgroups: r.cgroup.config.Rootless,
+		Capabilities: &configs.Capabilities{
+			Bounding:  spec.Capabilities,
+			Permitted: spec.Capabilities,
+			Effective: spec.Capabilities,
+		},
+		Rlimits:     limits(),
+		OomScoreAdj: &usual,
+	}
+	if r.guest.req.NetNone {
+		c.Namespaces.Add(configs.NEWNET, "")
+		c.Networks = []*configs.Network{{Type: "loopback"}}
+	}
+	if spec.Arch == "i686" {
+		c.Personality = &configs.LinuxPersonality{Domain: configs.PerLinux32}
+	}
+	return c
+}
+
+func (r *runner) process() (*libcontainer.Process, error) {
+	req := r.guest.req
+	u, err := r.guest.user()
+	if err != nil {
+		return nil, err
+	}
+	p := &libcontainer.Process{
+		Args: req.Spec.Argv, Env: req.Spec.Env, Cwd: req.Spec.Dir, Init: true,
+		UID: u.Uid, GID: u.Gid, AdditionalGroups: u.Sgids,
+	}
+	if req.Console == nil {
+		for _, f := range r.guest.files {
+			if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+				return nil, err
+			}
+		}
+		p.Stdin, p.Stdout, p.Stderr = r.guest.files[0], r.guest.files[1], r.guest.files[2]
+		return p, nil
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	r.console = os.NewFile(uintptr(fds[0]), "console")
+	p.ConsoleSocket = os.NewFile(uintptr(fds[1]), "console")
+	p.ConsoleWidth, p.ConsoleHeight = req.Console.Columns, req.Console.Rows
+	return p, nil
+}
+
+// passConsole sends the terminal's other end, which libcontainer left in the
+// socket, to the caller's side.
+func (r *runner) passConsole() error {
+	name, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(int(r.console.Fd()), name, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("recvmsg", err)
+	}
+	files, err := receivedFiles(oob[:n])
+	if err != nil {
+		return err
+	}
+	defer closeAll(files)
+	if len(files) != 1 {
+		return errors.New("the container has no terminal")
+	}
+	return r.guest.wire.send(message{Console: &console{}}, files...)
+}
+
+// user looks up whom to run the command as in the image's own files.
+func (g *guest) user() (*user.ExecUser, error) {
+	passwd, closePasswd := g.optional("/etc/passwd")
+	defer closePasswd()
+	group, closeGroup := g.optional("/etc/group")
+	defer closeGroup()
+	name := g.req.Spec.User
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	if err != nil {
+		return nil, fmt.Errorf("user %q of the image: %w", name, err)
+	}
+	return u, nil
+}
+
+// optional opens a file of the image; one that is missing is empty.
+func (g *guest) optional(name string) (io.Reader, func()) {
+	f, err := g.root.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return strings.NewReader(""), func() {}
+	}
+	return f, func() { f.Close() }
+}
+
+func systemMounts() []*configs.Mount {
+	const quiet = unix.MS_NOSUID | unix.MS_NOEXEC
+	return []*configs.Mount{
+		{Source: "proc", Destination: "/proc", Device: "proc", Flags: quiet | unix.MS_NODEV},
+		{Source: "tmpfs", Destination: "/dev", Device: "tmpfs", Flags: unix.MS_NOSUID | unix.MS_STRICTATIME, Data: "mode=755,size=65536k"},
+		{Source: "devpts", Destination: "/dev/pts", Device: "devpts", Flags: quiet, Data: "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+		{Source: "shm", Destination: "/dev/shm", Device: "tmpfs", Flags: quiet | unix.MS_NODEV, Data: "mode=1777"},
+		{Source: "mqueue", Destination: "/dev/mqueue", Device: "mqueue", Flags: quiet | unix.MS_NODEV},
+		{Source: "sysfs", Destination: "/sys", Device: "sysfs", Flags: quiet | unix.MS_NODEV | unix.MS_RDONLY},
+	}
+}
+
+// nodes are the device nodes of a container: Linux, devices.txt.
+func nodes() []*devices.Device {
+	var list []*devices.Device
+	for _, n := range []struct {
+		name         string
+		major, minor int64
+	}{
+		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+	} {
+		list = append(list, &devices.Device{
+			Path:     "/dev/" + n.name,
+			FileMode: 0o666,
+			Rule: devices.Rule{
+				Type: devices.CharDevice, Major: n.major, Minor: n.minor, Permissions: "rwm", Allow: true,
+			},
+		})
+	}
+	return list
+}
+
+// readOnlyPaths would change the host's kernel when a package's script writes
+// its settings.
+func readOnlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
+
+// maskedPaths show the host's memory and keys.
+func maskedPaths() []string {
+	return []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"}
+}
+
+// limits are those of a login on a usual system. With the millions of files
+// that a daemon may be allowed to open some programs spend seconds closing
+// them all.
+func limits() []configs.Rlimit {
+	hard := uint64(1 << 19)
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err == nil && now.Max < hard {
+		hard = now.Max
+	}
+	return []configs.Rlimit{
+		{Type: unix.RLIMIT_NOFILE, Soft: min(1024, hard), Hard: hard},
+		{Type: unix.RLIMIT_CORE, Soft: 0, Hard: 0},
+	}
+}

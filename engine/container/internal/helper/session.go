@@ -1,0 +1,247 @@
+// Package helper is what the container backends have in common: a process 1 of
+// the container, which is this program run again, and the caller's side of it.
+//
+// A backend starts process 1 in namespaces of its own and calls [Run] (session.go),
+// which attaches loop devices, makes the mounts (image.go, loop.go, mount.go) and
+// hands them over a socket (wire.go). The helper puts them together (helper.go,
+// rootfs.go, covers.go), runs the command with libcontainer (runtime.go, pid1.go,
+// cgroup.go) and tells how it ended. What outlives its owner bears the owner's
+// tag (owner.go).
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9/engine/container"
+)
+
+// killLimit is how much longer than the grace ending a container may take
+// before it is killed from outside.
+const killLimit = 30 * time.Second
+
+// FirstProcess is what a backend provides: a process 1 in namespaces of its own.
+type FirstProcess interface {
+	// Complete adds to the request what depends on the backend.
+	Complete(*Request)
+	// Kill ends all processes at once. It may be called at any time.
+	Kill()
+	// Wait returns when the container is gone, with what the helper
+	// complained of, and whether the backend failed during the run.
+	Wait() (complaint string, broken bool)
+}
+
+// launch starts a container whose process 1 is the helper, with the wire as
+// its descriptor. It closes remote.
+type launch func(ctx context.Context, remote *os.File) (FirstProcess, error)
+
+// session is the caller's side of one run.
+type session struct {
+	spec         container.Spec
+	stage        *stage
+	streams      *streams  // or
+	terminal     *terminal // the other is nil
+	firstProcess FirstProcess
+	wire         *wire
+}
+
+// Run runs a normalized spec in a container that start makes.
+func Run(ctx context.Context, spec container.Spec, to container.IO, start launch) (container.Result, error) {
+	if ctx.Err() != nil {
+		return container.Result{Reason: container.Cancelled, Code: -1}, nil
+	}
+	s := &session{spec: spec}
+	res, err := s.run(ctx, to, start)
+	if err != nil && res.Reason != container.BackendLost && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return container.Result{Reason: container.Cancelled, Code: -1}, nil
+	}
+	return res, err
+}
+
+func (s *session) run(ctx context.Context, to container.IO, start launch) (res container.Result, err error) {
+	if s.stage, err = newStage(ctx, s.spec.Mounts); err != nil {
+		return Failed, err
+	}
+	defer func() { err = errors.Join(err, s.stage.release()) }()
+	req, err := s.newRequest(to)
+	if err != nil {
+		return Failed, err
+	}
+	defer func() { err = errors.Join(err, s.disconnect()) }()
+	wire, remote, err := newWires()
+	if err != nil {
+		return Failed, err
+	}
+	defer wire.close()
+	s.wire = wire
+	if s.firstProcess, err = start(ctx, remote); err != nil {
+		return Failed, err
+	}
+	s.firstProcess.Complete(req)
+	return s.converse(ctx, req)
+}
+
+// Failed is the result beside an error.
+var Failed = container.Result{Reason: container.Exited, Code: -1}
+
+func (s *session) newRequest(to container.IO) (*Request, error) {
+	req := &Request{Spec: s.spec}
+	var err error
+	if s.spec.Network != container.NetworkNone {
+		if req.ResolvConf, req.Hosts, err = hostFiles(s.spec.Hostname); err != nil {
+			return nil, err
+		}
+	}
+	if to.TTY == nil {
+		s.streams, err = newStreams(to)
+		return req, err
+	}
+	if s.terminal, err = newTerminal(to.TTY); err != nil {
+		return nil, err
+	}
+	req.Console = s.terminal.size()
+	return req, nil
+}
+
+// disconnect waits for the last output. It needs the processes to be gone.
+func (s *session) disconnect() error {
+	if s.streams != nil {
+		return s.streams.finish()
+	}
+	return s.terminal.finish()
+}
+
+// converse sends the request and follows the run to its end, when the
+// container is gone.
+func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
+	files := s.stage.trees
+	if s.streams != nil {
+		files = append(files[:len(files):len(files)], s.streams.remote...)
+	}
+	sent := s.wire.send(message{Request: req}, files...)
+	s.stage.handOver()
+	if s.streams != nil {
+		s.streams.handOver()
+	}
+	outcomes := make(chan *outcome, 1)
+	go func() { outcomes <- s.listen() }()
+	out, why := s.supervise(ctx, outcomes)
+	if out == nil {
+		s.kill()
+	}
+	complaint, broken := s.firstProcess.Wait()
+	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
+		return lost(why, sent, complaint)
+	}
+	return result(out, why)
+}
+
+// kill ends the container from outside. Without its wire the helper ends it
+// from inside, should the backend have failed to.
+func (s *session) kill() {
+	s.firstProcess.Kill()
+	s.wire.close()
+}
+
+// listen returns the outcome, nil when there is none any more.
+func (s *session) listen() *outcome {
+	for {
+		m, files, err := s.wire.receive()
+		switch {
+		case err != nil:
+			return nil
+		case m.Outcome != nil:
+			closeAll(files)
+			return m.Outcome
+		case m.Console != nil && len(files) == 1 && s.terminal != nil:
+			if err := s.terminal.connect(files[0]); err != nil {
+				return &outcome{Error: err.Error(), Code: -1}
+			}
+		default:
+			closeAll(files)
+		}
+	}
+}
+
+// supervise waits for the outcome, and sees to it that there is one in time
+// once the run is cancelled or takes too long. The reason is why the command
+// was asked to stop, Exited if it was not.
+func (s *session) supervise(ctx context.Context, outcomes <-chan *outcome) (*outcome, container.Reason) {
+	var timeout <-chan time.Time
+	if s.spec.Timeout > 0 {
+		timer := time.NewTimer(s.spec.Timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	why := container.Exited
+	select {
+	case out := <-outcomes:
+		return out, why
+	case <-ctx.Done():
+		why = container.Cancelled
+	case <-timeout:
+		why = container.TimedOut
+	}
+	// An error means that the container is lost, which listen notices.
+	_ = s.wire.send(message{Stop: &stop{Grace: s.spec.Grace}})
+	limit := time.NewTimer(s.spec.Grace + killLimit)
+	defer limit.Stop()
+	select {
+	case out := <-outcomes:
+		return out, why
+	case <-limit.C:
+		s.kill()
+		return <-outcomes, why
+	}
+}
+
+// lost explains a container that ended without an outcome. It need not have
+// one after it was asked to stop.
+func lost(why container.Reason, sent error, complaint string) (container.Result, error) {
+	if why != container.Exited {
+		return container.Result{Reason: why, Code: -1}, nil
+	}
+	err := errors.New("container ended without a result: something outside has killed it")
+	if complaint != "" {
+		err = fmt.Errorf("container ended without a result: %s", complaint)
+	}
+	return container.Result{Reason: container.BackendLost, Code: -1}, errors.Join(err, sent)
+}
+
+func result(out *outcome, why container.Reason) (container.Result, error) {
+	res := container.Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS}
+	switch {
+	case out.Stopped:
+		res.Reason = why
+	case out.OutOfMemory:
+		res.Reason = container.OutOfMemory
+	case out.Signal != 0:
+		res.Reason = container.Signalled
+	}
+	if out.Signal != 0 {
+		res.Signal = signalName(out.Signal)
+	}
+	var errs []error
+	if out.Error != "" {
+		errs = append(errs, errors.New(out.Error))
+	}
+	if out.Start != nil {
+		errs = append(errs, out.Start)
+	}
+	if out.Damage != "" {
+		errs = append(errs, errors.New(out.Damage))
+	}
+	return res, errors.Join(errs...)
+}
+
+func signalName(n int) string {
+	if name := unix.SignalName(unix.Signal(n)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", n)
+}

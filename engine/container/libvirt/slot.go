@@ -1,0 +1,58 @@
+//go:build cgo && libvirt_dlopen
+
+package libvirt
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// domainPrefix begins the names of all domains of this package.
+const domainPrefix = "b9-"
+
+// maxSlots is far more than containers that run at a time.
+const maxSlots = 1000
+
+// slot is a number that no other running container of the same run directory
+// has. Domains are named by it, for libvirt keeps something of every name
+// that it ever saw. A dead owner's slot is free.
+type slot struct {
+	number int
+	dir    string
+	lock   *os.File
+}
+
+// takeSlot takes the lowest free number.
+func takeSlot(runDir string) (*slot, error) {
+	dir := filepath.Join(runDir, "lxc", "slots")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for n := range maxSlots {
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint(n)), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return &slot{n, runDir, f}, nil
+		}
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+	return nil, fmt.Errorf("%d containers run at a time already", maxSlots)
+}
+
+// name differs between run directories, whose slots are not the same.
+func (s *slot) name() string {
+	return fmt.Sprintf("%s%08x-%d", domainPrefix, crc32.ChecksumIEEE([]byte(s.dir)), s.number)
+}
+
+func (s *slot) release() { s.lock.Close() }
