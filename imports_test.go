@@ -33,8 +33,8 @@ type rule struct {
 // floor is the ground floor: what every leaf may import, and what imports
 // nothing of b9 above it.
 var floor = []string{
-	"engine/size", "engine/near", "engine/tool", "engine/position", "engine/blob",
-	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml",
+	"engine/size", "engine/near", "engine/tool", "engine/position",
+	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml", "engine/internal/blob",
 	"engine/internal/sshdtest",
 }
 

@@ -16,7 +16,6 @@ import (
 
 	"b9/builtins/lang"
 	"b9/engine"
-	"b9/engine/blob"
 )
 
 func digestOperation() lang.Operation {
@@ -71,7 +70,7 @@ func (d *digestFile) Run(ctx context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	in, buf := blob.Reader(file), make([]byte, 1<<20)
+	in, buf := io.NewSectionReader(file, 0, file.Size()), make([]byte, 1<<20)
 	for done := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -194,7 +194,7 @@ func commands(c *lang.Call, list starlark.Indexable) []string {
 	return lines
 }
 
-// finish settles the formats of the images.
+// finish decides the formats of the images.
 func (l *lxcExec) finish(k *lang.Linked) error {
 	done := *l
 	done.Images = slices.Clone(l.Images)
@@ -283,7 +283,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	return l.unmake(job)
+	return l.removeSockets(job)
 }
 
 // trim gives back the space of what the script deleted, so that it is neither
@@ -423,9 +423,8 @@ func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Re
 	return fmt.Errorf("the script ended early: %s", res)
 }
 
-// unmake removes what would otherwise be adopted with the outputs. Sockets in
-// a shared directory can't be stored.
-func (l *lxcExec) unmake(job *engine.Job) error {
+// removeSockets removes the sockets from writable shares: they can't be stored.
+func (l *lxcExec) removeSockets(job *engine.Job) error {
 	for _, s := range l.Shares {
 		if !s.Writable {
 			continue

@@ -232,7 +232,7 @@ func (t *makeTree) Run(ctx context.Context, job *engine.Job) error {
 			return fmt.Errorf("%q: %w", e.Path, err)
 		}
 	}
-	return t.settle(ctx, job.Output(""), job.Epoch())
+	return t.normalize(ctx, job.Output(""), job.Epoch())
 }
 
 func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, role string) error {
@@ -335,9 +335,9 @@ func graftOne(root *os.Root, file, dst string, d fs.DirEntry) error {
 	return fmt.Errorf("%s is a %s: a tree holds files, directories and symbolic links", file, d.Type())
 }
 
-// settle applies the rules, and gives everything root as its owner and the
+// normalize applies the rules, and gives everything root as its owner and the
 // build's time, so that the same content gives the same tree.
-func (t *makeTree) settle(ctx context.Context, dir string, at time.Time) error {
+func (t *makeTree) normalize(ctx context.Context, dir string, at time.Time) error {
 	stamp := unix.NsecToTimespec(at.UnixNano())
 	used := make([]bool, len(t.Rules))
 	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {

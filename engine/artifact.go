@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"b9/engine/blob"
+	"b9/engine/internal/blob"
 	"b9/engine/store"
 )
 
@@ -52,8 +52,12 @@ func (a *Artifact) Size() (int64, error) {
 	return st.Size(), nil
 }
 
+// Blob is the open content of a file: its size, bytes at offsets, and which runs
+// of them are data, zeros or holes.
+type Blob = blob.Blob
+
 // Open opens the content of a file. The caller closes it.
-func (a *Artifact) Open() (blob.Blob, error) {
+func (a *Artifact) Open() (Blob, error) {
 	if a.object.Kind == store.Tree {
 		return nil, fmt.Errorf("%s is a directory, which has no content to open", a.object.Digest)
 	}
@@ -137,4 +141,32 @@ func (a *Artifact) exposeInPlace() *Exposed {
 		return &Exposed{Path: a.path}
 	}
 	return &Exposed{Path: a.filePath()}
+}
+
+// outputsOf makes artifacts of the outputs that are recorded under the key of
+// s, in the order of its node; nil for a record that does not have what the
+// node declares.
+func (e *Engine) outputsOf(s *step, recorded []store.Output) []*Artifact {
+	list := make([]*Artifact, 0, len(s.node.opts.Outputs))
+	for _, want := range s.node.opts.Outputs {
+		for _, out := range recorded {
+			if out.Name == want.Name && out.Object.Kind == want.Kind {
+				list = append(list, &Artifact{store: e.cfg.Store, object: out.Object, key: s.key})
+			}
+		}
+	}
+	if len(list) != len(s.node.opts.Outputs) {
+		return nil
+	}
+	return list
+}
+
+// present reports whether the content of every output can be read now.
+func present(list []*Artifact) bool {
+	for _, a := range list {
+		if a.path == "" && !a.store.Has(a.object) {
+			return false
+		}
+	}
+	return true
 }

@@ -16,8 +16,8 @@ import (
 // that makes a zero value. It is how a step is named outside of this process.
 type Actions map[string]func() Action
 
-// OwnActions are the actions of this package.
-func OwnActions() Actions {
+// ownActions are the actions of this package.
+func ownActions() Actions {
 	return Actions{
 		(&FileSource{}).Kind(): func() Action { return &FileSource{} },
 		(&TreeSource{}).Kind(): func() Action { return &TreeSource{} },

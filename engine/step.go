@@ -490,31 +490,3 @@ func checkOutput(path string, out Output) error {
 	}
 	return nil
 }
-
-// outputsOf makes artifacts of the outputs that are recorded under the key of
-// s, in the order of its node; nil for a record that does not have what the
-// node declares.
-func (e *Engine) outputsOf(s *step, recorded []store.Output) []*Artifact {
-	list := make([]*Artifact, 0, len(s.node.opts.Outputs))
-	for _, want := range s.node.opts.Outputs {
-		for _, out := range recorded {
-			if out.Name == want.Name && out.Object.Kind == want.Kind {
-				list = append(list, &Artifact{store: e.cfg.Store, object: out.Object, key: s.key})
-			}
-		}
-	}
-	if len(list) != len(s.node.opts.Outputs) {
-		return nil
-	}
-	return list
-}
-
-// present reports whether the content of every output can be read now.
-func present(list []*Artifact) bool {
-	for _, a := range list {
-		if a.path == "" && !a.store.Has(a.object) {
-			return false
-		}
-	}
-	return true
-}

@@ -113,7 +113,7 @@ func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
 }
 
 func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
-	table := OwnActions()
+	table := ownActions()
 	maps.Copy(table, e.cfg.Actions)
 	for _, t := range traced {
 		a, err := t.Action(table)

@@ -29,7 +29,7 @@ func (s *staging) finish(ctx context.Context) error {
 	if err := errors.Join(clean(root), forgetHost(root), s.writeSources(root)); err != nil {
 		return fmt.Errorf("tidy up the root file system: %w", err)
 	}
-	return settleTimes(ctx, s.root, s.started, s.job.Epoch())
+	return normalizeTimes(ctx, s.root, s.started, s.job.Epoch())
 }
 
 // clean removes what a running system makes again: lists, caches, logs of
@@ -125,9 +125,9 @@ func copyKeyring(root *os.Root, from, to string) error {
 	return errors.Join(root.MkdirAll(filepath.Dir(to), 0o755), root.WriteFile(to, data, 0o644))
 }
 
-// settleTimes gives the time at to everything that was made since the
+// normalizeTimes gives the time at to everything that was made since the
 // installation began. Files from packages are older and keep their times.
-func settleTimes(ctx context.Context, dir string, began, at time.Time) error {
+func normalizeTimes(ctx context.Context, dir string, began, at time.Time) error {
 	// The clock that stamps files may lag behind by a tick.
 	since := began.Add(-time.Second)
 	stamp := []unix.Timespec{unix.NsecToTimespec(at.UnixNano()), unix.NsecToTimespec(at.UnixNano())}

@@ -125,7 +125,7 @@ func TestSettleTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Unix(86400, 0)
-	if err := settleTimes(context.Background(), dir, time.Now(), at); err != nil {
+	if err := normalizeTimes(context.Background(), dir, time.Now(), at); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]time.Time{"old": packaged, "new": at, "link": at, "": at} {

@@ -100,7 +100,7 @@ func (b *bootstrap) sources() ([]aptSource, error) {
 	if all = b.narrow(all); len(all) == 0 {
 		return nil, fmt.Errorf("the sources have no packages of %s for %s: give mirror=", b.Suite, b.Arch)
 	}
-	return b.settle(all)
+	return b.complete(all)
 }
 
 // lang.machine is the sources for the suite according to the lang.machine's apt.
@@ -199,8 +199,8 @@ func suiteOf(list []aptSource, suite string) []aptSource {
 	return picked
 }
 
-// settle makes the sources complete: mirrors out of lists, and keys.
-func (b *bootstrap) settle(all []aptSource) ([]aptSource, error) {
+// complete makes the sources complete: mirrors out of lists, and keys.
+func (b *bootstrap) complete(all []aptSource) ([]aptSource, error) {
 	machine, err := machineSources(b.Apt)
 	if err != nil {
 		return nil, err

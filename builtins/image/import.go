@@ -40,7 +40,7 @@ func importImageStep(c *lang.Call) (lang.Step, error) {
 	return s, nil
 }
 
-// finishImport settles the formats of a source and of what it stands on, and
+// finishImport decides the formats of a source and of what it stands on, and
 // resizes what was imported when a size was asked for.
 func finishImport(l *lang.Linked, a importImage, backing int, size int64) (err error) {
 	if a.Format, err = InputFormat(l, "image", a.Format); err != nil {
