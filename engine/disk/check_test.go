@@ -90,15 +90,15 @@ var hostile = []struct {
 	{"L2 outside", "does not lie in the file", func(b []byte) { binary.BigEndian.PutUint64(b[binary.BigEndian.Uint64(b[40:]):], 1<<50) }},
 	{"compressed cluster outside", "compressed cluster at offset", func(b []byte) {
 		be := binary.BigEndian
-		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & qcow2Offset
-		be.PutUint64(b[l2:], qcow2Packed|1<<40)
+		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & offsetBits
+		be.PutUint64(b[l2:], 1<<62|1<<40)
 	}},
 	{"no reference counts", "table of reference counts of 0 clusters", func(b []byte) { clear(b[56:60]) }},
 	{"reference counts outside", "table of reference counts of 1 clusters at offset", func(b []byte) { b[48] = 1 }},
 	{"zero cluster unaligned", "corrupt qcow2: cluster at offset", func(b []byte) {
 		be := binary.BigEndian
-		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & qcow2Offset
-		be.PutUint64(b[l2:], 512|qcow2Zero)
+		l2 := be.Uint64(b[be.Uint64(b[40:]):]) & offsetBits
+		be.PutUint64(b[l2:], 512|1)
 	}},
 	{"reference counts of 128 bits", "reference counts of 2^7 bits", func(b []byte) { b[99] = 7 }},
 	{"odd header", "header of 109 bytes", func(b []byte) { b[103] = 109 }},
@@ -106,8 +106,11 @@ var hostile = []struct {
 	{"exabytes", "virtual size", func(b []byte) { binary.BigEndian.PutUint64(b[24:], 1<<60) }},
 	{"all ones", "corrupt", func(b []byte) { copy(b[20:48], bytes.Repeat([]byte{0xff}, 28)) }},
 	{"unknown feature", "unknown features", func(b []byte) { b[72] = 0x80 }},
-	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= qcow2Compressed; b[104] = 9 }},
+	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= 8; b[104] = 9 }},
 }
+
+// offsetBits are the bits of an entry of a qcow2's L1 table that are an offset.
+const offsetBits = 0x00fffffffffffe00
 
 // effort is what this process has allocated and read so far, in bytes.
 type effort struct{ allocated, read uint64 }

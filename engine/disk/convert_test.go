@@ -53,7 +53,7 @@ func (s slow) Extent(off int64) (Extent, error) {
 	if off >= s.size {
 		return Extent{}, io.EOF
 	}
-	return Extent{off, s.size - off, Data}, nil
+	return Extent{Start: off, Length: s.size - off, State: Data}, nil
 }
 
 func (s slow) ReadAt(p []byte, off int64) (int, error) {

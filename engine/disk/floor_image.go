@@ -5,50 +5,25 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"b9/engine/internal/blob"
 )
+
+// Image is an open disk image: a blob of the size that the machine sees.
+type Image = blob.Blob
+
+// Extent is a part of an image with one state.
+type Extent = blob.Extent
 
 // State says what a part of an image holds.
-type State uint8
+type State = blob.State
 
-// The states. Zero and Hole both read as zero bytes; a Hole takes no room in the
-// file, a Zero part is recorded as zero.
+// The states of a part; see package blob.
 const (
-	Data State = iota
-	Zero
-	Hole
+	Data = blob.Data
+	Zero = blob.Zero
+	Hole = blob.Hole
 )
-
-// String returns "data", "zero" or "hole".
-func (s State) String() string {
-	switch s {
-	case Data:
-		return "data"
-	case Zero:
-		return "zero"
-	}
-	return "hole"
-}
-
-// Extent is a part of an image with one state. Start and Length are bytes.
-type Extent struct {
-	Start, Length int64
-	State         State
-}
-
-// End is the offset after the last byte of e.
-func (e Extent) End() int64 { return e.Start + e.Length }
-
-// Image is an open disk image. Its methods may be called concurrently, except Close.
-type Image interface {
-	io.ReaderAt
-	io.Closer
-	// Size is the virtual size in bytes.
-	Size() int64
-	// Extent returns a run of one state that starts at off and is at least one
-	// byte long; the next run may have the same state. At or after the end of the
-	// image, and for negative offsets, the error is io.EOF.
-	Extent(off int64) (Extent, error)
-}
 
 // Format is a container format for disk images.
 type Format interface {

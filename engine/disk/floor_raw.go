@@ -41,9 +41,9 @@ func (r *rawImage) Extent(off int64) (Extent, error) {
 		return Extent{}, err
 	}
 	if start > off {
-		return Extent{off, start - off, Hole}, nil
+		return Extent{Start: off, Length: start - off, State: Hole}, nil
 	}
-	return Extent{off, end - off, Data}, nil
+	return Extent{Start: off, Length: end - off, State: Data}, nil
 }
 
 // rawUnit is the granularity in bytes at which a raw file is kept sparse.

@@ -77,17 +77,17 @@ func TestDamagedBlocks(t *testing.T) {
 		change             func(b []byte) []byte
 	}{
 		{"grain with a wrong checksum", "vmdk", "invalid checksum", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
-			grain := int(le.Uint64(b[64:])) * vmdkSector // the first one follows the overhead
-			b[grain+vmdkGrainMarker+int(le.Uint32(b[grain+8:]))-1] ^= 1
+			grain := int(le.Uint64(b[64:])) * 512 // the first one follows the overhead
+			b[grain+12+int(le.Uint32(b[grain+8:]))-1] ^= 1
 			return b
 		}},
 		{"grain cut off by its marker", "vmdk", "unexpected EOF", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
-			grain := int(le.Uint64(b[64:])) * vmdkSector
+			grain := int(le.Uint64(b[64:])) * 512
 			le.PutUint32(b[grain+8:], le.Uint32(b[grain+8:])-5)
 			return b
 		}},
 		{"descriptor lost", "vmdk", "there is no descriptor at sector 1", WriteOptions{}, func(b []byte) []byte {
-			clear(b[512 : 512+vmdkDescribed*512])
+			clear(b[512 : 512+20*512])
 			return b
 		}},
 		{"blocks off sectors", "vdi", "no multiples of 512", WriteOptions{}, func(b []byte) []byte {
@@ -98,14 +98,10 @@ func TestDamagedBlocks(t *testing.T) {
 			b[0x154]++
 			return b
 		}},
-		{"last block cut off", "vhd", "it was cut off", WriteOptions{}, func(b []byte) []byte { return b[:len(b)-vhdFooter-vhdBlock/2] }},
+		{"last block cut off", "vhd", "it was cut off", WriteOptions{}, func(b []byte) []byte { return b[:len(b)-512-1<<20] }},
 		{"block in the metadata", "vhdx", "overlaps a table", WriteOptions{}, func(b []byte) []byte {
-			f, end := inMemory(b)
-			regions, err := vhdxRegions(f, end)
-			if err != nil {
-				t.Fatal(err)
-			}
-			le.PutUint64(b[regions[vhdxGUIDBlocks].Start:], uint64(regions[vhdxGUIDMetadata].Start)|vhdxPresent)
+			region := func(i int) uint64 { return le.Uint64(b[192<<10+16+32*i+16:]) } // the table of blocks is the first, the metadata the second
+			le.PutUint64(b[region(0):], region(1)|6)
 			return b
 		}},
 	} {

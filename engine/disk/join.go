@@ -71,13 +71,13 @@ func (j *joined) Extent(off int64) (Extent, error) {
 	}
 	p, length := j.at(off)
 	if p == nil {
-		return Extent{off, length, Hole}, nil
+		return Extent{Start: off, Length: length, State: Hole}, nil
 	}
 	e, err := p.img.Extent(off - p.start + p.off)
 	if err == io.EOF {
-		return Extent{off, length, Hole}, nil
+		return Extent{Start: off, Length: length, State: Hole}, nil
 	}
-	return Extent{off, min(e.Length, length), e.State}, err
+	return Extent{Start: off, Length: min(e.Length, length), State: e.State}, err
 }
 
 // Section is length bytes of img from off on, as an image: a partition, for
@@ -104,7 +104,7 @@ func (m memory) Extent(off int64) (Extent, error) {
 	if off < 0 || off >= m.Size() {
 		return Extent{}, io.EOF
 	}
-	return Extent{off, m.Size() - off, Data}, nil
+	return Extent{Start: off, Length: m.Size() - off, State: Data}, nil
 }
 
 // Blank is an image of size bytes that is nothing but a hole.

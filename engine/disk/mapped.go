@@ -135,13 +135,13 @@ func (m *mapped) Extent(off int64) (Extent, error) {
 	if err != nil {
 		return Extent{}, err
 	}
-	e := Extent{off, min(s.length, m.size-off), stateOf(s.kind)}
+	e := Extent{Start: off, Length: min(s.length, m.size-off), State: stateOf(s.kind)}
 	if s.kind == spotHole && m.under != nil && off < m.under.Size() {
 		below, err := m.under.Extent(off)
 		if err != nil {
 			return Extent{}, err
 		}
-		return Extent{off, min(e.Length, below.Length), below.State}, nil
+		return Extent{Start: off, Length: min(e.Length, below.Length), State: below.State}, nil
 	}
 	if m.under == nil {
 		m.extend(&e)

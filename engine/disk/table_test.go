@@ -246,7 +246,7 @@ func TestLayoutErrors(t *testing.T) {
 		{[]PartSpec{{Type: "256", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
 		{[]PartSpec{{Type: "bios-boot", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
 		{[]PartSpec{{Name: "x"}}, LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
-		{[]PartSpec{{Fill: true}, {Fill: true}}, LayoutOptions{Size: mebi}, `partitions 1 and 2: only one can fill the rest of the disk`},
+		{[]PartSpec{{Fill: true}, {Fill: true}}, LayoutOptions{Size: 1 << 20}, `partitions 1 and 2: only one can fill the rest of the disk`},
 		{[]PartSpec{{Size: 10 << 20}}, LayoutOptions{Size: 5 << 20}, `the partitions need a disk of 11551232 bytes, it has 5242880`},
 		{nil, LayoutOptions{Kind: "gtp"}, `unknown partition table "gtp" (have gpt, mbr): did you mean "gpt"?`},
 		{[]PartSpec{{Size: 3 << 40}}, LayoutOptions{Kind: "mbr"}, `partition 1 ends at 3298535931904 bytes, which an MBR can't record: use a GPT`},
@@ -305,7 +305,7 @@ func TestAssemble(t *testing.T) {
 // table included, and another one lies in it.
 func TestHybridMBR(t *testing.T) {
 	tool(t, "sfdisk")
-	path := blank(t, 4*mebi)
+	path := blank(t, 4<<20)
 	cmd := exec.Command("sfdisk", "-q", "--force", path)
 	cmd.Stdin = strings.NewReader("label: dos\nstart=2048, size=512, type=ef\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -316,7 +316,7 @@ func TestHybridMBR(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []byte{0x80, 0, 1, 0, 0x17, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0x20, 0, 0} // sfdisk does not write it
-	if _, err := f.WriteAt(all, mbrEntries+mbrEntrySize); err != nil {
+	if _, err := f.WriteAt(all, 446+16); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -325,13 +325,13 @@ func TestHybridMBR(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := tab.Find("2")
-	if err != nil || p.Start != 0 || p.Length != 4*mebi || !p.Bootable {
+	if err != nil || p.Start != 0 || p.Length != 4<<20 || !p.Bootable {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if p, err = tab.Find("1"); err != nil || p.Start != mebi || p.TypeName != "efi" {
+	if p, err = tab.Find("1"); err != nil || p.Start != 1<<20 || p.TypeName != "efi" {
 		t.Errorf("%+v, %v", p, err)
 	}
-	err = Replace(context.Background(), path, "2", Blank(mebi))
+	err = Replace(context.Background(), path, "2", Blank(1<<20))
 	if err == nil || !strings.Contains(err.Error(), "it begins with the partition table") {
 		t.Errorf("replace: %v", err)
 	}
