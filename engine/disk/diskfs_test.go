@@ -58,7 +58,7 @@ func TestGPTByGoDiskfs(t *testing.T) {
 				q := got.Partitions[i]
 				attributes := p.Attributes
 				if p.Bootable {
-					attributes |= gptLegacyBoot
+					attributes |= 1 << 2
 				}
 				if q.Index != p.Number || q.Name != p.Name || !strings.EqualFold(q.GUID, p.ID) || !strings.EqualFold(string(q.Type), p.Type) ||
 					int64(q.Start)*int64(sector) != p.Start || int64(q.Size) != p.Length || q.Attributes != attributes {
