@@ -13,6 +13,7 @@ import (
 	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 )
 
 func Part() lang.Operation {
@@ -149,12 +150,12 @@ func (d *diskImage) check() error {
 	return err
 }
 
-func (d *diskImage) layout(sizes []int64) (*disk.Table, error) {
-	specs := make([]disk.PartSpec, len(d.Parts))
+func (d *diskImage) layout(sizes []int64) (*partition.Table, error) {
+	specs := make([]partition.PartSpec, len(d.Parts))
 	for i, p := range d.Parts {
-		specs[i] = disk.PartSpec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable}
+		specs[i] = partition.PartSpec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable}
 	}
-	table, _, err := disk.Layout(specs, disk.LayoutOptions{Kind: d.Table, SectorSize: d.Sector, DiskID: d.ID, Size: d.Size})
+	table, _, err := partition.Layout(specs, partition.LayoutOptions{Kind: d.Table, SectorSize: d.Sector, DiskID: d.ID, Size: d.Size})
 	return table, err
 }
 
@@ -176,7 +177,7 @@ func (d *diskImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	// Layout leaves extended partitions between the others, so contents go by
 	// the order of those that hold something.
 	contents := map[int]disk.Image{}
-	usable := slices.DeleteFunc(slices.Clone(table.Partitions), func(p disk.Partition) bool { return p.Extended() })
+	usable := slices.DeleteFunc(slices.Clone(table.Partitions), func(p partition.Partition) bool { return p.Extended() })
 	for i := range d.Parts {
 		if img, ok := images[i]; ok {
 			contents[usable[i].Number] = img

@@ -8,6 +8,7 @@ import (
 	"b9/builtins/lang"
 	"b9/engine"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/size"
 )
 
@@ -60,7 +61,7 @@ func (t *takePartition) Run(ctx context.Context, job *engine.Job) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	table, err := disk.ReadTable(img, t.Sector)
+	table, err := partition.ReadTable(img, t.Sector)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"b9/engine"
 	"b9/engine/config"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/repo"
 )
@@ -336,7 +337,7 @@ func fileSystems(path, format string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := disk.ReadTable(img, 0)
+	table, err := partition.ReadTable(img, 0)
 	if cerr := img.Close(); err != nil || cerr != nil {
 		return nil, cerr // no table: nothing to tell of
 	}

@@ -4,58 +4,61 @@ import (
 	"context"
 	"fmt"
 	"sort"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/partition"
 )
 
 // Join returns a disk of t.Size bytes with the table t and, in the partitions
 // with the given numbers, these contents; the rest is a hole. At most 440 bytes
 // of boot code go to its start. Nothing is copied; closing the disk leaves the
 // contents open.
-func Join(t *Table, contents map[int]Image, bootcode []byte) (Image, error) {
-	chunks, err := t.encode(t.Size)
+func Join(t *partition.Table, contents map[int]image.Image, bootcode []byte) (image.Image, error) {
+	chunks, err := t.Encode(t.Size)
 	if err != nil {
 		return nil, err
 	}
-	if len(bootcode) > mbrCode {
-		return nil, fmt.Errorf("boot code of %d bytes (there is room for %d)", len(bootcode), mbrCode)
+	if len(bootcode) > partition.MbrCode {
+		return nil, fmt.Errorf("boot code of %d bytes (there is room for %d)", len(bootcode), partition.MbrCode)
 	}
-	j := &joined{size: t.Size}
+	j := &image.Joined{Length: t.Size}
 	if len(bootcode) > 0 {
-		chunks = append(chunks, chunk{0, bootcode})
+		chunks = append(chunks, image.Chunk{At: 0, Bytes: bootcode})
 	}
 	for _, c := range chunks {
-		j.parts = append(j.parts, part{start: c.at, length: int64(len(c.bytes)), img: memory(c.bytes)})
+		j.Parts = append(j.Parts, image.Part{Start: c.At, Length: int64(len(c.Bytes)), Img: image.Memory(c.Bytes)})
 	}
 	for number, img := range contents {
 		p, err := partOf(t, number, img)
 		if err != nil {
 			return nil, err
 		}
-		j.parts = append(j.parts, p)
+		j.Parts = append(j.Parts, p)
 	}
-	sort.Slice(j.parts, func(a, b int) bool { return j.parts[a].start < j.parts[b].start })
+	sort.Slice(j.Parts, func(a, b int) bool { return j.Parts[a].Start < j.Parts[b].Start })
 	return j, nil
 }
 
 // partOf says where the contents of a partition go.
-func partOf(t *Table, number int, img Image) (part, error) {
+func partOf(t *partition.Table, number int, img image.Image) (image.Part, error) {
 	p, err := t.Find(fmt.Sprint(number))
 	if err != nil {
-		return part{}, err
+		return image.Part{}, err
 	}
 	if p.Extended() {
-		return part{}, fmt.Errorf("partition %d is an extended partition: it can't have contents", number)
+		return image.Part{}, fmt.Errorf("partition %d is an extended partition: it can't have contents", number)
 	}
 	if img.Size() > p.Length {
-		return part{}, fmt.Errorf("partition %d has %d bytes, its contents %d", number, p.Length, img.Size())
+		return image.Part{}, fmt.Errorf("partition %d has %d bytes, its contents %d", number, p.Length, img.Size())
 	}
-	return part{start: p.Start, length: p.Length, img: img}, nil
+	return image.Part{Start: p.Start, Length: p.Length, Img: img}, nil
 }
 
 // Assemble writes the disk that Join describes to a sparse raw file, as Convert does.
-func Assemble(ctx context.Context, dst string, t *Table, contents map[int]Image, bootcode []byte) error {
+func Assemble(ctx context.Context, dst string, t *partition.Table, contents map[int]image.Image, bootcode []byte) error {
 	img, err := Join(t, contents, bootcode)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", dst, err)
 	}
-	return Convert(ctx, img, dst, "raw", WriteOptions{})
+	return Convert(ctx, img, dst, "raw", image.WriteOptions{})
 }

@@ -1,12 +1,6 @@
 package disk
 
 import (
-	"cmp"
-	"hash/fnv"
-	"io"
-
-	"github.com/klauspost/compress/zstd"
-
 	"context"
 	"errors"
 	"fmt"
@@ -16,13 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/internal/disktest"
 )
 
 // benchSource makes a raw disk of B9_BENCH_MIB MiB (default 256) in B9_BENCH_DIR:
@@ -65,7 +60,7 @@ func packedSource(b *testing.B, dir string, size int64) string {
 	}
 	defer f.Close()
 	const run = 1 << 20
-	real, runs := realData(b, size/5*3+run), int64(0)
+	real, runs := disktest.RealData(b, size/5*3+run), int64(0)
 	for off := int64(0); off+run <= size; off += run {
 		if off/run%5 >= 3 {
 			continue
@@ -79,43 +74,6 @@ func packedSource(b *testing.B, dir string, size int64) string {
 		b.Fatal(err)
 	}
 	return path
-}
-
-// realData returns n bytes of the files under /usr, at most 1 MiB of each, in
-// the order of the hashes of their names; from the first again where they end.
-func realData(b *testing.B, n int64) []byte {
-	b.Helper()
-	var names []string
-	err := filepath.WalkDir("/usr", func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			names = append(names, path)
-		}
-		return nil
-	})
-	if err != nil || len(names) == 0 {
-		b.Fatalf("no files under /usr: %v", err)
-	}
-	slices.SortFunc(names, func(x, y string) int { return cmp.Compare(nameHash(x), nameHash(y)) })
-	data := make([]byte, 0, n)
-	for i := 0; int64(len(data)) < n; i = (i + 1) % len(names) {
-		f, err := os.Open(names[i])
-		if err != nil {
-			continue
-		}
-		part, err := io.ReadAll(io.LimitReader(f, min(1<<20, n-int64(len(data)))))
-		f.Close()
-		if err != nil {
-			b.Fatal(err)
-		}
-		data = append(data, part...)
-	}
-	return data
-}
-
-func nameHash(name string) uint64 {
-	h := fnv.New64a()
-	io.WriteString(h, name)
-	return h.Sum64()
 }
 
 func fillBench(path string, size int64) error {
@@ -140,7 +98,7 @@ func fillBench(path string, size int64) error {
 		}
 		body := noise
 		if kind >= 3 {
-			body = benchText(r, run)
+			body = disktest.BenchText(r, run)
 		}
 		if _, err := f.WriteAt(body, off); err != nil {
 			return err
@@ -149,31 +107,21 @@ func fillBench(path string, size int64) error {
 	return f.Truncate(size)
 }
 
-func benchText(r *rand.Rand, n int) []byte {
-	words := []string{"static ", "int ", "return ", "(struct ", "->", "void\n", "if (", "0x", "{\n\t", "}\n", "buffer", "length", "offset"}
-	b := make([]byte, 0, n+16)
-	for len(b) < n {
-		b = append(b, words[r.IntN(len(words))]...)
-		b = strconv.AppendUint(b, r.Uint64()>>(r.IntN(60)+4), 16)
-	}
-	return b[:n]
-}
-
 // benchCases pair a conversion with the best flags of qemu-img. Those that
 // compress take a disk a quarter as large, with real data.
 var benchCases = []struct {
 	name, from, to string
-	o              WriteOptions
+	o              image.WriteOptions
 	args           []string
 }{
-	{"RawToRaw", "raw", "raw", WriteOptions{}, nil},
-	{"RawToQcow2", "raw", "qcow2", WriteOptions{}, nil},
-	{"RawToVmdk", "raw", "vmdk", WriteOptions{}, nil},
-	{"Qcow2ToRaw", "qcow2", "raw", WriteOptions{}, nil},
-	{"VmdkToRaw", "vmdk", "raw", WriteOptions{}, nil},
-	{"RawToQcow2Zlib", "raw", "qcow2", WriteOptions{Compress: "zlib"}, []string{"-c"}},
-	{"RawToQcow2Zstd", "raw", "qcow2", WriteOptions{Compress: "zstd"}, []string{"-c", "-o", "compression_type=zstd"}},
-	{"RawToStream", "raw", "vmdk", WriteOptions{Subformat: "streamOptimized"}, []string{"-o", "subformat=streamOptimized"}},
+	{"RawToRaw", "raw", "raw", image.WriteOptions{}, nil},
+	{"RawToQcow2", "raw", "qcow2", image.WriteOptions{}, nil},
+	{"RawToVmdk", "raw", "vmdk", image.WriteOptions{}, nil},
+	{"Qcow2ToRaw", "qcow2", "raw", image.WriteOptions{}, nil},
+	{"VmdkToRaw", "vmdk", "raw", image.WriteOptions{}, nil},
+	{"RawToQcow2Zlib", "raw", "qcow2", image.WriteOptions{Compress: "zlib"}, []string{"-c"}},
+	{"RawToQcow2Zstd", "raw", "qcow2", image.WriteOptions{Compress: "zstd"}, []string{"-c", "-o", "compression_type=zstd"}},
+	{"RawToStream", "raw", "vmdk", image.WriteOptions{Subformat: "streamOptimized"}, []string{"-o", "subformat=streamOptimized"}},
 }
 
 // BenchmarkConvert runs each conversion here, by qemu-img, and as a plain copy of
@@ -196,7 +144,7 @@ func BenchmarkConvert(b *testing.B) {
 		from := src
 		if c.from != "raw" {
 			from = filepath.Join(dir, "src."+c.from)
-			if err := convertFile(src, "raw", from, c.from, WriteOptions{}); err != nil {
+			if err := convertFile(src, "raw", from, c.from, image.WriteOptions{}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -205,40 +153,29 @@ func BenchmarkConvert(b *testing.B) {
 			var ours, theirs, copies, ourCPU, theirCPU []float64
 			var size, theirSize float64
 			for b.Loop() {
-				before := ownCPU(b)
+				before := disktest.OwnCPU(b)
 				out := outputs.next(b)
 				ours = append(ours, timed(func() error { return convertFile(from, c.from, out, c.to, c.o) }, b))
-				ourCPU = append(ourCPU, ownCPU(b)-before)
+				ourCPU = append(ourCPU, disktest.OwnCPU(b)-before)
 				size = sizeOf(b, out)
 				out = outputs.next(b)
 				qemu := exec.Command("qemu-img", append(slices.Clip(args), from, out)...)
 				theirs = append(theirs, timed(qemu.Run, b))
-				theirCPU = append(theirCPU, milliseconds(qemu.ProcessState.UserTime()+qemu.ProcessState.SystemTime()))
+				theirCPU = append(theirCPU, disktest.Milliseconds(qemu.ProcessState.UserTime()+qemu.ProcessState.SystemTime()))
 				theirSize = sizeOf(b, out)
 				out = outputs.next(b)
 				copies = append(copies, timed(exec.Command("cp", "--sparse=auto", src, out).Run, b))
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(median(ours), "b9-ms")
-			b.ReportMetric(median(theirs), "qemu-ms")
-			b.ReportMetric(median(copies), "cp-ms")
-			b.ReportMetric(median(ours)/median(theirs), "ratio")
-			b.ReportMetric(median(ourCPU)/median(theirCPU), "cpu-ratio")
+			b.ReportMetric(disktest.Median(ours), "b9-ms")
+			b.ReportMetric(disktest.Median(theirs), "qemu-ms")
+			b.ReportMetric(disktest.Median(copies), "cp-ms")
+			b.ReportMetric(disktest.Median(ours)/disktest.Median(theirs), "ratio")
+			b.ReportMetric(disktest.Median(ourCPU)/disktest.Median(theirCPU), "cpu-ratio")
 			b.ReportMetric(size/theirSize, "size-ratio")
 		})
 	}
 }
-
-// ownCPU returns the processor time of this process in milliseconds.
-func ownCPU(b *testing.B) float64 {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
-	return milliseconds(time.Duration(r.Utime.Nano() + r.Stime.Nano()))
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // timed returns how many milliseconds f takes, once the disk has nothing left to
 // do from what was before: else each pays for the dirty pages of its predecessor.
@@ -248,12 +185,7 @@ func timed(f func() error, b *testing.B) float64 {
 	if err := f(); err != nil {
 		b.Fatal(err)
 	}
-	return milliseconds(time.Since(start))
-}
-
-func median(v []float64) float64 {
-	sort.Float64s(v)
-	return v[len(v)/2]
+	return disktest.Milliseconds(time.Since(start))
 }
 
 // outputs names the files that are written. Each stays until a dozen newer ones
@@ -298,48 +230,8 @@ func sizeOf(b *testing.B, path string) float64 {
 	return float64(info.Size())
 }
 
-// BenchmarkZstd compresses units of real data by the coder here and by the
-// library at its default level, in turn, on one processor, and reports medians in
-// MB/s of processor time, their ratio, and that of the sizes. The coder here
-// stays while it is at least 1.5 times as fast.
-func BenchmarkZstd(b *testing.B) {
-	const unit = zstdUnit
-	data := realData(b, 64<<20)
-	ours, err := newZstdPress()
-	if err != nil {
-		b.Fatal(err)
-	}
-	library, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(unit),
-		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false))
-	if err != nil {
-		b.Fatal(err)
-	}
-	buf := make([]byte, 0, 2*unit)
-	press := func(compress func(dst, src []byte) []byte) (speed, size float64) {
-		before := ownCPU(b)
-		for at := 0; at+unit <= len(data); at += unit {
-			size += float64(len(compress(buf, data[at:at+unit])))
-		}
-		return float64(len(data)) / (ownCPU(b) - before) / 1000, size
-	}
-	var speeds, theirs []float64
-	var size, theirSize float64
-	for b.Loop() {
-		var speed float64
-		speed, size = press(ours.compress)
-		speeds = append(speeds, speed)
-		speed, theirSize = press(func(dst, src []byte) []byte { return library.EncodeAll(src, dst) })
-		theirs = append(theirs, speed)
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(speeds), "b9-MB/s")
-	b.ReportMetric(median(theirs), "library-MB/s")
-	b.ReportMetric(median(speeds)/median(theirs), "ratio")
-	b.ReportMetric(size/theirSize, "size-ratio")
-}
-
-func convertFile(src, from, dst, to string, o WriteOptions) error {
-	img, err := Open(src, from, OpenOptions{})
+func convertFile(src, from, dst, to string, o image.WriteOptions) error {
+	img, err := Open(src, from, image.OpenOptions{})
 	if err != nil {
 		return err
 	}

@@ -3,38 +3,41 @@ package disk
 import (
 	"context"
 	"fmt"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/qcow2"
 )
 
 // Check looks at the structure of the image at path: every table entry is
 // followed, packed units are unpacked, no two units may share their place in the
-// file, and the reference counts of a qcow2 are compared with what is in use.
+// file, and the reference counts of a qcow2.Format are compared with what is in use.
 // Backing files are not opened. The error tells that the image could not be
 // looked at; what was found wrong is in the report.
-func Check(ctx context.Context, path, format string, o OpenOptions) (*Report, error) {
-	o.Backing = func(Backing) (Image, error) { return Blank(0), nil }
+func Check(ctx context.Context, path, format string, o image.OpenOptions) (*image.Report, error) {
+	o.Backing = func(image.Backing) (image.Image, error) { return image.Blank(0), nil }
 	img, err := Open(path, format, o)
 	if err != nil {
 		return nil, err
 	}
 	defer img.Close()
-	r := &Report{Format: format}
+	r := &image.Report{Format: format}
 	if err := checkExtents(ctx, img, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := checkRefcounts(ctx, img, r); err != nil {
+	if err := qcow2.CheckRefcounts(ctx, img, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return r, nil
 }
 
 // checkExtents goes through the whole image.
-func checkExtents(ctx context.Context, img Image, r *Report) error {
+func checkExtents(ctx context.Context, img image.Image, r *image.Report) error {
 	switch m := img.(type) {
-	case *mapped:
+	case *image.Mapped:
 		return checkMapped(ctx, m, r)
-	case *joined:
-		for _, p := range m.parts {
-			if err := checkExtents(ctx, p.img, r); err != nil {
+	case *image.Joined:
+		for _, p := range m.Parts {
+			if err := checkExtents(ctx, p.Img, r); err != nil {
 				return err
 			}
 		}
@@ -43,42 +46,42 @@ func checkExtents(ctx context.Context, img Image, r *Report) error {
 }
 
 // checkMapped follows every entry of the tables of m.
-func checkMapped(ctx context.Context, m *mapped, r *Report) error {
-	taken := newBitmap((m.end + m.unit - 1) / m.unit)
-	buf := make([]byte, m.unit)
-	for off := int64(0); off < m.size; {
+func checkMapped(ctx context.Context, m *image.Mapped, r *image.Report) error {
+	taken := image.NewBitmap((m.End + m.Unit - 1) / m.Unit)
+	buf := make([]byte, m.Unit)
+	for off := int64(0); off < m.Length; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s, err := m.locate(off)
+		s, err := m.Locate(off)
 		if err != nil {
-			r.corrupt("at %d: %v", off, err)
+			r.Corrupt("at %d: %v", off, err)
 			if r.Corruptions > 1000 {
 				return nil
 			}
-			off += m.unit
+			off += m.Unit
 			continue
 		}
-		s.length = min(s.length, m.size-off)
+		s.Length = min(s.Length, m.Length-off)
 		checkSpot(m, off, s, taken, buf, r)
-		off += s.length
+		off += s.Length
 	}
 	return nil
 }
 
 // checkSpot unpacks a packed unit into buf, and notes the places of plain ones.
-func checkSpot(m *mapped, off int64, s spot, taken bitmap, buf []byte, r *Report) {
-	switch s.kind {
-	case spotPacked:
+func checkSpot(m *image.Mapped, off int64, s image.Spot, taken image.Bitmap, buf []byte, r *image.Report) {
+	switch s.Kind {
+	case image.SpotPacked:
 		r.Clusters++
-		if err := m.unpack(buf, off, s); err != nil {
-			r.corrupt("at %d: %v", off, err)
+		if err := m.Unpack(buf, off, s); err != nil {
+			r.Corrupt("at %d: %v", off, err)
 		}
-	case spotPlain:
-		r.Clusters += (s.length + m.unit - 1) / m.unit
-		for k := int64(0); k < s.length && m.aligned() && off%m.unit == 0; k += m.unit {
-			if at := s.at + k; taken.set(at / m.unit) {
-				r.corrupt("at %d: the place in the file, offset %d, is taken twice", off+k, at)
+	case image.SpotPlain:
+		r.Clusters += (s.Length + m.Unit - 1) / m.Unit
+		for k := int64(0); k < s.Length && m.Aligned() && off%m.Unit == 0; k += m.Unit {
+			if at := s.At + k; taken.Set(at / m.Unit) {
+				r.Corrupt("at %d: the place in the file, offset %d, is taken twice", off+k, at)
 			}
 		}
 	}

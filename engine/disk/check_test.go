@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/partition"
 )
 
 // TestCheckAgrees checks what was written here, and what qemu-img writes.
@@ -34,13 +37,13 @@ func TestCheckAgrees(t *testing.T) {
 
 func clean(t *testing.T, path, format string) {
 	t.Helper()
-	r, err := Check(context.Background(), path, format, OpenOptions{Extents: true})
+	r, err := Check(context.Background(), path, format, image.OpenOptions{Extents: true})
 	if err != nil || r.Leaks+r.Corruptions > 0 {
 		t.Errorf("%s: %+v, %v", path, r, err)
 	}
 }
 
-// TestCheckFinds damages qcow2 images with known counts of 1 to 64 bits.
+// TestCheckFinds damages qcow2.Format images with known counts of 1 to 64 bits.
 func TestCheckFinds(t *testing.T) {
 	tool(t, "qemu-img")
 	src := scattered(t, 32, 3<<20)
@@ -59,7 +62,7 @@ func TestCheckFinds(t *testing.T) {
 		if err := os.WriteFile(dst, b, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		r, err := Check(context.Background(), dst, "qcow2", OpenOptions{})
+		r, err := Check(context.Background(), dst, "qcow2", image.OpenOptions{})
 		if err != nil || r.Corruptions == 0 {
 			t.Errorf("%s bits, counts cleared: %+v, %v", bits, r, err)
 		}
@@ -68,13 +71,13 @@ func TestCheckFinds(t *testing.T) {
 		if err := os.WriteFile(dst, b, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if r, err = Check(context.Background(), dst, "qcow2", OpenOptions{}); err != nil || r.Leaks == 0 {
+		if r, err = Check(context.Background(), dst, "qcow2", image.OpenOptions{}); err != nil || r.Leaks == 0 {
 			t.Errorf("%s bits, table lost: %+v, %v", bits, r, err)
 		}
 	}
 }
 
-// hostile are changes of a qcow2 with clusters of 64 KiB, whose L1 table is at
+// hostile are changes of a qcow2.Format with clusters of 64 KiB, whose L1 table is at
 // 196608 and which is compressed, with a part of the error they must cause.
 var hostile = []struct {
 	name, want string
@@ -109,7 +112,7 @@ var hostile = []struct {
 	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= 8; b[104] = 9 }},
 }
 
-// offsetBits are the bits of an entry of a qcow2's L1 table that are an offset.
+// offsetBits are the bits of an entry of a qcow2.Format's L1 table that are an offset.
 const offsetBits = 0x00fffffffffffe00
 
 // effort is what this process has allocated and read so far, in bytes.
@@ -134,9 +137,9 @@ func effortSoFar(t *testing.T) effort {
 // or read.
 func TestHostile(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
-	img := Blank(2 << 30)
-	first := &joined{size: img.Size(), parts: []part{{length: 1 << 20, img: memory(bytes.Repeat([]byte("text"), 1<<18))}}}
-	if err := Convert(context.Background(), first, src, "qcow2", WriteOptions{Compress: "zlib"}); err != nil {
+	img := image.Blank(2 << 30)
+	first := &image.Joined{Length: img.Size(), Parts: []image.Part{{Length: 1 << 20, Img: image.Memory(bytes.Repeat([]byte("text"), 1<<18))}}}
+	if err := Convert(context.Background(), first, src, "qcow2", image.WriteOptions{Compress: "zlib"}); err != nil {
 		t.Fatal(err)
 	}
 	good, err := os.ReadFile(src)
@@ -151,7 +154,7 @@ func TestHostile(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := effortSoFar(t)
-		err := convertFile(path, "qcow2", filepath.Join(t.TempDir(), "out"), "raw", WriteOptions{})
+		err := convertFile(path, "qcow2", filepath.Join(t.TempDir(), "out"), "raw", image.WriteOptions{})
 		if err == nil || !strings.Contains(err.Error(), h.want) {
 			t.Errorf("%s: %v, want %q", h.name, err, h.want)
 		}
@@ -179,7 +182,7 @@ func TestVersion2HasNoFeatures(t *testing.T) {
 	f.WriteAt(bytes.Repeat([]byte{0xff}, 20), 80)
 	f.Close()
 	back := filepath.Join(t.TempDir(), "back")
-	if err := convertFile(dst, "qcow2", back, "raw", WriteOptions{}); err != nil {
+	if err := convertFile(dst, "qcow2", back, "raw", image.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	sameBytes(t, src, back)
@@ -187,7 +190,7 @@ func TestVersion2HasNoFeatures(t *testing.T) {
 
 // TestMaxSize wants the limit named.
 func TestMaxSize(t *testing.T) {
-	_, err := Open(blank(t, 2000), "raw", OpenOptions{MaxSize: 1999})
+	_, err := Open(blank(t, 2000), "raw", image.OpenOptions{MaxSize: 1999})
 	if err == nil || !strings.Contains(err.Error(), "claims to have 2000 bytes, more than the 1999 that are allowed (OpenOptions.MaxSize)") {
 		t.Error(err)
 	}
@@ -195,13 +198,13 @@ func TestMaxSize(t *testing.T) {
 
 // TestReplacePartition replaces the second of three, and leaves the others alone.
 func TestReplacePartition(t *testing.T) {
-	tab, _, err := Layout([]PartSpec{{Name: "a", Size: 1 << 20}, {Name: "b", Size: 2 << 20}, {Name: "c", Size: 1 << 20}}, LayoutOptions{})
+	tab, _, err := partition.Layout([]partition.PartSpec{{Name: "a", Size: 1 << 20}, {Name: "b", Size: 2 << 20}, {Name: "c", Size: 1 << 20}}, partition.LayoutOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dst := filepath.Join(t.TempDir(), "disk")
-	full := func(c string, n int64) Image { return memory(bytes.Repeat([]byte(c), int(n))) }
-	err = Assemble(context.Background(), dst, tab, map[int]Image{1: full("a", 1<<20), 2: full("b", 2<<20), 3: full("c", 1<<20)}, nil)
+	full := func(c string, n int64) image.Image { return image.Memory(bytes.Repeat([]byte(c), int(n))) }
+	err = Assemble(context.Background(), dst, tab, map[int]image.Image{1: full("a", 1<<20), 2: full("b", 2<<20), 3: full("c", 1<<20)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +213,7 @@ func TestReplacePartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, sel := range []string{"b", "9"} {
-		if err := Replace(context.Background(), dst, sel, Blank(2<<20+1)); err == nil {
+		if err := Replace(context.Background(), dst, sel, image.Blank(2<<20+1)); err == nil {
 			t.Errorf("%s: no error", sel)
 		}
 	}
@@ -232,23 +235,23 @@ func TestReplacePartition(t *testing.T) {
 func TestChain(t *testing.T) {
 	tool(t, "qemu-img")
 	dir := t.TempDir()
-	under := Backing{Path: "0.raw", Format: "raw"}
+	under := image.Backing{Path: "0.raw", Format: "raw"}
 	if err := os.Rename(scattered(t, 40, 3<<20), filepath.Join(dir, "0.raw")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"1", "2", "3"} {
-		src := mustOpen(t, scattered(t, 41+uint64(name[0]), 3<<20), "raw", OpenOptions{})
+		src := mustOpen(t, scattered(t, 41+uint64(name[0]), 3<<20), "raw", image.OpenOptions{})
 		b := under
 		dst := filepath.Join(dir, name+".qcow2")
-		if err := Convert(context.Background(), src, dst, "qcow2", WriteOptions{Backing: &b}); err != nil {
+		if err := Convert(context.Background(), src, dst, "qcow2", image.WriteOptions{Backing: &b}); err != nil {
 			t.Fatal(err)
 		}
 		flat := filepath.Join(dir, name+".flat")
-		if err := Convert(context.Background(), src, flat, "raw", WriteOptions{}); err != nil {
+		if err := Convert(context.Background(), src, flat, "raw", image.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", dst, flat)
-		under = Backing{Path: name + ".qcow2", Format: "qcow2", Backing: &b}
+		under = image.Backing{Path: name + ".qcow2", Format: "qcow2", Backing: &b}
 		img, err := OpenBacking(filepath.Join(dir, "above"), under)
 		if err != nil {
 			t.Fatal(err)

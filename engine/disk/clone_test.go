@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/partition"
 )
 
 // cloneDir names, in a child of TestClone, where the file system is mounted.
@@ -76,7 +79,7 @@ func cloneThere(t *testing.T, dir string) {
 	if err := fillDense("src.raw", size); err != nil {
 		t.Fatal(err)
 	}
-	src := mustOpen(t, "src.raw", "raw", OpenOptions{})
+	src := mustOpen(t, "src.raw", "raw", image.OpenOptions{})
 	for _, c := range []struct {
 		name       string
 		off, tail  int64
@@ -87,11 +90,11 @@ func cloneThere(t *testing.T, dir string) {
 		{"odd end", 1 << 20, 1536, 0, 2},
 		{"unaligned", 63 * 512, 0, 40, 60},
 	} {
-		part := Section(src, c.off, size-c.off-c.tail)
+		part := image.Section(src, c.off, size-c.off-c.tail)
 		took := taken(t, dir, func() error {
-			return Convert(context.Background(), part, "part.raw", "raw", WriteOptions{})
+			return Convert(context.Background(), part, "part.raw", "raw", image.WriteOptions{})
 		})
-		got := mustOpen(t, "part.raw", "raw", OpenOptions{})
+		got := mustOpen(t, "part.raw", "raw", image.OpenOptions{})
 		if at, err := Compare(context.Background(), part, got); at >= 0 || err != nil {
 			t.Errorf("%s: they differ at %d: %v", c.name, at, err)
 		}
@@ -104,24 +107,24 @@ func cloneThere(t *testing.T, dir string) {
 }
 
 // cloneDisk puts the source into a disk, and then again into its partition.
-func cloneDisk(t *testing.T, dir string, src Image) {
-	table, _, err := Layout([]PartSpec{{Size: src.Size() + 1<<20}}, LayoutOptions{})
+func cloneDisk(t *testing.T, dir string, src image.Image) {
+	table, _, err := partition.Layout([]partition.PartSpec{{Size: src.Size() + 1<<20}}, partition.LayoutOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	check := func() {
 		t.Helper()
-		out := mustOpen(t, "disk.raw", "raw", OpenOptions{})
+		out := mustOpen(t, "disk.raw", "raw", image.OpenOptions{})
 		p := table.Partitions[0]
-		if at, err := Compare(context.Background(), Section(out, p.Start, src.Size()), src); at >= 0 || err != nil {
+		if at, err := Compare(context.Background(), image.Section(out, p.Start, src.Size()), src); at >= 0 || err != nil {
 			t.Errorf("the partition differs at %d: %v", at, err)
 		}
-		if again, err := ReadTable(out, 0); err != nil || len(again.Partitions) != 1 {
+		if again, err := partition.ReadTable(out, 0); err != nil || len(again.Partitions) != 1 {
 			t.Errorf("%+v, %v", again, err)
 		}
 	}
 	took := taken(t, dir, func() error {
-		return Assemble(context.Background(), "disk.raw", table, map[int]Image{1: src}, nil)
+		return Assemble(context.Background(), "disk.raw", table, map[int]image.Image{1: src}, nil)
 	})
 	check()
 	took += taken(t, dir, func() error { return Replace(context.Background(), "disk.raw", "1", src) })

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+
+	"b9/engine/disk/image"
 )
 
 // errDifferent ends the walk at the first difference.
@@ -12,17 +14,17 @@ var errDifferent = errors.New("different")
 // Compare returns the first offset in bytes at which a and b differ, or -1 if
 // they are the same. The shorter one counts as if zeros followed it. What both
 // know to be zero is not read.
-func Compare(ctx context.Context, a, b Image) (int64, error) {
-	first, second := make([]byte, plainPiece), make([]byte, plainPiece)
+func Compare(ctx context.Context, a, b image.Image) (int64, error) {
+	first, second := make([]byte, image.PlainPiece), make([]byte, image.PlainPiece)
 	size := max(a.Size(), b.Size())
-	both := either{Section(a, 0, size), Section(b, 0, size)}
+	both := image.Either{Top: image.Section(a, 0, size), Under: image.Section(b, 0, size)}
 	different := int64(-1)
-	err := walk(ctx, both, 1, plainPiece, func(off, length int64) error {
+	err := image.Walk(ctx, both, 1, image.PlainPiece, func(off, length int64) error {
 		x, y := first[:length], second[:length]
-		if err := readSparse(both.top, x, off); err != nil {
+		if err := image.ReadSparse(both.Top, x, off); err != nil {
 			return err
 		}
-		if err := readSparse(both.under, y, off); err != nil {
+		if err := image.ReadSparse(both.Under, y, off); err != nil {
 			return err
 		}
 		if bytes.Equal(x, y) {

@@ -10,12 +10,14 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"b9/engine/disk/image"
 )
 
 // Convert writes src to the file dst in the given format. Only data moves, in
 // parallel, with less than 64 MiB of memory. The file appears at dst when it is
 // complete, and replaces what was there; after an error dst is as it was before.
-func Convert(ctx context.Context, src Image, dst, format string, o WriteOptions) error {
+func Convert(ctx context.Context, src image.Image, dst, format string, o image.WriteOptions) error {
 	f, err := Lookup(format)
 	if err != nil {
 		return err

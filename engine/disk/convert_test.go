@@ -13,12 +13,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9/engine/disk/image"
 )
 
 // TestSameBytes writes everything twice, with different numbers of processors,
 // directories and times.
 func TestSameBytes(t *testing.T) {
-	src := mustOpen(t, scattered(t, 3, 12<<20/raced), "raw", OpenOptions{})
+	src := mustOpen(t, scattered(t, 3, 12<<20/raced), "raw", image.OpenOptions{})
 	for _, v := range variants {
 		var files [2]string
 		for i := range files {
@@ -46,14 +48,15 @@ type slow struct {
 	read func(off int64) error
 }
 
-func (s slow) Size() int64  { return s.size }
+func (s slow) Size() int64 { return s.size }
+
 func (s slow) Close() error { return nil }
 
-func (s slow) Extent(off int64) (Extent, error) {
+func (s slow) Extent(off int64) (image.Extent, error) {
 	if off >= s.size {
-		return Extent{}, io.EOF
+		return image.Extent{}, io.EOF
 	}
-	return Extent{Start: off, Length: s.size - off, State: Data}, nil
+	return image.Extent{Start: off, Length: s.size - off, State: image.Data}, nil
 }
 
 func (s slow) ReadAt(p []byte, off int64) (int, error) {
@@ -112,7 +115,7 @@ func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	dst := filepath.Join(dir, "out")
 	for _, sync := range []bool{false, true} {
-		if err := Convert(context.Background(), memory("new"), dst, "raw", WriteOptions{Sync: sync}); err != nil {
+		if err := Convert(context.Background(), image.Memory("new"), dst, "raw", image.WriteOptions{Sync: sync}); err != nil {
 			t.Fatal(err)
 		}
 		if b, err := os.ReadFile(dst); err != nil || string(b) != "new" {
@@ -122,7 +125,7 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%v", names)
 		}
 	}
-	err := Convert(context.Background(), memory("new"), filepath.Join(dir, "no", "x"), "raw", WriteOptions{})
+	err := Convert(context.Background(), image.Memory("new"), filepath.Join(dir, "no", "x"), "raw", image.WriteOptions{})
 	if err == nil || !strings.Contains(err.Error(), "no such file or directory") {
 		t.Error(err)
 	}
@@ -132,17 +135,17 @@ func TestReplace(t *testing.T) {
 func TestOptionErrors(t *testing.T) {
 	for _, c := range []struct {
 		format string
-		o      WriteOptions
+		o      image.WriteOptions
 		want   string
 	}{
-		{"raw", WriteOptions{Compress: "zstd"}, "format raw has no compression"},
-		{"qcow2", WriteOptions{Compress: "zsdt"}, `unknown compression "zsdt" (have zlib, zstd): did you mean "zstd"?`},
-		{"qcow2", WriteOptions{Subformat: "x"}, "format qcow2 has no subformat"},
-		{"vmdk", WriteOptions{Subformat: "streamoptimized"}, `unknown vmdk subformat "streamoptimized" (have monolithicSparse, streamOptimized): did you mean "streamOptimized"?`},
-		{"vmdk", WriteOptions{Adapter: "lsilogik"}, `unknown vmdk adapter "lsilogik" (have lsilogic, buslogic, ide, legacyESX): did you mean "lsilogic"?`},
-		{"vmdk", WriteOptions{Name: "a\"b"}, `a vmdk can't record the file name "a\"b"`},
+		{"raw", image.WriteOptions{Compress: "zstd"}, "format raw has no compression"},
+		{"qcow2", image.WriteOptions{Compress: "zsdt"}, `unknown compression "zsdt" (have zlib, zstd): did you mean "zstd"?`},
+		{"qcow2", image.WriteOptions{Subformat: "x"}, "format qcow2 has no subformat"},
+		{"vmdk", image.WriteOptions{Subformat: "streamoptimized"}, `unknown vmdk subformat "streamoptimized" (have monolithicSparse, streamOptimized): did you mean "streamOptimized"?`},
+		{"vmdk", image.WriteOptions{Adapter: "lsilogik"}, `unknown vmdk adapter "lsilogik" (have lsilogic, buslogic, ide, legacyESX): did you mean "lsilogic"?`},
+		{"vmdk", image.WriteOptions{Name: "a\"b"}, `a vmdk can't record the file name "a\"b"`},
 	} {
-		err := Convert(context.Background(), memory("x"), filepath.Join(t.TempDir(), "out"), c.format, c.o)
+		err := Convert(context.Background(), image.Memory("x"), filepath.Join(t.TempDir(), "out"), c.format, c.o)
 		if err == nil || !strings.HasSuffix(err.Error(), ": "+c.want) {
 			t.Errorf("got  %v\nwant %s", err, c.want)
 		}
@@ -173,11 +176,11 @@ func TestHuge(t *testing.T) {
 		if err := syscall.Stat(out, &st); err != nil || st.Blocks > 12000 {
 			t.Errorf("%s: %d blocks, %v", v.name, st.Blocks, err)
 		}
-		if err := convertFile(out, v.format, back, "raw", WriteOptions{}); err != nil {
+		if err := convertFile(out, v.format, back, "raw", image.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %v there, %v back", v.name, there, time.Since(start)-there)
-		img := mustOpen(t, back, "raw", OpenOptions{})
+		img := mustOpen(t, back, "raw", image.OpenOptions{})
 		got := make([]byte, 3)
 		for _, off := range []int64{0, 1<<39 + 5, 1<<40 - 3} {
 			if _, err := img.ReadAt(got, off); err != nil || string(got) != "abc" {
@@ -216,14 +219,14 @@ func TestBoundedMemory(t *testing.T) {
 func TestProgress(t *testing.T) {
 	for _, size := range []int64{0, 5 << 20} {
 		var last, total int64
-		o := WriteOptions{Progress: func(done, all int64) {
+		o := image.WriteOptions{Progress: func(done, all int64) {
 			if done < last {
 				t.Errorf("%d after %d", done, last)
 			}
 			last, total = done, all
 		}}
-		img := mustOpen(t, scattered(t, 5, size), "raw", OpenOptions{})
-		if err := Convert(context.Background(), Section(img, 0, size), filepath.Join(t.TempDir(), "out"), "qcow2", o); err != nil {
+		img := mustOpen(t, scattered(t, 5, size), "raw", image.OpenOptions{})
+		if err := Convert(context.Background(), image.Section(img, 0, size), filepath.Join(t.TempDir(), "out"), "qcow2", o); err != nil {
 			t.Fatal(err)
 		}
 		if last != size || total != size {

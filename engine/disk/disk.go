@@ -1,7 +1,7 @@
 // Package disk reads and writes disk images and the partition tables in them.
 //
 // It hides container formats: an [Image] is a row of bytes of which some parts
-// are known to be zero, whether it lies in a raw file, a qcow2, a vmdk, inside a
+// are known to be zero, whether it lies in a raw file, a qcow2.Format, a vmdk, inside a
 // partition ([Section]) or nowhere yet ([Join]). Every conversion goes through
 // that interface, so a new format is one file and one line in [Formats].
 //
@@ -11,7 +11,7 @@
 //
 //   - floor_*.go, mapped.go, blocks.go, join.go: what formats are made of
 //   - pump.go, reserve.go, clone.go: the one converter, which knows no format
-//   - raw.go, qcow2*.go, vmdk*.go, vdi.go, vhd*.go: the formats
+//   - raw.go, qcow2.Format*.go, vmdk*.go, vdi.go, vhd*.go: the formats
 //   - table.go, mbr.go, gpt.go, layout.go, types.go: partition tables
 //   - deflate*.go, zstd*.go, fse.go: compression
 //   - the rest: what is done with an image in any format
@@ -26,16 +26,23 @@ import (
 	"sort"
 	"strings"
 
+	"b9/engine/disk/image"
+	"b9/engine/disk/qcow2"
+	"b9/engine/disk/raw"
+	"b9/engine/disk/vdi"
+	"b9/engine/disk/vhd"
+	"b9/engine/disk/vhdx"
+	"b9/engine/disk/vmdk"
 	"b9/engine/near"
 )
 
 // Formats returns all formats.
-func Formats() []Format {
-	return []Format{raw{}, qcow2{}, vmdk{}, vdi{}, vhd{}, vhdx{}}
+func Formats() []image.Format {
+	return []image.Format{raw.Format{}, qcow2.Format{}, vmdk.Format{}, vdi.Format{}, vhd.Format{}, vhdx.Format{}}
 }
 
 // Lookup returns the format called name. The error lists the known ones.
-func Lookup(name string) (Format, error) {
+func Lookup(name string) (image.Format, error) {
 	var names []string
 	for _, f := range Formats() {
 		if f.Name() == name {
@@ -49,7 +56,7 @@ func Lookup(name string) (Format, error) {
 
 // Open opens the image at path, which is in the given format, whatever its bytes
 // look like. Only if format is empty it is guessed, as Detect does.
-func Open(path, format string, o OpenOptions) (Image, error) {
+func Open(path, format string, o image.OpenOptions) (image.Image, error) {
 	if format == "" {
 		var err error
 		if format, err = Detect(path); err != nil {
@@ -69,7 +76,7 @@ func Open(path, format string, o OpenOptions) (Image, error) {
 		file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if most := cmp.Or(o.MaxSize, defaultMaxSize); img.Size() > most {
+	if most := cmp.Or(o.MaxSize, image.DefaultMaxSize); img.Size() > most {
 		err := fmt.Errorf("%s: the image claims to have %d bytes, more than the %d that are allowed (OpenOptions.MaxSize)", path, img.Size(), most)
 		img.Close()
 		return nil, err
@@ -96,14 +103,14 @@ func Detect(path string) (string, error) {
 			return f.Name(), nil
 		}
 	}
-	return raw{}.Name(), nil
+	return raw.Format{}.Name(), nil
 }
 
-// BackedBy returns a function for OpenOptions.Backing that opens the file at
+// BackedBy returns a function for image.OpenOptions.Backing that opens the file at
 // path in the given format, whatever the image above records. The option o is
 // for the backing image itself, so that chains of any length can be declared.
-func BackedBy(path, format string, o OpenOptions) func(Backing) (Image, error) {
-	return func(Backing) (Image, error) {
+func BackedBy(path, format string, o image.OpenOptions) func(image.Backing) (image.Image, error) {
+	return func(image.Backing) (image.Image, error) {
 		if format == "" {
 			return nil, fmt.Errorf("backing file %s: no format declared", path)
 		}
@@ -113,7 +120,7 @@ func BackedBy(path, format string, o OpenOptions) func(Backing) (Image, error) {
 
 // OpenBacking opens the image that b names, and those under it that b.Backing
 // names. A relative path starts at the directory of the image at above.
-func OpenBacking(above string, b Backing) (Image, error) {
+func OpenBacking(above string, b image.Backing) (image.Image, error) {
 	if b.Format == "" {
 		return nil, fmt.Errorf("backing file %s: no format declared", b.Path)
 	}
@@ -121,9 +128,9 @@ func OpenBacking(above string, b Backing) (Image, error) {
 	if !filepath.IsAbs(at) {
 		at = filepath.Join(filepath.Dir(above), at)
 	}
-	var o OpenOptions
+	var o image.OpenOptions
 	if b.Backing != nil {
-		o.Backing = func(Backing) (Image, error) { return OpenBacking(at, *b.Backing) }
+		o.Backing = func(image.Backing) (image.Image, error) { return OpenBacking(at, *b.Backing) }
 	}
 	return Open(at, b.Format, o)
 }

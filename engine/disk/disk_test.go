@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"b9/engine/disk/image"
+	"b9/engine/disk/internal/disktest"
 	"b9/engine/internal/sparse"
 )
 
@@ -50,7 +52,7 @@ func scattered(t testing.TB, seed uint64, size int64) string {
 	for off := int64(0); off < size; {
 		n := min(1+r.Int64N(1<<uint(4+r.IntN(18))), size-off)
 		if kind := r.IntN(4); kind > 0 {
-			if _, err := f.WriteAt(contents(r, kind, n), off); err != nil {
+			if _, err := f.WriteAt(disktest.Contents(r, kind, n), off); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -59,23 +61,7 @@ func scattered(t testing.TB, seed uint64, size int64) string {
 	return path
 }
 
-// contents makes zeros, text or noise.
-func contents(r *rand.Rand, kind int, n int64) []byte {
-	b := make([]byte, n)
-	switch kind {
-	case 2:
-		for i := range b {
-			b[i] = "the quick brown fox "[r.IntN(20)]
-		}
-	case 3:
-		for i := range b {
-			b[i] = byte(r.Uint32())
-		}
-	}
-	return b
-}
-
-func mustOpen(t testing.TB, path, format string, o OpenOptions) Image {
+func mustOpen(t testing.TB, path, format string, o image.OpenOptions) image.Image {
 	t.Helper()
 	img, err := Open(path, format, o)
 	if err != nil {
@@ -88,18 +74,18 @@ func mustOpen(t testing.TB, path, format string, o OpenOptions) Image {
 // variants are all ways to write an image.
 var variants = []struct {
 	name, format string
-	o            WriteOptions
+	o            image.WriteOptions
 }{
-	{"raw", "raw", WriteOptions{}},
-	{"qcow2", "qcow2", WriteOptions{}},
-	{"qcow2-zlib", "qcow2", WriteOptions{Compress: "zlib"}},
-	{"qcow2-zstd", "qcow2", WriteOptions{Compress: "zstd"}},
-	{"vmdk", "vmdk", WriteOptions{}},
-	{"vmdk-stream", "vmdk", WriteOptions{Subformat: "streamOptimized"}},
-	{"vdi", "vdi", WriteOptions{}},
-	{"vhd", "vhd", WriteOptions{}},
-	{"vhd-fixed", "vhd", WriteOptions{Subformat: "fixed"}},
-	{"vhdx", "vhdx", WriteOptions{}},
+	{"raw", "raw", image.WriteOptions{}},
+	{"qcow2", "qcow2", image.WriteOptions{}},
+	{"qcow2-zlib", "qcow2", image.WriteOptions{Compress: "zlib"}},
+	{"qcow2-zstd", "qcow2", image.WriteOptions{Compress: "zstd"}},
+	{"vmdk", "vmdk", image.WriteOptions{}},
+	{"vmdk-stream", "vmdk", image.WriteOptions{Subformat: "streamOptimized"}},
+	{"vdi", "vdi", image.WriteOptions{}},
+	{"vhd", "vhd", image.WriteOptions{}},
+	{"vhd-fixed", "vhd", image.WriteOptions{Subformat: "fixed"}},
+	{"vhdx", "vhdx", image.WriteOptions{}},
 }
 
 var sizes = []int64{0, 1, 511, 512, 1000, 65536, 65537, 1 << 20, 3<<20 + 512, 40<<20 + 12345}
@@ -116,12 +102,12 @@ func TestWriteAgainstQemu(t *testing.T) {
 				}
 				src := scattered(t, uint64(i), size)
 				dst := filepath.Join(t.TempDir(), "out."+v.format)
-				if err := Convert(context.Background(), mustOpen(t, src, "raw", OpenOptions{}), dst, v.format, v.o); err != nil {
+				if err := Convert(context.Background(), mustOpen(t, src, "raw", image.OpenOptions{}), dst, v.format, v.o); err != nil {
 					t.Fatalf("size %d: %v", size, err)
 				}
 				judge(t, src, dst, v.format)
 				back := filepath.Join(t.TempDir(), "back.raw")
-				if err := Convert(context.Background(), mustOpen(t, dst, v.format, OpenOptions{}), back, "raw", WriteOptions{}); err != nil {
+				if err := Convert(context.Background(), mustOpen(t, dst, v.format, image.OpenOptions{}), back, "raw", image.WriteOptions{}); err != nil {
 					t.Fatalf("size %d, back: %v", size, err)
 				}
 				sameBytes(t, src, back)

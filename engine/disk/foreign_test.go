@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
 )
 
 // foreign are the ways in which qemu-img is asked to write.
@@ -96,9 +98,9 @@ func TestReadForeign(t *testing.T) {
 			dst := filepath.Join(t.TempDir(), "f."+f.format)
 			args := append([]string{"convert", "-f", "raw", "-O", qemuName(f.format)}, strings.Fields(f.args)...)
 			run(t, "qemu-img", append(args, src, dst)...)
-			img := mustOpen(t, dst, f.format, OpenOptions{Extents: true})
+			img := mustOpen(t, dst, f.format, image.OpenOptions{Extents: true})
 			back := filepath.Join(t.TempDir(), "back.raw")
-			if err := Convert(context.Background(), img, back, "raw", WriteOptions{}); err != nil {
+			if err := Convert(context.Background(), img, back, "raw", image.WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			if f.format == "vhd" { // QEMU makes it longer, by zeros
@@ -107,13 +109,13 @@ func TestReadForeign(t *testing.T) {
 				run(t, "qemu-img", "convert", "-f", "vpc", "-O", "raw", dst, src)
 			}
 			sameBytes(t, src, back)
-			readOddly(t, img, mustOpen(t, src, "raw", OpenOptions{}))
+			readOddly(t, img, mustOpen(t, src, "raw", image.OpenOptions{}))
 		})
 	}
 }
 
 // readOddly reads pieces that are aligned to nothing.
-func readOddly(t *testing.T, got, want Image) {
+func readOddly(t *testing.T, got, want image.Image) {
 	t.Helper()
 	a, b := make([]byte, 70001), make([]byte, 70001)
 	for off := int64(0); off < want.Size(); off += 50021 {
@@ -139,9 +141,9 @@ func TestSplitVMDK(t *testing.T) {
 		for _, at := range []string{"0", "2146435072", "2147483136", "5368708608"} {
 			run(t, "qemu-io", "-f", "vmdk", "-c", "write -P 7 "+at+" 512", dst)
 		}
-		img := mustOpen(t, dst, "vmdk", OpenOptions{Extents: true})
+		img := mustOpen(t, dst, "vmdk", image.OpenOptions{Extents: true})
 		out := filepath.Join(t.TempDir(), "out.qcow2")
-		if err := Convert(context.Background(), img, out, "qcow2", WriteOptions{}); err != nil {
+		if err := Convert(context.Background(), img, out, "qcow2", image.WriteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		run(t, "qemu-img", "compare", "-f", "vmdk", "-F", "qcow2", dst, out)
@@ -162,13 +164,13 @@ func TestBacking(t *testing.T) {
 	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", top, "4M")
 	run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 9 1000 70000", "-c", "write -z 1M 128k", "-c", "write -P 3 3500k 1k", top)
 
-	_, err = Open(top, "qcow2", OpenOptions{})
+	_, err = Open(top, "qcow2", image.OpenOptions{})
 	if err == nil || !strings.Contains(err.Error(), `names a backing file "base.raw" (format "raw"), which was not declared`) {
 		t.Errorf("undeclared backing file: %v", err)
 	}
-	img := mustOpen(t, top, "qcow2", OpenOptions{Backing: BackedBy(base, "raw", OpenOptions{})})
+	img := mustOpen(t, top, "qcow2", image.OpenOptions{Backing: BackedBy(base, "raw", image.OpenOptions{})})
 	flat := filepath.Join(dir, "flat.raw")
-	if err := Convert(context.Background(), img, flat, "raw", WriteOptions{}); err != nil {
+	if err := Convert(context.Background(), img, flat, "raw", image.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", top, flat)
@@ -176,8 +178,8 @@ func TestBacking(t *testing.T) {
 	// and the reverse: only what differs
 	for _, compress := range []string{"", "zstd"} {
 		again := filepath.Join(dir, "again"+compress+".qcow2")
-		o := WriteOptions{Backing: &Backing{Path: "base.raw", Format: "raw"}, Compress: compress}
-		if err := Convert(context.Background(), mustOpen(t, flat, "raw", OpenOptions{}), again, "qcow2", o); err != nil {
+		o := image.WriteOptions{Backing: &image.Backing{Path: "base.raw", Format: "raw"}, Compress: compress}
+		if err := Convert(context.Background(), mustOpen(t, flat, "raw", image.OpenOptions{}), again, "qcow2", o); err != nil {
 			t.Fatal(err)
 		}
 		run(t, "qemu-img", "compare", "-f", "raw", "-F", "qcow2", flat, again)
@@ -208,7 +210,7 @@ func TestRefusals(t *testing.T) {
 		{dir, "raw", "not a regular file or block device"},
 		{filepath.Join(dir, "none"), "raw", "no such file or directory"},
 	} {
-		img, err := Open(c.path, c.format, OpenOptions{})
+		img, err := Open(c.path, c.format, image.OpenOptions{})
 		if err == nil {
 			img.Close()
 		}
@@ -241,7 +243,7 @@ func TestExtentEscapes(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if img, err := Open(path, "vmdk", OpenOptions{Extents: true}); err == nil {
+		if img, err := Open(path, "vmdk", image.OpenOptions{Extents: true}); err == nil {
 			img.Close()
 			t.Errorf("opened %s", name)
 		}
@@ -256,7 +258,7 @@ func TestDeclaredRaw(t *testing.T) {
 	if f, err := Detect(path); f != "qcow2" || err != nil {
 		t.Errorf("Detect: %q, %v", f, err)
 	}
-	img := mustOpen(t, path, "raw", OpenOptions{})
+	img := mustOpen(t, path, "raw", image.OpenOptions{})
 	info, err := os.Stat(path)
 	if err != nil || img.Size() != info.Size() {
 		t.Errorf("size %d, %v", img.Size(), err)

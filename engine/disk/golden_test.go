@@ -13,6 +13,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/internal/disktest"
+	"b9/engine/disk/partition"
 )
 
 var update = flag.Bool("update", false, "write the digests of testdata anew")
@@ -57,11 +61,11 @@ func TestGoldenFormats(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(11, 11))
 	for i, kind := range []int{2, 3, 2, 1, 2} { // text, noise, text, zeros, text
-		if _, err := f.WriteAt(contents(r, kind, 300_000), int64(i)<<20+4096); err != nil {
+		if _, err := f.WriteAt(disktest.Contents(r, kind, 300_000), int64(i)<<20+4096); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := f.WriteAt(benchText(r, 1<<20), 40<<20); err != nil {
+	if _, err := f.WriteAt(disktest.BenchText(r, 1<<20), 40<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Truncate(96<<20 + 512); err != nil {
@@ -72,7 +76,7 @@ func TestGoldenFormats(t *testing.T) {
 	for _, v := range variants {
 		v.o.Name = "golden"
 		dst := filepath.Join(dir, "dst")
-		if err := Convert(context.Background(), mustOpen(t, src, "raw", OpenOptions{}), dst, v.format, v.o); err != nil {
+		if err := Convert(context.Background(), mustOpen(t, src, "raw", image.OpenOptions{}), dst, v.format, v.o); err != nil {
 			t.Fatal(err)
 		}
 		b, err := os.ReadFile(dst)
@@ -88,19 +92,19 @@ func TestGoldenFormats(t *testing.T) {
 // TestGoldenTables holds the bytes of new partition tables.
 func TestGoldenTables(t *testing.T) {
 	wide := strings.Repeat("😀", 18) // 36 UTF-16 units
-	parts := []PartSpec{
+	parts := []partition.PartSpec{
 		{Name: "boot", Type: "efi", Size: 64 << 20, Bootable: true},
 		{Name: "wurzel ä", Size: 1 << 20, ID: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", Attributes: 1 << 60},
 		{Name: wide, Type: "swap", Size: 3<<20 + 512},
 		{Type: "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", Fill: true, Align: 4 << 20},
 	}
-	mbr := []PartSpec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
-	many := make([]PartSpec, 128)
+	mbr := []partition.PartSpec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
+	many := make([]partition.PartSpec, 128)
 	for i := range many {
-		many[i] = PartSpec{Name: fmt.Sprint("p", i), Size: 1 << 20}
+		many[i] = partition.PartSpec{Name: fmt.Sprint("p", i), Size: 1 << 20}
 	}
 	var lines []string
-	add := func(name string, t0 *Table, err error) {
+	add := func(name string, t0 *partition.Table, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -109,22 +113,22 @@ func TestGoldenTables(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		parts []PartSpec
-		o     LayoutOptions
+		parts []partition.PartSpec
+		o     partition.LayoutOptions
 	}{
-		{"gpt", parts, LayoutOptions{Size: 1 << 30}},
-		{"gpt-id", parts, LayoutOptions{Size: 1 << 30, DiskID: "12345678-9ABC-DEF0-1234-56789ABCDEF0"}},
-		{"gpt-4096", []PartSpec{parts[0], parts[1]}, LayoutOptions{SectorSize: 4096}},
-		{"gpt-3TiB", parts, LayoutOptions{Size: 3 << 40}},
-		{"gpt-empty", nil, LayoutOptions{Size: 1 << 20}},
-		{"gpt-128", many, LayoutOptions{}},
-		{"mbr", mbr, LayoutOptions{Kind: "mbr", Size: 64 << 20}},
-		{"mbr-4096", mbr, LayoutOptions{Kind: "mbr", SectorSize: 4096}},
+		{"gpt", parts, partition.LayoutOptions{Size: 1 << 30}},
+		{"gpt-id", parts, partition.LayoutOptions{Size: 1 << 30, DiskID: "12345678-9ABC-DEF0-1234-56789ABCDEF0"}},
+		{"gpt-4096", []partition.PartSpec{parts[0], parts[1]}, partition.LayoutOptions{SectorSize: 4096}},
+		{"gpt-3TiB", parts, partition.LayoutOptions{Size: 3 << 40}},
+		{"gpt-empty", nil, partition.LayoutOptions{Size: 1 << 20}},
+		{"gpt-128", many, partition.LayoutOptions{}},
+		{"mbr", mbr, partition.LayoutOptions{Kind: "mbr", Size: 64 << 20}},
+		{"mbr-4096", mbr, partition.LayoutOptions{Kind: "mbr", SectorSize: 4096}},
 	} {
-		table, _, err := Layout(c.parts, c.o)
+		table, _, err := partition.Layout(c.parts, c.o)
 		add(c.name, table, err)
 	}
-	table, _, err := Layout(parts, LayoutOptions{Size: 1 << 30})
+	table, _, err := partition.Layout(parts, partition.LayoutOptions{Size: 1 << 30})
 	if err == nil { // numbers with gaps, in any order
 		p := table.Partitions
 		p[0].Number, p[1].Number, p[2].Number = 128, 7, 3
@@ -134,23 +138,23 @@ func TestGoldenTables(t *testing.T) {
 }
 
 // tableDigest is the digest of where and what a table writes.
-func tableDigest(t *testing.T, table *Table) string {
+func tableDigest(t *testing.T, table *partition.Table) string {
 	t.Helper()
-	chunks, err := table.encode(table.Size)
+	chunks, err := table.Encode(table.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := sha256.New()
 	for _, at := range chunkOrder(chunks) {
-		fmt.Fprintf(h, "%d %d\n", at.at, len(at.bytes))
-		h.Write(at.bytes)
+		fmt.Fprintf(h, "%d %d\n", at.At, len(at.Bytes))
+		h.Write(at.Bytes)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
 // chunkOrder sorts chunks by where they lie.
-func chunkOrder(chunks []chunk) []chunk {
+func chunkOrder(chunks []image.Chunk) []image.Chunk {
 	sorted := slices.Clone(chunks)
-	slices.SortFunc(sorted, func(a, b chunk) int { return cmp.Compare(a.at, b.at) })
+	slices.SortFunc(sorted, func(a, b image.Chunk) int { return cmp.Compare(a.At, b.At) })
 	return sorted
 }

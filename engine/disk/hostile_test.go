@@ -8,6 +8,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/internal/disktest"
+	"b9/engine/disk/partition"
 )
 
 // TestHostileHeaders puts large numbers, in both byte orders, at every place of
@@ -55,13 +59,13 @@ func hostileBytes(t *testing.T, f *os.File, format string, at int64, bad []byte)
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	img, err := Open(f.Name(), format, OpenOptions{})
+	img, err := Open(f.Name(), format, image.OpenOptions{})
 	if err == nil {
-		drain(t, img)
-		ReadTable(img, 0)
+		disktest.Drain(t, img)
+		partition.ReadTable(img, 0)
 		img.Close()
 	}
-	Check(context.Background(), f.Name(), format, OpenOptions{})
+	Check(context.Background(), f.Name(), format, image.OpenOptions{})
 	runtime.ReadMemStats(&after)
 	if took := after.TotalAlloc - before.TotalAlloc; took > 128<<20 {
 		t.Errorf("%x at %d takes %d MiB (%v)", bad, at, took>>20, err)
@@ -73,33 +77,33 @@ func TestDamagedBlocks(t *testing.T) {
 	le := binary.LittleEndian
 	for _, d := range []struct {
 		name, format, want string
-		o                  WriteOptions
+		o                  image.WriteOptions
 		change             func(b []byte) []byte
 	}{
-		{"grain with a wrong checksum", "vmdk", "invalid checksum", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
+		{"grain with a wrong checksum", "vmdk", "invalid checksum", image.WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
 			grain := int(le.Uint64(b[64:])) * 512 // the first one follows the overhead
 			b[grain+12+int(le.Uint32(b[grain+8:]))-1] ^= 1
 			return b
 		}},
-		{"grain cut off by its marker", "vmdk", "unexpected EOF", WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
+		{"grain cut off by its marker", "vmdk", "unexpected EOF", image.WriteOptions{Subformat: "streamOptimized"}, func(b []byte) []byte {
 			grain := int(le.Uint64(b[64:])) * 512
 			le.PutUint32(b[grain+8:], le.Uint32(b[grain+8:])-5)
 			return b
 		}},
-		{"descriptor lost", "vmdk", "there is no descriptor at sector 1", WriteOptions{}, func(b []byte) []byte {
+		{"descriptor lost", "vmdk", "there is no descriptor at sector 1", image.WriteOptions{}, func(b []byte) []byte {
 			clear(b[512 : 512+20*512])
 			return b
 		}},
-		{"blocks off sectors", "vdi", "no multiples of 512", WriteOptions{}, func(b []byte) []byte {
+		{"blocks off sectors", "vdi", "no multiples of 512", image.WriteOptions{}, func(b []byte) []byte {
 			b[0x158]++
 			return b
 		}},
-		{"table off sectors", "vdi", "no multiples of 512", WriteOptions{}, func(b []byte) []byte {
+		{"table off sectors", "vdi", "no multiples of 512", image.WriteOptions{}, func(b []byte) []byte {
 			b[0x154]++
 			return b
 		}},
-		{"last block cut off", "vhd", "it was cut off", WriteOptions{}, func(b []byte) []byte { return b[:len(b)-512-1<<20] }},
-		{"block in the metadata", "vhdx", "overlaps a table", WriteOptions{}, func(b []byte) []byte {
+		{"last block cut off", "vhd", "it was cut off", image.WriteOptions{}, func(b []byte) []byte { return b[:len(b)-512-1<<20] }},
+		{"block in the metadata", "vhdx", "overlaps a table", image.WriteOptions{}, func(b []byte) []byte {
 			region := func(i int) uint64 { return le.Uint64(b[192<<10+16+32*i+16:]) } // the table of blocks is the first, the metadata the second
 			le.PutUint64(b[region(0):], region(1)|6)
 			return b
@@ -116,7 +120,7 @@ func TestDamagedBlocks(t *testing.T) {
 		if err := os.WriteFile(path, d.change(b), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		err = convertFile(path, d.format, filepath.Join(t.TempDir(), "out"), "raw", WriteOptions{})
+		err = convertFile(path, d.format, filepath.Join(t.TempDir(), "out"), "raw", image.WriteOptions{})
 		if err == nil || !strings.Contains(err.Error(), d.want) {
 			t.Errorf("%s: %v, want %q", d.name, err, d.want)
 		}

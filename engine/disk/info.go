@@ -3,6 +3,8 @@ package disk
 import (
 	"os"
 	"syscall"
+
+	"b9/engine/disk/image"
 )
 
 // Info is what an image says of itself.
@@ -13,17 +15,17 @@ type Info struct {
 	Allocated int64  // bytes that the file takes on the disk
 	FileSize  int64  // its length in bytes
 	Unit      int64  // bytes of a cluster, grain or block; 0 for raw
-	Compress  string // method of a qcow2's compressed clusters, if it has any: "zlib" or "zstd"
-	Backing   *Backing
+	Compress  string // method of a qcow2.Format's compressed clusters, if it has any: "zlib" or "zstd"
+	Backing   *image.Backing
 }
 
 // Inspect reads what the image at path says of itself. Backing files are named
 // and not opened.
-func Inspect(path, format string, o OpenOptions) (*Info, error) {
+func Inspect(path, format string, o image.OpenOptions) (*Info, error) {
 	info := &Info{Format: format}
-	o.Backing = func(b Backing) (Image, error) {
+	o.Backing = func(b image.Backing) (image.Image, error) {
 		info.Backing = &b
-		return Blank(0), nil
+		return image.Blank(0), nil
 	}
 	img, err := Open(path, format, o)
 	if err != nil {
@@ -35,14 +37,14 @@ func Inspect(path, format string, o OpenOptions) (*Info, error) {
 	return info, info.stat(path)
 }
 
-// describe fills in what depends on the format.
-func (i *Info) describe(img Image) {
+// vmdk.describe fills in what depends on the format.
+func (i *Info) describe(img image.Image) {
 	switch m := img.(type) {
-	case *joined:
-		i.Subformat = m.kind
-	case *mapped:
-		i.Unit = m.unit
-		i.Subformat, i.Compress = m.describe()
+	case *image.Joined:
+		i.Subformat = m.Kind
+	case *image.Mapped:
+		i.Unit = m.Unit
+		i.Subformat, i.Compress = m.Describe()
 	}
 }
 

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"os"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/qcow2"
 )
 
-// Overlay makes a qcow2 of size bytes at dst that holds nothing yet and stands
+// Overlay makes a qcow2.Format of size bytes at dst that holds nothing yet and stands
 // on another image. That image is recorded as b says and not opened, so it may
 // be put in its place later; its format must be given. The recorded path may
 // have 1 to 1023 bytes.
-func Overlay(ctx context.Context, dst string, size int64, b Backing, sync bool) error {
+func Overlay(ctx context.Context, dst string, size int64, b image.Backing, sync bool) error {
 	if b.Format == "" {
 		return fmt.Errorf("backing file %s: no format declared", b.Path)
 	}
@@ -18,6 +21,6 @@ func Overlay(ctx context.Context, dst string, size int64, b Backing, sync bool) 
 		return fmt.Errorf("backing file: its name has %d bytes, want 1 to 1023", len(b.Path))
 	}
 	return create(dst, sync, func(f *os.File) error {
-		return writeOverlay(ctx, f, size, b)
+		return qcow2.WriteOverlay(ctx, f, size, b)
 	})
 }

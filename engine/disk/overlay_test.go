@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
 )
 
 func TestOverlayStandsOnItsBacking(t *testing.T) {
@@ -15,7 +17,7 @@ func TestOverlayStandsOnItsBacking(t *testing.T) {
 	dir := t.TempDir()
 	base, over := filepath.Join(dir, "base.raw"), filepath.Join(dir, "over.qcow2")
 	size := int64(64 << 20)
-	if err := Overlay(context.Background(), over, size, Backing{Path: "base.raw", Format: "raw"}, false); err != nil {
+	if err := Overlay(context.Background(), over, size, image.Backing{Path: "base.raw", Format: "raw"}, false); err != nil {
 		t.Fatal(err)
 	}
 	script := `head -c 1000000 /dev/urandom > "$1" && truncate -s 64M "$1" && qemu-img check "$2" && qemu-img compare "$1" "$2" && qemu-img info "$2"`
@@ -31,7 +33,7 @@ func TestOverlayStandsOnItsBacking(t *testing.T) {
 }
 
 func TestOverlayRefusesAnUnusableName(t *testing.T) {
-	for _, b := range []Backing{{Path: "", Format: "raw"}, {Path: "x"}, {Path: strings.Repeat("x", 1024), Format: "raw"}} {
+	for _, b := range []image.Backing{{Path: "", Format: "raw"}, {Path: "x"}, {Path: strings.Repeat("x", 1024), Format: "raw"}} {
 		if err := Overlay(context.Background(), filepath.Join(t.TempDir(), "o"), 1<<20, b, false); err == nil {
 			t.Errorf("%.10q, %q: no error", b.Path, b.Format)
 		}

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 
+	"b9/engine/disk/image"
+	"b9/engine/disk/partition"
+	"b9/engine/disk/raw"
 	"b9/engine/internal/sparse"
 )
 
@@ -14,7 +17,7 @@ import (
 // What does not fit is refused before anything is written. The disk is changed in
 // place: after an error or a cancelled context later on, the partition holds
 // some of the new bytes. img must not lie in the disk itself.
-func Replace(ctx context.Context, path, selector string, img Image) (err error) {
+func Replace(ctx context.Context, path, selector string, img image.Image) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -31,25 +34,25 @@ func Replace(ctx context.Context, path, selector string, img Image) (err error) 
 	if err := sparse.Zero(ctx, f, p.Start, p.Length); err != nil {
 		return err
 	}
-	pump := pump{src: cloneParts(f, p.Start, img), out: f, unit: rawUnit}
-	pump.place = func(units []unit) error {
+	pump := image.Pump{Src: image.CloneParts(f, p.Start, img), Out: f, Unit: image.RawUnit}
+	pump.Place = func(units []image.Unit) error {
 		for i := range units {
 			u := &units[i]
-			u.at = p.Start + u.off
-			u.body = u.body[:min(int64(len(u.body)), img.Size()-u.off)]
+			u.At = p.Start + u.Off
+			u.Body = u.Body[:min(int64(len(u.Body)), img.Size()-u.Off)]
 		}
 		return nil
 	}
-	return pump.run(ctx)
+	return pump.Run(ctx)
 }
 
 // replaceable finds a partition that has room for size bytes.
-func replaceable(f *os.File, selector string, size int64) (*Partition, error) {
-	disk, err := raw{}.Open(f, OpenOptions{})
+func replaceable(f *os.File, selector string, size int64) (*partition.Partition, error) {
+	disk, err := raw.Format{}.Open(f, image.OpenOptions{})
 	if err != nil {
 		return nil, err
 	}
-	t, err := ReadTable(disk, 0)
+	t, err := partition.ReadTable(disk, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/partition"
 )
 
 // blank makes a sparse raw file.
@@ -58,7 +61,7 @@ func sfdisk(t *testing.T, path, script string) sfdiskDump {
 }
 
 // agree compares a table with sfdisk's view.
-func agree(t *testing.T, tab *Table, d sfdiskDump) {
+func agree(t *testing.T, tab *partition.Table, d sfdiskDump) {
 	t.Helper()
 	want := d.PartitionTable
 	if kind := map[string]string{"dos": "mbr", "gpt": "gpt"}[want.Label]; kind != tab.Kind {
@@ -96,7 +99,7 @@ func TestReadTableOfSfdisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := blank(t, 40<<20)
 			d := sfdisk(t, path, script)
-			tab, err := ReadTable(mustOpen(t, path, "raw", OpenOptions{}), 0)
+			tab, err := partition.ReadTable(mustOpen(t, path, "raw", image.OpenOptions{}), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,32 +111,32 @@ func TestReadTableOfSfdisk(t *testing.T) {
 // layouts are tables to write.
 var layouts = []struct {
 	name  string
-	parts []PartSpec
-	o     LayoutOptions
+	parts []partition.PartSpec
+	o     partition.LayoutOptions
 }{
-	{"gpt", []PartSpec{
+	{"gpt", []partition.PartSpec{
 		{Name: "boot", Type: "bios-boot", Size: 1 << 20},
 		{Name: "EFI", Type: "efi", Size: 10<<20 + 1},
 		{Name: "root ä", Type: "linux-root-x86-64", Fill: true, Bootable: true},
 		{Type: "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", Size: 3 << 20, ID: "11111111-2222-4333-8444-555555555555"},
-	}, LayoutOptions{Size: 64 << 20}},
-	{"gpt-tight", []PartSpec{{Size: 5 << 20}}, LayoutOptions{}},
-	{"mbr", []PartSpec{{Size: 4 << 20, Bootable: true}, {Type: "swap", Fill: true, Min: 1 << 20}}, LayoutOptions{Kind: "mbr", Size: 20 << 20}},
-	{"mbr-logical", []PartSpec{{Size: 1 << 20}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "0x82", Size: 1 << 20}, {Fill: true}, {Size: 1000}},
-		LayoutOptions{Kind: "mbr", DiskID: "DEADBEEF", Size: 30 << 20}},
-	{"gpt-4096", []PartSpec{{Name: "a", Size: 5000}, {Name: "b", Fill: true}}, LayoutOptions{SectorSize: 4096, Size: 16 << 20}},
+	}, partition.LayoutOptions{Size: 64 << 20}},
+	{"gpt-tight", []partition.PartSpec{{Size: 5 << 20}}, partition.LayoutOptions{}},
+	{"mbr", []partition.PartSpec{{Size: 4 << 20, Bootable: true}, {Type: "swap", Fill: true, Min: 1 << 20}}, partition.LayoutOptions{Kind: "mbr", Size: 20 << 20}},
+	{"mbr-logical", []partition.PartSpec{{Size: 1 << 20}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "0x82", Size: 1 << 20}, {Fill: true}, {Size: 1000}},
+		partition.LayoutOptions{Kind: "mbr", DiskID: "DEADBEEF", Size: 30 << 20}},
+	{"gpt-4096", []partition.PartSpec{{Name: "a", Size: 5000}, {Name: "b", Fill: true}}, partition.LayoutOptions{SectorSize: 4096, Size: 16 << 20}},
 }
 
 func TestWriteTable(t *testing.T) {
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
-			tab, size, err := Layout(l.parts, l.o)
+			tab, size, err := partition.Layout(l.parts, l.o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			path := blank(t, size)
 			writeTable(t, path, tab)
-			got, err := ReadTable(mustOpen(t, path, "raw", OpenOptions{}), 0)
+			got, err := partition.ReadTable(mustOpen(t, path, "raw", image.OpenOptions{}), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,14 +160,14 @@ func TestWriteTable(t *testing.T) {
 	}
 }
 
-func writeTable(t *testing.T, path string, tab *Table) {
+func writeTable(t *testing.T, path string, tab *partition.Table) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := WriteTable(f, tab); err != nil {
+	if err := partition.WriteTable(f, tab); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -175,7 +178,7 @@ func TestEitherHeader(t *testing.T) {
 		if l.o.Kind == "mbr" {
 			continue
 		}
-		tab, size, err := Layout(l.parts, l.o)
+		tab, size, err := partition.Layout(l.parts, l.o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +191,7 @@ func TestEitherHeader(t *testing.T) {
 			for _, off := range at {
 				damage(t, path, off)
 			}
-			got, err := ReadTable(mustOpen(t, path, "raw", OpenOptions{}), 0)
+			got, err := partition.ReadTable(mustOpen(t, path, "raw", image.OpenOptions{}), 0)
 			if name == "both" {
 				if err == nil || !strings.Contains(err.Error(), "damaged GPT") {
 					t.Errorf("%s, %s: %v", l.name, name, err)
@@ -221,7 +224,7 @@ func damage(t *testing.T, path string, off int64) {
 }
 
 func TestFind(t *testing.T) {
-	tab, _, err := Layout(layouts[0].parts, layouts[0].o)
+	tab, _, err := partition.Layout(layouts[0].parts, layouts[0].o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,20 +241,20 @@ func TestFind(t *testing.T) {
 
 func TestLayoutErrors(t *testing.T) {
 	for _, c := range []struct {
-		parts []PartSpec
-		o     LayoutOptions
+		parts []partition.PartSpec
+		o     partition.LayoutOptions
 		want  string
 	}{
-		{[]PartSpec{{Type: "linus", Size: 1}}, LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, bios-boot, data, fat32, fat16, ntfs, microsoft-reserved, prep, or a GUID): did you mean "linux"?`},
-		{[]PartSpec{{Type: "256", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
-		{[]PartSpec{{Type: "bios-boot", Size: 1}}, LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
-		{[]PartSpec{{Name: "x"}}, LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
-		{[]PartSpec{{Fill: true}, {Fill: true}}, LayoutOptions{Size: 1 << 20}, `partitions 1 and 2: only one can fill the rest of the disk`},
-		{[]PartSpec{{Size: 10 << 20}}, LayoutOptions{Size: 5 << 20}, `the partitions need a disk of 11551232 bytes, it has 5242880`},
-		{nil, LayoutOptions{Kind: "gtp"}, `unknown partition table "gtp" (have gpt, mbr): did you mean "gpt"?`},
-		{[]PartSpec{{Size: 3 << 40}}, LayoutOptions{Kind: "mbr"}, `partition 1 ends at 3298535931904 bytes, which an MBR can't record: use a GPT`},
+		{[]partition.PartSpec{{Type: "linus", Size: 1}}, partition.LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, bios-boot, data, fat32, fat16, ntfs, microsoft-reserved, prep, or a GUID): did you mean "linux"?`},
+		{[]partition.PartSpec{{Type: "256", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
+		{[]partition.PartSpec{{Type: "bios-boot", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
+		{[]partition.PartSpec{{Name: "x"}}, partition.LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
+		{[]partition.PartSpec{{Fill: true}, {Fill: true}}, partition.LayoutOptions{Size: 1 << 20}, `partitions 1 and 2: only one can fill the rest of the disk`},
+		{[]partition.PartSpec{{Size: 10 << 20}}, partition.LayoutOptions{Size: 5 << 20}, `the partitions need a disk of 11551232 bytes, it has 5242880`},
+		{nil, partition.LayoutOptions{Kind: "gtp"}, `unknown partition table "gtp" (have gpt, mbr): did you mean "gpt"?`},
+		{[]partition.PartSpec{{Size: 3 << 40}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1 ends at 3298535931904 bytes, which an MBR can't record: use a GPT`},
 	} {
-		_, _, err := Layout(c.parts, c.o)
+		_, _, err := partition.Layout(c.parts, c.o)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("got  %v\nwant %s", err, c.want)
 		}
@@ -261,29 +264,29 @@ func TestLayoutErrors(t *testing.T) {
 // TestAssemble puts contents into a disk, and takes them out again.
 func TestAssemble(t *testing.T) {
 	for _, l := range layouts {
-		tab, size, err := Layout(l.parts, l.o)
+		tab, size, err := partition.Layout(l.parts, l.o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		contents, files := map[int]Image{}, map[int]string{}
+		contents, files := map[int]image.Image{}, map[int]string{}
 		for i, p := range tab.Partitions {
 			if p.Extended() {
 				continue
 			}
 			files[p.Number] = scattered(t, uint64(i), p.Length-int64(i))
-			contents[p.Number] = mustOpen(t, files[p.Number], "raw", OpenOptions{})
+			contents[p.Number] = mustOpen(t, files[p.Number], "raw", image.OpenOptions{})
 		}
 		dst := filepath.Join(t.TempDir(), "disk.raw")
-		code := bytes.Repeat([]byte{0xeb}, mbrCode)
+		code := bytes.Repeat([]byte{0xeb}, partition.MbrCode)
 		if err := Assemble(context.Background(), dst, tab, contents, code); err != nil {
 			t.Fatal(err)
 		}
-		img := mustOpen(t, dst, "raw", OpenOptions{})
-		got, err := ReadTable(img, 0)
+		img := mustOpen(t, dst, "raw", image.OpenOptions{})
+		got, err := partition.ReadTable(img, 0)
 		if err != nil || img.Size() != size || got.ID != tab.ID {
 			t.Fatalf("%v, %v", got, err)
 		}
-		head := make([]byte, mbrCode)
+		head := make([]byte, partition.MbrCode)
 		if _, err := img.ReadAt(head, 0); err != nil || !bytes.Equal(head, code) {
 			t.Errorf("boot code: %v", err)
 		}
@@ -293,7 +296,7 @@ func TestAssemble(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := filepath.Join(t.TempDir(), "part.raw")
-			if err := Convert(context.Background(), Section(img, p.Start, p.Length), out, "raw", WriteOptions{}); err != nil {
+			if err := Convert(context.Background(), image.Section(img, p.Start, p.Length), out, "raw", image.WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			sameBytes(t, file, out)
@@ -320,7 +323,7 @@ func TestHybridMBR(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	tab, err := ReadTable(mustOpen(t, path, "raw", OpenOptions{}), 0)
+	tab, err := partition.ReadTable(mustOpen(t, path, "raw", image.OpenOptions{}), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +334,7 @@ func TestHybridMBR(t *testing.T) {
 	if p, err = tab.Find("1"); err != nil || p.Start != 1<<20 || p.TypeName != "efi" {
 		t.Errorf("%+v, %v", p, err)
 	}
-	err = Replace(context.Background(), path, "2", Blank(1<<20))
+	err = Replace(context.Background(), path, "2", image.Blank(1<<20))
 	if err == nil || !strings.Contains(err.Error(), "it begins with the partition table") {
 		t.Errorf("replace: %v", err)
 	}

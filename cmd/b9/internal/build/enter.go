@@ -16,6 +16,7 @@ import (
 	"b9/engine"
 	"b9/engine/container"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/store"
 )
@@ -133,11 +134,11 @@ func locateFS(raw string, m *container.Mount) error {
 		return err
 	}
 	defer img.Close()
-	table, err := disk.ReadTable(img, 0)
+	table, err := partition.ReadTable(img, 0)
 	if err != nil {
 		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
 	}
-	var largest *disk.Partition
+	var largest *partition.Partition
 	for i, p := range table.Partitions {
 		info, err := fsys.Probe(raw, p.Start, p.Length)
 		if err == nil && strings.HasPrefix(info.Type, "ext") && (largest == nil || p.Length > largest.Length) {

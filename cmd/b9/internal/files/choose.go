@@ -9,6 +9,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/engine"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/store"
 )
@@ -67,12 +68,12 @@ func chooseOutput(t *lang.Target, sel, file *string) (engine.Ref, engine.Output,
 
 // choosePartition finds the one that sel names; without it the largest Linux
 // file system, or the only one that can be read.
-func choosePartition(img disk.Image, table *disk.Table, sel string) (*disk.Partition, error) {
+func choosePartition(img disk.Image, table *partition.Table, sel string) (*partition.Partition, error) {
 	if sel != "" {
 		return table.Find(sel)
 	}
-	var linux *disk.Partition
-	var other []*disk.Partition
+	var linux *partition.Partition
+	var other []*partition.Partition
 	for i := range table.Partitions {
 		part := &table.Partitions[i]
 		section := disk.Section(img, part.Start, part.Length)

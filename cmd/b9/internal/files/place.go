@@ -18,6 +18,7 @@ import (
 	"b9/cmd/b9/internal/image"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/fsys/tree"
 )
@@ -200,7 +201,7 @@ func (p *place) mount(sel string) error {
 			return err
 		}
 	}
-	table, err := disk.ReadTable(p.image, 0)
+	table, err := partition.ReadTable(p.image, 0)
 	if err != nil {
 		return fmt.Errorf("neither a file system nor partitions: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 )
 
@@ -56,7 +57,7 @@ func checkRaw(ctx context.Context, p *session.Program, name, path string) error 
 		return err
 	}
 	defer img.Close()
-	t, err := disk.ReadTable(img, 0)
+	t, err := partition.ReadTable(img, 0)
 	if err != nil {
 		return fmt.Errorf("%s: nothing to check: no known file system, and no partition table: %w", name, err)
 	}

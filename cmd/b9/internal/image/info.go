@@ -16,6 +16,7 @@ import (
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/fsys/tree"
 	"b9/engine/size"
@@ -81,7 +82,7 @@ func (i *description) lookInside(ctx context.Context, img disk.Image, path strin
 		i.FileSystem, i.Label, i.UUID = fs.Type, fs.Label, fs.UUID
 		return nil
 	}
-	t, err := disk.ReadTable(img, 0)
+	t, err := partition.ReadTable(img, 0)
 	if err != nil {
 		return nil // no table: there need not be one
 	}

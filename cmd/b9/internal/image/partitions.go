@@ -11,7 +11,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/output"
 	"b9/cmd/b9/internal/session"
-	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/size"
 )
 
@@ -32,7 +32,7 @@ func partitions(p *session.Program) *cobra.Command {
 				return err
 			}
 			defer img.Close()
-			t, err := disk.ReadTable(img, sector)
+			t, err := partition.ReadTable(img, sector)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -47,7 +47,7 @@ func partitions(p *session.Program) *cobra.Command {
 	return cmd
 }
 
-func listPartitions(t *disk.Table) []output.Partition {
+func listPartitions(t *partition.Table) []output.Partition {
 	all := []output.Partition{}
 	for _, p := range t.Partitions {
 		all = append(all, output.Partition{Number: p.Number, Start: p.Start, Size: p.Length, Type: p.Type, TypeName: p.TypeName, Name: p.Name, ID: p.ID, Bootable: p.Bootable, Attributes: p.Attributes})

@@ -14,6 +14,7 @@ import (
 	"b9/cmd/b9/internal/exit"
 	"b9/cmd/b9/internal/session"
 	"b9/engine/disk"
+	"b9/engine/disk/partition"
 	"b9/engine/fsys"
 	"b9/engine/size"
 )
@@ -133,7 +134,7 @@ func resizeDisk(path string, size, now int64) error {
 	if err != nil {
 		return err
 	}
-	t, err := disk.ReadTable(img, 0)
+	t, err := partition.ReadTable(img, 0)
 	img.Close()
 	if err != nil {
 		if size < now {
@@ -154,5 +155,5 @@ func resizeDisk(path string, size, now int64) error {
 		return err
 	}
 	t.Size = size
-	return errors.Join(disk.WriteTable(f, t), f.Close())
+	return errors.Join(partition.WriteTable(f, t), f.Close())
 }

@@ -1,0 +1,262 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"b9/engine/disk/image"
+)
+
+// The master boot record as the UEFI specification 2.10, section 5.2.1 gives
+// it, and the chain of extended boot records as Linux and Windows read it.
+const (
+	mbrSize      = 512
+	MbrCode      = 440 // bytes of boot code
+	mbrEntries   = 446
+	mbrEntrySize = 16
+	mbrMaxLinks  = 256 // of extended boot records
+)
+
+// mbrEntry is one of the four entries of a boot record; numbers are sectors.
+type mbrEntry struct {
+	flag, kind    byte
+	start, length uint32
+}
+
+func (e mbrEntry) Extended() bool { return e.kind == 0x05 || e.kind == 0x0f || e.kind == 0x85 }
+
+func (e mbrEntry) empty() bool { return e.kind == 0 || e.length == 0 }
+
+// bootRecord reads the entries of the boot record at off. What is none, such as
+// the first sector of a FAT, gives an error.
+func bootRecord(img image.Image, off int64) (entries [4]mbrEntry, id uint32, err error) {
+	b := make([]byte, mbrSize)
+	if img.Size()-off < mbrSize {
+		return entries, 0, errors.New("no partition table: the image is too small")
+	}
+	if err := image.ReadSparse(img, b, off); err != nil {
+		return entries, 0, err
+	}
+	if b[510] != 0x55 || b[511] != 0xaa {
+		return entries, 0, errors.New("no partition table: neither a GPT nor the signature of an MBR")
+	}
+	le := binary.LittleEndian
+	for i := range entries {
+		e := b[mbrEntries+i*mbrEntrySize:]
+		entries[i] = mbrEntry{flag: e[0], kind: e[4], start: le.Uint32(e[8:]), length: le.Uint32(e[12:])}
+		if e[0]&0x7f != 0 {
+			return entries, 0, errors.New("no partition table: there is the signature of an MBR, but no valid entries")
+		}
+	}
+	return entries, le.Uint32(b[MbrCode:]), nil
+}
+
+// readMBR reads the primary and logical partitions.
+func readMBR(img image.Image, sector int) (*Table, error) {
+	entries, id, err := bootRecord(img, 0)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{Kind: "mbr", SectorSize: sector, ID: fmt.Sprintf("%08x", id), Size: img.Size()}
+	for i, e := range entries {
+		if e.empty() {
+			continue
+		}
+		if err := t.addMBR(i+1, e, 0); err != nil {
+			if e.kind == 0xee { // its length means nothing
+				continue
+			}
+			return nil, err
+		}
+	}
+	for _, p := range t.Partitions {
+		if p.Extended() {
+			if err := t.addLogical(img, p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// addMBR adds a partition whose start is counted in sectors from base on. One that
+// begins with the table itself is what hybrid ISO images have.
+func (t *Table) addMBR(number int, e mbrEntry, base int64) error {
+	p := Partition{
+		Number: number, Start: base + int64(e.start)*int64(t.SectorSize), Length: int64(e.length) * int64(t.SectorSize),
+		Type: fmt.Sprintf("0x%02x", e.kind), Bootable: e.flag == 0x80, ID: fmt.Sprintf("%s-%02x", t.ID, number),
+	}
+	p.TypeName = typeName(p.Type)
+	if e.kind == 0xee {
+		p.Length = min(p.Length, t.Size-p.Start)
+	}
+	if p.Start < 0 || p.Start == 0 && p.Extended() || p.Length <= 0 || p.End() > t.Size {
+		return fmt.Errorf("corrupt MBR: partition %d (%d bytes at %d) does not lie in the disk of %d bytes", number, p.Length, p.Start, t.Size)
+	}
+	t.Partitions = append(t.Partitions, p)
+	return nil
+}
+
+// addLogical follows the chain of extended boot records in ext.
+func (t *Table) addLogical(img image.Image, ext Partition) error {
+	number := 5
+	for _, p := range t.Partitions {
+		number = max(number, p.Number+1)
+	}
+	seen := map[int64]bool{}
+	for at := ext.Start; ; {
+		if seen[at] || len(seen) >= mbrMaxLinks {
+			return errors.New("corrupt MBR: the chain of logical partitions has no end")
+		}
+		seen[at] = true
+		entries, _, err := bootRecord(img, at)
+		if err != nil {
+			if at == ext.Start {
+				return nil // an extended partition never used
+			}
+			return fmt.Errorf("corrupt MBR: logical partition %d: no boot record at %d", number, at)
+		}
+		next := int64(0)
+		for _, e := range entries {
+			if e.empty() {
+				continue
+			}
+			if e.Extended() {
+				next = max(next, int64(e.start)*int64(t.SectorSize))
+				continue
+			}
+			if err := t.addMBR(number, e, at); err != nil {
+				return err
+			}
+			number++
+		}
+		if next == 0 {
+			return nil
+		}
+		if at = ext.Start + next; at > ext.End()-mbrSize {
+			return fmt.Errorf("corrupt MBR: link to a boot record at %d, outside the extended partition", at)
+		}
+	}
+}
+
+// encodeMBR returns the boot record and the extended boot records.
+func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
+	id, err := strconv.ParseUint(t.ID, 16, 32)
+	if err != nil || len(t.ID) != 8 {
+		return nil, fmt.Errorf("disk ID %q of an MBR: want eight hexadecimal digits", t.ID)
+	}
+	b := make([]byte, mbrSize-MbrCode)
+	binary.LittleEndian.PutUint32(b, uint32(id))
+	var extended *Partition
+	var logical []*Partition
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if p.End() > size {
+			return nil, fmt.Errorf("partition %d ends at %d, after the disk of %d bytes", p.Number, p.End(), size)
+		}
+		if p.Number > 4 {
+			logical = append(logical, p)
+			continue
+		}
+		if p.Number < 1 {
+			return nil, fmt.Errorf("partition number %d in an MBR", p.Number)
+		}
+		if p.Extended() {
+			if extended != nil {
+				return nil, errors.New("an MBR can have only one extended partition")
+			}
+			extended = p
+		}
+		if err := t.putEntry(b[mbrEntries-MbrCode+(p.Number-1)*mbrEntrySize:], p, p.Start); err != nil {
+			return nil, err
+		}
+	}
+	b[70], b[71] = 0x55, 0xaa
+	chunks := []image.Chunk{{At: MbrCode, Bytes: b}}
+	if len(logical) == 0 && extended == nil {
+		return chunks, nil
+	}
+	if extended == nil {
+		return nil, fmt.Errorf("partition %d of an MBR needs an extended partition", logical[0].Number)
+	}
+	more, err := t.encodeLogical(extended, logical)
+	return append(chunks, more...), err
+}
+
+// putEntry encodes an entry whose start is relative to another place in bytes.
+func (t *Table) putEntry(b []byte, p *Partition, start int64) error {
+	kind, err := strconv.ParseUint(p.Type, 0, 8)
+	if err != nil || kind == 0 {
+		return fmt.Errorf("partition %d: type %q is none of an MBR (such as 0x83)", p.Number, p.Type)
+	}
+	sector := int64(t.SectorSize)
+	if p.End()/sector > 1<<32 {
+		return fmt.Errorf("partition %d ends at %d bytes, which an MBR can't record: use a GPT", p.Number, p.End())
+	}
+	if p.Bootable {
+		b[0] = 0x80
+	}
+	putCHS(b[1:], p.Start/sector)
+	b[4] = byte(kind)
+	putCHS(b[5:], p.End()/sector-1)
+	binary.LittleEndian.PutUint32(b[8:], uint32(start/sector))
+	binary.LittleEndian.PutUint32(b[12:], uint32(p.Length/sector))
+	return nil
+}
+
+// putCHS encodes cylinder, head and sector for 255 heads and 63 sectors; beyond
+// their range it is the largest.
+func putCHS(b []byte, lba int64) {
+	c, h, s := lba/(255*63), lba/63%255, lba%63+1
+	if c > 1023 {
+		c, h, s = 1023, 254, 63
+	}
+	b[0], b[1], b[2] = byte(h), byte(s)|byte(c>>8<<6), byte(c)
+}
+
+// encodeLogical returns a boot record for each logical partition. The first lies
+// at the start of the extended partition; each other one 1 MiB before its
+// partition or, if there is no room, right behind the partition before.
+func (t *Table) encodeLogical(ext *Partition, logical []*Partition) ([]image.Chunk, error) {
+	sector := int64(t.SectorSize)
+	if len(logical) == 0 {
+		return []image.Chunk{{At: ext.Start, Bytes: signed()}}, nil
+	}
+	var chunks []image.Chunk
+	places := make([]int64, len(logical)+1)
+	for i, p := range logical {
+		if p.Number != 5+i {
+			return nil, fmt.Errorf("logical partitions must be numbered from 5 on without a gap (there is %d)", p.Number)
+		}
+		places[i] = ext.Start
+		if i > 0 {
+			places[i] = max(logical[i-1].End(), p.Start-mebi)
+		}
+		if p.Start < places[i]+sector || p.End() > ext.End() {
+			return nil, fmt.Errorf("logical partition %d does not lie, with a sector before it, in the extended partition", p.Number)
+		}
+	}
+	for i, p := range logical {
+		b := signed()
+		if err := t.putEntry(b[mbrEntries:], p, p.Start-places[i]); err != nil {
+			return nil, err
+		}
+		if i+1 < len(logical) {
+			next := Partition{Number: p.Number, Type: "0x05", Start: places[i+1], Length: logical[i+1].End() - places[i+1]}
+			if err := t.putEntry(b[mbrEntries+mbrEntrySize:], &next, next.Start-ext.Start); err != nil {
+				return nil, err
+			}
+		}
+		chunks = append(chunks, image.Chunk{At: places[i], Bytes: b})
+	}
+	return chunks, nil
+}
+
+// signed returns an empty boot record.
+func signed() []byte {
+	b := make([]byte, mbrSize)
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}

@@ -1,0 +1,186 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+
+	"b9/engine/disk/image"
+)
+
+// Table is the partition table of a disk.
+type Table struct {
+	Kind       string // "gpt" or "mbr"
+	SectorSize int    // bytes: 512 or 4096
+	ID         string // GUID of the disk in lower case, or eight hexadecimal digits
+	Size       int64  // bytes of the whole disk
+	Partitions []Partition
+}
+
+// Partition is an entry of a Table. An MBR's extended partition is one too; the
+// logical ones in it have numbers from 5 on.
+type Partition struct {
+	Number        int
+	Start, Length int64  // bytes
+	Type          string // GUID in lower case, or "0x83"
+	TypeName      string // such as "linux"; empty where the type has no name here
+	Name          string // GPT only
+	ID            string // GUID in lower case, or as Linux derives it for MBR: "1234abcd-01"
+	Bootable      bool   // MBR's active flag, GPT's legacy BIOS bootable
+	Attributes    uint64 // GPT only
+}
+
+// End is the offset in bytes after the last byte of p.
+func (p *Partition) End() int64 { return p.Start + p.Length }
+
+// Extended reports whether p is an extended partition of an MBR, which holds
+// others and no content of its own.
+func (p *Partition) Extended() bool {
+	return p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85"
+}
+
+// ReadTable reads the GPT or MBR of img. The sector size is 512 or 4096 bytes; 0
+// stands for what the GPT says, or 512 where only an MBR is there, which does
+// not say. If one of the two GPT headers is damaged the other is used.
+func ReadTable(img image.Image, sector int) (*Table, error) {
+	if sector != 0 && sector != 512 && sector != 4096 {
+		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", sector)
+	}
+	mbr, err := readMBR(img, max(sector, 512))
+	if err == nil && !mbr.protective() && len(mbr.Partitions) > 0 {
+		return mbr, nil
+	}
+	protective := err == nil && mbr.protective()
+	found, gptErr := findGPT(img, sector)
+	switch {
+	case gptErr == nil:
+		return found, nil
+	case protective || !errors.Is(gptErr, errNoGPT):
+		return nil, gptErr
+	case err != nil:
+		return nil, err
+	}
+	return mbr, nil
+}
+
+// protective reports whether t is the MBR in front of a GPT.
+func (t *Table) protective() bool {
+	for _, p := range t.Partitions {
+		if p.Type == "0xee" {
+			return true
+		}
+	}
+	return false
+}
+
+// Find returns the partition with the given number, name or UUID.
+func (t *Table) Find(sel string) (*Partition, error) {
+	number, err := strconv.Atoi(sel)
+	var found *Partition
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if err == nil && p.Number == number || strings.EqualFold(p.ID, sel) {
+			return p, nil
+		}
+		if p.Name == sel && sel != "" {
+			if found != nil {
+				return nil, fmt.Errorf("several partitions are called %q (%s): use the number", sel, t.list())
+			}
+			found = p
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("no partition %q (%s)", sel, t.list())
+	}
+	return found, nil
+}
+
+// list names the partitions for an error message.
+func (t *Table) list() string {
+	if len(t.Partitions) == 0 {
+		return "the table is empty"
+	}
+	var b strings.Builder
+	b.WriteString("have ")
+	for i, p := range t.Partitions {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.Itoa(p.Number))
+		if p.Name != "" {
+			fmt.Fprintf(&b, " %q", p.Name)
+		}
+	}
+	return b.String()
+}
+
+// WriteTable writes t to f, whose size is that of the disk. It writes both
+// copies of a GPT and the protective MBR, or an MBR with its extended boot
+// records, and nothing else: the boot code in the first 440 bytes stays. The
+// bytes depend on t and the size only.
+func WriteTable(f *os.File, t *Table) error {
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	chunks, err := t.Encode(size)
+	if err != nil {
+		return err
+	}
+	for _, c := range chunks {
+		if _, err := f.WriteAt(c.Bytes, c.At); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Encode returns the bytes of the table of a disk of size bytes, in order.
+func (t *Table) Encode(size int64) ([]image.Chunk, error) {
+	if t.SectorSize != 512 && t.SectorSize != 4096 {
+		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", t.SectorSize)
+	}
+	if size%int64(t.SectorSize) != 0 {
+		return nil, fmt.Errorf("a disk of %d bytes is no multiple of its sectors of %d bytes", size, t.SectorSize)
+	}
+	if err := t.checkPlaces(); err != nil {
+		return nil, err
+	}
+	switch t.Kind {
+	case "gpt":
+		return t.encodeGPT(size)
+	case "mbr":
+		return t.encodeMBR(size)
+	}
+	return nil, fmt.Errorf("unknown partition table %q (have gpt, mbr)", t.Kind)
+}
+
+// checkPlaces checks that partitions have whole sectors and don't overlap.
+func (t *Table) checkPlaces() error {
+	sector := int64(t.SectorSize)
+	sorted := make([]*Partition, 0, len(t.Partitions))
+	seen := map[int]bool{}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if p.Start < sector || p.Length <= 0 || p.Start%sector != 0 || p.Length%sector != 0 {
+			return fmt.Errorf("partition %d: %d bytes at %d are not whole sectors of %d bytes after the first", p.Number, p.Length, p.Start, sector)
+		}
+		if seen[p.Number] {
+			return fmt.Errorf("two partitions have the number %d", p.Number)
+		}
+		seen[p.Number] = true
+		if !p.Extended() {
+			sorted = append(sorted, p)
+		}
+	}
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Start < sorted[j].Start })
+	for i := 1; i < len(sorted); i++ {
+		if a, b := sorted[i-1], sorted[i]; a.End() > b.Start {
+			return fmt.Errorf("partitions %d and %d overlap", a.Number, b.Number)
+		}
+	}
+	return nil
+}

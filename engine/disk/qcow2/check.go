@@ -1,0 +1,168 @@
+package qcow2
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"b9/engine/disk/image"
+)
+
+// maxCounted bounds the clusters whose reference counts are checked: those of a
+// file of 4 TiB with clusters of 64 KiB, for 128 MiB of memory.
+const maxCounted = 1 << 26
+
+// refCheck counts the uses of each cluster of a Format file.
+type refCheck struct {
+	*index
+	r    *image.Report
+	uses []uint16
+}
+
+// CheckRefcounts compares the counts in the file of img with its tables, if img
+// is a Format. A dirty image, whose counts are allowed to be too low, is only
+// checked for leaks.
+func CheckRefcounts(ctx context.Context, img image.Image, r *image.Report) error {
+	m, ok := img.(*image.Mapped)
+	if !ok {
+		return nil
+	}
+	x, ok := m.Index.(*index)
+	if !ok {
+		return nil
+	}
+	n := (x.end + x.cluster() - 1) / x.cluster()
+	if n > maxCounted {
+		return fmt.Errorf("the file has %d clusters, more than the %d whose reference counts can be checked", n, maxCounted)
+	}
+	c := &refCheck{x, r, make([]uint16, n)}
+	var fixed [112]byte
+	if _, err := x.file.ReadAt(fixed[:], 0); err != nil && err != io.EOF {
+		return err
+	}
+	be := binary.BigEndian
+	if snapshots := be.Uint32(fixed[60:]); snapshots > 0 {
+		return fmt.Errorf("the image has %d internal snapshots: their reference counts can't be checked", snapshots)
+	}
+	order := uint32(4)
+	if x.version >= 3 {
+		order = be.Uint32(fixed[96:])
+	}
+	c.use(0, x.cluster())
+	c.use(x.l1Offset, int64(x.l1Size)*8)
+	if err := c.useTables(ctx); err != nil {
+		return err
+	}
+	table, size := int64(be.Uint64(fixed[48:])), int64(be.Uint32(fixed[56:]))*x.cluster()
+	if table <= 0 || table%x.cluster() != 0 || size > 8<<20 && size > x.end || table > x.end-size {
+		r.Corrupt("the table of reference counts, offset %d, %d bytes, does not lie in the file", table, size)
+		return nil
+	}
+	c.use(table, size)
+	return c.compare(ctx, table, size, order)
+}
+
+// use counts a use of all clusters from off on for length bytes.
+func (c *refCheck) use(off, length int64) {
+	for i := off / c.cluster(); i <= (off+length-1)/c.cluster() && i < int64(len(c.uses)); i++ {
+		if c.uses[i] < 1<<16-1 {
+			c.uses[i]++
+		}
+	}
+}
+
+// useTables counts the L2 tables and the clusters they name.
+func (c *refCheck) useTables(ctx context.Context) error {
+	step := c.entrySize()
+	for i, e := range c.l1 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := int64(e & offset)
+		if at == 0 {
+			continue
+		}
+		table, err := c.l2.At(at)
+		if err != nil || at%c.cluster() != 0 {
+			continue // reported by disk.checkMapped
+		}
+		c.use(at, c.cluster())
+		for j := int64(0); j < c.perTable(); j++ {
+			entry := binary.BigEndian.Uint64(table[j*step:])
+			if entry&packed != 0 {
+				if s, err := c.packedEntry(entry); err == nil {
+					c.use(s.At, int64(s.Size))
+				}
+			} else if at := int64(entry & offset); at != 0 && at%c.cluster() == 0 && at < c.end {
+				c.use(at, c.cluster())
+			} else if at != 0 {
+				c.r.Corrupt("L1 entry %d, L2 entry %d: cluster at offset %d of a file of %d bytes", i, j, at, c.end)
+			}
+		}
+	}
+	return nil
+}
+
+// compare reads the blocks of counts that the table names.
+func (c *refCheck) compare(ctx context.Context, table, size int64, order uint32) error {
+	blocks := make([]byte, size)
+	if _, err := c.file.ReadAt(blocks, table); err != nil && err != io.EOF {
+		return err
+	}
+	per := c.cluster() * 8 >> order
+	for i := int64(0); i < size/8; i++ {
+		at := int64(binary.BigEndian.Uint64(blocks[i*8:]) &^ 511)
+		if at != 0 && (at%c.cluster() != 0 || at < 0 || at > c.end-c.cluster()) {
+			c.r.Corrupt("block %d of reference counts at offset %d of a file of %d bytes", i, at, c.end)
+		} else if at != 0 {
+			c.use(at, c.cluster())
+		}
+	}
+	buf := make([]byte, c.cluster())
+	for first := int64(0); first < int64(len(c.uses)); first += per {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		clear(buf)
+		if i := first / per; i < size/8 {
+			at := int64(binary.BigEndian.Uint64(blocks[i*8:]) &^ 511)
+			if at > 0 && at <= c.end-c.cluster() {
+				if _, err := c.file.ReadAt(buf, at); err != nil {
+					return err
+				}
+			}
+		}
+		c.compareBlock(buf, first, per, order)
+	}
+	return nil
+}
+
+// compareBlock compares the counts of the clusters from first on.
+func (c *refCheck) compareBlock(buf []byte, first, per int64, order uint32) {
+	for i := int64(0); i < per && first+i < int64(len(c.uses)); i++ {
+		got, want := refcount(buf, i, order), uint64(c.uses[first+i])
+		switch {
+		case got > want:
+			c.r.Leak(1, "cluster %d is counted %d times and used %d times: leaked", first+i, got, want)
+		case got < want && c.features&dirty == 0:
+			c.r.Corrupt("cluster %d is counted %d times and used %d times", first+i, got, want)
+		}
+	}
+}
+
+// refcount returns count i of a block of counts of 2^order bits.
+func refcount(b []byte, i int64, order uint32) uint64 {
+	switch order {
+	case 3:
+		return uint64(b[i])
+	case 4:
+		return uint64(binary.BigEndian.Uint16(b[i*2:]))
+	case 5:
+		return uint64(binary.BigEndian.Uint32(b[i*4:]))
+	case 6:
+		return binary.BigEndian.Uint64(b[i*8:])
+	}
+	width := int64(1) << order // the lowest bits come first
+	return uint64(b[i*width/8]>>(i*width%8)) & (1<<width - 1)
+}

@@ -1,0 +1,377 @@
+package qcow2
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"b9/engine/disk/image"
+	"b9/engine/disk/press"
+	"b9/engine/internal/sparse"
+	"b9/engine/near"
+)
+
+// Sizes of what is written: clusters of 64 KiB, so that an L2 table describes
+// 512 MiB and a block of 16-bit reference counts 2 GiB of the file.
+const (
+	cluster  = 64 << 10
+	perL2    = cluster / 8
+	perBlock = cluster / 2
+)
+
+// writer lays out a file in one pass. The parts follow each other in the
+// order in which they are needed: header, reference counts, L1, then L2 tables
+// each before its first cluster, and the table of reference counts last. Only
+// the L1, one L2 table and one block of counts are in memory.
+type writer struct {
+	file *os.File
+	size int64
+	room image.Reserve
+
+	next   int64    // first cluster never used
+	byteAt int64    // end of the packed bytes in cluster next-1; 0 if it is not one of them
+	counts []byte   // big endian, of the clusters from block*perBlock on
+	blocks []uint64 // offsets of blocks of reference counts
+
+	l1       []byte
+	l1Offset int64
+	l2       []byte // the open table
+	l2Index  int64  // its place in the L1; -1: none is open
+	l2Offset int64
+}
+
+func write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
+	pack, err := packer(o.Compress)
+	if err != nil {
+		return err
+	}
+	p := image.Pump{Src: src, Out: f, Unit: cluster, Progress: o.Progress, Packer: pack}
+	if o.Backing != nil {
+		under, err := openBeneath(f.Name(), o)
+		if err != nil {
+			return err
+		}
+		defer under.Close()
+		p.Under = under
+	}
+	w, err := newQcow2Writer(f, src.Size())
+	if err != nil {
+		return err
+	}
+	p.Place = w.place
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	return w.finish(o)
+}
+
+// WriteOverlay fills f with a Format of size bytes that holds nothing yet and
+// stands on b, which is not opened.
+func WriteOverlay(ctx context.Context, f *os.File, size int64, b image.Backing) error {
+	w, err := newQcow2Writer(f, size)
+	if err != nil {
+		return err
+	}
+	p := image.Pump{Src: image.Blank(size), Out: f, Unit: cluster, Place: w.place}
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	return w.finish(image.WriteOptions{Backing: &b})
+}
+
+// openBeneath opens the backing file of an image that is written to path.
+func openBeneath(path string, o image.WriteOptions) (image.Image, error) {
+	if len(o.Backing.Path) > 1023 {
+		return nil, fmt.Errorf("backing file %s: the name is longer than 1023 bytes", o.Backing.Path)
+	}
+	if o.OpenBacking == nil {
+		return nil, fmt.Errorf("backing file %s: nothing to open it with was given (WriteOptions.OpenBacking)", o.Backing.Path)
+	}
+	img, err := o.OpenBacking(path, *o.Backing)
+	if err != nil {
+		return nil, fmt.Errorf("backing file: %w", err)
+	}
+	return img, nil
+}
+
+// newQcow2Writer reserves the header's cluster and the L1 table.
+func newQcow2Writer(f *os.File, size int64) (*writer, error) {
+	w := &writer{file: f, size: image.RoundUp(size, 512), counts: make([]byte, cluster), l2Index: -1}
+	w.room = image.Reserve{File: f}
+	tables := max(1, image.RoundUp(w.size, cluster*perL2)/(cluster*perL2))
+	if tables*8 > maxL1 {
+		return nil, fmt.Errorf("%d bytes are too large for a qcow2 (at most %d)", size, int64(maxL1/8*cluster*perL2))
+	}
+	w.l1 = make([]byte, tables*8)
+	w.next = 1 // cluster 0 is the header
+	w.count(0)
+	w.blocks = []uint64{uint64(w.cluster0())}
+	w.l1Offset = w.next * cluster
+	for range image.RoundUp(tables*8, cluster) / cluster {
+		w.cluster0()
+	}
+	return w, nil
+}
+
+// cluster0 takes the next cluster, which must not begin a new block of counts.
+func (w *writer) cluster0() int64 {
+	w.count(w.next)
+	w.next++
+	return (w.next - 1) * cluster
+}
+
+// cluster takes the next cluster and returns its offset. The first cluster of
+// each 2 GiB holds the reference counts of these 2 GiB.
+func (w *writer) cluster() (int64, error) {
+	w.byteAt = 0
+	if w.next%perBlock == 0 {
+		if err := w.flushCounts(); err != nil {
+			return 0, err
+		}
+		w.blocks = append(w.blocks, uint64(w.cluster0()))
+	}
+	return w.cluster0(), nil
+}
+
+// count adds a reference to a cluster of the open block.
+func (w *writer) count(cluster int64) {
+	b := w.counts[cluster%perBlock*2:]
+	binary.BigEndian.PutUint16(b, binary.BigEndian.Uint16(b)+1)
+}
+
+// flushCounts writes the open block of reference counts and begins another.
+func (w *writer) flushCounts() error {
+	_, err := w.file.WriteAt(w.counts, int64(w.blocks[len(w.blocks)-1]))
+	clear(w.counts)
+	return err
+}
+
+// packedBytes takes n bytes, at most a cluster, right after the packed bytes
+// before them, so that several compressed clusters share a cluster. Only where
+// that would cross into another block of counts, a new cluster begins.
+func (w *writer) packedBytes(n int64) (int64, error) {
+	at := w.byteAt
+	if at == 0 || at+n > w.next*cluster && w.next%perBlock == 0 {
+		start, err := w.cluster()
+		if err != nil {
+			return 0, err
+		}
+		w.byteAt = start + n
+		return start, nil
+	}
+	if at < w.next*cluster {
+		w.count(w.next - 1)
+	}
+	if at+n > w.next*cluster {
+		w.cluster0()
+	}
+	w.byteAt = at + n
+	return at, nil
+}
+
+// place gives each unit its offset and writes its L2 entry.
+func (w *writer) place(units []image.Unit) error {
+	for i := range units {
+		u := &units[i]
+		if u.Kind == image.Absent {
+			continue
+		}
+		if err := w.openTable(u.Off / (cluster * perL2)); err != nil {
+			return err
+		}
+		entry, err := w.entry(u)
+		if err != nil {
+			return err
+		}
+		binary.BigEndian.PutUint64(w.l2[u.Off/cluster%perL2*8:], entry)
+	}
+	w.room.UpTo(w.next * cluster)
+	return nil
+}
+
+// entry places a unit and returns its L2 entry.
+func (w *writer) entry(u *image.Unit) (uint64, error) {
+	var err error
+	switch u.Kind {
+	case image.Zeroed:
+		return zero, nil
+	case image.Packed:
+		n := int64(len(u.Body))
+		if u.At, err = w.packedBytes(n); err != nil {
+			return 0, err
+		}
+		const shift = 62 - (16 - 8)
+		sectors := (u.At+n-1)/512 - u.At/512
+		return packed | uint64(sectors)<<shift | uint64(u.At), nil
+	}
+	u.At, err = w.cluster()
+	return copied | uint64(u.At), err
+}
+
+// openTable makes the L2 table with the given place in the L1 the open one.
+func (w *writer) openTable(index int64) error {
+	if w.l2Index == index {
+		return nil
+	}
+	if err := w.closeTable(); err != nil {
+		return err
+	}
+	at, err := w.cluster()
+	if err != nil {
+		return err
+	}
+	if w.l2 == nil {
+		w.l2 = make([]byte, cluster)
+	}
+	clear(w.l2)
+	w.l2Index, w.l2Offset = index, at
+	binary.BigEndian.PutUint64(w.l1[index*8:], copied|uint64(at))
+	return nil
+}
+
+func (w *writer) closeTable() error {
+	if w.l2Index < 0 {
+		return nil
+	}
+	_, err := w.file.WriteAt(w.l2, w.l2Offset)
+	w.l2Index = -1
+	return err
+}
+
+// finish writes the tables that are still in memory and, last, the header.
+func (w *writer) finish(o image.WriteOptions) error {
+	if err := w.closeTable(); err != nil {
+		return err
+	}
+	tableAt, clusters, err := w.refcountTable()
+	if err != nil {
+		return err
+	}
+	if err := w.flushCounts(); err != nil {
+		return err
+	}
+	if err := w.file.Truncate(w.next * cluster); err != nil {
+		return err
+	}
+	if !sparse.IsZero(w.l1) {
+		if _, err := w.file.WriteAt(w.l1, w.l1Offset); err != nil {
+			return err
+		}
+	}
+	_, err = w.file.WriteAt(w.header(o, tableAt, clusters), 0)
+	return err
+}
+
+// refcountTable writes the table of blocks of reference counts to contiguous
+// clusters. The block that counts these comes before them, or is the one of the
+// 2 GiB at whose start they would otherwise have been torn apart.
+func (w *writer) refcountTable() (at, clusters int64, err error) {
+	clusters = int64(len(w.blocks))/perL2 + 1 // there is room for one block more
+	if left := perBlock - w.next%perBlock; left < clusters {
+		w.next += left
+	}
+	for i := range clusters {
+		c, err := w.cluster()
+		if err != nil {
+			return 0, 0, err
+		}
+		if i == 0 {
+			at = c
+		}
+	}
+	table := make([]byte, clusters*cluster)
+	for i, b := range w.blocks {
+		binary.BigEndian.PutUint64(table[i*8:], b)
+	}
+	_, err = w.file.WriteAt(table, at)
+	return at, clusters, err
+}
+
+// header returns the header with its extensions and the name of the backing file.
+func (w *writer) header(o image.WriteOptions, tableAt, tableClusters int64) []byte {
+	be := binary.BigEndian
+	h := make([]byte, 112)
+	copy(h, magic)
+	be.PutUint32(h[4:], 3)
+	be.PutUint32(h[20:], 16)
+	be.PutUint64(h[24:], uint64(w.size))
+	be.PutUint32(h[36:], uint32(len(w.l1)/8))
+	be.PutUint64(h[40:], uint64(w.l1Offset))
+	be.PutUint64(h[48:], uint64(tableAt))
+	be.PutUint32(h[56:], uint32(tableClusters))
+	be.PutUint64(h[80:], lazy)
+	be.PutUint32(h[96:], 4)
+	be.PutUint32(h[100:], uint32(len(h)))
+	if o.Compress == "zstd" {
+		be.PutUint64(h[72:], compressed)
+		h[104] = 1
+	}
+	if o.Backing != nil {
+		h = appendExtension(h, formatExtension, o.Backing.Format)
+	}
+	h = append(h, make([]byte, 8)...) // the end of the extensions
+	if o.Backing != nil {
+		be.PutUint64(h[8:], uint64(len(h)))
+		be.PutUint32(h[16:], uint32(len(o.Backing.Path)))
+		h = append(h, o.Backing.Path...)
+	}
+	return h
+}
+
+func appendExtension(h []byte, kind uint32, value string) []byte {
+	h = binary.BigEndian.AppendUint32(h, kind)
+	h = binary.BigEndian.AppendUint32(h, uint32(len(value)))
+	h = append(h, value...)
+	return append(h, make([]byte, image.RoundUp(int64(len(h)), 8)-int64(len(h)))...)
+}
+
+// packer returns what makes the compressors of the workers, or nil.
+func packer(method string) (func() (image.PackFunc, error), error) {
+	switch method {
+	case "":
+		return nil, nil
+	case "zlib":
+		return deflatePacker, nil
+	case "zstd":
+		return zstdPacker, nil
+	}
+	return nil, fmt.Errorf("unknown compression %q (have zlib, zstd)%s", method, near.Hint(method, []string{"zlib", "zstd"}))
+}
+
+// deflatePacker packs as raw deflate. Distances reach back up to 32 KiB, as RFC
+// 1951 allows. QEMU declares a smaller window when it inflates, but hands over a
+// buffer for the whole cluster, so that nothing depends on the window.
+func deflatePacker() (image.PackFunc, error) {
+	d, err := press.NewDeflater(level)
+	if err != nil {
+		return nil, err
+	}
+	return packSmaller(d.Deflate), nil
+}
+
+// level is the deflate level of clusters: the fastest whose files are not
+// larger than qemu-img's by half a percent or more.
+const level = 6
+
+func zstdPacker() (image.PackFunc, error) {
+	p, err := press.NewZstd()
+	if err != nil {
+		return nil, err
+	}
+	return packSmaller(p.Compress), nil
+}
+
+// packSmaller leaves units as they are that pack, which appends the packed form
+// of src to dst, would not make smaller.
+func packSmaller(pack func(dst, src []byte) []byte) image.PackFunc {
+	return func(dst []byte, _ int64, unit []byte) ([]byte, error) {
+		if press.Incompressible(unit) {
+			return dst, nil
+		}
+		if out := pack(dst, unit); len(out)-len(dst) < len(unit) {
+			return out, nil
+		}
+		return dst, nil
+	}
+}

@@ -1,0 +1,21 @@
+package vdi
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"b9/engine/disk/internal/disktest"
+)
+
+func FuzzVDI(f *testing.F) {
+	b := disktest.Smallest(f, Format{})[:1<<20+512]
+	copy(b[1024:], b[1<<20:]) // bring the data near
+	binary.LittleEndian.PutUint32(b[0x158:], 1024)
+	f.Add(b[:1536])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, end := disktest.InMemory(b)
+		if img, err := open(file, end); err == nil {
+			disktest.Drain(t, img)
+		}
+	})
+}

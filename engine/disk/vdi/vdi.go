@@ -1,0 +1,165 @@
+package vdi
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+
+	"b9/engine/disk/image"
+	"b9/engine/internal/sparse"
+)
+
+// Format is VirtualBox's disk image, version 1.1: a header, a table of blocks of
+// 1 MiB and the blocks. The structure is that of VDIHEADER1PLUS in VirtualBox's
+// VDICore.h; all numbers are little endian.
+type Format struct{}
+
+func (Format) Name() string { return "vdi" }
+
+func (Format) Extensions() []string { return []string{"vdi"} }
+
+func (Format) Probe(head []byte) bool {
+	return len(head) >= 68 && binary.LittleEndian.Uint32(head[64:]) == magic
+}
+
+const (
+	magic  = 0xbeda107f
+	block  = 1 << 20
+	header = 512
+
+	dynamic = 1
+	fixed   = 2
+
+	// Entries of the table from nothing on are no blocks.
+	nothing = 0xfffffffe
+
+	// maxBlocks bounds the table to 512 MiB, as QEMU does.
+	maxBlocks = 1<<29/4 - 128
+)
+
+// disk.Open reads dynamic and static images. Differencing images are refused.
+func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
+	end, err := image.RegularSize(f)
+	if err != nil {
+		return nil, err
+	}
+	return open(f, end)
+}
+
+func open(f image.Source, end int64) (image.Image, error) {
+	h := make([]byte, header)
+	if err := image.ReadHead(f, h); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	if le.Uint32(h[64:]) != magic {
+		return nil, errors.New("not a vdi: it has not the signature at offset 64")
+	}
+	size, data := le.Uint64(h[0x170:]), int64(le.Uint32(h[0x158:]))
+	blocks := int64(le.Uint32(h[0x180:]))
+	switch kind, version := le.Uint32(h[0x4c:]), le.Uint32(h[0x44:]); {
+	case version != 0x00010001:
+		return nil, fmt.Errorf("vdi version %d.%d is not supported (have 1.1)", version>>16, version&0xffff)
+	case kind != dynamic && kind != fixed || !sparse.IsZero(h[0x1a8:0x1c8]):
+		return nil, fmt.Errorf("vdi is a snapshot (type %d), which is not supported: clone it to a disk of its own first", kind)
+	case le.Uint32(h[0x168:]) != 512:
+		return nil, fmt.Errorf("corrupt vdi: sectors of %d bytes", le.Uint32(h[0x168:]))
+	case le.Uint32(h[0x178:]) != block || le.Uint32(h[0x17c:]) != 0:
+		return nil, fmt.Errorf("vdi with blocks of %d bytes is not supported (have %d)", le.Uint32(h[0x178:]), block)
+	case data%512 != 0 || le.Uint32(h[0x154:])%512 != 0:
+		return nil, fmt.Errorf("corrupt vdi: table at offset %d, blocks from offset %d on: no multiples of 512", le.Uint32(h[0x154:]), data)
+	case blocks > maxBlocks || size > uint64(blocks)*block:
+		return nil, fmt.Errorf("corrupt vdi: %d bytes in %d blocks", size, blocks)
+	}
+	x, err := image.NewBlockIndex(f, end, image.BlockIndex{
+		Name: "vdi", At: int64(le.Uint32(h[0x154:])), Entry: 4, Unit: block, Blocks: blocks,
+		Decode: func(b []byte) (image.Spot, error) {
+			n := le.Uint32(b)
+			if n >= nothing {
+				return image.Spot{Kind: image.SpotHole + image.SpotKind(math.MaxUint32-n)}, nil // discarded ones are zero
+			}
+			return image.Spot{Kind: image.SpotPlain, At: data + int64(n)*block}, nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &image.Mapped{Index: x, File: f, End: end, Length: image.RoundUp(int64(size), 512), Unit: block}, nil
+}
+
+// writer places blocks one after the other.
+type writer struct {
+	table []byte
+	used  int64
+	data  int64 // offset of the first block
+	id    *image.Identity
+	room  image.Reserve
+}
+
+// Write makes w a dynamic image. The size is rounded up to 512 bytes.
+func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
+	if err := image.RefuseOptions("vdi", o.Compress != "", o.Subformat != "", o.Backing != nil); err != nil {
+		return err
+	}
+	size := image.RoundUp(src.Size(), 512)
+	blocks := (size + block - 1) / block
+	if blocks > maxBlocks {
+		return fmt.Errorf("%d bytes are too large for a vdi (at most %d)", size, int64(maxBlocks)*block)
+	}
+	w := &writer{id: image.NewIdentity("vdi", size), room: image.Reserve{File: f}}
+	w.table = bytes.Repeat([]byte{0xff}, int(image.RoundUp(blocks*4, 512)))
+	w.data = image.RoundUp(header+int64(len(w.table)), block)
+	w.room.From = w.data
+	p := image.Pump{Src: src, Out: f, Unit: block, Progress: o.Progress, Place: w.place}
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	if err := f.Truncate(w.data + w.used*block); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(w.table, header); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(w.header(size, blocks), 0)
+	return err
+}
+
+func (w *writer) place(units []image.Unit) error {
+	for i := range units {
+		u := &units[i]
+		if u.Kind == image.Absent {
+			continue
+		}
+		u.At = w.data + w.used*block
+		binary.LittleEndian.PutUint32(w.table[u.Off/block*4:], uint32(w.used))
+		w.used++
+		w.id.Add(u)
+	}
+	w.room.UpTo(w.data + w.used*block)
+	return nil
+}
+
+func (w *writer) header(size, blocks int64) []byte {
+	le := binary.LittleEndian
+	h := make([]byte, header)
+	copy(h, "<<< Oracle VM VirtualBox Disk Image >>>\n")
+	le.PutUint32(h[0x40:], magic)
+	le.PutUint32(h[0x44:], 0x00010001)
+	le.PutUint32(h[0x48:], 0x190) // bytes of the header from here on
+	le.PutUint32(h[0x4c:], dynamic)
+	le.PutUint32(h[0x154:], header)
+	le.PutUint32(h[0x158:], uint32(w.data))
+	le.PutUint32(h[0x168:], 512)
+	le.PutUint64(h[0x170:], uint64(size))
+	le.PutUint32(h[0x178:], block)
+	le.PutUint32(h[0x180:], uint32(blocks))
+	le.PutUint32(h[0x184:], uint32(w.used))
+	image, modified := w.id.Uuid(1), w.id.Uuid(2)
+	copy(h[0x188:], image[:])
+	copy(h[0x198:], modified[:])
+	return h
+}

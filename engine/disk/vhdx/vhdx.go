@@ -1,0 +1,257 @@
+package vhdx
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+
+	"b9/engine/disk/image"
+	"b9/engine/internal/sparse"
+)
+
+// Format is Hyper-V's format, as [MS-VHDX] describes version 1. All numbers are
+// little endian. An image whose log holds writes that are not yet where they
+// belong is refused: its owner crashed, and has to replay the log itself.
+type Format struct{}
+
+func (Format) Name() string { return "vhdx" }
+
+func (Format) Extensions() []string { return []string{"vhdx"} }
+
+func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
+
+const (
+	magic = "vhdxfile"
+
+	// Offsets of the parts that have a fixed place (section 2.2).
+	header1    = 64 << 10
+	header2    = 128 << 10
+	regions1   = 192 << 10
+	regions2   = 256 << 10
+	headerSize = 4 << 10
+	regionSize = 64 << 10
+
+	maxSize = 64 << 40
+
+	// States of a block (section 2.5.1.1).
+	absent    = 0
+	undefined = 1
+	zero      = 2
+	unmapped  = 3
+	present   = 6
+	partly    = 7
+)
+
+// GUIDs of the regions and of metadata items (sections 2.2.3 and 2.6.2).
+const (
+	guidBlocks   = "2dc27766-f623-4200-9d64-115e9bfd4a08"
+	guidMetadata = "8b7ca206-4790-4b9a-b8fe-575f050f886e"
+	guidFile     = "caa16737-fa36-4d43-b3b6-33f0aa44e76b"
+	guidSize     = "2fa54224-cd1b-4876-b211-5dbed83bf4b8"
+	guidSector   = "8141bf1d-a96f-4709-ba47-f233a8faab5f"
+	guidPhysical = "cda348c7-445d-4471-9cc9-e9885251c556"
+	guidDisk     = "beca12ab-b2e6-4523-93ef-c309e000c746"
+	guidParent   = "a8d35f2d-b30b-454d-abf7-d3d84834ab0c"
+)
+
+// checksum is the CRC-32C of b with the checksum at offset 4 taken as zero.
+func checksum(b []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Update(0, table, b[:4])
+	sum = crc32.Update(sum, table, make([]byte, 4))
+	return crc32.Update(sum, table, b[8:])
+}
+
+// part reads size bytes at one of two places, with the signature and a right
+// checksum. better, if both are good, says whether b is newer than a.
+func part(f io.ReaderAt, places [2]int64, size int, signature string, better func(a, b []byte) bool) ([]byte, error) {
+	var best []byte
+	for _, at := range places {
+		b := make([]byte, size)
+		if _, err := f.ReadAt(b, at); err != nil && err != io.EOF {
+			return nil, err
+		}
+		if string(b[:4]) != signature || checksum(b) != binary.LittleEndian.Uint32(b[4:]) {
+			continue
+		}
+		if best == nil || better(best, b) {
+			best = b
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("corrupt vhdx: neither copy of the part %q is good", signature)
+	}
+	return best, nil
+}
+
+// info is what the metadata tell.
+type info struct {
+	block, sector, size int64
+	child               bool
+}
+
+// disk.Open reads fixed and dynamic images. Differencing images are refused.
+func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
+	end, err := image.RegularSize(f)
+	if err != nil {
+		return nil, err
+	}
+	return open(f, end)
+}
+
+func open(f image.Source, end int64) (image.Image, error) {
+	word := make([]byte, len(magic))
+	if err := image.ReadHead(f, word); err != nil {
+		return nil, err
+	}
+	if string(word) != magic {
+		return nil, errors.New("not a vhdx: it does not begin with the signature vhdxfile")
+	}
+	le := binary.LittleEndian
+	head, err := part(f, [2]int64{header1, header2}, headerSize, "head", func(a, b []byte) bool {
+		return le.Uint64(b[8:]) > le.Uint64(a[8:])
+	})
+	if err != nil {
+		return nil, err
+	}
+	if version := le.Uint16(head[66:]); version != 1 {
+		return nil, fmt.Errorf("vhdx version %d is not supported (have 1)", version)
+	}
+	if !sparse.IsZero(head[48:64]) {
+		return nil, errors.New("vhdx was not closed: its log holds writes that must be replayed first: attach it once in Hyper-V, or run qemu-img check -r all")
+	}
+	regions, err := regions(f, end)
+	if err != nil {
+		return nil, err
+	}
+	info, err := metadata(f, regions[guidMetadata])
+	if err != nil {
+		return nil, err
+	}
+	return openVHDXBlocks(f, end, regions[guidBlocks], regions[guidMetadata], info)
+}
+
+// regions reads the places of the block table and of the metadata.
+func regions(f io.ReaderAt, end int64) (map[string]image.Extent, error) {
+	b, err := part(f, [2]int64{regions1, regions2}, regionSize, "regi", func(a, b []byte) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	n := le.Uint32(b[8:])
+	if n > 2047 {
+		return nil, fmt.Errorf("corrupt vhdx: %d regions", n)
+	}
+	found := map[string]image.Extent{}
+	for i := range int(n) {
+		e := b[16+32*i:]
+		id, at, length := image.GUIDString(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:]))
+		if id != guidBlocks && id != guidMetadata {
+			if le.Uint32(e[28:])&1 != 0 {
+				return nil, fmt.Errorf("vhdx needs an unknown region %s", id)
+			}
+			continue
+		}
+		if at < 1<<20 || at > uint64(end) || int64(at) > end-length {
+			return nil, fmt.Errorf("corrupt vhdx: region %s at offset %d, %d bytes, does not lie in the file of %d bytes", id, at, length, end)
+		}
+		found[id] = image.Extent{Start: int64(at), Length: length}
+	}
+	if len(found) != 2 {
+		return nil, errors.New("corrupt vhdx: the region of the block table or of the metadata is missing")
+	}
+	return found, nil
+}
+
+// metadata reads the items that say how large disk and blocks are.
+func metadata(f io.ReaderAt, region image.Extent) (v info, err error) {
+	b := make([]byte, regionSize)
+	if err := image.ReadSparse(f, b, region.Start); err != nil {
+		return v, err
+	}
+	le := binary.LittleEndian
+	n := int(le.Uint16(b[10:]))
+	if string(b[:8]) != "metadata" || n > 2047 {
+		return v, errors.New("corrupt vhdx: no table of metadata")
+	}
+	for i := range n {
+		e := b[32+32*i:]
+		id, at := image.GUIDString(e[:16]), int64(le.Uint32(e[16:]))
+		if at > region.Length-8 {
+			return v, fmt.Errorf("corrupt vhdx: metadata item at offset %d of %d bytes", at, region.Length)
+		}
+		var item [8]byte
+		if err := image.ReadSparse(f, item[:], region.Start+at); err != nil {
+			return v, err
+		}
+		switch id {
+		case guidFile:
+			v.block, v.child = int64(le.Uint32(item[:])), item[4]&2 != 0
+		case guidSize:
+			v.size = int64(min(le.Uint64(item[:]), maxSize+1))
+		case guidSector:
+			v.sector = int64(le.Uint32(item[:]))
+		case guidPhysical, guidDisk, guidParent:
+		default:
+			if le.Uint32(e[24:])&4 != 0 {
+				return v, fmt.Errorf("vhdx needs an unknown metadata item %s", id)
+			}
+		}
+	}
+	return v, v.check()
+}
+
+func (v *info) check() error {
+	switch {
+	case v.child:
+		return errors.New("vhdx is a differencing disk, which is not supported: merge it with its parent first")
+	case v.sector != 512 && v.sector != 4096:
+		return fmt.Errorf("corrupt vhdx: sectors of %d bytes", v.sector)
+	case v.block < 1<<20 || v.block > 256<<20 || v.block&(v.block-1) != 0:
+		return fmt.Errorf("corrupt vhdx: blocks of %d bytes", v.block)
+	case v.size > maxSize || v.size%v.sector != 0:
+		return fmt.Errorf("corrupt vhdx: size of %d bytes (at most %d, whole sectors of %d)", v.size, int64(maxSize), v.sector)
+	}
+	return nil
+}
+
+// openVHDXBlocks reads the block table, in which after each chunk of blocks
+// there is an entry for the bitmap of sectors that a differencing disk has.
+func openVHDXBlocks(f image.Source, end int64, region, metadata image.Extent, v info) (image.Image, error) {
+	chunk := v.chunk()
+	blocks := (v.size + v.block - 1) / v.block
+	place := func(block int64) int64 { return block + block/chunk }
+	if blocks > 0 && (place(blocks-1)+1)*8 > region.Length {
+		return nil, fmt.Errorf("corrupt vhdx: a block table of %d bytes for %d blocks", region.Length, blocks)
+	}
+	x, err := image.NewBlockIndex(f, end, image.BlockIndex{
+		Name: "vhdx", At: region.Start, Entry: 8, Unit: v.block, Blocks: blocks, Place: place, Decode: entry,
+		Taken: []image.Extent{{Length: 1 << 20}, region, metadata},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &image.Mapped{Index: x, File: f, End: end, Length: v.size, Unit: v.block}, nil
+}
+
+// image.Chunk is the number of blocks whose sectors one bitmap of 1 MiB describes.
+func (v *info) chunk() int64 { return (1 << 23) * v.sector / v.block }
+
+func entry(b []byte) (image.Spot, error) {
+	e := binary.LittleEndian.Uint64(b)
+	switch e & 7 {
+	case absent, undefined:
+		return image.Spot{Kind: image.SpotHole}, nil
+	case zero, unmapped:
+		return image.Spot{Kind: image.SpotZero}, nil
+	case present:
+		if at := e >> 20 << 20; at < 1<<62 {
+			return image.Spot{Kind: image.SpotPlain, At: int64(at)}, nil
+		}
+	}
+	return image.Spot{}, fmt.Errorf("corrupt vhdx: block table entry %#x", e)
+}

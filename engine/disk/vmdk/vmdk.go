@@ -1,0 +1,283 @@
+package vmdk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"b9/engine/disk/image"
+	"b9/engine/near"
+)
+
+// Format is VMware's format, as its "Virtual Disk Format 5.0" describes it: sparse
+// and stream-optimized files, and descriptors of flat and sparse extents.
+type Format struct{}
+
+func (Format) Name() string { return "vmdk" }
+
+func (Format) Extensions() []string { return []string{"vmdk"} }
+
+func (Format) Probe(head []byte) bool {
+	return bytes.HasPrefix(head, []byte(magic)) || isDescriptor(head)
+}
+
+const (
+	magic    = "KDMV"
+	oldMagic = "COWD" // sparse extents of old ESX servers
+
+	newlines   = 1 << 0 // flags: the bytes that detect newline conversion are valid
+	redundant  = 1 << 1 // there is a second grain directory
+	zeroGrains = 1 << 2 // a table entry of 1 is a grain of zeros
+	compressed = 1 << 16
+	markers    = 1 << 17
+
+	atEnd  = 1<<64 - 1 // as the directory's offset: the footer has the true one
+	sector = 512
+
+	// A descriptor is text; nobody writes one of this many bytes.
+	maxDescriptor = 1 << 20
+	// The directory in bytes: that of 256 TiB with grains of 64 KiB.
+	maxDirectory = 32 << 20
+	// A grain in bytes. QEMU writes 64 KiB unless it is told otherwise.
+	maxGrain = 16 << 20
+)
+
+// header is the header of a sparse extent. Sizes and offsets are in sectors
+// of 512 bytes.
+type header struct {
+	version, flags                     uint32
+	capacity, grain                    uint64
+	descriptorAt, descriptorSize       uint64
+	perTable                           uint32
+	redundantAt, directoryAt, overhead uint64
+	compression                        uint16
+}
+
+// decode reads the 79 bytes of the packed structure SparseExtentHeader.
+func (h *header) decode(b []byte) error {
+	if string(b[:4]) != magic {
+		return errors.New("not a sparse vmdk: it does not begin with the signature KDMV")
+	}
+	le := binary.LittleEndian
+	*h = header{
+		version: le.Uint32(b[4:]), flags: le.Uint32(b[8:]),
+		capacity: le.Uint64(b[12:]), grain: le.Uint64(b[20:]),
+		descriptorAt: le.Uint64(b[28:]), descriptorSize: le.Uint64(b[36:]),
+		perTable:    le.Uint32(b[44:]),
+		redundantAt: le.Uint64(b[48:]), directoryAt: le.Uint64(b[56:]), overhead: le.Uint64(b[64:]),
+		compression: le.Uint16(b[77:]),
+	}
+	if h.flags&newlines != 0 && string(b[73:77]) != "\n \r\n" {
+		return errors.New("corrupt vmdk: newlines were converted, as by a transfer as text")
+	}
+	return nil
+}
+
+// encode is the reverse of decode, padded to a sector.
+func (h *header) encode() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, sector)
+	copy(b, magic)
+	le.PutUint32(b[4:], h.version)
+	le.PutUint32(b[8:], h.flags)
+	le.PutUint64(b[12:], h.capacity)
+	le.PutUint64(b[20:], h.grain)
+	le.PutUint64(b[28:], h.descriptorAt)
+	le.PutUint64(b[36:], h.descriptorSize)
+	le.PutUint32(b[44:], h.perTable)
+	le.PutUint64(b[48:], h.redundantAt)
+	le.PutUint64(b[56:], h.directoryAt)
+	le.PutUint64(b[64:], h.overhead)
+	copy(b[73:], "\n \r\n")
+	le.PutUint16(b[77:], h.compression)
+	return b
+}
+
+// check refuses what would lead out of the file or to unbounded memory.
+func (h *header) check(end int64) error {
+	grain := h.grain * sector
+	switch {
+	case h.version < 1 || h.version > 3:
+		return fmt.Errorf("vmdk version %d is not supported (have 1 to 3)", h.version)
+	case h.grain == 0 || h.grain > maxGrain/sector || h.grain&(h.grain-1) != 0:
+		return fmt.Errorf("corrupt vmdk: grains of %d sectors", h.grain)
+	case h.perTable == 0 || h.perTable > 512:
+		return fmt.Errorf("corrupt vmdk: grain tables of %d entries", h.perTable)
+	case h.capacity > 1<<53:
+		return fmt.Errorf("corrupt vmdk: capacity of %d sectors", h.capacity)
+	case h.tables()*4 > maxDirectory:
+		return fmt.Errorf("corrupt vmdk: capacity of %d sectors with grains of %d bytes", h.capacity, grain)
+	case h.directoryAt > uint64(end)/sector || int64(h.directoryAt)*sector > end-h.tables()*4:
+		return fmt.Errorf("corrupt vmdk: grain directory at sector %d does not lie in the file of %d bytes", h.directoryAt, end)
+	case h.flags&compressed != 0 && h.compression != 1:
+		return fmt.Errorf("vmdk compression %d is not supported (have 1, deflate)", h.compression)
+	case h.flags&compressed != 0 && h.flags&markers == 0:
+		return errors.New("vmdk with compressed grains but no markers is not supported")
+	}
+	return nil
+}
+
+// image.Tables is the number of grain image.Tables.
+func (h *header) tables() int64 {
+	span := h.grain * uint64(h.perTable)
+	return int64((h.capacity + span - 1) / span)
+}
+
+// disk.Open reads a sparse file, or a descriptor and, if o allows, its extents. Only
+// the grain directory and a few MiB of grain tables are held in memory.
+func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
+	end, err := image.RegularSize(f)
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, 512)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch head = head[:n]; {
+	case bytes.HasPrefix(head, []byte(magic)):
+		return openMonolithic(f, end)
+	case bytes.HasPrefix(head, []byte(oldMagic)):
+		return nil, errors.New("vmdk sparse extents of old ESX servers (COWD) are not supported: convert it with qemu-img first")
+	case isDescriptor(head):
+		return openDescriptor(f, end, o)
+	}
+	return nil, errors.New("not a vmdk: it begins neither with the signature KDMV nor with a descriptor")
+}
+
+// openMonolithic opens a sparse file that has its descriptor inside.
+func openMonolithic(f image.Source, end int64) (image.Image, error) {
+	x, err := openSparse(f, end)
+	if err != nil {
+		return nil, err
+	}
+	h := x.Index.(*index).header
+	if h.descriptorAt == 0 || h.descriptorSize == 0 {
+		return x, nil
+	}
+	if h.descriptorSize > maxDescriptor/sector || h.descriptorAt > uint64(end)/sector {
+		return nil, fmt.Errorf("corrupt vmdk: descriptor at sector %d, %d sectors", h.descriptorAt, h.descriptorSize)
+	}
+	text := make([]byte, h.descriptorSize*sector)
+	if err := image.ReadSparse(f, text, int64(h.descriptorAt)*sector); err != nil {
+		return nil, err
+	}
+	d, err := parseDescriptor(text)
+	if err != nil {
+		return nil, err
+	}
+	if d.kind == "" && len(d.extents) == 0 {
+		return nil, fmt.Errorf("corrupt vmdk: there is no descriptor at sector %d, where the header says it is", h.descriptorAt)
+	}
+	return x, d.refuseParent()
+}
+
+// openDescriptor opens the extents that a descriptor names.
+func openDescriptor(f *os.File, end int64, o image.OpenOptions) (image.Image, error) {
+	if end > maxDescriptor {
+		return nil, fmt.Errorf("corrupt vmdk: descriptor of %d bytes", end)
+	}
+	text := make([]byte, end)
+	if _, err := f.ReadAt(text, 0); err != nil {
+		return nil, err
+	}
+	d, err := parseDescriptor(text)
+	if err == nil {
+		err = d.refuseParent()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.needsFiles() && !o.Extents && o.Extent == nil {
+		return nil, fmt.Errorf("vmdk keeps its data in other files (%q), which may not be opened: allow it where the image is opened (OpenOptions.Extents)", d.extents[0].name)
+	}
+	root, err := os.OpenRoot(filepath.Dir(f.Name()))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
+	if o.Extent != nil {
+		open = func(name string) (*os.File, error) {
+			path, err := o.Extent(name)
+			if err != nil {
+				return nil, err
+			}
+			return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		}
+	}
+	j := &image.Joined{Closers: []io.Closer{f}, Kind: d.kind}
+	for _, e := range d.extents {
+		if err := addExtent(j, open, e); err != nil {
+			j.Closers = j.Closers[1:] // the caller closes f
+			j.Close()
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+// addExtent appends an extent to a joined image.
+func addExtent(j *image.Joined, open func(name string) (*os.File, error), e extent) error {
+	start := j.Length
+	j.Length += e.length
+	if e.kind == "ZERO" {
+		return nil
+	}
+	img, err := openExtent(open, e)
+	if err != nil {
+		return fmt.Errorf("vmdk extent %q: %w", e.name, err)
+	}
+	j.Closers = append(j.Closers, img)
+	j.Parts = append(j.Parts, image.Part{Start: start, Length: e.length, Img: img, Off: e.offset})
+	if img.Size() < e.offset+e.length {
+		return fmt.Errorf("vmdk extent %q: the file has %d bytes, the descriptor wants %d at %d", e.name, img.Size(), e.length, e.offset)
+	}
+	return nil
+}
+
+// openExtent opens an extent, which must be a regular file. Beneath the root of
+// the descriptor symbolic links may not lead out.
+func openExtent(open func(name string) (*os.File, error), e extent) (image.Image, error) {
+	f, err := open(e.name)
+	if err != nil {
+		return nil, err
+	}
+	end, err := image.RegularSize(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if e.kind == "FLAT" {
+		return &image.File{File: f, Length: end}, nil
+	}
+	img, err := openSparse(f, end)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+// Write makes w one file: monolithicSparse, or streamOptimized with deflated
+// grains, for hosted products and for OVF. The size is rounded up to 512 bytes.
+func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
+	if err := image.RefuseOptions("vmdk", o.Compress != "", false, o.Backing != nil); err != nil {
+		return err
+	}
+	switch o.Subformat {
+	case "", "monolithicSparse":
+		return writeSparse(ctx, w, src, o)
+	case "streamOptimized":
+		return writeStream(ctx, w, src, o)
+	}
+	have := []string{"monolithicSparse", "streamOptimized"}
+	return fmt.Errorf("unknown vmdk subformat %q (have %s, %s)%s", o.Subformat, have[0], have[1], near.Hint(o.Subformat, have))
+}
