@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/engine/position"
+	"b9/engine/internal/position"
 	"b9/engine/store"
 	"b9/engine/tool"
 )
@@ -90,6 +90,10 @@ type Tool = tool.Program
 
 // Position is a place in a build file.
 type Position = position.Position
+
+// PositionError is a mistake at a position of a build file, a document or a
+// settings file.
+type PositionError = position.Error
 
 // Output declares one result of a step.
 type Output struct {

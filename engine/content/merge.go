@@ -5,7 +5,7 @@ import (
 
 	"b9/engine/content/cloudinit"
 	"b9/engine/content/yaml"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // Strategies lists the names of the ways to merge. Beside them Merge accepts

@@ -9,7 +9,7 @@ import (
 
 	"b9/engine/content/yaml"
 	"b9/engine/near"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // mergeRule is one merger of cloud-init with its settings, such as

@@ -11,7 +11,7 @@ import (
 
 	"b9/engine/content/yaml"
 	"b9/engine/near"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // The names of findings of a check, which silence them.

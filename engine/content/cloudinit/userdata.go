@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"b9/engine/content/yaml"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"b9/engine/near"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // Text is a template, a text with ${name} in it. Its syntax has two rules:

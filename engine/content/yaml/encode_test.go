@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"b9/engine/content/yaml"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // TestPyYAMLReadsBackEqual writes values that YAML readers are known to

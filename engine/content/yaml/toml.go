@@ -7,7 +7,7 @@ import (
 	gotoml "github.com/pelletier/go-toml/v2"
 
 	"b9/engine/internal/toml"
-	"b9/engine/position"
+	"b9/engine/internal/position"
 )
 
 // ParseTOML reads a TOML 1.0 document. Keys keep the order in which they are

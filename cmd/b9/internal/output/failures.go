@@ -7,7 +7,6 @@ import (
 	"b9/builtins/lang"
 	"b9/builtins/share"
 	"b9/engine"
-	"b9/engine/position"
 )
 
 // The form of an error, as text:
@@ -72,7 +71,7 @@ func Failures(err error) []Failure {
 				all = append(all, ofMistake(m))
 			}
 		default:
-			var mistake *position.Error
+			var mistake *engine.PositionError
 			switch {
 			case errors.As(part, &step):
 				all = append(all, ofStep(step))

@@ -16,7 +16,6 @@ import (
 
 	"b9/builtins/lang"
 	"b9/engine"
-	"b9/engine/position"
 )
 
 var update = flag.Bool("update", false, "rewrite the documents of docs/output.md")
@@ -144,7 +143,7 @@ func TestFailures(t *testing.T) {
 		{Msg: `//:x: B9BUILD.star has no target "x"`},
 		{Pos: at(3), Stack: []lang.Frame{{Pos: at(3)}, {Pos: at(9), Name: "f"}}, Msg: "image(): no"},
 	}
-	err := fmt.Errorf("%w", errors.Join(mistakes, errors.Join(position.Position{File: "b9.toml", Line: 2, Col: 1}.Errorf("no")), errors.New("disk is gone")))
+	err := fmt.Errorf("%w", errors.Join(mistakes, errors.Join(engine.Position{File: "b9.toml", Line: 2, Col: 1}.Errorf("no")), errors.New("disk is gone")))
 	want := "b9: //:x: B9BUILD.star has no target \"x\"\nB9BUILD.star:3:1: image(): no\n\tcalled from B9BUILD.star:9:1 in f\nb9: b9.toml:2:1: no\nb9: disk is gone\n"
 	if got := Text(err); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
