@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,8 +45,10 @@ func TestGoldenKeys(t *testing.T) {
 	}
 	slices.Sort(shown)
 	shown = slices.Compact(shown)
-	if kinds := declaredKinds(t); !slices.Equal(shown, kinds) {
-		t.Errorf("the table has the kinds\n%s\nand the source declares\n%s\nadd a call to testdata/golden/keys.txtar", shown, kinds)
+	kinds := append(slices.Collect(maps.Keys(builtins.Actions())), (&engine.FileSource{}).Kind(), (&engine.TreeSource{}).Kind())
+	slices.Sort(kinds)
+	if !slices.Equal(shown, kinds) {
+		t.Errorf("the table has the kinds\n%s\nand there are\n%s\nadd a call to testdata/golden/keys.txtar", shown, kinds)
 	}
 }
 
@@ -307,101 +306,6 @@ func (e keyEntry) why() string {
 		}
 	}
 	return "the key of a step above"
-}
-
-var kindPattern = regexp.MustCompile(`^[a-z][a-z_-]*/[0-9]+$`)
-
-// declaredKinds reads the source for the kinds of actions: what the method
-// "Kind() string" of every type with a method "Run(ctx, job) error" returns.
-func declaredKinds(t *testing.T) []string {
-	t.Helper()
-	kinds, runs := map[string]*ast.FuncDecl{}, map[string]bool{} // by directory and type
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == lang.OutputDir) {
-			return fs.SkipDir
-		}
-		if d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
-		for _, d := range file.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || f.Recv == nil {
-				continue
-			}
-			of := filepath.Dir(path) + "." + receiver(f)
-			switch {
-			case f.Name.Name == "Kind" && hasShape(f, 0, "string"):
-				kinds[of] = f
-			case f.Name.Name == "Run" && hasShape(f, 2, "error"):
-				runs[of] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found []string
-	for of, f := range kinds {
-		kind := literalOf(f)
-		if !kindPattern.MatchString(kind) && runs[of] {
-			t.Errorf("Kind of %s does not return one literal such as \"resize/1\"", of)
-		}
-		if kindPattern.MatchString(kind) {
-			found = append(found, kind)
-		}
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
-}
-
-// receiver is the name of the type that a method belongs to.
-func receiver(f *ast.FuncDecl) string {
-	typ := f.Recv.List[0].Type
-	if star, ok := typ.(*ast.StarExpr); ok {
-		typ = star.X
-	}
-	name, _ := typ.(*ast.Ident)
-	if name == nil {
-		return ""
-	}
-	return name.Name
-}
-
-// hasShape reports whether a method has so many parameters and this one result.
-func hasShape(f *ast.FuncDecl, params int, result string) bool {
-	if f.Type.Params.NumFields() != params || f.Type.Results.NumFields() != 1 {
-		return false
-	}
-	name, ok := f.Type.Results.List[0].Type.(*ast.Ident)
-	return ok && name.Name == result
-}
-
-// literalOf is the text that a method returns if it does nothing else.
-func literalOf(f *ast.FuncDecl) string {
-	if len(f.Body.List) != 1 {
-		return ""
-	}
-	ret, ok := f.Body.List[0].(*ast.ReturnStmt)
-	if !ok {
-		return ""
-	}
-	lit, ok := ret.Results[0].(*ast.BasicLit)
-	if !ok {
-		return ""
-	}
-	text, err := strconv.Unquote(lit.Value)
-	if err != nil {
-		return ""
-	}
-	return text
 }
 
 // TestGoldenKeysOfExamples holds the keys of the examples that install a

@@ -1,7 +1,7 @@
 package builtins
 
 import (
-	"slices"
+	"maps"
 
 	"b9/builtins/debian"
 	"b9/builtins/fetch"
@@ -10,27 +10,24 @@ import (
 	"b9/engine"
 )
 
-// Actions is the table of all actions of this package and of those below it,
-// by their kinds. It lets the engine read an action that was written down, in
-// a trace or for another machine: see [engine.DecodeAction].
+// Actions is the table of all actions of this package and of those below it by
+// their kinds, of which a type may have several. It lets the engine read an
+// action that was written down, in a trace or for another machine: see
+// [engine.DecodeAction].
 func Actions() engine.Actions {
-	table := engine.Actions{}
-	for _, zero := range slices.Concat(image.Actions(), debian.Actions(), fetch.Actions(), share.Actions(), contentActions()) {
-		table[zero().Kind()] = zero
+	table := engine.Actions{
+		"cloud_init/3":    func() engine.Action { return &cloudInit{} },
+		"digest/1":        func() engine.Action { return &digestFile{} },
+		"erlang_config/1": func() engine.Action { return &erlangConfig{} },
+		"file/1":          func() engine.Action { return &writeFile{} },
+		"lxc_exec/1":      func() engine.Action { return &lxcExec{} },
+		"merge_yaml/2":    func() engine.Action { return &mergeYAML{} },
+		"size/1":          func() engine.Action { return &sizeFile{} },
+		"template/1":      func() engine.Action { return &expandTemplate{} },
+		"tree/1":          func() engine.Action { return &makeTree{} },
+	}
+	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), share.Actions()} {
+		maps.Copy(table, below)
 	}
 	return table
-}
-
-func contentActions() []func() engine.Action {
-	return []func() engine.Action{
-		func() engine.Action { return &cloudInit{} },
-		func() engine.Action { return &digestFile{} },
-		func() engine.Action { return &erlangConfig{} },
-		func() engine.Action { return &expandTemplate{} },
-		func() engine.Action { return &lxcExec{} },
-		func() engine.Action { return &makeTree{} },
-		func() engine.Action { return &mergeYAML{} },
-		func() engine.Action { return &sizeFile{} },
-		func() engine.Action { return &writeFile{} },
-	}
 }

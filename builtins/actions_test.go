@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,10 +16,11 @@ import (
 	"b9/engine"
 )
 
-// TestTheTableHasEveryAction compares the table with the methods of the name
-// Kind in the source below this directory.
+// TestTheTableHasEveryAction compares the table with the source below this
+// directory: with every kind that the method Kind of a type with a method Run
+// returns.
 func TestTheTableHasEveryAction(t *testing.T) {
-	var want []string
+	kinds, runs := map[string][]string{}, map[string]bool{} // by type
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 			return err
@@ -29,35 +29,66 @@ func TestTheTableHasEveryAction(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		want = append(want, kinds(file)...)
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			switch {
+			case !ok || f.Recv == nil:
+			case f.Name.Name == "Kind":
+				kinds[typeOf(name, f)] = returned(f)
+			case f.Name.Name == "Run":
+				runs[typeOf(name, f)] = true
+			}
+		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(want)
-	if got := slices.Sorted(maps.Keys(Actions())); len(want) < 20 || !slices.Equal(got, want) {
+	want, got := map[string]string{}, map[string]string{}
+	for typ := range runs {
+		if len(kinds[typ]) == 0 {
+			t.Errorf("%s: the method Kind returns no literal such as \"resize/1\"", typ)
+		}
+		for _, kind := range kinds[typ] {
+			want[kind] = typ
+		}
+	}
+	for kind, zero := range Actions() {
+		got[kind] = reflect.TypeOf(zero()).Elem().String()
+	}
+	if len(want) < 20 || !maps.Equal(got, want) {
 		t.Errorf("the table has %q, and the source %q", got, want)
 	}
 }
 
-// kinds lists what methods of the form func (T) Kind() string return.
-func kinds(file *ast.File) []string {
+// typeOf is the type that a method in the file belongs to, with its package.
+func typeOf(file string, f *ast.FuncDecl) string {
+	typ := f.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	name, _ := typ.(*ast.Ident)
+	pkg := filepath.Base(filepath.Dir(file))
+	if pkg == "." {
+		pkg = "builtins"
+	}
+	return pkg + "." + name.Name
+}
+
+// returned lists the strings that a function returns as literals.
+func returned(f *ast.FuncDecl) []string {
 	var list []string
-	for _, d := range file.Decls {
-		f, ok := d.(*ast.FuncDecl)
-		if !ok || f.Recv == nil || f.Name.Name != "Kind" || len(f.Body.List) != 1 {
-			continue
-		}
-		ret, ok := f.Body.List[0].(*ast.ReturnStmt)
+	ast.Inspect(f, func(n ast.Node) bool {
+		ret, ok := n.(*ast.ReturnStmt)
 		if !ok || len(ret.Results) != 1 {
-			continue
+			return true
 		}
 		if lit, ok := ret.Results[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			kind, _ := strconv.Unquote(lit.Value)
-			list = append(list, kind)
+			text, _ := strconv.Unquote(lit.Value)
+			list = append(list, text)
 		}
-	}
+		return true
+	})
 	return list
 }
 
@@ -65,9 +96,6 @@ func kinds(file *ast.File) []string {
 // one that is forgotten, or is no plain value, is found.
 func TestEveryActionSurvivesItsEncoding(t *testing.T) {
 	for kind, zero := range Actions() {
-		if got := zero().Kind(); got != kind {
-			t.Errorf("%s is in the table as %s", got, kind)
-		}
 		want := zero()
 		fill(t, reflect.ValueOf(want).Elem(), new(int))
 		for _, a := range []engine.Action{want, zero()} {

@@ -13,7 +13,8 @@ import (
 )
 
 // Actions is a table of kinds of actions: from what Kind returns to a function
-// that makes a zero value. It is how a step is named outside of this process.
+// that makes a zero value of the type, which may have other kinds, too. It is how
+// a step is named outside of this process.
 type Actions map[string]func() Action
 
 // ownActions are the actions of this package.
@@ -74,14 +75,17 @@ func decodeFields(table Actions, kind string, fields []byte) (Action, error) {
 	if err := decodeStrictly(fields, a); err != nil {
 		return nil, fmt.Errorf("decode %q: %w", kind, err)
 	}
-	if !bytes.ContainsRune(fields, utf8.RuneError) {
-		return a, nil
+	if bytes.ContainsRune(fields, utf8.RuneError) {
+		v, err := mapStrings(reflect.ValueOf(a), unescapeText)
+		if err != nil {
+			return nil, fmt.Errorf("decode %q: %w", kind, err)
+		}
+		a, _ = v.Interface().(Action)
 	}
-	v, err := mapStrings(reflect.ValueOf(a), unescapeText)
-	if err != nil {
-		return nil, fmt.Errorf("decode %q: %w", kind, err)
+	if a.Kind() != kind {
+		return nil, fmt.Errorf("decode %q: its fields make it %q", kind, a.Kind())
 	}
-	return v.Interface().(Action), nil
+	return a, nil
 }
 
 // decodeStrictly reads one JSON value and nothing else.

@@ -10,7 +10,9 @@ import (
 	"b9/engine/store"
 )
 
-func sampleActions() Actions { return Actions{"sample/1": func() Action { return &sample{} }} }
+func sampleActions() Actions {
+	return Actions{"sample/1": func() Action { return &sample{} }, "other/2": func() Action { return &sample{} }}
+}
 
 func TestAnEncodedActionIsTheSame(t *testing.T) {
 	n := 7
@@ -53,8 +55,9 @@ func TestWhatCannotBeEncodedOrDecoded(t *testing.T) {
 		`{"kind":"sample/1","fields":{}} {}`:                         "more behind it",
 		`{"kind":"sample/1","fields":{"Text":"` + "\uFFFD" + `zz"}}`: "bad escape",
 		`{"kind":"sample/1","fields":{"Text":"` + "\uFFFD" + `"}}`:   "bad escape",
-		`null`: `unknown kind of action ""`,
-		`[]`:   "encoded action",
+		`{"kind":"other/2","fields":{}}`:                             `its fields make it "sample/1"`,
+		`null`:                                                       `unknown kind of action ""`,
+		`[]`:                                                         "encoded action",
 	} {
 		if a, err := DecodeAction(sampleActions(), []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v and error %v, want %q", text, a, err, want)

@@ -341,9 +341,10 @@ func emulated(binfmt, arch string) bool {
 	return err == nil && strings.HasPrefix(string(data), "enabled")
 }
 
-// Actions lists the actions of this package, each with its zero value.
-func Actions() []func() engine.Action {
-	return []func() engine.Action{
-		func() engine.Action { return &bootstrap{} },
+// Actions is the table of the actions of this package by their kinds, of which
+// a type may have several.
+func Actions() engine.Actions {
+	return engine.Actions{
+		"bootstrap/1": func() engine.Action { return &bootstrap{} },
 	}
 }

@@ -162,9 +162,10 @@ func joinTries(errs []error) error {
 	return errors.New("none of the addresses gave the file: " + strings.Join(texts, "; "))
 }
 
-// Actions lists the actions of this package, each with its zero value.
-func Actions() []func() engine.Action {
-	return []func() engine.Action{
-		func() engine.Action { return &remoteFile{} },
+// Actions is the table of the actions of this package by their kinds, of which
+// a type may have several.
+func Actions() engine.Actions {
+	return engine.Actions{
+		"fetch/1": func() engine.Action { return &remoteFile{} },
 	}
 }

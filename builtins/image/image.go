@@ -358,16 +358,17 @@ func empty(path string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// Actions lists the actions of this package, each with its zero value.
-func Actions() []func() engine.Action {
-	return []func() engine.Action{
-		func() engine.Action { return &convert{} },
-		func() engine.Action { return &importImage{} },
-		func() engine.Action { return &diskImage{} },
-		func() engine.Action { return &FileSystem{} },
-		func() engine.Action { return &overlay{} },
-		func() engine.Action { return &resize{} },
-		func() engine.Action { return &shrink{} },
-		func() engine.Action { return &takePartition{} },
+// Actions is the table of the actions of this package by their kinds, of which
+// a type may have several.
+func Actions() engine.Actions {
+	return engine.Actions{
+		"convert/2":      func() engine.Action { return &convert{} },
+		"disk/1":         func() engine.Action { return &diskImage{} },
+		"import-image/1": func() engine.Action { return &importImage{} },
+		"make-image/2":   func() engine.Action { return &FileSystem{} },
+		"overlay/1":      func() engine.Action { return &overlay{} },
+		"partition/1":    func() engine.Action { return &takePartition{} },
+		"resize/1":       func() engine.Action { return &resize{} },
+		"shrink/1":       func() engine.Action { return &shrink{} },
 	}
 }

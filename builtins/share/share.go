@@ -350,10 +350,11 @@ func fileSystems(path, format string) ([]string, error) {
 	return types, nil
 }
 
-// Actions lists the actions of this package, each with its zero value.
-func Actions() []func() engine.Action {
-	return []func() engine.Action{
-		func() engine.Action { return &publication{} },
-		func() engine.Action { return &reference{} },
+// Actions is the table of the actions of this package by their kinds, of which
+// a type may have several.
+func Actions() engine.Actions {
+	return engine.Actions{
+		"share/1":  func() engine.Action { return &publication{} },
+		"shared/1": func() engine.Action { return &reference{} },
 	}
 }
