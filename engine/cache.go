@@ -55,7 +55,7 @@ func (c shared) record(ctx context.Context, s *step) *store.Record {
 	if err != nil || !s.node.makes(r.Outputs) {
 		return nil
 	}
-	r.Label = e.StepName(s.node.Label())
+	r.Label = e.stepName(s.node.Label())
 	return r
 }
 

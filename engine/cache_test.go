@@ -3,6 +3,8 @@ package engine_test
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -80,5 +82,91 @@ func TestPublishedWhileStamped(t *testing.T) {
 	}
 	if len(k.right) != 3 || k.touched == 0 { // two outputs, one log
 		t.Errorf("%d files were published, %d of them touched meanwhile", len(k.right), k.touched)
+	}
+}
+
+// shelf is an engine.Cache that has what was published, and counts questions.
+type shelf struct {
+	mu               sync.Mutex
+	dir              string
+	records          map[store.Digest][]byte
+	lookups, fetches map[store.Digest]int
+}
+
+func newShelf(t *testing.T) *shelf {
+	return &shelf{dir: t.TempDir(), records: map[store.Digest][]byte{}, lookups: map[store.Digest]int{}, fetches: map[store.Digest]int{}}
+}
+
+func (s *shelf) Lookup(_ context.Context, key store.Digest) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lookups[key]++
+	r, ok := s.records[key]
+	return r, ok
+}
+
+func (s *shelf) Fetch(ctx context.Context, key store.Digest, dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetches[key]++
+	for _, name := range []string{"output-0", "log"} {
+		if err := store.CopySparse(ctx, filepath.Join(s.dir, key.String(), name), filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *shelf) Publish(ctx context.Context, key store.Digest, record []byte, files []engine.CachedFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := filepath.Join(s.dir, key.String())
+	if os.Mkdir(dir, 0o700) != nil {
+		return
+	}
+	for _, f := range files {
+		if store.CopySparse(ctx, f.Path, filepath.Join(dir, f.Name)) != nil {
+			return
+		}
+	}
+	s.records[key] = record
+}
+
+// asked returns how often each of the keys of the shelf was looked up and
+// fetched, and forgets it.
+func (s *shelf) asked() (lookups, fetches []int) {
+	for key := range s.records {
+		lookups, fetches = append(lookups, s.lookups[key]), append(fetches, s.fetches[key])
+	}
+	clear(s.lookups)
+	clear(s.fetches)
+	slices.Sort(lookups)
+	slices.Sort(fetches)
+	return lookups, fetches
+}
+
+// A step on the way to what was asked for comes by its record; its content is
+// fetched when a step reads it. The cache is asked once for each.
+func TestOnlyWhatIsNeededIsFetched(t *testing.T) {
+	s := newShelf(t)
+	graph := func() (mid, top engine.Ref) {
+		mid = node(t, "//:mid", &join{Text: "mid "})
+		return mid, node(t, "//:top", &join{Text: "top"}, mid)
+	}
+	_, top := graph()
+	maker := newBench(t)
+	maker.build(maker.engine(engine.Config{Cache: s}), top, 2, 0, "mid top")
+	s.asked()
+
+	b := newBench(t)
+	mid, top := graph()
+	b.build(b.engine(engine.Config{Cache: s}), top, 0, 2, "mid top")
+	if lookups, fetches := s.asked(); !slices.Equal(lookups, []int{1, 1}) || !slices.Equal(fetches, []int{0, 1}) {
+		t.Errorf("looked up %v and fetched %v times, want each once and the last one alone", lookups, fetches)
+	}
+	next := node(t, "//:next", &join{Text: "next"}, mid)
+	b.build(b.engine(engine.Config{Cache: s}), next, 1, 1, "mid next")
+	if _, fetches := s.asked(); !slices.Equal(fetches, []int{0, 0, 1}) {
+		t.Errorf("fetched %v times, want what is read alone", fetches)
 	}
 }

@@ -104,8 +104,8 @@ func (e *Engine) backend(ctx context.Context) (container.Backend, error) {
 // workspaceMark stands between a label and its workspace.
 const workspaceMark = " in "
 
-// StepName is the name under which the store knows the step with that label.
-func (e *Engine) StepName(label string) string { return StepName(label, e.cfg.Workspace) }
+// stepName is the name under which the store knows the step with that label.
+func (e *Engine) stepName(label string) string { return StepName(label, e.cfg.Workspace) }
 
 // StepName is the name under which the store knows the step with that label of
 // a workspace.

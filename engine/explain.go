@@ -72,7 +72,7 @@ func (e *Engine) why(s *step) (Reason, error) {
 	if r.Failed, err = e.failure(s.node); err != nil {
 		return r, err
 	}
-	last, err := e.cfg.Store.Latest(e.StepName(s.node.Label()))
+	last, err := e.cfg.Store.Latest(e.stepName(s.node.Label()))
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", s.node.Label(), err)
 	}

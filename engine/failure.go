@@ -71,7 +71,7 @@ func (t *attempt) keep(cause error) error {
 	if t.job == nil || t.job.saveSandbox(t.scratch.Dir()) != nil {
 		return fail
 	}
-	dir, err := t.scratch.Keep(t.engine.StepName(t.step.node.Label()))
+	dir, err := t.scratch.Keep(t.engine.stepName(t.step.node.Label()))
 	if err != nil {
 		return fail
 	}
@@ -87,7 +87,7 @@ func (e *Engine) failure(n *Node) (*store.FailedStep, error) {
 		return nil, err
 	}
 	for i := range kept {
-		if kept[i].Name == e.StepName(n.Label()) {
+		if kept[i].Name == e.stepName(n.Label()) {
 			return &kept[i], nil
 		}
 	}
@@ -97,7 +97,7 @@ func (e *Engine) failure(n *Node) (*store.FailedStep, error) {
 // forgetFailure drops what an earlier failure of the step left, unless
 // someone is looking around in it.
 func (e *Engine) forgetFailure(n *Node) error {
-	err := e.cfg.Store.DropFailed(e.StepName(n.Label()))
+	err := e.cfg.Store.DropFailed(e.stepName(n.Label()))
 	if errors.Is(err, store.ErrInUse) {
 		return nil
 	}

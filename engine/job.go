@@ -65,15 +65,6 @@ func (j *Job) Input(role string) *Artifact {
 	return j.inputs[i]
 }
 
-// InputKey is the key of the step that made the artifact of that role; zero
-// for a located source.
-func (j *Job) InputKey(role string) store.Digest {
-	if i := j.find(role); i >= 0 {
-		return j.inputs[i].key
-	}
-	return store.Digest{}
-}
-
 // Fingerprint is what the step's own source stood for when the key was made;
 // zero for a step that is no Source.
 func (j *Job) Fingerprint() store.Digest {

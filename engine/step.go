@@ -458,7 +458,7 @@ func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &store.Record{Key: t.step.key, Label: t.engine.StepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
+	r := &store.Record{Key: t.step.key, Label: t.engine.stepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
 	for _, out := range node.opts.Outputs {
 		path := t.job.Output(out.Name)
 		if err := checkOutput(path, out); err != nil {

@@ -124,7 +124,7 @@ func (s *publication) Run(ctx context.Context, job *engine.Job) (err error) {
 	}
 	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: images.origin()}
 	v.Origin.Label = job.Label()
-	if key := job.InputKey("image"); !key.IsZero() {
+	if key := job.Input("image").Key(); !key.IsZero() {
 		v.Key = key.String()
 	}
 	if v.Parent, err = s.parent(ctx, job.World()); err != nil {
