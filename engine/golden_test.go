@@ -88,6 +88,21 @@ func TestGoldenTrace(t *testing.T) {
 	}
 }
 
+// TestGoldenAction holds an action on its way to another process, with bytes that
+// are no UTF-8.
+func TestGoldenAction(t *testing.T) {
+	want := &engine.TreeSource{Path: "/src/\xff", Rel: "a <&> b", Exclude: []string{"*.o", "\uFFFD"}}
+	data, err := engine.EncodeAction(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := engine.Actions{want.Kind(): func() engine.Action { return &engine.TreeSource{} }}
+	back, err := engine.DecodeAction(table, golden(t, "action", data))
+	if err != nil || !reflect.DeepEqual(back, want) {
+		t.Errorf("read back %+v, %v", back, err)
+	}
+}
+
 // TestGoldenPlaced holds .placed as it is while results are placed, and as it
 // is afterwards.
 func TestGoldenPlaced(t *testing.T) {
