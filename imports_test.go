@@ -63,7 +63,7 @@ func table() []rule {
 		case "engine/internal/digest":
 			row.imports = []string{"engine/internal/sparse"} // a digest leaves holes out
 		case "engine/internal/toml":
-			row.imports = []string{"engine/position"} // of each key
+			row.imports = []string{"engine/internal/position"} // of each key
 		}
 		rows = append(rows, row)
 	}
