@@ -1,4 +1,4 @@
-module b9
+module b9.build/b9
 
 go 1.26.0
 

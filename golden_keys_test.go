@@ -15,11 +15,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/builtins/share"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // TestGoldenKeys holds the key of every kind of action, and the parts that it

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/store"
-	"b9/engine/tool"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // TestGoldenResults builds the workspace of results.txtar, and holds what

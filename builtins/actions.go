@@ -3,11 +3,11 @@ package builtins
 import (
 	"maps"
 
-	"b9/builtins/debian"
-	"b9/builtins/fetch"
-	"b9/builtins/image"
-	"b9/builtins/share"
-	"b9/engine"
+	"b9.build/b9/builtins/debian"
+	"b9.build/b9/builtins/fetch"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine"
 )
 
 // Actions is the table of all actions of this package and of those below it by

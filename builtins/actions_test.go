@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // TestTheTableHasEveryAction compares the table with the source below this

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
 )
 
 // BenchmarkResolve loads and resolves a workspace of 500 packages with 20

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
-	"b9/builtins/share"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // Example builds a target of a workspace from another Go program.

@@ -1,11 +1,11 @@
 package builtins
 
 import (
-	"b9/builtins/debian"
-	"b9/builtins/fetch"
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/builtins/share"
+	"b9.build/b9/builtins/debian"
+	"b9.build/b9/builtins/fetch"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
 )
 
 // Operations is the table of everything that build files can call beside the

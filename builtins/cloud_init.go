@@ -14,12 +14,12 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
+	"b9.build/b9/engine/store"
 )
 
 func cloudInitOperation() lang.Operation {

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine"
-	"b9/engine/content/cloudinit"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/content/cloudinit"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // seedRole says what a standard file of a seed is for.

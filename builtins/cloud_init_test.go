@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
-	"b9/engine"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 )
 
 // seed builds a target whose output is a directory and returns its files.

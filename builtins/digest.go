@@ -14,8 +14,8 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 )
 
 func digestOperation() lang.Operation {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/lang"
 )
 
 // snippets is the indented lines of a document, which make one build file.

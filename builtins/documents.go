@@ -8,12 +8,12 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/content"
-	"b9/engine/content/cloudinit"
-	"b9/engine/content/yaml"
-	"b9/engine/near"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/content"
+	"b9.build/b9/engine/content/cloudinit"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/near"
 )
 
 // document is a text or value that an operation checks and merges: a file,

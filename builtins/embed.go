@@ -8,9 +8,9 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/content/yaml"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // Datum is a value of a build file as an action keeps it: plain, so that all

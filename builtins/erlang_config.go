@@ -11,10 +11,10 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/content/erlang"
-	"b9/engine/content/template"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/content/erlang"
+	"b9.build/b9/engine/content/template"
 )
 
 func erlangConfigOperation() lang.Operation {

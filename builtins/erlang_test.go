@@ -10,9 +10,9 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
-	"b9/engine/content/yaml"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // TestErlangConfig builds configurations from every kind of input.

@@ -10,8 +10,8 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
-	"b9/builtins/lang"
-	"b9/engine/content/erlang"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine/content/erlang"
 )
 
 func erlAtomOperation() lang.Operation {

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // A program loads a workspace, resolves targets and builds them.

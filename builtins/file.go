@@ -6,8 +6,8 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 )
 
 func fileOperation() lang.Operation {

@@ -1,6 +1,6 @@
 package builtins
 
-import "b9/builtins/lang"
+import "b9.build/b9/builtins/lang"
 
 func groupOperation() lang.Operation {
 	return lang.Operation{

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
 )
 
 // TestHostileFiles evaluates files that try to hang, fill the memory or

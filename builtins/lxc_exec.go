@@ -17,13 +17,13 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/container"
-	"b9/engine/disk"
-	"b9/engine/fsys"
-	"b9/engine/store"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 func lxcExecOperation() lang.Operation {

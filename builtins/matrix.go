@@ -7,8 +7,8 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 
-	"b9/builtins/lang"
-	"b9/engine/content/template"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine/content/template"
 )
 
 // maxMatrix bounds how many combinations one call may make.

@@ -7,7 +7,7 @@ import (
 
 	"go.starlark.net/syntax"
 
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/lang"
 )
 
 // TestOperationsAreDocumented holds every built-in to the form that help and

@@ -10,9 +10,9 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/content/template"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/content/template"
 )
 
 func templateOperation() lang.Operation {

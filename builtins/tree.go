@@ -16,9 +16,9 @@ import (
 	"go.starlark.net/starlark"
 	"golang.org/x/sys/unix"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 func treeOperation() lang.Operation {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/lang"
 )
 
 // conflict finds the first two entries that can't be in one tree, as far as

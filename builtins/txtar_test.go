@@ -12,8 +12,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
 )
 
 // TestScripts resolves the patterns of each testdata/*.txt in the workspace it

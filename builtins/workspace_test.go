@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/lang"
 )
 
 // TestLoadingIsLazy asks for one package beside broken ones.

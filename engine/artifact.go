@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"b9/engine/internal/blob"
-	"b9/engine/store"
+	"b9.build/b9/engine/internal/blob"
+	"b9.build/b9/engine/store"
 )
 
 // Artifact is one output of a finished step, or a located source. How and

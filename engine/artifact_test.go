@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // grove makes a tree with one file.

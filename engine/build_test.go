@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // join is an action that writes its inputs, its text and its name one after

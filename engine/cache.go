@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // Cache has finished steps that other machines made, by key. Its methods may

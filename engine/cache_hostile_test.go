@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"b9/engine"
-	"b9/engine/internal/digest"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/store"
 )
 
 // liar is an engine.Cache whose records are well-formed, and wrong.

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"b9/engine"
-	"b9/engine/internal/digest"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/store"
 )
 
 // keeper is an engine.Cache that has nothing. It looks at what it is given

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 func sampleActions() Actions {

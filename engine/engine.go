@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"b9/engine/container"
-	"b9/engine/store"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/store"
 )
 
 var errNoBackend = errors.New("no container backend is configured")

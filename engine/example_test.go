@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // greeting is a Source: it stands for a file of the machine that it reads when it

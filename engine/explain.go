@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // Reason says whether a step would run now, and why.

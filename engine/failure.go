@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // StepError is the failure of one step.

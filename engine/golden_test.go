@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine"
-	"b9/engine/container"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/store"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"b9/engine/container"
-	"b9/engine/store"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/store"
 )
 
 // Job is what an action sees while it runs. It is for one goroutine.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // cacheVersion is part of every key. Raise it to forget all records.

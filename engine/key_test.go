@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 type sample struct {

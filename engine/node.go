@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/engine/internal/position"
-	"b9/engine/store"
-	"b9/engine/tool"
+	"b9.build/b9/engine/internal/position"
+	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // Action is one step of a build: a struct of plain exported values, or a

@@ -18,7 +18,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // Placer puts results where the user finds them, beneath one directory. It

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 func place(t *testing.T, p *engine.Placer, a *engine.Artifact, rel string) string {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"path"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // World is what a Source may read the outside through.

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // The life of a step

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // feed is a Source that runs: it writes what it stands for now.

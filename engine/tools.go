@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"b9/engine/tool"
+	"b9.build/b9/engine/tool"
 )
 
 type toolVersion struct{ name, version string }

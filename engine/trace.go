@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // Trace is what a successful build rested on. As long as all of that stands,

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 func sampleTrace() *Trace {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // traceTag begins an encoded trace. The number is raised when it changes.

@@ -16,9 +16,9 @@ import (
 	"syscall"
 	"time"
 
-	"b9/engine"
-	"b9/engine/store"
-	"b9/engine/tool"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // aptHelper downloads with all that apt is configured to: proxies, passwords,

@@ -15,13 +15,13 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/tree"
-	"b9/engine/store"
-	"b9/engine/tool"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // machineApt is where the machine keeps its own apt configuration.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/internal/builtinstest"
 )
 
 // TestGoldenAnswer holds what is kept of an archive's answer.

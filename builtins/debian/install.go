@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/tool"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/tool"
 )
 
 // staging is a root file system while it is installed.

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/fsys"
-	"b9/engine/store"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // buildOnce runs one action in an engine of its own and returns the engine's

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/lang"
 )
 
 // maxRelease bounds a Release file, in bytes. Debian's largest has 2 MB.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 const releaseText = `-----BEGIN PGP SIGNED MESSAGE-----

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/internal/builtinstest"
 )
 
 // needRoot skips a test that makes namespaces.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"b9/builtins/lang"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 )
 
 func Fetch() lang.Operation {

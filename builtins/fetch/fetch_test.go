@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/internal/builtinstest"
 )
 
 // content is what the test servers offer, and its digest.

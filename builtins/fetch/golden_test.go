@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/internal/builtinstest"
 )
 
 // TestGoldenPart holds what is noted beside an interrupted download.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
 )
 
 func Convert() lang.Operation {

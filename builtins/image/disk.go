@@ -10,10 +10,10 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
 )
 
 func Part() lang.Operation {

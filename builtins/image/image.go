@@ -12,18 +12,18 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
-	"b9/engine/fsys"
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/squashfs"
-	"b9/engine/fsys/swap"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
-	"b9/engine/size"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/swap"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
+	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 func Image() lang.Operation {

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strconv"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
 )
 
 // importImageStep is image() with a source.

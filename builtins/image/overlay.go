@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/store"
 )
 
 func Overlay() lang.Operation {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"strconv"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/size"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/size"
 )
 
 func Partition() lang.Operation {

@@ -3,11 +3,11 @@ package image
 import (
 	"context"
 
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/fsys"
-	"b9/engine/fsys/ext4"
-	"b9/engine/size"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/size"
 )
 
 func Resize() lang.Operation {

@@ -7,7 +7,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine/size"
+	"b9.build/b9/engine/size"
 )
 
 // Number is the argument when it is a float or an int, else 0.

@@ -7,8 +7,8 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
-	"b9/engine/size"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/size"
 )
 
 // Call is one call of an operation with its arguments bound to parameters and

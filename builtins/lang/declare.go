@@ -6,8 +6,8 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // maxMistakes is how many wrong calls one build file may hold before its

@@ -11,8 +11,8 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
-	"b9/engine"
-	"b9/engine/near"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/near"
 )
 
 // Error is one mistake in a build file or in what was asked for.

@@ -13,7 +13,7 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // errDependency ends the evaluation of a file that loads one whose own

@@ -11,7 +11,7 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
-	"b9/engine/store"
+	"b9.build/b9/engine/store"
 )
 
 // maxGlobFiles bounds how many files one glob may look at.

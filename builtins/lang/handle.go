@@ -8,7 +8,7 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // Handle stands for a recorded step, or for one of its outputs, in a build

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // linkState is what linking knows of a declaration.

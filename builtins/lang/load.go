@@ -14,9 +14,9 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
-	"b9/engine/near"
-	"b9/stdlib"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/near"
+	"b9.build/b9/stdlib"
 )
 
 // loadFor answers a load() statement of the module: it evaluates the other

@@ -10,9 +10,9 @@ import (
 	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
-	"b9/engine"
-	"b9/engine/store"
-	"b9/stdlib"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
+	"b9.build/b9/stdlib"
 )
 
 // maxFileSize bounds a build file or library, in bytes.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // visit is how far the walk that makes nodes has come with a declaration.

@@ -5,8 +5,8 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // Operation is one built-in function of the build language. Exactly one of

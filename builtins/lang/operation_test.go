@@ -6,7 +6,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/builtins/internal/builtinstest"
+	"b9.build/b9/builtins/internal/builtinstest"
 )
 
 // TestMalformedOperations holds that a table with a mistake opens no workspace.

@@ -9,7 +9,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 func OptionBuiltin() Operation {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // Placement is one result of a target and where it goes.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // Graph is what was asked for, resolved to nodes of the engine.

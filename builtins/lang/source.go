@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // OutputDir is the directory below the workspace root that results are placed in.

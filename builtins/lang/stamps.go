@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // reads returns the host path of a file or directory that evaluation or

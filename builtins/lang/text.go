@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // MaxText bounds a file that is held in memory as text, in bytes.

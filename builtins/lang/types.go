@@ -6,7 +6,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine/size"
+	"b9.build/b9/engine/size"
 )
 
 // Type is the set of values that a parameter takes: any of several basic

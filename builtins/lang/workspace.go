@@ -13,7 +13,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // RootFile marks the root of a workspace.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/internal/builtinstest"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/builtins/internal/builtinstest"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 func TestGoldenLock(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"b9/builtins/lang"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 // LocalImages are the shared images that this machine has: what share()

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 func openLocal(t *testing.T) (*LocalImages, *store.Store) {

@@ -15,7 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/repo"
+	"b9.build/b9/engine/repo"
 )
 
 // LockFile is the name of the lock file at the workspace root.

@@ -8,14 +8,14 @@ import (
 	"os"
 	"path/filepath"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/config"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/fsys"
-	"b9/engine/repo"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/repo"
 )
 
 func Share() lang.Operation {

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"sync"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/config"
-	"b9/engine/disk"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 func Shared(images *Images) lang.Operation {

@@ -4,14 +4,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"b9/cmd/b9/internal/build"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/files"
-	"b9/cmd/b9/internal/image"
-	"b9/cmd/b9/internal/inspect"
-	"b9/cmd/b9/internal/repository"
-	"b9/cmd/b9/internal/session"
-	"b9/cmd/b9/internal/upkeep"
+	"b9.build/b9/cmd/b9/internal/build"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/files"
+	"b9.build/b9/cmd/b9/internal/image"
+	"b9.build/b9/cmd/b9/internal/inspect"
+	"b9.build/b9/cmd/b9/internal/repository"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/upkeep"
 )
 
 // commands is `b9` with all its commands. Their flags set those of p.

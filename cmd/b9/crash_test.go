@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/exit"
 )
 
 // TestKilledAtAnyMoment interrupts and kills builds at random moments. After

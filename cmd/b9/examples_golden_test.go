@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/cmd/b9/internal/output"
-	"b9/engine/tool"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine/tool"
 )
 
 var update = flag.Bool("update", false, "rewrite the digests of the examples' results")

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/output"
 )
 
 // longTests is set by `make test`: examples that install a Debian take

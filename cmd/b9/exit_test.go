@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // usage is what a command takes, for the tests that walk over all commands.

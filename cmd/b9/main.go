@@ -17,11 +17,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/profile"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/container/backends"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/profile"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/container/backends"
 )
 
 func main() {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // goldenFiles is a workspace in which every command has something to print.

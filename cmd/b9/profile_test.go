@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/exit"
 )
 
 // TestProfiles records a build: each of the hidden flags leaves a file in the form

@@ -10,9 +10,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"b9/cmd/b9/internal/session"
-	"b9/engine/container"
-	"b9/engine/container/backends"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/backends"
 )
 
 func TestMain(m *testing.M) {

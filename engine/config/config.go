@@ -17,7 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // Config is the result of all layers. Each field's doc tag says what it means.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/size"
+	"b9.build/b9/engine/size"
 )
 
 // text is a value from the environment or a flag, which has no type yet.

@@ -14,7 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/toml"
+	"b9.build/b9/engine/internal/toml"
 )
 
 // ErrNotSet is wrapped by the error of removing what a file does not set.

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/engine/internal/toml"
+	"b9.build/b9/engine/internal/toml"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // largestFile bounds what is read of a settings file, in bytes.

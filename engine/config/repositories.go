@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // LocalRepository is the name of the shared images that this machine has. No

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/near"
-	"b9/engine/size"
+	"b9.build/b9/engine/near"
+	"b9.build/b9/engine/size"
 )
 
 // field is one setting of the schema.

@@ -5,7 +5,7 @@ import (
 	"sort"
 	"strings"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // capabilityNames are the kernel's, in the order of their numbers, without

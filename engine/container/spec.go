@@ -11,7 +11,7 @@ import (
 	"sort"
 	"strings"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // LibvirtNetworkPrefix marks a libvirt network among a backend's features; in

@@ -3,9 +3,9 @@ package content
 import (
 	"fmt"
 
-	"b9/engine/content/cloudinit"
-	"b9/engine/content/yaml"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/content/cloudinit"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/internal/position"
 )
 
 // Strategies lists the names of the ways to merge. Beside them Merge accepts

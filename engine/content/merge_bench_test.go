@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/cloudinit"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/cloudinit"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // configOf4K is a cloud-config of about 4 KB.

@@ -3,8 +3,8 @@ package content
 import (
 	"testing"
 
-	"b9/engine/content/internal/mutate"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // targets are the parsers of this package.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 func mustParse(t testing.TB, file, text string) *yaml.Node {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"sort"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
 )
 
 // Join returns a disk of t.Size bytes with the table t and, in the partitions

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 // benchSource makes a raw disk of B9_BENCH_MIB MiB (default 256) in B9_BENCH_DIR:

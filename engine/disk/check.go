@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/qcow2"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/qcow2"
 )
 
 // Check looks at the structure of the image at path: every table entry is

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
 )
 
 // TestCheckAgrees checks what was written here, and what qemu-img writes.

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
 )
 
 // cloneDir names, in a child of TestClone, where the file system is mounted.

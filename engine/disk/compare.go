@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // errDifferent ends the walk at the first difference.

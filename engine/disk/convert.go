@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Convert writes src to the file dst in the given format. Only data moves, in

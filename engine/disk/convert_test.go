@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // TestSameBytes writes everything twice, with different numbers of processors,

@@ -26,14 +26,14 @@ import (
 	"sort"
 	"strings"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/qcow2"
-	"b9/engine/disk/raw"
-	"b9/engine/disk/vdi"
-	"b9/engine/disk/vhd"
-	"b9/engine/disk/vhdx"
-	"b9/engine/disk/vmdk"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/qcow2"
+	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/disk/vdi"
+	"b9.build/b9/engine/disk/vhd"
+	"b9.build/b9/engine/disk/vhdx"
+	"b9.build/b9/engine/disk/vmdk"
+	"b9.build/b9/engine/near"
 )
 
 // Formats returns all formats.

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/internal/disktest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // tool skips the test where a program is missing, and says which.

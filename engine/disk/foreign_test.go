@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // foreign are the ways in which qemu-img is asked to write.

@@ -6,8 +6,8 @@ import (
 	"hash/crc32"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
 )
 
 func FuzzMBR(f *testing.F) { fuzzTable(f, "mbr", func([]byte) {}) }

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/internal/disktest"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/partition"
 )
 
 var update = flag.Bool("update", false, "write the digests of testdata anew")

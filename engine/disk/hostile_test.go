@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/internal/disktest"
-	"b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/partition"
 )
 
 // TestHostileHeaders puts large numbers, in both byte orders, at every place of

@@ -4,7 +4,7 @@ import (
 	"os"
 	"syscall"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Info is what an image says of itself.

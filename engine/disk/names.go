@@ -1,6 +1,6 @@
 package disk
 
-import "b9/engine/disk/image"
+import "b9.build/b9/engine/disk/image"
 
 // What this package's functions take and return, under the names that its
 // callers use; package image defines it.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/qcow2"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/qcow2"
 )
 
 // Overlay makes a qcow2.Format of size bytes at dst that holds nothing yet and stands

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 func TestOverlayStandsOnItsBacking(t *testing.T) {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/partition"
-	"b9/engine/disk/raw"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Replace puts the bytes of img into one partition of the raw disk at path,

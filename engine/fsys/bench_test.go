@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/tree"
-	"b9/engine/tool"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/tool"
 )
 
 // tenThousand makes a tree of 10,000 files of up to 40 KB, 200 MB together.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/fsys/internal/hosttool"
 )
 
 // Check runs the read-only check of the file system that fills the file at

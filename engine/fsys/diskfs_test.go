@@ -19,11 +19,11 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
 	"github.com/diskfs/go-diskfs/filesystem/squashfs"
 
-	b9ext4 "b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	b9squashfs "b9/engine/fsys/squashfs"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	b9ext4 "b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	b9squashfs "b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // openDiskfs opens an image by go-diskfs.

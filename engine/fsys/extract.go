@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // CopyOptions say what Copy keeps beyond data, permissions and times.

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {

@@ -1,9 +1,9 @@
 package fsys
 
 import (
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/swap"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/swap"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // Least is the smallest size in bytes that an empty file system of the kind

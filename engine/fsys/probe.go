@@ -6,12 +6,12 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/squashfs"
-	"b9/engine/fsys/swap"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/swap"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // Probe recognises the file system in length bytes from offset off of the file

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // TestProbe holds Probe against blkid on file systems that their own tools made.

@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/squashfs"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // OpenReader reads the ext2/3/4, vfat, iso9660 or squashfs file system in

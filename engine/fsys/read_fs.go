@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // imageFS is a Reader over a volume: paths, links, and a memory of the

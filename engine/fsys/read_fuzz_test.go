@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/squashfs"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // fuzzImages are small images of everything that can be read.

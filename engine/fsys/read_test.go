@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // readerMakers make the same files in every file system that can be read.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/ext4"
 )
 
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file

@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Ref names a version as [PushSpec].Parent does: name@version.

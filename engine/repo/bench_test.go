@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // images returns the two images that a benchmark compares: B9_BENCH_IMAGES

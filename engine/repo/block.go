@@ -3,7 +3,7 @@ package repo
 import (
 	"github.com/zeebo/blake3"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/sparse"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // TestCancelledBesideOthers cancels calls while a push and a pull use the same

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // CleanOptions say what [Repo.Clean] keeps.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // skewed is a tree whose server has another time.

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // kind is a kind of repository. The contract holds for all in kinds.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/sshdtest"
-	"b9/engine/ssh"
+	"b9.build/b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/ssh"
 )
 
 // errand is what the helper process does.

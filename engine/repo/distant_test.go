@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // A distant server is an sshd in a network namespace of its own. Each side

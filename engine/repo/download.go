@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/sshdtest"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // mounted is a file system of so many MiB, in memory, that keeps holes.

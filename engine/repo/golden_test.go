@@ -16,8 +16,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"b9/engine/internal/digest"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")

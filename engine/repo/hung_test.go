@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // TestHungTransfer stops the process that serves the files, while sshd itself

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 const (

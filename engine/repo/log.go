@@ -14,7 +14,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // The log is the file that makes a directory a repository. It is only ever

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"b9/engine/internal/sparse"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // The program's forerunner kept shared images with rsync in a directory

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 
-	"b9/engine/near"
-	"b9/engine/repo/internal/backend"
-	"b9/engine/ssh"
+	"b9.build/b9/engine/near"
+	"b9.build/b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/ssh"
 )
 
 // Repo is an open repository. Its methods may be used by several goroutines.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // failing is a tree in which, from the call numbered at on, everything fails.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // Pull makes dst a sparse file with the content of v, which came from List,

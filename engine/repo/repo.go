@@ -28,8 +28,8 @@ import (
 	"errors"
 	"time"
 
-	"b9/engine/repo/internal/backend"
-	"b9/engine/ssh"
+	"b9.build/b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/ssh"
 )
 
 // Errors that callers branch on, found with errors.Is.

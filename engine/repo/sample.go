@@ -3,7 +3,7 @@ package repo
 import (
 	"os"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // How a file is read:

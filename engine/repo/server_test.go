@@ -13,8 +13,8 @@ import (
 
 	"github.com/pkg/sftp"
 
-	"b9/engine/internal/sshdtest"
-	"b9/engine/ssh"
+	"b9.build/b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/ssh"
 )
 
 // sshOptions let a client in, with known_hosts as given; without any it holds

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // LookupStep returns the step with the key, or an error that wraps

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // TestTouchedMeanwhile pushes a file that gets another time while it is read, as

@@ -10,9 +10,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
-	"b9/engine/repo/internal/backend"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // algorithmList evaluates an algorithm list of ssh_config(5): a list

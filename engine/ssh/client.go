@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // Target is a server as a location names it.

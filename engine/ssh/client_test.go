@@ -13,7 +13,7 @@ import (
 
 	"github.com/pkg/sftp"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // server is an sshd to connect to.

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // How a server is reached:

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // Options say where the connection to a server finds what it needs. The

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // terminal opens a pseudo-terminal: the side of the person and the program's.

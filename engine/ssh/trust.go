@@ -19,7 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // How a host key is checked:

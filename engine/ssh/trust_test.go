@@ -12,8 +12,8 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
-	"b9/engine/internal/sshdtest"
-	"b9/engine/ssh/config"
+	"b9.build/b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // keygenFingerprint is what ssh-keygen says of a key.

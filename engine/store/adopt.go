@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // Adopt moves a regular file or a directory tree from a [Scratch] of this

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // bigFile has data of the given size in runs of 4 MiB, spread over size.

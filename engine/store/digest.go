@@ -3,8 +3,8 @@ package store
 import (
 	"fmt"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Digest is a BLAKE3 hash with 256 bits. What it covers depends on what it

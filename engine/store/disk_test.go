@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // inOwnMounts starts the named child with an image of the given size at

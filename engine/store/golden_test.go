@@ -17,7 +17,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files of testdata")

@@ -13,7 +13,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // Record says what the action with a key produced. Texts in it are UTF-8;

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 func TestHolesAreNotRead(t *testing.T) {

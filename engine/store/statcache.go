@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 const (

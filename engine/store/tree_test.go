@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/digest"
 )
 
 // richTree makes a directory with every kind of entry.

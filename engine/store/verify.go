@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/digest"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Damage is something that Verify found wrong.

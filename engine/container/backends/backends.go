@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/engine/container"
-	"b9/engine/container/embedded"
-	"b9/engine/container/internal/helper"
-	"b9/engine/container/libvirt"
-	"b9/engine/near"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/embedded"
+	"b9.build/b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container/libvirt"
+	"b9.build/b9/engine/near"
 )
 
 // Main must be the first call of main and of TestMain of a program that uses

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 func TestOpenUnknown(t *testing.T) {

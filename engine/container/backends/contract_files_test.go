@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 func testMounts(t *testing.T, w *world) {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // forever is longer than any test, in seconds: a run that ends was ended.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // world is a backend and the images that its tests start from.

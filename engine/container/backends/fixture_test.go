@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 func TestMain(m *testing.M) {

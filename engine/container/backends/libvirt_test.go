@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 func TestNoLibvirtd(t *testing.T) {

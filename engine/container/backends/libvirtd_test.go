@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // libvirtd is one that the tests start where none answers.

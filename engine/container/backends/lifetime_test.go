@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 // roleVariable makes a run of the test binary play a part in a test:

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // newPTY is a terminal of our own: what a user sits at, and what b9 has.

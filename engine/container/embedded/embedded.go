@@ -18,8 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 // embedded runs containers in helper processes, with libcontainer.

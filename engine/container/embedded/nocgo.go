@@ -5,8 +5,8 @@ package embedded
 import (
 	"errors"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 var errNoCgo = errors.New("this program was built without cgo, which containers need: build it again with CGO_ENABLED=1 and a C compiler (apt-get install gcc libc6-dev)")

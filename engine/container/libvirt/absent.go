@@ -5,8 +5,8 @@ package libvirt
 import (
 	"errors"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 var errNoLibvirt = errors.New("this program was built without libvirt: build it again with `CGO_ENABLED=1 go build -tags libvirt_dlopen`")

@@ -19,9 +19,9 @@ import (
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
-	"b9/engine/container"
-	"b9/engine/container/embedded"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/embedded"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 // domains runs containers as transient domains of libvirt's LXC driver. It

@@ -13,8 +13,8 @@ import (
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
-	"b9/engine/container"
-	"b9/engine/near"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/near"
 )
 
 // networkNames are the active networks, sorted.

@@ -8,8 +8,8 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"b9/engine/container"
-	"b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/helper"
 )
 
 // domainPlan is what a domain's description is made from.

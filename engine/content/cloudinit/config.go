@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync"
 
-	"b9/engine/content/yaml"
-	"b9/engine/near"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/near"
 )
 
 // CheckConfig finds the mistakes in a cloud-config, and joins to them the

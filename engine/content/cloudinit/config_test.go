@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // checkConfig reads and checks a cloud-config.

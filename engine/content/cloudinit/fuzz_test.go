@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/mutate"
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // targets are the checks of this package.

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine/content/yaml"
-	"b9/engine/near"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/internal/position"
+	"b9.build/b9/engine/near"
 )
 
 // mergeRule is one merger of cloud-init with its settings, such as

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/internal/oracle"
 )
 
 func TestKindOf(t *testing.T) {

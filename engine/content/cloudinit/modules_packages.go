@@ -1,6 +1,6 @@
 package cloudinit
 
-import "b9/engine/content/yaml"
+import "b9.build/b9/engine/content/yaml"
 
 func apkConfigure() rules {
 	return rules{

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // CheckNetwork finds the mistakes in a network configuration of version

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 func networkDocuments() (good, bad []string) {

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/content/yaml"
-	"b9/engine/near"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/near"
 )
 
 func networkV1() *rule {

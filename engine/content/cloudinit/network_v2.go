@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"maps"
 
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/yaml"
 )
 
 func networkV2() *rule {

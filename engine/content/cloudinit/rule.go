@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"b9/engine/content/yaml"
-	"b9/engine/near"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/internal/position"
+	"b9.build/b9/engine/near"
 )
 
 // The names of findings of a check, which silence them.

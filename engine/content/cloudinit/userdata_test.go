@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // checkText is what CheckUserData finds wrong with a text.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/internal/mutate"
 )
 
 // targets are the parsers of this package.

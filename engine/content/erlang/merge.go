@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // The strategies: what becomes of two values for one key that can't be merged.

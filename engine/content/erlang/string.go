@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/content/template"
+	"b9.build/b9/engine/content/template"
 )
 
 // dollar reads a character, or a variable and the strings beside it.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // kind says what a Term is.

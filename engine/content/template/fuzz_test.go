@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/internal/mutate"
 )
 
 // targets are the parsers of this package.

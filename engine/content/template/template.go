@@ -14,8 +14,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/near"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
+	"b9.build/b9/engine/near"
 )
 
 // Text is a template, a text with ${name} in it. Its syntax has two rules:

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 func TestTemplate(t *testing.T) {

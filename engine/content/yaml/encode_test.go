@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/content/yaml"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/internal/position"
 )
 
 // TestPyYAMLReadsBackEqual writes values that YAML readers are known to

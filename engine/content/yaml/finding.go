@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // The names of the reasons why a plain scalar may not mean what it looks like,

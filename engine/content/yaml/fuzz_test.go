@@ -4,9 +4,9 @@ import (
 	"slices"
 	"testing"
 
-	"b9/engine/content/internal/mutate"
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // targets are the parsers of this package.

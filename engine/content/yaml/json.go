@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // ParseJSON reads one JSON document (RFC 8259). Numbers without fraction and

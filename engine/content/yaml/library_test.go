@@ -10,8 +10,8 @@ import (
 
 	library "go.yaml.in/yaml/v4"
 
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // coarse renders what both readers can tell of a value: its kind, and the text

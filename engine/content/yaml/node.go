@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // Node is a value of a document and the position where it was written. Nodes are

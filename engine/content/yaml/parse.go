@@ -1,6 +1,6 @@
 package yaml
 
-import "b9/engine/internal/position"
+import "b9.build/b9/engine/internal/position"
 
 // syntax is a node of a YAML document as it was written.
 type syntax struct {

@@ -3,7 +3,7 @@ package yaml_test
 import (
 	"testing"
 
-	"b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/internal/oracle"
 )
 
 func TestReadsAsPyYAML(t *testing.T) {

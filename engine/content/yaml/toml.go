@@ -6,8 +6,8 @@ import (
 
 	gotoml "github.com/pelletier/go-toml/v2"
 
-	"b9/engine/internal/toml"
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
+	"b9.build/b9/engine/internal/toml"
 )
 
 // ParseTOML reads a TOML 1.0 document. Keys keep the order in which they are

@@ -3,8 +3,8 @@ package yaml_test
 import (
 	"testing"
 
-	"b9/engine/content/internal/oracle"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/oracle"
+	"b9.build/b9/engine/content/yaml"
 )
 
 // TestPythonReadsTOMLEqual has Python read the TOML that was written of every

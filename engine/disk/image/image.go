@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/internal/blob"
+	"b9.build/b9/engine/internal/blob"
 )
 
 // Image is an open disk image: a blob of the size that the machine sees.

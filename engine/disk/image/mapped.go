@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Spot says where the bytes of an image at some offset are kept.

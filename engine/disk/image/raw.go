@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 type File struct {

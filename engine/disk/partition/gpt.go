@@ -11,8 +11,8 @@ import (
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
-	"b9/engine/disk/image"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // The GUID partition table of the UEFI specification 2.10, section 5.3.

@@ -8,8 +8,8 @@ import (
 	"math"
 	"strings"
 
-	"b9/engine/disk/image"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/near"
 )
 
 // mebi is 1 MiB, the alignment that suits every disk.

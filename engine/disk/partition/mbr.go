@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // The master boot record as the UEFI specification 2.10, section 5.2.1 gives

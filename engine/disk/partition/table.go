@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Table is the partition table of a disk.

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/disk/image"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/near"
 )
 
 // partitionType is a type with a name of its own. Either code may be missing.

@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 // deflateMax is the largest unit in bytes that is packed.

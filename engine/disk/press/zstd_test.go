@@ -8,7 +8,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 // zstdSamples are units of 64 KiB.

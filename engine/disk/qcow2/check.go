@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // maxCounted bounds the clusters whose reference counts are checked: those of a

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 func FuzzQcow2(f *testing.F) {

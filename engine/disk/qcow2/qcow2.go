@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Format is QEMU's copy-on-write format, as its docs/interop/Format.txt describes

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/press"
-	"b9/engine/internal/sparse"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/press"
+	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/near"
 )
 
 // Sizes of what is written: clusters of 64 KiB, so that an L2 table describes

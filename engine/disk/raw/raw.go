@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Format is the format of plain bytes. Its holes are those of the file.

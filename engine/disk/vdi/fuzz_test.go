@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 func FuzzVDI(f *testing.F) {

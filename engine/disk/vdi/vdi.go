@@ -9,8 +9,8 @@ import (
 	"math"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Format is VirtualBox's disk image, version 1.1: a header, a table of blocks of

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 func FuzzVHD(f *testing.F) {

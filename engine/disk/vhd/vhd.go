@@ -8,7 +8,7 @@ import (
 	"math"
 	"os"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // Format is Microsoft's "Virtual Hard Disk Image Format Specification", version

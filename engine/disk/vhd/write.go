@@ -9,9 +9,9 @@ import (
 	"math"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/raw"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/near"
 )
 
 // Write makes w a dynamic disk, or with the subformat "fixed" a raw disk with a

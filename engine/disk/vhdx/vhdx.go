@@ -9,8 +9,8 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Format is Hyper-V's format, as [MS-VHDX] describes version 1. All numbers are

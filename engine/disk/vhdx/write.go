@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"b9/engine/disk/image"
+	"b9.build/b9/engine/disk/image"
 )
 
 // What is written has blocks of 8 MiB, unless that makes the table large, and

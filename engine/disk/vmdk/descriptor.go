@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/disk/image"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/near"
 )
 
 // descriptor is the text that describes a vmdk.

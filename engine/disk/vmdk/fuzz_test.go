@@ -7,7 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 
-	"b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/internal/disktest"
 )
 
 func FuzzVMDK(f *testing.F) {

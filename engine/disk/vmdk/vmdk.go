@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"b9/engine/disk/image"
-	"b9/engine/near"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/near"
 )
 
 // Format is VMware's format, as its "Virtual Disk Format 5.0" describes it: sparse

@@ -9,8 +9,8 @@ import (
 	"math"
 	"os"
 
-	"b9/engine/disk/image"
-	"b9/engine/disk/press"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/press"
 )
 
 // What is written has grains of 64 KiB and tables of 512 entries, so that each

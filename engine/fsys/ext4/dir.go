@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // direntSize is the length of a directory entry, in bytes.

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/internal/hosttool"
-	"b9/engine/fsys/tree"
-	"b9/engine/size"
+	"b9.build/b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/size"
 )
 
 // Options describe a new ext4 file system. The zero value of each field

@@ -17,10 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 func TestExt4KeepsEverything(t *testing.T) {

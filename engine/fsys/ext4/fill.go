@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Fixed inode numbers.

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // inodes writes the inode tables and bitmaps of the groups that get inodes.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/internal/fsystest"
 )
 
 // journaled makes an image whose file a holds "old", and "new" once the journal is

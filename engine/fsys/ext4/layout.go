@@ -7,7 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // The on-disk layout follows the kernel's Documentation/filesystems/ext4

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // needs is what a content takes of an empty ext4 file system.

@@ -1,6 +1,6 @@
 package ext4
 
-import "b9/engine/fsys/tree"
+import "b9.build/b9/engine/fsys/tree"
 
 func Probe(w *tree.Window) (tree.Info, error) {
 	sb, err := w.At(superAt, superSize)

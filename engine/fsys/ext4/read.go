@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // readable are the incompatible features whose structures are understood:

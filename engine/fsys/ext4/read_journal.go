@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // The journal is JBD2's, as the kernel's Documentation/filesystems/ext4/journal.rst

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // file is the data of an inode.

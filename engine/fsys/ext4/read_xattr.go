@@ -7,7 +7,7 @@ import (
 	"sort"
 	"strings"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Xattrs lists the attributes in and beside an inode.

@@ -10,9 +10,9 @@ import (
 	"regexp"
 	"strconv"
 
-	"b9/engine/fsys/internal/hosttool"
-	"b9/engine/fsys/tree"
-	"b9/engine/size"
+	"b9.build/b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/size"
 )
 
 // whole reads the layout of an ext2/3/4 file system that takes the whole of f,

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/ext4"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // TestShrinkRandomFillings shrinks and grows file systems with random content

@@ -1,6 +1,6 @@
 package ext4
 
-import "b9/engine/tool"
+import "b9.build/b9/engine/tool"
 
 // Tool is a program of the host whose version belongs in the key of a step that
 // calls it. resize2fs prints its version and exits with 1.

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Trim is Trim on the open file f.

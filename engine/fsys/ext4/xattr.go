@@ -7,7 +7,7 @@ import (
 	"sort"
 	"strings"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 const xattrMagic = 0xea020000

@@ -11,10 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/iso9660"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // posixFiles is what only Rock Ridge holds.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Probe reads volume descriptors (ECMA-119, 8.4) up to the terminator.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // volume reads ISO 9660: the Rock Ridge tree where there is one, else

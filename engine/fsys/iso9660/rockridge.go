@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Rock Ridge (IEEE P1282, version 1.12) stores POSIX attributes as system use

@@ -13,7 +13,7 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/squashfs"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // cache bounds what go-diskfs keeps of decompressed blocks, in bytes.

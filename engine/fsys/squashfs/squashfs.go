@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Options describe a new squashfs.

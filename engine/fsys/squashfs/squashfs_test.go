@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/squashfs"
-	"b9/engine/fsys/swap"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/squashfs"
+	"b9.build/b9/engine/fsys/swap"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // TestSquash holds the kernel's and unsquashfs' view against the source.

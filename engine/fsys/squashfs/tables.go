@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Types of inodes in squashfs; an extended one is ext higher.

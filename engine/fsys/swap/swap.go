@@ -9,8 +9,8 @@ import (
 	"os"
 	"strings"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/size"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/size"
 )
 
 // Options describe a swap area.

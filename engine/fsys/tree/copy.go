@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // CopySource writes a file's bytes at off and leaves holes for zeros.

@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.

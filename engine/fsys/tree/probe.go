@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Info is what a superblock says.

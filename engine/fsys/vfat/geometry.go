@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"b9/engine/size"
+	"b9.build/b9/engine/size"
 )
 
 // geometry is what a BIOS parameter block says.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Probe accepts a boot sector whose whole BIOS parameter block is

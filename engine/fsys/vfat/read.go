@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // volume reads FAT12, FAT16 and FAT32 with long names. Owners are 0, modes

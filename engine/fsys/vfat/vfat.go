@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/size"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/size"
 )
 
 // Options describe a new FAT file system.

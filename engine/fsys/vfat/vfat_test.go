@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys"
-	"b9/engine/fsys/internal/fsystest"
-	"b9/engine/fsys/tree"
-	"b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
 // extractVFAT reads everything back with mtools.

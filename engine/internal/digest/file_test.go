@@ -13,7 +13,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 func check(t *testing.T, err error) {

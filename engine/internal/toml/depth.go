@@ -3,7 +3,7 @@ package toml
 import (
 	"strings"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // checkDepth refuses nesting that would exhaust the stack of a reader.

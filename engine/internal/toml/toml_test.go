@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // outline renders entries with the positions and the texts of what they cover.

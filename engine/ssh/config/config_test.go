@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/internal/sshdtest"
 )
 
 // samples are configurations that b9 and ssh(1) must read alike.

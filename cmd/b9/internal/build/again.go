@@ -7,12 +7,12 @@ import (
 	"os"
 	"time"
 
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // A build that has nothing to do is told so by the trace of the one before,

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // againFiles is a workspace whose targets rest on everything that a trace

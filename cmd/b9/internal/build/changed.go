@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/output"
 )
 
 // changed shows what differs between two values: of texts of several lines the

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"time"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // Request is what a command wants built.

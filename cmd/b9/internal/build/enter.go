@@ -8,17 +8,17 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/container"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/fsys"
-	"b9/engine/store"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // cwdMount is where the current directory appears in an entered image.

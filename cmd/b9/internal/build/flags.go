@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/config"
-	"b9/engine/container/backends"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/container/backends"
 )
 
 // Flags are those of every command that builds.

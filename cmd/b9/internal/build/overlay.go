@@ -5,10 +5,10 @@ import (
 	"errors"
 	"slices"
 
-	"b9/builtins/image"
-	"b9/builtins/lang"
-	"b9/engine"
-	"b9/engine/disk"
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
 )
 
 // backing lists the images that the graph's overlays stand on.

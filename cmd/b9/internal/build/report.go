@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"io"
 
-	"b9/builtins/lang"
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/output"
-	"b9/engine"
-	"b9/engine/config"
-	"b9/engine/size"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 // report is what a build made.

@@ -6,11 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // Run is `b9 run`.

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/container"
-	"b9/engine/store"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/store"
 )
 
 // Shell is `b9 shell`.

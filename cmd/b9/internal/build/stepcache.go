@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 // How long a build waits for the repository of finished steps: to be reached,

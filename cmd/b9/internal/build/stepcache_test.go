@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 // cacheIn is a step cache in a new repository in dir, and what it prints.

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/engine/near"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/engine/near"
 )
 
 // Name is what a message calls a command: "repo list".

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // Options say how a build is shown.

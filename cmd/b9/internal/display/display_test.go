@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"b9/cmd/b9/internal/output"
-	"b9/engine"
-	"b9/engine/store"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // idle is an action that is never run.

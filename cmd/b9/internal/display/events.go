@@ -5,8 +5,8 @@ import (
 	"io"
 	"time"
 
-	"b9/cmd/b9/internal/output"
-	"b9/engine"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
 )
 
 // events writes one JSON object a line for each event.

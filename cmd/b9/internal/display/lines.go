@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"b9/cmd/b9/internal/output"
-	"b9/engine"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
 )
 
 // failure is one failed step, told again when the build has ended.

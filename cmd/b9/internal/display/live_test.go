@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine"
+	"b9.build/b9/engine"
 )
 
 // terminal interprets what the display writes, as far as the display should

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"b9/engine"
-	"b9/engine/size"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/size"
 )
 
 // logTail is how many lines of a step's log are repeated when it fails.

@@ -13,10 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/output"
-	"b9/engine/container"
-	"b9/engine/tool"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/tool"
 )
 
 type check = output.Finding

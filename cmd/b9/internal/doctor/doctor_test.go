@@ -13,8 +13,8 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"b9/cmd/b9/internal/output"
-	"b9/engine/container"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine/container"
 )
 
 // fakeBackend answers Probe as told; nothing else of it is called.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/size"
+	"b9.build/b9/engine/size"
 )
 
 // What is left for the store, in bytes, before doctor says something.

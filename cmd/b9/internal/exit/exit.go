@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins/lang"
+	"b9.build/b9/builtins/lang"
 )
 
 // The statuses that commands share.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // Cat is `b9 cat`.

@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"strings"
 
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/build"
-	"b9/cmd/b9/internal/exit"
-	"b9/engine"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/fsys"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/build"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // chooseOutput finds the image that is meant: the one that sel names, which is

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/fsys"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/fsys"
 )
 
 // Cp is `b9 cp`.

@@ -13,10 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // Ls is `b9 ls`.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"b9/engine/near"
+	"b9.build/b9/engine/near"
 )
 
 // explain words an error about a path in the image. Of a path that is not there

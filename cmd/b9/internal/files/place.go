@@ -13,14 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/build"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/image"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/fsys"
-	"b9/engine/fsys/tree"
+	"b9.build/b9/cmd/b9/internal/build"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/image"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 const help = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,

@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/disk"
-	"b9/engine/size"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/size"
 )
 
 // formatFor returns the format that the ending of a file name stands for.

@@ -12,14 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/disk"
-	"b9/engine/disk/partition"
-	"b9/engine/fsys"
-	"b9/engine/fsys/tree"
-	"b9/engine/size"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/size"
 )
 
 // description is an image that is being described.

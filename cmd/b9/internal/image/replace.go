@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/disk"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/disk"
 )
 
 // replace is `b9 image replace`.

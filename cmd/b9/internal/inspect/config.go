@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // Config is `b9 config`.

@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins"
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // Query is `b9 query`, with the commands below it.

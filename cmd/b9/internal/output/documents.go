@@ -10,11 +10,11 @@ package output
 import (
 	"time"
 
-	"b9/builtins/share"
-	"b9/engine"
-	"b9/engine/config"
-	"b9/engine/repo"
-	"b9/engine/store"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 // Document is a row of the table of documents.

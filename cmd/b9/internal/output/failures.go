@@ -4,9 +4,9 @@ import (
 	"errors"
 	"strings"
 
-	"b9/builtins/lang"
-	"b9/builtins/share"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine"
 )
 
 // The form of an error, as text:

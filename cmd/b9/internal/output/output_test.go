@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/builtins/lang"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 )
 
 var update = flag.Bool("update", false, "rewrite the documents of docs/output.md")

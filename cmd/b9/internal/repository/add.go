@@ -6,11 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/config"
-	"b9/engine/repo"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/repo"
 )
 
 // add is `b9 repo add`.

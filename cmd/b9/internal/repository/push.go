@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/repo"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/repo"
 )
 
 // Push is `b9 push`.

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/cmd/b9/internal/session"
-	"b9/engine/repo"
-	"b9/engine/size"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/size"
 )
 
 // transferLine shows a running transfer on one line of a terminal.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/repo"
+	"b9.build/b9/engine/repo"
 )
 
 func TestTransferred(t *testing.T) {

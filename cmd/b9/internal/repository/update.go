@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/repo"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/repo"
 )
 
 // Update is `b9 update`.

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/repo"
-	"b9/engine/size"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/size"
 )
 
 // shortDigest is enough of a digest for people; nothing for an image of a

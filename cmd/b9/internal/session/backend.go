@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"b9/engine/config"
-	"b9/engine/container"
-	"b9/engine/container/backends"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/backends"
 )
 
 // RunDir holds the control files of running containers.

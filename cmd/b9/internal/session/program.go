@@ -19,9 +19,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
 )
 
 // Flags are those that every command has.

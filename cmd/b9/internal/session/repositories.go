@@ -10,13 +10,13 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/engine/config"
-	"b9/engine/near"
-	"b9/engine/repo"
-	"b9/engine/ssh"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/near"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/ssh"
 )
 
 // Repositories are where shared images and finished steps are: those that the

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/display"
-	"b9/cmd/b9/internal/exit"
-	"b9/engine/config"
-	"b9/engine/repo"
-	"b9/engine/ssh"
-	"b9/engine/store"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/display"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/ssh"
+	"b9.build/b9/engine/store"
 )
 
 // Session is a program whose configuration is loaded.

@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/output"
 )
 
 // Version says which b9 this is, as far as the build of the program recorded it.

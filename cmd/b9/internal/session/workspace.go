@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	"b9/builtins"
-	"b9/builtins/debian"
-	"b9/builtins/lang"
-	"b9/builtins/share"
-	"b9/cmd/b9/internal/exit"
-	"b9/engine/repo"
+	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/debian"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/engine/repo"
 )
 
 // Evaluation says how build files are evaluated.

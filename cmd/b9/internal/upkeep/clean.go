@@ -3,10 +3,10 @@ package upkeep
 import (
 	"github.com/spf13/cobra"
 
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/session"
-	"b9/engine"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
 )
 
 // Clean is `b9 clean`.

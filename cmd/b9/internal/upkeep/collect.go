@@ -7,13 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/exit"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
-	"b9/engine/config"
-	"b9/engine/size"
-	"b9/engine/store"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 // bounds are the flags of `b9 cache gc`.

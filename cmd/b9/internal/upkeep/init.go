@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9/builtins/lang"
-	"b9/cmd/b9/internal/command"
-	"b9/cmd/b9/internal/output"
-	"b9/cmd/b9/internal/session"
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // starterBuild is the first build file of a new workspace: it needs no

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // Absent is a backend that was not built in.

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // Arg is the first argument of this program as process 1 of a

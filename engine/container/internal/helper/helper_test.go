@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 func TestWithHost(t *testing.T) {

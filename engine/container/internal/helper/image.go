@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // lockPatience is how long to wait for the lock on an image. A loop device

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 const (

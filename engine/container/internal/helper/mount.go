@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // stage is the file systems of a container before they have a place: mounts

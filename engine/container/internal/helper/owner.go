@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // ownerPrefix begins the names of what would outlive its owner.

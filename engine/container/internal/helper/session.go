@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // killLimit is how much longer than the grace ending a container may take

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/container"
+	"b9.build/b9/engine/container"
 )
 
 // A wire carries messages and open files between the two sides of a run. Both

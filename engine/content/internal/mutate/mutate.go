@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"b9/engine/internal/position"
+	"b9.build/b9/engine/internal/position"
 )
 
 // Target is a parser of foreign text.

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"b9/engine/content/internal/mutate"
-	"b9/engine/content/yaml"
+	"b9.build/b9/engine/content/internal/mutate"
+	"b9.build/b9/engine/content/yaml"
 )
 
 const python = "/usr/bin/python3"

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/disk/image"
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // RealData returns n bytes of the files under /usr, at most 1 MiB of each, in

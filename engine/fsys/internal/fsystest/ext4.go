@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // BuildTree makes a directory with everything a root file system can hold. The

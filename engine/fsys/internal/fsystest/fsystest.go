@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/tool"
+	"b9.build/b9/engine/tool"
 )
 
 // Need skips a test when a program of the host is missing.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"b9/engine/fsys/tree"
-	"b9/engine/tool"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/tool"
 )
 
 func CompareReader(t *testing.T, r tree.Reader, files []tree.File) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 func SeedFiles() []tree.File {

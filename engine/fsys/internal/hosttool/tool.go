@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"b9/engine/tool"
+	"b9.build/b9/engine/tool"
 )
 
 // MissingError says that a program of the host is not installed.

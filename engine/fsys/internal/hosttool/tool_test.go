@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/fsys/internal/fsystest"
 )
 
 func TestMissingTool(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9/engine/internal/sparse"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Dir is a directory of this machine: on a disk, or on a mounted share.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/pkg/sftp"
 
-	"b9/engine/ssh"
+	"b9.build/b9/engine/ssh"
 )
 
 // session is a connection with one or more channels, and why it was given up.

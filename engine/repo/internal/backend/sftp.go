@@ -16,7 +16,7 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/sys/unix"
 
-	"b9/engine/ssh"
+	"b9.build/b9/engine/ssh"
 )
 
 // SFTP is a directory behind an SSH server. It connects when it is first
