@@ -18,6 +18,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/store"
 )
 
@@ -254,14 +255,11 @@ func (p *Placer) Close() error {
 
 // save writes what is known together with what other builds placed meanwhile.
 func (p *Placer) save() error {
-	guard, err := os.Open(p.dir)
+	guard, err := flock.Open(p.dir, os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer guard.Close()
-	if err := flock(guard, unix.LOCK_EX); err != nil {
-		return err
-	}
 	all := readPlaced(p.dir)
 	maps.Copy(all, p.known)
 	var text strings.Builder

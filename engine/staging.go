@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"b9.build/b9/engine/internal/flock"
 )
 
 // staging is a directory beside the results in which they are written before
@@ -21,16 +21,13 @@ const stagingPattern = ".b9-staging-*"
 
 // newStaging makes a staging directory in dir, which must exist.
 func newStaging(dir string) (*staging, error) {
-	guard, err := os.Open(dir)
+	// The lock on dir keeps others from believing a directory to be a dead
+	// process's before its owner has locked it.
+	guard, err := flock.Open(dir, os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return nil, err
 	}
 	defer guard.Close()
-	// The lock on dir keeps others from taking a directory for a dead one
-	// before its owner has locked it.
-	if err := flock(guard, unix.LOCK_EX); err != nil {
-		return nil, err
-	}
 	if err := reapStaging(dir); err != nil {
 		return nil, err
 	}
@@ -38,11 +35,11 @@ func newStaging(dir string) (*staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := os.Open(path)
+	lock, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return nil, err
 	}
-	return &staging{path, lock}, flock(lock, unix.LOCK_EX|unix.LOCK_NB)
+	return &staging{path, lock}, nil
 }
 
 func reapStaging(dir string) error {
@@ -51,17 +48,14 @@ func reapStaging(dir string) error {
 		return err
 	}
 	for _, path := range dead {
-		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		f, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			err = os.RemoveAll(path)
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
+		if err := errors.Join(os.RemoveAll(path), f.Close()); err != nil {
 			return err
 		}
 	}
@@ -82,12 +76,4 @@ func globEscape(path string) string {
 
 func (s *staging) close() error {
 	return errors.Join(os.RemoveAll(s.path), s.lock.Close())
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
-	}
 }

@@ -183,10 +183,10 @@ func trimPulls(dir string, age time.Duration) (freed int64, err error) {
 
 // removeUnlocked removes a file unless a process holds a lock on it.
 func removeUnlocked(path string) bool {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := store.TryLockFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && os.Remove(path) == nil
+	return os.Remove(path) == nil
 }

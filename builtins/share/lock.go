@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/repo"
+	"b9.build/b9/engine/store"
 )
 
 // LockFile is the name of the lock file at the workspace root.
@@ -168,33 +169,18 @@ func editLock(root string, change func([]Locked) []Locked) error {
 }
 
 // lockDir waits for the lock on a directory.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	return flocked(f)
-}
+func lockDir(dir string) (unlock func(), err error) { return locked(dir, os.O_RDONLY) }
 
 // lockPath waits for the lock on a file, which it makes.
 func lockPath(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return flocked(f)
+	return locked(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW)
 }
 
-// flocked waits for the lock on an open file, which ends with its process.
-func flocked(f *os.File) (unlock func(), err error) {
-	for {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
+// locked waits for a lock that ends with its process.
+func locked(path string, flag int) (unlock func(), err error) {
+	f, err := store.LockFile(path, flag)
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
 	return func() { f.Close() }, nil
 }

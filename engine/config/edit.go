@@ -12,8 +12,8 @@ import (
 	"strconv"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/internal/toml"
 )
 
@@ -55,16 +55,9 @@ func EditRepository(path, name, location string) error {
 }
 
 func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
+	f, err := flock.Open(dir, os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return nil, err
-	}
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
 	return func() { f.Close() }, nil
 }

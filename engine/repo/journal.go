@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"b9.build/b9/engine/internal/flock"
 	"github.com/zeebo/blake3"
-	"golang.org/x/sys/unix"
 )
 
 // journal is what a push has begun to send: one pack a line. Its process holds
@@ -110,7 +110,7 @@ func newJournal(dir, prefix string) *journal {
 		return &journal{}
 	}
 	path := filepath.Join(dir, prefix+strings.TrimPrefix(filepath.Base(f.Name()), ".new-"))
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || os.Rename(f.Name(), path) != nil {
+	if ok, _ := flock.Try(f, flock.Exclusive); !ok || os.Rename(f.Name(), path) != nil {
 		os.Remove(f.Name())
 		f.Close()
 		return &journal{}
@@ -120,12 +120,8 @@ func newJournal(dir, prefix string) *journal {
 
 // lockDead opens the journal of a push that runs no more; nil if it does.
 func lockDead(path string) *os.File {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
 	if err != nil {
-		return nil
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
 		return nil
 	}
 	return f

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/flock"
 )
 
 // Pull makes dst a sparse file with the content of v, which came from List,
@@ -161,7 +162,7 @@ func openPartial(dst string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isAt(f, path) {
+	if ok, _ := flock.Try(f, flock.Exclusive); ok && isAt(f, path) {
 		return f, nil
 	}
 	f.Close()
@@ -173,7 +174,7 @@ func openPartial(dst string) (*os.File, error) {
 func newPartial(dst string) (*os.File, error) {
 	f, err := os.CreateTemp(filepath.Dir(dst), "."+filepath.Base(dst)+".b9-pull-*")
 	if err == nil {
-		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // nobody else knows it
+		_, _ = flock.Try(f, flock.Exclusive) // nobody else knows it
 	}
 	return f, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,8 +31,8 @@ func (s *Store) AutoCollect(ctx context.Context, p Policy) (CollectReport, error
 	if due, err := s.collectDue(); err != nil || !due {
 		return CollectReport{}, err
 	}
-	lock, err := lockFile(s.lockPath("collect"), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	lock, err := tryLock(s.lockPath("collect"), flock.Exclusive)
+	if errors.Is(err, flock.ErrLocked) {
 		return CollectReport{}, nil
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,7 +50,7 @@ type CollectReport struct {
 // their files, and the time of an object's last use is put down on its
 // records before it goes.
 func (s *Store) Collect(ctx context.Context, p Policy) (CollectReport, error) {
-	lock, err := s.lockCollect(ctx, unix.LOCK_EX)
+	lock, err := s.lockCollect(ctx, flock.Exclusive)
 	if err != nil {
 		return CollectReport{}, err
 	}
@@ -72,18 +73,16 @@ func (s *Store) collect(ctx context.Context, p Policy) (CollectReport, error) {
 }
 
 // lockCollect waits until no other collection, or verification, is under way.
-func (s *Store) lockCollect(ctx context.Context, how int) (*os.File, error) {
-	for {
-		f, err := lockFile(s.lockPath("collect"), how|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return f, err
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another collection in %s: %w", s.dir, ctx.Err())
-		}
+func (s *Store) lockCollect(ctx context.Context, how flock.Mode) (*os.File, error) {
+	f, err := os.Open(s.lockPath("collect"))
+	if err != nil {
+		return nil, err
 	}
+	if err := flock.Wait(ctx, f, how); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("wait for another collection in %s: %w", s.dir, err)
+	}
+	return f, nil
 }
 
 // collector is one collection under way.

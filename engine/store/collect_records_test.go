@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"b9.build/b9/engine/internal/flock"
 )
 
 // recordTime is the time of a record's last use.
@@ -214,7 +214,7 @@ func TestAutoCollect(t *testing.T) {
 		t.Error("the second one does something")
 	}
 	setTime(t, s.lockPath("collect"), 2*time.Hour)
-	lock := must[*os.File](t)(s.lockCollect(t.Context(), unix.LOCK_SH))
+	lock := must[*os.File](t)(s.lockCollect(t.Context(), flock.Shared))
 	defer lock.Close()
 	if r := must[CollectReport](t)(s.AutoCollect(t.Context(), Policy{})); r.Kept != 0 {
 		t.Error("it did not yield to a verification")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,33 +30,32 @@ type lease struct {
 	start int64 // Unix time, nanoseconds
 }
 
-func takeLease(dir string) (*lease, error) {
+func openLease(dir string) (*lease, error) {
 	for n := range maxLeases {
-		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(n)), os.O_RDWR|os.O_CREATE, 0o600)
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		f, err := flock.TryOpen(filepath.Join(dir, strconv.Itoa(n)), os.O_RDWR|os.O_CREATE, flock.Exclusive)
+		switch {
+		case errors.Is(err, flock.ErrLocked):
+		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 			return shareLease(dir)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("take a lease: %w", err)
-		}
-		if claim(f) {
+		case err != nil:
+			return nil, fmt.Errorf("open a lease: %w", err)
+		case stampAndShare(f):
 			return newLease(f)
+		default:
+			f.Close()
 		}
-		f.Close()
 	}
-	return nil, fmt.Errorf("take a lease: %d are in use in %s", maxLeases, dir)
+	return nil, fmt.Errorf("open a lease: %d are in use in %s", maxLeases, dir)
 }
 
-// claim takes a free lease file, stamps it, and goes over to a shared lock.
-// A collector's probe may win in between: then another file must serve.
-func claim(f *os.File) bool {
-	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return false
+// stampAndShare sets the time of a lease file that is locked, and goes over to
+// a shared lock. A collector may probe the file in between and lock it for that
+// moment: then ok is false, and another file must serve.
+func stampAndShare(f *os.File) (ok bool) {
+	if setMTime(f.Name(), time.Now().UnixNano()) == nil {
+		ok, _ = flock.Try(f, flock.Shared)
 	}
-	if setMTime(f.Name(), time.Now().UnixNano()) != nil {
-		return false
-	}
-	return flock(f, unix.LOCK_SH|unix.LOCK_NB) == nil
+	return ok
 }
 
 // shareLease joins an earlier owner's lease when a full disk has no room for
@@ -66,16 +66,11 @@ func shareLease(dir string) (*lease, error) {
 		return nil, err
 	}
 	for _, e := range files {
-		f, err := os.OpenFile(filepath.Join(dir, e.Name()), os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if flock(f, unix.LOCK_SH|unix.LOCK_NB) == nil {
+		if f, err := flock.TryOpen(filepath.Join(dir, e.Name()), os.O_RDWR, flock.Shared); err == nil {
 			return newLease(f)
 		}
-		f.Close()
 	}
-	return nil, fmt.Errorf("take a lease in %s: %w", dir, unix.ENOSPC)
+	return nil, fmt.Errorf("open a lease in %s: %w", dir, unix.ENOSPC)
 }
 
 func newLease(f *os.File) (*lease, error) {
@@ -115,18 +110,17 @@ func probeLease(path string, own bool) (at int64, live bool, err error) {
 	if own {
 		return 0, false, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
+	if err == nil {
+		return 0, false, f.Close()
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}
-	if err != nil {
+	if !errors.Is(err, flock.ErrLocked) {
 		return 0, false, err
 	}
-	defer f.Close()
-	if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return 0, false, nil
-	}
-	info, err := f.Stat()
+	info, err := os.Stat(path)
 	if err != nil {
 		return 0, false, err
 	}
@@ -149,19 +143,19 @@ func openGate(path string) (*gate, error) {
 }
 
 // pass runs fn while no collector is deleting.
-func (g *gate) pass(fn func() error) error { return g.locked(unix.LOCK_SH, fn) }
+func (g *gate) pass(fn func() error) error { return g.locked(flock.Shared, fn) }
 
 // shut runs fn while nobody passes. It waits for other processes only for
 // as long as they renew one object.
-func (g *gate) shut(fn func() error) error { return g.locked(unix.LOCK_EX, fn) }
+func (g *gate) shut(fn func() error) error { return g.locked(flock.Exclusive, fn) }
 
-func (g *gate) locked(how int, fn func() error) error {
+func (g *gate) locked(how flock.Mode, fn func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := flock(g.f, how); err != nil {
+	if err := flock.Lock(g.f, how); err != nil {
 		return fmt.Errorf("lock %s: %w", g.f.Name(), err)
 	}
-	defer flock(g.f, unix.LOCK_UN)
+	defer flock.Unlock(g.f)
 	return fn()
 }
 
@@ -205,10 +199,6 @@ func notThere(path string, err error) error {
 func setMTime(path string, ns int64) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(ns)}
 	return unix.UtimesNanoAt(unix.AT_FDCWD, path, times, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-func flock(f *os.File, how int) error {
-	return ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how) })
 }
 
 func ignoringEINTR(fn func() error) error {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,4 +102,18 @@ func (k *keyLocks) byteLock(key Digest, how int16) error {
 	const mask = 1<<62 - 1 // offsets are signed, and the byte must have an end
 	lk := unix.Flock_t{Type: how, Whence: io.SeekStart, Start: int64(binary.LittleEndian.Uint64(key[:]) & mask), Len: 1}
 	return ignoringEINTR(func() error { return unix.FcntlFlock(k.f.Fd(), unix.F_OFD_SETLK, &lk) })
+}
+
+// LockFile opens the file or directory at path with the flags of open(2) and
+// waits until this process alone has locked it. A file that it makes has mode
+// 0600. Closing the result unlocks it. It is for what other packages keep beside
+// the store.
+func LockFile(path string, flag int) (*os.File, error) {
+	return flock.Open(path, flag, flock.Exclusive)
+}
+
+// TryLockFile is [LockFile] that waits for nobody: a file that another process
+// has locked is an error.
+func TryLockFile(path string, flag int) (*os.File, error) {
+	return flock.TryOpen(path, flag, flock.Exclusive)
 }

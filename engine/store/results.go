@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"b9.build/b9/engine/internal/flock"
 	"github.com/zeebo/blake3"
-	"golang.org/x/sys/unix"
 )
 
 const resultsTag = "b9 results 1 "
@@ -27,7 +27,7 @@ func (s *Store) NameResult(workspace, label string, objs []Object) error {
 // NameResults is NameResult for many labels at once. Names that it is not
 // given stay, and when nothing changes nothing is written.
 func (s *Store) NameResults(workspace string, results map[string][]Object) error {
-	lock, err := lockFile(s.lockPath("results"), unix.LOCK_EX)
+	lock, err := lockFile(s.lockPath("results"), flock.Exclusive)
 	if err != nil {
 		return err
 	}

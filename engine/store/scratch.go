@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ const maxScratchLabel = 36
 // Scratch makes an empty directory with mode 0700. The label only makes its
 // name readable; what follows the last "-" is random.
 func (s *Store) Scratch(label string) (*Scratch, error) {
-	guard, err := lockFile(s.lockPath("scratch"), unix.LOCK_SH)
+	guard, err := lockFile(s.lockPath("scratch"), flock.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, spaceError(s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
-	lock, err := lockFile(dir, unix.LOCK_EX)
+	lock, err := lockFile(dir, flock.Exclusive)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
@@ -137,7 +138,7 @@ func (s *Store) Failed() ([]FailedStep, error) {
 // dropped or collected until unlock is called or the process ends.
 func (s *Store) LockFailed(name string) (unlock func(), err error) {
 	f, err := lockThere(s.failedPath(name))
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, flock.ErrLocked) {
 		return nil, fmt.Errorf("failed step %q: %w", name, ErrInUse)
 	}
 	if err != nil {
@@ -150,7 +151,7 @@ func (s *Store) LockFailed(name string) (unlock func(), err error) {
 // have replaced it in between.
 func lockThere(path string) (*os.File, error) {
 	for {
-		f, err := lockFile(path, unix.LOCK_EX|unix.LOCK_NB)
+		f, err := tryLock(path, flock.Exclusive)
 		if err != nil {
 			return nil, err
 		}
@@ -211,7 +212,7 @@ func (s *Store) Reap() error {
 // deadScratches locks every scratch directory that has no owner. It is quick,
 // for nobody can make a scratch directory meanwhile.
 func (s *Store) deadScratches() ([]*os.File, error) {
-	guard, err := lockFile(s.lockPath("scratch"), unix.LOCK_EX)
+	guard, err := lockFile(s.lockPath("scratch"), flock.Exclusive)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +223,7 @@ func (s *Store) deadScratches() ([]*os.File, error) {
 	}
 	var dead []*os.File
 	for _, e := range entries {
-		lock, err := lockFile(filepath.Join(s.dir, scratchDir, e.Name()), unix.LOCK_EX|unix.LOCK_NB)
+		lock, err := tryLock(filepath.Join(s.dir, scratchDir, e.Name()), flock.Exclusive)
 		if err == nil {
 			dead = append(dead, lock)
 		}
@@ -230,18 +231,15 @@ func (s *Store) deadScratches() ([]*os.File, error) {
 	return dead, nil
 }
 
-// lockFile opens the file or directory at path and takes an flock on it,
+// lockFile opens the file or directory at path and waits for the lock on it,
 // which closing the result gives up.
-func lockFile(path string, how int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(f, how); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return f, nil
+func lockFile(path string, how flock.Mode) (*os.File, error) {
+	return flock.Open(path, os.O_RDONLY|unix.O_NOFOLLOW, how)
+}
+
+// tryLock is lockFile that waits for nobody: see [flock.ErrLocked].
+func tryLock(path string, how flock.Mode) (*os.File, error) {
+	return flock.TryOpen(path, os.O_RDONLY|unix.O_NOFOLLOW, how)
 }
 
 // removeTree removes dir, also when files and directories in it are

@@ -90,11 +90,8 @@ func (s *Store) FileDigest(ctx context.Context, path string) (Digest, int64, err
 
 func statKeyOf(path string) (statKey, error) {
 	var st unix.Stat_t
-	for {
-		if err := unix.Stat(path, &st); err != unix.EINTR {
-			return keyOf(&st), err
-		}
-	}
+	err := ignoringEINTR(func() error { return unix.Stat(path, &st) })
+	return keyOf(&st), err
 }
 
 // TreeDigest returns the digest and the manifest of the directory root as a

@@ -133,7 +133,7 @@ func (s *Store) open() (err error) {
 	if s.root, err = os.Open(s.dir); err != nil {
 		return err
 	}
-	if s.lease, err = takeLease(filepath.Join(s.dir, leasesDir)); err != nil {
+	if s.lease, err = openLease(filepath.Join(s.dir, leasesDir)); err != nil {
 		return err
 	}
 	if s.gate, err = openGate(s.lockPath("gate")); err != nil {
@@ -305,11 +305,7 @@ func shardName(kind string, d Digest) string {
 // the way, the quicker.
 func (s *Store) lstat(kind string, d Digest, st *unix.Stat_t) error {
 	name, at := shardName(kind, d), int(s.root.Fd())
-	for {
-		if err := unix.Fstatat(at, name, st, unix.AT_SYMLINK_NOFOLLOW); err != unix.EINTR {
-			return err
-		}
-	}
+	return ignoringEINTR(func() error { return unix.Fstatat(at, name, st, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
 func (s *Store) lockPath(name string) string { return filepath.Join(s.dir, locksDir, name) }

@@ -10,9 +10,9 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -45,9 +45,9 @@ type VerifyReport struct {
 // the same, and stay. Only a failure to look is an error; damage is in the
 // report.
 func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
-	how := unix.LOCK_SH
+	how := flock.Shared
 	if repair {
-		how = unix.LOCK_EX
+		how = flock.Exclusive
 	}
 	lock, err := s.lockCollect(ctx, how)
 	if err != nil {

@@ -132,7 +132,7 @@ func (d *domains) start(spec container.Spec, remote *os.File) (_ helper.FirstPro
 	if c.conn, err = d.connect(); err != nil {
 		return nil, err
 	}
-	if c.slot, err = takeSlot(d.config.RunDir); err != nil {
+	if c.slot, err = newSlot(d.config.RunDir); err != nil {
 		return nil, err
 	}
 	root, err := cradleRoot(d.config.RunDir)

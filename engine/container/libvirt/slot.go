@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"b9.build/b9/engine/internal/flock"
 )
 
 // domainPrefix begins the names of all domains of this package.
@@ -27,24 +27,19 @@ type slot struct {
 	lock   *os.File
 }
 
-// takeSlot takes the lowest free number.
-func takeSlot(runDir string) (*slot, error) {
+// newSlot reserves the lowest free number.
+func newSlot(runDir string) (*slot, error) {
 	dir := filepath.Join(runDir, "lxc", "slots")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	for n := range maxSlots {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint(n)), os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f, err := flock.TryOpen(filepath.Join(dir, fmt.Sprint(n)), os.O_RDWR|os.O_CREATE, flock.Exclusive)
 		if err == nil {
 			return &slot{n, runDir, f}, nil
 		}
-		f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		if !errors.Is(err, flock.ErrLocked) {
+			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("%d containers run at a time already", maxSlots)

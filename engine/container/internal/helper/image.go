@@ -9,9 +9,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/internal/flock"
 )
 
 // lockPatience is how long to wait for the lock on an image. A loop device
@@ -23,9 +22,9 @@ const lockPatience = time.Second
 // readers share it, a writer has it alone. The lock lives as long as the
 // descriptor or a loop device made from it.
 func openImage(ctx context.Context, m container.Mount) (*os.File, error) {
-	flags, lock := os.O_RDWR, unix.LOCK_EX
+	flags, lock := os.O_RDWR, flock.Exclusive
 	if m.ReadOnly {
-		flags, lock = os.O_RDONLY, unix.LOCK_SH
+		flags, lock = os.O_RDONLY, flock.Shared
 	}
 	f, err := os.OpenFile(m.Source, flags, 0)
 	if err != nil {
@@ -58,24 +57,19 @@ func checkImage(f *os.File, m container.Mount) error {
 	return nil
 }
 
-func lockImage(ctx context.Context, f *os.File, how int) error {
-	deadline := time.Now().Add(lockPatience)
-	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
-		case time.Now().After(deadline):
-			return fmt.Errorf("image %s is in use by another container: writing needs it alone; wait for that one to end, or use a copy", f.Name())
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
+func lockImage(ctx context.Context, f *os.File, how flock.Mode) error {
+	patient, stop := context.WithTimeout(ctx, lockPatience)
+	defer stop()
+	err := flock.Wait(patient, f, how)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("image %s is in use by another container: writing needs it alone; wait for that one to end, or use a copy", f.Name())
 	}
+	return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 }
 
 // pause waits for d or until the context is cancelled.

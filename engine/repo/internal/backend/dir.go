@@ -9,10 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -98,26 +98,11 @@ func (d *Dir) Append(ctx context.Context, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := lockFile(ctx, f); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOSYS) {
+	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOSYS) {
 		f.Close()
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return d.finish(ctx, f, data)
-}
-
-// lockFile waits for the exclusive lock on f, which ends with f.
-func lockFile(ctx context.Context, f *os.File) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
 }
 
 // SyncDir implements Backend.
