@@ -60,8 +60,8 @@ func table() []rule {
 	for _, p := range floor {
 		row := rule{path: p}
 		switch p {
-		case "engine/internal/digest":
-			row.imports = []string{"engine/internal/sparse"} // a digest leaves holes out
+		case "engine/internal/digest", "engine/internal/blob":
+			row.imports = []string{"engine/internal/sparse"} // both tell holes from data
 		case "engine/internal/toml":
 			row.imports = []string{"engine/internal/position"} // of each key
 		}

@@ -3,7 +3,12 @@
 // Where the bytes come from, a [Blob] hides: from a file of the host ([Open],
 // [FromFile]), from the differences to another file, or over a network.
 //
-// It knows no format, writes nothing and imports nothing of b9.
+//	Blob, Extent, State  an open content, a run of it, and what the run holds
+//	Open, FromFile       a file or a block device of the host as a blob
+//	Reader, ReadAll      all of a blob, in a stream or in memory
+//
+// It knows no format and writes nothing. Of b9 it imports only sparse, for the
+// holes.
 package blob
 
 import (
@@ -12,7 +17,7 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // State says what a part of a blob holds.
@@ -132,28 +137,17 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return got, end
 }
 
-// Extent asks the file system where data and holes are (lseek(2), SEEK_DATA).
+// Extent asks the file system where data and holes are.
 func (f *file) Extent(off int64) (Extent, error) {
 	if off < 0 || off >= f.size {
 		return Extent{}, io.EOF
 	}
-	data, err := f.Seek(off, unix.SEEK_DATA)
+	start, end, err := sparse.Run(f, off, f.size)
 	switch {
-	case errors.Is(err, unix.ENXIO):
-		return Extent{off, f.size - off, Hole}, nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-		return Extent{off, f.size - off, Data}, nil // no such call for this file
 	case err != nil:
 		return Extent{}, err
-	case data > off:
-		return Extent{off, min(data, f.size) - off, Hole}, nil
+	case start > off:
+		return Extent{off, start - off, Hole}, nil
 	}
-	hole, err := f.Seek(off, unix.SEEK_HOLE)
-	if err != nil {
-		return Extent{}, err
-	}
-	if hole <= off { // changed in between
-		hole = off + 1
-	}
-	return Extent{off, min(hole, f.size) - off, Data}, nil
+	return Extent{off, end - off, Data}, nil
 }

@@ -12,8 +12,8 @@ import (
 
 const block = 64 << 10
 
-// sparse writes a file of four blocks, of which the second holds data.
-func sparse(t *testing.T) string {
+// holey writes a file of four blocks, of which the second holds data.
+func holey(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "f")
 	f, err := os.Create(path)
@@ -38,7 +38,7 @@ func open(t *testing.T, path string) Blob {
 }
 
 func TestExtentsCoverTheFileAndNameItsHoles(t *testing.T) {
-	b := open(t, sparse(t))
+	b := open(t, holey(t))
 	var got []Extent
 	for off := int64(0); ; {
 		e, err := b.Extent(off)
@@ -67,7 +67,7 @@ func TestExtentsCoverTheFileAndNameItsHoles(t *testing.T) {
 }
 
 func TestReads(t *testing.T) {
-	path := sparse(t)
+	path := holey(t)
 	b := open(t, path)
 	want, err := os.ReadFile(path)
 	if err != nil {
