@@ -1,12 +1,8 @@
 package cloudinit
 
 import (
-	"fmt"
-	"maps"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"b9.build/b9/engine/content/yaml"
 	"b9.build/b9/engine/near"
@@ -25,41 +21,26 @@ import (
 //
 // Findings have paths such as write_files[0].path.
 func CheckConfig(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
-	return runCheck(configRule(), n, warnings, func(c *ruleCheck, v yaml.Fields) {
-		for _, f := range v {
-			c.topLevel(f)
-		}
-	})
-}
-
-// maxChecked bounds the values that a check visits.
-const maxChecked = 4_000_000
-
-func runCheck(r *rule, n *yaml.Node, warnings []yaml.Finding, more func(*ruleCheck, yaml.Fields)) []yaml.Finding {
 	c := &ruleCheck{work: maxChecked}
 	fields, ok := n.Value.(yaml.Fields)
 	if !ok {
 		c.add(n, "", findType, "want a mapping, got %s", n.Kind())
 		return c.findings
 	}
-	c.apply(r, n, "")
-	more(c, fields)
-	for _, w := range warnings {
-		if !c.silent[w.At] {
-			c.findings = append(c.findings, w)
+	for _, f := range fields {
+		name, _ := f.Key.Value.(string)
+		if r := config().rule(name); r != nil {
+			c.apply(r, f.Value, yaml.JoinPath("", f.Key))
 		}
 	}
-	return c.findings
+	for _, f := range fields {
+		c.topLevel(f)
+	}
+	return c.with(warnings)
 }
 
-// configRule joins the tables of all modules. It is never changed.
-var configRule = sync.OnceValue(func() *rule {
-	all := rules{}
-	for _, module := range modules() {
-		maps.Copy(all, module())
-	}
-	return tOpenMap(all)
-})
+// maxChecked bounds the values that a check visits.
+const maxChecked = 4_000_000
 
 // otherKeys are top-level keys without a module: those of cloud-init itself,
 // of parts of user-data, and of later versions.
@@ -72,57 +53,16 @@ func otherKeys() []string {
 	}
 }
 
-var topLevelKeys = sync.OnceValue(func() []string {
-	keys := slices.Collect(maps.Keys(configRule().fields))
-	slices.Sort(keys)
-	return keys
-})
-
 // topLevel reports a key that nothing reads.
 func (c *ruleCheck) topLevel(f yaml.Field) {
 	name, ok := f.Key.Value.(string)
-	if ok && (configRule().fields[name] != nil || slices.Contains(otherKeys(), name) || strings.HasPrefix(name, "x-")) {
+	if ok && (config().rule(name) != nil || slices.Contains(otherKeys(), name) || strings.HasPrefix(name, "x-")) {
 		return
 	}
 	path := yaml.JoinPath("", f.Key)
-	if best := near.Match(name, topLevelKeys()); ok && best != "" {
+	if best := near.Match(name, config().keys); ok && best != "" {
 		c.add(f.Key, path, findUnknown, "cloud-init has no such key: did you mean %q?", best)
 		return
 	}
 	c.findings = append(c.findings, yaml.Finding{At: f.Key.At, Path: path, Name: findUnknown, Warning: true, Msg: "cloud-init has no such key"})
-}
-
-var permissionForm = regexp.MustCompile(`^\s*(0o)?[0-7]{3,5}\s*$`)
-
-// checkPermissions holds permissions of files to be octal digits.
-func checkPermissions(n *yaml.Node) (name, problem string) {
-	s, ok := n.Value.(string)
-	if !ok || permissionForm.MatchString(s) {
-		return "", ""
-	}
-	return findPermissions, fmt.Sprintf("%q are no permission bits: write octal digits such as \"0644\"", s)
-}
-
-func checkUserName(n *yaml.Node) (name, problem string) {
-	f, ok := n.Value.(yaml.Fields)
-	hasName, isSnap := f.Get("name") != nil, f.Get("snapuser") != nil
-	switch {
-	case !ok || hasName != isSnap:
-		return "", ""
-	case hasName:
-		return findValue, `a user has either a "name" or a "snapuser", not both`
-	}
-	return findMissing, `the key "name" is missing`
-}
-
-// moduleListRule is a list of modules, each by its name or with how often it runs.
-func moduleListRule() *rule {
-	var names []any
-	for _, name := range moduleNames() {
-		names = append(names, name)
-		if under := strings.ReplaceAll(name, "-", "_"); under != name {
-			names = append(names, under)
-		}
-	}
-	return tList(tOne(tEnum(names...), tKind(isList)))
 }

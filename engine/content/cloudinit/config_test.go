@@ -65,8 +65,8 @@ func schemaDocuments() []string {
 			walk(r.items, func(s string) string { return wrap("[" + s + "]") })
 		}
 	}
-	for _, key := range topLevelKeys() {
-		walk(configRule().fields[key], func(s string) string { return "#cloud-config\n" + key + ": " + s + "\n" })
+	for _, key := range config().keys {
+		walk(config().rule(key), func(s string) string { return "#cloud-config\n" + key + ": " + s + "\n" })
 	}
 	return docs
 }

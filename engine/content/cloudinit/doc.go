@@ -8,6 +8,7 @@
 //	Part, Multipart, Gzip                      several parts as one text
 //	Merge, MergeHow, ParseMergeHow             documents merged as cloud-init does it
 //
-// A rule says what a value must be; the tables of rules are in the modules_*.go
-// files, one function for each of cloud-init's modules.
+// A rule says what a value must be. The tables of rules are YAML files that are
+// part of the program: config.yaml with the keys of cloud-init's modules, and one
+// file for each version of a network configuration.
 package cloudinit

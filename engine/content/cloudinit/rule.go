@@ -80,15 +80,12 @@ func kindsOf(n *yaml.Node) kinds {
 	return 0
 }
 
-type rules map[string]*rule
-
 // rule says what a value must be, in the terms of JSON Schema draft 4: what a
-// rule says of lists concerns lists only, and so on. The methods that change a
-// rule return it, for tables to be written in one expression.
+// rule says of lists concerns lists only, and so on.
 type rule struct {
 	kinds      kinds // 0 is any
 	enum       []any
-	fields     rules
+	fields     map[string]*rule
 	patterns   []fieldPattern
 	rest       *rule // what other fields must be
 	closed     bool  // there must be no other fields
@@ -112,45 +109,6 @@ type fieldPattern struct {
 	rule *rule
 }
 
-func tKind(k kinds) *rule    { return &rule{kinds: k} }
-func tAny() *rule            { return &rule{} }
-func tText() *rule           { return tKind(isText) }
-func tBool() *rule           { return tKind(isBool) }
-func tInt() *rule            { return tKind(isInt) }
-func tReal() *rule           { return tKind(isReal) }
-func tNull() *rule           { return tKind(isNull) }
-func tList(item *rule) *rule { return &rule{kinds: isList, items: item} }
-func tMap(f rules) *rule     { return &rule{kinds: isMap, fields: f, closed: true} }
-func tOpenMap(f rules) *rule { return &rule{kinds: isMap, fields: f} }
-func tEnum(v ...any) *rule   { return &rule{enum: v} }
-func tOne(r ...*rule) *rule  { return &rule{one: r} }
-
-func (r *rule) needs(keys ...string) *rule { r.required = keys; return r }
-func (r *rule) min(n int) *rule            { r.minItems = n; return r }
-func (r *rule) max(n int) *rule            { r.maxItems = n; return r }
-func (r *rule) least(n int) *rule          { r.minFields = n; return r }
-func (r *rule) distinct() *rule            { r.unique = true; return r }
-func (r *rule) old() *rule                 { r.deprecated = true; return r }
-func (r *rule) from(n int64) *rule         { r.minimum = &n; return r }
-func (r *rule) to(n int64) *rule           { r.maximum = &n; return r }
-func (r *rule) match(form string) *rule    { r.form = regexp.MustCompile(form); return r }
-func (r *rule) date() *rule                { r.isDate = true; return r }
-func (r *rule) others(o *rule) *rule       { r.rest, r.closed = o, false; return r }
-func (r *rule) each(o *rule) *rule         { r.items = o; return r }
-func (r *rule) only() *rule                { r.closed = true; return r }
-func (r *rule) anyOf(o ...*rule) *rule     { r.any = o; return r }
-func (r *rule) oneOf(o ...*rule) *rule     { r.one = o; return r }
-func (r *rule) with(f rules) *rule         { r.fields = f; return r }
-func (r *rule) check(f func(*yaml.Node) (string, string)) *rule {
-	r.also = f
-	return r
-}
-
-func (r *rule) named(form string, o *rule) *rule {
-	r.patterns = append(r.patterns, fieldPattern{regexp.MustCompile(form), o})
-	return r
-}
-
 // ruleCheck collects what is wrong with a tree.
 type ruleCheck struct {
 	findings []yaml.Finding
@@ -172,6 +130,16 @@ func (c *ruleCheck) silence(n *yaml.Node) {
 		c.silent = map[position.Position]bool{}
 	}
 	c.silent[n.At] = true
+}
+
+// with joins to the findings the warnings of reading that are still needed.
+func (c *ruleCheck) with(warnings []yaml.Finding) []yaml.Finding {
+	for _, w := range warnings {
+		if !c.silent[w.At] {
+			c.findings = append(c.findings, w)
+		}
+	}
+	return c.findings
 }
 
 // apply checks one value and all below it.

@@ -192,6 +192,15 @@ func readSchema(t *testing.T) facts {
 	return s.facts
 }
 
+// configRule is the rule of a whole cloud-config.
+func configRule() *rule {
+	all := &rule{kinds: isMap, fields: map[string]*rule{}}
+	for _, key := range config().keys {
+		all.fields[key] = config().rule(key)
+	}
+	return all
+}
+
 func TestTablesMatchSchema(t *testing.T) {
 	want, got := readSchema(t), facts{}
 	got.ofRule("", configRule())

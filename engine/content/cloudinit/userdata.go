@@ -101,12 +101,10 @@ func (u *userData) document(name, text string, parse func(name, text string) (*y
 	}
 }
 
-// checkPatch checks a JSON patch (RFC 6902, section 4).
+// checkPatch checks a JSON patch.
 func checkPatch(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
 	c := &ruleCheck{work: maxChecked, findings: warnings}
-	c.apply(tList(tOpenMap(rules{
-		"op": tEnum("add", "remove", "replace", "move", "copy", "test"), "path": tText(), "from": tText(),
-	}).needs("op", "path")), n, "")
+	c.apply(patch(), n, "")
 	return c.findings
 }
 
