@@ -77,14 +77,17 @@ func TestWideAndDeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(g.All()); n != 50*20+50*10 {
+	if n := len(g.Deps(g.Targets...)); n != 50*20+50*10 {
 		t.Errorf("got %d steps", n)
 	}
-	first := g.Find(lang.Label{Pkg: "p000", Name: "t0"})
-	if n := len(g.Rdeps(first)); n != len(g.All()) {
+	all := g.Deps(g.Targets...)
+	if want := (lang.Label{Pkg: "p000", Name: "t0"}); all[0].Label != want {
+		t.Fatalf("%s comes first, want %s", all[0], want)
+	}
+	if n := len(g.Rdeps(all[0])); n != len(all) {
 		t.Errorf("%d steps need the first target, want all", n)
 	}
-	if n := len(w.Reads()); n != 50 {
-		t.Errorf("read %d files", n)
+	if n := readFiles(w); len(n) != 50 {
+		t.Errorf("read %d files", len(n))
 	}
 }

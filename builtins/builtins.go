@@ -49,7 +49,7 @@ func Operations(s Settings) []lang.Operation {
 		lxcExecOperation(),
 		matrixOperation(),
 		mergeYAMLOperation(),
-		lang.OptionBuiltin(),
+		lang.Option(),
 		image.Overlay(),
 		image.Part(),
 		image.Partition(),
@@ -60,7 +60,7 @@ func Operations(s Settings) []lang.Operation {
 		sizeOperation(),
 		templateOperation(),
 		treeOperation(),
-		lang.WritableBuiltin(),
+		lang.Writable(),
 	}
 }
 

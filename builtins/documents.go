@@ -22,7 +22,7 @@ type document struct {
 	Role   string // of the input that is the file, if it is one
 	Text   string // the text, if it is given inline
 	Format string // of the file or text: json, toml, anything else is YAML
-	Value  Datum  // the value, if its Kind is not ""
+	Value  datum  // the value, if its Kind is not ""
 
 	Name string          `key:"-"` // for messages: the parameter, or the file
 	At   engine.Position `key:"-"` // of the call
@@ -64,7 +64,7 @@ func readDocument(c *lang.Call, name string, v starlark.Value) (document, []lang
 		return d, []lang.StepInput{{Role: name, From: c.Operand(v, lang.File, name)}}
 	case isDict:
 		var inputs []lang.StepInput
-		d.Value, inputs = Embed(c, name, v)
+		d.Value, inputs = embed(c, name, v)
 		return d, inputs
 	default:
 		c.Errorf("%s: want dict, text of several lines, or file (handle, label or path), got %s", name, v.Type())
@@ -132,7 +132,7 @@ func (d *document) text(t texts) (text string, known bool, err error) {
 // read parses the document; nil is one whose text is not known yet.
 func (d *document) read(t texts) (*yaml.Document, error) {
 	if d.Value.Kind != "" {
-		v, err := d.Value.Plain(t.embedded)
+		v, err := d.Value.plain(t.embedded)
 		if err != nil {
 			return nil, err
 		}

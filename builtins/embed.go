@@ -13,46 +13,46 @@ import (
 	"b9.build/b9/engine/content/yaml"
 )
 
-// Datum is a value of a build file as an action keeps it: plain, so that all
+// datum is a value of a build file as an action keeps it: plain, so that all
 // of it is part of the key, and with the handles in it turned into inputs of
 // the step, whose texts take their places when the action runs.
 //
 // An operation that writes structured text uses it in three places:
 //
-//	d, inputs := c.Embed("user_data", c.Value("user_data"))  // make: keep d in the action, add inputs to the Step's
-//	v, err := d.Plain(sourceTexts(l))                        // Finish: to check; sources are read, other texts are stood in for
-//	v, err := d.Plain(jobTexts(job))                         // Run: to write
-type Datum struct {
-	Kind  DatumKind
+//	d, inputs := embed(c, "user_data", c.Value("user_data"))  // make: keep d in the action, add inputs to the Step's
+//	v, err := d.plain(sourceTexts(l))                        // Finish: to check; sources are read, other texts are stood in for
+//	v, err := d.plain(jobTexts(job))                         // Run: to write
+type datum struct {
+	Kind  datumKind
 	Text  string  // of a bool, int, float or string; of an embedded text, the role of its input
-	Items []Datum // of a list; of a dict, keys (strings) and values in turn
+	Items []datum // of a list; of a dict, keys (strings) and values in turn
 }
 
-// DatumKind says what a Datum is.
-type DatumKind string
+// datumKind says what a datum is.
+type datumKind string
 
-// The kinds of a Datum.
+// The kinds of a datum.
 const (
-	nullDatum   DatumKind = "null"
-	boolDatum   DatumKind = "bool"
-	intDatum    DatumKind = "int"
-	floatDatum  DatumKind = "float"
-	stringDatum DatumKind = "string"
-	listDatum   DatumKind = "list"
-	dictDatum   DatumKind = "dict"
-	embedDatum  DatumKind = "text" // the text of an input
+	nullDatum   datumKind = "null"
+	boolDatum   datumKind = "bool"
+	intDatum    datumKind = "int"
+	floatDatum  datumKind = "float"
+	stringDatum datumKind = "string"
+	listDatum   datumKind = "list"
+	dictDatum   datumKind = "dict"
+	embedDatum  datumKind = "text" // the text of an input
 )
 
-// Embed turns a value into a Datum and the inputs that the handles in it
+// embed turns a value into a datum and the inputs that the handles in it
 // need. Mistakes are recorded with their path in the value, such as
 // user_data["write_files"][0]. The roles begin with the parameter's name.
-func Embed(c *lang.Call, param string, v starlark.Value) (Datum, []lang.StepInput) {
+func embed(c *lang.Call, param string, v starlark.Value) (datum, []lang.StepInput) {
 	if err := lang.CheckText([]starlark.Value{v}, true); err != nil {
 		c.Errorf("%s: %w", param, err)
-		return Datum{Kind: nullDatum}, nil
+		return datum{Kind: nullDatum}, nil
 	}
 	e := embedder{c: c, param: param}
-	return e.datum(v, param), e.inputs
+	return e.convert(v, param), e.inputs
 }
 
 // embedder collects the handles of one value.
@@ -62,18 +62,18 @@ type embedder struct {
 	inputs []lang.StepInput
 }
 
-func (e *embedder) datum(v starlark.Value, path string) Datum {
+func (e *embedder) convert(v starlark.Value, path string) datum {
 	switch v := v.(type) {
 	case starlark.NoneType:
-		return Datum{Kind: nullDatum}
+		return datum{Kind: nullDatum}
 	case starlark.Bool:
-		return Datum{Kind: boolDatum, Text: strconv.FormatBool(bool(v))}
+		return datum{Kind: boolDatum, Text: strconv.FormatBool(bool(v))}
 	case starlark.Int:
-		return Datum{Kind: intDatum, Text: v.String()}
+		return datum{Kind: intDatum, Text: v.String()}
 	case starlark.Float:
-		return Datum{Kind: floatDatum, Text: strconv.FormatFloat(float64(v), 'g', -1, 64)}
+		return datum{Kind: floatDatum, Text: strconv.FormatFloat(float64(v), 'g', -1, 64)}
 	case starlark.String:
-		return Datum{Kind: stringDatum, Text: string(v)}
+		return datum{Kind: stringDatum, Text: string(v)}
 	case *lang.Handle:
 		return e.handle(v, path)
 	case *starlark.Dict:
@@ -83,54 +83,40 @@ func (e *embedder) datum(v starlark.Value, path string) Datum {
 		return e.list(v, path)
 	}
 	e.c.Errorf("%s: a %s can't be written as text", path, v.Type())
-	return Datum{Kind: nullDatum}
+	return datum{Kind: nullDatum}
 }
 
-func (e *embedder) list(v starlark.Indexable, path string) Datum {
-	d := Datum{Kind: listDatum, Items: make([]Datum, v.Len())}
+func (e *embedder) list(v starlark.Indexable, path string) datum {
+	d := datum{Kind: listDatum, Items: make([]datum, v.Len())}
 	for i := range d.Items {
-		d.Items[i] = e.datum(v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+		d.Items[i] = e.convert(v.Index(i), fmt.Sprintf("%s[%d]", path, i))
 	}
 	return d
 }
 
-func (e *embedder) dict(dict *starlark.Dict, path string) Datum {
-	d := Datum{Kind: dictDatum, Items: make([]Datum, 0, 2*dict.Len())}
+func (e *embedder) dict(dict *starlark.Dict, path string) datum {
+	d := datum{Kind: dictDatum, Items: make([]datum, 0, 2*dict.Len())}
 	for k, v := range dict.Entries() {
 		key, ok := starlark.AsString(k)
 		if !ok {
 			e.c.Errorf("%s: the key %s is no string", path, k)
 			continue
 		}
-		d.Items = append(d.Items, Datum{Kind: stringDatum, Text: key}, e.datum(v, fmt.Sprintf("%s[%q]", path, key)))
+		d.Items = append(d.Items, datum{Kind: stringDatum, Text: key}, e.convert(v, fmt.Sprintf("%s[%q]", path, key)))
 	}
 	return d
 }
 
-func (e *embedder) handle(h *lang.Handle, path string) Datum {
+func (e *embedder) handle(h *lang.Handle, path string) datum {
 	role := fmt.Sprintf("%s text %d", e.param, len(e.inputs))
 	e.inputs = append(e.inputs, lang.StepInput{Role: role, From: e.c.Operand(h, lang.File, path)})
-	return Datum{Kind: embedDatum, Text: role}
+	return datum{Kind: embedDatum, Text: role}
 }
 
-// Embeds reports whether the value has the text of an input in it, so that it
-// is not wholly known before the step runs.
-func (d Datum) Embeds() bool {
-	if d.Kind == embedDatum {
-		return true
-	}
-	for _, item := range d.Items {
-		if item.Embeds() {
-			return true
-		}
-	}
-	return false
-}
-
-// Plain is the value as package content renders it: nil, bool, int64,
-// *big.Int, float64, string, []any or content.Map. text gives the text of the
+// plain is the value as package yaml writes it: nil, bool, int64,
+// *big.Int, float64, string, []any or yaml.Map. text gives the text of the
 // input of a role; it may be nil where nothing is embedded.
-func (d Datum) Plain(text func(role string) (string, error)) (any, error) {
+func (d datum) plain(text func(role string) (string, error)) (any, error) {
 	switch d.Kind {
 	case boolDatum:
 		return d.Text == "true", nil
@@ -161,21 +147,21 @@ func plainInt(s string) (any, error) {
 	return n, nil
 }
 
-func (d Datum) plainList(text func(string) (string, error)) (any, error) {
+func (d datum) plainList(text func(string) (string, error)) (any, error) {
 	list := make([]any, len(d.Items))
 	for i, item := range d.Items {
 		var err error
-		if list[i], err = item.Plain(text); err != nil {
+		if list[i], err = item.plain(text); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-func (d Datum) plainDict(text func(string) (string, error)) (any, error) {
+func (d datum) plainDict(text func(string) (string, error)) (any, error) {
 	m := make(yaml.Map, 0, len(d.Items)/2)
 	for i := 0; i+1 < len(d.Items); i += 2 {
-		v, err := d.Items[i+1].Plain(text)
+		v, err := d.Items[i+1].plain(text)
 		if err != nil {
 			return nil, err
 		}

@@ -92,11 +92,11 @@ func TestEmbedKeepsValues(t *testing.T) {
 	_ = dict.SetKey(starlark.String("z"), starlark.NewList([]starlark.Value{starlark.MakeInt(-1), starlark.MakeInt(1).Lsh(80), starlark.Float(0.1), starlark.True, starlark.None}))
 	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.String("text"), starlark.NewDict(0)})
 	c := &lang.Call{}
-	d, inputs := Embed(c, "user_data", dict)
-	if c.Failed() || len(inputs) > 0 || d.Embeds() {
-		t.Fatalf("%q, %v", c.Mistakes(), inputs)
+	d, inputs := embed(c, "user_data", dict)
+	if c.Failed() || len(inputs) > 0 {
+		t.Fatalf("failed: %v, inputs %v", c.Failed(), inputs)
 	}
-	got, err := d.Plain(nil)
+	got, err := d.plain(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,23 +112,27 @@ func TestEmbedKeepsValues(t *testing.T) {
 
 // TestEmbedNamesMistakes holds that each mistake in a value comes with its path.
 func TestEmbedNamesMistakes(t *testing.T) {
-	dict := starlark.NewDict(1)
-	inner := starlark.NewDict(1)
-	_ = inner.SetKey(starlark.MakeInt(1), starlark.None)
-	_ = dict.SetKey(starlark.String("a"), starlark.Tuple{starlark.Bytes("x"), inner})
-	c := &lang.Call{}
-	Embed(c, "user_data", dict)
-	want := []string{`user_data["a"][0]: a bytes can't be written as text`, `user_data["a"][1]: the key 1 is no string`}
-	if !reflect.DeepEqual(c.Mistakes(), want) {
-		t.Errorf("got %q", c.Mistakes())
+	root := t.TempDir()
+	builtinstest.WriteWorkspace(t, root, map[string]string{
+		lang.RootFile: "", lang.BuildFile: `cloud_init(name = "seed", user_data = {"a": (b"x", {1: None})})`,
+	})
+	w, err := openTest(t.Context(), lang.Config{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Resolve(t.Context(), []string{"//:seed"})
+	want := `B9BUILD.star:1:1: cloud_init(): user_data["a"][0]: a bytes can't be written as text
+B9BUILD.star:1:1: cloud_init(): user_data["a"][1]: the key 1 is no string`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
 	}
 }
 
 // TestDatumText holds that the text of an input takes the place of its handle.
 func TestDatumText(t *testing.T) {
-	d := Datum{Kind: dictDatum, Items: []Datum{{Kind: stringDatum, Text: "k"}, {Kind: listDatum, Items: []Datum{{Kind: embedDatum, Text: "role"}}}}}
-	got, err := d.Plain(func(role string) (string, error) { return "<" + role + ">", nil })
-	if want := (yaml.Map{{Key: "k", Value: []any{"<role>"}}}); err != nil || !d.Embeds() || !reflect.DeepEqual(got, want) {
+	d := datum{Kind: dictDatum, Items: []datum{{Kind: stringDatum, Text: "k"}, {Kind: listDatum, Items: []datum{{Kind: embedDatum, Text: "role"}}}}}
+	got, err := d.plain(func(role string) (string, error) { return "<" + role + ">", nil })
+	if want := (yaml.Map{{Key: "k", Value: []any{"<role>"}}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %#v, %v", got, err)
 	}
 }

@@ -63,7 +63,7 @@ type erlValue struct {
 // String implements starlark.Value.
 func (v *erlValue) String() string { return fmt.Sprintf("%s(%q)", v.op, v.text) }
 
-// lang.Type implements starlark.Value.
+// Type implements starlark.Value.
 func (v *erlValue) Type() string { return v.op }
 
 // Freeze implements starlark.Value; the value never changes.

@@ -46,7 +46,7 @@ are quoted. Or it is a script file, which is run with the interpreter.`,
 			{Name: "script", Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
 			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},
 			{Name: "interpreter", Type: lang.ListOf(lang.String), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
-			{Name: "shares", Type: lang.DictOf(lang.Tree | lang.Writable), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
+			{Name: "shares", Type: lang.DictOf(lang.Tree | lang.WritableTree), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
 			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables"},
 			{Name: "user", Type: lang.String, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
 			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
@@ -120,7 +120,7 @@ func (l *lxcExec) addShares(c *lang.Call, s *lang.Step) {
 		}
 		share := shareMount{Target: target}
 		var from lang.Input
-		if w, ok := e.Value.(*lang.WritableMarker); ok {
+		if w, ok := e.Value.(*lang.WritableValue); ok {
 			share.Writable = true
 			from = w.Src
 			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree})

@@ -48,7 +48,7 @@ func makeTemplate(c *lang.Call) (lang.Step, error) {
 			a.Texts = append(a.Texts, e.Key)
 			continue
 		}
-		a.Vars[e.Key] = lang.OptionText(e.Value)
+		a.Vars[e.Key] = lang.Text(e.Value)
 	}
 	if c.Given("content") {
 		a.checkInline(c)

@@ -103,7 +103,7 @@ func (b *bootstrap) sources() ([]aptSource, error) {
 	return b.complete(all)
 }
 
-// lang.machine is the sources for the suite according to the lang.machine's apt.
+// machine is the sources for the suite according to the machine's apt.
 func (b *bootstrap) machine() ([]aptSource, error) {
 	all, err := machineSources(b.Apt)
 	if err != nil {

@@ -170,7 +170,7 @@ func (d *download) attempt(ctx context.Context, u *url.URL) error {
 	return errors.Join(d.wrongSum(sum), os.Remove(d.part))
 }
 
-// lang.again throws part away, for another attempt from the beginning.
+// again throws part away, for another attempt from the beginning.
 func (d *download) again(why error) error {
 	if err := os.Remove(d.part); err != nil {
 		return err
@@ -341,7 +341,7 @@ type cancelReader struct {
 	r   io.Reader
 }
 
-// lang.Read implements io.Reader.
+// Read implements io.Reader.
 func (c *cancelReader) Read(p []byte) (int, error) {
 	if c.ctx.Err() != nil {
 		return 0, context.Cause(c.ctx)

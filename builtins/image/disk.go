@@ -56,7 +56,7 @@ func newPartMarker(c *lang.Call) *partMarker {
 // String implements starlark.Value.
 func (p *partMarker) String() string { return "part()" }
 
-// lang.Type implements starlark.Value.
+// Type implements starlark.Value.
 func (p *partMarker) Type() string { return "part" }
 
 // Freeze implements starlark.Value; a marker never changes.

@@ -321,7 +321,7 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 	return errors.Join(m.fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
 }
 
-// builtins.fill makes the file system; content is nil where there is none.
+// fill makes the file system; content is nil where there is none.
 func (m *FileSystem) fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
 	switch m.FS {
 	case "vfat":

@@ -206,14 +206,8 @@ func (c *Call) Errorf(format string, args ...any) {
 // Failed reports whether a mistake was recorded.
 func (c *Call) Failed() bool { return len(c.errs) > 0 }
 
-// Mistakes are the texts of the mistakes that were recorded.
-func (c *Call) Mistakes() []string { return c.errs }
-
 // Pos is the place of the call.
 func (c *Call) Pos() engine.Position { return c.pos }
-
-// Allowed reports whether the user allowed the named power, such as "host_exec".
-func (c *Call) Allowed(power string) bool { return c.m.ws.cfg.Allow[power] }
 
 func (c *Call) index(name string) int {
 	for i := range c.sig.params {
@@ -228,7 +222,7 @@ func (c *Call) index(name string) int {
 func (c *Call) Value(param string) starlark.Value {
 	i := c.index(param)
 	if i < 0 {
-		panic("builtins: " + c.sig.op.Name + " has no parameter " + param)
+		panic("lang: " + c.sig.op.Name + " has no parameter " + param)
 	}
 	return c.values[i]
 }
@@ -313,6 +307,19 @@ func (c *Call) Entries(param string) []Entry {
 	return list
 }
 
+// Elements is the values of a list or tuple argument, else nil.
+func (c *Call) Elements(param string) []starlark.Value {
+	list, ok := c.Value(param).(starlark.Indexable)
+	if !ok {
+		return nil
+	}
+	all := make([]starlark.Value, list.Len())
+	for i := range all {
+		all[i] = list.Index(i)
+	}
+	return all
+}
+
 // Input is the argument when it is a handle, label or source path.
 func (c *Call) Input(param string) Input {
 	i := c.index(param)
@@ -349,7 +356,7 @@ func (c *Call) Operand(v starlark.Value, want Type, param string) Input {
 	switch v := v.(type) {
 	case *Handle:
 		in.decl, in.output = v.decl, v.output
-		err = in.settle()
+		err = in.check()
 	case starlark.String:
 		err = c.named(&in, string(v))
 	default:
@@ -365,21 +372,21 @@ func (c *Call) Operand(v starlark.Value, want Type, param string) Input {
 // named fills in an input that was given as a string.
 func (c *Call) named(in *Input, s string) error {
 	if IsLabel(s) {
-		l, err := ParseLabel(s, c.m.base)
+		l, err := parseLabel(s, c.m.base)
 		if err != nil {
 			return err
 		}
 		in.label = &l
 		return nil
 	}
-	source, err := c.m.source(s, in.want)
+	source, err := c.m.source(s)
 	in.decl = source
 	return err
 }
 
-// settle checks an input whose step is known: the output exists, is the only
+// check checks an input whose step is known: the output exists, is the only
 // one where none is selected, and is of the kind that is wanted.
-func (in *Input) settle() error {
+func (in *Input) check() error {
 	d := in.decl
 	if d.poisoned || d.source != nil && len(d.step.Outputs) == 0 {
 		return nil

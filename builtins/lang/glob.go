@@ -8,15 +8,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
-
-	"b9.build/b9/engine/store"
 )
 
 // maxGlobFiles bounds how many files one glob may look at.
 const maxGlobFiles = 200_000
 
+// Glob is the operation glob().
 func Glob() Operation {
 	return Operation{
 		Name: "glob",
@@ -54,13 +52,8 @@ func globValue(c *Call) (starlark.Value, error) {
 		return nil, err
 	}
 	slices.Sort(g.found)
-	text := strings.Join(c.Strings("include"), ", ")
-	c.m.reads = append(c.m.reads, Read{
-		Kind: "glob", Path: "//" + g.pkg + ": " + text,
-		Digest: store.Digest(blake3.Sum256([]byte(strings.Join(g.found, "\x00")))),
-	})
 	if len(g.found) == 0 && !c.Bool("allow_empty") {
-		return nil, fmt.Errorf("no file matches %s: give allow_empty=True if that is no mistake", text)
+		return nil, fmt.Errorf("no file matches %s: give allow_empty=True if that is no mistake", strings.Join(c.Strings("include"), ", "))
 	}
 	values := make([]starlark.Value, len(g.found))
 	for i, name := range g.found {

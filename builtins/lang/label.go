@@ -30,7 +30,7 @@ type Label struct {
 	Output string // "" asks for the only output
 }
 
-// String renders the canonical form, which ParseLabel reads back equal.
+// String renders the canonical form, which parseLabel reads back equal.
 func (l Label) String() string {
 	s := "//" + l.Pkg
 	if l.File != "" {
@@ -59,17 +59,17 @@ func IsLabel(s string) bool {
 	return strings.HasPrefix(s, "//") || strings.HasPrefix(s, ":") || strings.HasPrefix(s, "@")
 }
 
-// ParseLabel reads a label. A label that begins with a colon belongs to the
+// parseLabel reads a label. A label that begins with a colon belongs to the
 // build file base.
-func ParseLabel(s string, base Label) (Label, error) {
-	l, err := parseLabel(s, base)
+func parseLabel(s string, base Label) (Label, error) {
+	l, err := readLabel(s, base)
 	if err != nil {
 		return Label{}, fmt.Errorf("bad label %q: %w", s, err)
 	}
 	return l, nil
 }
 
-func parseLabel(s string, base Label) (Label, error) {
+func readLabel(s string, base Label) (Label, error) {
 	rest, output, err := cutOutput(s)
 	if err != nil {
 		return Label{}, err

@@ -24,15 +24,15 @@ func TestParseLabel(t *testing.T) {
 		{"//größe/ü:ä", "//größe/ü:ä"},
 	}
 	for _, tt := range tests {
-		l, err := ParseLabel(tt.in, base)
+		l, err := parseLabel(tt.in, base)
 		if err != nil || l.String() != tt.want {
-			t.Errorf("ParseLabel(%q) = %q, %v; want %q", tt.in, l, err, tt.want)
+			t.Errorf("parseLabel(%q) = %q, %v; want %q", tt.in, l, err, tt.want)
 		}
 	}
 }
 
 func TestParseLabelInFile(t *testing.T) {
-	l, err := ParseLabel(":disk", Label{Pkg: "examples", File: "debian.star"})
+	l, err := parseLabel(":disk", Label{Pkg: "examples", File: "debian.star"})
 	if want := "//examples/debian.star:disk"; err != nil || l.String() != want {
 		t.Errorf("got %q, %v; want %q", l, err, want)
 	}
@@ -62,8 +62,8 @@ func TestParseLabelErrors(t *testing.T) {
 		{"@b9//x:y", `bad label "@b9//x:y": only load() takes a label with @`},
 	}
 	for _, tt := range tests {
-		if l, err := ParseLabel(tt.in, Label{}); err == nil || err.Error() != tt.want {
-			t.Errorf("ParseLabel(%q) = %q, %v\nwant %s", tt.in, l, err, tt.want)
+		if l, err := parseLabel(tt.in, Label{}); err == nil || err.Error() != tt.want {
+			t.Errorf("parseLabel(%q) = %q, %v\nwant %s", tt.in, l, err, tt.want)
 		}
 	}
 }
@@ -91,9 +91,9 @@ func TestParsePattern(t *testing.T) {
 		{":t", "x/y", "//x/y:t", false, false},
 	}
 	for _, tt := range tests {
-		p, err := ParsePattern(tt.in, tt.dir)
+		p, err := parsePattern(tt.in, tt.dir)
 		if err != nil || p.Label.String() != tt.label || p.All != tt.all || p.Recursive != tt.recursive || p.String() != tt.in {
-			t.Errorf("ParsePattern(%q, %q) = %q all %v recursive %v, %v", tt.in, tt.dir, p.Label, p.All, p.Recursive, err)
+			t.Errorf("parsePattern(%q, %q) = %q all %v recursive %v, %v", tt.in, tt.dir, p.Label, p.All, p.Recursive, err)
 		}
 	}
 }
@@ -121,15 +121,15 @@ func FuzzLabel(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		l, err := ParseLabel(s, Label{Pkg: "p", File: "q.star"})
+		l, err := parseLabel(s, Label{Pkg: "p", File: "q.star"})
 		if err == nil {
-			again, err := ParseLabel(l.String(), Label{})
+			again, err := parseLabel(l.String(), Label{})
 			if err != nil || again != l {
 				t.Fatalf("%q gave %#v, which gave %#v, %v", s, l, again, err)
 			}
 			checkInside(t, l)
 		}
-		if p, err := ParsePattern(s, "x/y"); err == nil {
+		if p, err := parsePattern(s, "x/y"); err == nil {
 			checkInside(t, p.Label)
 		}
 	})

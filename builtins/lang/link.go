@@ -91,17 +91,17 @@ func (l *linker) resolve(r reference) {
 	if r.in.IsZero() {
 		return
 	}
-	if r.in.decl == nil && !l.lookUp(r) {
+	if r.in.decl == nil && !l.find(r) {
 		return
 	}
-	if r.in.decl.source != nil && !l.lookAt(r) {
+	if r.in.decl.source != nil && !l.identify(r) {
 		return
 	}
 	l.stack = append(l.stack, r.in.decl)
 }
 
-// lookUp finds the target that a label names. It reports whether there is one now.
-func (l *linker) lookUp(r reference) bool {
+// find finds the target that a label names. It reports whether there is one now.
+func (l *linker) find(r reference) bool {
 	label := *r.in.label
 	m := l.w.loaded(label.file())
 	if m == nil {
@@ -118,7 +118,7 @@ func (l *linker) lookUp(r reference) bool {
 	}
 	if err == nil {
 		r.in.decl, r.in.output = d, label.Output
-		err = r.in.settle()
+		err = r.in.check()
 	}
 	if err != nil {
 		l.fail(r, err)
@@ -127,12 +127,12 @@ func (l *linker) lookUp(r reference) bool {
 	return true
 }
 
-// lookAt looks at the source file of an input.
-func (l *linker) lookAt(r reference) bool {
+// identify finds out what the source of an input is.
+func (l *linker) identify(r reference) bool {
 	err := l.w.identify(r.in.decl)
 	r.in.decl.link.failed = err != nil
 	if err == nil {
-		err = r.in.settle()
+		err = r.in.check()
 	}
 	if err != nil {
 		l.fail(r, err)
@@ -184,7 +184,7 @@ func (w *Workspace) target(m *module, l Label) (*declaration, error) {
 		return d, nil
 	}
 	if l.Name != "" && l.File == "" && w.isSource(l) {
-		return w.sourceAt(l.Pkg, l.Name, nil), nil
+		return w.sourceAt(l.Pkg, l.Name), nil
 	}
 	switch {
 	case m.missing:

@@ -7,11 +7,9 @@ import (
 	"os"
 	"path"
 
-	"github.com/zeebo/blake3"
 	"go.starlark.net/starlark"
 
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/store"
 	"b9.build/b9/stdlib"
 )
 
@@ -36,7 +34,6 @@ type module struct {
 	errs    []*Error
 	missing bool // there is no such file
 	failed  bool // evaluation did not come to its end: targets may be missing
-	reads   []Read
 	calls   uint32
 
 	call   Call                       // reused by every call of a built-in
@@ -51,13 +48,6 @@ type module struct {
 type wantedName struct {
 	name string
 	pos  engine.Position
-}
-
-// Read is a file, or the result of a glob, that evaluation read.
-type Read struct {
-	Kind   string       // "build file", "library" or "glob"
-	Path   string       // below the workspace root, or @b9//name.star; of a glob its package and patterns
-	Digest store.Digest // of the content, or of the glob's result
 }
 
 const localKey = "module"
@@ -116,20 +106,12 @@ func (m *module) defaultTarget() (*declaration, error) {
 		m.id, stem, m.order[0].label(), Listed(m.targetNames()))
 }
 
-// read returns the source text and records it as read.
+// read returns the source text.
 func (m *module) read() ([]byte, error) {
-	kind, src, err := "build file", []byte(nil), error(nil)
 	if m.library {
-		kind = "library"
-		src, err = stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
-	} else {
-		src, err = readSource(m.ws.reads(m.id))
+		return stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
 	}
-	if err != nil {
-		return nil, err
-	}
-	m.reads = append(m.reads, Read{Kind: kind, Path: m.id, Digest: store.Digest(blake3.Sum256(src))})
-	return src, nil
+	return readSource(m.ws.reads(m.id))
 }
 
 func readSource(name string) ([]byte, error) {

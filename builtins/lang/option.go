@@ -3,7 +3,6 @@ package lang
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -12,7 +11,8 @@ import (
 	"b9.build/b9/engine"
 )
 
-func OptionBuiltin() Operation {
+// Option is the operation option().
+func Option() Operation {
 	return Operation{
 		Name: "option",
 		Doc: "a value that the command line may set with -D NAME=VALUE\n\n" +
@@ -31,12 +31,13 @@ func OptionBuiltin() Operation {
 	}
 }
 
-// Option is one declared option.
-type Option struct {
-	Name, Type, Help string
-	Default          string // as -D would give it; "" if there is none
-	Choices          []string
-	Position         engine.Position // of the first declaration
+// declaredOption is what one call of option() says.
+type declaredOption struct {
+	name, kind string
+	standard   string // the default as -D would give it; "" if there is none
+	choices    []string
+	at         engine.Position // of the first declaration
+	value      starlark.Value  // in this evaluation
 }
 
 // ErrOption is in the error of a value for an option, of the command line or
@@ -49,74 +50,34 @@ func (e *optionError) Error() string { return e.msg }
 
 func (e *optionError) Is(target error) bool { return target == ErrOption }
 
-type declaredOption struct {
-	Option
-	value starlark.Value
-}
-
-// DeclaredOptions lists the options that the evaluated files declare, by name.
-func (w *Workspace) DeclaredOptions() []Option {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var list []Option
-	for _, name := range slices.Sorted(maps.Keys(w.options)) {
-		list = append(list, w.options[name].Option)
-	}
-	return list
-}
-
 func optionValue(c *Call) (starlark.Value, error) {
-	o := declaredOption{Option: Option{Name: c.String("name"), Type: c.String("type"), Help: c.String("help"), Position: c.pos}, value: starlark.None}
-	if err := checkTargetName(o.Name); err != nil {
-		return nil, fmt.Errorf("bad option name %q: use letters, digits and . _ + - @ ~", o.Name)
+	o := declaredOption{name: c.String("name"), kind: c.String("type"), at: c.pos, value: starlark.None}
+	if err := checkTargetName(o.name); err != nil {
+		return nil, fmt.Errorf("bad option name %q: use letters, digits and . _ + - @ ~", o.name)
 	}
 	for _, v := range c.Elements("choices") {
-		o.Choices = append(o.Choices, OptionText(v))
+		o.choices = append(o.choices, Text(v))
 	}
 	if d := c.Value("default"); d != nil {
-		o.Default = OptionText(d)
-		if err := o.parse(o.Default); err != nil || o.value.Type() != d.Type() {
-			return nil, fmt.Errorf("default: %s is not of the type %s", d, o.Type)
+		o.standard = Text(d)
+		if err := o.parse(o.standard); err != nil || o.value.Type() != d.Type() {
+			return nil, fmt.Errorf("default: %s is not of the type %s", d, o.kind)
 		}
 	}
-	if text, set := c.m.ws.cfg.Options[o.Name]; set {
+	if text, set := c.m.ws.cfg.Options[o.name]; set {
 		if err := o.parse(text); err != nil {
-			return nil, &optionError{fmt.Sprintf("-D %s=%s: %v", o.Name, text, err)}
+			return nil, &optionError{fmt.Sprintf("-D %s=%s: %v", o.name, text, err)}
 		}
 	}
 	return o.value, c.m.ws.declareOption(o)
 }
 
-// Elements is the values of a list argument.
-func (c *Call) Elements(param string) []starlark.Value {
-	list, ok := c.Value(param).(starlark.Indexable)
-	if !ok {
-		return nil
-	}
-	all := make([]starlark.Value, list.Len())
-	for i := range all {
-		all[i] = list.Index(i)
-	}
-	return all
-}
-
-// OptionText is a value as -D would give it.
-func OptionText(v starlark.Value) string {
-	switch v := v.(type) {
-	case starlark.String:
-		return string(v)
-	case starlark.Bool:
-		return strconv.FormatBool(bool(v))
-	}
-	return v.String()
-}
-
 // parse sets the value from text.
 func (o *declaredOption) parse(text string) error {
-	if o.Choices != nil && !slices.Contains(o.Choices, text) {
-		return fmt.Errorf("%s", Suggest(fmt.Sprintf("unknown value %q (%s)", text, Listed(o.Choices)), text, o.Choices))
+	if o.choices != nil && !slices.Contains(o.choices, text) {
+		return fmt.Errorf("%s", Suggest(fmt.Sprintf("unknown value %q (%s)", text, Listed(o.choices)), text, o.choices))
 	}
-	switch o.Type {
+	switch o.kind {
 	case "int":
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
@@ -138,20 +99,20 @@ func (o *declaredOption) parse(text string) error {
 func (w *Workspace) declareOption(o declaredOption) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	old := w.options[o.Name]
+	old := w.options[o.name]
 	if old == nil {
-		w.options[o.Name] = &o
+		w.options[o.name] = &o
 		return nil
 	}
-	if old.Type != o.Type || old.Default != o.Default || !slices.Equal(old.Choices, o.Choices) {
-		first, second := old.Position, o.Position
+	if old.kind != o.kind || old.standard != o.standard || !slices.Equal(old.choices, o.choices) {
+		first, second := old.at, o.at
 		if comparePositions(first, second) > 0 {
 			first, second = second, first
 		}
-		return fmt.Errorf("the option %q is declared differently at %s and at %s: make the declarations agree, or load one from the other", o.Name, first, second)
+		return fmt.Errorf("the option %q is declared differently at %s and at %s: make the declarations agree, or load one from the other", o.name, first, second)
 	}
-	if comparePositions(o.Position, old.Position) < 0 {
-		old.Position, old.Help = o.Position, o.Help
+	if comparePositions(o.at, old.at) < 0 {
+		old.at = o.at
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (t *Target) Placements() []Placement {
 	list := make([]Placement, len(t.Refs))
 	for i, ref := range t.Refs {
 		label, base := ref.Node.Label(), ""
-		if l, err := ParseLabel(label, Label{}); err == nil {
+		if l, err := parseLabel(label, Label{}); err == nil {
 			base = l.outputPath()
 		} else {
 			label, base = t.Label.String(), path.Join(t.Label.outputPath(), fmt.Sprint(i+1))

@@ -53,10 +53,6 @@ func (g *Graph) target(d *declaration) *Target {
 	return t
 }
 
-// All lists every target, unnamed step and source file of the graph, what is
-// needed first.
-func (g *Graph) All() []*Target { return g.convert(g.order()) }
-
 // Deps lists what the targets need, directly and through others, and they
 // themselves, what is needed first.
 func (g *Graph) Deps(of ...*Target) []*Target {
@@ -114,19 +110,6 @@ func (g *Graph) Kind(builtin string) []*Target {
 		}
 	}
 	return g.convert(list)
-}
-
-// Named reports whether the target has a label of its own.
-func (t *Target) Named() bool { return t.Label != Label{} }
-
-// Find returns the target of that label, or nil.
-func (g *Graph) Find(l Label) *Target {
-	for _, d := range g.order() {
-		if d.name != "" && d.picked == l.Output && d.name == l.Name && d.m.base.Pkg == l.Pkg && d.m.base.File == l.File {
-			return g.target(d)
-		}
-	}
-	return nil
 }
 
 func (g *Graph) convert(list []*declaration) []*Target {

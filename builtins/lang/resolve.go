@@ -106,7 +106,7 @@ func (w *Workspace) moduleErrors() []*Error {
 
 // roots finds the declarations that the patterns name, each once.
 func (l *linker) roots(patterns []string) ([]*declaration, error) {
-	var parsed []Pattern
+	var parsed []targetPattern
 	files := map[string]Label{}
 	var images []*declaration
 	for _, text := range patterns {
@@ -119,7 +119,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 			images = append(images, d)
 			continue
 		}
-		p, err := ParsePattern(belowRoot(text, l.w.root), l.w.dir)
+		p, err := parsePattern(belowRoot(text, l.w.root), l.w.dir)
 		if err == nil {
 			err = l.filesOf(&p, files)
 		}
@@ -161,7 +161,7 @@ func (w *Workspace) prefixTarget(prefix, rest string) (*declaration, error) {
 	return d, nil
 }
 
-func (l *linker) distinct(patterns []Pattern) []*declaration {
+func (l *linker) distinct(patterns []targetPattern) []*declaration {
 	if len(patterns) == 1 {
 		return l.named(patterns[0])
 	}
@@ -179,7 +179,7 @@ func (l *linker) distinct(patterns []Pattern) []*declaration {
 }
 
 // filesOf adds the build files that the pattern needs.
-func (l *linker) filesOf(p *Pattern, files map[string]Label) error {
+func (l *linker) filesOf(p *targetPattern, files map[string]Label) error {
 	if !p.Recursive {
 		files[p.Label.file()] = Label{Pkg: p.Label.Pkg, File: p.Label.File}
 		return nil
@@ -199,7 +199,7 @@ func (l *linker) filesOf(p *Pattern, files map[string]Label) error {
 }
 
 // named lists the declarations that a pattern stands for, once its files are loaded.
-func (l *linker) named(p Pattern) []*declaration {
+func (l *linker) named(p targetPattern) []*declaration {
 	switch {
 	case p.Recursive:
 		var all []*declaration
@@ -279,22 +279,4 @@ func newTarget(d *declaration) Target {
 		t.Title = t.Label.String()
 	}
 	return t
-}
-
-// Reads lists what evaluation has read so far: build files, libraries and
-// globs, with digests, sorted by path. Together with the inputs of the nodes
-// that is everything the graph depends on.
-func (w *Workspace) Reads() []Read {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []Read
-	for _, m := range w.modules {
-		select {
-		case <-m.done:
-			all = append(all, m.reads...)
-		default:
-		}
-	}
-	slices.SortFunc(all, func(a, b Read) int { return strings.Compare(a.Path, b.Path) })
-	return all
 }

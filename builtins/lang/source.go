@@ -18,31 +18,25 @@ const OutputDir = "b9-out"
 // sourceFile is a file or directory of the workspace that build files name by
 // its path.
 type sourceFile struct {
-	path    string // slash-separated, below the root; "." is the root
-	label   string // //pkg:path, for messages
-	exclude []string
-	err     error // why it cannot be used, once looked at
-}
-
-// sourceKey identifies equal sources: they share one declaration and node.
-type sourceKey struct {
-	path, exclude string
+	path  string // slash-separated, below the root; "." is the root
+	label string // //pkg:path, for messages
+	err   error  // why it cannot be used, once identified
 }
 
 // source returns the declaration of a file or directory that the module names
-// by a path relative to its package. It is looked at when the graph is linked.
-func (m *module) source(rel string, _ Type) (*declaration, error) {
+// by a path relative to its package. It is identified when the graph is linked.
+func (m *module) source(rel string) (*declaration, error) {
 	if m.library {
 		return nil, fmt.Errorf("a library has no source files: %q", rel)
 	}
 	clean := strings.TrimPrefix(strings.TrimSuffix(rel, "/"), "./")
 	if clean == "" || clean == "." {
-		return m.ws.sourceAt(m.base.Pkg, ".", nil), nil
+		return m.ws.sourceAt(m.base.Pkg, "."), nil
 	}
 	if err := checkSourcePath(clean); err != nil {
 		return nil, err
 	}
-	return m.ws.sourceAt(m.base.Pkg, clean, nil), nil
+	return m.ws.sourceAt(m.base.Pkg, clean), nil
 }
 
 // checkSourcePath refuses paths that could lead out of the package.
@@ -61,33 +55,19 @@ func checkSourcePath(p string) error {
 	return checkPrintable(p)
 }
 
-func (w *Workspace) sourceAt(pkg, rel string, exclude []string) *declaration {
-	key := sourceKey{path.Join(pkg, rel), strings.Join(exclude, "\x00")}
-	if key.path == "" || key.path == "." {
-		key.path = "."
-		exclude = append([]string{OutputDir}, exclude...)
-	}
+// sourceAt returns the declaration of a file or directory, the same one for
+// every mention of it.
+func (w *Workspace) sourceAt(pkg, rel string) *declaration {
+	below := path.Join(pkg, rel)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if d := w.sources[key]; d != nil {
+	if d := w.sources[below]; d != nil {
 		return d
 	}
-	d := &declaration{op: "source", source: &sourceFile{path: key.path, label: "//" + pkg + ":" + rel, exclude: exclude}}
+	d := &declaration{op: "source", source: &sourceFile{path: below, label: "//" + pkg + ":" + rel}}
 	d.handle.decl = d
-	w.sources[key] = d
+	w.sources[below] = d
 	return d
-}
-
-// Excluding returns the input without the files that match one of the
-// patterns, in the sense of engine.TreeSource. It works on source
-// directories; ok is false for anything else.
-func (c *Call) Excluding(in Input, patterns []string) (out Input, ok bool) {
-	if in.decl == nil || in.decl.source == nil {
-		return in, false
-	}
-	pkg, rel, _ := strings.Cut(strings.TrimPrefix(in.decl.source.label, "//"), ":")
-	in.decl = c.m.ws.sourceAt(pkg, rel, patterns)
-	return in, true
 }
 
 // identify finds out, once, whether the source is a file or a directory.
@@ -104,7 +84,11 @@ func (w *Workspace) identify(d *declaration) error {
 	case err != nil:
 		s.err = err
 	case st.IsDir():
-		d.step.Action = &engine.TreeSource{Path: full, Rel: s.path, Exclude: s.exclude}
+		tree := &engine.TreeSource{Path: full, Rel: s.path}
+		if s.path == "." {
+			tree.Exclude = []string{OutputDir}
+		}
+		d.step.Action = tree
 		d.step.Outputs = OneTree()
 	case st.Mode().IsRegular():
 		d.step.Action = &engine.FileSource{Path: full, Rel: s.path}

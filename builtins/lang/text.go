@@ -4,12 +4,27 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+
+	"go.starlark.net/starlark"
 
 	"b9.build/b9/engine"
 )
 
 // MaxText bounds a file that is held in memory as text, in bytes.
 const MaxText = 16 << 20
+
+// Text is a value as text: a string as it is, true or false for a bool, and
+// anything else as a build file writes it.
+func Text(v starlark.Value) string {
+	switch v := v.(type) {
+	case starlark.String:
+		return string(v)
+	case starlark.Bool:
+		return strconv.FormatBool(bool(v))
+	}
+	return v.String()
+}
 
 // InputText reads the input of that role, which must be small.
 func InputText(job *engine.Job, role string) (string, error) {

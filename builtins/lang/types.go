@@ -20,12 +20,12 @@ const (
 	Bool
 	Int
 	Float
-	Size     // a number of bytes, or a string that size.Parse reads
-	File     // a handle, a label or the path of a source file: one file, such as an image
-	Tree     // a handle, a label or the path of a source directory
-	Group    // beside File and Tree: also a group, or a step with several outputs, as a whole
-	Writable // what writable() returns
-	Value    // anything
+	Size         // a number of bytes, or a string that size.Parse reads
+	File         // a handle, a label or the path of a source file: one file, such as an image
+	Tree         // a handle, a label or the path of a source directory
+	Group        // beside File and Tree: also a group, or a step with several outputs, as a whole
+	WritableTree // what writable() returns, a *WritableValue
+	Value        // anything
 )
 
 const typeBits = 16
@@ -84,7 +84,7 @@ func typeNames() []typeName {
 		{File | Tree, "file or directory (handle, label or path)", "files or directories"},
 		{File, "file (handle, label or path)", "files"},
 		{Tree, "directory (handle, label or path)", "directories"},
-		{Writable, "writable()", "writable()"},
+		{WritableTree, "writable()", "writable()"},
 		{Value, "any value", "values"},
 	}
 }
@@ -152,8 +152,8 @@ func (t Type) matches(v starlark.Value) bool {
 		return t&Float != 0
 	case *Handle:
 		return t&(File|Tree) != 0
-	case *WritableMarker:
-		return t&Writable != 0
+	case *WritableValue:
+		return t&WritableTree != 0
 	}
 	return false
 }

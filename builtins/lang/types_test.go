@@ -14,7 +14,7 @@ func TestTypeNames(t *testing.T) {
 		"string or list of strings":         String | ListOf(String),
 		"dict of files or directories":      DictOf(File | Tree),
 		"list of ints or dict of strings":   ListOf(Int) | DictOf(String),
-		"dict of directories or writable()": DictOf(Tree | Writable),
+		"dict of directories or writable()": DictOf(Tree | WritableTree),
 		"any value":                         Value,
 	} {
 		if got := typ.String(); got != want {

@@ -24,7 +24,6 @@ type Config struct {
 	Root    string            // the workspace root; "" searches for b9.toml from Dir upwards
 	Dir     string            // where relative targets start; "" is the working directory
 	Options map[string]string // the -D values, which option() reads
-	Allow   map[string]bool   // powers that are off unless allowed, such as "host_exec"
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits
 
@@ -67,7 +66,7 @@ type Workspace struct {
 
 	mu      sync.Mutex // guards what follows, and blockedOn of every module
 	modules map[string]*module
-	sources map[sourceKey]*declaration
+	sources map[string]*declaration
 	options map[string]*declaredOption
 	stamps  []engine.Stamp
 	stderr  sync.Mutex
@@ -102,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 	cfg.Limits = cfg.Limits.withDefaults()
 	w := &Workspace{
 		cfg: cfg, root: root, dir: filepath.ToSlash(rel),
-		modules: map[string]*module{}, sources: map[sourceKey]*declaration{}, options: map[string]*declaredOption{},
+		modules: map[string]*module{}, sources: map[string]*declaration{}, options: map[string]*declaredOption{},
 	}
 	w.env = environment(cfg.Operations)
 	return w, nil

@@ -2,7 +2,8 @@ package lang
 
 import "go.starlark.net/starlark"
 
-func WritableBuiltin() Operation {
+// Writable is the operation writable().
+func Writable() Operation {
 	return Operation{
 		Name: "writable",
 		Doc: "marks a shared directory that a script may write to\n\nThe directory starts as a copy of src, or empty. " +
@@ -14,28 +15,28 @@ func WritableBuiltin() Operation {
 		Example: `build = lxc_exec(images = {"/": root}, shares = {"/out": writable()}, script = "make.sh")
 group("binaries", targets = [build["/out"]])`,
 		Value: func(c *Call) (starlark.Value, error) {
-			return &WritableMarker{Src: c.Input("src")}, nil
+			return &WritableValue{Src: c.Input("src")}, nil
 		},
 	}
 }
 
-// WritableMarker is the value of writable(): an operation that takes it makes
-// a tree output of the directory.
-type WritableMarker struct {
+// WritableValue is what writable() returns: an operation that takes a
+// [WritableTree] makes an output of the directory.
+type WritableValue struct {
 	Src Input // where it starts from; zero for empty
 }
 
 // String implements starlark.Value.
-func (w *WritableMarker) String() string { return "writable()" }
+func (w *WritableValue) String() string { return "writable()" }
 
 // Type implements starlark.Value.
-func (w *WritableMarker) Type() string { return "writable" }
+func (w *WritableValue) Type() string { return "writable" }
 
 // Freeze implements starlark.Value; a marker never changes.
-func (w *WritableMarker) Freeze() {}
+func (w *WritableValue) Freeze() {}
 
 // Truth implements starlark.Value.
-func (w *WritableMarker) Truth() starlark.Bool { return true }
+func (w *WritableValue) Truth() starlark.Bool { return true }
 
 // Hash implements starlark.Value. All markers are alike.
-func (w *WritableMarker) Hash() (uint32, error) { return 1, nil }
+func (w *WritableValue) Hash() (uint32, error) { return 1, nil }

@@ -120,7 +120,7 @@ func (s *reference) resolve(ctx context.Context, w *engine.World) (Locked, error
 	return q, fmt.Errorf("%s from repository %q is not in %s", q.asked(), q.Repository, LockFile)
 }
 
-// debian.answer finds the entry that says what is meant: for the default repository
+// answer finds the entry that says what is meant: for the default repository
 // also that of another one, since which one is the default, and what it is
 // called, differs from machine to machine.
 func (s *reference) answer(list []Locked) (Locked, bool) {
@@ -182,7 +182,8 @@ func (s *reference) Run(ctx context.Context, job *engine.Job) error {
 // target: shared:NAME or shared:NAME@VERSION, of the default repository.
 const Prefix = "shared:"
 
-// lang.Target is the step that what follows such a prefix stands for.
+// Target is the step that what follows Prefix stands for; name is what its
+// result is called.
 func (s *Images) Target(text string) (name string, step lang.Step, err error) {
 	name, version, pinned := strings.Cut(text, "@")
 	err = repo.ValidName(name)
