@@ -2,10 +2,6 @@ package builtins
 
 import (
 	"context"
-	"fmt"
-	"log"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"b9.build/b9/builtins/internal/builtinstest"
@@ -14,45 +10,6 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/store"
 )
-
-// Example builds a target of a workspace from another Go program.
-func Example() {
-	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "b9-example")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	write := func(name, text string) { _ = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644) }
-	write("b9.toml", "")
-	write("B9BUILD.star", `template(name = "motd", content = "welcome to ${host}", vars = {"host": "db1"})`)
-
-	ws, err := openTest(ctx, lang.Config{Root: dir})
-	if err != nil {
-		log.Fatal(err)
-	}
-	graph, err := ws.Resolve(ctx, []string{"//:motd"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	st, err := store.Open(filepath.Join(dir, "store"), store.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer st.Close()
-	eng := engine.New(engine.Config{Store: st})
-	defer eng.Close()
-	result, err := eng.Build(ctx, graph.Targets[0].Refs...)
-	if err != nil {
-		log.Fatal(err)
-	}
-	text, err := result.Artifact(graph.Targets[0].Refs[0]).ReadAll(1 << 20)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("%s: %s", graph.Targets[0], text)
-	// Output: //:motd: welcome to db1
-}
 
 // builder builds targets of one workspace directory again and again.
 type builder struct {

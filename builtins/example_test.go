@@ -13,49 +13,40 @@ import (
 	"b9.build/b9/engine/store"
 )
 
-// A program loads a workspace, resolves targets and builds them.
+// A program opens a workspace, resolves a target and builds it. One whose steps
+// run in containers also opens a backend, in engine.Config, and calls
+// backends.Main first in its main.
 func Example() {
-	dir, err := os.MkdirTemp("", "b9-example-*")
-	if err != nil {
-		log.Fatal(err)
-	}
+	dir := workspace(`file(name = "motd", content = "hello\n")`)
 	defer os.RemoveAll(dir)
-	write(dir, "b9.toml", "")
-	write(dir, "B9BUILD.star", `file(name = "motd", content = "hello\n")`)
 
-	if err := build(dir, "//:motd"); err != nil {
-		log.Fatal(err)
-	}
-	// Output: //:motd: 6 bytes, 1 step executed
-}
-
-func build(dir, target string) error {
 	ctx := context.Background()
-	ws, err := lang.Open(ctx, lang.Config{Dir: dir, Operations: builtins.Operations(builtins.Settings{})})
-	if err != nil {
-		return err
-	}
-	graph, err := ws.Resolve(ctx, []string{target})
-	if err != nil {
-		return err
-	}
-	st, err := store.Open(filepath.Join(dir, ".store"), store.Options{})
-	if err != nil {
-		return err
-	}
+	ws := must(lang.Open(ctx, lang.Config{Dir: dir, Operations: builtins.Operations(builtins.Settings{})}))
+	ref := must(ws.Resolve(ctx, []string{"//:motd"})).Targets[0].Refs[0]
+	st := must(store.Open(filepath.Join(dir, ".store"), store.Options{}))
 	defer st.Close()
-	ref := graph.Targets[0].Refs[0]
-	result, err := engine.New(engine.Config{Store: st}).Build(ctx, ref)
-	if err != nil {
-		return err
-	}
-	size, err := result.Artifact(ref).Size()
-	fmt.Printf("%s: %d bytes, %d step executed\n", graph.Targets[0], size, result.Executed)
-	return err
+	eng := engine.New(engine.Config{Store: st})
+	defer eng.Close()
+	result := must(eng.Build(ctx, ref))
+	fmt.Printf("%d step executed: %s", result.Executed, must(result.Artifact(ref).ReadAll(1<<20)))
+	// Output: 1 step executed: hello
 }
 
-func write(dir, name, text string) {
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+// workspace makes a workspace with one build file.
+func workspace(text string) string {
+	dir := must(os.MkdirTemp("", "b9-example-*"))
+	for name, text := range map[string]string{lang.RootFile: "", lang.BuildFile: text} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// must ends the program where something went wrong.
+func must[T any](v T, err error) T {
+	if err != nil {
 		log.Fatal(err)
 	}
+	return v
 }

@@ -234,7 +234,7 @@ func NewImages(cfg Config, root string) *Images {
 func sharedService(w *engine.World) (*Images, error) {
 	images, ok := engine.Service[*Images](w)
 	if !ok {
-		return nil, errors.New("shared images can't be reached: the engine has no SharedImages among its Services")
+		return nil, errors.New("shared images can't be reached: the engine has no *share.Images among its Services")
 	}
 	return images, nil
 }

@@ -18,7 +18,8 @@ import (
 // Main must be the first call of main and of TestMain of a program that uses
 // this package: containers are started by running the program again. If this
 // process is such a helper it does the helper's work and never returns; else
-// it returns at once. In a program built without cgo no container can be
+// it returns at once. Without it Run of a backend is an error that says so,
+// and starts nothing. In a program built without cgo no container can be
 // started, and it does nothing.
 func Main() { helper.Main() }
 

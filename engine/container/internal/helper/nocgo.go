@@ -2,6 +2,6 @@
 
 package helper
 
-// Main does nothing in a program built without cgo: no container can be
+// beHelper does nothing in a program built without cgo: no container can be
 // started there.
-func Main() {}
+func beHelper() {}

@@ -50,10 +50,14 @@ type session struct {
 	wire         *wire
 }
 
-// Run runs a normalized spec in a container that start makes.
+// Run runs a normalized spec in a container that start makes. It is an error
+// where Main was not called.
 func Run(ctx context.Context, spec container.Spec, to container.IO, start launch) (container.Result, error) {
 	if ctx.Err() != nil {
 		return container.Result{Reason: container.Cancelled, Code: -1}, nil
+	}
+	if err := checkMain(); err != nil {
+		return Failed, err
 	}
 	s := &session{spec: spec}
 	res, err := s.run(ctx, to, start)
