@@ -18,6 +18,7 @@ import (
 // Error is one mistake in a build file or in what was asked for.
 type Error struct {
 	Pos   engine.Position // the place; its File is empty for what was asked on the command line
+	Label string          // the target or pattern of the command line that the mistake is about, "" elsewhere
 	Stack []Frame         // the calls that led there, the innermost first; Stack[0] is at Pos, and may be alone
 	Msg   string
 	cause error
@@ -30,13 +31,15 @@ type Frame struct {
 	Name string
 }
 
-// Error renders the mistake as "file:line:col: message", and the callers, if
-// any, one a line below it.
+// Error renders the mistake as "file:line:col: message" or "label: message", and
+// the callers, if any, one a line below it.
 func (e *Error) Error() string {
 	var b strings.Builder
-	if e.Pos.File != "" {
-		b.WriteString(e.Pos.String())
-		b.WriteString(": ")
+	switch {
+	case e.Pos.File != "":
+		b.WriteString(e.Pos.String() + ": ")
+	case e.Label != "":
+		b.WriteString(e.Label + ": ")
 	}
 	b.WriteString(e.Msg)
 	for i := 1; i < len(e.Stack); i++ {

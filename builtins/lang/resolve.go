@@ -113,7 +113,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 		if prefix, rest, ok := l.w.prefixed(text); ok {
 			d, err := l.w.prefixTarget(prefix, rest)
 			if err != nil {
-				l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", text, err), cause: err})
+				l.errs = append(l.errs, &Error{Label: text, Msg: err.Error(), cause: err})
 				continue
 			}
 			images = append(images, d)
@@ -124,7 +124,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 			err = l.filesOf(&p, files)
 		}
 		if err != nil {
-			l.errs = append(l.errs, &Error{Msg: err.Error(), cause: err})
+			l.errs = append(l.errs, evaluationErrors(err, nil)...)
 			continue
 		}
 		parsed = append(parsed, p)
@@ -189,7 +189,7 @@ func (l *linker) filesOf(p *targetPattern, files map[string]Label) error {
 		return err
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("%s: there is no %s below //%s", p, BuildFile, p.Label.Pkg)
+		return &Error{Label: p.String(), Msg: fmt.Sprintf("there is no %s below //%s", BuildFile, p.Label.Pkg)}
 	}
 	p.found = found
 	for _, base := range found {
@@ -210,7 +210,7 @@ func (l *linker) named(p targetPattern) []*declaration {
 	case p.All:
 		m := l.w.loaded(p.Label.file())
 		if m.missing {
-			l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %s", p, l.w.missingFile(m))})
+			l.errs = append(l.errs, &Error{Label: p.String(), Msg: l.w.missingFile(m)})
 		}
 		return m.order
 	}
@@ -223,7 +223,7 @@ func (l *linker) named(p targetPattern) []*declaration {
 	}
 	if err != nil {
 		if !errors.Is(err, errDependency) {
-			l.errs = append(l.errs, &Error{Msg: fmt.Sprintf("%s: %v", p, err), cause: err})
+			l.errs = append(l.errs, &Error{Label: p.String(), Msg: err.Error(), cause: err})
 		}
 		return nil
 	}

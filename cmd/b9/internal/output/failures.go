@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"b9.build/b9/builtins/lang"
-	"b9.build/b9/builtins/share"
 	"b9.build/b9/engine"
 )
 
@@ -86,24 +85,11 @@ func Failures(err error) []Failure {
 }
 
 func ofMistake(m *lang.Error) Failure {
-	f := Failure{Place: PlaceOf(m.Pos), Cause: m.Msg}
-	if f.Place == nil {
-		f.Label, f.Cause = askedFor(m.Msg)
-	}
+	f := Failure{Label: m.Label, Place: PlaceOf(m.Pos), Cause: m.Msg}
 	for i := 1; i < len(m.Stack); i++ {
 		f.CalledFrom = append(f.CalledFrom, place(m.Stack[i].Pos))
 	}
 	return f
-}
-
-// askedFor takes the target or pattern off what is told of one on the command line.
-func askedFor(message string) (label, cause string) {
-	for _, prefix := range []string{"//", ":", share.Prefix} {
-		if before, after, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(before, prefix) {
-			return before, after
-		}
-	}
-	return "", message
 }
 
 func ofStep(s *engine.StepError) Failure {

@@ -140,7 +140,7 @@ func TestPrint(t *testing.T) {
 func TestFailures(t *testing.T) {
 	at := func(line int) engine.Position { return engine.Position{File: "B9BUILD.star", Line: line, Col: 1} }
 	mistakes := lang.Errors{
-		{Msg: `//:x: B9BUILD.star has no target "x"`},
+		{Label: "//:x", Msg: `B9BUILD.star has no target "x"`},
 		{Pos: at(3), Stack: []lang.Frame{{Pos: at(3)}, {Pos: at(9), Name: "f"}}, Msg: "image(): no"},
 	}
 	err := fmt.Errorf("%w", errors.Join(mistakes, errors.Join(engine.Position{File: "b9.toml", Line: 2, Col: 1}.Errorf("no")), errors.New("disk is gone")))
