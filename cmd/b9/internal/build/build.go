@@ -29,15 +29,10 @@ line goes to standard output: path, size and content digest, separated by tabs.
 With --json sizes are exact, in bytes.`,
 		Example: "  b9 build //web:disk\n  b9 build //...\n  b9 build examples/debian.star:disk -D suite=trixie",
 		Args:    command.SomeTargets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.Open(p)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			b := &maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}
-			return b.run(cmd.Context())
-		},
+			return b.run(ctx)
+		}, f.Configure),
 	}
 	f.Register(cmd)
 	return cmd

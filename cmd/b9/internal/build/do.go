@@ -54,13 +54,12 @@ type maker struct {
 func (b *maker) do(ctx context.Context) (*Built, error) {
 	started := time.Now()
 	var printed bytes.Buffer
-	ws, err := b.Workspace(ctx, session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: io.MultiWriter(b.Console, &printed)})
+	ws, graph, err := b.Graph(ctx, session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: io.MultiWriter(b.Console, &printed)}, b.Patterns...)
 	if err != nil {
 		return nil, err
 	}
-	graph, err := b.resolve(ctx, ws)
-	if err != nil {
-		return nil, err
+	if b.One && len(graph.Targets) != 1 {
+		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
 	}
 	d, end := b.Console.Build(b.Display(b.display))
 	defer end()
@@ -99,17 +98,6 @@ func reported(ctx context.Context, err error) error {
 
 // resumes is how a build goes on that was interrupted.
 const resumes = "finished steps are kept, the next build goes on from there"
-
-func (b *maker) resolve(ctx context.Context, ws *session.Workspace) (*lang.Graph, error) {
-	graph, err := ws.Resolve(ctx, b.Patterns)
-	if err != nil {
-		return nil, err
-	}
-	if b.One && len(graph.Targets) != 1 {
-		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
-	}
-	return graph, nil
-}
 
 // execute runs the steps. Without a result it did not come that far.
 func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Workspace, graph *lang.Graph) (*report, *engine.Result, error) {

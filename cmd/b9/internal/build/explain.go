@@ -31,13 +31,8 @@ Nothing is built, and b9.lock stays as it is. What the repository of finished
 steps (shared.cache) has would not run.`,
 		Example: "  b9 explain //web:disk\n  b9 explain --exit-code //web:disk || echo stale",
 		Args:    command.SomeTargets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.Open(p)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			reasons, err := reasons(cmd.Context(), s, f, args)
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			reasons, err := reasons(ctx, s, f, args)
 			if err != nil {
 				return exit.Resumes(err, resumes)
 			}
@@ -48,7 +43,7 @@ steps (shared.cache) has would not run.`,
 				return exit.Status(exit.WouldRun)
 			}
 			return nil
-		},
+		}, f.Configure),
 	}
 	f.Register(cmd)
 	HideOut(cmd)
@@ -59,11 +54,7 @@ steps (shared.cache) has would not run.`,
 
 // reasons asks the engine about every step; sources are left out.
 func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string) ([]engine.Reason, error) {
-	ws, err := s.Workspace(ctx, session.Evaluation{Options: f.options, Locked: f.locked, ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	g, err := ws.Resolve(ctx, patterns)
+	ws, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Locked: f.locked, ReadOnly: true}, patterns...)
 	if err != nil {
 		return nil, err
 	}

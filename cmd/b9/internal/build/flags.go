@@ -10,7 +10,6 @@ import (
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
-	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container/backends"
 )
@@ -45,19 +44,14 @@ func (f *Flags) Register(cmd *cobra.Command) {
 // HideOut leaves --out out of the help of a command that puts no results anywhere.
 func HideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
 
-// Open checks the flags, and makes a session of them.
-func (f *Flags) Open(p *session.Program) (*session.Session, error) {
-	if err := display.CheckMode(f.display); err != nil {
-		return nil, exit.Usage(err)
-	}
-	return p.Open(f.configure)
-}
-
 // maxJobs is the most that build.jobs takes.
 const maxJobs = 4096
 
-// configure is the flags as settings.
-func (f *Flags) configure(cfg *config.Config) error {
+// Configure checks the flags, and sets the settings that they stand for.
+func (f *Flags) Configure(cfg *config.Config) error {
+	if err := display.CheckMode(f.display); err != nil {
+		return exit.Usage(err)
+	}
 	backends := append([]string{"auto"}, backends.Names()...)
 	switch {
 	case f.jobs < 0 || f.jobs > maxJobs:

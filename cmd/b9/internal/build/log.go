@@ -24,24 +24,17 @@ func Log(p *session.Program) *cobra.Command {
 		Use:     "log TARGET",
 		Short:   "Print what a step printed when it last ran",
 		Example: "  b9 log //web:root",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return exit.Usagef("log takes one target, got %d", len(args))
-			}
+		Args:    command.Exactly(1, "log takes one target, got %d"),
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			if p.JSON {
 				return exit.Usagef("log prints text: leave out --json")
 			}
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			path, err := logOf(cmd.Context(), s, options, args[0])
+			path, err := logOf(ctx, s, options, args[0])
 			if err != nil {
 				return err
 			}
 			return printFile(s.Out, path)
-		},
+		}),
 	}
 	command.Define(cmd.Flags(), &options)
 	return cmd
@@ -49,11 +42,7 @@ func Log(p *session.Program) *cobra.Command {
 
 // logOf finds the log of the kept failure of a target, else of its newest record.
 func logOf(ctx context.Context, s *session.Session, options []string, target string) (path string, err error) {
-	ws, err := s.Workspace(ctx, session.Evaluation{Options: options})
-	if err != nil {
-		return "", err
-	}
-	g, err := ws.Resolve(ctx, []string{target})
+	ws, g, err := s.Graph(ctx, session.Evaluation{Options: options}, target)
 	if err != nil {
 		return "", err
 	}

@@ -32,12 +32,9 @@ shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 			if len(targets) != 1 {
 				return exit.Usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
 			}
-			s, err := f.Open(p)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return run(cmd.Context(), s, f, targets[0], argv, cwd)
+			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
+				return run(ctx, s, f, targets[0], argv, cwd)
+			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)

@@ -35,12 +35,9 @@ copy of it. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
 			if len(targets) > 1 {
 				return exit.Usagef("shell takes one target, got %d", len(targets))
 			}
-			s, err := f.Open(p)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return shell(cmd.Context(), s, f, targets, argv, fresh)
+			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
+				return shell(ctx, s, f, targets, argv, fresh)
+			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
@@ -81,11 +78,7 @@ func failedStep(ctx context.Context, s *session.Session, f Flags, targets []stri
 	}
 	labels := map[string]bool{}
 	if len(targets) > 0 {
-		ws, err := s.Workspace(ctx, session.Evaluation{Options: f.options, Locked: f.locked})
-		if err != nil {
-			return nil, err
-		}
-		g, err := ws.Resolve(ctx, targets)
+		_, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Locked: f.locked}, targets...)
 		if err != nil {
 			return nil, err
 		}

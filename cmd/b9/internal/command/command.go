@@ -67,8 +67,26 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 // ExactArgs wants n arguments, and says which when there are others.
 func ExactArgs(what string, n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		return Exactly(n, Name(cmd)+" takes "+what+", got %d arguments (see `"+cmd.CommandPath()+" --help`)")(cmd, args)
+	}
+}
+
+// Exactly wants n arguments. The sentence, which has a %d for how many there are,
+// says what is wrong with another number.
+func Exactly(n int, sentence string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
 		if len(args) != n {
-			return exit.Usagef("%s takes %s, got %d arguments (see `%s --help`)", Name(cmd), what, len(args), cmd.CommandPath())
+			return exit.Usagef(sentence, len(args))
+		}
+		return nil
+	}
+}
+
+// AtLeast wants n arguments or more. The sentence says what is missing.
+func AtLeast(n int, sentence string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < n {
+			return exit.Usagef("%s", sentence)
 		}
 		return nil
 	}
@@ -85,11 +103,8 @@ func OneAtMost(what string) cobra.PositionalArgs {
 }
 
 // SomeTargets wants a target at least.
-func SomeTargets(_ *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return exit.Usagef("name a target, such as //web:disk or //... (`b9 query` lists them)")
-	}
-	return nil
+func SomeTargets(cmd *cobra.Command, args []string) error {
+	return AtLeast(1, "name a target, such as //web:disk or //... (`b9 query` lists them)")(cmd, args)
 }
 
 // Define adds the flag -D, whose values are NAME=VALUE.

@@ -1,12 +1,10 @@
 // Package doctor finds out what this machine can and cannot do for b9, and what
-// to install. [Examine] changes nothing; [Render] prints what it found.
+// to install. [Examine] changes nothing; [Text] words what it found.
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -143,14 +141,14 @@ func Failed(checks []check) bool {
 	return false
 }
 
-// Render prints the checks as lines for people with a count at the end.
-func Render(w io.Writer, checks []check) error {
+// Text is the checks as lines for people, and how many of each status there are.
+func Text(checks []check) string {
 	width := 0
 	for _, c := range checks {
 		width = max(width, len(c.Name))
 	}
 	count := map[string]int{}
-	var b bytes.Buffer
+	var b strings.Builder
 	for _, c := range checks {
 		count[c.Status]++
 		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", c.Status, width, c.Name, display.Clean(c.Detail))
@@ -159,8 +157,7 @@ func Render(w io.Writer, checks []check) error {
 		}
 	}
 	fmt.Fprintf(&b, "%d ok, %s, %s: %s\n", count[statusOK], output.Count(count[statusWarn], "warning", "warnings"), output.Count(count[statusFail], "failure", "failures"), verdict(checks))
-	_, err := w.Write(b.Bytes())
-	return err
+	return b.String()
 }
 
 func verdict(checks []check) string {

@@ -218,14 +218,14 @@ func TestDialSocket(t *testing.T) {
 	}
 }
 
-func TestRender(t *testing.T) {
+func TestText(t *testing.T) {
 	checks := []check{
 		{Name: "user", Status: statusOK, Detail: "root"},
 		{Name: "loop devices", Status: statusFail, Detail: "none \x1b[2J<here>", Fix: "modprobe loop"},
 		{Name: "libvirtd", Status: statusWarn, Detail: "nothing listens", Fix: "start it"},
 	}
-	var text, doc bytes.Buffer
-	if err := errors.Join(Render(&text, checks), output.Print(&doc, output.Doctor{Checks: checks})); err != nil {
+	var doc bytes.Buffer
+	if err := output.Print(&doc, output.Doctor{Checks: checks}); err != nil {
 		t.Fatal(err)
 	}
 	want := `ok    user          root
@@ -235,8 +235,8 @@ warn  libvirtd      nothing listens
                     fix: start it
 1 ok, 1 warning, 1 failure: builds that use containers or images will not work here
 `
-	if text.String() != want {
-		t.Errorf("got:\n%s\nwant:\n%s", text.String(), want)
+	if text := Text(checks); text != want {
+		t.Errorf("got:\n%s\nwant:\n%s", text, want)
 	}
 	var back output.Doctor
 	if err := json.Unmarshal(doc.Bytes(), &back); err != nil || !reflect.DeepEqual(back.Checks, checks) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/session"
 )
 
@@ -20,10 +20,8 @@ func Cat(p *session.Program) *cobra.Command {
 		Short:   "Print files that lie in an image",
 		Long:    "Print files that lie in an image to standard output, without mounting it.\n\n" + help,
 		Example: "  b9 cat //web:root:/etc/hostname\n  b9 cat disk.qcow2:2:/etc/fstab",
+		Args:    command.AtLeast(1, "name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return exit.Usagef("name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname")
-			}
 			if err := o.check(args); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/fsys"
@@ -29,10 +30,8 @@ attributes. No link leads the copy out of the destination.
 
 ` + help,
 		Example: "  b9 cp //web:root:/etc/nginx nginx\n  b9 cp disk.raw:1:/EFI /srv/boot",
+		Args:    command.AtLeast(2, "cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return exit.Usagef("cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`")
-			}
 			if err := o.check(args[:len(args)-1]); err != nil {
 				return err
 			}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/fsys/tree"
@@ -31,10 +31,8 @@ by number, size in bytes (of a device its numbers), time in UTC, and name.
 
 ` + help,
 		Example: "  b9 ls //web:root:/etc\n  b9 ls -R disk.qcow2:1:/EFI",
+		Args:    command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return exit.Usagef("name an image, such as //web:root:/etc or disk.raw:/etc")
-			}
 			if err := o.check(args); err != nil {
 				return err
 			}

@@ -170,7 +170,7 @@ func (o *opener) openTarget(ctx context.Context, p *place) (sel string, err erro
 	if cut := cutLast(label); strings.Contains(cut[0], ":") {
 		label, sel = cut[0], cut[1]
 	}
-	if p.session, err = o.build.Open(o.Program); err != nil {
+	if p.session, err = o.Open(o.build.Configure); err != nil {
 		return "", err
 	}
 	b, err := build.Do(ctx, p.session, build.Request{Flags: o.build, Patterns: []string{label}, ReadOnly: true, One: true, Backing: true})

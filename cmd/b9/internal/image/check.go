@@ -65,11 +65,7 @@ func checkRaw(ctx context.Context, p *session.Program, name, path string) error 
 }
 
 func verdict(p *session.Program, name, what string) error {
-	if p.JSON {
-		return p.Print(output.Check{Path: name, Checked: what})
-	}
-	_, err := fmt.Fprintf(p.Out, "%s: %s: no errors\n", name, what)
-	return err
+	return p.Show(output.Check{Path: name, Checked: what}, fmt.Sprintf("%s: %s: no errors\n", name, what))
 }
 
 func checkFormat(ctx context.Context, p *session.Program, name, path, format string, f *Flags) error {
@@ -77,13 +73,11 @@ func checkFormat(ctx context.Context, p *session.Program, name, path, format str
 	if err != nil {
 		return err
 	}
-	if p.JSON {
-		err = p.Print(output.Check{Path: name, Checked: format, Clusters: r.Clusters, Leaks: r.Leaks, Corruptions: r.Corruptions, Problems: r.Problems})
-	} else if r.Leaks+r.Corruptions == 0 {
-		return verdict(p, name, format)
-	} else {
-		_, err = fmt.Fprintf(p.Out, "%s\n%s: %s: %d corruptions, %d leaks\n", strings.Join(r.Problems, "\n"), name, format, r.Corruptions, r.Leaks)
+	text := fmt.Sprintf("%s: %s: no errors\n", name, format)
+	if r.Leaks+r.Corruptions > 0 {
+		text = fmt.Sprintf("%s\n%s: %s: %d corruptions, %d leaks\n", strings.Join(r.Problems, "\n"), name, format, r.Corruptions, r.Leaks)
 	}
+	err = p.Show(output.Check{Path: name, Checked: format, Clusters: r.Clusters, Leaks: r.Leaks, Corruptions: r.Corruptions, Problems: r.Problems}, text)
 	if err == nil && r.Corruptions > 0 {
 		err = fmt.Errorf("%s is damaged: make it again, or repair a copy with qemu-img check -r all", name)
 	}

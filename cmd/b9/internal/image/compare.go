@@ -60,16 +60,11 @@ func compareImages(ctx context.Context, p *session.Program, names []string, f, g
 
 // printComparison says where the first difference is; below 0 there is none.
 func printComparison(p *session.Program, at int64) error {
-	var err error
 	switch {
-	case p.JSON && at < 0:
-		err = p.Print(output.Comparison{Identical: true})
-	case p.JSON:
-		err = p.Print(output.Comparison{Offset: &at})
 	case at >= 0:
-		_, err = fmt.Fprintf(p.Out, "different at offset %d\n", at)
-	case !p.Quiet:
-		_, err = fmt.Fprintln(p.Out, "identical")
+		return p.Show(output.Comparison{Offset: &at}, fmt.Sprintf("different at offset %d\n", at))
+	case p.Quiet:
+		return p.Show(output.Comparison{Identical: true}, "")
 	}
-	return err
+	return p.Show(output.Comparison{Identical: true}, "identical\n")
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -37,10 +36,7 @@ func info(p *session.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if p.JSON {
-				return p.Print(d.Image)
-			}
-			return d.print(p.Out)
+			return p.Show(d.Image, d.text())
 		},
 	}
 	f.Register(cmd)
@@ -112,25 +108,19 @@ func probe(ctx context.Context, img disk.Image, format, path string) (tree.Info,
 	return fsys.Probe(head, 0, 0)
 }
 
-func (i *description) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(key, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", key, value)
-		}
-	}
-	row("file", i.Path)
-	row("format", strings.TrimSpace(i.Format+" "+i.Subformat))
-	row("size", fmt.Sprintf("%s (%d bytes)", size.About(i.Size), i.Size))
-	row("allocated", size.About(i.Allocated))
-	row("compression", i.Compression)
-	row("backing", strings.TrimSpace(i.Backing+" "+i.BackingFormat))
-	row("file system", i.FileSystem)
-	row("table", i.Table)
-	row("label", i.Label)
-	row("uuid", i.UUID)
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return printPartitions(out, i.Partitions)
+// text is the description for people: a line for each value that there is.
+func (i *description) text() string {
+	rows := slices.DeleteFunc([][]string{
+		{"file", i.Path},
+		{"format", strings.TrimSpace(i.Format + " " + i.Subformat)},
+		{"size", fmt.Sprintf("%s (%d bytes)", size.About(i.Size), i.Size)},
+		{"allocated", size.About(i.Allocated)},
+		{"compression", i.Compression},
+		{"backing", strings.TrimSpace(i.Backing + " " + i.BackingFormat)},
+		{"file system", i.FileSystem},
+		{"table", i.Table},
+		{"label", i.Label},
+		{"uuid", i.UUID},
+	}, func(row []string) bool { return row[1] == "" })
+	return output.Table(rows) + partitionTable(i.Partitions)
 }

@@ -1,9 +1,9 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
-	"io"
-	"text/tabwriter"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -36,10 +36,8 @@ func partitions(p *session.Program) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			if p.JSON {
-				return p.Print(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: listPartitions(t)})
-			}
-			return printPartitions(p.Out, listPartitions(t))
+			list := listPartitions(t)
+			return p.Show(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: list}, partitionTable(list))
 		},
 	}
 	f.Register(cmd)
@@ -55,20 +53,18 @@ func listPartitions(t *partition.Table) []output.Partition {
 	return all
 }
 
-func printPartitions(out io.Writer, all []output.Partition) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if len(all) > 0 {
-		fmt.Fprintln(w, "NUMBER\tSTART\tSIZE\tTYPE\tNAME\tID")
+// partitionTable is the partitions for people; "" for none.
+func partitionTable(all []output.Partition) string {
+	if len(all) == 0 {
+		return ""
 	}
+	rows := [][]string{{"NUMBER", "START", "SIZE", "TYPE", "NAME", "ID"}}
 	for _, part := range all {
-		kind := part.TypeName
-		if kind == "" {
-			kind = part.Type
-		}
+		kind := cmp.Or(part.TypeName, part.Type)
 		if part.Bootable {
 			kind += " (boot)"
 		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", part.Number, part.Start, size.About(part.Size), kind, part.Name, part.ID)
+		rows = append(rows, []string{strconv.Itoa(part.Number), strconv.FormatInt(part.Start, 10), size.About(part.Size), kind, part.Name, part.ID})
 	}
-	return w.Flush()
+	return output.Table(rows)
 }

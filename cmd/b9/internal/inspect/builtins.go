@@ -40,17 +40,14 @@ func list(p *session.Program, args []string) error {
 	if len(found) == 0 {
 		return unknownBuiltin(args[0], names)
 	}
-	if p.JSON {
-		return p.Print(output.Builtins{Builtins: found})
+	var lines []byte
+	for _, op := range found {
+		lines = fmt.Appendf(lines, "%-12s %s\n", op.Name, firstLine(op.Doc))
 	}
-	if len(args) == 0 {
-		for _, op := range found {
-			fmt.Fprintf(p.Out, "%-12s %s\n", op.Name, firstLine(op.Doc))
-		}
-		return nil
+	if len(args) > 0 {
+		lines = []byte(text(found[0]))
 	}
-	_, err := fmt.Fprint(p.Out, text(found[0]))
-	return err
+	return p.Show(output.Builtins{Builtins: found}, string(lines))
 }
 
 func unknownBuiltin(name string, names []string) error {

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -19,22 +20,13 @@ func Config(p *session.Program) *cobra.Command {
 defaults, the user's file (~/.config/b9/config.toml), the workspace's b9.toml,
 the environment (container.memory is B9_CONTAINER_MEMORY), then -c KEY=VALUE.`,
 		Args: command.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: p.With(func(_ context.Context, s *session.Session, _ []string) error {
 			settings := s.Config.Settings()
-			if p.JSON {
-				return p.Print(output.Config{Settings: settings})
-			}
+			var text []byte
 			for _, set := range settings {
-				if _, err := fmt.Fprintf(p.Out, "%-24s %-20s # %s; %s\n", set.Key, fmt.Sprintf("%q", set.Value), set.Origin, set.Doc); err != nil {
-					return err
-				}
+				text = fmt.Appendf(text, "%-24s %-20s # %s; %s\n", set.Key, fmt.Sprintf("%q", set.Value), set.Origin, set.Doc)
 			}
-			return nil
-		},
+			return s.Show(output.Config{Settings: settings}, string(text))
+		}),
 	}
 }

@@ -23,16 +23,11 @@ func Doctor(p *session.Program) *cobra.Command {
 changed. The exit status is 1 when builds that use containers or images will not
 work; a warning only concerns what it names.`,
 		Args: command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return examine(cmd.Context(), p) },
+		RunE: p.With(examine),
 	}
 }
 
-func examine(ctx context.Context, p *session.Program) error {
-	s, err := p.Open()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func examine(ctx context.Context, s *session.Session, _ []string) error {
 	cfg := s.Config
 	host := doctor.Host{StoreDir: cfg.Store.Dir, Backend: cfg.Container.Backend, LibvirtURI: cfg.Libvirt.URI}
 	for _, name := range backends.Names() {
@@ -46,12 +41,7 @@ func examine(ctx context.Context, p *session.Program) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if p.JSON {
-		err = p.Print(output.Doctor{Checks: checks})
-	} else {
-		err = doctor.Render(p.Out, checks)
-	}
-	if err != nil {
+	if err := s.Show(output.Doctor{Checks: checks}, doctor.Text(checks)); err != nil {
 		return err
 	}
 	if doctor.Failed(checks) {

@@ -13,7 +13,6 @@ import (
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
-	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 )
@@ -21,6 +20,11 @@ import (
 // Query is `b9 query`, with the commands below it.
 func Query(p *session.Program) *cobra.Command {
 	var options []string
+	ask := func(pick func(*lang.Graph) []*lang.Target) func(*cobra.Command, []string) error {
+		return p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return query(ctx, s, options, args, pick)
+		})
+	}
 	cmd := &cobra.Command{
 		Use:   "query [PATTERN...]",
 		Short: "List targets, and what depends on what",
@@ -28,39 +32,33 @@ func Query(p *session.Program) *cobra.Command {
 built-in that makes it, and its documentation. The commands below ask about the
 graph. Nothing is built.`,
 		Example: "  b9 query\n  b9 query deps //web:disk\n  b9 query rdeps //base:root\n  b9 query kind lxc_exec //web/...",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return query(cmd.Context(), p, options, args, func(g *lang.Graph) []*lang.Target { return g.Targets })
-		},
+		RunE:    ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
 	}
 	command.Define(cmd.PersistentFlags(), &options)
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "deps TARGET...", Short: "List every target and source that the targets are made of",
 			Args: command.SomeTargets,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return query(cmd.Context(), p, options, args, func(g *lang.Graph) []*lang.Target { return g.Deps(g.Targets...) })
-			},
+			RunE: ask(func(g *lang.Graph) []*lang.Target { return g.Deps(g.Targets...) }),
 		},
 		&cobra.Command{
 			Use: "rdeps TARGET [PATTERN...]", Short: "List the targets in the patterns (default //...) that are made of the target",
 			Args: command.SomeTargets,
-			RunE: func(cmd *cobra.Command, args []string) error {
+			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 				// The target comes first, so that it is the first of the graph's.
 				patterns := append([]string{args[0]}, orAll(args[1:])...)
-				return query(cmd.Context(), p, options, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
-			},
+				return query(ctx, s, options, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
+			}),
 		},
 		&cobra.Command{
 			Use: "kind BUILTIN [PATTERN...]", Short: "List the targets that a built-in makes",
-			RunE: func(cmd *cobra.Command, args []string) error {
-				if len(args) == 0 {
-					return exit.Usagef("name a built-in, such as lxc_exec (`b9 builtins` lists them)")
-				}
+			Args: command.AtLeast(1, "name a built-in, such as lxc_exec (`b9 builtins` lists them)"),
+			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 				if err := checkBuiltin(args[0]); err != nil {
 					return err
 				}
-				return query(cmd.Context(), p, options, orAll(args[1:]), func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
-			},
+				return query(ctx, s, options, args[1:], func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
+			}),
 		},
 	)
 	return cmd
@@ -94,37 +92,22 @@ func orAll(patterns []string) []string {
 	return patterns
 }
 
-func query(ctx context.Context, p *session.Program, options, patterns []string, pick func(*lang.Graph) []*lang.Target) error {
-	s, err := p.Open()
+// query prints those targets of the graph of the patterns that pick returns.
+func query(ctx context.Context, s *session.Session, options, patterns []string, pick func(*lang.Graph) []*lang.Target) error {
+	_, g, err := s.Graph(ctx, session.Evaluation{Options: options}, orAll(patterns)...)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	ws, err := s.Workspace(ctx, session.Evaluation{Options: options})
-	if err != nil {
-		return err
-	}
-	g, err := ws.Resolve(ctx, orAll(patterns))
-	if err != nil {
-		return err
-	}
-	return printTargets(p, pick(g))
-}
-
-func printTargets(p *session.Program, targets []*lang.Target) error {
+	targets := pick(g)
 	rows := make([]output.Target, len(targets))
 	width := 0
 	for i, t := range targets {
 		rows[i] = output.Target{Label: t.Title, Builtin: t.Builtin, Place: output.PlaceOf(t.Position), Doc: t.Doc}
 		width = max(width, len(rows[i].Label))
 	}
-	if p.JSON {
-		return p.Print(output.Targets{Targets: rows})
-	}
+	var text []byte
 	for _, r := range rows {
-		if _, err := fmt.Fprintf(p.Out, "%-*s  %-10s  %s\n", width, r.Label, r.Builtin, firstLine(r.Doc)); err != nil {
-			return err
-		}
+		text = fmt.Appendf(text, "%-*s  %-10s  %s\n", width, r.Label, r.Builtin, firstLine(r.Doc))
 	}
-	return nil
+	return s.Show(output.Targets{Targets: rows}, string(text))
 }

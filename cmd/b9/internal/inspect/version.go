@@ -17,11 +17,7 @@ func Version(p *session.Program) *cobra.Command {
 		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := session.Version()
-			if p.JSON {
-				return p.Print(v)
-			}
-			_, err := fmt.Fprintf(p.Out, "b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go)
-			return err
+			return p.Show(v, fmt.Sprintf("b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go))
 		},
 	}
 }

@@ -2,15 +2,15 @@ package output
 
 import (
 	"fmt"
-	"io"
+	"unicode/utf8"
 )
 
-// Table aligns the columns of rows, of which there is one at least.
-func Table(w io.Writer, rows [][]string) error {
-	widths := make([]int, len(rows[0]))
+// Table aligns the columns of rows, which all have as many.
+func Table(rows [][]string) string {
+	widths := map[int]int{} // in characters
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	var text []byte
@@ -20,8 +20,7 @@ func Table(w io.Writer, rows [][]string) error {
 		}
 		text = append(append(text, row[len(row)-1]...), '\n')
 	}
-	_, err := w.Write(text)
-	return err
+	return string(text)
 }
 
 // Count says how many there are of something: "1 step", "2 steps".

@@ -25,17 +25,15 @@ one on a plain OpenSSH server: ssh://[user@]host[:port]/path or [user@]host:path
 repository is the one that commands mean when they name none; with several that
 is shared.repository of the configuration.`,
 		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return exit.Usagef("repo add takes a name and a location, got %s", output.Count(len(args), "argument", "arguments"))
 			}
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return addRepository(cmd.Context(), s, args[0], args[1], create)
+			return nil
 		},
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return addRepository(ctx, s, args[0], args[1], create)
+		}),
 	}
 	cmd.Flags().BoolVar(&create, "create", false, "make the repository where there is none")
 	return cmd

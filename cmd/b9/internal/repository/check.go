@@ -27,14 +27,9 @@ they hurt. With --deep every block is read and compared with its digest. With
 (or, of this machine, pulled) again; what others need stays.`,
 		Example: "  b9 repo check team --deep\n  b9 repo check team --deep --remove",
 		Args:    command.OneAtMost("name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return checkRepository(cmd.Context(), s, command.First(args), deep, remove)
-		},
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return checkRepository(ctx, s, command.First(args), deep, remove)
+		}),
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read everything")
 	cmd.Flags().BoolVar(&remove, "remove", false, "take out the images that are hurt")
@@ -76,23 +71,17 @@ func tellSound(s *session.Session, r session.Images, deep bool) {
 }
 
 func printDamage(s *session.Session, damage []repo.Damage) error {
-	if s.JSON {
-		list := make([]repo.Damage, len(damage))
-		for i, d := range damage {
-			list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
-		}
-		return s.Print(output.Damage{Damage: list})
-	}
-	for _, d := range damage {
+	list := make([]repo.Damage, len(damage))
+	var text []byte
+	for i, d := range damage {
+		list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
 		hurts := "nothing"
 		if len(d.Hurts) > 0 {
 			hurts = strings.Join(d.Hurts, ", ")
 		}
-		if _, err := fmt.Fprintf(s.Out, "%s: %s, which hurts %s\n", d.Path, d.What, hurts); err != nil {
-			return err
-		}
+		text = fmt.Appendf(text, "%s: %s, which hurts %s\n", d.Path, d.What, hurts)
 	}
-	return nil
+	return s.Show(output.Damage{Damage: list}, string(text))
 }
 
 // removeHurt takes out what the damage hurts, and then the files that

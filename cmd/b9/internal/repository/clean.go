@@ -32,14 +32,9 @@ contents, where no build result needs them, are then like all else in the store:
 they go when it is over its bounds, or at once with ` + "`b9 cache gc --all`" + `.`,
 		Args:    command.NoArgs,
 		Example: "  b9 clean-local\n  b9 clean-local --keep 5",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return clean(cmd.Context(), s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
-		},
+		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
+			return clean(ctx, s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
+		}),
 	}
 	cmd.Flags().IntVar(&keep, "keep", 2, "keep the newest `N` versions of each name")
 	return cmd

@@ -35,14 +35,9 @@ is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched
 and --json tell who made a version, from what, and the key of the step that did.`,
 		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json\n  b9 list --long",
 		Args:    command.OneAtMost("name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return list(cmd.Context(), s, name, command.First(args), long)
-		},
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return list(ctx, s, name, command.First(args), long)
+		}),
 	}
 	nameFlag(cmd, &name)
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "tell where each version comes from, too")
@@ -69,8 +64,8 @@ func list(ctx context.Context, s *session.Session, repository, image string, lon
 	if repository == "" {
 		tellLocal(s)
 	}
-	if long && !s.JSON {
-		return printLong(s.Out, versions)
+	if long {
+		return showVersions(s, versions, inLong(versions))
 	}
 	return printVersions(s, versions)
 }

@@ -29,14 +29,9 @@ the newest version of every image of the repository. Only data that no image on
 this machine has is fetched, and an interrupted pull goes on where it stopped.`,
 		Example: "  b9 pull debian\n  b9 pull -r team",
 		Args:    command.OneAtMost("name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return exit.Resumes(pull(cmd.Context(), s, from, args), "what was fetched is kept for the next pull")
-		},
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return exit.Resumes(pull(ctx, s, from, args), "what was fetched is kept for the next pull")
+		}),
 	}
 	nameFlag(cmd, &from)
 	return cmd

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/builtins/share"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -26,17 +27,10 @@ func Push(p *session.Program) *cobra.Command {
 named, to a repository. share() in a build file makes one. Only data that the
 repository lacks is sent, and an interrupted push goes on where it stopped.`,
 		Example: "  b9 push debian\n  b9 push debian@20260102-150405-1a2b3c4d -r team",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return exit.Usagef("push takes one name, got %d (`b9 list -r local` lists them)", len(args))
-			}
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return exit.Resumes(push(cmd.Context(), s, to, args[0]), "what was sent is kept for the next push")
-		},
+		Args:    command.Exactly(1, "push takes one name, got %d (`b9 list -r local` lists them)"),
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			return exit.Resumes(push(ctx, s, to, args[0]), "what was sent is kept for the next push")
+		}),
 	}
 	nameFlag(cmd, &to)
 	return cmd

@@ -1,11 +1,13 @@
 package repository
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/config"
@@ -17,22 +19,13 @@ func remove(p *session.Program) *cobra.Command {
 		Use:     "remove NAME",
 		Short:   "Forget a repository's name; the repository stays as it is",
 		Example: "  b9 repo remove team",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return exit.Usagef("repo remove takes one name, got %d", len(args))
-			}
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return removeRepository(s, args[0])
-		},
+		Args:    command.Exactly(1, "repo remove takes one name, got %d"),
+		RunE:    p.With(removeRepository),
 	}
 }
 
-func removeRepository(s *session.Session, name string) error {
-	cfg := s.Config
+func removeRepository(_ context.Context, s *session.Session, args []string) error {
+	name, cfg := args[0], s.Config
 	if name == config.LocalRepository {
 		return exit.Usagef("%q is what this machine has, which has no name to forget (`b9 clean-local` removes old versions)", name)
 	}

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"maps"
 	"slices"
 
@@ -30,12 +31,7 @@ func names(p *session.Program) *cobra.Command {
 		Use:   "list",
 		Short: "List the repositories that have a name",
 		Args:  command.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: p.With(func(_ context.Context, s *session.Session, _ []string) error {
 			cfg := s.Config
 			var list []output.Repository
 			for _, name := range append([]string{config.LocalRepository}, slices.Sorted(maps.Keys(cfg.Repositories))...) {
@@ -45,9 +41,6 @@ func names(p *session.Program) *cobra.Command {
 				}
 				list = append(list, output.Repository{Name: name, Location: loc.String(), Default: name == cfg.DefaultRepository(), Cache: name == cfg.Shared.Cache})
 			}
-			if s.JSON {
-				return s.Print(output.Repositories{Repositories: list})
-			}
 			rows := [][]string{{"NAME", "DEFAULT", "LOCATION"}}
 			for _, r := range list {
 				mark := ""
@@ -56,7 +49,7 @@ func names(p *session.Program) *cobra.Command {
 				}
 				rows = append(rows, []string{r.Name, mark, r.Location})
 			}
-			return output.Table(s.Out, rows)
-		},
+			return s.Show(output.Repositories{Repositories: list}, output.Table(rows))
+		}),
 	}
 }

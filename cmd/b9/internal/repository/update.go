@@ -24,18 +24,12 @@ of the one named, and write them there. Entries for a version or digest that a
 build file names stay. Nothing is fetched: the next build does that.`,
 		Example: "  b9 update\n  b9 update debian",
 		Args:    command.OneAtMost("name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			return update(cmd.Context(), s, command.First(args))
-		},
+		RunE:    p.With(update),
 	}
 }
 
-func update(ctx context.Context, s *session.Session, name string) error {
+func update(ctx context.Context, s *session.Session, args []string) error {
+	name := command.First(args)
 	if err := repo.ValidName(name); name != "" && err != nil {
 		return exit.Usage(err)
 	}
@@ -47,21 +41,19 @@ func update(ctx context.Context, s *session.Session, name string) error {
 	if err != nil {
 		return err
 	}
-	if s.JSON {
-		if after == nil {
-			after = []share.Locked{}
-		}
-		return s.Print(output.Lock{Images: after})
+	if after == nil {
+		after = []share.Locked{}
 	}
-	if len(after) == 0 && !s.Quiet {
-		fmt.Fprintf(s.Console, "nothing to move: %s has no newest version of a shared image (a build that uses one adds it)\n", share.LockFile)
+	if len(after) == 0 && !s.JSON {
+		s.Tell("nothing to move: %s has no newest version of a shared image (a build that uses one adds it)", share.LockFile)
 	}
+	var text []byte
 	for i, l := range after {
 		state := "is the newest"
 		if l != before[i] {
 			state = "was " + before[i].Version
 		}
-		fmt.Fprintf(s.Out, "%s\t%s\n", l, state)
+		text = fmt.Appendf(text, "%s\t%s\n", l, state)
 	}
-	return nil
+	return s.Show(output.Lock{Images: after}, string(text))
 }

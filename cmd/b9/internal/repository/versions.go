@@ -2,7 +2,6 @@ package repository
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -21,23 +20,25 @@ func shortDigest(d repo.Digest) string {
 	return d.String()[:15]
 }
 
-// printVersions prints versions as a table, or as JSON.
-func printVersions(s *session.Session, versions []repo.Version) error {
-	if s.JSON {
-		if versions == nil {
-			versions = []repo.Version{}
-		}
-		return s.Print(output.Images{Images: versions})
+// showVersions prints versions as a document, or as the text.
+func showVersions(s *session.Session, versions []repo.Version, text string) error {
+	if versions == nil {
+		versions = []repo.Version{}
 	}
+	return s.Show(output.Images{Images: versions}, text)
+}
+
+// printVersions prints versions as a document, or as a table.
+func printVersions(s *session.Session, versions []repo.Version) error {
 	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
 	for _, v := range versions {
 		rows = append(rows, []string{v.Name, v.Version, v.Format, size.About(v.Size), size.About(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
 	}
-	return output.Table(s.Out, rows)
+	return showVersions(s, versions, output.Table(rows))
 }
 
-// printLong prints versions in a few lines each.
-func printLong(w io.Writer, versions []repo.Version) error {
+// inLong is a few lines on each of the versions.
+func inLong(versions []repo.Version) string {
 	var text []byte
 	for _, v := range versions {
 		whole := v.Digest.String()
@@ -62,6 +63,5 @@ func printLong(w io.Writer, versions []repo.Version) error {
 			}
 		}
 	}
-	_, err := w.Write(text)
-	return err
+	return string(text)
 }

@@ -59,6 +59,15 @@ func (p *Program) PrintTo(w io.Writer, doc any) error {
 	return output.Print(w, doc)
 }
 
+// Show prints the result of a command: the document with --json, else the text.
+func (p *Program) Show(doc any, text string) error {
+	if p.JSON {
+		return p.Print(doc)
+	}
+	_, err := io.WriteString(p.Out, text)
+	return err
+}
+
 // Tell prints a message for people, unless they want none.
 func (p *Program) Tell(format string, args ...any) {
 	if !p.Quiet {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/display"
@@ -57,6 +60,18 @@ func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) 
 		}
 	}
 	return &Session{Program: p, Dir: dir, Root: root, Config: cfg, store: &storage{dir: cfg.Store.Dir}}, nil
+}
+
+// With is a command that does run with a session, which is closed afterwards.
+func (p *Program) With(run func(ctx context.Context, s *Session, args []string) error, changes ...func(*config.Config) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		s, err := p.Open(changes...)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return run(cmd.Context(), s, args)
+	}
 }
 
 // Close closes what was opened.

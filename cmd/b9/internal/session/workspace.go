@@ -64,6 +64,16 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	return &Workspace{ws, shared}, nil
 }
 
+// Graph is what the patterns name in the build files, and all that it depends on.
+func (s *Session) Graph(ctx context.Context, e Evaluation, patterns ...string) (*Workspace, *lang.Graph, error) {
+	ws, err := s.Workspace(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := ws.Resolve(ctx, patterns)
+	return ws, g, err
+}
+
 // shared lets build files reach the repositories.
 func (s *Session) shared(e Evaluation) share.Config {
 	r := s.Repositories()

@@ -19,18 +19,13 @@ func Cache(p *session.Program) *cobra.Command {
 		Short: "Show, shrink or verify the store",
 		Long:  "Show how much the store holds. The commands below shrink it and verify it.",
 		Args:  command.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return usage(cmd.Context(), p) },
+		RunE:  p.With(usage),
 	}
 	cmd.AddCommand(collect(p), verify(p))
 	return cmd
 }
 
-func usage(ctx context.Context, p *session.Program) error {
-	s, err := p.Open()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func usage(ctx context.Context, s *session.Session, _ []string) error {
 	st, err := s.Store()
 	if err != nil {
 		return err
@@ -39,11 +34,7 @@ func usage(ctx context.Context, p *session.Program) error {
 	if err != nil {
 		return err
 	}
-	if p.JSON {
-		return p.Print(output.Cache{Usage: u})
-	}
-	_, err = fmt.Fprintf(p.Out, "store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
+	return s.Show(output.Cache{Usage: u}, fmt.Sprintf("store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
 		st.Dir(), u.Files+u.Trees, size.About(u.Allocated), size.About(u.Apparent), u.Records,
-		size.About(int64(s.Config.Store.MaxSize)), s.Config.Store.MaxAge, u.Failed, size.About(u.FailedBytes))
-	return err
+		size.About(int64(s.Config.Store.MaxSize)), s.Config.Store.MaxAge, u.Failed, size.About(u.FailedBytes)))
 }

@@ -1,6 +1,8 @@
 package upkeep
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
@@ -18,16 +20,11 @@ func Clean(p *session.Program) *cobra.Command {
 the state that failed steps of this workspace left behind. The store is not touched: the next build finds every step there. See
 ` + "`b9 cache gc`" + ` for the store.`,
 		Args: command.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return clean(p) },
+		RunE: p.With(clean),
 	}
 }
 
-func clean(p *session.Program) error {
-	s, err := p.Open()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func clean(_ context.Context, s *session.Session, _ []string) error {
 	root, err := lang.FindRoot(s.Dir)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ is left that may go. What a running build uses and what the results in b9-out/
 of any workspace came from stay, and so do the shared images of this machine; ` + "`b9 clean`" + ` lets go of those of this workspace. What interrupted
 pulls left goes.`,
 		Args: command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return b.collect(cmd.Context(), p) },
+		RunE: p.With(b.collect),
 	}
 	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
 	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")
@@ -69,12 +69,7 @@ func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
 	return p, nil
 }
 
-func (b *bounds) collect(ctx context.Context, p *session.Program) error {
-	s, err := p.Open()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+func (b *bounds) collect(ctx context.Context, s *session.Session, _ []string) error {
 	policy, err := b.policy(s.Config.Store)
 	if err != nil {
 		return err
@@ -98,13 +93,9 @@ func (b *bounds) collect(ctx context.Context, p *session.Program) error {
 		}
 		r.Freed += freed
 	}
-	if p.JSON {
-		return p.Print(output.Collection{CollectReport: r})
-	}
 	verb := "removed"
 	if b.dry {
 		verb = "would remove"
 	}
-	_, err = fmt.Fprintf(p.Out, "%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, size.About(r.Freed), size.About(r.Kept))
-	return err
+	return s.Show(output.Collection{CollectReport: r}, fmt.Sprintf("%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, size.About(r.Freed), size.About(r.Kept)))
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,7 @@ func Init(p *session.Program) *cobra.Command {
 // start writes what a workspace needs, and says what it wrote.
 func start(p *session.Program, dir string) error {
 	done := output.Init{Wrote: []string{}, There: []string{}}
+	var text strings.Builder
 	for _, f := range []struct{ name, text string }{
 		{lang.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
 		{lang.BuildFile, starterBuild},
@@ -58,29 +60,13 @@ func start(p *session.Program, dir string) error {
 			return err
 		case wrote:
 			done.Wrote = append(done.Wrote, path)
+			fmt.Fprintf(&text, "wrote %s\n", path)
 		default:
 			done.There = append(done.There, path)
-		}
-		if err := tellWritten(p, path, wrote); err != nil {
-			return err
+			fmt.Fprintf(&text, "%s is there already\n", path)
 		}
 	}
-	if p.JSON {
-		return p.Print(done)
-	}
-	return nil
-}
-
-func tellWritten(p *session.Program, path string, wrote bool) error {
-	format := "%s is there already\n"
-	if wrote {
-		format = "wrote %s\n"
-	}
-	if p.JSON {
-		return nil
-	}
-	_, err := fmt.Fprintf(p.Out, format, path)
-	return err
+	return p.Show(done, text.String())
 }
 
 // writeNew writes a file unless it is there.

@@ -1,8 +1,8 @@
 package upkeep
 
 import (
+	"context"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -20,30 +20,21 @@ func verify(p *session.Program) *cobra.Command {
 		Use:   "verify",
 		Short: "Read every object again and compare it with its digest",
 		Args:  command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
 			st, err := s.Store()
 			if err != nil {
 				return err
 			}
-			r, err := st.Verify(cmd.Context(), repair)
+			r, err := st.Verify(ctx, repair)
 			if err != nil {
 				return err
 			}
-			if p.JSON {
-				err = p.Print(verification(r))
-			} else {
-				err = printVerify(p.Out, r)
-			}
+			err = s.Show(verification(r), verified(r))
 			if damaged := len(r.Corrupt) + len(r.Missing); err == nil && damaged > 0 && !repair {
 				err = fmt.Errorf("%d objects are damaged: `b9 cache verify --repair` removes them, the next build makes them again", damaged)
 			}
 			return err
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged objects and the records that name them")
 	return cmd
@@ -60,12 +51,11 @@ func verification(r store.VerifyReport) output.Verification {
 	return output.Verification{VerifyReport: r}
 }
 
-func printVerify(w io.Writer, r store.VerifyReport) error {
+// verified is the report for people.
+func verified(r store.VerifyReport) string {
+	var text []byte
 	for _, d := range slices.Concat(r.Corrupt, r.Missing) {
-		if _, err := fmt.Fprintf(w, "damaged  %v\n", d); err != nil {
-			return err
-		}
+		text = fmt.Appendf(text, "damaged  %v\n", d)
 	}
-	_, err := fmt.Fprintf(w, "%d objects verified, %d damaged\n", r.Files+r.Trees, len(r.Corrupt)+len(r.Missing))
-	return err
+	return string(fmt.Appendf(text, "%d objects verified, %d damaged\n", r.Files+r.Trees, len(r.Corrupt)+len(r.Missing)))
 }
