@@ -3,6 +3,8 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +13,9 @@ import (
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/store"
 )
 
 // Run is `b9 run`.
@@ -70,4 +75,111 @@ func tellDoc(s *session.Session, t *lang.Target) {
 	if t.Doc != "" && !s.JSON {
 		s.Tell("\n%s", t.Doc)
 	}
+}
+
+// Shell is `b9 shell`.
+func Shell(p *session.Program) *cobra.Command {
+	var f Flags
+	var fresh bool
+	cmd := &cobra.Command{
+		Use:   "shell [TARGET] [-- COMMAND ARG...]",
+		Short: "Open a shell in a target, or in the step that failed",
+		Long: `Open a shell in the state that a failed step left behind: its images as the
+failing command saw them, mounted where it had them. Without a target it is the
+step that failed last. What you change there stays until the step succeeds or
+` + "`b9 clean`" + ` removes it; no build ever uses it.
+
+When the target has not failed it is built, and the shell opens in a throw-away
+copy of it. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
+		Example: "  b9 shell\n  b9 shell //web:root\n  b9 shell //web:root -- dpkg --audit",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			targets, argv := command.SplitDash(cmd, args)
+			if len(targets) > 1 {
+				return exit.Usagef("shell takes one target, got %d", len(targets))
+			}
+			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
+				return shell(ctx, s, f, targets, argv, fresh)
+			}, f.Configure)(cmd, targets)
+		},
+	}
+	f.Register(cmd)
+	cmd.Flags().BoolVar(&fresh, "built", false, "open the built target even when a failed state was kept")
+	return cmd
+}
+
+func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []string, fresh bool) error {
+	if !fresh {
+		failed, err := failedStep(ctx, s, f, targets)
+		if err != nil {
+			return err
+		}
+		if failed != nil {
+			return enterFailed(ctx, s, failed, argv)
+		}
+	}
+	if len(targets) == 0 {
+		return exit.Usagef("no step has failed: name a target to open a shell in")
+	}
+	b, err := Do(ctx, s, Request{Flags: f, Patterns: targets, Backing: true, One: true, Results: aside(s.Quiet, s.Console)})
+	if err != nil {
+		return err
+	}
+	return enterTarget(ctx, s, b, argv, "/")
+}
+
+// failedStep finds the kept state of the target, or of the last failure when
+// none is named; nil when there is none.
+func failedStep(ctx context.Context, s *session.Session, f Flags, targets []string) (*store.FailedStep, error) {
+	st, err := s.Store()
+	if err != nil {
+		return nil, err
+	}
+	kept, err := st.Failed()
+	if err != nil || len(kept) == 0 {
+		return nil, err
+	}
+	labels := map[string]bool{}
+	if len(targets) > 0 {
+		_, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Locked: f.locked}, targets...)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range engine.Reachable(Refs(g)...) {
+			labels[n.Label()] = true
+		}
+	}
+	var newest *store.FailedStep
+	for i, k := range kept {
+		label, workspace := engine.SplitStepName(k.Name)
+		if workspace == s.Root && (len(targets) == 0 || labels[label]) && (newest == nil || k.Time.After(newest.Time)) {
+			newest = &kept[i]
+		}
+	}
+	return newest, nil
+}
+
+func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string) error {
+	box, ok, err := engine.LoadSandbox(failed.Dir)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%s: it failed outside a container; its files and log are in %s", failed.Name, failed.Dir)
+	}
+	st, err := s.Store()
+	if err != nil {
+		return err
+	}
+	unlock, err := st.LockFailed(failed.Name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", failed.Name, err)
+	}
+	defer unlock()
+	label, _ := engine.SplitStepName(failed.Name)
+	fmt.Fprintf(s.Console, "%s as it failed at %s: %s\n", label, failed.Time.Format(time.DateTime), box.Note)
+	spec := box.Spec
+	spec.Mounts, spec.Grace = withCWD(s, box.Spec.Mounts), container.DefaultGrace
+	// The step's own user and directory may be why it failed.
+	spec.User, spec.Dir = "", "/"
+	return enter(ctx, s, spec, argv)
 }

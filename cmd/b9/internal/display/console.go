@@ -3,7 +3,10 @@ package display
 import (
 	"fmt"
 	"io"
+	"os"
 	"sync"
+
+	"golang.org/x/term"
 )
 
 // clearLine goes to the start of a terminal's line and erases it.
@@ -92,5 +95,28 @@ func (c *Console) EndLine() {
 	if c.onLine {
 		c.onLine = false
 		fmt.Fprint(c.w, clearLine)
+	}
+}
+
+// IsTerminal reports whether w, a reader or a writer, is a terminal.
+func IsTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && IsTTY(f)
+}
+
+// IsTTY reports whether a terminal is behind f.
+func IsTTY(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// TerminalSize returns a function that asks the terminal behind w each time,
+// and takes 80 by 24 for an answer that makes no sense.
+func TerminalSize(w io.Writer) func() (int, int) {
+	f, ok := w.(*os.File)
+	return func() (int, int) {
+		if ok {
+			if cols, rows, err := term.GetSize(int(f.Fd())); err == nil && cols > 0 && rows > 0 {
+				return cols, rows
+			}
+		}
+		return 80, 24
 	}
 }

@@ -3,13 +3,18 @@ package upkeep
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 // Cache is `b9 cache`, with the commands below it.
@@ -37,4 +42,135 @@ func usage(ctx context.Context, s *session.Session, _ []string) error {
 	return s.Show(output.Cache{Usage: u}, fmt.Sprintf("store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
 		st.Dir(), u.Files+u.Trees, size.About(u.Allocated), size.About(u.Apparent), u.Records,
 		size.About(int64(s.Config.Store.MaxSize)), s.Config.Store.MaxAge, u.Failed, size.About(u.FailedBytes)))
+}
+
+// bounds are the flags of `b9 cache gc`.
+type bounds struct {
+	size, age string
+	all, dry  bool
+}
+
+// collect is `b9 cache gc`.
+func collect(p *session.Program) *cobra.Command {
+	var b bounds
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what was not used for longest",
+		Long: `Remove objects and records that were not used for longest, until the store is
+within its bounds (store.max_size, store.max_age), or with --all until nothing
+is left that may go. What a running build uses and what the results in b9-out/
+of any workspace came from stay, and so do the shared images of this machine; ` + "`b9 clean`" + ` lets go of those of this workspace. What interrupted
+pulls left goes.`,
+		Args: command.NoArgs,
+		RunE: p.With(b.collect),
+	}
+	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
+	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")
+	cmd.Flags().BoolVar(&b.all, "all", false, "remove all that may go")
+	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// policy is the configured one, with what the flags say.
+func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
+	p := store.Policy{MaxSize: int64(cfg.MaxSize), MaxAge: time.Duration(cfg.MaxAge), DryRun: b.dry}
+	if b.size != "" {
+		n, err := size.Parse(b.size)
+		if err != nil {
+			return p, exit.Usagef("--max-size: %w", err)
+		}
+		p.MaxSize = int64(n)
+	}
+	if b.age != "" {
+		d, err := size.ParseDuration(b.age)
+		if err != nil {
+			return p, exit.Usagef("--max-age: %w", err)
+		}
+		p.MaxAge = d.Std()
+	}
+	switch {
+	case b.size != "" && p.MaxSize == 0 || b.age != "" && p.MaxAge == 0:
+		return p, exit.Usagef("0 is no limit, and removes nothing: --all removes all that may go")
+	case b.all:
+		p.MaxSize = -1
+	}
+	return p, nil
+}
+
+func (b *bounds) collect(ctx context.Context, s *session.Session, _ []string) error {
+	policy, err := b.policy(s.Config.Store)
+	if err != nil {
+		return err
+	}
+	st, err := s.Store()
+	if err != nil {
+		return err
+	}
+	r, err := st.Collect(ctx, policy)
+	if err != nil {
+		return err
+	}
+	if !b.dry {
+		local, err := s.Repositories().Local()
+		if err != nil {
+			return err
+		}
+		freed, err := local.DropPulls()
+		if err != nil {
+			return err
+		}
+		r.Freed += freed
+	}
+	verb := "removed"
+	if b.dry {
+		verb = "would remove"
+	}
+	return s.Show(output.Collection{CollectReport: r}, fmt.Sprintf("%s %d objects and %d records, %s; %s remain\n", verb, r.Objects, r.Records, size.About(r.Freed), size.About(r.Kept)))
+}
+
+// verify is `b9 cache verify`.
+func verify(p *session.Program) *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Read every object again and compare it with its digest",
+		Args:  command.NoArgs,
+		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
+			st, err := s.Store()
+			if err != nil {
+				return err
+			}
+			r, err := st.Verify(ctx, repair)
+			if err != nil {
+				return err
+			}
+			err = s.Show(verification(r), verified(r))
+			if damaged := len(r.Corrupt) + len(r.Missing); err == nil && damaged > 0 && !repair {
+				err = fmt.Errorf("%d objects are damaged: `b9 cache verify --repair` removes them, the next build makes them again", damaged)
+			}
+			return err
+		}),
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged objects and the records that name them")
+	return cmd
+}
+
+// verification has lists where the report has none.
+func verification(r store.VerifyReport) output.Verification {
+	if r.Corrupt == nil {
+		r.Corrupt = []store.Damage{}
+	}
+	if r.Missing == nil {
+		r.Missing = []store.Damage{}
+	}
+	return output.Verification{VerifyReport: r}
+}
+
+// verified is the report for people.
+func verified(r store.VerifyReport) string {
+	var text []byte
+	for _, d := range slices.Concat(r.Corrupt, r.Missing) {
+		text = fmt.Appendf(text, "damaged  %v\n", d)
+	}
+	return string(fmt.Appendf(text, "%d objects verified, %d damaged\n", r.Files+r.Trees, len(r.Corrupt)+len(r.Missing)))
 }
