@@ -47,6 +47,7 @@ func inOrder(refs []Ref) (nodes []*Node, at map[*Node]int) {
 // before anything is looked up or run, and says nothing about either.
 type plan struct {
 	steps []step        // inputs before what uses them
+	total int64         // the steps that are not sources read in place
 	at    map[*Node]int // the index of a node's step
 }
 
@@ -57,6 +58,9 @@ func newPlan(refs []Ref) *plan {
 	for i, n := range nodes {
 		s := &p.steps[i]
 		s.node = n
+		if _, located := locatedAt(n); !located {
+			p.total++
+		}
 		s.inputs = make([]*step, len(n.opts.Inputs))
 		for j, in := range n.opts.Inputs {
 			dep := p.of(in.Ref.Node)
@@ -73,17 +77,6 @@ func newPlan(refs []Ref) *plan {
 
 // of is the step of a node of the plan.
 func (p *plan) of(n *Node) *step { return &p.steps[p.at[n]] }
-
-// total counts the steps that are not sources read in place.
-func (p *plan) total() int64 {
-	var n int64
-	for i := range p.steps {
-		if _, located := locatedAt(p.steps[i].node); !located {
-			n++
-		}
-	}
-	return n
-}
 
 // locatedAt is where the output of a located source lies.
 func locatedAt(n *Node) (path string, ok bool) {

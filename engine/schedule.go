@@ -46,7 +46,7 @@ type scheduler struct {
 // runPlan works through the plan. The error joins those of the steps that
 // failed, or is the context's after a cancel.
 func (x *executor) runPlan(ctx context.Context, p *plan) error {
-	x.engine.events(Event{Type: GraphReady, Total: p.total()})
+	x.engine.events(Event{Type: GraphReady, Total: p.total})
 	d := &scheduler{executor: x, ready: make(chan *step, len(p.steps))}
 	if len(p.steps) > 0 {
 		d.start(ctx, p)
