@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -245,7 +246,9 @@ func zeroFields[T any](list ...T) (names []string) {
 }
 
 // tooled is an action that calls a program of the host.
-type tooled struct{}
+type tooled struct {
+	At string `key:"-"` // its path, "" for what PATH finds
+}
 
 func (*tooled) Kind() string { return "tooled/1" }
 
@@ -253,8 +256,8 @@ func (*tooled) Run(_ context.Context, job *engine.Job) error {
 	return os.WriteFile(job.Output(""), nil, 0o600)
 }
 
-func (*tooled) Tools() []engine.Tool {
-	return []engine.Tool{{Name: "golden-tool", VersionArgs: []string{"--version", "-q"}}}
+func (a *tooled) Tools() []engine.Tool {
+	return []engine.Tool{{Name: cmp.Or(a.At, "golden-tool"), VersionArgs: []string{"--version", "-q"}}}
 }
 
 // TestGoldenTools holds tools.json: the versions of the host's programs.
@@ -287,6 +290,11 @@ func TestGoldenTools(t *testing.T) {
 	}
 	if got := version(); got != "asked --version -q" {
 		t.Errorf("the version is %q", got)
+	}
+	// A program that is called by its path has the same key.
+	e := engine.New(engine.Config{Store: b.store})
+	if r, err := e.Build(t.Context(), node(t, "//:tooled", &tooled{At: tool})); err != nil || r.Cached != 1 {
+		t.Errorf("by its path: cached %d, %v", r.Cached, err)
 	}
 	table := filepath.Join(b.store.Dir(), "tools.json")
 	goldenFile(t, "tools.json", table, tool, "/PATH/golden-tool")

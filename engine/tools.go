@@ -58,7 +58,7 @@ func (t *toolTable) versions(ctx context.Context, tools []Tool) ([]toolVersion, 
 func (t *toolTable) ask(ctx context.Context, p Tool) (toolVersion, error) {
 	path, err := tool.Find(p.Name)
 	if err != nil {
-		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", p.Name, err)
+		return toolVersion{}, fmt.Errorf("%s is not installed on this machine (see `b9 doctor`): %w", p.Base(), err)
 	}
 	st, err := os.Stat(path)
 	if err != nil {
@@ -66,14 +66,14 @@ func (t *toolTable) ask(ctx context.Context, p Tool) (toolVersion, error) {
 	}
 	id := fmt.Sprintf("%s %d %d %s", path, st.Size(), st.ModTime().UnixNano(), strings.Join(p.VersionArgs, " "))
 	if v, ok := t.known[id]; ok {
-		return toolVersion{p.Name, v}, nil
+		return toolVersion{p.Base(), v}, nil
 	}
 	v, err := p.Version(ctx, path)
 	if err != nil {
 		return toolVersion{}, err
 	}
 	t.known[id], t.dirty = v, true
-	return toolVersion{p.Name, v}, nil
+	return toolVersion{p.Base(), v}, nil
 }
 
 // save writes the table. Losing it costs a few milliseconds, so it is

@@ -292,10 +292,13 @@ func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error
 	return out.Bytes(), err
 }
 
+// hostPath is the PATH of apt and mmdebstrap, and of what they call.
+const hostPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // hostEnv is the environment of apt and mmdebstrap: nothing of the user's but
 // the network proxies.
 func hostEnv(more ...string) []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"}
+	env := []string{"PATH=" + hostPath, "HOME=/root", "LC_ALL=C.UTF-8"}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasSuffix(strings.ToLower(name), "_proxy") {

@@ -194,12 +194,13 @@ type bootstrap struct {
 // Kind implements engine.Action.
 func (b *bootstrap) Kind() string { return "bootstrap/1" }
 
-// Tools implements engine.Tooled.
+// Tools implements engine.Tooled. The program mmdebstrap is the one of the user's
+// PATH; those that it calls are not.
 func (b *bootstrap) Tools() []engine.Tool {
 	return append([]engine.Tool{
 		{Name: "mmdebstrap", VersionArgs: []string{"--version"}},
-		{Name: "apt-get", VersionArgs: []string{"--version"}},
-		{Name: "dpkg", VersionArgs: []string{"--version"}},
+		{Name: tool.FindIn(hostPath, "apt-get"), VersionArgs: []string{"--version"}},
+		{Name: tool.FindIn(hostPath, "dpkg"), VersionArgs: []string{"--version"}},
 	}, ext4.Tools()...)
 }
 

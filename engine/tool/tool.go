@@ -3,7 +3,7 @@
 // step's key is that of the program that the step runs. The package imports
 // nothing of b9. It neither runs programs for their work nor installs them.
 //
-//	Find     where a program is
+//	Find     where a program is; FindIn, where one is that others call
 //	Program  a program and how to ask for its version
 package tool
 
@@ -28,6 +28,20 @@ func adminDirs() []string { return []string{"/usr/local/sbin", "/usr/sbin", "/sb
 // [exec.ErrNotFound].
 func Find(name string) (string, error) { return find(name, adminDirs()) }
 
+// FindIn returns the path of the executable file of that name in the first of
+// the directories, a list like PATH, that has one, and its path in the last of
+// them where none has.
+func FindIn(list, name string) string {
+	path := ""
+	for _, dir := range filepath.SplitList(list) {
+		path = filepath.Join(dir, name)
+		if _, err := exec.LookPath(path); err == nil {
+			break
+		}
+	}
+	return path
+}
+
 func find(name string, dirs []string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -48,10 +62,16 @@ func find(name string, dirs []string) (string, error) {
 // that the version belongs in the key of a step that calls it. Running it with
 // VersionArgs prints a text, on standard output or error, that changes when the
 // program's behaviour may, and does nothing else.
+//
+// Name is what [Find] is called with: a path names one that is not searched for,
+// because another program calls it from there.
 type Program struct {
 	Name        string
 	VersionArgs []string
 }
+
+// Base is the program's name without the path to it.
+func (p Program) Base() string { return filepath.Base(p.Name) }
 
 // Version runs the program at path, which [Find] returned, with VersionArgs and
 // returns what it prints without the white space around it. The exit status
@@ -61,7 +81,7 @@ func (p Program) Version(ctx context.Context, path string) (string, error) {
 	text, err := exec.CommandContext(ctx, path, p.VersionArgs...).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return "", fmt.Errorf("version of %s: %w", p.Name, err)
+		return "", fmt.Errorf("version of %s: %w", p.Base(), err)
 	}
 	if ctx.Err() != nil {
 		return "", ctx.Err()

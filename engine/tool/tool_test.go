@@ -101,3 +101,21 @@ func TestVersion(t *testing.T) {
 		t.Errorf("absent: %v", err)
 	}
 }
+
+func TestFindIn(t *testing.T) {
+	root := t.TempDir()
+	second := program(t, root, "b", "tool", "")
+	third := program(t, root, "c", "tool", "")
+	t.Setenv("PATH", filepath.Dir(third))
+	list := filepath.Join(root, "a") + ":" + filepath.Dir(second) + ":" + filepath.Dir(third)
+	if got := FindIn(list, "tool"); got != second {
+		t.Errorf("found %q, want %q", got, second)
+	}
+	absent := filepath.Join(root, "c", "absent")
+	if got := FindIn(list, "absent"); got != absent {
+		t.Errorf("found %q, want %q", got, absent)
+	}
+	if base := (Program{Name: absent}).Base(); base != "absent" {
+		t.Errorf("base %q", base)
+	}
+}
