@@ -4,6 +4,7 @@
 // nothing of b9. It neither runs programs for their work nor installs them.
 //
 //	Find     where a program is; FindIn, where one is that others call
+//	Package  which Debian package has it
 //	Program  a program and how to ask for its version
 package tool
 
@@ -56,6 +57,26 @@ func find(name string, dirs []string) (string, error) {
 		}
 	}
 	return "", err
+}
+
+// Package returns the Debian package that has a program that b9 calls: the one
+// of the program's name, unless it is known to be another.
+func Package(program string) string {
+	switch program {
+	case "mke2fs", "e2fsck", "resize2fs", "e2undo":
+		return "e2fsprogs"
+	case "fsck.vfat":
+		return "dosfstools"
+	case "xfs_repair":
+		return "xfsprogs"
+	case "btrfs":
+		return "btrfs-progs"
+	case "apt-get", "apt-config":
+		return "apt"
+	case "qemu-system-x86_64":
+		return "qemu-system-x86"
+	}
+	return program
 }
 
 // Program is a program of the host whose version decides what it writes, so

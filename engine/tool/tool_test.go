@@ -119,3 +119,14 @@ func TestFindIn(t *testing.T) {
 		t.Errorf("base %q", base)
 	}
 }
+
+func TestPackage(t *testing.T) {
+	for program, want := range map[string]string{
+		"resize2fs": "e2fsprogs", "fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs", "apt-get": "apt",
+		"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "gpgv": "gpgv",
+	} {
+		if got := Package(program); got != want {
+			t.Errorf("%s is in %q, want %q", program, got, want)
+		}
+	}
+}

@@ -7,28 +7,29 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"b9.build/b9/engine/tool"
 )
 
 // hostTools are the programs that b9 calls. A missing one is a failure when
 // needed is set, else a warning.
 var hostTools = [...]struct {
 	program string
-	pkg     string // Debian's
 	use     string
 	needed  bool
 }{
-	{"mke2fs", "e2fsprogs", "makes ext4 file systems", true},
-	{"e2fsck", "e2fsprogs", "checks ext4 file systems", true},
-	{"resize2fs", "e2fsprogs", "resizes ext4 file systems", true},
-	{"mmdebstrap", "mmdebstrap", "makes Debian root file systems", false},
-	{"apt-get", "apt", "fetches the packages of Debian root file systems", false},
-	{"dpkg", "dpkg", "unpacks the packages of Debian root file systems", false},
-	{"gpgv", "gpgv", "verifies the Debian archive", false},
-	{"arch-test", "arch-test", "lets Debian root file systems have another architecture", false},
-	{"qemu-system-x86_64", "qemu-system-x86", "boots what was built", false},
-	{"fsck.vfat", "dosfstools", "checks vfat file systems", false},
-	{"xfs_repair", "xfsprogs", "checks xfs file systems", false},
-	{"btrfs", "btrfs-progs", "checks btrfs file systems", false},
+	{"mke2fs", "makes ext4 file systems", true},
+	{"e2fsck", "checks ext4 file systems", true},
+	{"resize2fs", "resizes ext4 file systems", true},
+	{"mmdebstrap", "makes Debian root file systems", false},
+	{"apt-get", "fetches the packages of Debian root file systems", false},
+	{"dpkg", "unpacks the packages of Debian root file systems", false},
+	{"gpgv", "verifies the Debian archive", false},
+	{"arch-test", "lets Debian root file systems have another architecture", false},
+	{"qemu-system-x86_64", "boots what was built", false},
+	{"fsck.vfat", "checks vfat file systems", false},
+	{"xfs_repair", "checks xfs file systems", false},
+	{"btrfs", "checks btrfs file systems", false},
 }
 
 // keyring is what verifies Debian's archive.
@@ -43,7 +44,7 @@ func (d *Host) tools() []check {
 			found = append(found, t.program)
 			continue
 		}
-		c := check{Name: "tool " + t.program, Status: statusWarn, Detail: "not installed; it " + t.use, Fix: "apt-get install " + t.pkg}
+		c := check{Name: "tool " + t.program, Status: statusWarn, Detail: "not installed; it " + t.use, Fix: "apt-get install " + tool.Package(t.program)}
 		if t.needed {
 			c.Status = statusFail
 		}

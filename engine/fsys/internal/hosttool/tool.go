@@ -24,19 +24,6 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s is not installed: install the Debian package %s", e.Name, e.Package)
 }
 
-// debianPackage names the package of each program this package calls.
-func debianPackage(program string) string {
-	switch program {
-	case "fsck.vfat":
-		return "dosfstools"
-	case "xfs_repair":
-		return "xfsprogs"
-	case "btrfs":
-		return "btrfs-progs"
-	}
-	return "e2fsprogs"
-}
-
 // ExitError is a program that ran and refused, with what it said.
 type ExitError struct {
 	tool   string
@@ -97,7 +84,7 @@ type Command struct {
 func (r Command) Run(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := tool.Find(name)
 	if err != nil {
-		return "", &MissingError{Name: name, Package: debianPackage(name)}
+		return "", &MissingError{Name: name, Package: tool.Package(name)}
 	}
 	inner, stop := context.WithCancel(ctx)
 	defer stop()

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/tool"
 )
 
 func TestMissingTool(t *testing.T) {
@@ -12,5 +13,5 @@ func TestMissingTool(t *testing.T) {
 	if _, err := (Command{}).Run(t.Context(), "no-such-mke2fs"); !errors.As(err, &missing) {
 		t.Fatalf("a tool that does not exist: %v", err)
 	}
-	fsystest.WantError(t, &MissingError{Name: "fsck.vfat", Package: debianPackage("fsck.vfat")}, "fsck.vfat is not installed: install the Debian package dosfstools")
+	fsystest.WantError(t, &MissingError{Name: "fsck.vfat", Package: tool.Package("fsck.vfat")}, "fsck.vfat is not installed: install the Debian package dosfstools")
 }
