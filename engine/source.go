@@ -90,7 +90,7 @@ func (t *TreeSource) Locate() (string, store.Kind) {
 
 // Fingerprint implements Source.
 func (t *TreeSource) Fingerprint(ctx context.Context, w *World) (store.Digest, error) {
-	d, _, err := w.Store.TreeDigest(ctx, t.Path, t.Skip)
+	d, err := w.Store.TreeDigest(ctx, t.Path, t.Skip)
 	if err != nil {
 		return store.Digest{}, fmt.Errorf("source directory %s: %w", t.Rel, err)
 	}

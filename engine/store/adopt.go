@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // Adopt moves a regular file or a directory tree from a [Scratch] of this
@@ -40,9 +41,9 @@ func (s *Store) adopt(ctx context.Context, path string) (Object, error) {
 		return Object{}, err
 	}
 	switch n.Type {
-	case TypeFile:
+	case typeFile:
 		return s.adoptFile(ctx, n)
-	case TypeDir:
+	case typeDir:
 		return s.adoptTree(ctx, real)
 	}
 	return Object{}, fmt.Errorf("it is neither a regular file nor a directory")
@@ -201,13 +202,13 @@ func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
 		return Object{}, err
 	}
 	for i := range nodes {
-		if n := &nodes[i]; outside[n.Path] && n.Type == TypeFile {
+		if n := &nodes[i]; outside[n.Path] && n.Type == typeFile {
 			if err := s.detach(ctx, n); err != nil {
 				return Object{}, err
 			}
 		}
 	}
-	m := &Manifest{Full: true}
+	m := &manifest{Full: true}
 	o, err := s.storeTree(ctx, nodes, m)
 	if err != nil {
 		return Object{}, err
@@ -218,10 +219,10 @@ func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
 // storeTree moves the files of nodes into the store and writes the manifest
 // m, whose entries it sets from nodes. Everything that the manifest names is
 // durable before it has its name.
-func (s *Store) storeTree(ctx context.Context, nodes []node, m *Manifest) (Object, error) {
+func (s *Store) storeTree(ctx context.Context, nodes []node, m *manifest) (Object, error) {
 	files := 0
 	for i := range nodes {
-		if nodes[i].Type == TypeFile {
+		if nodes[i].Type == typeFile {
 			files++
 		}
 	}
@@ -239,7 +240,7 @@ func (s *Store) storeTree(ctx context.Context, nodes []node, m *Manifest) (Objec
 	}
 	var placed []string
 	for i := range nodes {
-		if n := &nodes[i]; n.Type == TypeFile {
+		if n := &nodes[i]; n.Type == typeFile {
 			if err := s.place(n.file, n.Digest, n.Size, !many); err != nil {
 				return Object{}, err
 			}
@@ -252,11 +253,11 @@ func (s *Store) storeTree(ctx context.Context, nodes []node, m *Manifest) (Objec
 	return s.storeManifest(nodes, m)
 }
 
-func (s *Store) storeManifest(nodes []node, m *Manifest) (Object, error) {
+func (s *Store) storeManifest(nodes []node, m *manifest) (Object, error) {
 	if m.Full {
-		m.Entries = make([]Entry, len(nodes))
+		m.Entries = make([]entry, len(nodes))
 		for i := range nodes {
-			m.Entries[i] = nodes[i].Entry
+			m.Entries[i] = nodes[i].entry
 		}
 	} else {
 		*m = *sourceManifest(nodes)
@@ -281,7 +282,7 @@ func (s *Store) storeManifest(nodes []node, m *Manifest) (Object, error) {
 // sharing or copying its data without its holes. A tree is recorded as a
 // source tree: its digest is the one [Store.TreeDigest] gives. A symbolic link path
 // is followed. A file that changes meanwhile gives an error with
-// [ErrChanged].
+// [sparse.ErrChanged].
 func (s *Store) Import(ctx context.Context, path string) (Object, error) {
 	o, err := s.importPath(ctx, path)
 	if err != nil {
@@ -309,13 +310,13 @@ func (s *Store) importPath(ctx context.Context, path string) (Object, error) {
 
 func (s *Store) importInto(ctx context.Context, dir string, n node) (Object, error) {
 	switch n.Type {
-	case TypeFile:
+	case typeFile:
 		if err := s.copyIn(ctx, &n, filepath.Join(dir, "0"), s.opts.Workers); err != nil {
 			return Object{}, err
 		}
 		n.stat.Nlink = 1
 		return s.adoptFile(ctx, n)
-	case TypeDir:
+	case typeDir:
 		return s.importTree(ctx, dir, n.file)
 	}
 	return Object{}, fmt.Errorf("it is neither a regular file nor a directory")
@@ -336,7 +337,7 @@ func (s *Store) importTree(ctx context.Context, dir, root string) (Object, error
 	if err != nil {
 		return Object{}, err
 	}
-	return s.storeTree(ctx, nodes, &Manifest{})
+	return s.storeTree(ctx, nodes, &manifest{})
 }
 
 // copyIn copies the file of n to temp, which n stands for from then on.
@@ -348,8 +349,8 @@ func (s *Store) copyIn(ctx context.Context, n *node, temp string, workers int) e
 	if err != nil {
 		return err
 	}
-	if after.Type != TypeFile || after.Size != n.Size || after.MTime != n.MTime || after.stat.Ino != n.stat.Ino {
-		return fmt.Errorf("%s: %w", n.file, ErrChanged)
+	if after.Type != typeFile || after.Size != n.Size || after.MTime != n.MTime || after.stat.Ino != n.stat.Ino {
+		return fmt.Errorf("%s: %w", n.file, sparse.ErrChanged)
 	}
 	n.file = temp
 	return nil

@@ -24,7 +24,7 @@ func (s *Store) Bundle(ctx context.Context, d Digest, dst string) error {
 }
 
 func (s *Store) bundle(ctx context.Context, d Digest, dst string) (err error) {
-	m, err := s.Manifest(d)
+	m, err := s.manifest(d)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (s *Store) bundle(ctx context.Context, d Digest, dst string) (err error) {
 		return err
 	}
 	for _, e := range m.Entries {
-		if e.Type != TypeFile {
+		if e.Type != typeFile {
 			continue
 		}
 		if err := errors.Join(ctx.Err(), appendFile(out, s.Path(e.Digest), e.Size)); err != nil {
@@ -61,7 +61,7 @@ func appendFile(out *os.File, path string, size int64) error {
 	return err
 }
 
-// AdoptBundle takes the tree in a bundle into the store. The bundle may come
+// AdoptBundle stores the tree in a bundle. The bundle may come
 // from anyone: the object that is returned is what it holds, whatever it was
 // said to hold. The bundle is left as it is.
 func (s *Store) AdoptBundle(ctx context.Context, path string) (Object, error) {
@@ -96,11 +96,11 @@ func (s *Store) adoptBundle(ctx context.Context, path string) (_ Object, err err
 	if err != nil {
 		return Object{}, err
 	}
-	return s.storeTree(ctx, nodes, &Manifest{Full: m.Full})
+	return s.storeTree(ctx, nodes, &manifest{Full: m.Full})
 }
 
 // readBundleHead reads the manifest of a bundle of so many bytes.
-func readBundleHead(in *bufio.Reader, size int64) (*Manifest, error) {
+func readBundleHead(in *bufio.Reader, size int64) (*manifest, error) {
 	var n int64
 	if _, err := fmt.Fscanf(in, bundleTag+"%d\n", &n); err != nil || n < 0 || n > size {
 		return nil, errors.New("it is no bundle")
@@ -109,15 +109,15 @@ func readBundleHead(in *bufio.Reader, size int64) (*Manifest, error) {
 	if _, err := io.ReadFull(in, text); err != nil {
 		return nil, fmt.Errorf("its manifest: %w", err)
 	}
-	return ParseManifest(text)
+	return decodeManifest(text)
 }
 
 // unpackBundle writes each file to dir, under its number.
-func unpackBundle(ctx context.Context, in *bufio.Reader, m *Manifest, dir string) ([]node, error) {
+func unpackBundle(ctx context.Context, in *bufio.Reader, m *manifest, dir string) ([]node, error) {
 	nodes := make([]node, len(m.Entries))
 	for i, e := range m.Entries {
-		nodes[i] = node{Entry: e}
-		if e.Type != TypeFile {
+		nodes[i] = node{entry: e}
+		if e.Type != typeFile {
 			continue
 		}
 		nodes[i].file = filepath.Join(dir, fmt.Sprint(i))

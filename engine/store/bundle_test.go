@@ -93,11 +93,11 @@ func TestBundleThatIsWrong(t *testing.T) {
 // sound, and makes a bundle from which the same is taken again.
 func FuzzBundle(f *testing.F) {
 	f.Add([]byte(bundleTag + "0\n"))
-	m := (&Manifest{Entries: []Entry{
-		{Path: ".", Type: TypeDir, Mode: 0o755},
-		{Path: "a", Type: TypeDir, Mode: 0o755},
-		{Path: "a/b", Type: TypeFile, Mode: 0o644, Size: 3, Digest: Sum([]byte("abc"))},
-		{Path: "l", Type: TypeSymlink, Target: "a/b"},
+	m := (&manifest{Entries: []entry{
+		{Path: ".", Type: typeDir, Mode: 0o755},
+		{Path: "a", Type: typeDir, Mode: 0o755},
+		{Path: "a/b", Type: typeFile, Mode: 0o644, Size: 3, Digest: Sum([]byte("abc"))},
+		{Path: "l", Type: typeSymlink, Target: "a/b"},
 	}}).Encode()
 	f.Add(append(fmt.Appendf(nil, "%s%d\n%s", bundleTag, len(m), m), "abc"...))
 	f.Add(append(fmt.Appendf(nil, "%s%d\n%s", bundleTag, len(m), m), "abcd"...))

@@ -9,9 +9,34 @@ import (
 	"path/filepath"
 	"time"
 
-	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
 )
+
+// Collection
+//
+// A collection first reads what is there (inventory.go): objects, trees with
+// their files, records, kept failed steps, each with the time of its last use,
+// which it spreads from what needs a thing to the thing. It then chooses, oldest
+// use first, until the policy is satisfied. Builds go on meanwhile. Three
+// things make sure that nothing goes that they need:
+//
+//   - Named results, and what this Store has used, are never chosen.
+//   - Every open Store holds a lease with the time of its opening, and a use
+//     gives an object a time no older than that. What has a time after the oldest
+//     lease, less the grain at which uses are written, is never chosen.
+//   - An object may be used after it was chosen, so removal asks again. It goes
+//     in batches, and for each batch the gate is shut: leases and results are
+//     read again, and a thing whose time has changed stays. Users pass the gate
+//     to renew an old object, so a renewal is either seen or comes after the
+//     removal, and the user then sees that the object is gone.
+//
+// Trees go in a first pass and files in a second one, after a flush, so that
+// after a crash no tree lacks a file. A tree that stays keeps its files. Before an
+// object goes, the time of its use is written on the records that lead to it, for
+// those may stay and have an age of their own. They go last. A collection that is
+// killed has removed less, and nothing is wrong.
 
 // Policy says what Collect is to reach.
 type Policy struct {
@@ -37,7 +62,7 @@ type CollectReport struct {
 
 // Collect removes what was used longest ago, until the store satisfies the
 // policy or all that is left is needed. Needed are the objects of named
-// results, what this Store has used or taken in, and what any other
+// results, what this Store has used or adopted, and what any other
 // live Store may have: whatever was used since it was opened, or up to a
 // quarter of an hour before.
 //
@@ -46,7 +71,7 @@ type CollectReport struct {
 // not used for MaxAge, or at once when MaxSize is below zero. One that is
 // damaged always goes.
 //
-// Collect takes no new space, and may be killed at any time: trees go before
+// Collect needs no new space, and may be killed at any time: trees go before
 // their files, and the time of an object's last use is put down on its
 // records before it goes.
 func (s *Store) Collect(ctx context.Context, p Policy) (CollectReport, error) {
@@ -268,8 +293,8 @@ func inBatches[T any](ctx context.Context, c *collector, items []T, fn func(T) e
 	return nil
 }
 
-// firstPass removes trees and failed steps. What someone has begun to use is
-// let go.
+// firstPass removes trees and failed steps. What someone has begun to use
+// stays.
 func (c *collector) firstPass(ctx context.Context, chosen []*item) error {
 	c.kept = map[Digest]bool{}
 	return inBatches(ctx, c, chosen, func(it *item) error {
@@ -285,7 +310,7 @@ func (c *collector) firstPass(ctx context.Context, chosen []*item) error {
 	})
 }
 
-// secondPass removes the files, but for those of trees that were let go.
+// secondPass removes the files, but for those of trees that stay.
 func (c *collector) secondPass(ctx context.Context, chosen []*item) error {
 	return inBatches(ctx, c, chosen, func(it *item) error {
 		if it.kind != itemFile || it.spared || c.kept[it.digest] || !c.stillFree(it) {

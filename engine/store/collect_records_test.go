@@ -182,7 +182,7 @@ func TestRecordedAfterItsRecordWasCollected(t *testing.T) {
 		t.Error("outputs of a collected object are found")
 	}
 	commit(t, build, "k", adopt(t, build, "x"))
-	if r, err := build.Lookup(key("k")); r == nil || err != nil {
+	if r, err := build.lookup(key("k")); r == nil || err != nil {
 		t.Errorf("made again: %v %v", r, err)
 	}
 }

@@ -244,7 +244,7 @@ func TestUseBetweenPlanAndRemoval(t *testing.T) {
 					}
 					if _, ok := after.LookupOutputs(key("k")); ok {
 						check(t, after.Extract(t.Context(), tree.Digest, t.TempDir()))
-						if r := must[*Record](t)(after.Lookup(key("k"))); r == nil {
+						if r := must[*Record](t)(after.lookup(key("k"))); r == nil {
 							t.Error("the record of what was used is gone")
 						}
 					} else if pass == 1 && name != "a new tree with the same file, by a build that has ended" {

@@ -4,11 +4,11 @@ import (
 	"fmt"
 
 	"b9.build/b9/engine/internal/digest"
-	"b9.build/b9/engine/internal/sparse"
 )
 
 // Digest is a BLAKE3 hash with 256 bits. What it covers depends on what it
-// names: see package digest for files and [Manifest] for trees.
+// names: see package digest for files; that of a tree is the hash of its
+// manifest.
 type Digest = digest.Digest
 
 // Sum is the digest of data.
@@ -16,9 +16,6 @@ func Sum(data []byte) Digest { return digest.Sum(data) }
 
 // ParseDigest is the inverse of [Digest.String]; it accepts no other spelling.
 func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
-
-// ErrChanged is returned when a file changed while it was read.
-var ErrChanged = sparse.ErrChanged
 
 // Kind tells what an object is.
 type Kind uint8

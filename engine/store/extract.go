@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Manifest returns the entries of a tree object. What is on the disk is held
+// manifest returns the entries of a tree object. What is on the disk is held
 // against the digest.
-func (s *Store) Manifest(d Digest) (*Manifest, error) {
+func (s *Store) manifest(d Digest) (*manifest, error) {
 	if _, ok, err := s.use(Object{Kind: Tree, Digest: d}); err != nil {
 		return nil, err
 	} else if !ok {
@@ -24,7 +24,7 @@ func (s *Store) Manifest(d Digest) (*Manifest, error) {
 	return readManifest(s.treePath(d), d)
 }
 
-func readManifest(path string, d Digest) (*Manifest, error) {
+func readManifest(path string, d Digest) (*manifest, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func readManifest(path string, d Digest) (*Manifest, error) {
 	if Digest(blake3.Sum256(data)) != d {
 		return nil, fmt.Errorf("the manifest of tree %s is damaged: run `b9 cache verify --repair`", d)
 	}
-	return ParseManifest(data)
+	return decodeManifest(data)
 }
 
 // Extract makes the directory dst, which must be absent or empty, a copy of
@@ -41,7 +41,7 @@ func readManifest(path string, d Digest) (*Manifest, error) {
 // source tree everything belongs to the caller and has the time 0. The copy
 // is not flushed to the disk; after an error it is incomplete.
 func (s *Store) Extract(ctx context.Context, d Digest, dst string) error {
-	m, err := s.Manifest(d)
+	m, err := s.manifest(d)
 	if err != nil {
 		return fmt.Errorf("extract: %w", err)
 	}
@@ -53,7 +53,7 @@ func (s *Store) Extract(ctx context.Context, d Digest, dst string) error {
 }
 
 type extractor struct {
-	m       *Manifest
+	m       *manifest
 	dst     string
 	workers int
 	content func(*node) string // where the bytes of a file are
@@ -67,8 +67,8 @@ func (x *extractor) run(ctx context.Context) error {
 	}
 	nodes := make([]node, len(x.m.Entries))
 	for i, e := range x.m.Entries {
-		nodes[i] = node{Entry: e, file: filepath.Join(x.dst, e.Path)}
-		if e.Type == TypeDir && i > 0 {
+		nodes[i] = node{entry: e, file: filepath.Join(x.dst, e.Path)}
+		if e.Type == typeDir && i > 0 {
 			if err := os.Mkdir(nodes[i].file, 0o700); err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ func (x *extractor) run(ctx context.Context) error {
 		}
 	}
 	for i := range slices.Backward(nodes) {
-		if n := &nodes[i]; n.Type == TypeDir {
+		if n := &nodes[i]; n.Type == typeDir {
 			if err := x.metadata(n); err != nil {
 				return err
 			}
@@ -118,19 +118,19 @@ func (x *extractor) file(ctx context.Context, n *node) error {
 func (x *extractor) special(n *node) error {
 	var err error
 	switch n.Type {
-	case TypeDir, TypeFile:
+	case typeDir, typeFile:
 		return nil
-	case TypeHardLink:
+	case typeHardLink:
 		return os.Link(filepath.Join(x.dst, n.Target), n.file)
-	case TypeSymlink:
+	case typeSymlink:
 		err = os.Symlink(n.Target, n.file)
-	case TypeChar:
+	case typeChar:
 		err = mknod(n, unix.S_IFCHR)
-	case TypeBlock:
+	case typeBlock:
 		err = mknod(n, unix.S_IFBLK)
-	case TypeFIFO:
+	case typeFIFO:
 		err = mknod(n, unix.S_IFIFO)
-	case TypeSocket:
+	case typeSocket:
 		err = mknod(n, unix.S_IFSOCK)
 	}
 	if err != nil {
@@ -154,7 +154,7 @@ func (x *extractor) metadata(n *node) error {
 			return err
 		}
 	}
-	if n.Type != TypeSymlink {
+	if n.Type != typeSymlink {
 		if err := unix.Chmod(n.file, n.Mode); err != nil {
 			return &fs.PathError{Op: "chmod", Path: n.file, Err: err}
 		}

@@ -105,24 +105,24 @@ func TestGoldenIndex(t *testing.T) {
 	}
 }
 
-func goldenManifest(full bool) *Manifest {
-	m := &Manifest{Full: full, Entries: []Entry{
-		{Path: ".", Type: TypeDir, Mode: 0o755},
-		{Path: "a b\\ü\n", Type: TypeFile, Mode: 0o4755, Size: 5, Digest: goldenDigest(1)},
-		{Path: "dir", Type: TypeDir, Mode: 0o1777},
-		{Path: "dir/link", Type: TypeSymlink, Mode: 0o777, Target: "../a b"},
-		{Path: "fifo", Type: TypeFIFO, Mode: 0o600},
-		{Path: "null", Type: TypeChar, Mode: 0o666, Major: 1, Minor: 3},
-		{Path: "sda", Type: TypeBlock, Mode: 0o660, Major: 8},
-		{Path: "socket", Type: TypeSocket, Mode: 0o600},
+func goldenManifest(full bool) *manifest {
+	m := &manifest{Full: full, Entries: []entry{
+		{Path: ".", Type: typeDir, Mode: 0o755},
+		{Path: "a b\\ü\n", Type: typeFile, Mode: 0o4755, Size: 5, Digest: goldenDigest(1)},
+		{Path: "dir", Type: typeDir, Mode: 0o1777},
+		{Path: "dir/link", Type: typeSymlink, Mode: 0o777, Target: "../a b"},
+		{Path: "fifo", Type: typeFIFO, Mode: 0o600},
+		{Path: "null", Type: typeChar, Mode: 0o666, Major: 1, Minor: 3},
+		{Path: "sda", Type: typeBlock, Mode: 0o660, Major: 8},
+		{Path: "socket", Type: typeSocket, Mode: 0o600},
 	}}
 	if full {
 		for i := range m.Entries {
 			e := &m.Entries[i]
 			e.UID, e.GID, e.MTime = 33, uint32(i), -1+int64(i)*1_000_000_001
 		}
-		m.Entries[1].Xattrs = []Xattr{{"security.capability", "\x01\x00\x00\x02"}, {"user.x", ""}}
-		m.Entries = append(m.Entries, Entry{Path: "z", Type: TypeHardLink, Target: "a b\\ü\n"})
+		m.Entries[1].Xattrs = []xattr{{"security.capability", "\x01\x00\x00\x02"}, {"user.x", ""}}
+		m.Entries = append(m.Entries, entry{Path: "z", Type: typeHardLink, Target: "a b\\ü\n"})
 	}
 	return m
 }
@@ -131,7 +131,7 @@ func TestGoldenManifest(t *testing.T) {
 	for name, full := range map[string]bool{"tree-full": true, "tree-source": false} {
 		want := goldenManifest(full)
 		data := golden(t, name, want.Encode())
-		back, err := ParseManifest(data)
+		back, err := decodeManifest(data)
 		if err != nil || !reflect.DeepEqual(back, want) {
 			t.Errorf("%s: read back %+v, %v", name, back, err)
 		}

@@ -47,7 +47,7 @@ func (s *Store) LookupOutputs(key Digest) ([]Output, bool) {
 		}
 	}
 	// Not indexed, or the outputs were collected and perhaps made again.
-	r, err := s.Lookup(key)
+	r, err := s.lookup(key)
 	if err != nil || r == nil {
 		return nil, false
 	}

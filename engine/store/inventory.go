@@ -31,7 +31,7 @@ type item struct {
 	mtime  int64 // Unix time, nanoseconds
 	used   int64 // when it or something that needs it was last used
 	chosen bool  // to be removed
-	spared bool  // chosen, and let go
+	spared bool  // chosen, but used since: it stays
 }
 
 // recordItem is what collection needs of a record.
@@ -106,10 +106,10 @@ func (v *inventory) scanTrees(ctx context.Context, s *Store) error {
 }
 
 // fileDigests returns each file of the tree once.
-func fileDigests(m *Manifest) []Digest {
+func fileDigests(m *manifest) []Digest {
 	var ds []Digest
 	for i := range m.Entries {
-		if e := &m.Entries[i]; e.Type == TypeFile {
+		if e := &m.Entries[i]; e.Type == typeFile {
 			ds = append(ds, e.Digest)
 		}
 	}

@@ -127,7 +127,7 @@ func probeLease(path string, own bool) (at int64, live bool, err error) {
 	return info.ModTime().UnixNano(), true, nil
 }
 
-// gate keeps the short step in which a collector looks at an object and
+// gate keeps the short step in which a collector checks an object and
 // unlinks it apart from the one in which a user renews an old object.
 type gate struct {
 	mu sync.Mutex // flock does not tell goroutines apart
@@ -164,7 +164,7 @@ func (g *gate) close() { g.f.Close() }
 // use marks the object as used by this Store and reports its size in bytes
 // (of a tree: of its manifest). ok is false when it is not there.
 //
-// After a true result no collector takes the object until the Store is
+// After a true result no collector removes the object until the Store is
 // closed.
 func (s *Store) use(o Object) (size int64, ok bool, err error) {
 	s.used.add(o.Digest)

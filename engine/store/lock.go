@@ -34,7 +34,7 @@ func openKeyLocks(path string) (*keyLocks, error) {
 func (k *keyLocks) close() { k.f.Close() }
 
 // LockKey waits until no other process and no other caller in this one holds
-// the key, and takes it. unlock may be called more than once. A process that
+// the key, and locks it. unlock may be called more than once. A process that
 // waits sees within 50 ms that another has unlocked or died.
 func (s *Store) LockKey(ctx context.Context, key Digest) (unlock func(), err error) {
 	k := s.keys

@@ -11,26 +11,26 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// EntryType tells what a tree's entry is.
-type EntryType byte
+// entryType tells what a tree's entry is.
+type entryType byte
 
 // The types of entries. The values are the letters of the encoding.
 const (
-	TypeDir      EntryType = 'd'
-	TypeFile     EntryType = 'f'
-	TypeSymlink  EntryType = 'l'
-	TypeHardLink EntryType = 'h' // another name of a file named earlier
-	TypeChar     EntryType = 'c'
-	TypeBlock    EntryType = 'b'
-	TypeFIFO     EntryType = 'p'
-	TypeSocket   EntryType = 's'
+	typeDir      entryType = 'd'
+	typeFile     entryType = 'f'
+	typeSymlink  entryType = 'l'
+	typeHardLink entryType = 'h' // another name of a file named earlier
+	typeChar     entryType = 'c'
+	typeBlock    entryType = 'b'
+	typeFIFO     entryType = 'p'
+	typeSocket   entryType = 's'
 )
 
-// Entry is one name in a tree. Which fields matter depends on Type; the
+// entry is one name in a tree. Which fields matter depends on Type; the
 // others are zero.
-type Entry struct {
+type entry struct {
 	Path         string // with slashes, relative; the root is "."
-	Type         EntryType
+	Type         entryType
 	Mode         uint32 // permissions, setuid, setgid, sticky: at most 0o7777
 	UID, GID     uint32
 	MTime        int64 // Unix time, nanoseconds
@@ -38,21 +38,21 @@ type Entry struct {
 	Digest       Digest
 	Target       string // of a symbolic link: its text; of a hard link: a path in the tree
 	Major, Minor uint32 // of a device
-	Xattrs       []Xattr
+	Xattrs       []xattr
 }
 
-// Xattr is an extended attribute.
-type Xattr struct{ Name, Value string }
+// xattr is an extended attribute.
+type xattr struct{ Name, Value string }
 
-// Manifest lists a tree's entries: the root first, then by path in the order
+// manifest lists a tree's entries: the root first, then by path in the order
 // of bytes. A tree's digest is the BLAKE3 hash of its encoding, see
-// [Manifest.Encode].
-type Manifest struct {
+// Encode.
+type manifest struct {
 	// Full says that owners, times, extended attributes and hard links are
 	// recorded, as they are for trees that actions produce. Without it, as
 	// for source trees, only type, permissions, content and link texts are.
 	Full    bool
-	Entries []Entry
+	Entries []entry
 }
 
 const (
@@ -62,7 +62,7 @@ const (
 )
 
 // Size returns the total size of the tree's files in bytes.
-func (m *Manifest) Size() int64 {
+func (m *manifest) Size() int64 {
 	var n int64
 	for i := range m.Entries {
 		n += m.Entries[i].Size
@@ -71,7 +71,7 @@ func (m *Manifest) Size() int64 {
 }
 
 // Digest returns the digest of the tree.
-func (m *Manifest) Digest() Digest { return blake3.Sum256(m.Encode()) }
+func (m *manifest) Digest() Digest { return blake3.Sum256(m.Encode()) }
 
 // Encode returns the canonical encoding: a line "b9 tree 1 full" or "b9 tree
 // 1 source", then for each entry its type's letter and, after single spaces,
@@ -85,7 +85,7 @@ func (m *Manifest) Digest() Digest { return blake3.Sum256(m.Encode()) }
 // followed by a line "x name value" for each extended attribute. The mode is
 // octal, other numbers are decimal. In texts the bytes up to the space, the
 // backslash and DEL are written \xHH.
-func (m *Manifest) Encode() []byte {
+func (m *manifest) Encode() []byte {
 	b := make([]byte, 0, 64+160*len(m.Entries))
 	if m.Full {
 		b = append(b, manifestFull...)
@@ -99,21 +99,21 @@ func (m *Manifest) Encode() []byte {
 	return b
 }
 
-func appendEntry(b []byte, e *Entry) []byte {
+func appendEntry(b []byte, e *entry) []byte {
 	b = append(b, byte(e.Type), ' ')
-	if e.Type != TypeHardLink {
+	if e.Type != typeHardLink {
 		b = append(strconv.AppendUint(b, uint64(e.Mode), 8), ' ')
 		b = append(strconv.AppendUint(b, uint64(e.UID), 10), ' ')
 		b = append(strconv.AppendUint(b, uint64(e.GID), 10), ' ')
 		b = append(strconv.AppendInt(b, e.MTime, 10), ' ')
 	}
 	switch e.Type {
-	case TypeFile:
+	case typeFile:
 		b = append(strconv.AppendInt(b, e.Size, 10), ' ')
 		b = append(append(b, e.Digest.String()...), ' ')
-	case TypeSymlink, TypeHardLink:
+	case typeSymlink, typeHardLink:
 		b = append(appendText(b, e.Target), ' ')
-	case TypeChar, TypeBlock:
+	case typeChar, typeBlock:
 		b = append(strconv.AppendUint(b, uint64(e.Major), 10), ' ')
 		b = append(strconv.AppendUint(b, uint64(e.Minor), 10), ' ')
 	}
@@ -137,10 +137,10 @@ func appendText(b []byte, s string) []byte {
 	return b
 }
 
-// ParseManifest reads what Encode wrote and nothing else. Of what it accepts
+// decodeManifest reads what Encode wrote and nothing else. Of what it accepts
 // every path lies below the root, in a directory that has an entry of its
 // own, so that no symbolic link is ever passed on the way to it.
-func ParseManifest(data []byte) (*Manifest, error) {
+func decodeManifest(data []byte) (*manifest, error) {
 	m, err := parseManifest(string(data))
 	if err != nil {
 		return nil, fmt.Errorf("tree manifest: %w", err)
@@ -154,12 +154,12 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	return m, nil
 }
 
-func parseManifest(text string) (*Manifest, error) {
+func parseManifest(text string) (*manifest, error) {
 	header, rest, _ := strings.Cut(text, "\n")
 	if header != manifestFull && header != manifestSource {
 		return nil, fmt.Errorf("begins with %.40q", header)
 	}
-	m := &Manifest{Full: header == manifestFull, Entries: make([]Entry, 0, strings.Count(rest, "\n"))}
+	m := &manifest{Full: header == manifestFull, Entries: make([]entry, 0, strings.Count(rest, "\n"))}
 	for n := 2; rest != ""; n++ {
 		var line string
 		line, rest, _ = strings.Cut(rest, "\n")
@@ -170,7 +170,7 @@ func parseManifest(text string) (*Manifest, error) {
 	return m, nil
 }
 
-func (m *Manifest) parseLine(line string) error {
+func (m *manifest) parseLine(line string) error {
 	var array [9]string
 	fields := array[:0]
 	for field := range strings.SplitSeq(line, " ") {
@@ -186,7 +186,7 @@ func (m *Manifest) parseLine(line string) error {
 	if len(fields[0]) != 1 {
 		return fmt.Errorf("unknown entry type %.20q", fields[0])
 	}
-	e, err := parseEntry(EntryType(fields[0][0]), r)
+	e, err := parseEntry(entryType(fields[0][0]), r)
 	if err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func (m *Manifest) parseLine(line string) error {
 	return nil
 }
 
-func (m *Manifest) parseXattr(r *fieldReader) error {
-	x := Xattr{Name: r.text(), Value: r.text()}
+func (m *manifest) parseXattr(r *fieldReader) error {
+	x := xattr{Name: r.text(), Value: r.text()}
 	if err := r.done(); err != nil {
 		return err
 	}
@@ -207,22 +207,22 @@ func (m *Manifest) parseXattr(r *fieldReader) error {
 	return nil
 }
 
-func parseEntry(t EntryType, r *fieldReader) (Entry, error) {
-	e := Entry{Type: t}
-	if t != TypeHardLink {
+func parseEntry(t entryType, r *fieldReader) (entry, error) {
+	e := entry{Type: t}
+	if t != typeHardLink {
 		e.Mode = uint32(r.number(8, 0o7777))
 		e.UID = uint32(r.number(10, math.MaxUint32))
 		e.GID = uint32(r.number(10, math.MaxUint32))
 		e.MTime = r.signed()
 	}
 	switch t {
-	case TypeDir, TypeFIFO, TypeSocket:
-	case TypeFile:
+	case typeDir, typeFIFO, typeSocket:
+	case typeFile:
 		e.Size = int64(r.number(10, math.MaxInt64))
 		e.Digest = r.digest()
-	case TypeSymlink, TypeHardLink:
+	case typeSymlink, typeHardLink:
 		e.Target = r.text()
-	case TypeChar, TypeBlock:
+	case typeChar, typeBlock:
 		e.Major = uint32(r.number(10, math.MaxUint32))
 		e.Minor = uint32(r.number(10, math.MaxUint32))
 	default:
@@ -232,7 +232,7 @@ func parseEntry(t EntryType, r *fieldReader) (Entry, error) {
 	return e, r.done()
 }
 
-// fieldReader takes the fields of a line one by one and keeps the first error.
+// fieldReader reads the fields of a line one by one and keeps the first error.
 type fieldReader struct {
 	fields []string
 	err    error
@@ -325,12 +325,12 @@ func comparePaths(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// check holds the manifest to what ParseManifest promises.
-func (m *Manifest) check() error {
-	if len(m.Entries) == 0 || m.Entries[0].Path != "." || m.Entries[0].Type != TypeDir {
+// check holds the manifest to what decodeManifest promises.
+func (m *manifest) check() error {
+	if len(m.Entries) == 0 || m.Entries[0].Path != "." || m.Entries[0].Type != typeDir {
 		return fmt.Errorf("no root directory")
 	}
-	c := manifestCheck{m: m, types: make(map[string]EntryType, len(m.Entries))}
+	c := manifestCheck{m: m, types: make(map[string]entryType, len(m.Entries))}
 	for i := range m.Entries {
 		if err := c.entry(i); err != nil {
 			return fmt.Errorf("entry %.100q: %w", m.Entries[i].Path, err)
@@ -340,8 +340,8 @@ func (m *Manifest) check() error {
 }
 
 type manifestCheck struct {
-	m     *Manifest
-	types map[string]EntryType
+	m     *manifest
+	types map[string]entryType
 	total int64
 }
 
@@ -360,7 +360,7 @@ func (c *manifestCheck) entry(i int) error {
 		return fmt.Errorf("sizes add up to too much")
 	}
 	c.total += e.Size
-	if !c.m.Full && (e.UID != 0 || e.GID != 0 || e.MTime != 0 || len(e.Xattrs) > 0 || e.Type == TypeHardLink) {
+	if !c.m.Full && (e.UID != 0 || e.GID != 0 || e.MTime != 0 || len(e.Xattrs) > 0 || e.Type == typeHardLink) {
 		return fmt.Errorf("more than a source tree records")
 	}
 	if err := c.target(e); err != nil {
@@ -381,28 +381,28 @@ func (c *manifestCheck) place(path string) error {
 	if name == "" || name == "." || name == ".." {
 		return fmt.Errorf("not a path below the root")
 	}
-	if c.types[dir] != TypeDir {
+	if c.types[dir] != typeDir {
 		return fmt.Errorf("not in a directory of the tree")
 	}
 	return nil
 }
 
-func (c *manifestCheck) target(e *Entry) error {
+func (c *manifestCheck) target(e *entry) error {
 	switch e.Type {
-	case TypeSymlink:
+	case typeSymlink:
 		if e.Target == "" || len(e.Target) > maxPath || strings.IndexByte(e.Target, 0) >= 0 {
 			return fmt.Errorf("a link needs a text of 1 to %d bytes", maxPath)
 		}
-	case TypeHardLink:
-		if c.types[e.Target] != TypeFile {
+	case typeHardLink:
+		if c.types[e.Target] != typeFile {
 			return fmt.Errorf("hard link to %.100q, which is no file named before", e.Target)
 		}
 	}
 	return nil
 }
 
-func checkXattrs(e *Entry) error {
-	if e.Type == TypeHardLink && len(e.Xattrs) > 0 {
+func checkXattrs(e *entry) error {
+	if e.Type == typeHardLink && len(e.Xattrs) > 0 {
 		return fmt.Errorf("a hard link has no attributes of its own")
 	}
 	for i, x := range e.Xattrs {

@@ -7,24 +7,24 @@ import (
 )
 
 // sampleManifest has an entry of every type.
-func sampleManifest() *Manifest {
-	return &Manifest{Full: true, Entries: []Entry{
-		{Path: ".", Type: TypeDir, Mode: 0o755, MTime: -5},
-		{Path: "-x", Type: TypeFIFO, Mode: 0o600},
-		{Path: "a", Type: TypeDir, Mode: 0o1777, UID: 1, GID: 4294967295, MTime: 1},
-		{Path: "a b", Type: TypeFile, Mode: 0o4755, Size: 3, Digest: Digest{7}, Xattrs: []Xattr{{"user.a", ""}, {"user.b", "\x00 \n"}}},
-		{Path: "a/h\\", Type: TypeHardLink, Target: "a b"},
-		{Path: "a/l", Type: TypeSymlink, Mode: 0o777, Target: "../../etc/passwd"},
-		{Path: "c", Type: TypeChar, Mode: 0o666, Major: 1, Minor: 3},
-		{Path: "s", Type: TypeSocket, Mode: 0o666},
-		{Path: "\xff\x7f", Type: TypeBlock, Mode: 0o660, Major: 7},
+func sampleManifest() *manifest {
+	return &manifest{Full: true, Entries: []entry{
+		{Path: ".", Type: typeDir, Mode: 0o755, MTime: -5},
+		{Path: "-x", Type: typeFIFO, Mode: 0o600},
+		{Path: "a", Type: typeDir, Mode: 0o1777, UID: 1, GID: 4294967295, MTime: 1},
+		{Path: "a b", Type: typeFile, Mode: 0o4755, Size: 3, Digest: Digest{7}, Xattrs: []xattr{{"user.a", ""}, {"user.b", "\x00 \n"}}},
+		{Path: "a/h\\", Type: typeHardLink, Target: "a b"},
+		{Path: "a/l", Type: typeSymlink, Mode: 0o777, Target: "../../etc/passwd"},
+		{Path: "c", Type: typeChar, Mode: 0o666, Major: 1, Minor: 3},
+		{Path: "s", Type: typeSocket, Mode: 0o666},
+		{Path: "\xff\x7f", Type: typeBlock, Mode: 0o660, Major: 7},
 	}}
 }
 
 func TestManifestRoundTrip(t *testing.T) {
 	m := sampleManifest()
 	data := m.Encode()
-	got, err := ParseManifest(data)
+	got, err := decodeManifest(data)
 	check(t, err)
 	if !bytes.Equal(got.Encode(), data) || got.Size() != 3 || len(got.Entries) != len(m.Entries) {
 		t.Errorf("read back as\n%s\nwant\n%s", got.Encode(), data)
@@ -64,7 +64,7 @@ func TestManifestRefuses(t *testing.T) {
 		"b9 tree 1 source\nd 755 1 0 0 .\n":                 "more than a source tree",
 		root + strings.Replace(file, " 1 b3", " 9223372036854775807 b3", 1) + "a\n" + file + "b\n": "add up",
 	} {
-		if _, err := ParseManifest([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := decodeManifest([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
@@ -75,7 +75,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte("b9 tree 1 source\nd 755 0 0 0 .\nf 644 0 0 0 1 " + Digest{1}.String() + " a\n"))
 	f.Add([]byte("b9 tree 1 full\nd 755 0 0 0 .\nl 777 0 0 0 /etc a\nd 755 0 0 0 a/..\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := ParseManifest(data)
+		m, err := decodeManifest(data)
 		if err != nil {
 			return
 		}
@@ -93,7 +93,7 @@ func FuzzParseManifest(f *testing.F) {
 					t.Errorf("path %q", e.Path)
 				}
 			}
-			dirs[e.Path] = e.Type == TypeDir
+			dirs[e.Path] = e.Type == typeDir
 		}
 	})
 }

@@ -2,36 +2,9 @@ package store
 
 import (
 	"slices"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
-
-// missed notes which objects were asked for in vain. Their records were of
-// use all the same: a build needs no more of a step whose output it does not
-// read. No object's time tells of that, so the record's own has to.
-type missed struct {
-	mu sync.Mutex
-	in map[Digest]struct{}
-}
-
-func (m *missed) add(d Digest) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.in == nil {
-		m.in = map[Digest]struct{}{}
-	}
-	m.in[d] = struct{}{}
-}
-
-// take empties it.
-func (m *missed) take() map[Digest]struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	in := m.in
-	m.in = nil
-	return in
-}
 
 const (
 	// missedSample is how many records tell whether the rest may be old: an
@@ -41,10 +14,14 @@ const (
 	missedBatch = 64
 )
 
-// renewMissed gives the records that lead to missed objects a new time, at
-// the grain of useGrain. A record that is left out only goes sooner.
+// renewMissed gives the records that lead to objects that were asked for in vain
+// a new time, at the grain of useGrain. The records were of use all the same: a
+// build needs no more of a step whose output it does not read. No object's time
+// tells of that, so the record's own has to. A record that is left out only goes
+// sooner.
 func (s *Store) renewMissed() {
-	in := s.missed.take()
+	in := map[Digest]struct{}{}
+	s.missed.each(func(d Digest) { in[d] = struct{}{} })
 	if len(in) == 0 {
 		return
 	}

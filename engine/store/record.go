@@ -112,12 +112,12 @@ func recordOf(key Digest, data []byte) (*Record, error) {
 	return r, nil
 }
 
-// Lookup returns the record of a key. It is nil, without an error, when there
-// is none or one of its outputs is missing (collection may have taken it, for
+// lookup returns the record of a key. It is nil, without an error, when there
+// is none or one of its outputs is missing (collection may have removed it, for
 // records outlive their objects) or has the wrong size. Log is nil
 // when the log was collected. The outputs are kept from being collected
 // until the Store is closed.
-func (s *Store) Lookup(key Digest) (*Record, error) {
+func (s *Store) lookup(key Digest) (*Record, error) {
 	r, err := s.readRecord(key)
 	if r == nil || err != nil {
 		return nil, err
@@ -270,7 +270,7 @@ func (s *Store) Latest(label string) (*Record, error) {
 	return s.scanLatest(label)
 }
 
-// scanLatest looks at every record, when the pointer is gone or misleads.
+// scanLatest reads every record, when the pointer is gone or misleads.
 func (s *Store) scanLatest(label string) (*Record, error) {
 	var latest *Record
 	err := s.eachRecord(func(r *Record, _ fs.FileInfo) error {

@@ -23,7 +23,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 	check(t, s.Commit(want))
 	for _, s := range []*Store{s, open(t, dir)} {
-		got := must[*Record](t)(s.Lookup(want.Key))
+		got := must[*Record](t)(s.lookup(want.Key))
 		if got == nil || !bytes.Equal(must[[]byte](t)(got.encode()), must[[]byte](t)(want.encode())) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
@@ -37,7 +37,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		if got := must[*Record](t)(s.Latest("//a:c")); got != nil {
 			t.Errorf("latest of nothing is %v", got)
 		}
-		if got := must[*Record](t)(s.Lookup(key("other"))); got != nil {
+		if got := must[*Record](t)(s.lookup(key("other"))); got != nil {
 			t.Errorf("lookup of nothing is %v", got)
 		}
 		if _, ok := s.LookupOutputs(key("other")); ok {
@@ -70,14 +70,14 @@ func TestLookupMissesWhatIsNotWhole(t *testing.T) {
 			}
 			harm(s, file, tree)
 			fresh := open(t, dir)
-			if r, err := fresh.Lookup(k); r != nil || err != nil {
+			if r, err := fresh.lookup(k); r != nil || err != nil {
 				t.Errorf("lookup: %v %v", r, err)
 			}
 			if _, ok := fresh.LookupOutputs(k); ok {
 				t.Error("outputs are found")
 			}
 			commit(t, fresh, "k", adopt(t, fresh, "out"), adoptDir(t, fresh, map[string]string{"a": "1"}))
-			if r := must[*Record](t)(fresh.Lookup(k)); r == nil {
+			if r := must[*Record](t)(fresh.lookup(k)); r == nil {
 				t.Error("the record is not made good")
 			}
 		})
@@ -89,7 +89,7 @@ func TestLogMayGo(t *testing.T) {
 	log := adopt(t, s, "log")
 	check(t, s.Commit(&Record{Key: key("k"), Log: &log}))
 	check(t, os.Remove(s.Path(log.Digest)))
-	if r := must[*Record](t)(s.Lookup(key("k"))); r == nil || r.Log != nil {
+	if r := must[*Record](t)(s.lookup(key("k"))); r == nil || r.Log != nil {
 		t.Errorf("record %+v", r)
 	}
 }

@@ -19,7 +19,7 @@ const resultsTag = "b9 results 1 "
 
 // NameResult keeps objects from being collected for as long as they are the
 // result of the label in the workspace, and that directory exists. It
-// replaces what was named before; no objects take the name away.
+// replaces what was named before; no objects remove the name.
 func (s *Store) NameResult(workspace, label string, objs []Object) error {
 	return s.NameResults(workspace, map[string][]Object{label: objs})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// copyChunk is what one copying goroutine takes at a time.
+	// copyChunk is what one goroutine copies at a time, in bytes.
 	copyChunk = 8 << 20
 	// smallFile is the size up to which a file is copied by one read and one
 	// write: looking for holes and cloning cost more than they save.
@@ -82,31 +82,16 @@ func copySmall(out, in *os.File, size int64) error {
 // copyRuns copies the data of in, in chunks, by several goroutines: copying
 // is work of the processor, done in the kernel.
 func copyRuns(ctx context.Context, out, in *os.File, size int64, workers int) error {
-	g, ctx := errgroup.WithContext(ctx)
-	type run struct{ start, end int64 }
-	runs := make(chan run)
-	g.Go(func() error {
-		defer close(runs)
-		return dataChunks(in, size, copyChunk, func(start, end int64) error {
-			select {
-			case runs <- run{start, end}:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers)
+	err := dataChunks(in, size, copyChunk, func(start, end int64) error {
+		g.Go(func() error { return copyRange(gctx, out, in, start, end) })
+		return gctx.Err()
 	})
-	for range workers {
-		g.Go(func() error {
-			for r := range runs {
-				if err := copyRange(ctx, out, in, r.start, r.end); err != nil {
-					return err
-				}
-			}
-			return ctx.Err()
-		})
+	if cerr := g.Wait(); cerr != nil {
+		return cerr
 	}
-	return g.Wait()
+	return err
 }
 
 // dataChunks calls fn for the data of f below size, in order, in pieces of
@@ -145,7 +130,7 @@ func copyRange(ctx context.Context, out, in *os.File, start, end int64) error {
 		case err != nil:
 			return err
 		case n == 0:
-			return fmt.Errorf("%s: %w", in.Name(), ErrChanged)
+			return fmt.Errorf("%s: %w", in.Name(), sparse.ErrChanged)
 		default:
 			start += int64(n)
 		}
@@ -162,7 +147,7 @@ func copyThrough(ctx context.Context, out, in *os.File, start, end int64) error 
 		}
 		part := buf[:min(int64(len(buf)), end-start)]
 		if _, err := in.ReadAt(part, start); err == io.EOF {
-			return fmt.Errorf("%s: %w", in.Name(), ErrChanged)
+			return fmt.Errorf("%s: %w", in.Name(), sparse.ErrChanged)
 		} else if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 func TestHolesAreNotRead(t *testing.T) {
@@ -57,7 +58,7 @@ func TestCopyThroughEqualsItsSource(t *testing.T) {
 	if msg, err := exec.Command("cmp", src, src+".copy").CombinedOutput(); err != nil {
 		t.Errorf("%s", msg)
 	}
-	if err := copyThrough(t.Context(), out, in, 0, 4<<20); !errors.Is(err, ErrChanged) {
+	if err := copyThrough(t.Context(), out, in, 0, 4<<20); !errors.Is(err, sparse.ErrChanged) {
 		t.Errorf("past the end: %v", err)
 	}
 }

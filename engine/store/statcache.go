@@ -23,9 +23,9 @@ const (
 	// coarsestGrain is the grain of the coarsest clock by which a file system
 	// notes a change.
 	coarsestGrain = 2 * time.Second
-	// settleTime is after what time a written file has surely reached the
+	// durableAfter is after what time a written file has surely reached the
 	// disk, so that its times vouch for its content after a power loss, too.
-	settleTime = 2 * time.Minute
+	durableAfter = 2 * time.Minute
 	// maxStatFile is the size at which the file is begun anew.
 	maxStatFile = 64 << 20
 	statTag     = "b9 stat 1 "
@@ -94,21 +94,21 @@ func statKeyOf(path string) (statKey, error) {
 	return keyOf(&st), err
 }
 
-// TreeDigest returns the digest and the manifest of the directory root as a
-// source tree: relative paths, types, permissions, contents and the texts of
+// TreeDigest returns the digest of the directory root as a source tree: relative paths, types, permissions, contents and the texts of
 // symbolic links count, and nothing else. What skip reports true for is left
 // out, a directory with all that is in it; rel has slashes. skip may be nil
 // and is not asked about the root. Contents go through the cache of FileDigest.
 //
 // A symbolic link root is followed, others are not.
-func (s *Store) TreeDigest(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
+func (s *Store) TreeDigest(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
-		return Digest{}, nil, err
+		return Digest{}, err
 	}
-	return sourceTree(ctx, abs, skip, s.opts.Workers, func(ctx context.Context, n *node) (Digest, int64, error) {
+	d, _, err := sourceTree(ctx, abs, skip, s.opts.Workers, func(ctx context.Context, n *node) (Digest, int64, error) {
 		return s.cachedDigest(ctx, n.file, keyOf(&n.stat), 1)
 	})
+	return d, err
 }
 
 func (s *Store) cachedDigest(ctx context.Context, abs string, key statKey, workers int) (Digest, int64, error) {
@@ -204,7 +204,7 @@ func parseStats(data []byte, sameBoot bool) (entries map[string]statEntry, whole
 		if len(data) < size || crc32.Checksum(data[6:size], castagnoli) != binary.LittleEndian.Uint32(data[2:]) {
 			return entries, false
 		}
-		if e := decodeStat(data[6:]); sameBoot || e.hashed-e.key.changed() > int64(settleTime) {
+		if e := decodeStat(data[6:]); sameBoot || e.hashed-e.key.changed() > int64(durableAfter) {
 			entries[text[statFixed:size]] = e
 		}
 		data, text = data[size:], text[size:]

@@ -5,31 +5,52 @@
 // collected. It does not know what an action is: a [Record] is a key with the
 // objects it led to, and only the engine computes keys.
 //
-//   - [Object]: a file or a tree, immutable, named by its [Digest].
-//     [Store.Adopt] and [Store.Import] make one; [Store.Fork] and
-//     [Store.Extract] give a private writable copy.
-//   - [Record]: what the action with a key produced; written after everything
-//     that it names ([Store.Commit], [Store.Lookup], [Store.LookupOutputs]),
-//     and kept when that is collected ([Store.Recorded]).
-//   - [Scratch]: a private directory that dies with its process.
-//   - [Manifest]: the entries of a tree, with a canonical encoding.
+// What it keeps, each with its types and the methods of [Store] for them:
+//
+//   - Objects. An [Object] is a file or a tree, immutable, named by its
+//     [Digest]. [Store.Adopt], [Store.AdoptBundle] and [Store.Import] make one;
+//     [Store.Fork], [Store.Extract] and [Store.Bundle] give a private copy,
+//     [Store.Path] the place of a file. [Store.FileDigest] and
+//     [Store.TreeDigest] hash what is not in the store, and remember it.
+//   - Records. A [Record] says what the action with a key produced. It is
+//     written after everything that it names ([Store.Commit],
+//     [Store.LookupOutputs]), and stays when that is collected
+//     ([Store.Recorded], [Store.Learn]). [Store.LockKey] lets one process at a
+//     time work on a key.
+//   - Scratch. A [Scratch] is a private directory that dies with its process,
+//     unless [Scratch.Keep] makes a [FailedStep] of it.
+//   - Names. [Store.NameResults] keeps objects for as long as they are
+//     someone's results, [Store.Latest] finds a record by its label, and
+//     [Store.WriteNote] keeps a few bytes that only save time.
+//   - Collection. [Store.Collect] and [Store.AutoCollect] remove by a [Policy]
+//     what nobody needs; [Store.Verify] finds [Damage], and [Store.Usage]
+//     counts.
 //
 // # What survives a crash
 //
-// An object is hashed and flushed under a scratch name, made read-only,
-// renamed to its digest, and its directory flushed. A tree's manifest follows
-// its files, a record follows its objects. Whatever the instruction at which
-// a process or the machine stops, the names that exist lead to whole
-// objects; the rest lies in a scratch directory whose lock died with its
-// owner, and [Store.Reap] removes it. The lookup index, the stat cache and
-// the label pointers only save time: they carry checksums, are never
+// Whatever the instruction at which a process or the machine stops, the names
+// that exist lead to whole content. Four orders of writing see to that:
+//
+//   - An object is hashed and flushed under a scratch name, made read-only,
+//     and only then renamed to its digest (adopt.go).
+//   - A tree's manifest gets its name after the names of all its files were
+//     flushed (adopt.go), and is unlinked before any of them (collect.go).
+//   - A record gets its name after the names of its objects were flushed
+//     (record.go, flush.go). So a record that is there after a power loss led
+//     to objects that were there when it was written.
+//   - A list of results is written anew and renamed over the old one
+//     (results.go).
+//
+// What was being written lies in a scratch directory. Its lock died with its
+// owner, and [Store.Reap] removes it. The index, the stat cache, the notes and
+// the pointers from labels only save time: they carry checksums, are never
 // flushed, and are made again when they are damaged or gone.
 //
 // # Collection while builds run
 //
 // Every open Store holds a lease, a locked file whose time is the moment of
 // opening. Using an object brings its modification time up to a few minutes
-// before that moment at least, so a collector leaves alone whatever carries
+// before that moment at least, so a collection leaves alone whatever has
 // a time later than that under the oldest live lease; see collect.go.
 package store
 
@@ -102,7 +123,7 @@ type Store struct {
 	stats   *statCache
 	index   *index
 	used    useSet
-	missed  missed
+	missed  useSet // objects that were asked for in vain, see renewMissed
 	tempMu  sync.Mutex
 	temp    *Scratch // for the store's own unfinished files, made on first use
 	closing sync.Once
@@ -276,7 +297,7 @@ func (s *Store) closeFiles() {
 }
 
 // Path returns where the bytes of the file object d are. They must not be
-// written to: take a copy with [Store.Fork].
+// written to: make a copy with [Store.Fork].
 func (s *Store) Path(d Digest) string { return s.shard(objectsDir, d) }
 
 func (s *Store) treePath(d Digest) string { return s.shard(treesDir, d) }
@@ -301,7 +322,7 @@ func shardName(kind string, d Digest) string {
 	return string(hex.AppendEncode(b, d[:]))
 }
 
-// lstat looks at a sharded file, from the store's directory on: the shorter
+// lstat asks for the state of a sharded file, from the store's directory on: the shorter
 // the way, the quicker.
 func (s *Store) lstat(kind string, d Digest, st *unix.Stat_t) error {
 	name, at := shardName(kind, d), int(s.root.Fd())

@@ -17,7 +17,7 @@ import (
 
 // node is an entry of a directory tree on the disk.
 type node struct {
-	Entry
+	entry
 	file string // where it is on the disk
 	stat unix.Stat_t
 }
@@ -26,7 +26,7 @@ type node struct {
 type contentFunc func(context.Context, *node) (Digest, int64, error)
 
 // sourceTree is [Store.TreeDigest] with any way to the files' digests.
-func sourceTree(ctx context.Context, root string, skip func(string, bool) bool, workers int, content contentFunc) (Digest, *Manifest, error) {
+func sourceTree(ctx context.Context, root string, skip func(string, bool) bool, workers int, content contentFunc) (Digest, *manifest, error) {
 	nodes, err := walk(ctx, root, skip)
 	if err != nil {
 		return Digest{}, nil, fmt.Errorf("hash tree %s: %w", root, err)
@@ -48,36 +48,18 @@ func fillContents(ctx context.Context, nodes []node, workers int, content conten
 
 // eachFile calls fn for the regular files in nodes, from several goroutines.
 func eachFile(ctx context.Context, nodes []node, workers int, fn func(context.Context, *node) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	const batch = 32 // files are often tiny, and handing one over costs too
-	parts := make(chan []node)
-	g.Go(func() error {
-		defer close(parts)
-		for part := range slices.Chunk(nodes, batch) {
-			select {
-			case parts <- part:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range workers {
-		g.Go(func() error {
-			for part := range parts {
-				if err := eachFileOf(ctx, part, fn); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	const batch = 32 // files are often tiny, and a goroutine costs too
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers)
+	for part := range slices.Chunk(nodes, batch) {
+		g.Go(func() error { return eachFileOf(gctx, part, fn) })
 	}
 	return g.Wait()
 }
 
 func eachFileOf(ctx context.Context, nodes []node, fn func(context.Context, *node) error) error {
 	for i := range nodes {
-		if nodes[i].Type != TypeFile {
+		if nodes[i].Type != typeFile {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -91,10 +73,10 @@ func eachFileOf(ctx context.Context, nodes []node, fn func(context.Context, *nod
 }
 
 // sourceManifest keeps of the nodes what a source tree records.
-func sourceManifest(nodes []node) *Manifest {
-	m := &Manifest{Entries: make([]Entry, len(nodes))}
+func sourceManifest(nodes []node) *manifest {
+	m := &manifest{Entries: make([]entry, len(nodes))}
 	for i := range nodes {
-		e := nodes[i].Entry
+		e := nodes[i].entry
 		e.UID, e.GID, e.MTime, e.Xattrs = 0, 0, 0, nil
 		m.Entries[i] = e
 	}
@@ -127,7 +109,7 @@ func (w *walker) run(root string) ([]node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.Type != TypeDir {
+	if n.Type != typeDir {
 		return nil, fmt.Errorf("%s is not a directory", root)
 	}
 	if err := w.add(n); err != nil {
@@ -139,7 +121,7 @@ func (w *walker) run(root string) ([]node, error) {
 
 func (w *walker) add(n node) error {
 	w.nodes = append(w.nodes, n)
-	if n.Type != TypeDir {
+	if n.Type != typeDir {
 		return nil
 	}
 	if err := w.ctx.Err(); err != nil {
@@ -176,7 +158,7 @@ func (w *walker) child(file, rel string) error {
 	if err != nil {
 		return err
 	}
-	if w.skip(rel, n.Type == TypeDir) {
+	if w.skip(rel, n.Type == typeDir) {
 		return nil
 	}
 	return w.add(n)
@@ -189,26 +171,26 @@ func statNode(file, rel string) (node, error) {
 		return n, &fs.PathError{Op: "lstat", Path: file, Err: err}
 	}
 	st := &n.stat
-	n.Entry = Entry{Path: rel, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
+	n.entry = entry{Path: rel, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		n.Type = TypeDir
+		n.Type = typeDir
 	case unix.S_IFREG:
-		n.Type, n.Size = TypeFile, st.Size
+		n.Type, n.Size = typeFile, st.Size
 	case unix.S_IFLNK:
 		target, err := os.Readlink(file)
 		if err != nil {
 			return n, err
 		}
-		n.Type, n.Mode, n.Target = TypeSymlink, 0o777, target
+		n.Type, n.Mode, n.Target = typeSymlink, 0o777, target
 	case unix.S_IFCHR:
-		n.Type, n.Major, n.Minor = TypeChar, unix.Major(st.Rdev), unix.Minor(st.Rdev)
+		n.Type, n.Major, n.Minor = typeChar, unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	case unix.S_IFBLK:
-		n.Type, n.Major, n.Minor = TypeBlock, unix.Major(st.Rdev), unix.Minor(st.Rdev)
+		n.Type, n.Major, n.Minor = typeBlock, unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	case unix.S_IFIFO:
-		n.Type = TypeFIFO
+		n.Type = typeFIFO
 	case unix.S_IFSOCK:
-		n.Type = TypeSocket
+		n.Type = typeSocket
 	default:
 		return n, fmt.Errorf("%s has an unknown type (mode %o)", file, st.Mode)
 	}
@@ -223,7 +205,7 @@ func linkHard(nodes []node) (outside map[string]bool) {
 	left := map[string]uint64{}
 	for i := range nodes {
 		n := &nodes[i]
-		if n.Type != TypeFile || n.stat.Nlink < 2 {
+		if n.Type != typeFile || n.stat.Nlink < 2 {
 			continue
 		}
 		id := inode{n.stat.Dev, n.stat.Ino}
@@ -232,7 +214,7 @@ func linkHard(nodes []node) (outside map[string]bool) {
 			name = n.Path
 			first[id], left[name] = name, n.stat.Nlink
 		} else {
-			n.Entry = Entry{Path: n.Path, Type: TypeHardLink, Target: name}
+			n.entry = entry{Path: n.Path, Type: typeHardLink, Target: name}
 		}
 		left[name]--
 	}
@@ -250,7 +232,7 @@ func linkHard(nodes []node) (outside map[string]bool) {
 func readXattrs(nodes []node) error {
 	for i := range nodes {
 		n := &nodes[i]
-		if n.Type == TypeHardLink {
+		if n.Type == typeHardLink {
 			continue
 		}
 		attrs, err := xattrsOf(n.file)
@@ -262,7 +244,7 @@ func readXattrs(nodes []node) error {
 	return nil
 }
 
-func xattrsOf(file string) ([]Xattr, error) {
+func xattrsOf(file string) ([]xattr, error) {
 	names, err := sized(func(buf []byte) (int, error) { return unix.Llistxattr(file, buf) })
 	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && len(names) == 0 {
 		return nil, nil
@@ -270,7 +252,7 @@ func xattrsOf(file string) ([]Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
-	var attrs []Xattr
+	var attrs []xattr
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
 		if name == "security.selinux" {
 			continue
@@ -282,9 +264,9 @@ func xattrsOf(file string) ([]Xattr, error) {
 		if err != nil {
 			return nil, err
 		}
-		attrs = append(attrs, Xattr{name, string(value)})
+		attrs = append(attrs, xattr{name, string(value)})
 	}
-	slices.SortFunc(attrs, func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(attrs, func(a, b xattr) int { return cmp.Compare(a.Name, b.Name) })
 	return attrs, nil
 }
 

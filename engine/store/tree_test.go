@@ -91,15 +91,15 @@ func run(t testing.TB, name string, args ...string) string {
 }
 
 // fullManifest looks at a directory as Adopt does, without moving it.
-func fullManifest(t testing.TB, dir string) *Manifest {
+func fullManifest(t testing.TB, dir string) *manifest {
 	t.Helper()
 	nodes := must[[]node](t)(walk(t.Context(), dir, nil))
 	linkHard(nodes)
 	check(t, readXattrs(nodes))
 	check(t, fillContents(t.Context(), nodes, 2, func(ctx context.Context, n *node) (Digest, int64, error) { return digest.Path(ctx, n.file, 0) }))
-	m := &Manifest{Full: true}
+	m := &manifest{Full: true}
 	for i := range nodes {
-		m.Entries = append(m.Entries, nodes[i].Entry)
+		m.Entries = append(m.Entries, nodes[i].entry)
 	}
 	return m
 }
@@ -145,7 +145,7 @@ func TestSourceTreeDigestCountsWhatMattersOnly(t *testing.T) {
 		t.Helper()
 		d, m, err := hashTree(t.Context(), dir, nil)
 		check(t, err)
-		cached, _, err := s.TreeDigest(t.Context(), dir, nil)
+		cached, err := s.TreeDigest(t.Context(), dir, nil)
 		check(t, err)
 		if d != cached || d != m.Digest() {
 			t.Fatalf("digests differ: %v %v %v", d, cached, m.Digest())
@@ -239,7 +239,7 @@ func TestCopyTreeIsTheSourceTree(t *testing.T) {
 }
 
 // hashTree is sourceTree without a cache of digests.
-func hashTree(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *Manifest, error) {
+func hashTree(ctx context.Context, root string, skip func(rel string, dir bool) bool) (Digest, *manifest, error) {
 	return sourceTree(ctx, root, skip, 2, func(ctx context.Context, n *node) (Digest, int64, error) {
 		return digest.Path(ctx, n.file, 1)
 	})

@@ -172,11 +172,11 @@ func (v *verifier) trees(ctx context.Context) error {
 	})
 }
 
-func (v *verifier) tree(m *Manifest, d Digest, path string) {
+func (v *verifier) tree(m *manifest, d Digest, path string) {
 	broken := ""
 	for i := range m.Entries {
 		e := &m.Entries[i]
-		if e.Type != TypeFile {
+		if e.Type != typeFile {
 			continue
 		}
 		v.named[e.Digest] = true

@@ -2,6 +2,9 @@
 // A program that uses it links what the backends need, runc's libcontainer and
 // the binding to libvirt; one that only describes containers needs no more than
 // package container.
+//
+//	Main         does the helper's work in a process that was started for it
+//	Names, Open  the backends' names, and a backend by its name
 package backends
 
 import (

@@ -1,7 +1,13 @@
 //go:build cgo
 
 // Package embedded is the container backend that needs no daemon: it runs the
-// helper as a child of this process, in new mount and process namespaces.
+// helper as a child of this process, in new mount and process namespaces. What
+// happens inside the container is internal/helper's business. It has the host's
+// network or none.
+//
+//	Open  the backend, as a container.Backend
+//
+// In a program that was built without cgo, Open returns a backend that says so.
 package embedded
 
 import (

@@ -1,8 +1,15 @@
 //go:build cgo && libvirt_dlopen
 
 // Package libvirt is the container backend that runs the helper as the first
-// process of a transient domain of libvirt's LXC driver. The library is opened
-// when it is first called.
+// process of a transient domain of libvirt's LXC driver. It hides the daemon, its
+// networks and the names of domains. What happens inside the container is
+// internal/helper's business. The library is opened when it is first called.
+//
+//	Open  the backend, as a container.Backend
+//
+// The description of a domain is in xml.go, the address of a container in
+// network.go, the number that its name has in slot.go. In a program that was
+// built without libvirt, Open returns a backend that says so.
 package libvirt
 
 import (
@@ -29,12 +36,12 @@ import (
 // connection that made it is closed.
 type domains struct{ config container.Config }
 
-// DefaultURI is the connection that is used where none is configured.
-const DefaultURI = "lxc:///"
+// defaultURI is the connection that is used where none is configured.
+const defaultURI = "lxc:///"
 
 // Open returns the backend; it connects to nothing yet.
 func Open(c container.Config) container.Backend {
-	c.LibvirtURI = cmp.Or(c.LibvirtURI, DefaultURI)
+	c.LibvirtURI = cmp.Or(c.LibvirtURI, defaultURI)
 	return &domains{c}
 }
 
@@ -81,7 +88,7 @@ func (d *domains) Probe(ctx context.Context) (container.Features, error) {
 		return container.Features{}, plain(err)
 	}
 	if kind != "LXC" {
-		return container.Features{}, fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, kind, DefaultURI)
+		return container.Features{}, fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, kind, defaultURI)
 	}
 	v, err := conn.GetLibVersion()
 	if err != nil {

@@ -128,7 +128,7 @@ func prefixBits(ip *libvirtxml.NetworkIP) (int, error) {
 	return bits, nil
 }
 
-// reserveHosts takes the addresses that the network keeps for machines.
+// reserveHosts marks the addresses that the network keeps for machines.
 func reserveHosts(ip *libvirtxml.NetworkIP, taken map[netip.Addr]bool) {
 	if ip.DHCP == nil {
 		return

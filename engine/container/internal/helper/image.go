@@ -84,7 +84,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// magicSize covers every place detectFS looks at.
+// magicSize covers every place that detectFS reads, in bytes.
 const magicSize = 0x10048
 
 // magics are the places and values of the superblocks' magic numbers: the
