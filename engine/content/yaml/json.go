@@ -22,7 +22,7 @@ func ParseJSON(file, text string) (*Document, error) {
 	if !utf8.ValidString(text) {
 		return nil, position.Position{File: file, Line: 1, Col: 1}.Errorf("the text is not UTF-8")
 	}
-	r := jsonReader{file: file, text: text, dec: json.NewDecoder(strings.NewReader(text)), line: 1, col: 1}
+	r := jsonReader{text: text, dec: json.NewDecoder(strings.NewReader(text)), at: position.NewCursor(file, text)}
 	r.dec.UseNumber()
 	root, err := r.value(0)
 	if err != nil {
@@ -37,12 +37,10 @@ func ParseJSON(file, text string) (*Document, error) {
 
 // jsonReader follows the decoder's tokens and their positions.
 type jsonReader struct {
-	file      string
-	text      string
-	dec       *json.Decoder
-	at        int // line and col are of this offset
-	line, col int
-	warnings  []Finding
+	text     string
+	dec      *json.Decoder
+	at       position.Cursor
+	warnings []Finding
 }
 
 // next is the position of the next token.
@@ -51,18 +49,7 @@ func (r *jsonReader) next() position.Position {
 	for end < len(r.text) && strings.IndexByte(" \t\r\n,:", r.text[end]) >= 0 {
 		end++
 	}
-	return r.placeAt(end)
-}
-
-func (r *jsonReader) placeAt(offset int) position.Position {
-	gone := r.text[r.at:max(offset, r.at)]
-	if n := strings.Count(gone, "\n"); n > 0 {
-		r.line, r.col = r.line+n, 1
-		gone = gone[strings.LastIndexByte(gone, '\n')+1:]
-	}
-	r.col += utf8.RuneCountInString(gone)
-	r.at = max(offset, r.at)
-	return position.Position{File: r.file, Line: r.line, Col: r.col}
+	return r.at.Position(end)
 }
 
 // token reads a token; an error gets the position where it was found.
@@ -73,11 +60,11 @@ func (r *jsonReader) token() (json.Token, error) {
 		return tok, nil
 	}
 	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) && int(syntax.Offset) > r.at {
-		at = r.placeAt(min(int(syntax.Offset)-1, len(r.text)))
+	if errors.As(err, &syntax) && int(syntax.Offset) > r.at.Offset() {
+		at = r.at.Position(min(int(syntax.Offset)-1, len(r.text)))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, r.placeAt(len(r.text)).Errorf("the document ends too early")
+		return nil, r.at.Position(len(r.text)).Errorf("the document ends too early")
 	}
 	return nil, at.Errorf("%v", err)
 }
@@ -161,19 +148,24 @@ func jsonNumber(s string) (any, error) {
 // and binary data are errors, which are *position.Error.
 func (n *Node) JSON() (string, error) {
 	w := jsonWriter{left: MaxNodes}
-	if err := w.value(n, 0); err != nil {
+	if err := w.value(n); err != nil {
 		return "", err
 	}
-	w.b.WriteByte('\n')
-	return w.b.String(), nil
+	var b bytes.Buffer
+	if err := json.Indent(&b, w.b.Bytes(), "", "  "); err != nil {
+		return "", fmt.Errorf("write JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	return b.String(), nil
 }
 
+// jsonWriter writes JSON on one line.
 type jsonWriter struct {
 	b    bytes.Buffer
 	left int
 }
 
-func (w *jsonWriter) value(n *Node, depth int) error {
+func (w *jsonWriter) value(n *Node) error {
 	if w.left--; w.left < 0 {
 		return n.At.Errorf("the document has more than %d values", MaxNodes)
 	}
@@ -194,9 +186,9 @@ func (w *jsonWriter) value(n *Node, depth int) error {
 	case Bytes:
 		return n.At.Errorf("binary data can't be written as JSON")
 	case []*Node:
-		return w.items('[', ']', len(v), depth, func(i int) error { return w.value(v[i], depth+1) })
+		return w.items('[', ']', len(v), func(i int) error { return w.value(v[i]) })
 	case Fields:
-		return w.object(v, depth)
+		return w.object(v)
 	}
 	return nil
 }
@@ -211,9 +203,9 @@ func (w *jsonWriter) text(s string) error {
 	return nil
 }
 
-func (w *jsonWriter) object(fields Fields, depth int) error {
+func (w *jsonWriter) object(fields Fields) error {
 	seen := map[string]bool{}
-	return w.items('{', '}', len(fields), depth, func(i int) error {
+	return w.items('{', '}', len(fields), func(i int) error {
 		f := fields[i]
 		key := keyText(f.Key)
 		if seen[key] {
@@ -223,33 +215,22 @@ func (w *jsonWriter) object(fields Fields, depth int) error {
 		if err := w.text(key); err != nil {
 			return err
 		}
-		w.b.WriteString(": ")
-		return w.value(f.Value, depth+1)
+		w.b.WriteByte(':')
+		return w.value(f.Value)
 	})
 }
 
-// items writes elements one a line between brackets.
-func (w *jsonWriter) items(open, end byte, count, depth int, write func(i int) error) error {
+// items writes elements with commas between them, in brackets.
+func (w *jsonWriter) items(open, end byte, count int, write func(i int) error) error {
 	w.b.WriteByte(open)
 	for i := range count {
 		if i > 0 {
 			w.b.WriteByte(',')
 		}
-		w.newline(depth + 1)
 		if err := write(i); err != nil {
 			return err
 		}
 	}
-	if count > 0 {
-		w.newline(depth)
-	}
 	w.b.WriteByte(end)
 	return nil
-}
-
-func (w *jsonWriter) newline(depth int) {
-	w.b.WriteByte('\n')
-	for range depth {
-		w.b.WriteString("  ")
-	}
 }

@@ -3,6 +3,7 @@
 // and settings files all use it.
 //
 //	Position   file:line:col
+//	Cursor     the positions of byte offsets in a text
 //	Error      a mistake at a position; Position.Errorf makes one
 //	Join       one error of the mistakes of a text
 package position
@@ -10,6 +11,8 @@ package position
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 )
 
 // Position is a place in a text. Line and Col count from 1, Col in
@@ -30,6 +33,38 @@ func (p Position) String() string {
 	}
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
 }
+
+// Cursor finds the positions of byte offsets, in time that grows with the text
+// and not with their number. Offsets must not go back.
+type Cursor struct {
+	text   string
+	offset int // at is the position of this byte
+	at     Position
+}
+
+// NewCursor returns a cursor at the beginning of a text of UTF-8.
+func NewCursor(file, text string) Cursor {
+	return Cursor{text: text, at: Position{File: file, Line: 1, Col: 1}}
+}
+
+// Position returns the position of the byte at an offset. For an offset before
+// that of the last call it is the position of the last call.
+func (c *Cursor) Position(offset int) Position {
+	if offset <= c.offset || offset > len(c.text) {
+		return c.at
+	}
+	gone := c.text[c.offset:offset]
+	if lines := strings.Count(gone, "\n"); lines > 0 {
+		c.at.Line, c.at.Col = c.at.Line+lines, 1
+		gone = gone[strings.LastIndexByte(gone, '\n')+1:]
+	}
+	c.at.Col += utf8.RuneCountInString(gone)
+	c.offset = offset
+	return c.at
+}
+
+// Offset is that of the last position.
+func (c *Cursor) Offset() int { return c.offset }
 
 // Errorf returns a mistake at the position.
 func (p Position) Errorf(format string, args ...any) *Error {

@@ -12,7 +12,6 @@ package toml
 import (
 	"errors"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -74,7 +73,7 @@ func Parse(file, text string) (*Document, error) {
 	if err := toml.Unmarshal([]byte(text), &d.Values); err != nil {
 		return nil, mistake(file, err)
 	}
-	w := walk{file: file, text: text}
+	w := walk{at: position.NewCursor(file, text)}
 	w.parser.Reset([]byte(text))
 	for w.parser.NextExpression() {
 		n := w.parser.Expression()
@@ -114,17 +113,15 @@ func kindOf(n *unstable.Node) Kind {
 // walk turns the library's syntax tree, which lasts until the next expression
 // is read, into entries.
 type walk struct {
-	file, text string
-	parser     unstable.Parser
-
-	offset, line, col int // how far position has come; line and col count from 0
+	parser unstable.Parser
+	at     position.Cursor
 }
 
 func (w *walk) entry(kind Kind, n *unstable.Node) Entry {
 	e := Entry{Kind: kind}
 	for it := n.Key(); it.Next(); {
 		k := it.Node()
-		e.Keys = append(e.Keys, Key{Name: string(k.Data), At: w.position(k)})
+		e.Keys = append(e.Keys, Key{Name: string(k.Data), At: w.at.Position(int(k.Raw.Offset))})
 		if len(e.Keys) == 1 {
 			e.Span.From = int(k.Raw.Offset)
 		}
@@ -152,20 +149,6 @@ func (w *walk) value(n *unstable.Node) Value {
 
 func span(n *unstable.Node) Span {
 	return Span{int(n.Raw.Offset), int(n.Raw.Offset + n.Raw.Length)}
-}
-
-// position is that of a key. Keys come in the order of the text.
-func (w *walk) position(n *unstable.Node) position.Position {
-	if offset := int(n.Raw.Offset); n.Raw.Length > 0 && offset >= w.offset && offset <= len(w.text) {
-		gone := w.text[w.offset:offset]
-		if lines := strings.Count(gone, "\n"); lines > 0 {
-			w.line, w.col = w.line+lines, 0
-			gone = gone[strings.LastIndexByte(gone, '\n')+1:]
-		}
-		w.col += utf8.RuneCountInString(gone)
-		w.offset = offset
-	}
-	return position.Position{File: w.file, Line: w.line + 1, Col: w.col + 1}
 }
 
 // Lookup returns the value that the keys lead to, nil where there is none.
