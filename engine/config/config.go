@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"b9.build/b9/engine/near"
+	"b9.build/b9/engine/size"
 )
 
 // Config is the result of all layers. Each field's doc tag says what it means.
@@ -50,19 +51,19 @@ type Build struct {
 
 // Store says where finished steps are kept, and for how long.
 type Store struct {
-	Dir     string   `toml:"dir" doc:"the directory that finished steps are kept in; a relative one counts from the directory of the file that sets it"`
-	MaxSize Size     `toml:"max_size" default:"30GiB" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
-	MaxAge  Duration `toml:"max_age" default:"30d" doc:"collection takes results that were not used for this long; 0 means no limit"`
+	Dir     string        `toml:"dir" doc:"the directory that finished steps are kept in; a relative one counts from the directory of the file that sets it"`
+	MaxSize size.Bytes    `toml:"max_size" default:"30GiB" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
+	MaxAge  size.Duration `toml:"max_age" default:"30d" doc:"collection takes results that were not used for this long; 0 means no limit"`
 }
 
 // Container holds the defaults for steps that run in containers.
 type Container struct {
-	Backend      string   `toml:"backend" default:"auto" enum:"auto,embedded,libvirt-lxc" doc:"what runs containers; auto means the embedded one"`
-	Memory       Size     `toml:"memory" default:"0B" least:"16MiB" doc:"the most memory a container may use; 0 means no limit"`
-	CPUs         float64  `toml:"cpus" default:"0" min:"0" max:"4096" doc:"the most processors a container may keep busy, such as 1.5; 0 means no limit"`
-	Capabilities []string `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
-	Network      string   `toml:"network" default:"host" doc:"host (the network of this machine), none (loopback only), or the name of a libvirt network"`
-	Timeout      Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
+	Backend      string        `toml:"backend" default:"auto" enum:"auto,embedded,libvirt-lxc" doc:"what runs containers; auto means the embedded one"`
+	Memory       size.Bytes    `toml:"memory" default:"0B" least:"16MiB" doc:"the most memory a container may use; 0 means no limit"`
+	CPUs         float64       `toml:"cpus" default:"0" min:"0" max:"4096" doc:"the most processors a container may keep busy, such as 1.5; 0 means no limit"`
+	Capabilities []string      `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
+	Network      string        `toml:"network" default:"host" doc:"host (the network of this machine), none (loopback only), or the name of a libvirt network"`
+	Timeout      size.Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
 }
 
 // Libvirt says how the libvirt-lxc backend reaches libvirt.
@@ -74,8 +75,8 @@ type Libvirt struct {
 
 // Bootstrap says where Debian root file systems come from.
 type Bootstrap struct {
-	Mirror  string   `toml:"mirror" doc:"the Debian archive; empty means what this machine's own apt uses"`
-	Refresh Duration `toml:"refresh" default:"10m" doc:"for how long a Release file that was looked at is taken to be current"`
+	Mirror  string        `toml:"mirror" doc:"the Debian archive; empty means what this machine's own apt uses"`
+	Refresh size.Duration `toml:"refresh" default:"10m" doc:"for how long a Release file that was looked at is taken to be current"`
 }
 
 // FS holds the defaults for new file systems.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/size"
 )
 
 // write makes a settings file and returns its path.
@@ -66,7 +68,7 @@ func TestLayersInOrder(t *testing.T) {
 		Env:   []string{"B9_CONTAINER_MEMORY=3G", "B9_CONTAINER_CPUS=3", "B9_CONTAINER_TIMEOUT=", "B9_LEAK_MARK=1", "HOME=/x", "B9_OPTIONS_c=env"},
 		Flags: []string{"container.memory=4G", "container.capabilities=sys_admin,net_admin", "options.d=x=y"}}
 	c := mustLoad(t, l)
-	want := Container{Backend: "auto", Memory: 4 << 30, CPUs: 3, Capabilities: []string{"sys_admin", "net_admin"}, Network: "none", Timeout: Duration(2 * time.Minute)}
+	want := Container{Backend: "auto", Memory: 4 << 30, CPUs: 3, Capabilities: []string{"sys_admin", "net_admin"}, Network: "none", Timeout: size.Duration(2 * time.Minute)}
 	if !reflect.DeepEqual(c.Container, want) {
 		t.Errorf("got %+v\nwant %+v", c.Container, want)
 	}
@@ -253,7 +255,7 @@ func TestUnreadableFiles(t *testing.T) {
 func TestSchema(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range schema() {
-		if seen[f.key] || strings.HasSuffix(f.key, ".") || len(f.doc) < 20 {
+		if seen[f.key] || strings.HasSuffix(f.key, ".") || len(f.tag.Get("doc")) < 20 {
 			t.Errorf("field %+v", f)
 		}
 		seen[f.key] = true

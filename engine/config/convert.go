@@ -105,28 +105,23 @@ func asList(value any) ([]string, error) {
 	return nil, wrongType("a list of strings", value)
 }
 
-func asSize(value any) (Size, error) {
-	switch v := value.(type) {
-	case text:
-		return size.Parse(string(v))
-	case string:
-		return size.Parse(v)
-	case int64:
-		return size.Parse(strconv.FormatInt(v, 10))
-	}
-	return 0, wrongType(`a size such as "2G"`, value)
+func asSize(value any) (size.Bytes, error) { return parsed(value, `a size such as "2G"`, size.Parse) }
+
+func asDuration(value any) (size.Duration, error) {
+	return parsed(value, `a duration such as "90s"`, size.ParseDuration)
 }
 
-func asDuration(value any) (Duration, error) {
+// parsed reads a text, or an integer, which is a text without a unit.
+func parsed[T any](value any, want string, parse func(string) (T, error)) (none T, err error) {
 	switch v := value.(type) {
 	case text:
-		return size.ParseDuration(string(v))
+		return parse(string(v))
 	case string:
-		return size.ParseDuration(v)
+		return parse(v)
 	case int64:
-		return size.ParseDuration(strconv.FormatInt(v, 10))
+		return parse(strconv.FormatInt(v, 10))
 	}
-	return 0, wrongType(`a duration such as "90s"`, value)
+	return none, wrongType(want, value)
 }
 
 // optionText is the text of an option, whose own type only its declaration
@@ -158,10 +153,6 @@ func format(p any) string {
 		return strconv.FormatFloat(*v, 'g', -1, 64)
 	case *[]string:
 		return strings.Join(*v, ",")
-	case *Size:
-		return v.String()
-	case *Duration:
-		return v.String()
 	}
 	return fmt.Sprint(p)
 }

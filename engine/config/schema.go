@@ -6,20 +6,20 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"strconv"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine/near"
 	"b9.build/b9/engine/size"
 )
 
-// field is one setting of the schema.
+// field is one setting of the schema. The tags min and max are inclusive bounds,
+// and least is the smallest value that is not 0.
 type field struct {
-	key, def, doc string
-	enum          []string
-	min, max      string // inclusive; "" means unbounded
-	least         string // the smallest value that is not 0
-	index         []int  // of the struct field, for reflect
+	key, def string
+	enum     []string
+	tag      reflect.StructTag
+	index    []int // of the struct field, for reflect
 }
 
 // schema lists the settings in the order of the struct.
@@ -38,15 +38,7 @@ func schema() []field {
 }
 
 func newField(section string, sf reflect.StructField, index []int) field {
-	f := field{
-		key:   section + "." + sf.Tag.Get("toml"),
-		def:   sf.Tag.Get("default"),
-		doc:   sf.Tag.Get("doc"),
-		min:   sf.Tag.Get("min"),
-		max:   sf.Tag.Get("max"),
-		least: sf.Tag.Get("least"),
-		index: index,
-	}
+	f := field{key: section + "." + sf.Tag.Get("toml"), def: sf.Tag.Get("default"), tag: sf.Tag, index: index}
 	if e := sf.Tag.Get("enum"); e != "" {
 		f.enum = strings.Split(e, ",")
 	}
@@ -66,7 +58,7 @@ func defaultStore() string {
 }
 
 // pointer is the address of the field in c: *int, *bool, *string, *float64,
-// *[]string, *Size or *Duration.
+// *[]string, *size.Bytes or *size.Duration.
 func (f field) pointer(c *Config) any {
 	return reflect.ValueOf(c).Elem().FieldByIndex(f.index).Addr().Interface()
 }
@@ -86,9 +78,9 @@ func (f field) set(c *Config, value any) error {
 		return store(f, p, value, asFloat)
 	case *[]string:
 		return store(f, p, value, asList)
-	case *Size:
+	case *size.Bytes:
 		return store(f, p, value, asSize)
-	case *Duration:
+	case *size.Duration:
 		return store(f, p, value, asDuration)
 	}
 	panic(fmt.Sprintf("config: %s has type %T, which the schema does not know", f.key, dst))
@@ -112,17 +104,17 @@ func (f field) check(v any) error {
 	case string:
 		return f.checkString(x)
 	case int:
-		return f.inRange(float64(x), func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
+		return inRange(f, float64(x), asFloat)
 	case float64:
-		return f.inRange(x, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
-	case Size:
-		return f.inRange(float64(x), func(s string) (float64, error) { n, err := size.Parse(s); return float64(n), err })
+		return inRange(f, x, asFloat)
+	case size.Bytes:
+		return inRange(f, x, asSize)
 	}
 	return nil
 }
 
 func (f field) checkString(s string) error {
-	if f.enum != nil && !contains(f.enum, s) {
+	if f.enum != nil && !slices.Contains(f.enum, s) {
 		return fmt.Errorf("unknown value %q (have %s)%s", s, strings.Join(f.enum, ", "), near.Hint(s, f.enum))
 	}
 	switch f.key {
@@ -142,30 +134,27 @@ func (f field) checkString(s string) error {
 	return nil
 }
 
-func (f field) inRange(v float64, parse func(string) (float64, error)) error {
-	bound := func(tag string) float64 {
-		n, err := parse(tag)
+// inRange checks a number against the bounds, which parse reads.
+func inRange[T float64 | size.Bytes](f field, v T, parse func(any) (T, error)) error {
+	bound := func(name string) (n T, written string) {
+		written = f.tag.Get(name)
+		if written == "" {
+			return v, ""
+		}
+		n, err := parse(text(written))
 		if err != nil {
 			panic(fmt.Sprintf("config: a bound of %s: %v", f.key, err))
 		}
-		return n
+		return n, written
 	}
-	switch {
-	case f.min != "" && !(v >= bound(f.min)): // so that NaN is refused
-		return fmt.Errorf("must be at least %s", f.min)
-	case f.max != "" && v > bound(f.max):
-		return fmt.Errorf("must be at most %s", f.max)
-	case f.least != "" && v != 0 && v < bound(f.least):
-		return fmt.Errorf("must be 0 or at least %s (is a unit missing?)", f.least)
+	if n, written := bound("min"); written != "" && !(v >= n) { // so that NaN is refused
+		return fmt.Errorf("must be at least %s", written)
+	}
+	if n, written := bound("max"); v > n {
+		return fmt.Errorf("must be at most %s", written)
+	}
+	if n, written := bound("least"); v != 0 && v < n {
+		return fmt.Errorf("must be 0 or at least %s (is a unit missing?)", written)
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

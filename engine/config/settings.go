@@ -21,7 +21,7 @@ type Setting struct {
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, f := range schema() {
-		doc := f.doc
+		doc := f.tag.Get("doc")
 		if f.enum != nil && !strings.Contains(doc, f.enum[0]) {
 			doc += " (" + strings.Join(f.enum, ", ") + ")"
 		}

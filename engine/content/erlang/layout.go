@@ -13,9 +13,10 @@ import (
 // A term that fits on the line stands on it. Otherwise its items follow each
 // other: leaves (what is never broken) share a line while they fit, anything
 // else begins a line of its own, indented below its bracket. What follows the
-// tag of a tuple, {tag, ...}, is indented below the tag, unless some term of
-// the document would then not fit: document tries the indents of Erlang in
-// turn, and good tells whether one of them suits the whole document.
+// tag of a tuple, {tag, ...}, is indented below the tag, unless some tuple would
+// then not begin in the left half of the page: document tries the indents of
+// Erlang in turn, with a writer that writes nothing, and takes the first that
+// suits the whole document.
 
 // columns is the width of a line.
 const columns = 80
@@ -29,31 +30,9 @@ type frame struct {
 	last   int // closing brackets that must fit behind it on the line
 }
 
-// indenter holds what stays the same throughout a document.
-type indenter struct {
-	total int // the width of the whole term
-	tag   int // what follows a tag wider than this is indented by so much; not positive: by the tag's width
-}
-
 // fits reports whether the node can stand on the line.
-func (x *indenter) fits(n *node, f frame) bool {
-	return n.width < columns-f.col-f.last && n.width+f.used+f.last <= x.total
-}
-
-// follows reports whether a leaf can stand behind a comma on the line.
-func (x *indenter) follows(n *node, leaf bool, f frame, last int) bool {
-	if last == 0 {
-		return leaf && n.width+2 < columns-f.col && f.used+n.width+2 <= x.total
-	}
-	return leaf && n.width+1 < columns-f.col-last && f.used+n.width+1+last <= x.total
-}
-
-// lastDepth is how many brackets close behind an item: none but behind the last.
-func lastDepth(rest, depth int) int {
-	if rest > 0 {
-		return 0
-	}
-	return depth + 1
+func (w *writer) fits(n *node, f frame) bool {
+	return n.width < columns-f.col-f.last && n.width+f.used+f.last <= w.total
 }
 
 // leaf reports whether a node is never broken over lines.
@@ -65,34 +44,50 @@ func (n *node) leaf() bool {
 }
 
 // mapIndent is by how much the value below its key is indented.
-func (x *indenter) mapIndent() int {
-	if x.tag > 0 {
-		return x.tag
+func (w *writer) mapIndent() int {
+	if w.tag > 0 {
+		return w.tag
 	}
 	return 4
 }
 
-// writer writes nodes.
-type writer struct{ b *bytes.Buffer }
+// writer writes the nodes of one document.
+type writer struct {
+	b     *bytes.Buffer
+	total int  // the width of the whole term
+	tag   int  // what follows a tag wider than this is indented by so much; not positive: by the tag's width
+	trial bool // write nothing
+	bad   bool // in the trial a tagged tuple does not begin in the left half of the page, and not all of the term fits behind it
+}
 
 // document writes a whole term.
-func (w writer) document(n *node) {
+func (w *writer) document(n *node) {
 	if n.form == leafNode || n.width < columns-1 {
 		w.line(n)
 		return
 	}
-	x := indenter{total: n.width, tag: 1}
+	w.total, w.tag = n.width, 1
 	for _, tag := range []int{-1, 4} {
-		if try := (indenter{total: n.width, tag: tag}); try.good(n, frame{col: 1}) {
-			x = try
+		try := writer{b: w.b, total: n.width, tag: tag, trial: true}
+		if try.node(n, frame{col: 1}); !try.bad {
+			w.tag = tag
 			break
 		}
 	}
-	w.node(&x, n, frame{col: 1})
+	w.node(n, frame{col: 1})
+}
+
+func (w *writer) put(text string) {
+	if !w.trial {
+		w.b.WriteString(text)
+	}
 }
 
 // line writes a node on one line.
-func (w writer) line(n *node) {
+func (w *writer) line(n *node) {
+	if w.trial {
+		return
+	}
 	open, end := "", ""
 	switch n.form {
 	case leafNode:
@@ -116,7 +111,7 @@ func (w writer) line(n *node) {
 	w.b.WriteString(open)
 	for i := range n.items {
 		if i > 0 {
-			w.b.WriteByte(n.separator(i))
+			w.b.WriteString(n.separator(i))
 		}
 		w.line(&n.items[i])
 	}
@@ -124,16 +119,16 @@ func (w writer) line(n *node) {
 }
 
 // separator is what stands before the i-th item.
-func (n *node) separator(i int) byte {
+func (n *node) separator(i int) string {
 	if n.tail && i == len(n.items)-1 {
-		return '|'
+		return "|"
 	}
-	return ','
+	return ","
 }
 
 // node writes a node on as many lines as it needs.
-func (w writer) node(x *indenter, n *node, f frame) {
-	if n.form == leafNode || x.fits(n, f) {
+func (w *writer) node(n *node, f frame) {
+	if n.form == leafNode || w.fits(n, f) || w.bad {
 		w.line(n)
 		return
 	}
@@ -141,144 +136,160 @@ func (w writer) node(x *indenter, n *node, f frame) {
 	inner.used++
 	switch n.form {
 	case bytesNode:
-		w.bytes(x, n.text, f)
+		if !w.trial {
+			w.bytes(n.text, f)
+		}
 	case listNode, tupleNode:
 		inner.col, inner.indent = f.col+1, f.indent+1
 		brackets := "{}"
 		if n.form == listNode {
 			brackets = "[]"
 		}
-		w.b.WriteByte(brackets[0])
-		w.items(x, n, 0, inner)
-		w.b.WriteByte(brackets[1])
+		w.put(brackets[:1])
+		w.items(n, 0, inner)
+		w.put(brackets[1:])
 	case taggedNode:
-		w.b.WriteByte('{')
-		w.tagged(x, n, inner)
-		w.b.WriteByte('}')
+		w.put("{")
+		w.tagged(n, inner)
+		w.put("}")
 	case mapNode:
 		inner.col, inner.indent = f.col+2, f.indent+2
-		w.b.WriteString("#{")
-		w.pairs(x, n, inner)
-		w.b.WriteByte('}')
+		if w.trial {
+			inner.used++ // Erlang counts both characters of "#{" here, and one when it writes
+		}
+		w.put("#{")
+		w.pairs(n, inner)
+		w.put("}")
 	}
 }
 
 // tagged writes a tuple whose tag stands before the other items, which are
 // indented by it, or below it.
-func (w writer) tagged(x *indenter, n *node, f frame) {
+func (w *writer) tagged(n *node, f frame) {
 	tag := n.items[0].width
 	w.line(&n.items[0])
-	if by := tag + 2; x.tag <= 0 || by <= x.tag {
-		w.b.WriteByte(',')
-		w.items(x, n, 1, frame{col: f.col + by, indent: f.indent + by, used: f.used + tag + 1, last: f.last})
+	if by := tag + 2; w.tag <= 0 || by <= w.tag {
+		behind := f.col + by
+		w.bad = w.trial && w.total+behind >= columns && behind >= columns/2
+		w.put(",")
+		w.items(n, 1, frame{col: behind, indent: f.indent + by, used: f.used + tag + 1, last: f.last})
 		return
 	}
-	inner := frame{col: f.col + x.tag, indent: f.indent + x.tag, last: f.last}
-	w.tail(x, n, 1, inner, f.col+tag+2, f.used+tag)
+	below := f.col + w.tag
+	w.bad = w.trial && w.total+below > columns && below > columns/2
+	inner := frame{col: below, indent: f.indent + w.tag, last: f.last}
+	w.tail(n, 1, inner, f.col+tag+2, f.used+tag)
 }
 
 // items writes the items from the first on; its line has begun.
-func (w writer) items(x *indenter, n *node, first int, f frame) {
-	wide := w.item(x, n, first, f)
-	w.tail(x, n, first+1, f, f.col+wide, f.used+wide)
+func (w *writer) items(n *node, first int, f frame) {
+	wide := w.item(n, first, f)
+	w.tail(n, first+1, f, f.col+wide, f.used+wide)
 }
 
 // item writes one item, and returns the columns it took of the line: all of
 // them if the next one must begin a line.
-func (w writer) item(x *indenter, n *node, i int, f frame) int {
+func (w *writer) item(n *node, i int, f frame) int {
 	e := &n.items[i]
 	f.last = n.lastOf(i, f.last)
-	if e.leaf() && x.fits(e, f) {
+	if e.leaf() && w.fits(e, f) {
 		w.line(e)
 		return e.width
 	}
-	w.node(x, e, f)
+	w.node(e, f)
 	return columns
 }
 
-// lastOf is how many brackets must fit behind the i-th item. The item before a
-// tail counts as the last of the list's items, as the tail itself does.
+// lastOf is how many brackets must fit behind the i-th item: none but behind
+// the last. The item before a tail counts as the last of the list's items, as
+// the tail itself does.
 func (n *node) lastOf(i, depth int) int {
 	rest := len(n.items) - 1 - i
-	if n.tail && rest > 0 {
-		rest--
+	if rest > 1 || rest == 1 && !n.tail {
+		return 0
 	}
-	return lastDepth(rest, depth)
+	return depth + 1
 }
 
 // tail writes the items from the i-th on, each behind its separator. The line
 // is at col, and used counts its columns.
-func (w writer) tail(x *indenter, n *node, i int, f frame, col, used int) {
+func (w *writer) tail(n *node, i int, f frame, col, used int) {
 	for ; i < len(n.items); i++ {
 		e, last := &n.items[i], n.lastOf(i, f.last)
-		w.b.WriteByte(n.separator(i))
-		here := frame{col: col, used: used}
-		if x.beside(n, i, here, last) {
+		w.put(n.separator(i))
+		if w.beside(n, i, frame{col: col, used: used}, last) {
 			w.line(e)
 			col, used = col+1+e.width, used+1+e.width
 			continue
 		}
+		if w.trial && n.separator(i) == "|" { // Erlang tries the tail of a list where the line ends
+			w.node(e, frame{col: col, last: last})
+			return
+		}
 		w.newline(f.indent)
-		wide := w.item(x, n, i, frame{col: f.col, indent: f.indent, last: f.last})
+		wide := w.item(n, i, frame{col: f.col, indent: f.indent, last: f.last})
 		col, used = f.col+wide, wide
 	}
 }
 
 // beside reports whether the i-th item can stand on the line of the one before.
-func (x *indenter) beside(n *node, i int, here frame, last int) bool {
+func (w *writer) beside(n *node, i int, here frame, last int) bool {
 	e := &n.items[i]
-	if n.separator(i) == '|' {
-		return e.leaf() && e.width+1 < columns-here.col-last && e.width+1+here.used+last <= x.total
+	switch {
+	case !e.leaf():
+		return false
+	case last == 0 && n.separator(i) == ",":
+		return e.width+2 < columns-here.col && e.width+2+here.used <= w.total
 	}
-	return x.follows(e, e.leaf(), here, last)
+	return e.width+1 < columns-here.col-last && e.width+1+here.used+last <= w.total
 }
 
-func (w writer) newline(indent int) {
-	w.b.WriteByte('\n')
-	w.b.WriteString(strings.Repeat(" ", indent))
+func (w *writer) newline(indent int) {
+	w.put("\n")
+	w.put(strings.Repeat(" ", indent))
 }
 
 // pairs writes the pairs of a map.
-func (w writer) pairs(x *indenter, n *node, f frame) {
-	wide := w.pair(x, n, 0, f)
+func (w *writer) pairs(n *node, f frame) {
+	wide := w.pair(n, 0, f)
 	col, used := f.col+wide, wide
 	for i := 1; i < len(n.items); i++ {
 		p := &n.items[i]
-		w.b.WriteByte(',')
-		if x.follows(p, p.leaf(), frame{col: col, used: used}, n.lastOf(i, f.last)) {
+		w.put(",")
+		if w.beside(n, i, frame{col: col, used: used}, n.lastOf(i, f.last)) {
 			w.line(p)
 			col, used = col+1+p.width, used+1+p.width
 			continue
 		}
 		w.newline(f.indent)
-		wide := w.pair(x, n, i, frame{col: f.col, indent: f.indent, last: f.last})
+		wide := w.pair(n, i, frame{col: f.col, indent: f.indent, last: f.last})
 		col, used = f.col+wide, wide
 	}
 }
 
 // pair writes one pair, and returns the columns as item does.
-func (w writer) pair(x *indenter, n *node, i int, f frame) int {
+func (w *writer) pair(n *node, i int, f frame) int {
 	p := &n.items[i]
 	f.last = n.lastOf(i, f.last)
-	if x.fits(p, f) {
+	if w.fits(p, f) {
 		w.line(p)
 		if p.leaf() {
 			return p.width
 		}
 		return columns
 	}
-	by := x.mapIndent()
-	w.node(x, &p.items[0], f)
-	w.b.WriteString(" =>")
+	by := w.mapIndent()
+	w.node(&p.items[0], f)
+	w.put(" =>")
 	w.newline(f.indent + by)
-	w.node(x, &p.items[1], frame{col: f.col + by, indent: f.indent + by, last: f.last})
+	w.node(&p.items[1], frame{col: f.col + by, indent: f.indent + by, last: f.last})
 	return columns
 }
 
 // bytes writes the numbers of a binary over several lines.
-func (w writer) bytes(x *indenter, text string, f frame) {
-	room := max(8, min(columns-f.col-2, x.total-4-f.used)-f.last)
-	w.b.WriteString("<<")
+func (w *writer) bytes(text string, f frame) {
+	room := max(8, min(columns-f.col-2, w.total-4-f.used)-f.last)
+	w.put("<<")
 	left := room
 	for {
 		number, rest, more := strings.Cut(text, ",")
@@ -290,112 +301,12 @@ func (w writer) bytes(x *indenter, text string, f frame) {
 			w.newline(f.indent + 2)
 			left = room - need
 		}
-		w.b.WriteString(number)
+		w.put(number)
 		if !more {
 			break
 		}
-		w.b.WriteByte(',')
+		w.put(",")
 		text = rest
 	}
-	w.b.WriteString(">>")
-}
-
-// good reports whether the indentation keeps every tagged tuple in the left
-// half of the page, unless all of the term fits behind it.
-func (x *indenter) good(n *node, f frame) bool {
-	if n.form == leafNode || n.form == bytesNode || x.fits(n, f) {
-		return true
-	}
-	inner := f
-	switch n.form {
-	case taggedNode:
-		inner.used++
-		return x.goodTagged(n, inner)
-	case mapNode:
-		inner.col, inner.used = f.col+2, f.used+2
-		return x.goodPairs(n, inner)
-	}
-	inner.col, inner.used = f.col+1, f.used+1
-	return x.goodItems(n, 0, inner)
-}
-
-func (x *indenter) goodTagged(n *node, f frame) bool {
-	tag := n.items[0].width
-	behind := f.col + tag + 2
-	if x.tag > 0 && tag+2 > x.tag {
-		below := f.col + x.tag
-		if x.total+below > columns && below > columns/2 {
-			return false
-		}
-		return x.goodTail(n, 1, frame{col: below, last: f.last}, behind, f.used+tag)
-	}
-	if x.total+behind >= columns && behind >= columns/2 {
-		return false
-	}
-	return x.goodItems(n, 1, frame{col: behind, used: f.used + tag + 1, last: f.last})
-}
-
-func (x *indenter) goodItems(n *node, first int, f frame) bool {
-	wide, ok := x.goodItem(n, first, f)
-	return ok && x.goodTail(n, first+1, f, f.col+wide, f.used+wide)
-}
-
-func (x *indenter) goodItem(n *node, i int, f frame) (wide int, ok bool) {
-	e := &n.items[i]
-	f.last = n.lastOf(i, f.last)
-	if e.leaf() && x.fits(e, f) {
-		return e.width, true
-	}
-	return columns, x.good(e, f)
-}
-
-func (x *indenter) goodTail(n *node, i int, f frame, col, used int) bool {
-	for ; i < len(n.items); i++ {
-		e, last := &n.items[i], n.lastOf(i, f.last)
-		if x.beside(n, i, frame{col: col, used: used}, last) {
-			col, used = col+1+e.width, used+1+e.width
-			continue
-		}
-		if n.separator(i) == '|' {
-			return x.good(e, frame{col: col, last: last})
-		}
-		wide, ok := x.goodItem(n, i, frame{col: f.col, last: f.last})
-		if !ok {
-			return false
-		}
-		col, used = f.col+wide, wide
-	}
-	return true
-}
-
-func (x *indenter) goodPairs(n *node, f frame) bool {
-	col, used := 0, 0
-	for i := range n.items {
-		p, last := &n.items[i], n.lastOf(i, f.last)
-		if i > 0 && x.follows(p, p.leaf(), frame{col: col, used: used}, last) {
-			col, used = col+1+p.width, used+1+p.width
-			continue
-		}
-		here := frame{col: f.col, last: last}
-		if i == 0 {
-			here.used = f.used
-		}
-		wide, ok := x.goodPair(p, here)
-		if !ok {
-			return false
-		}
-		col, used = f.col+wide, here.used+wide
-	}
-	return true
-}
-
-func (x *indenter) goodPair(p *node, f frame) (wide int, ok bool) {
-	if x.fits(p, f) {
-		if p.leaf() {
-			return p.width, true
-		}
-		return columns, true
-	}
-	value := frame{col: f.col + x.mapIndent(), last: f.last}
-	return columns, x.good(&p.items[0], f) && x.good(&p.items[1], value)
+	w.put(">>")
 }

@@ -18,7 +18,7 @@ func Format(terms []Term) []byte {
 	var b bytes.Buffer
 	for i := range terms {
 		n := layout(&terms[i])
-		writer{&b}.document(&n)
+		(&writer{b: &b}).document(&n)
 		b.WriteString(".\n")
 	}
 	if bytes.ContainsFunc(b.Bytes(), func(r rune) bool { return r >= utf8.RuneSelf }) {
@@ -269,6 +269,6 @@ func shiftPoint(digits string, place int, large bool) string {
 func FormatLine(t *Term) string {
 	var b bytes.Buffer
 	n := layout(t)
-	writer{&b}.line(&n)
+	(&writer{b: &b}).line(&n)
 	return b.String()
 }

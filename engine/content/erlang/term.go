@@ -110,29 +110,9 @@ func CheckAtom(name string) error {
 
 // describe names the kind for people.
 func (t *Term) describe() string {
-	switch t.kind {
-	case atomTerm:
-		return "an atom"
-	case intTerm:
-		return "an integer"
-	case floatTerm:
-		return "a float"
-	case stringTerm:
-		return "a string"
-	case binaryTerm:
-		return "a binary"
-	case listTerm:
-		return "a list"
-	case tupleTerm:
-		return "a tuple"
-	case mapTerm:
-		return "a map"
-	case funTerm:
-		return "a fun"
-	case varTerm:
-		return "a variable"
-	}
-	return "nothing"
+	return [...]string{
+		"nothing", "an atom", "an integer", "a float", "a string", "a binary", "a list", "a tuple", "a map", "a fun", "a variable",
+	}[t.kind]
 }
 
 // equal reports whether the terms are exactly equal in Erlang (=:=).
