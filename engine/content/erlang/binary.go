@@ -338,53 +338,21 @@ func (s *segment) integer(bits *bitString, value *Term, n int) error {
 	if value.kind != intTerm {
 		return fmt.Errorf("%s in a segment of the type integer", value.describe())
 	}
+	v, _ := new(big.Int).SetString(value.text, 10)
+	mask := new(big.Int).Lsh(big.NewInt(1), uint(n))
+	v.And(v, mask.Sub(mask, big.NewInt(1))) // of a negative number, too, these are the bits
 	data := make([]byte, (n+7)/8)
-	if small, err := strconv.ParseInt(value.text, 10, 64); err == nil {
-		fillInt(data, small)
-	} else {
-		fillBig(data, value.text)
-	}
-	if spare := 8*len(data) - n; spare > 0 && !s.little {
-		shiftLeft(data, spare)
-	} else if s.little {
-		slices.Reverse(data)
+	spare := 8*len(data) - n
+	if s.little {
+		slices.Reverse(v.FillBytes(data))
 		if spare > 0 { // the last byte has the highest bits of the number
 			data[len(data)-1] <<= spare
 		}
+	} else {
+		v.Lsh(v, uint(spare)).FillBytes(data)
 	}
 	bits.append(data, n)
 	return nil
-}
-
-// fillInt writes the number in big endian over all of data.
-func fillInt(data []byte, v int64) {
-	for i := len(data) - 1; i >= 0; i-- {
-		data[i] = byte(v)
-		v >>= 8
-	}
-}
-
-func fillBig(data []byte, text string) {
-	v, _ := new(big.Int).SetString(text, 10)
-	if v.Sign() < 0 { // two's complement: add a power of two beyond the bits that are wanted
-		bits := max(uint(8*len(data)), uint(v.BitLen()+1))
-		v.Add(v, new(big.Int).Lsh(big.NewInt(1), bits))
-	}
-	all := v.Bytes()
-	if len(all) > len(data) {
-		all = all[len(all)-len(data):]
-	}
-	copy(data[len(data)-len(all):], all)
-}
-
-// shiftLeft moves the bits of data by n, which is less than 8, upwards.
-func shiftLeft(data []byte, n int) {
-	for i := range data {
-		data[i] <<= n
-		if i+1 < len(data) {
-			data[i] |= data[i+1] >> (8 - n)
-		}
-	}
 }
 
 // float adds a float of 16, 32 or 64 bits (IEEE 754).

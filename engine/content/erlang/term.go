@@ -47,10 +47,8 @@ type document struct {
 
 // at is the position of a byte offset.
 func (d *document) at(off int) position.Position {
-	before := d.text[:min(off, len(d.text))]
-	line := strings.Count(before, "\n") + 1
-	col := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
-	return position.Position{File: d.name, Line: line, Col: col}
+	c := position.NewCursor(d.name, d.text)
+	return c.Position(min(off, len(d.text)))
 }
 
 // errorAt is a mistake at a byte offset.

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"b9.build/b9/engine/internal/position"
 	"b9.build/b9/engine/near"
@@ -27,37 +26,37 @@ import (
 // Everything else stands for itself, so that shell scripts keep their $HOME
 // and $(command). A ${ that does not begin a name is an error, because a
 // silent literal would hide a misspelling.
-type Text struct {
-	file  string
-	parts []part
-}
+type Text struct{ parts []part }
 
 // part is a literal text, or a name to expand and its position.
 type part struct {
-	text      string // literal, when name is empty
-	name      string
-	line, col int
+	text string // literal, when name is empty
+	name string
+	at   position.Position
 }
 
 // Parse reads a template. File names it in errors, which are *position.Error,
 // several of them joined.
 func Parse(file, text string) (*Text, error) {
-	p := parser{t: &Text{file: file}, rest: text, line: 1, col: 1}
+	p := parser{t: &Text{}, text: text, rest: text, at: position.NewCursor(file, text)}
 	for p.rest != "" {
 		p.next()
 	}
-	if len(p.errs) > 0 {
-		return nil, position.Join(p.errs)
+	if err := position.Join(p.errs); err != nil {
+		return nil, err
 	}
 	return p.t, nil
 }
 
 type parser struct {
-	t         *Text
-	rest      string
-	line, col int // of the first character of rest
-	errs      []*position.Error
+	t          *Text
+	text, rest string
+	at         position.Cursor
+	errs       []*position.Error
 }
+
+// here is the position of what is left.
+func (p *parser) here() position.Position { return p.at.Position(len(p.text) - len(p.rest)) }
 
 // next consumes a literal up to the next dollar, or what the dollar begins.
 func (p *parser) next() {
@@ -68,7 +67,7 @@ func (p *parser) next() {
 		p.literal(i)
 	case strings.HasPrefix(p.rest, "$${"):
 		p.t.parts = append(p.t.parts, part{text: "${"})
-		p.advance(3)
+		p.rest = p.rest[3:]
 	case strings.HasPrefix(p.rest, "${"):
 		p.reference()
 	default:
@@ -78,7 +77,7 @@ func (p *parser) next() {
 
 func (p *parser) literal(n int) {
 	p.t.parts = append(p.t.parts, part{text: p.rest[:n]})
-	p.advance(n)
+	p.rest = p.rest[n:]
 }
 
 // reference consumes ${name}; on a mistake it records it and goes on behind the ${.
@@ -88,8 +87,8 @@ func (p *parser) reference() {
 		p.fail(n)
 		return
 	}
-	p.t.parts = append(p.t.parts, part{name: p.rest[2 : 2+n], line: p.line, col: p.col})
-	p.advance(n + 3)
+	p.t.parts = append(p.t.parts, part{name: p.rest[2 : 2+n], at: p.here()})
+	p.rest = p.rest[n+3:]
 }
 
 func (p *parser) fail(n int) {
@@ -97,20 +96,8 @@ func (p *parser) fail(n int) {
 	if n > 0 && !strings.Contains(p.rest, "}") {
 		msg = fmt.Sprintf(`"${%s" has no closing "}"`, p.rest[2:2+n])
 	}
-	p.errs = append(p.errs, position.Position{File: p.t.file, Line: p.line, Col: p.col}.Errorf("%s", msg))
-	p.advance(2)
-}
-
-// advance drops n bytes and moves the position past them.
-func (p *parser) advance(n int) {
-	gone := p.rest[:n]
-	p.rest = p.rest[n:]
-	if lines := strings.Count(gone, "\n"); lines > 0 {
-		p.line += lines
-		p.col = 1
-		gone = gone[strings.LastIndexByte(gone, '\n')+1:]
-	}
-	p.col += utf8.RuneCountInString(gone)
+	p.errs = append(p.errs, p.here().Errorf("%s", msg))
+	p.rest = p.rest[2:]
 }
 
 // nameLength is the length of the name that s begins with, or 0.
@@ -133,18 +120,11 @@ func IsName(name string) bool {
 // Check finds the references to names that are not among have: a *position.Error
 // for each, joined.
 func (t *Text) Check(have []string) error {
-	known := make(map[string]bool, len(have))
-	for _, name := range have {
-		known[name] = true
-	}
 	var errs []*position.Error
 	for _, p := range t.parts {
-		if p.name != "" && !known[p.name] {
-			errs = append(errs, position.Position{File: t.file, Line: p.line, Col: p.col}.Errorf("%s", UnknownName(p.name, have)))
+		if p.name != "" && !slices.Contains(have, p.name) {
+			errs = append(errs, p.at.Errorf("%s", UnknownName(p.name, have)))
 		}
-	}
-	if len(errs) == 0 {
-		return nil
 	}
 	return position.Join(errs)
 }
@@ -152,12 +132,10 @@ func (t *Text) Check(have []string) error {
 // UnknownName is what to say of a name that is not among have.
 func UnknownName(name string, have []string) string {
 	sorted := slices.Sorted(slices.Values(have))
-	msg := fmt.Sprintf("unknown name %q (have %s)", name, strings.Join(sorted, ", "))
 	if len(have) == 0 {
-		msg = fmt.Sprintf("unknown name %q (no names are given)", name)
+		return fmt.Sprintf("unknown name %q (no names are given)", name)
 	}
-	msg += near.Hint(name, sorted)
-	return msg
+	return fmt.Sprintf("unknown name %q (have %s)%s", name, strings.Join(sorted, ", "), near.Hint(name, sorted))
 }
 
 // Execute writes the expanded text. A name without a value is an error, as
