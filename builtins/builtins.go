@@ -26,7 +26,8 @@ import (
 //
 // What depends on what the inputs turn out to be (a label's format, the text
 // of a template) goes into Step.Finish, which runs once they are known.
-// group.go is the shortest example, template.go one with everything.
+// group.go is the shortest example, template.go one with everything. A program
+// that embeds b9 appends operations of its own to the table.
 func Operations(s Settings) []lang.Operation {
 	if s.Shared == nil {
 		s.Shared = share.NewImages(share.Config{}, "")

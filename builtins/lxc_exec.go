@@ -199,12 +199,8 @@ func (l *lxcExec) finish(k *lang.Linked) error {
 	done := *l
 	done.Images = slices.Clone(l.Images)
 	for i := range done.Images {
-		role := "image " + done.Images[i].Target
-		format, err := image.Format(k, role, "")
+		format, err := image.InputFormat(k, "image "+done.Images[i].Target, "")
 		if err != nil {
-			return err
-		}
-		if err := image.UnwrapOverlay(k, role, &format); err != nil {
 			return err
 		}
 		done.Images[i].Format = format
@@ -471,4 +467,5 @@ func shellQuote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
+// Machine is the architecture that commands in the images run with.
 func (l *lxcExec) Machine() string { return l.Arch }

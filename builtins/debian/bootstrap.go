@@ -44,6 +44,7 @@ type Defaults struct {
 	Refresh      time.Duration // how long an answer about an archive is trusted; 0 is 10 minutes
 }
 
+// Bootstrap is the operation bootstrap().
 func Bootstrap(d Defaults) lang.Operation {
 	return lang.Operation{
 		Name: "bootstrap",
@@ -245,7 +246,7 @@ func (b *bootstrap) fingerprint(ctx context.Context, w *engine.World, limit time
 
 // Run implements engine.Action.
 func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
-	if err := checkBootstrapHost(ctx, b.Arch); err != nil {
+	if err := checkHost(ctx, b.Arch); err != nil {
 		return err
 	}
 	sources, err := b.sources()
@@ -314,8 +315,8 @@ func executes(ctx context.Context, arch string) bool {
 	return !errors.As(exec.CommandContext(ctx, program, arch).Run(), &exit) || exit.ExitCode() != 1 // 2: it knows no such architecture
 }
 
-// checkBootstrapHost reports why this machine can't install a system of arch.
-func checkBootstrapHost(ctx context.Context, arch string) error {
+// checkHost reports why this machine can't install a system of arch.
+func checkHost(ctx context.Context, arch string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("installing packages needs root: run b9 as root, for example with sudo")
 	}

@@ -239,11 +239,11 @@ func TestBootstrapRefusesWhatTheKernelDoesNotRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-		err := checkBootstrapHost(t.Context(), "i386")
+		err := checkHost(t.Context(), "i386")
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v, want %q", script, err, want)
 		}
-		if err := checkBootstrapHost(t.Context(), "amd64"); err != nil {
+		if err := checkHost(t.Context(), "amd64"); err != nil {
 			t.Errorf("%s: the machine's own: %v", script, err)
 		}
 	}

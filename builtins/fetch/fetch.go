@@ -16,6 +16,7 @@ import (
 	"b9.build/b9/engine"
 )
 
+// Fetch is the operation fetch().
 func Fetch() lang.Operation {
 	return lang.Operation{
 		Name: "fetch",

@@ -9,6 +9,7 @@ import (
 	"b9.build/b9/engine/disk"
 )
 
+// Convert is the operation convert().
 func Convert() lang.Operation {
 	return lang.Operation{
 		Name: "convert",
@@ -53,11 +54,8 @@ func convertStep(c *lang.Call) (lang.Step, error) {
 
 // finishConvert reads the image in the format it has: nothing stands between.
 func finishConvert(l *lang.Linked, a *convert) error {
-	format, err := Format(l, "image", "")
+	format, err := InputFormat(l, "image", "")
 	if err != nil {
-		return err
-	}
-	if err := UnwrapOverlay(l, "image", &format); err != nil {
 		return err
 	}
 	done := *a

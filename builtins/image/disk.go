@@ -16,6 +16,7 @@ import (
 	"b9.build/b9/engine/disk/partition"
 )
 
+// Part is the operation part().
 func Part() lang.Operation {
 	return lang.Operation{
 		Name:       "part",
@@ -68,6 +69,7 @@ func (p *partMarker) Truth() starlark.Bool { return true }
 // Hash implements starlark.Value.
 func (p *partMarker) Hash() (uint32, error) { return 0, errors.New("a part() can't be a key") }
 
+// Disk is the operation disk().
 func Disk() lang.Operation {
 	return lang.Operation{
 		Name: "disk",

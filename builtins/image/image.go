@@ -26,6 +26,7 @@ import (
 	"b9.build/b9/engine/store"
 )
 
+// Image is the operation image().
 func Image() lang.Operation {
 	return lang.Operation{
 		Name: "image",
@@ -205,19 +206,30 @@ func finishContent(l *lang.Linked, m *FileSystem) error {
 	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
 }
 
-// InputFormat is the format in which the input of that role is read. An overlay
-// that nothing has written to gives way to what it stands on.
+// InputFormat is the format in which the input of that role is read: the one
+// declared, else the one that the name of its file or the step that makes it
+// says. An overlay that nothing has written to yet gives way to the image it
+// stands on: their content is the same.
 func InputFormat(l *lang.Linked, role, declared string) (string, error) {
-	format, err := Format(l, role, declared)
+	format, err := declaredFormat(l, role, declared)
 	if err != nil {
 		return "", err
 	}
-	return format, UnwrapOverlay(l, role, &format)
+	for {
+		ref, ok := l.Ref(role)
+		if !ok {
+			return "", fmt.Errorf("%s: no image was given", role)
+		}
+		below, under, ok := Beneath(ref)
+		if !ok {
+			return format, nil
+		}
+		l.SetRef(role, below)
+		format = under
+	}
 }
 
-// Format is the format of the image of that role: the one declared,
-// else the one its file name or the step that makes it says.
-func Format(l *lang.Linked, role, declared string) (string, error) {
+func declaredFormat(l *lang.Linked, role, declared string) (string, error) {
 	out, _ := l.Output(role)
 	if declared != "" {
 		return declared, nil
@@ -257,23 +269,6 @@ func rawImages(l *lang.Linked, roles ...string) error {
 		l.SetRef(role, n.Ref(""))
 	}
 	return nil
-}
-
-// UnwrapOverlay follows an overlay that nothing has written to yet to the
-// image it stands on: their content is the same.
-func UnwrapOverlay(l *lang.Linked, role string, format *string) error {
-	for {
-		ref, ok := l.Ref(role)
-		if !ok {
-			return fmt.Errorf("%s: no image was given", role)
-		}
-		over, ok := ref.Node.Action().(*overlay)
-		if !ok || ref.Output == "backing" {
-			return nil
-		}
-		l.SetRef(role, ref.Node.Inputs()[0].Ref)
-		*format = over.Format
-	}
 }
 
 // FileSystem makes an image with a new file system, empty or holding the tree

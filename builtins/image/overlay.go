@@ -11,6 +11,7 @@ import (
 	"b9.build/b9/engine/store"
 )
 
+// Overlay is the operation overlay().
 func Overlay() lang.Operation {
 	return lang.Operation{
 		Name: "overlay",
@@ -46,15 +47,12 @@ func overlayStep(c *lang.Call) (lang.Step, error) {
 }
 
 func finishOverlay(l *lang.Linked, a *overlay) error {
-	format, err := Format(l, "image", "")
+	format, err := InputFormat(l, "image", "")
 	if err != nil {
 		return err
 	}
 	if format != "raw" && format != "qcow2" {
 		return fmt.Errorf("a qcow2 stands on a raw or qcow2 image, not on %s: convert() it", format)
-	}
-	if err := UnwrapOverlay(l, "image", &format); err != nil {
-		return err
 	}
 	done := *a
 	done.Format = format

@@ -12,6 +12,7 @@ import (
 	"b9.build/b9/engine/size"
 )
 
+// Partition is the operation partition().
 func Partition() lang.Operation {
 	return lang.Operation{
 		Name: "partition",

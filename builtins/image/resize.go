@@ -10,6 +10,7 @@ import (
 	"b9.build/b9/engine/size"
 )
 
+// Resize is the operation resize().
 func Resize() lang.Operation {
 	return lang.Operation{
 		Name: "resize",
@@ -38,6 +39,7 @@ func rawStep(c *lang.Call, a engine.Action) lang.Step {
 	}
 }
 
+// Shrink is the operation shrink().
 func Shrink() lang.Operation {
 	return lang.Operation{
 		Name:       "shrink",

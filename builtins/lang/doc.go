@@ -1,14 +1,19 @@
-// Package builtins is the room that speaks Starlark: it finds the workspace,
-// evaluates build files, and turns the calls they make into a graph of engine
-// nodes. Nothing is built here, and nothing outside of this package sees a
-// Starlark value.
+// Package lang is the build language: it finds the workspace, evaluates build
+// files, and turns the calls they make into a graph of engine nodes. It hides
+// the interpreter, loading, linking, and the bounds that keep a hostile build
+// file from harm; outside of it Starlark values are met only by operations.
 //
-//	Workspace, Config, Open   a directory tree with build files
-//	Workspace.Resolve, Graph  patterns to targets, and queries over them
-//	Label, Pattern            the names of targets
-//	Operation, Call, Step     what a built-in is made of: see the table in builtins.go
-//	Handle                    what a call returns in a build file
-//	Error, Errors             mistakes, with file:line:col and call stack
+// It builds nothing, and has no operations but those of the language: what files
+// can call beside glob(), option() and writable() is given to Open.
+//
+//	Workspace, Config, Open     a directory tree with build files; Limits
+//	Workspace.Resolve, Graph    patterns to targets, and queries over them
+//	Target, Label, Placement    what a pattern named, its name, where its results go
+//	Operation, Param, Type      a function of build files, as its maker describes it
+//	Call, Input, Entry          one call of it: its arguments, checked
+//	Step, StepInput, Linked     what a call asks for, and the same once its inputs are known
+//	Handle, WritableValue       what calls return in a build file
+//	Error, Errors, Frame        mistakes, with file:line:col and call stack
 //
 // # The language
 //

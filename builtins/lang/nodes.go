@@ -36,7 +36,9 @@ func (l *Linked) Operation() string { return l.decl.op }
 // Warnf prints a line where print() writes. It fails nothing.
 func (l *Linked) Warnf(format string, args ...any) { l.decl.m.ws.warnf(format, args...) }
 
-func (l *Linked) Ref(role string) (engine.Ref, bool) {
+// Ref is the output that the input of that role refers to; ok is false when it
+// was not given.
+func (l *Linked) Ref(role string) (ref engine.Ref, ok bool) {
 	for _, in := range l.Inputs {
 		if in.Role == role {
 			return in.Ref, true

@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/engine/repo"
 )
 
+// Share is the operation share().
 func Share() lang.Operation {
 	return lang.Operation{
 		Name: "share",
@@ -75,15 +76,15 @@ func finishPublication(l *lang.Linked, s *publication) error {
 	done := *s
 	done.Format = format
 	if ref, ok := l.Ref("image"); ok {
-		done.From = sharedBelow(ref)
+		done.From = originalOf(ref)
 	}
 	l.Action = &done
 	return nil
 }
 
-// sharedBelow is the first shared image that an image is made from, nil if
+// originalOf is the first shared image that an image is made from, nil if
 // there is none.
-func sharedBelow(ref engine.Ref) *reference {
+func originalOf(ref engine.Ref) *reference {
 	for _, n := range engine.Reachable(ref) {
 		if from, ok := n.Action().(*reference); ok {
 			return from
@@ -109,7 +110,7 @@ func (s *publication) Run(ctx context.Context, job *engine.Job) (err error) {
 	if job.World().Offline && s.Repo != config.LocalRepository {
 		return fmt.Errorf("publishing in repository %q needs the network, which --offline forbids", s.Repo)
 	}
-	images, err := sharedService(job.World())
+	images, err := serviceOf(job.World())
 	if err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (s *publication) Lasts(ctx context.Context, w *engine.World, outputs []*eng
 	if s.Repo != config.LocalRepository {
 		return true
 	}
-	images, err := sharedService(w)
+	images, err := serviceOf(w)
 	if err != nil {
 		return false
 	}
@@ -250,7 +251,7 @@ func (s *publication) Stamps(w *engine.World) []engine.Stamp {
 	if s.Repo != config.LocalRepository {
 		return nil
 	}
-	images, err := sharedService(w)
+	images, err := serviceOf(w)
 	if err != nil {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 	"b9.build/b9/engine/store"
 )
 
+// Shared is the operation shared(), which asks images.
 func Shared(images *Images) lang.Operation {
 	return lang.Operation{
 		Name: "shared",
@@ -158,7 +159,7 @@ func (s *reference) Run(ctx context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	images, err := sharedService(job.World())
+	images, err := serviceOf(job.World())
 	if err != nil {
 		return err
 	}
@@ -230,8 +231,8 @@ func NewImages(cfg Config, root string) *Images {
 	return &Images{cfg: cfg, root: root}
 }
 
-// sharedService is what actions reach shared images through.
-func sharedService(w *engine.World) (*Images, error) {
+// serviceOf is what actions reach shared images through.
+func serviceOf(w *engine.World) (*Images, error) {
 	images, ok := engine.Service[*Images](w)
 	if !ok {
 		return nil, errors.New("shared images can't be reached: the engine has no *share.Images among its Services")

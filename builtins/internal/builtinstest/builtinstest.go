@@ -1,3 +1,5 @@
+// Package builtinstest has what the tests of builtins and of the packages below
+// it share: workspaces, golden files, and waiting.
 package builtinstest
 
 import (
@@ -21,11 +23,9 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Fatalf("waited for a minute, but not: %s", what)
 }
 
-// The tests of this file hold the files that operations leave, as docs/store.md
-// describes them, to files in testdata/Golden: what is written must be their
-// bytes, and reading them must give what was written.
-
-// Golden compares the file at path with a Golden file, which it is replaced by.
+// Golden holds the file at path, which an operation left as docs/store.md
+// describes it, to a file in testdata/golden, and replaces it by that, so that
+// what is read next is what was written once.
 func Golden(t *testing.T, name, path string) {
 	t.Helper()
 	got, err := os.ReadFile(path)

@@ -1,0 +1,18 @@
+// Package image has the operations that make disk images and work on them, and
+// the actions behind them. It hides how an image comes to be in the format that
+// a step needs: which format the name of a file declares, that an overlay which
+// nothing has written to stands for the image below it, and the step that is
+// put between where an image has to be raw.
+//
+// It knows no format, file system or partition table itself; those are packages
+// below engine/disk and engine/fsys. It runs nothing in an image.
+//
+//	Image        image(): new with a file system, or a source made raw; see FileSystem
+//	Convert      convert(), another format
+//	Overlay      overlay(), a qcow2 that holds only differences; see Beneath
+//	Part, Disk   part() and disk(), a disk put together from images
+//	Partition    partition(), one taken out of a disk
+//	Resize       resize(), and Shrink, shrink()
+//	InputFormat  in which format an operation finds an input; OpenInput opens it
+//	Actions      the kinds of all actions
+package image
