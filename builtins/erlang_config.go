@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -154,10 +153,7 @@ func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(job.Output(""), erlang.Format(terms), 0o600); err != nil {
-		return err
-	}
-	return os.Chmod(job.Output(""), permissions(a.Mode))
+	return writeText(job, erlang.Format(terms), a.Mode)
 }
 
 func (a *erlangConfig) merged(read func(role string) (string, error)) ([]erlang.Term, error) {

@@ -2,7 +2,9 @@ package builtins
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strconv"
 
 	"go.starlark.net/starlark"
 
@@ -42,7 +44,7 @@ func makeFile(c *lang.Call) (lang.Step, error) {
 // readMode reads permission bits: 0o755, or a string of three or four octal digits.
 func readMode(c *lang.Call, param string) uint32 {
 	if s, ok := c.Value(param).(starlark.String); ok {
-		n, err := lang.ParseMode(string(s))
+		n, err := parseMode(string(s))
 		if err != nil {
 			c.Errorf("%s: %w", param, err)
 		}
@@ -53,6 +55,15 @@ func readMode(c *lang.Call, param string) uint32 {
 		c.Errorf("%s: %d are no permission bits: write them as \"0644\" or 0o644", param, n)
 	}
 	return uint32(n)
+}
+
+// parseMode reads permission bits given as three or four octal digits.
+func parseMode(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || len(s) < 3 || len(s) > 5 || n > 0o7777 {
+		return 0, fmt.Errorf("%q are no permission bits: write three or four octal digits such as \"0644\"", s)
+	}
+	return uint32(n), nil
 }
 
 // writeFile makes a file of Content, or of the input src if there is one.
@@ -66,15 +77,21 @@ func (f *writeFile) Kind() string { return "file/1" }
 
 // Run implements engine.Action.
 func (f *writeFile) Run(ctx context.Context, job *engine.Job) error {
-	out := job.Output("")
-	if job.Has("src") {
-		if err := job.Input("src").Fork(ctx, out); err != nil {
-			return err
-		}
-	} else if err := os.WriteFile(out, []byte(f.Content), 0o600); err != nil {
+	if !job.Has("src") {
+		return writeText(job, []byte(f.Content), f.Mode)
+	}
+	if err := job.Input("src").Fork(ctx, job.Output("")); err != nil {
 		return err
 	}
-	return os.Chmod(out, permissions(f.Mode))
+	return os.Chmod(job.Output(""), permissions(f.Mode))
+}
+
+// writeText makes the only output of a step, with permission bits.
+func writeText(job *engine.Job, text []byte, mode uint32) error {
+	if err := os.WriteFile(job.Output(""), text, 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(job.Output(""), permissions(mode)) // whatever the umask
 }
 
 // permissions translates octal bits into what package os calls them.

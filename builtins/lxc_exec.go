@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -113,10 +114,8 @@ func (l *lxcExec) addShares(c *lang.Call, s *lang.Step) {
 		if !ok {
 			continue
 		}
-		for _, m := range l.Images {
-			if m.Target == target {
-				c.Errorf("shares: %s is the mount point of an image already", target)
-			}
+		if slices.ContainsFunc(l.Images, func(m mountPoint) bool { return m.Target == target }) {
+			c.Errorf("shares: %s is the mount point of an image already", target)
 		}
 		share := shareMount{Target: target}
 		var from lang.Input
@@ -386,12 +385,7 @@ func DefaultEnv() []string {
 
 func (l *lxcExec) environment(epoch time.Time) []string {
 	env := append(DefaultEnv(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()))
-	names := make([]string, 0, len(l.Env))
-	for name := range l.Env {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(l.Env)) {
 		env = append(env, name+"="+l.Env[name])
 	}
 	return env

@@ -3,7 +3,6 @@ package builtins
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"go.starlark.net/starlark"
@@ -119,8 +118,5 @@ func (a *mergeYAML) Run(_ context.Context, job *engine.Job) error {
 	if err != nil {
 		return fmt.Errorf("merge: %w", err)
 	}
-	if err := os.WriteFile(job.Output(""), []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Chmod(job.Output(""), permissions(a.Mode))
+	return writeText(job, []byte(text), a.Mode)
 }

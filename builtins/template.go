@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	"go.starlark.net/starlark"
@@ -73,12 +72,11 @@ func (a *expandTemplate) checkInline(c *lang.Call) {
 // before anything is built.
 func checkTemplateFile(l *lang.Linked) error {
 	a := l.Action.(*expandTemplate)
+	a.Name = l.SourceName("src")
 	name, ok := l.SourcePath("src")
 	if !ok {
-		a.Name = l.SourceName("src")
 		return nil
 	}
-	a.Name = l.SourceName("src")
 	text, err := lang.ReadText(name)
 	if err != nil {
 		return fmt.Errorf("template %s: %w", a.Name, err)
@@ -129,8 +127,5 @@ func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
 	if err := t.Execute(&out, values); err != nil {
 		return err
 	}
-	if err := os.WriteFile(job.Output(""), out.Bytes(), 0o600); err != nil {
-		return err
-	}
-	return os.Chmod(job.Output(""), permissions(a.Mode))
+	return writeText(job, out.Bytes(), a.Mode)
 }

@@ -139,7 +139,7 @@ func entryRole(i int) string { return fmt.Sprintf("entry %d", i) }
 
 func (b *treeBuilder) mode(e lang.Entry) {
 	text, _ := starlark.AsString(e.Value)
-	bits, err := lang.ParseMode(text)
+	bits, err := parseMode(text)
 	if err != nil {
 		b.c.Errorf("modes: %w", err)
 	}

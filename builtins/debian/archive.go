@@ -100,24 +100,24 @@ func (e *unreachableError) Error() string {
 }
 
 // askArchive fetches the Release files of all sources at once and digests
-// what counts of them. hasty gives up early, for there is an older answer.
-func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, hasty bool) ([]byte, error) {
+// what counts of them. Where there is an older answer it gives up early.
+func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, older bool) ([]byte, error) {
 	scratch, err := st.Scratch("apt-release")
 	if err != nil {
 		return nil, err
 	}
-	state, err := askInto(ctx, scratch.Dir(), sources, arch, hasty)
+	state, err := askInto(ctx, scratch.Dir(), sources, arch, older)
 	return state, errors.Join(err, scratch.Close())
 }
 
-func askInto(ctx context.Context, dir string, sources []aptSource, arch string, hasty bool) ([]byte, error) {
+func askInto(ctx context.Context, dir string, sources []aptSource, arch string, older bool) ([]byte, error) {
 	asks := make([]releaseAsk, len(sources))
 	for i, s := range sources {
 		asks[i] = releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(dir, fmt.Sprint(i))}
 	}
 	// Archives without InRelease have Release, signed beside it.
 	for _, name := range []string{"InRelease", "Release"} {
-		if err := fetchReleases(ctx, asks, name, hasty); err != nil {
+		if err := fetchReleases(ctx, asks, name, older); err != nil {
 			return nil, err
 		}
 	}
@@ -150,9 +150,9 @@ func releaseBase(s *aptSource) string {
 
 // fetchReleases gets the files that are not there yet. What the archive does
 // not have is no error.
-func fetchReleases(ctx context.Context, asks []releaseAsk, name string, hasty bool) error {
+func fetchReleases(ctx context.Context, asks []releaseAsk, name string, older bool) error {
 	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"}
-	if hasty {
+	if older {
 		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5", "-o", "Acquire::Retries=0")
 	}
 	args = append(args, "download-file")

@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -271,11 +272,7 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err := s.finish(ctx); err != nil {
 		return err
 	}
-	m := b.Image
-	return ext4.Make(ctx, job.Output(""), ext4.Options{
-		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
-		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: job.Epoch(),
-	}, tree.FromDir(s.root))
+	return b.Image.Fill(ctx, job.Output(""), job.Epoch(), tree.FromDir(s.root))
 }
 
 // archs lists the architectures that Debian releases or ports.
@@ -285,17 +282,8 @@ func archs() []string {
 
 // hostArch is Debian's word for the architecture of the machine.
 func hostArch(goarch string) string {
-	switch goarch {
-	case "386":
-		return "i386"
-	case "arm":
-		return "armhf"
-	case "ppc64le":
-		return "ppc64el"
-	case "mips64le":
-		return "mips64el"
-	}
-	return goarch
+	names := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el", "mips64le": "mips64el"}
+	return cmp.Or(names[goarch], goarch)
 }
 
 // runsNatively reports whether a machine of the architecture host runs
@@ -335,11 +323,7 @@ func checkHost(ctx context.Context, arch string) error {
 // emulated reports whether an emulator is registered for the architecture.
 func emulated(binfmt, arch string) bool {
 	names := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "armhf": "arm", "armel": "arm", "ppc64el": "ppc64le", "loong64": "loongarch64"}
-	name := names[arch]
-	if name == "" {
-		name = arch
-	}
-	data, err := os.ReadFile(filepath.Join(binfmt, "qemu-"+name))
+	data, err := os.ReadFile(filepath.Join(binfmt, "qemu-"+cmp.Or(names[arch], arch)))
 	return err == nil && strings.HasPrefix(string(data), "enabled")
 }
 

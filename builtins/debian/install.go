@@ -39,7 +39,7 @@ func (b *bootstrap) newStaging(job *engine.Job, sources []aptSource) (*staging, 
 	if err := errors.Join(os.Mkdir(s.path("tmp"), 0o1777), os.MkdirAll(s.debs.dir, 0o755)); err != nil {
 		return nil, err
 	}
-	if err := s.takeKeyring(); err != nil {
+	if err := s.installKeyring(); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(
@@ -50,9 +50,9 @@ func (b *bootstrap) newStaging(job *engine.Job, sources []aptSource) (*staging, 
 
 func (s *staging) path(name string) string { return filepath.Join(s.dir, name) }
 
-// takeKeyring copies a keyring that is an input to where apt accepts it: the
+// installKeyring copies a keyring that is an input to where apt accepts it: the
 // ending of its name says whether it is armoured.
-func (s *staging) takeKeyring() error {
+func (s *staging) installKeyring() error {
 	var data []byte
 	switch {
 	case s.job.Has("keyring"):
@@ -227,7 +227,7 @@ func (a *aptErrors) Write(p []byte) (int, error) {
 		if i < 0 {
 			break
 		}
-		a.take(string(a.rest[:i]))
+		a.note(string(a.rest[:i]))
 		a.rest = a.rest[i+1:]
 	}
 	if len(a.rest) > maxErrorLine {
@@ -236,7 +236,7 @@ func (a *aptErrors) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (a *aptErrors) take(line string) {
+func (a *aptErrors) note(line string) {
 	line = strings.TrimSpace(line)
 	for _, prefix := range []string{"E: ", "dpkg: error", "dpkg-deb: error", "Err:", "tar: "} {
 		if strings.HasPrefix(line, prefix) && len(a.lines) < maxErrors {

@@ -69,7 +69,7 @@ func strength(section string) int {
 	return slices.Index([]string{"MD5Sum", "SHA1", "SHA512", "SHA256"}, section)
 }
 
-// list takes over a line of the form digest, size, path.
+// list reads a line of the form digest, size, path.
 func (rel *release) list(line string) {
 	words := strings.Fields(line)
 	if len(words) != 3 {
@@ -93,7 +93,7 @@ func (rel *release) state(s *aptSource, arch string) ([]byte, error) {
 		}
 		return h.Sum(nil), nil
 	}
-	for _, c := range sortedNames(s.Components) {
+	for _, c := range slices.Compact(slices.Sorted(slices.Values(s.Components))) {
 		n := rel.hash(h, c+"/binary-"+arch+"/Packages") + rel.hash(h, c+"/binary-all/Packages")
 		if n == 0 {
 			return nil, rel.lacking(c, arch)

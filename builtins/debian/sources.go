@@ -1,7 +1,6 @@
 package debian
 
 import (
-	"cmp"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -133,7 +132,7 @@ func parseSourceLine(line string) (aptSource, error) {
 	return s, nil
 }
 
-// option takes over one name=value of a source line.
+// option reads one name=value of a source line.
 func (s *aptSource) option(text string) {
 	name, value, _ := strings.Cut(text, "=")
 	name = strings.TrimRight(name, "+-")
@@ -333,13 +332,6 @@ func localPath(uri string) (string, bool) {
 func remote(s aptSource) bool {
 	_, local := localPath(s.URI)
 	return !local
-}
-
-// sortedNames lists the distinct strings of a list in order.
-func sortedNames(list []string) []string {
-	list = slices.Clone(list)
-	slices.SortFunc(list, cmp.Compare)
-	return slices.Compact(list)
 }
 
 // fileExists reports whether there is a regular file at path.

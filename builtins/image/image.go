@@ -303,7 +303,7 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 		return empty(job.Output(""), m.Size)
 	}
 	if !job.Has("content") {
-		return m.fill(ctx, job.Output(""), job.Epoch(), nil)
+		return m.Fill(ctx, job.Output(""), job.Epoch(), nil)
 	}
 	src, err := job.Expose(ctx, "content")
 	if err != nil {
@@ -313,11 +313,12 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 	if m.Archive {
 		content = tree.FromTarFile(src.Path)
 	}
-	return errors.Join(m.fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
+	return errors.Join(m.Fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
 }
 
-// fill makes the file system; content is nil where there is none.
-func (m *FileSystem) fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
+// Fill makes the file system in a new file at path; content is nil where there
+// is none. What it makes itself gets the time at.
+func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
 	switch m.FS {
 	case "vfat":
 		o := vfat.Options{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
@@ -362,7 +363,7 @@ func Actions() engine.Actions {
 		"import-image/1": func() engine.Action { return &importImage{} },
 		"make-image/2":   func() engine.Action { return &FileSystem{} },
 		"overlay/1":      func() engine.Action { return &overlay{} },
-		"partition/1":    func() engine.Action { return &takePartition{} },
+		"partition/1":    func() engine.Action { return &extractPartition{} },
 		"resize/1":       func() engine.Action { return &resize{} },
 		"shrink/1":       func() engine.Action { return &shrink{} },
 	}

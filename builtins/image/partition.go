@@ -32,7 +32,7 @@ The disk has an MBR, with logical partitions numbered from 5, or a GPT.`,
 }
 
 func partitionStep(c *lang.Call) (lang.Step, error) {
-	p := &takePartition{Select: c.String("number"), Sector: int(c.Int("sector"))}
+	p := &extractPartition{Select: c.String("number"), Sector: int(c.Int("sector"))}
 	if p.Select == "" {
 		n := c.Int("number")
 		if n < 1 || n > 256 {
@@ -46,27 +46,27 @@ func partitionStep(c *lang.Call) (lang.Step, error) {
 	return rawStep(c, p), nil
 }
 
-// takePartition takes one partition out of the raw disk of the role "image".
-type takePartition struct {
+// extractPartition copies one partition out of the raw disk of the role "image".
+type extractPartition struct {
 	Select string // number, name or UUID
 	Sector int    // bytes; 0 finds out
 }
 
 // Kind implements engine.Action.
-func (t *takePartition) Kind() string { return "partition/1" }
+func (e *extractPartition) Kind() string { return "partition/1" }
 
 // Run implements engine.Action.
-func (t *takePartition) Run(ctx context.Context, job *engine.Job) (err error) {
+func (e *extractPartition) Run(ctx context.Context, job *engine.Job) (err error) {
 	img, done, err := OpenInput(ctx, job, "image", "raw", disk.OpenOptions{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	table, err := partition.ReadTable(img, t.Sector)
+	table, err := partition.ReadTable(img, e.Sector)
 	if err != nil {
 		return err
 	}
-	p, err := table.Find(t.Select)
+	p, err := table.Find(e.Select)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,9 @@ package lang
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"go.starlark.net/starlark"
 
@@ -166,12 +168,9 @@ func (c *Call) checkArgument(i int) {
 }
 
 func (c *Call) checkEnum(p *Param, s string) {
-	for _, allowed := range p.Enum {
-		if s == allowed {
-			return
-		}
+	if !slices.Contains(p.Enum, s) {
+		c.errs = append(c.errs, Suggest(fmt.Sprintf("unknown %s %q (%s)", p.Name, s, Listed(p.Enum)), s, p.Enum))
 	}
-	c.errs = append(c.errs, Suggest(fmt.Sprintf("unknown %s %q (%s)", p.Name, s, Listed(p.Enum)), s, p.Enum))
 }
 
 func (c *Call) checkRange(p *Param, v starlark.Value) {
@@ -269,6 +268,36 @@ func (c *Call) Size(param string) int64 {
 	return n
 }
 
+// Number is the argument when it is a float or an int, else 0.
+func (c *Call) Number(param string) float64 {
+	f, _ := starlark.AsFloat(c.Value(param))
+	if f < 0 {
+		c.Errorf("%s: %g is negative", param, f)
+	}
+	return f
+}
+
+// Duration is the argument when it is a number of seconds, or a string such
+// as "90s", "1h30m" or "1d", else 0.
+func (c *Call) Duration(param string) time.Duration {
+	switch v := c.Value(param).(type) {
+	case starlark.Int:
+		if n := c.Int(param); n > 0 && n < 1<<31 {
+			return time.Duration(n) * time.Second
+		}
+		c.Errorf("%s: want a positive number of seconds, got %s", param, v)
+	case starlark.String:
+		d, err := size.ParseDuration(string(v))
+		if err != nil {
+			c.Errorf("%s: %w", param, err)
+		} else if d == 0 {
+			c.Errorf("%s: want a positive duration, got %q", param, string(v))
+		}
+		return d.Std()
+	}
+	return 0
+}
+
 // Strings is the argument when it is a list of strings, or a single string as
 // a list of one, else nil.
 func (c *Call) Strings(param string) []string {
@@ -277,8 +306,8 @@ func (c *Call) Strings(param string) []string {
 		return []string{string(v)}
 	case starlark.Indexable:
 		list := make([]string, 0, v.Len())
-		for i := range v.Len() {
-			if s, ok := v.Index(i).(starlark.String); ok {
+		for _, item := range c.Elements(param) {
+			if s, ok := item.(starlark.String); ok {
 				list = append(list, string(s))
 			}
 		}

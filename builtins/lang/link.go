@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 
 	"b9.build/b9/engine"
 )
@@ -58,11 +60,7 @@ func (l *linker) closure(roots []*declaration) error {
 }
 
 func (l *linker) loadPending() error {
-	files := make([]Label, 0, len(l.pending))
-	for _, base := range l.pending {
-		files = append(files, base)
-	}
-	waiting := l.waiting
+	files, waiting := slices.Collect(maps.Values(l.pending)), l.waiting
 	l.pending, l.waiting = nil, nil
 	if err := l.w.loadAll(l.ctx, files); err != nil {
 		return err
@@ -164,16 +162,10 @@ func (d *declaration) errorf(format string, args ...any) *Error {
 func (w *Workspace) loaded(id string) *module {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := w.modules[id]
-	if m == nil {
-		return nil
-	}
-	select {
-	case <-m.done:
+	if m := w.modules[id]; m != nil && m.ended() {
 		return m
-	default:
-		return nil
 	}
+	return nil
 }
 
 // target finds what a label names in its evaluated file: a target, else a
@@ -241,10 +233,5 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 }
 
 func hasEntry(entries []fs.DirEntry, name string) bool {
-	for _, e := range entries {
-		if e.Name() == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -116,10 +115,7 @@ func (m *module) cycle() error {
 			return nil // leads into a cycle that m is not part of
 		}
 	}
-	first := slices.IndexFunc(ring, func(x *module) bool {
-		return x == slices.MinFunc(ring, func(a, b *module) int { return strings.Compare(a.id, b.id) })
-	})
-	ring = append(ring[first:], ring[:first]...)
+	ring = fromLeast(ring, func(a, b *module) int { return strings.Compare(a.id, b.id) })
 	var names strings.Builder
 	e := &Error{Pos: ring[0].blockedAt}
 	for _, x := range ring {
@@ -130,6 +126,12 @@ func (m *module) cycle() error {
 		e.Msg += fmt.Sprintf("\n\t%s loads %s", x.blockedAt, x.blockedOn.id)
 	}
 	return e
+}
+
+// fromLeast turns a ring so that it begins with its least element.
+func fromLeast[T comparable](ring []T, compare func(a, b T) int) []T {
+	first := slices.Index(ring, slices.MinFunc(ring, compare))
+	return append(ring[first:], ring[:first]...)
 }
 
 // loadError places a message at the load() statement.
@@ -189,11 +191,12 @@ func (w *Workspace) missingPackage(pkg string) string {
 	if err != nil {
 		return msg
 	}
-	names := map[string]bool{}
-	for _, base := range files {
-		names[base.Pkg] = true
+	names := make([]string, len(files))
+	for i, base := range files {
+		names[i] = base.Pkg
 	}
-	if best := near.Match(pkg, slices.Sorted(maps.Keys(names))); best != "" {
+	slices.Sort(names)
+	if best := near.Match(pkg, names); best != "" {
 		msg += fmt.Sprintf(": did you mean %q?", "//"+best)
 	}
 	return msg

@@ -71,6 +71,16 @@ func (w *Workspace) claimLocked(id string, base Label, library bool) (m *module,
 	return m, true
 }
 
+// ended reports whether the evaluation of the module has ended.
+func (m *module) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (m *module) nextSeq() uint32 {
 	m.calls++
 	return m.calls

@@ -97,7 +97,7 @@ type maker struct {
 type step struct {
 	d     *declaration
 	owner *declaration // the named target nearest above, which titles unnamed steps
-	next  int          // the input to look at next
+	next  int          // the input to follow next
 }
 
 func (k *maker) make(root *declaration) {
@@ -171,13 +171,7 @@ func (k *maker) cycle(d *declaration) *Error {
 	for _, s := range k.path[start:] {
 		ring = append(ring, s.d)
 	}
-	first := 0
-	for i := range ring {
-		if comparePositions(ring[i].pos(), ring[first].pos()) < 0 {
-			first = i
-		}
-	}
-	ring = append(ring[first:], ring[:first]...)
+	ring = fromLeast(ring, func(a, b *declaration) int { return comparePositions(a.pos(), b.pos()) })
 	var names, places strings.Builder
 	for _, x := range ring {
 		names.WriteString(x.describe() + " -> ")
@@ -211,7 +205,7 @@ func (k *maker) finish(d *declaration) {
 	}
 }
 
-// unseenSource reports a source that was not looked at, because what refers
+// unseenSource reports a source that was not identified, because what refers
 // to it is wrong itself.
 func (d *declaration) unseenSource() bool { return d.source != nil && len(d.step.Outputs) == 0 }
 

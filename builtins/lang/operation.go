@@ -2,6 +2,7 @@ package lang
 
 import (
 	"fmt"
+	"slices"
 
 	"go.starlark.net/starlark"
 
@@ -93,20 +94,11 @@ func (o *Operation) AllParams() []Param {
 	}
 	all := append([]Param(nil), o.Params...)
 	for _, p := range []Param{NameParam, visibilityParam, docParam} {
-		if o.param(p.Name) < 0 {
+		if !slices.ContainsFunc(o.Params, func(own Param) bool { return own.Name == p.Name }) {
 			all = append(all, p)
 		}
 	}
 	return all
-}
-
-func (o *Operation) param(name string) int {
-	for i := range o.Params {
-		if o.Params[i].Name == name {
-			return i
-		}
-	}
-	return -1
 }
 
 // OneFile and OneTree are the outputs of steps that make one thing.

@@ -67,12 +67,8 @@ func (w *Workspace) running() []string {
 	defer w.mu.Unlock()
 	var ids []string
 	for id, m := range w.modules {
-		select {
-		case <-m.done:
-		default:
-			if m.blockedOn == nil {
-				ids = append(ids, id)
-			}
+		if !m.ended() && m.blockedOn == nil {
+			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)

@@ -95,10 +95,8 @@ func (w *Workspace) moduleErrors() []*Error {
 	defer w.mu.Unlock()
 	var errs []*Error
 	for _, m := range w.modules {
-		select {
-		case <-m.done:
+		if m.ended() {
 			errs = append(errs, m.errs...)
-		default:
 		}
 	}
 	return errs

@@ -44,12 +44,7 @@ func (t Type) entry() Type { return t >> (2 * typeBits) }
 
 // String describes the type for people: "string, or list of files".
 func (t Type) String() string {
-	var alternatives []string
-	for _, n := range typeNames() {
-		if t.basic()&n.t == n.t && (n.t != File && n.t != Tree || t.basic()&(File|Tree) == n.t) {
-			alternatives = append(alternatives, n.one)
-		}
-	}
+	alternatives := t.basic().names(func(n typeName) string { return n.one })
 	if e := t.element(); e != 0 {
 		alternatives = append(alternatives, "list of "+e.plural())
 	}
@@ -60,13 +55,18 @@ func (t Type) String() string {
 }
 
 func (t Type) plural() string {
+	return strings.Join(t.names(func(n typeName) string { return n.many }), " or ")
+}
+
+// names lists the basic types that t has. File and Tree together are one.
+func (t Type) names(form func(typeName) string) []string {
 	var names []string
 	for _, n := range typeNames() {
 		if t&n.t == n.t && (n.t != File && n.t != Tree || t&(File|Tree) == n.t) {
-			names = append(names, n.many)
+			names = append(names, form(n))
 		}
 	}
-	return strings.Join(names, " or ")
+	return names
 }
 
 type typeName struct {

@@ -206,11 +206,7 @@ func (s *publication) Lasts(ctx context.Context, w *engine.World, outputs []*eng
 	if s.Repo != config.LocalRepository {
 		return true
 	}
-	images, err := serviceOf(w)
-	if err != nil {
-		return false
-	}
-	local, err := images.local()
+	local, err := localOf(w)
 	if err != nil {
 		return false
 	}
@@ -251,11 +247,7 @@ func (s *publication) Stamps(w *engine.World) []engine.Stamp {
 	if s.Repo != config.LocalRepository {
 		return nil
 	}
-	images, err := serviceOf(w)
-	if err != nil {
-		return nil
-	}
-	local, err := images.local()
+	local, err := localOf(w)
 	if err != nil {
 		return nil
 	}

@@ -240,6 +240,15 @@ func serviceOf(w *engine.World) (*Images, error) {
 	return images, nil
 }
 
+// localOf is what this machine shares, as actions reach it.
+func localOf(w *engine.World) (*LocalImages, error) {
+	images, err := serviceOf(w)
+	if err != nil {
+		return nil, err
+	}
+	return images.local()
+}
+
 // Resolved lists what shared() resolved to so far, by name.
 func (s *Images) Resolved() []Locked {
 	s.mu.Lock()
