@@ -41,7 +41,7 @@ cloud-configs and network configurations are checked before anything is built:
 keys, types, and values. The instance-id follows from the content unless meta_data
 has one: changed user-data is applied again at the next boot, unchanged is not.`,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "user_data", Type: lang.Value, Doc: "what to do: a dict becomes #cloud-config"},
 			{Name: "meta_data", Type: lang.Value, Doc: `about the machine, such as {"local-hostname": "web"}`},
 			{Name: "vendor_data", Type: lang.Value, Doc: "as user_data, from the image's vendor"},

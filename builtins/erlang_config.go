@@ -34,7 +34,7 @@ for one key are an error unless they are equal or strategy says otherwise. The
 result is laid out as Erlang's formatter does it.`,
 		Positional: 2,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "inputs", Type: lang.ListOf(lang.Value), Required: true, Doc: "what to merge, in order: files, text, values"},
 			{Name: "vars", Type: lang.DictOf(lang.Value), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
 			{Name: "strategy", Type: lang.String, Default: starlark.String("strict"), Enum: erlang.Strategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},

@@ -18,7 +18,7 @@ func fileOperation() lang.Operation {
 		Doc:        "a file with the content given, or a copy of a source file or of a step's result",
 		Positional: 1,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "content", Type: lang.String, Doc: "the text; exactly one of content and src is given"},
 			{Name: "src", Type: lang.File, Doc: "the file to copy"},
 			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},

@@ -9,7 +9,7 @@ func groupOperation() lang.Operation {
 			"so it cannot be the input of a step.",
 		Positional: 2,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "targets", Type: lang.ListOf(lang.File | lang.Tree | lang.Group), Required: true, Doc: "handles and labels; a step with several outputs stands for all of them"},
 		},
 		Example: `group("web", targets = [root, ":seed"], doc = "everything for the web server")`,

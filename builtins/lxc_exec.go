@@ -42,7 +42,7 @@ script is a list of commands for /bin/sh, run with set -e and printed as they
 run: a string is a line of shell, a list of strings is one command whose words
 are quoted. Or it is a script file, which is run with the interpreter.`,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "images", Type: lang.DictOf(lang.File), Required: true, Doc: `images by mount point; "/" is required`},
 			{Name: "script", Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
 			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},

@@ -30,7 +30,7 @@ the parts of user-data. Key order is kept, comments are not.`,
 		Positional: 1,
 		Params: []lang.Param{
 			{Name: "inputs", Type: lang.Value, Required: true, Doc: "what to merge, from the first to the last"},
-			lang.NameParam,
+			lang.NameParam(),
 			strategyParam(),
 			{Name: "header", Type: lang.String, Doc: `first line of the file, such as "#cloud-config"`},
 			{Name: "format", Type: lang.String, Default: starlark.String("yaml"), Enum: []string{"yaml", "json", "toml"}, Doc: "what to write"},

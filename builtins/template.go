@@ -21,7 +21,7 @@ func templateOperation() lang.Operation {
 			"$${ stands for a literal ${, and everything else for itself. A name without a value is an error, at its place in the template.",
 		Positional: 2,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "src", Type: lang.File, Doc: "the template; exactly one of src and content is given"},
 			{Name: "content", Type: lang.String, Doc: "the template as text"},
 			{Name: "vars", Type: lang.DictOf(lang.String | lang.Int | lang.Float | lang.File), Doc: "the values by name: strings, numbers, or handles of files, whose text is the value"},

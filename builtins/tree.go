@@ -32,7 +32,7 @@ from file(mode=); owners are root. modes and owners change them for every path
 that matches a pattern (* and ? do not match a slash; later ones win). Two
 entries for one path are an error. All times are the build's.`,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "files", Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
 			{Name: "srcs", Type: lang.ListOf(lang.File), Doc: "source files, such as glob() lists them, each under prefix and its own path"},
 			{Name: "prefix", Type: lang.String, Doc: "directory of the tree that srcs go below"},

@@ -74,7 +74,7 @@ the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
 
 func params() []lang.Param {
 	return []lang.Param{
-		lang.NameParam,
+		lang.NameParam(),
 		{Name: "suite", Type: lang.String, Required: true, Doc: "the suite to install, such as bookworm"},
 		{Name: "packages", Type: lang.ListOf(lang.String), Doc: "packages to install beside those of the variant"},
 		{Name: "arch", Type: lang.String, Default: starlark.String("amd64"), Enum: archs(), Doc: "the architecture, in Debian's words"},

@@ -29,7 +29,7 @@ again. Nothing is fetched while the build file is evaluated. http, https and fil
 addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
 		Positional: 0,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "url", Type: lang.String, Required: true, Doc: "where the file is"},
 			{Name: "sha256", Type: lang.String, Required: true, Doc: "SHA-256 of its content, 64 hexadecimal digits as sha256sum prints them"},
 			{Name: "mirrors", Type: lang.ListOf(lang.String), Doc: "further addresses of the same file, tried in order"},

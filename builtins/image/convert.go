@@ -20,7 +20,7 @@ What reads as zero is not written, and only data is copied.`,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to convert"},
 			{Name: "format", Type: lang.String, Required: true, Doc: "the new format: raw, qcow2 or vmdk"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "compress", Type: lang.String, Enum: []string{"zlib", "zstd"}, Doc: "compress the clusters of a qcow2"},
 			{Name: "subformat", Type: lang.String, Enum: []string{"monolithicSparse", "streamOptimized"}, Doc: "kind of vmdk (default monolithicSparse)"},
 		},

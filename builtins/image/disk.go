@@ -76,7 +76,7 @@ func Disk() lang.Operation {
 		Doc: "a disk with a partition table, put together from images\n\n" +
 			"The partitions lie one after the other, aligned to 1 MiB. UUIDs that are not given follow from what is, so that the same call gives the same disk.",
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "partitions", Type: lang.ListOf(lang.Value), Required: true, Doc: "part() for each partition, in order"},
 			{Name: "table", Type: lang.String, Default: starlark.String("gpt"), Enum: []string{"gpt", "mbr"}, Doc: "kind of partition table"},
 			{Name: "size", Type: lang.Size, Doc: "size of the disk; by default what the partitions need"},

@@ -42,7 +42,7 @@ the ending of the file's name), never what its bytes look like. With source and
 size the image and its file system are resized.`,
 		Positional: 0,
 		Params: []lang.Param{
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "source", Type: lang.File, Doc: "an image file, handle or label to start from"},
 			{Name: "format", Type: lang.String, Doc: "the format of a source file: raw, qcow2, vmdk, vdi, vhd or vhdx; by default from the ending of its name"},
 			{Name: "backing", Type: lang.ListOf(lang.File), Doc: "the image under a qcow2 source that holds only differences, then the one under that and so on; what the source records of it does not count"},

@@ -24,7 +24,7 @@ given an overlay works on the image below it, which has the same content.`,
 		Positional: 1,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image below: raw or qcow2"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "backing", Type: lang.String, Doc: "absolute or relative path of the image below, as the overlay records it"},
 		},
 		Example: `overlay(":root_qcow2", name = "test_run")`,

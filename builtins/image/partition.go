@@ -23,7 +23,7 @@ The disk has an MBR, with logical partitions numbered from 5, or a GPT.`,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the disk"},
 			{Name: "number", Type: lang.Int | lang.String, Required: true, Doc: "which one: its number from 1, its name, or its UUID"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "sector", Type: lang.Int, Doc: "size of the disk's sectors, 512 or 4096 (default: found out)"},
 		},
 		Example: `partition("disk.qcow2", 1, name = "root")`,

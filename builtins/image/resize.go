@@ -21,7 +21,7 @@ A file system that can't become that small is an error that says how small it ca
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to resize"},
 			{Name: "size", Type: lang.Size, Required: true, Min: 1, Doc: "the new size"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "image_only", Type: lang.Bool, Doc: "leave the file system alone: only the image gets the size"},
 		},
 		Example: `resize(":root", "8G", name = "large")`,
@@ -47,7 +47,7 @@ func Shrink() lang.Operation {
 		Positional: 1,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to shrink"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "extra", Type: lang.Size, Doc: "space to leave beyond the minimum (default none)"},
 		},
 		Example: `shrink(":root", name = "small", extra = "64M")`,

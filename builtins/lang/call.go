@@ -19,7 +19,7 @@ import (
 // one, so that their caller needs no error handling: a step made from wrong
 // arguments is thrown away and the errors are reported.
 //
-// A Call is valid only during make or value.
+// A Call is valid only during Make or Value.
 type Call struct {
 	m      *module
 	sig    *signature
@@ -184,8 +184,9 @@ func (c *Call) checkRange(p *Param, v starlark.Value) {
 	}
 }
 
-// Integer is the value of an int, or of a size given as a string.
-func Integer(v starlark.Value) (int64, bool) {
+// Integer is the value of an int, or the bytes of a size given as a string; ok is
+// false for anything else.
+func Integer(v starlark.Value) (n int64, ok bool) {
 	switch v := v.(type) {
 	case starlark.Int:
 		return v.Int64()
@@ -205,7 +206,7 @@ func (c *Call) Errorf(format string, args ...any) {
 // Failed reports whether a mistake was recorded.
 func (c *Call) Failed() bool { return len(c.errs) > 0 }
 
-// Pos is the place of the call.
+// Pos is the place of the call in the build file.
 func (c *Call) Pos() engine.Position { return c.pos }
 
 func (c *Call) index(name string) int {
@@ -268,7 +269,8 @@ func (c *Call) Size(param string) int64 {
 	return n
 }
 
-// Number is the argument when it is a float or an int, else 0.
+// Number is the argument when it is a float or an int, else 0. A negative one is
+// an error.
 func (c *Call) Number(param string) float64 {
 	f, _ := starlark.AsFloat(c.Value(param))
 	if f < 0 {
@@ -278,7 +280,7 @@ func (c *Call) Number(param string) float64 {
 }
 
 // Duration is the argument when it is a number of seconds, or a string such
-// as "90s", "1h30m" or "1d", else 0.
+// as "90s", "1h30m" or "1d", else 0. One that is not positive is an error.
 func (c *Call) Duration(param string) time.Duration {
 	switch v := c.Value(param).(type) {
 	case starlark.Int:

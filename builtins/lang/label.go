@@ -30,7 +30,7 @@ type Label struct {
 	Output string // "" asks for the only output
 }
 
-// String renders the canonical form, which parseLabel reads back equal.
+// String renders the canonical form, which reads back equal.
 func (l Label) String() string {
 	s := "//" + l.Pkg
 	if l.File != "" {

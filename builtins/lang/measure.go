@@ -27,7 +27,7 @@ type measure struct {
 }
 
 // CheckText tells why values must not become text: they are too large or too
-// deep, or there is a handle in them.
+// deep, or there is a handle in them, unless handles says that one may be.
 func CheckText(values []starlark.Value, handles bool) error {
 	m := measure{parts: maxTextParts, bytes: maxTextBytes, handles: handles}
 	for _, v := range values {
@@ -68,7 +68,7 @@ func (m *measure) walk(v starlark.Value, depth int) error {
 	case *starlark.Dict:
 		return m.dict(v, depth+1)
 	case *starlark.Set:
-		return m.iterate(v, depth+1)
+		return m.elements(v, depth+1)
 	case *starlark.List:
 		return m.elements(v, depth+1)
 	case starlark.Tuple:
@@ -98,16 +98,7 @@ func (m *measure) text(n int) error {
 	return nil
 }
 
-func (m *measure) elements(list starlark.Indexable, depth int) error {
-	for i := range list.Len() {
-		if err := m.walk(list.Index(i), depth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *measure) iterate(list starlark.Iterable, depth int) error {
+func (m *measure) elements(list starlark.Iterable, depth int) error {
 	for v := range starlark.Elements(list) {
 		if err := m.walk(v, depth); err != nil {
 			return err

@@ -47,7 +47,8 @@ func (l *Linked) Ref(role string) (ref engine.Ref, ok bool) {
 	return engine.Ref{}, false
 }
 
-// SetRef makes the input of that role refer to something else.
+// SetRef makes the input of that role refer to another output, such as that of
+// a step from Between.
 func (l *Linked) SetRef(role string, ref engine.Ref) {
 	for i := range l.Inputs {
 		if l.Inputs[i].Role == role {

@@ -80,12 +80,20 @@ type Input struct {
 // IsZero reports whether the input was not given.
 func (in Input) IsZero() bool { return in.decl == nil && in.label == nil }
 
-// NameParam, visibilityParam and docParam are common to all steps.
-var (
-	NameParam       = Param{Name: "name", Type: String, Doc: "makes the step a target of this name"}
-	visibilityParam = Param{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`}
-	docParam        = Param{Name: "doc", Type: String, Doc: "free text about the target, listed by b9 query"}
-)
+// NameParam is the parameter name of an operation that makes a step, for one
+// that takes it by position, or documents it at another place than the end.
+func NameParam() Param {
+	return Param{Name: "name", Type: String, Doc: "makes the step a target of this name"}
+}
+
+// commonParams are those that every operation that makes a step has.
+func commonParams() []Param {
+	return []Param{
+		NameParam(),
+		{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`},
+		{Name: "doc", Type: String, Doc: "free text about the target, listed by b9 query"},
+	}
+}
 
 // AllParams is the parameters of the operation including the common ones.
 func (o *Operation) AllParams() []Param {
@@ -93,7 +101,7 @@ func (o *Operation) AllParams() []Param {
 		return o.Params
 	}
 	all := append([]Param(nil), o.Params...)
-	for _, p := range []Param{NameParam, visibilityParam, docParam} {
+	for _, p := range commonParams() {
 		if !slices.ContainsFunc(o.Params, func(own Param) bool { return own.Name == p.Name }) {
 			all = append(all, p)
 		}
@@ -101,11 +109,13 @@ func (o *Operation) AllParams() []Param {
 	return all
 }
 
-// OneFile and OneTree are the outputs of steps that make one thing.
+// OneFile is the outputs of a step that makes one file, whose name ends in ext
+// where it is placed; ext has no dot and may be empty.
 func OneFile(ext string) []engine.Output {
 	return []engine.Output{{Kind: store.File, Ext: ext}}
 }
 
+// OneTree is the outputs of a step that makes one directory.
 func OneTree() []engine.Output {
 	return []engine.Output{{Kind: store.Tree}}
 }

@@ -130,7 +130,8 @@ func (l *Linked) SourcePath(role string) (name string, ok bool) {
 	return name, true
 }
 
-// SourceName is how messages name the same input: its path below the root.
+// SourceName is how messages name the input of that role: the path below the
+// root of a source, the label of anything a step makes.
 func (l *Linked) SourceName(role string) string {
 	ref, _ := l.Ref(role)
 	if ref.Node == nil {

@@ -26,7 +26,8 @@ func Text(v starlark.Value) string {
 	return v.String()
 }
 
-// InputText reads the input of that role, which must be small.
+// InputText reads the input of that role as text, in an action's Run. One of more
+// than MaxText bytes is an error.
 func InputText(job *engine.Job, role string) (string, error) {
 	data, err := job.Input(role).ReadAll(MaxText)
 	if err != nil {
@@ -35,7 +36,8 @@ func InputText(job *engine.Job, role string) (string, error) {
 	return string(data), nil
 }
 
-// ReadText reads a file that must be small.
+// ReadText reads a file of the host as text. One of more than MaxText bytes is
+// an error.
 func ReadText(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -28,7 +28,7 @@ type Config struct {
 	Dir     string            // where relative targets start; "" is the working directory
 	Options map[string]string // the -D values, which option() reads
 	Stderr  io.Writer         // where print() writes; nil discards
-	Limits  Limits
+	Limits  Limits            // of evaluation
 
 	// Operations are what build files find defined beside the language itself.
 	Operations []Operation
@@ -113,7 +113,8 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 // Root is the absolute path of the workspace root.
 func (w *Workspace) Root() string { return w.root }
 
-// FindRoot returns the root of the workspace that dir lies in.
+// FindRoot returns the root of the workspace that dir lies in: the directory with
+// b9.toml that is nearest above. None is an error.
 func FindRoot(dir string) (string, error) { return findRoot("", dir) }
 
 func findRoot(root, dir string) (string, error) {

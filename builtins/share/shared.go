@@ -32,7 +32,7 @@ share() publishes the image use its label: shared() resolves before anything is 
 		Positional: 1,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.String, Required: true, Doc: "name of the shared image"},
-			lang.NameParam,
+			lang.NameParam(),
 			{Name: "version", Type: lang.String, Doc: "its version, as b9 list prints it; without it the newest"},
 			{Name: "digest", Type: lang.String, Doc: `digest of its content, "b3:" and 64 hexadecimal digits`},
 			{Name: "repo", Type: lang.String, Doc: `name of the repository, or "local" for what this machine has (default: shared.repository, else the only one there is, else local)`},
@@ -185,7 +185,7 @@ const Prefix = "shared:"
 
 // Target is the step that what follows Prefix stands for; name is what its
 // result is called.
-func (s *Images) Target(text string) (name string, step lang.Step, err error) {
+func (i *Images) Target(text string) (name string, step lang.Step, err error) {
 	name, version, pinned := strings.Cut(text, "@")
 	err = repo.ValidName(name)
 	if err == nil && pinned {
@@ -194,7 +194,7 @@ func (s *Images) Target(text string) (name string, step lang.Step, err error) {
 	if err != nil {
 		return "", lang.Step{}, err
 	}
-	a := &reference{Image: name, Version: version, Repo: s.repository(""), Root: s.root, Default: true, Loose: true}
+	a := &reference{Image: name, Version: version, Repo: i.repository(""), Root: i.root, Default: true, Loose: true}
 	return name, lang.Step{Action: a, Outputs: lang.OneFile("raw")}, nil
 }
 
@@ -250,54 +250,54 @@ func localOf(w *engine.World) (*LocalImages, error) {
 }
 
 // Resolved lists what shared() resolved to so far, by name.
-func (s *Images) Resolved() []Locked {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := slices.Clone(s.resolved)
+func (i *Images) Resolved() []Locked {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	list := slices.Clone(i.resolved)
 	sortLocked(list)
 	return list
 }
 
 // repository is the name of the repository that is meant.
-func (s *Images) repository(name string) string {
+func (i *Images) repository(name string) string {
 	if name == "" {
-		return s.cfg.Default
+		return i.cfg.Default
 	}
 	return name
 }
 
 // resolve answers from what was asked before, from the lock file, or from
 // the repository, and then writes the lock file.
-func (s *Images) resolve(ctx context.Context, from *reference, offline bool) (Locked, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (i *Images) resolve(ctx context.Context, from *reference, offline bool) (Locked, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	q := from.question()
-	if l, ok := from.answer(s.resolved); ok {
+	if l, ok := from.answer(i.resolved); ok {
 		return l, nil
 	}
-	locked, err := ReadLock(s.root)
+	locked, err := ReadLock(i.root)
 	if err != nil {
 		return q, err
 	}
 	if l, ok := from.answer(locked); ok {
-		s.resolved = append(s.resolved, l)
+		i.resolved = append(i.resolved, l)
 		return l, nil
 	}
 	switch {
-	case s.cfg.Locked:
+	case i.cfg.Locked:
 		return q, fmt.Errorf("%s from repository %q is not in %s: run `b9 build` without --locked to add it", q.asked(), q.Repository, LockFile)
 	case offline:
 		return q, fmt.Errorf("%s from repository %q is not in %s, and --offline forbids to ask", q.asked(), q.Repository, LockFile)
 	}
-	l, err := s.ask(ctx, q)
-	if err != nil && from.Default && q.Repository == config.LocalRepository && len(s.cfg.Others) > 0 {
-		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(s.cfg.Others, ", "))
+	l, err := i.ask(ctx, q)
+	if err != nil && from.Default && q.Repository == config.LocalRepository && len(i.cfg.Others) > 0 {
+		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(i.cfg.Others, ", "))
 	}
-	if err == nil && !from.Loose && !s.cfg.KeepLock {
-		l, err = addLock(s.root, l)
+	if err == nil && !from.Loose && !i.cfg.KeepLock {
+		l, err = addLock(i.root, l)
 	}
 	if err == nil {
-		s.resolved = append(s.resolved, l)
+		i.resolved = append(i.resolved, l)
 	}
 	return l, err
 }
@@ -311,7 +311,7 @@ func (l Locked) asked() string {
 }
 
 // ask resolves in the repository.
-func (s *Images) ask(ctx context.Context, q Locked) (Locked, error) {
+func (i *Images) ask(ctx context.Context, q Locked) (Locked, error) {
 	sel := repo.Selector{Name: q.Name}
 	if strings.Contains(q.Want, ":") {
 		var err error
@@ -321,7 +321,7 @@ func (s *Images) ask(ctx context.Context, q Locked) (Locked, error) {
 	} else {
 		sel.Version = q.Want
 	}
-	v, err := s.find(ctx, q.Repository, sel)
+	v, err := i.find(ctx, q.Repository, sel)
 	if err != nil {
 		return q, err
 	}
@@ -330,9 +330,9 @@ func (s *Images) ask(ctx context.Context, q Locked) (Locked, error) {
 }
 
 // find looks a version up.
-func (s *Images) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
+func (i *Images) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
 	if repository == config.LocalRepository {
-		local, err := s.local()
+		local, err := i.local()
 		if err != nil {
 			return v, err
 		}
@@ -341,7 +341,7 @@ func (s *Images) find(ctx context.Context, repository string, sel repo.Selector)
 		}
 		return v, err
 	}
-	r, err := s.open(ctx, repository, nil)
+	r, err := i.open(ctx, repository, nil)
 	if err != nil {
 		return v, err
 	}
@@ -352,29 +352,29 @@ func (s *Images) find(ctx context.Context, repository string, sel repo.Selector)
 	return v, err
 }
 
-func (s *Images) local() (*LocalImages, error) {
-	if s.cfg.Local == nil {
+func (i *Images) local() (*LocalImages, error) {
+	if i.cfg.Local == nil {
 		return nil, errors.New("this machine keeps no shared images")
 	}
-	return s.cfg.Local()
+	return i.cfg.Local()
 }
 
-func (s *Images) origin() repo.Origin {
-	if s.cfg.Origin == nil {
+func (i *Images) origin() repo.Origin {
+	if i.cfg.Origin == nil {
 		return repo.Origin{}
 	}
-	return s.cfg.Origin()
+	return i.cfg.Origin()
 }
 
-func (s *Images) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
-	if s.cfg.Open == nil {
+func (i *Images) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
+	if i.cfg.Open == nil {
 		return nil, errors.New("no repositories are configured")
 	}
-	return s.cfg.Open(ctx, name, progress)
+	return i.cfg.Open(ctx, name, progress)
 }
 
 // fetch puts the content at path: from the store where it is there already.
-func (s *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path string) (err error) {
+func (i *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path string) (err error) {
 	digest, err := store.ParseDigest(l.Digest)
 	if err != nil {
 		return err
@@ -388,11 +388,11 @@ func (s *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path stri
 	case job.World().Offline:
 		return fmt.Errorf("%s is not on this machine, and --offline forbids to fetch it", l)
 	}
-	local, err := s.local()
+	local, err := i.local()
 	if err != nil {
 		return err
 	}
-	r, err := s.openLocked(ctx, l, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	r, err := i.openLocked(ctx, l, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
 	if err != nil {
 		return err
 	}
@@ -417,9 +417,9 @@ func (s *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path stri
 
 // openLocked opens the repository that a resolved image is in. One that is
 // not known on this machine can be named by nothing but the lock file.
-func (s *Images) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
-	r, err := s.open(ctx, l.Repository, progress)
-	if err != nil && !slices.Contains(s.cfg.Others, l.Repository) {
+func (i *Images) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
+	r, err := i.open(ctx, l.Repository, progress)
+	if err != nil && !slices.Contains(i.cfg.Others, l.Repository) {
 		err = fmt.Errorf("%s@%s is in repository %q: %w", l.Name, l.Version, l.Repository, err)
 	}
 	if err != nil {
@@ -431,8 +431,8 @@ func (s *Images) openLocked(ctx context.Context, l Locked, progress func(repo.Pr
 // Update asks for the newest version of the locked images again, of that
 // name or of all, and writes the lock file. It returns the entries as they
 // were and as they are.
-func (s *Images) Update(ctx context.Context, name string) (before, after []Locked, err error) {
-	all, err := ReadLock(s.root)
+func (i *Images) Update(ctx context.Context, name string) (before, after []Locked, err error) {
+	all, err := ReadLock(i.root)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -440,7 +440,7 @@ func (s *Images) Update(ctx context.Context, name string) (before, after []Locke
 		if l.Want != "" || name != "" && l.Name != name {
 			continue
 		}
-		now, err := s.ask(ctx, l)
+		now, err := i.ask(ctx, l)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -455,5 +455,5 @@ func (s *Images) Update(ctx context.Context, name string) (before, after []Locke
 		}
 		return nil, nil, fmt.Errorf("%s has no newest %q to move (%s): a build that uses it adds it", LockFile, name, lang.Suggest(lang.Listed(names), name, names))
 	}
-	return before, after, writeLock(s.root, after...)
+	return before, after, writeLock(i.root, after...)
 }
