@@ -35,26 +35,15 @@ func commands(p *session.Program) *cobra.Command {
 			strict(c)
 		}
 	}
+	describe(root, helpTexts())
 	return root
 }
 
 // program is `b9` itself.
 func program() *cobra.Command {
 	return &cobra.Command{
-		Use:   "b9",
-		Short: "Build virtual-machine images from B9BUILD.star files",
-		Long: `b9 builds virtual-machine images. Build files (B9BUILD.star) record a graph of
-steps; b9 makes what is asked for, each step in a container where it needs one,
-and keeps every result in a content-addressed store, so that no step runs twice
-for the same inputs.
-
-A target is named by a label: //pkg:name, //pkg (for //pkg:pkg), :name in the
-package of the current directory, or a file such as examples/debian.star:disk.
-Patterns name several: //..., //pkg/..., //pkg:all.`,
-		Example: `  b9 build //web:disk             build a target, results in b9-out/
-  b9 run //web:root -- nginx -t   run a command in the built image
-  b9 shell //web:root             look around, or into the step that failed
-  b9 query deps //web:disk        what it is made of`,
+		Use:               "b9",
+		Short:             "Build virtual-machine images from B9BUILD.star files",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -86,19 +75,5 @@ func strict(cmd *cobra.Command) {
 	}
 	for _, c := range cmd.Commands() {
 		strict(c)
-	}
-}
-
-func help() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Help about any command",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return command.Unknown(about, args[len(args)-max(len(rest), 1)])
-			}
-			return about.Help()
-		},
 	}
 }

@@ -30,11 +30,7 @@ func Command(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build TARGET...",
 		Short: "Build targets and put the results into b9-out/",
-		Long: `Build targets and put the results into b9-out/, by label. For each result one
-line goes to standard output: path, size and content digest, separated by tabs.
-With --json sizes are exact, in bytes.`,
-		Example: "  b9 build //web:disk\n  b9 build //...\n  b9 build examples/debian.star:disk -D suite=trixie",
-		Args:    command.SomeTargets,
+		Args:  command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			b := &maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}
 			return b.run(ctx)

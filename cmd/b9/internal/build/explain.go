@@ -26,12 +26,7 @@ func Explain(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain TARGET...",
 		Short: "Say which steps would run, and which file, value or tool changed",
-		Long: `Say which steps would run if the targets were built now, and why: the file,
-parameter, input or host tool that differs from the last time the step ran.
-Nothing is built, and b9.lock stays as it is. What the repository of finished
-steps (shared.cache) has would not run.`,
-		Example: "  b9 explain //web:disk\n  b9 explain --exit-code //web:disk || echo stale",
-		Args:    command.SomeTargets,
+		Args:  command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			reasons, err := reasons(ctx, s, f, args)
 			if err != nil {

@@ -25,13 +25,6 @@ func Run(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run TARGET [-- COMMAND ARG...]",
 		Short: "Build a target and run a command in it",
-		Long: `Build a target, then run the command, or an interactive shell when on a
-terminal, in the built image. The image is a throw-away copy: what the command
-changes is gone afterwards. The current directory is mounted at /mnt/CWD,
-writable. A target with nothing to run in is just built. The exit status is the
-command's own; 127 when it is not in the image, 126 when it can't be executed.
-shared:NAME and shared:NAME@VERSION stand for a shared image.`,
-		Example: "  b9 run //web:root -- nginx -t\n  b9 run //toolchain:i386 -- make -C /mnt/CWD\n  b9 run shared:debian -- apt list --installed",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := command.SplitDash(cmd, args)
 			if len(targets) != 1 {
@@ -84,14 +77,6 @@ func Shell(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shell [TARGET] [-- COMMAND ARG...]",
 		Short: "Open a shell in a target, or in the step that failed",
-		Long: `Open a shell in the state that a failed step left behind: its images as the
-failing command saw them, mounted where it had them. Without a target it is the
-step that failed last. What you change there stays until the step succeeds or
-` + "`b9 clean`" + ` removes it; no build ever uses it.
-
-When the target has not failed it is built, and the shell opens in a throw-away
-copy of it. shared:NAME and shared:NAME@VERSION stand for a shared image.`,
-		Example: "  b9 shell\n  b9 shell //web:root\n  b9 shell //web:root -- dpkg --audit",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := command.SplitDash(cmd, args)
 			if len(targets) > 1 {

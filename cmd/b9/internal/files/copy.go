@@ -21,11 +21,10 @@ import (
 func Cat(p *session.Program) *cobra.Command {
 	o := newOpener(p)
 	cmd := &cobra.Command{
-		Use:     "cat PLACE...",
-		Short:   "Print files that lie in an image",
-		Long:    "Print files that lie in an image to standard output, without mounting it.\n\n" + help,
-		Example: "  b9 cat //web:root:/etc/hostname\n  b9 cat disk.qcow2:2:/etc/fstab",
-		Args:    command.AtLeast(1, "name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname"),
+		Use:   "cat PLACE...",
+		Short: "Print files that lie in an image",
+		Long:  help,
+		Args:  command.AtLeast(1, "name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args); err != nil {
 				return err
@@ -88,14 +87,8 @@ func Cp(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cp PLACE... DESTINATION",
 		Short: "Copy files and directories out of an image",
-		Long: `Copy files, and directories with everything in them, out of an image. The
-destination is a path of this machine: a directory that is there, or the name of
-the copy. Permissions and times are kept, and as root also owners, devices and extended
-attributes. No link leads the copy out of the destination.
-
-` + help,
-		Example: "  b9 cp //web:root:/etc/nginx nginx\n  b9 cp disk.raw:1:/EFI /srv/boot",
-		Args:    command.AtLeast(2, "cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`"),
+		Long:  help,
+		Args:  command.AtLeast(2, "cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args[:len(args)-1]); err != nil {
 				return err

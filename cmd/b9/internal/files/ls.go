@@ -26,12 +26,8 @@ func Ls(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls PLACE...",
 		Short: "List files that lie in an image",
-		Long: `List files that lie in an image: permissions, names of the file, owner and group
-by number, size in bytes (of a device its numbers), time in UTC, and name.
-
-` + help,
-		Example: "  b9 ls //web:root:/etc\n  b9 ls -R disk.qcow2:1:/EFI",
-		Args:    command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
+		Long:  help,
+		Args:  command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args); err != nil {
 				return err

@@ -26,11 +26,7 @@ func resize(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resize FILE SIZE",
 		Short: "Make a raw image larger or smaller, with what is in it",
-		Long: `Make a raw image SIZE bytes long (such as 10G), that much longer (+2G), or as
-small as its file system allows (min). An ext4 file system is resized with it, the
-copy of a GPT at the end moves there. What would lose data is refused. The work is
-done on a copy, which then takes the image's place.`,
-		Args: command.ExactArgs("a file and a size", 2),
+		Args:  command.ExactArgs("a file and a size", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			size, err := parseSize(args[1])
 			if err != nil {
@@ -164,9 +160,7 @@ func replace(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace DISK PARTITION FILE",
 		Short: "Put an image into a partition of a raw disk",
-		Long: `Replace what is in a partition, named by number, name or UUID, by an image. The
-disk is raw and changed in place; what does not fit is refused before.`,
-		Args: command.ExactArgs("a disk, a partition and a file", 3),
+		Args:  command.ExactArgs("a disk, a partition and a file", 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := p.Path(args[0])
 			if err != nil {

@@ -22,10 +22,7 @@ func check(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Look for damage in an image",
-		Long: `Follow every table of the image, unpack what is compressed, and compare a qcow2's
-reference counts with what is in use. Of a raw image the file system is checked,
-with its own checker. Nothing is changed. Leaks waste room and are no damage.`,
-		Args: command.ExactArgs("a file", 1),
+		Args:  command.ExactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, format, err := resolve(p, args[0], &f)
 			if err != nil {
@@ -91,10 +88,7 @@ func compare(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare FILE FILE",
 		Short: "Tell whether two images hold the same bytes",
-		Long: `Compare what two images hold, whatever their formats. The shorter one counts as
-if zeros followed it. The exit status is 0 if they are the same, 1 if they are
-different, and 2 if they could not be compared.`,
-		Args: command.ExactArgs("two files", 2),
+		Args:  command.ExactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			second.backing, second.Extents = f.backing, f.Extents
 			same, err := compareImages(cmd.Context(), p, args, &f, &second)

@@ -49,11 +49,7 @@ func convert(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert [-f FORMAT] [-O FORMAT] SOURCE DESTINATION",
 		Short: "Write an image in another format",
-		Long: `Write an image in another format. Holes and zeros stay holes. The format of the
-destination is that of its name's ending unless -O gives it. The file appears
-when it is complete.`,
-		Example: "  b9 image convert disk.raw disk.qcow2\n  b9 image convert --subformat streamOptimized disk.qcow2 disk.vmdk",
-		Args:    command.ExactArgs("a source and a destination", 2),
+		Args:  command.ExactArgs("a source and a destination", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), p, args[0], args[1])
 		},

@@ -19,14 +19,8 @@ func Command(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Look at, convert, compare and check disk images",
-		Long: `Work on disk images that are plain files; no workspace is needed. The format of
-an image is guessed from its first bytes unless -f names it: name it for an image
-that comes from somebody else.`,
-		Example: `  b9 image info disk.qcow2
-  b9 image convert --compress zstd disk.raw disk.qcow2
-  b9 image compare disk.raw disk.qcow2`,
-		Args: command.NoArgs,
-		RunE: command.Help,
+		Args:  command.NoArgs,
+		RunE:  command.Help,
 	}
 	cmd.AddCommand(info(p), convert(p), resize(p), partitions(p), replace(p), compare(p), check(p))
 	return cmd

@@ -18,10 +18,9 @@ import (
 // Builtins is `b9 builtins`.
 func Builtins(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:     "builtins [NAME]",
-		Short:   "List what build files can call, or document one of it",
-		Example: "  b9 builtins\n  b9 builtins lxc_exec",
-		Args:    command.OneAtMost("name"),
+		Use:   "builtins [NAME]",
+		Short: "List what build files can call, or document one of it",
+		Args:  command.OneAtMost("name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return list(p, args)
 		},

@@ -20,11 +20,8 @@ func Doctor(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Tell what this machine can and cannot do, and what to install",
-		Long: `Tell what this machine can and cannot do, and what to install. Nothing is
-changed. The exit status is 1 when builds that use containers or images will not
-work; a warning only concerns what it names.`,
-		Args: command.NoArgs,
-		RunE: p.With(examine),
+		Args:  command.NoArgs,
+		RunE:  p.With(examine),
 	}
 }
 
@@ -56,10 +53,7 @@ func Config(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "config",
 		Short: "Print every setting, its value and where the value came from",
-		Long: `Print every setting, its value and where the value came from. Later layers win:
-defaults, the user's file (~/.config/b9/config.toml), the workspace's b9.toml,
-the environment (container.memory is B9_CONTAINER_MEMORY), then -c KEY=VALUE.`,
-		Args: command.NoArgs,
+		Args:  command.NoArgs,
 		RunE: p.With(func(_ context.Context, s *session.Session, _ []string) error {
 			settings := s.Config.Settings()
 			var text []byte

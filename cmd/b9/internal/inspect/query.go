@@ -28,11 +28,7 @@ func Query(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query [PATTERN...]",
 		Short: "List targets, and what depends on what",
-		Long: `List the targets that the patterns name (default //...), one a line: label, the
-built-in that makes it, and its documentation. The commands below ask about the
-graph. Nothing is built.`,
-		Example: "  b9 query\n  b9 query deps //web:disk\n  b9 query rdeps //base:root\n  b9 query kind lxc_exec //web/...",
-		RunE:    ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
+		RunE:  ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
 	}
 	command.Define(cmd.PersistentFlags(), &options)
 	cmd.AddCommand(

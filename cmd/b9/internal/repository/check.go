@@ -21,12 +21,7 @@ func check(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [NAME]",
 		Short: "Look for damage in a repository",
-		Long: `Look for files that are missing or wrong in a repository, and say which images
-they hurt. With --deep every block is read and compared with its digest. With
---remove the images that are hurt are taken out, so that they can be pushed
-(or, of this machine, pulled) again; what others need stays.`,
-		Example: "  b9 repo check team --deep\n  b9 repo check team --deep --remove",
-		Args:    command.OneAtMost("name"),
+		Args:  command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return checkRepository(ctx, s, command.First(args), deep, remove)
 		}),

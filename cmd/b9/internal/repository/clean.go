@@ -27,11 +27,7 @@ func CleanLocal(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean-local",
 		Short: "Remove all but the newest versions of the shared images on this machine",
-		Long: `Forget all but the newest versions of the shared images on this machine. Their
-contents, where no build result needs them, are then like all else in the store:
-they go when it is over its bounds, or at once with ` + "`b9 cache gc --all`" + `.`,
-		Args:    command.NoArgs,
-		Example: "  b9 clean-local\n  b9 clean-local --keep 5",
+		Args:  command.NoArgs,
 		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
 			return clean(ctx, s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
 		}),
@@ -47,11 +43,7 @@ func CleanRemote(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean-remote",
 		Short: "Remove all but the newest versions of the shared images in a repository",
-		Long: `Remove all but the newest versions of the shared images in a repository, and
-the data that nothing needs then. Data younger than a day stays, for a push that
-is under way may use it. Others can push and pull meanwhile.`,
-		Args:    command.NoArgs,
-		Example: "  b9 clean-remote -r team --keep 10",
+		Args:  command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if steps < -1 || steps == -1 && cmd.Flags().Changed("steps") {
 				return exit.Usagef("--steps %d: want 0 or more", steps)

@@ -34,11 +34,7 @@ func List(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [NAME]",
 		Short: "List the shared images of a repository, newest first",
-		Long: `List the versions of a shared image, or of all, newest first. With "-r local" it
-is what this machine has: what share() published and ` + "`b9 pull`" + ` fetched. --long
-and --json tell who made a version, from what, and the key of the step that did.`,
-		Example: "  b9 list\n  b9 list debian -r team\n  b9 list -r local --json\n  b9 list --long",
-		Args:    command.OneAtMost("name"),
+		Args:  command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return list(ctx, s, name, command.First(args), long)
 		}),

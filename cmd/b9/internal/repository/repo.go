@@ -64,12 +64,6 @@ func add(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME LOCATION",
 		Short: "Give a repository a name, in the user's configuration",
-		Long: `Give a repository a name, in ~/.config/b9/config.toml. LOCATION is a directory, or
-one on a plain OpenSSH server: ssh://[user@]host[:port]/path or [user@]host:path.
-~/.ssh/config, known_hosts and the agent count as they do for ssh. The only
-repository is the one that commands mean when they name none; with several that
-is shared.repository of the configuration.`,
-		Example: "  b9 repo add team ssh://images@host.example/srv/b9\n  b9 repo add --create lab /mnt/images",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return exit.Usagef("repo add takes a name and a location, got %s", output.Count(len(args), "argument", "arguments"))
@@ -133,11 +127,10 @@ func editRepositories(name, location string) error {
 // remove is `b9 repo remove`.
 func remove(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:     "remove NAME",
-		Short:   "Forget a repository's name; the repository stays as it is",
-		Example: "  b9 repo remove team",
-		Args:    command.Exactly(1, "repo remove takes one name, got %d"),
-		RunE:    p.With(removeRepository),
+		Use:   "remove NAME",
+		Short: "Forget a repository's name; the repository stays as it is",
+		Args:  command.Exactly(1, "repo remove takes one name, got %d"),
+		RunE:  p.With(removeRepository),
 	}
 }
 

@@ -28,11 +28,7 @@ func Push(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push NAME[@VERSION]",
 		Short: "Send a shared image of this machine to a repository",
-		Long: `Send the newest version of a shared image that this machine has, or the one
-named, to a repository. share() in a build file makes one. Only data that the
-repository lacks is sent, and an interrupted push goes on where it stopped.`,
-		Example: "  b9 push debian\n  b9 push debian@20260102-150405-1a2b3c4d -r team",
-		Args:    command.Exactly(1, "push takes one name, got %d (`b9 list -r local` lists them)"),
+		Args:  command.Exactly(1, "push takes one name, got %d (`b9 list -r local` lists them)"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return exit.Resumes(push(ctx, s, to, args[0]), "what was sent is kept for the next push")
 		}),
@@ -84,11 +80,7 @@ func Pull(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull [NAME[@VERSION]]",
 		Short: "Fetch a shared image, or the newest of each, to this machine",
-		Long: `Fetch the newest version of a shared image, or the one named, or without a name
-the newest version of every image of the repository. Only data that no image on
-this machine has is fetched, and an interrupted pull goes on where it stopped.`,
-		Example: "  b9 pull debian\n  b9 pull -r team",
-		Args:    command.OneAtMost("name"),
+		Args:  command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return exit.Resumes(pull(ctx, s, from, args), "what was fetched is kept for the next pull")
 		}),

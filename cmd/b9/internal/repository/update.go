@@ -19,12 +19,8 @@ func Update(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "update [NAME]",
 		Short: "Move b9.lock to the newest versions of shared images",
-		Long: `Ask the repositories for the newest versions of the shared images in b9.lock, or
-of the one named, and write them there. Entries for a version or digest that a
-build file names stay. Nothing is fetched: the next build does that.`,
-		Example: "  b9 update\n  b9 update debian",
-		Args:    command.OneAtMost("name"),
-		RunE:    p.With(update),
+		Args:  command.OneAtMost("name"),
+		RunE:  p.With(update),
 	}
 }
 

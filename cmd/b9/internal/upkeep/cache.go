@@ -22,7 +22,6 @@ func Cache(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
 		Short: "Show, shrink or verify the store",
-		Long:  "Show how much the store holds. The commands below shrink it and verify it.",
 		Args:  command.NoArgs,
 		RunE:  p.With(usage),
 	}
@@ -56,13 +55,8 @@ func collect(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what was not used for longest",
-		Long: `Remove objects and records that were not used for longest, until the store is
-within its bounds (store.max_size, store.max_age), or with --all until nothing
-is left that may go. What a running build uses and what the results in b9-out/
-of any workspace came from stay, and so do the shared images of this machine; ` + "`b9 clean`" + ` lets go of those of this workspace. What interrupted
-pulls left goes.`,
-		Args: command.NoArgs,
-		RunE: p.With(b.collect),
+		Args:  command.NoArgs,
+		RunE:  p.With(b.collect),
 	}
 	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
 	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")

@@ -35,7 +35,6 @@ func Init(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "Make the current directory a workspace",
-		Long:  "Write an empty b9.toml, which marks the root of a workspace, and a first B9BUILD.star where there is none.",
 		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := p.WorkDir()
@@ -89,11 +88,8 @@ func Clean(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "clean",
 		Short: "Remove the results in b9-out/ and the kept state of failed steps",
-		Long: `Remove the results that b9 put into b9-out/, and nothing else that is there, and
-the state that failed steps of this workspace left behind. The store is not touched: the next build finds every step there. See
-` + "`b9 cache gc`" + ` for the store.`,
-		Args: command.NoArgs,
-		RunE: p.With(clean),
+		Args:  command.NoArgs,
+		RunE:  p.With(clean),
 	}
 }
 

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"b9.build/b9/cmd/b9/internal/session"
+)
+
+// TestHelpTexts finds sections of help.txt that no command shows, and commands that
+// say nothing of themselves.
+func TestHelpTexts(t *testing.T) {
+	texts := helpTexts()
+	delete(texts, "") // what comes before the first section
+	each(commands(session.New(nil, nil, nil)), func(cmd *cobra.Command) {
+		if texts[cmd.CommandPath()] != "" && cmd.Long == "" && cmd.Example == "" {
+			t.Errorf("%s does not show its section", cmd.CommandPath())
+		}
+		if cmd.Short == "" {
+			t.Errorf("%s says nothing of itself", cmd.CommandPath())
+		}
+		delete(texts, cmd.CommandPath())
+	})
+	for path := range texts {
+		t.Errorf("help.txt has a section for %q, which is no command", path)
+	}
+}
