@@ -1,6 +1,12 @@
-// Package exit holds the exit statuses of b9: what they mean ([Meanings]), the
-// errors that choose one ([Usage], [Status], [Reported]), and the choice
-// itself ([Of]). Nothing here ends the process: main does.
+// Package exit chooses the exit status of b9.
+//
+//	Error     an error with a status of its own: see Usage and Status
+//	Reported  marks an error that people have been told of
+//	Resumes   adds how a command goes on after an interruption
+//	Of        the status for what a command returned
+//
+// Nothing here ends the process or prints: main and package session do.
+// docs/output.md has the table of statuses.
 package exit
 
 import (
@@ -8,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"b9.build/b9/builtins/lang"
 )
@@ -27,38 +32,6 @@ const (
 	Different = 1
 	Trouble   = 2
 )
-
-// Meaning is one row of the table of exit statuses.
-type Meaning struct {
-	Status string // a number, or who chooses it
-	Of     string // the commands that end with it
-	When   string
-}
-
-// Meanings is the table that the README and docs/output.md show.
-func Meanings() []Meaning {
-	return []Meaning{
-		{"0", "every command", "what was asked for is done"},
-		{"1", "every command", "a step failed, a build file is wrong, or something else could not be done; `doctor`: builds will not work here; `cache verify`, `repo check`, `image check`: there is damage"},
-		{"2", "every command", "the command line or the configuration is wrong: an unknown command, flag, target, pattern, option or repository, or a value that is not allowed"},
-		{"3", "`explain --exit-code`", "a step would run"},
-		{"0, 1, 2", "`image compare`", "as cmp: the same, different, not to be compared"},
-		{"the command's", "`run`, `shell`", "a command ran in the image; 128 and the number after a signal"},
-		{"126", "`run`, `shell`", "the command can't be executed"},
-		{"127", "`run`, `shell`", "the command is not in the image"},
-		{"130", "every command", "interrupted by SIGINT, SIGTERM or SIGHUP"},
-	}
-}
-
-// Markdown is the table as the documentation has it.
-func Markdown() string {
-	var b strings.Builder
-	b.WriteString("| Status | Commands | When |\n|---|---|---|\n")
-	for _, m := range Meanings() {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", m.Status, m.Of, m.When)
-	}
-	return b.String()
-}
 
 // Error is an error that chooses the exit status. Without Err the status is
 // passed on and nothing is printed.

@@ -232,13 +232,8 @@ func printRows(w io.Writer, title string, rows []listed) error {
 
 // lsMode is type and permissions in ten letters.
 func lsMode(m fs.FileMode) string {
-	b := []byte("-rwxrwxrwx")
+	b := []byte(m.Perm().String())
 	b[0] = map[string]byte{"file": '-', "directory": 'd', "link": 'l', "block": 'b', "char": 'c', "fifo": 'p', "socket": 's'}[typeName(m)]
-	for i := range 9 {
-		if m&(1<<(8-i)) == 0 {
-			b[1+i] = '-'
-		}
-	}
 	for _, s := range []struct {
 		flag    fs.FileMode
 		at      int

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/size"
 )
 
@@ -118,28 +118,10 @@ func checkWriteOptions(ctx context.Context, to string, o disk.WriteOptions) erro
 	f := os.NewFile(uintptr(fd), "blank."+to)
 	defer f.Close()
 	o.Progress, o.Backing = nil, nil // whose path is relative to the destination
-	if err := format.Write(ctx, f, blank{}, o); err != nil && ctx.Err() == nil {
+	if err := format.Write(ctx, f, image.Blank(1<<20), o); err != nil && ctx.Err() == nil {
 		return exit.Usage(err)
 	}
 	return nil
-}
-
-// blank is an image without data.
-type blank struct{}
-
-func (blank) Size() int64  { return 1 << 20 }
-func (blank) Close() error { return nil }
-
-func (blank) ReadAt(p []byte, _ int64) (int, error) {
-	clear(p)
-	return len(p), nil
-}
-
-func (b blank) Extent(off int64) (disk.Extent, error) {
-	if off < 0 || off >= b.Size() {
-		return disk.Extent{}, io.EOF
-	}
-	return disk.Extent{Start: off, Length: b.Size() - off, State: disk.Hole}, nil
 }
 
 // progress shows how far a conversion is, on a terminal only.

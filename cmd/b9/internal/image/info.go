@@ -2,11 +2,8 @@ package image
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +17,6 @@ import (
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/fsys"
-	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/size"
 )
 
@@ -35,7 +31,7 @@ func info(p *session.Program) *cobra.Command {
 		Short: "Tell an image's format, sizes, backing file and content",
 		Args:  command.ExactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := inspect(cmd.Context(), p, args[0], &f)
+			d, err := inspect(p, args[0], &f)
 			if err != nil {
 				return err
 			}
@@ -46,9 +42,9 @@ func info(p *session.Program) *cobra.Command {
 	return cmd
 }
 
-// inspect collects what can be told. An image whose backing file is not
-// named can be described, but not looked into.
-func inspect(ctx context.Context, p *session.Program, name string, f *Flags) (*description, error) {
+// inspect describes an image. What is in one is left out where its backing file is
+// not named.
+func inspect(p *session.Program, name string, f *Flags) (*description, error) {
 	path, format, err := resolve(p, name, f)
 	if err != nil {
 		return nil, err
@@ -68,14 +64,14 @@ func inspect(ctx context.Context, p *session.Program, name string, f *Flags) (*d
 	if err != nil {
 		return nil, err
 	}
-	return info, errors.Join(info.lookInside(ctx, img, path), img.Close())
+	return info, errors.Join(info.addContent(img), img.Close())
 }
 
-// lookInside recognises a file system or a partition table.
-func (i *description) lookInside(ctx context.Context, img disk.Image, path string) error {
-	fs, err := probe(ctx, img, i.Format, path)
+// addContent recognises a file system or a partition table.
+func (i *description) addContent(img disk.Image) error {
+	fs, err := fsys.ProbeAt(img, img.Size())
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", i.Path, err)
 	}
 	if fs.Type != "" {
 		i.FileSystem, i.Label, i.UUID = fs.Type, fs.Label, fs.UUID
@@ -87,28 +83,6 @@ func (i *description) lookInside(ctx context.Context, img disk.Image, path strin
 	}
 	i.Table, i.UUID, i.Partitions = t.Kind, t.ID, listPartitions(t)
 	return nil
-}
-
-// probe recognises the file system that fills an image. That is told by
-// its first bytes, of which a copy is made if the image is not raw.
-func probe(ctx context.Context, img disk.Image, format, path string) (tree.Info, error) {
-	if format == "raw" {
-		return fsys.Probe(path, 0, 0)
-	}
-	dir, err := os.MkdirTemp("", "b9-image")
-	if err != nil {
-		return tree.Info{}, err
-	}
-	defer os.RemoveAll(dir)
-	head := filepath.Join(dir, "head")
-	const enough = 4 << 20
-	if err := disk.Convert(ctx, disk.Section(img, 0, min(img.Size(), enough)), head, "raw", disk.WriteOptions{}); err != nil {
-		return tree.Info{}, err
-	}
-	if err := os.Truncate(head, img.Size()); err != nil {
-		return tree.Info{}, err
-	}
-	return fsys.Probe(head, 0, 0)
 }
 
 // text is the description for people: a line for each value that there is.

@@ -28,8 +28,9 @@ type Session struct {
 	Root   string // of the workspace around it, "" outside of one
 	Config *config.Config
 
-	store *storage
-	keys  ssh.Keys // that were opened with a passphrase
+	open   func() (*store.Store, error)
+	opened *store.Store // by open; nil before
+	keys   ssh.Keys     // that were opened with a passphrase
 }
 
 // Open loads the configuration: outside a workspace only the user's. The changes
@@ -59,7 +60,9 @@ func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) 
 			return nil, err
 		}
 	}
-	return &Session{Program: p, Dir: dir, Root: root, Config: cfg, store: &storage{dir: cfg.Store.Dir}}, nil
+	s := &Session{Program: p, Dir: dir, Root: root, Config: cfg}
+	s.open = s.opener()
+	return s, nil
 }
 
 // With is a command that does run with a session, which is closed afterwards.
@@ -76,7 +79,10 @@ func (p *Program) With(run func(ctx context.Context, s *Session, args []string) 
 
 // Close closes what was opened.
 func (s *Session) Close() {
-	if err := s.store.close(); err != nil {
+	if s.opened == nil {
+		return
+	}
+	if err := s.opened.Close(); err != nil {
 		fmt.Fprintf(s.Console, "b9: close the store: %v\n", err)
 	}
 }
@@ -91,36 +97,18 @@ func checkLocations(cfg *config.Config) error {
 	return nil
 }
 
-// storage is the store, opened when it is first needed.
-type storage struct {
-	dir string
+// Store opens the store, the first time, and clears away what dead processes left.
+func (s *Session) Store() (*store.Store, error) { return s.open() }
 
-	once sync.Once
-	st   *store.Store
-	err  error
-}
-
-// Store opens the store and clears away what dead processes left.
-func (s *Session) Store() (*store.Store, error) {
-	s.store.once.Do(s.store.open)
-	return s.store.st, s.store.err
-}
-
-func (s *storage) open() {
-	st, err := store.Open(s.dir, store.Options{})
-	if err != nil {
-		s.err = err
-		return
-	}
-	s.st, s.err = st, st.Reap()
-}
-
-func (s *storage) close() error {
-	s.once.Do(func() {}) // it is not opened any more
-	if s.st == nil {
-		return nil
-	}
-	return s.st.Close()
+// opener returns what opens the store once.
+func (s *Session) opener() func() (*store.Store, error) {
+	return sync.OnceValues(func() (st *store.Store, err error) {
+		if st, err = store.Open(s.Config.Store.Dir, store.Options{}); err != nil {
+			return nil, err
+		}
+		s.opened = st
+		return st, st.Reap()
+	})
 }
 
 // Relative shortens a path beneath the working directory.
