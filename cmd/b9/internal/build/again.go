@@ -15,9 +15,8 @@ import (
 	"b9.build/b9/engine/store"
 )
 
-// A build that has nothing to do is told so by the trace of the one before,
-// which is a note in the store: nothing is evaluated then, and no key is
-// computed. See engine.Trace for what that rests on.
+// The trace of the build before, which is a note in the store, says whether a build
+// has anything to do. If not, no file is evaluated and no key is computed. See engine.Trace for what that rests on.
 
 // traceKey names the trace of a build: everything that has a say in it and
 // is not in the trace itself.
@@ -40,8 +39,8 @@ func (b *maker) traceKey() (store.Digest, error) {
 	return store.Sum(text), err
 }
 
-// again reports what the build would, if it is known that there is nothing
-// to do. It is not known when r is nil.
+// again returns the report of a build that has nothing to do; nil where that is not
+// known.
 func (b *maker) again(ctx context.Context) (r *report, err error) {
 	key, err := b.traceKey()
 	if err != nil {

@@ -1,10 +1,13 @@
 // Package build holds the commands that build: build, run, shell and explain, and
-// log, which tells of an earlier one.
+// log, which is about an earlier one.
 //
 //	Flags    of every command that builds
 //	Request  what a command wants built, and how
-//	Do       builds it, puts the results where they belong, and tells them
+//	Do       builds it, writes the results into the output directory, and prints them
 //	Built    what a command goes on with
+//
+// It hides the engine, the cache of finished steps and the trace of the last build.
+// How steps are run, and how a build is shown, it leaves to engine and display.
 package build
 
 import (
@@ -40,7 +43,7 @@ func Command(p *session.Program) *cobra.Command {
 	return cmd
 }
 
-// run tells the results of a build that has nothing to do, or does the build.
+// run prints the results of a build that has nothing to do, or does the build.
 func (b *maker) run(ctx context.Context) error {
 	started := time.Now()
 	r, err := b.again(ctx)
@@ -91,7 +94,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 // HideOut leaves --out out of the help of a command that puts no results anywhere.
 func HideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
 
-// maxJobs is the most that build.jobs takes.
+// maxJobs is the greatest value of build.jobs.
 const maxJobs = 4096
 
 // Configure checks the flags, and sets the settings that they stand for.

@@ -22,7 +22,7 @@ import (
 type Request struct {
 	Flags
 	Patterns []string
-	Results  io.Writer // where they are told; nil for nowhere
+	Results  io.Writer // where the list of results is printed; nil for nowhere
 
 	// ReadOnly puts no results anywhere, and leaves b9.lock as it is.
 	ReadOnly bool
@@ -38,8 +38,8 @@ type Built struct {
 	Result *engine.Result
 }
 
-// Do builds what is requested, of one pattern at least, puts the results where they belong, and tells them.
-// An error of a step has been told.
+// Do builds what is requested, of one pattern at least, writes the results into the
+// output directory, and prints them. An error of a step is printed already.
 func Do(ctx context.Context, s *session.Session, r Request) (*Built, error) {
 	return (&maker{Session: s, Request: r}).do(ctx)
 }
@@ -68,7 +68,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 		return nil, err
 	}
 	if err == nil && !b.ReadOnly {
-		err = b.place(ctx, graph, result, r)
+		err = b.writeResults(ctx, graph, result, r)
 	}
 	if err == nil && !b.ReadOnly {
 		b.remember(r, ws, printed.String())
@@ -87,7 +87,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	return &Built{Graph: graph, Result: result}, b.collect(ctx)
 }
 
-// reported is the error of a build that was told: that of a step by the display.
+// reported marks the error of a step, which the display has printed.
 func reported(ctx context.Context, err error) error {
 	var step *engine.StepError
 	if ctx.Err() == nil && errors.As(err, &step) {
@@ -122,14 +122,14 @@ func Refs(g *lang.Graph) []engine.Ref {
 	return refs
 }
 
-// machinery is an engine, and the cache that it uses.
-type machinery struct {
+// cachedEngine is an engine, and the cache that it uses.
+type cachedEngine struct {
 	*engine.Engine
 	steps *stepCache // nil for none
 }
 
 // open returns an engine over the session's store. Without a workspace nothing is run.
-func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine.Event)) (*machinery, error) {
+func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine.Event)) (*cachedEngine, error) {
 	at, err := session.Epoch()
 	if err != nil {
 		return nil, err
@@ -150,11 +150,11 @@ func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine
 	if steps != nil { // not a nil pointer in an interface
 		cfg.Cache = steps
 	}
-	return &machinery{engine.New(cfg), steps}, nil
+	return &cachedEngine{engine.New(cfg), steps}, nil
 }
 
 // Close ends what the engine and the cache still do.
-func (m *machinery) Close() error {
+func (m *cachedEngine) Close() error {
 	err := m.Engine.Close()
 	m.steps.close()
 	return err

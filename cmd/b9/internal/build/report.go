@@ -23,8 +23,8 @@ type report struct {
 	trace *engine.Trace // of a build that went well
 }
 
-// place puts every output of every target beneath the output directory.
-func (b *maker) place(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) error {
+// writeResults puts every output of every target into the output directory.
+func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) error {
 	st, err := b.Store()
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (b *maker) place(ctx context.Context, g *lang.Graph, res *engine.Result, r 
 	return errors.Join(placer.Close(), st.NameResults(r.root, names))
 }
 
-// shown is how results are told.
+// shown is the results as they are printed.
 func (b *maker) shown(list []engine.Placed) []output.Result {
 	all := make([]output.Result, len(list))
 	for i, r := range list {
@@ -73,7 +73,7 @@ func placements(g *lang.Graph) []lang.Placement {
 	return all
 }
 
-// tell says what was made, or found made, or why it was not.
+// tell prints what was made, or found made, or why it was not.
 func (b *maker) tell(r *report, err error) error {
 	if !b.JSON {
 		b.tellShared(r.Shared)

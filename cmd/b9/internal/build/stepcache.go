@@ -25,8 +25,8 @@ const (
 )
 
 // stepCache is an engine.Cache in a repository. It is opened by the first
-// step that asks. When the repository can't be used, which it tells, it is
-// empty and takes nothing; what is wrong with one step concerns no other.
+// step that asks. When the repository can't be used, it warns once, and then has
+// and stores nothing; what is wrong with one step concerns no other.
 type stepCache struct {
 	repositories session.Repositories
 	console      *display.Console
@@ -35,11 +35,11 @@ type stepCache struct {
 	opened       sync.Once
 	repo         *repo.Repo // nil if it can't be used
 	off          atomic.Bool
-	hurt         sync.Once     // tells of a damaged step
+	damaged      sync.Once     // warns of a damaged step
 	slots        chan struct{} // one for each step that is being published
 }
 
-// publishing is how many steps are published at once: each takes some 100 MB of
+// publishing is how many steps are published at once: each needs some 100 MB of
 // memory, and the line is the same for all.
 const publishing = 2
 
@@ -95,7 +95,7 @@ func (c *stepCache) fail(ctx context.Context, err error) {
 
 // missed goes on without a step that could not be had. One that was removed
 // meanwhile, or for which this machine has no room, is no reason to give up
-// the cache; neither is a damaged one, of which the first is told.
+// the cache; neither is a damaged one, of which only the first is reported.
 func (c *stepCache) missed(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, repo.ErrNotFound):
@@ -104,7 +104,7 @@ func (c *stepCache) missed(ctx context.Context, err error) {
 	case errors.Is(err, unix.ENOSPC):
 		c.console.Warn("a step of the cache is not used: %v", err)
 	case errors.Is(err, repo.ErrDamaged):
-		c.hurt.Do(func() {
+		c.damaged.Do(func() {
 			c.console.Warn("steps of the cache that are damaged are not used (b9 repo check %s lists them): %v", c.name, err)
 		})
 	default:
@@ -163,7 +163,7 @@ func (c *stepCache) Fetch(ctx context.Context, key store.Digest, dir string) boo
 	return true
 }
 
-// keptFrom is the size of an object from which it pays to look what this
+// keptFrom is the size of an object from which it pays to find out what this
 // machine has of it, and to keep what an interrupted build had fetched.
 const keptFrom = 4 << 20
 

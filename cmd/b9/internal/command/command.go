@@ -1,6 +1,7 @@
 // Package command is what the command lines of all commands have alike: how a
-// mistake in them is worded, how many arguments there may be, and flags that
-// several have.
+// mistake in them is worded ([FlagError], [Unknown]), how many arguments there may
+// be ([NoArgs], [Exactly], [AtLeast]), and flags that several have ([Define]). It
+// knows no command.
 package command
 
 import (

@@ -40,7 +40,7 @@ func (c *Console) Build(o Options) (d *Display, end func()) {
 	}
 }
 
-// Pause takes what a build shows out of the way until resume is called.
+// Pause erases what a build shows until resume is called.
 func (c *Console) Pause() (resume func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,7 +108,7 @@ func IsTerminal(w any) bool {
 func IsTTY(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // TerminalSize returns a function that asks the terminal behind w each time,
-// and takes 80 by 24 for an answer that makes no sense.
+// 80 by 24 where there is none or its answer makes no sense.
 func TerminalSize(w io.Writer) func() (int, int) {
 	f, ok := w.(*os.File)
 	return func() (int, int) {

@@ -1,5 +1,6 @@
 // Package display shows a build to a person on a terminal, as plain lines, or as
-// JSON events to a program; what is built, it does not know.
+// JSON events to a program. It hides the terminal: its size, its control functions,
+// and how often it is drawn. It knows events, not what is built.
 //
 //	Display    the events of one build
 //	Console    standard error, which a display, a transfer's line and messages share
@@ -163,7 +164,7 @@ func (d *Display) frame() {
 	d.screen.show(d.progress.lines(d.now(), rows-1))
 }
 
-// Pause takes the region away, so that a person can be asked something on the
+// Pause erases the region, so that a person can be asked something on the
 // terminal, until resume is called. What is printed meanwhile waits.
 func (d *Display) Pause() (resume func()) {
 	d.mu.Lock()
@@ -216,7 +217,7 @@ func (d *Display) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Finish takes the region away and prints how the build ended: one line, and
+// Finish erases the region and prints how the build ended: one line, and
 // after it every failed step with the end of its log. When no step failed, an
 // error is left to the caller to print.
 func (d *Display) Finish(s Summary) {
@@ -234,7 +235,7 @@ func (d *Display) Finish(s Summary) {
 	d.conclude(s)
 }
 
-// Close takes the region away, prints what was waiting, and draws nothing
+// Close erases the region, prints what was waiting, and draws nothing
 // more. Finish calls it; calling it again does nothing.
 func (d *Display) Close() {
 	d.mu.Lock()
@@ -257,7 +258,7 @@ func (d *Display) print(line ...segment) {
 		d.screen.print(line)
 		return
 	}
-	// Nobody is left to tell when standard error cannot be written to.
+	// An error of standard error has nowhere to be printed.
 	_, _ = io.WriteString(d.w, render(line, false)+"\n")
 }
 

@@ -89,6 +89,6 @@ func (j *events) finish(s Summary, failed int) {
 }
 
 func (j *events) write(e output.Event) {
-	// Nobody is left to tell when standard error cannot be written to.
+	// An error of standard error has nowhere to be printed.
 	_ = output.PrintLine(j.w, e)
 }

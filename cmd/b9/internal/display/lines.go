@@ -10,14 +10,14 @@ import (
 	"b9.build/b9/engine"
 )
 
-// failure is one failed step, told again when the build has ended.
+// failure is one failed step, printed again when the build has ended.
 type failure struct {
 	step *step
 	err  error
 	took time.Duration
 }
 
-// isFailure tells a step that failed from one that was stopped because the
+// isFailure distinguishes a step that failed from one that was stopped because the
 // build was interrupted.
 func isFailure(err error) bool {
 	var s *engine.StepError
@@ -159,7 +159,7 @@ func (d *Display) callers(stack []engine.Position) {
 	}
 }
 
-// wayOut says how to look at what a failed step left.
+// wayOut says how to examine what a failed step left.
 func (d *Display) wayOut(e *engine.StepError) string {
 	if _, ok, err := engine.LoadSandbox(e.Kept); ok && err == nil {
 		return "look around in it with: b9 " + d.flags + "shell " + ShellWord(e.Node.Label())
@@ -167,7 +167,7 @@ func (d *Display) wayOut(e *engine.StepError) string {
 	return "its files are kept in " + e.Kept
 }
 
-// others prints those parts of a build's error that were not told of yet.
+// others prints those parts of a build's error that were not printed yet.
 func (d *Display) others(err error, told map[error]bool) {
 	if err == nil || told[err] {
 		return

@@ -59,7 +59,7 @@ type progress struct {
 	running                  []*step // in the order they started
 }
 
-// event takes note of e and returns the step it tells of, nil for none.
+// event counts e, and returns the step that it is about, nil for none.
 func (p *progress) event(e engine.Event, now time.Time) *step {
 	switch e.Type {
 	case engine.GraphReady:
@@ -148,7 +148,7 @@ func (p *progress) counts(now time.Time) []segment {
 	return append(line, segment{plain, clock(now.Sub(p.start))})
 }
 
-// labelCols is the most columns that a label takes in the region.
+// labelCols is the most columns of a label in the region.
 const labelCols = 40
 
 // line is such as "  //web:root  lxc_exec  0:12  Setting up nginx ...".

@@ -56,7 +56,7 @@ func (s *screen) show(lines [][]segment) {
 	}
 }
 
-// close takes the region away; lines are printed at once from now on.
+// close erases the region; lines are printed at once from now on.
 func (s *screen) close() {
 	s.closed = true
 	if s.last != "" || len(s.above) > 0 {
@@ -75,12 +75,12 @@ func (s *screen) draw(region string, widths []int) {
 	}
 	frame = append(frame, s.above...)
 	frame = append(frame, region...)
-	// Nobody is left to tell when standard error cannot be written to.
+	// An error of standard error has nowhere to be printed.
 	_, _ = s.w.Write(frame)
 	s.above, s.last, s.widths = s.above[:0], region, widths
 }
 
-// height is the number of rows the region takes now: when the window has
+// height is the number of rows that the region has now: when the window has
 // become narrower, terminals fold lines that no longer fit.
 func (s *screen) height() int {
 	cols, _ := s.size()

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// style is how a segment looks on a terminal.
+// style is how a segment is drawn on a terminal.
 type style string
 
 // The styles: parameters of the SGR control function (ECMA-48, 8.3.117).
@@ -40,7 +40,7 @@ func render(line []segment, color bool) string {
 	return b.String()
 }
 
-// fit cuts the line off after cols columns, and returns how many it takes.
+// fit cuts the line off after cols columns, and returns how many it fills.
 func fit(line []segment, cols int) ([]segment, int) {
 	var out []segment
 	used := 0
@@ -65,7 +65,7 @@ func cut(s string, cols int) (string, int) {
 	return s, used
 }
 
-// shorten takes the middle out of a text that is wider than cols.
+// shorten cuts the middle out of a text that is wider than cols.
 func shorten(s string, cols int) string {
 	runes := []rune(s)
 	if len(runes) <= cols || cols < 8 {
@@ -164,7 +164,7 @@ func controlLength(s string) int {
 	return i
 }
 
-// wide are the characters that take two columns, roughly those that Unicode's
+// wide are the characters of two columns, roughly those that Unicode's
 // annex 11 calls wide.
 var wide = &unicode.RangeTable{
 	R16: []unicode.Range16{
@@ -178,7 +178,7 @@ var wide = &unicode.RangeTable{
 	R32: []unicode.Range32{{Lo: 0x16fe0, Hi: 0x1b2ff, Stride: 1}, {Lo: 0x1f1e6, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
 }
 
-// runeWidth is the number of columns a visible character takes.
+// runeWidth is the number of columns of a visible character.
 func runeWidth(r rune) int {
 	switch {
 	case r < 0x300:

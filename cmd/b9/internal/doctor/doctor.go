@@ -1,5 +1,12 @@
 // Package doctor finds out what this machine can and cannot do for b9, and what
-// to install. [Examine] changes nothing; [Text] words what it found.
+// to install.
+//
+//	Host     the machine, with what tests replace
+//	Examine  makes every check of the table in it, and changes nothing
+//	Text     the findings for people
+//
+// It hides where the kernel, the tools and the backends say what they can do. It
+// installs nothing, and does not load the configuration.
 package doctor
 
 import (
@@ -26,7 +33,7 @@ const (
 	statusFail = "fail"
 )
 
-// Host are what doctor looks at.
+// Host is the machine that Examine checks.
 type Host struct {
 	StoreDir   string // need not exist
 	Backend    string // the configured one, or "auto"
@@ -76,7 +83,7 @@ func Examine(ctx context.Context, d Host) []check {
 	checks = append(checks, d.tools()...)
 	checks = append(checks, d.libvirtd(ctx))
 	checks = append(checks, d.backends(ctx)...)
-	return append(checks, storeChecks(d.StoreDir)...)
+	return append(checks, aboutStore(d.StoreDir)...)
 }
 
 func (d *Host) user() check {

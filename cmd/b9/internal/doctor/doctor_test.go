@@ -186,7 +186,7 @@ func TestStorePlace(t *testing.T) {
 		free   int64
 		status string
 	}{{"ext4", 6 << 30, statusOK}, {"ext4", 1 << 30, statusWarn}, {"ext4", 1 << 20, statusFail}, {"tmpfs", 6 << 30, statusWarn}, {"nfs", 6 << 30, statusWarn}} {
-		got := storePlace(dir, dir, c.fs, c.free)
+		got := freeSpace(dir, dir, c.fs, c.free)
 		if got.Status != c.status || (got.Fix == "") != (c.status == statusOK) {
 			t.Errorf("%+v: %+v", c, got)
 		}
@@ -197,7 +197,7 @@ func TestStorePlace(t *testing.T) {
 // not made.
 func TestStoreUntouched(t *testing.T) {
 	dir := t.TempDir()
-	storeChecks(filepath.Join(dir, "not", "yet"))
+	aboutStore(filepath.Join(dir, "not", "yet"))
 	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
 		t.Errorf("left behind: %v, %v", names, err)
 	}

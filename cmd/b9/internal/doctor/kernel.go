@@ -22,7 +22,7 @@ func kernelRelease() check {
 
 const loopControl = "/dev/loop-control"
 
-// loopDevices looks whether an image could be attached, but attaches none.
+// loopDevices asks for a free loop device, and attaches nothing to it.
 func loopDevices() check {
 	c := check{Name: "loop devices", Status: statusFail, Fix: "as root: modprobe loop; in a container, give it " + loopControl + " and the loop devices"}
 	f, err := os.OpenFile(loopControl, os.O_RDWR, 0)
@@ -174,8 +174,7 @@ func (d *Host) userNamespaces() check {
 // perLinux32 is PER_LINUX32 of personality(2).
 const perLinux32 = 8
 
-// personality32 tries whether a process can be told that the machine is a
-// 32-bit one, which containers with arch="i686" need.
+// personality32 tries whether the kernel calls the machine a 32-bit one to a process, which containers with arch="i686" need.
 func personality32() check {
 	c := check{Name: "32-bit containers", Status: statusOK}
 	if runtime.GOARCH != "amd64" {

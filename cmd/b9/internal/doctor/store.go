@@ -25,9 +25,8 @@ var fsNames = map[int64]string{
 	unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "nfs", unix.F2FS_SUPER_MAGIC: "f2fs", 0x2fc12fc1: "zfs", 0xca451a4e: "bcachefs",
 }
 
-// storeChecks look at the place of the store, or of the directory that it
-// would be made in.
-func storeChecks(dir string) []check {
+// aboutStore checks the file system that the store lies on, or would be made on.
+func aboutStore(dir string) []check {
 	at := existing(dir)
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err != nil {
@@ -37,7 +36,7 @@ func storeChecks(dir string) []check {
 	if !ok {
 		name = fmt.Sprintf("file system %#x", st.Type)
 	}
-	return []check{storePlace(dir, at, name, int64(st.Bavail)*st.Bsize), storeClone(at, name)}
+	return []check{freeSpace(dir, at, name, int64(st.Bavail)*st.Bsize), reflink(at, name)}
 }
 
 // existing is dir, or the nearest directory above it that is there.
@@ -54,7 +53,7 @@ func existing(dir string) string {
 	}
 }
 
-func storePlace(dir, at, name string, free int64) check {
+func freeSpace(dir, at, name string, free int64) check {
 	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, size.About(free))}
 	switch {
 	case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
@@ -71,8 +70,8 @@ func storePlace(dir, at, name string, free int64) check {
 	return c
 }
 
-// storeClone tries whether an image can be forked without copying it.
-func storeClone(at, name string) check {
+// reflink tries whether an image can be forked without copying it.
+func reflink(at, name string) check {
 	c := check{Name: "reflink", Status: statusOK}
 	err := tryClone(at)
 	switch {

@@ -1,7 +1,7 @@
 // Package exit chooses the exit status of b9.
 //
 //	Error     an error with a status of its own: see Usage and Status
-//	Reported  marks an error that people have been told of
+//	Reported  marks an error that is printed already
 //	Resumes   adds how a command goes on after an interruption
 //	Of        the status for what a command returned
 //
@@ -69,7 +69,7 @@ type resumable struct {
 func (r resumable) Unwrap() error { return r.error }
 
 // Resumes adds to the error of a command how it goes on after an interruption,
-// which is all that is told of an interrupted one.
+// which is all that an interrupted command prints.
 func Resumes(err error, how string) error {
 	if err == nil {
 		return nil
@@ -77,7 +77,7 @@ func Resumes(err error, how string) error {
 	return resumable{err, how}
 }
 
-// Interruption is what is told of an interrupted command.
+// Interruption is the error that is printed for an interrupted command.
 func Interruption(err error) error {
 	var r resumable
 	if errors.As(err, &r) {
@@ -86,22 +86,22 @@ func Interruption(err error) error {
 	return errors.New("interrupted")
 }
 
-// reported is an error that the user has been told.
+// reported is an error that is printed already.
 type reported struct{ error }
 
 func (r reported) Unwrap() error { return r.error }
 
-// Reported marks the error of a command that has told people of it already.
+// Reported marks an error that the command has printed already.
 func Reported(err error) error { return reported{err} }
 
-// IsReported tells errors that were marked by [Reported].
+// IsReported reports whether err was marked by [Reported].
 func IsReported(err error) bool {
 	var r reported
 	return errors.As(err, &r)
 }
 
 // Of returns the exit status for the error of a command, and whether the error
-// is still to be told.
+// is still to be printed.
 func Of(ctx context.Context, err error) (status int, tell bool) {
 	var chosen *Error
 	var mistakes lang.Errors
@@ -123,7 +123,7 @@ func Of(ctx context.Context, err error) (status int, tell bool) {
 }
 
 // fromCommandLine reports whether the mistakes are in targets, patterns and the
-// values of options. Targets and patterns have no place in a file; beside a
+// values of options. Targets and patterns have no position in a file; beside a
 // mistake in a build file they count as that one's consequence.
 func fromCommandLine(mistakes lang.Errors) bool {
 	inFile := func(m *lang.Error) bool { return m.Pos.File != "" }

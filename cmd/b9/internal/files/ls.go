@@ -62,7 +62,7 @@ func (o *opener) list(ctx context.Context, arg string, recursive, itself bool) (
 	if !o.JSON {
 		l.print = func(title string, rows []listed) error { return printRows(o.Out, title, rows) }
 	}
-	if err := l.place(itself); err != nil {
+	if err := l.start(itself); err != nil {
 		return nil, err
 	}
 	for _, row := range l.rows {
@@ -89,8 +89,8 @@ type lister struct {
 	print     func(title string, rows []listed) error // nil: keep them
 }
 
-// place lists the place itself: what is in a directory, or the file or link.
-func (l *lister) place(itself bool) error {
+// start lists what is in the directory of the place, or the file or link there.
+func (l *lister) start(itself bool) error {
 	info, err := l.p.files.Stat(l.p.path)
 	if err == nil && info.IsDir() && !itself {
 		return l.directory(l.p.path, info)

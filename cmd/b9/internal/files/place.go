@@ -1,6 +1,11 @@
-// Package files holds the commands that read files out of images, and mount none:
-// ls, cat and cp. An opener turns WHAT:/PATH into a place, which is a path in the
-// file system of an image that is open.
+// Package files holds the commands that read files out of images: ls, cat and cp.
+//
+//	opener  turns PLACE of the command line, WHAT:/PATH, into a place
+//	place   a path in the file system of an image that is open
+//	lister  walks through a place for ls
+//
+// It hides which image of a target, and which partition of a disk, is meant. It
+// mounts nothing, and writes nothing into an image.
 package files
 
 import (
@@ -166,7 +171,7 @@ func cutLast(s string) [2]string {
 	return [2]string{}
 }
 
-// openTarget builds a target, without placing it, and opens its image. A second
+// openTarget builds a target, without writing its results, and opens its image. A second
 // colon in what stands before an output's name or a partition.
 func (o *opener) openTarget(ctx context.Context, p *place) (sel string, err error) {
 	label := p.what

@@ -104,7 +104,7 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	return errors.Join(disk.Convert(ctx, src, dst, c.to, o), src.Close())
 }
 
-// checkWriteOptions finds out whether a format takes the options, by writing a
+// checkWriteOptions finds out whether a format has the options, by writing a
 // blank image to memory.
 func checkWriteOptions(ctx context.Context, to string, o disk.WriteOptions) error {
 	format, err := disk.Lookup(to)

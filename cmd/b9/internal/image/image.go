@@ -1,5 +1,12 @@
 // Package image holds the commands on disk images that are plain files, below
-// `b9 image`. [Flags] say how an image is opened, and [Open] opens it.
+// `b9 image`.
+//
+//	Command  `b9 image`
+//	Flags    how an image is opened: its format and its backing files
+//	Open     opens an image as the flags say
+//
+// Formats, file systems and partition tables are those of engine/disk and
+// engine/fsys; nothing here reads or writes one, and no workspace is needed.
 package image
 
 import (
@@ -40,7 +47,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.Extents, "extents", false, "let a vmdk descriptor open the files it names beside it")
 }
 
-// RegisterAs adds the flags to a command for which usage tells what --format is, but
+// RegisterAs adds the flags to a command for which usage describes --format, but
 // not --extents.
 func (f *Flags) RegisterAs(cmd *cobra.Command, usage string) {
 	fl := cmd.Flags()

@@ -42,8 +42,8 @@ func info(p *session.Program) *cobra.Command {
 	return cmd
 }
 
-// inspect describes an image. What is in one is left out where its backing file is
-// not named.
+// inspect describes an image. Its content is left out where its backing file is not
+// named.
 func inspect(p *session.Program, name string, f *Flags) (*description, error) {
 	path, format, err := resolve(p, name, f)
 	if err != nil {

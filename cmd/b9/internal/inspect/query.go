@@ -1,6 +1,6 @@
-// Package inspect holds the commands that tell about the workspace, the language,
-// the configuration and this machine, and change nothing: query, builtins, config,
-// doctor, version.
+// Package inspect holds the commands that describe the workspace, the language, the
+// configuration and this machine: query, builtins, config, doctor and version. They
+// build nothing and change nothing.
 package inspect
 
 import (

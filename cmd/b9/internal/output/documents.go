@@ -1,10 +1,11 @@
 // Package output is all that b9 prints for programs, and the form of its
 // errors: every JSON document with its name and version ([Print],
 // [Documents]), errors as text and as a document ([Failures]), and the tables
-// that people see ([Table]).
+// that people see ([Table]). It hides how a document is encoded, and prints
+// nothing that is not in the table of documents.
 //
 // Names of fields are lower case with underscores, sizes are bytes, times are
-// RFC 3339, durations are seconds, a place in a file is an object.
+// RFC 3339, durations are seconds, a position in a file is an object.
 package output
 
 import (
@@ -54,7 +55,7 @@ func Documents() []Document {
 	}
 }
 
-// Place is a place in a file. Lines and columns count from 1.
+// Place is a position in a file. Lines and columns count from 1.
 type Place struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
@@ -137,7 +138,7 @@ type Check struct {
 	Problems    []string `json:"problems,omitempty"`
 }
 
-// Clean is what was taken out of a list of shared images.
+// Clean is what was removed from a list of shared images.
 type Clean struct{ repo.CleanReport }
 
 // Comparison says whether two images hold the same bytes.
@@ -161,7 +162,7 @@ type Doctor struct {
 	Checks []Finding `json:"checks"`
 }
 
-// Finding is one thing that b9 looked at on this machine.
+// Finding is the result of one check of this machine.
 type Finding struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`        // ok, warn (something cannot be used) or fail (building cannot work)

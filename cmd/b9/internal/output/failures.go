@@ -13,10 +13,10 @@ import (
 //	PLACE: OPERATION(): CAUSE[: WAY OUT]
 //	b9: CAUSE[: WAY OUT]
 //
-// the first where it has a place in a build file, the second elsewhere. The
-// calls that led to the place follow, a line each. As JSON it is a [Failure].
+// the first where it has a position in a build file, the second elsewhere. The
+// calls that led there follow, a line each. As JSON it is a [Failure].
 
-// Text is how an error is told on standard error. Every mistake of a build
+// Text is an error as it is printed on standard error. Every mistake of a build
 // file begins a line, and so does every part of a joined error.
 func Text(err error) string {
 	var b strings.Builder
@@ -38,8 +38,8 @@ func Text(err error) string {
 	return b.String()
 }
 
-// parts takes joined errors apart, and errors that say no more than what they
-// wrap out of it. The mistakes of build files stay together.
+// parts splits joined errors, and unwraps errors that say no more than what they
+// wrap. The mistakes of build files stay together.
 func parts(err error) []error {
 	if _, ok := err.(lang.Errors); ok || err == nil {
 		return []error{err}
@@ -57,7 +57,7 @@ func parts(err error) []error {
 	return []error{err}
 }
 
-// Failures takes an error of a command apart: into the mistakes of build
+// Failures splits an error of a command: into the mistakes of build
 // files, and the steps that failed.
 func Failures(err error) []Failure {
 	var all []Failure

@@ -1,5 +1,6 @@
 // Package profile records where b9 spends time and memory, for those who work on
-// it: the hidden flags --cpuprofile, --memprofile and --trace.
+// it: [Flags] are the hidden flags --cpuprofile, --memprofile and --trace. It
+// evaluates nothing; go tool pprof and go tool trace do.
 package profile
 
 import (

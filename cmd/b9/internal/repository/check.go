@@ -44,7 +44,7 @@ func checkRepository(ctx context.Context, s *session.Session, name string, deep,
 	if err := printDamage(s, damage); err != nil {
 		return err
 	}
-	// Half a line of an interrupted push is told, and does no harm.
+	// Half a line of an interrupted push is reported, and does no harm.
 	damage = slices.DeleteFunc(damage, func(d repo.Damage) bool { return len(d.Hurts) == 0 })
 	if len(damage) == 0 {
 		tellSound(s, r, deep)
@@ -79,9 +79,9 @@ func printDamage(s *session.Session, damage []repo.Damage) error {
 	return s.Show(output.Damage{Damage: list}, string(text))
 }
 
-// removeHurt takes out what the damage hurts, and then the files that
-// nothing needs, the damaged ones among them. Steps that are hurt can't be
-// told from others: if there are any, all go, for they can be made again.
+// removeHurt removes the images that miss damaged files, and then the files that
+// nothing needs, the damaged ones among them. Which steps miss one is not known:
+// if there are any, all are removed, for they can be made again.
 func removeHurt(ctx context.Context, s *session.Session, r session.Images, damage []repo.Damage) error {
 	var hurt []string
 	for _, d := range damage {

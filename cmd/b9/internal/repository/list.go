@@ -1,6 +1,7 @@
 // Package repository holds the commands on shared images, and on the repositories
 // that they are in: list, push, pull, update, clean-local, clean-remote, and those
-// below `b9 repo`.
+// below `b9 repo` ([Command]). Each opens what it needs through
+// [session.Repositories]; how images are stored and sent is engine/repo's.
 package repository
 
 import (

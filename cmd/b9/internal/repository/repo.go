@@ -115,7 +115,7 @@ func tellDefault(s *session.Session, added string) {
 	s.Tell("no repository is the default any more, %s was: give -r %s or -r %s, or set shared.repository in b9.toml", was, was, added)
 }
 
-// editRepositories sets, or with "" takes out, a repository in the user's file.
+// editRepositories sets a repository in the user's file; the location "" removes it.
 func editRepositories(name, location string) error {
 	path := config.UserFile()
 	if path == "" {

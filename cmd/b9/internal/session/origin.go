@@ -119,8 +119,8 @@ func originURL(config string) string {
 	return ""
 }
 
-// withoutUser takes user and password out of a URL. What only looks like a
-// URL may hide a password, too, and is not told.
+// withoutUser returns a URL without user and password; "" for a text with "://"
+// that is no URL, since it may hold a password, too.
 func withoutUser(text string) string {
 	if !strings.Contains(text, "://") {
 		_, rest, ok := strings.Cut(text, "@")

@@ -75,7 +75,7 @@ func (p *Program) Tell(format string, args ...any) {
 	}
 }
 
-// Status tells the error of a command and returns the exit status. With --json
+// Status prints the error of a command and returns the exit status. With --json
 // the error is a document, too, unless the command has printed one.
 func (p *Program) Status(ctx context.Context, err error) int {
 	p.Console.EndLine()

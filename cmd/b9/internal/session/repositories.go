@@ -115,7 +115,8 @@ func (r Repositories) Open(ctx context.Context, name string, progress func(repo.
 	return r.OpenWith(ctx, name, repo.Options{Progress: progress, SSH: r.SSH()})
 }
 
-// OpenWith is Open with options; where the state of repositories is kept it knows.
+// OpenWith is Open with options, to which it adds the directory for the state of
+// repositories.
 func (r Repositories) OpenWith(ctx context.Context, name string, o repo.Options) (*repo.Repo, error) {
 	named := name != ""
 	if name = r.Name(name); name == config.LocalRepository {

@@ -1,4 +1,5 @@
-// Package upkeep holds the commands that make and tidy: init, clean and cache.
+// Package upkeep holds the commands that make a workspace, and tidy it and the
+// store: init, clean and cache. What may be removed, the store decides.
 package upkeep
 
 import (
