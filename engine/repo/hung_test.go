@@ -16,7 +16,7 @@ import (
 // goes on answering keep-alives.
 func TestHungTransfer(t *testing.T) {
 	server := sshdtest.New(t)
-	server.Subsystem("/usr/lib/openssh/sftp-server")
+	setSubsystem(server, "/usr/lib/openssh/sftp-server")
 	s := siteOn(t, server)
 	s.opts.Timeout = time.Second
 	s.opts.SSH.Alive = 300 * time.Millisecond

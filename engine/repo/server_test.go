@@ -37,8 +37,22 @@ func siteOn(t testing.TB, s *sshdtest.Server) site {
 func siteOf(t *testing.T, subsystem string) site {
 	t.Helper()
 	server := sshdtest.New(t)
-	server.Subsystem(subsystem)
+	setSubsystem(server, subsystem)
 	return siteOn(t, server)
+}
+
+// setSubsystem replaces the command that serves files; "" leaves none.
+func setSubsystem(s *sshdtest.Server, command string) {
+	var config strings.Builder
+	for line := range strings.Lines(s.Config()) {
+		if !strings.HasPrefix(line, "Subsystem ") {
+			config.WriteString(line)
+		}
+	}
+	if command != "" {
+		config.WriteString("Subsystem sftp " + command + "\n")
+	}
+	s.Configure(config.String())
 }
 
 // TestFewExtensions uses servers that lack what OpenSSH adds to the protocol.

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,12 +9,17 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 
 	"b9.build/b9/engine/internal/sshdtest"
+	"b9.build/b9/engine/ssh/config"
 )
 
 // server is an sshd to connect to.
@@ -23,6 +29,14 @@ func newServer(t *testing.T, kinds ...string) *server {
 	t.Helper()
 	return &server{sshdtest.New(t, kinds...)}
 }
+
+// log is what the sshd has said since the last forgetLog.
+func (s *server) log() string {
+	data, _ := os.ReadFile(s.Path("log"))
+	return string(data)
+}
+
+func (s *server) forgetLog() { s.Write("log", "") }
 
 func (s *server) target() Target { return Target{User: s.User(), Host: s.Addr(), Port: s.Port()} }
 
@@ -196,12 +210,91 @@ func TestPassphraseOnlyWhenNeeded(t *testing.T) {
 	works(t, s.target(), o)
 
 	s.Authorize("locked")
-	o.Timeout = 2 * time.Second
-	o.Passphrase = func(context.Context, string, bool) ([]byte, error) {
-		time.Sleep(o.Timeout + time.Second/2)
-		return []byte("secret"), nil
-	}
+	o.Passphrase = func(context.Context, string, bool) ([]byte, error) { return []byte("secret"), nil }
 	works(t, s.target(), o)
+}
+
+// bufferedConn does not wait for the other side of a pipe when it writes: in SSH
+// both sides begin with a line of their own.
+type bufferedConn struct {
+	net.Conn
+	out chan []byte
+}
+
+func (c bufferedConn) Write(b []byte) (int, error) {
+	c.out <- bytes.Clone(b)
+	return len(b), nil
+}
+
+// flush writes until ended is closed.
+func (c bufferedConn) flush(ended chan struct{}) {
+	for {
+		select {
+		case b := <-c.out:
+			c.Conn.Write(b)
+		case <-ended:
+			return
+		}
+	}
+}
+
+// TestPassphraseTakesTime logs in, by a clock of its own, to a server that
+// answers at once, with a person who takes an hour to type a passphrase.
+func TestPassphraseTakesTime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	locked := sshdtest.Keygen(t, dir+"/locked", "-t", "ed25519", "-N", "secret")
+	private, err := os.ReadFile(sshdtest.Keygen(t, dir+"/host", "-t", "ed25519", "-N", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostKey, err := ssh.ParsePrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := &config.Host{Target: Target{Host: "web", Port: 22}, Name: "web", Timeout: 10 * time.Second, Identities: []string{locked}}
+		known := &trust{host: h, name: "web", known: []knownKey{{KnownKey: knownhosts.KnownKey{Key: hostKey.PublicKey()}}}}
+		o := &Options{Passphrase: func(context.Context, string, bool) ([]byte, error) {
+			time.Sleep(time.Hour)
+			return []byte("secret"), nil
+		}}
+		here, there := net.Pipe()
+		server := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+		server.AddHostKey(hostKey)
+		var g sync.WaitGroup
+		line := bufferedConn{there, make(chan []byte, 64)}
+		ended := make(chan struct{})
+		go line.flush(ended)
+		defer close(ended)
+		g.Go(func() {
+			if c, channels, requests, err := ssh.NewServerConn(line, server); err == nil {
+				go ssh.DiscardRequests(requests)
+				go func() {
+					for range channels {
+					}
+				}()
+				c.Wait()
+			}
+		})
+		begun := time.Now()
+		c, err := shakeHands(t.Context(), here, h, o, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(begun); waited != time.Hour {
+			t.Errorf("the login took %v", waited)
+		}
+		c.Close()
+		g.Wait()
+
+		// With nobody to wait for, the time-out counts.
+		silent, _ := net.Pipe()
+		begun = time.Now()
+		if _, err := shakeHands(t.Context(), silent, h, o, known); err == nil || !strings.Contains(err.Error(), "no answer within 10s") || time.Since(begun) != h.Timeout {
+			t.Errorf("a server that is silent: %v after %v", err, time.Since(begun))
+		}
+	})
 }
 
 func TestAgent(t *testing.T) {
@@ -282,13 +375,13 @@ func TestProxyJump(t *testing.T) {
 		"url":    fmt.Sprintf("Host c\n  ProxyJump ssh://a,127.0.0.1:%d\n", b.Port()),
 	} {
 		t.Run(name, func(t *testing.T) {
-			a.ForgetLog()
-			b.ForgetLog()
+			a.forgetLog()
+			b.forgetLog()
 			o.Config = []string{c.Write("config", jumps+hosts)}
 			works(t, Target{Host: "c"}, o)
 			for _, s := range []*server{a, b} {
-				if !strings.Contains(s.Log(), "Accepted publickey") {
-					t.Errorf("it did not go through all servers:\n%s", s.Log())
+				if !strings.Contains(s.log(), "Accepted publickey") {
+					t.Errorf("it did not go through all servers:\n%s", s.log())
 				}
 			}
 		})

@@ -25,8 +25,8 @@ import (
 // before it. Then the TCP connection is made, by this machine or by the last
 // server on the way, and the handshake on it checks the host key before the
 // server hears the user's name, and logs in. Each step has the configuration's
-// time-out for itself, in which the time of a person at a passphrase does not
-// count, and ends when the context does.
+// time-out for itself, and ends when the context does. The time that a person
+// takes to type a passphrase does not count.
 
 // Dial connects to a server, checks its host key and logs in. Then it calls
 // start, within the connection's time-out, which may open channels. The caller
@@ -39,9 +39,9 @@ func Dial(ctx context.Context, to Target, o Options, start func(*Client) error) 
 		return nil, err
 	}
 	c := &Client{link: l, done: make(chan struct{})}
-	g := guard(ctx, l.host.Timeout, l.client.Close)
+	_, stop := guard(ctx, l.host.Timeout, l.client.Close)
 	err = start(c)
-	if cause := g.stop(); cause != nil {
+	if cause := stop(); cause != nil {
 		err = cause
 	}
 	if err != nil {
@@ -160,8 +160,8 @@ func (l *link) dial(ctx context.Context) (net.Conn, error) {
 
 // shakeHands checks the host key and logs in.
 func shakeHands(ctx context.Context, conn net.Conn, h *config.Host, o *Options, known *trust) (*ssh.Client, error) {
-	g := guard(ctx, h.Timeout, conn.Close)
-	l := &login{host: h, o: o, pause: g.pause}
+	pause, stop := guard(ctx, h.Timeout, conn.Close)
+	l := &login{host: h, o: o, pause: pause}
 	defer l.close()
 	var distrust error
 	settings := clientConfig(h, known)
@@ -171,7 +171,7 @@ func shakeHands(ctx context.Context, conn net.Conn, h *config.Host, o *Options, 
 		return distrust
 	}
 	c, channels, requests, err := ssh.NewClientConn(conn, h.Address(), settings)
-	cause := g.stop()
+	cause := stop()
 	switch {
 	case distrust != nil:
 		return nil, distrust

@@ -133,7 +133,7 @@ func (l *login) identities(ctx context.Context) []*fileKey {
 func (l *login) identity(ctx context.Context, path string) (*fileKey, error) {
 	data, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		public, perr := readPublic(path)
+		public, perr := readPublic(path + ".pub")
 		if perr != nil {
 			return nil, err
 		}
@@ -156,7 +156,7 @@ func (l *login) identity(ctx context.Context, path string) (*fileKey, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if key.public = locked.PublicKey; key.public == nil {
-		if key.public, err = readPublic(path); err != nil {
+		if key.public, err = readPublic(path + ".pub"); err != nil {
 			return nil, fmt.Errorf("%s is protected by a passphrase and in a format that hides its public half: %w", path, err)
 		}
 	}
@@ -181,15 +181,15 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
-// readPublic reads the public key beside a private one.
+// readPublic reads a file with a public key or a certificate.
 func readPublic(path string) (ssh.PublicKey, error) {
-	data, err := os.ReadFile(path + ".pub")
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s.pub: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
 }
@@ -227,15 +227,10 @@ func (l *login) ask(ctx context.Context, path string, data []byte) (ssh.Signer, 
 
 // certified pairs the user certificates with the keys they are for.
 func (l *login) certified(files []*fileKey, held []ssh.Signer) []ssh.Signer {
-	paths := slices.Clone(l.host.Certificates)
+	paths, candidates := slices.Clone(l.host.Certificates), slices.Clone(held)
 	for _, f := range files {
 		if f.path != "" {
 			paths = append(paths, f.path+"-cert.pub")
-		}
-	}
-	candidates := slices.Clone(held)
-	for _, f := range files {
-		if f.path != "" {
 			candidates = append(candidates, f)
 		}
 	}
@@ -260,13 +255,9 @@ func (l *login) certified(files []*fileKey, held []ssh.Signer) []ssh.Signer {
 }
 
 func readCertificate(path string) (*ssh.Certificate, error) {
-	data, err := os.ReadFile(path)
+	key, err := readPublic(path)
 	if err != nil {
 		return nil, err
-	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	cert, ok := key.(*ssh.Certificate)
 	if !ok || cert.CertType != ssh.UserCert {
@@ -285,8 +276,14 @@ type fileKey struct {
 // PublicKey implements ssh.Signer.
 func (k *fileKey) PublicKey() ssh.PublicKey { return k.public }
 
-// Algorithms implements ssh.MultiAlgorithmSigner: RSA signs with SHA-2 only.
-func (k *fileKey) Algorithms() []string { return keyAlgorithms(k.public) }
+// Algorithms implements ssh.MultiAlgorithmSigner: RSA signs with SHA-2 only, RFC
+// 8332.
+func (k *fileKey) Algorithms() []string {
+	if kind := k.public.Type(); kind != ssh.KeyAlgoRSA {
+		return []string{kind}
+	}
+	return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+}
 
 // Sign implements ssh.Signer.
 func (k *fileKey) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
@@ -304,12 +301,4 @@ func (k *fileKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm strin
 		return signer.Sign(rand, data)
 	}
 	return as.SignWithAlgorithm(rand, data, algorithm)
-}
-
-// keyAlgorithms lists the signature algorithms of a key, RFC 8332 for RSA.
-func keyAlgorithms(key ssh.PublicKey) []string {
-	if key.Type() == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
-	}
-	return []string{key.Type()}
 }

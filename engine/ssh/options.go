@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -90,10 +91,7 @@ func (o *Options) home() string {
 	if o.Home != "" {
 		return o.Home
 	}
-	dir, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
+	dir, _ := os.UserHomeDir() // "" where it fails
 	return dir
 }
 
@@ -118,17 +116,10 @@ func (o *Options) resolve(to Target) (*config.Host, error) {
 	if o.Identities != nil {
 		h.Identities, h.Certificates = o.Identities, nil
 	}
-	if o.Agent != "" {
-		h.Agent = o.Agent
-	}
-	if h.Agent == "none" {
+	if h.Agent = cmp.Or(o.Agent, h.Agent); h.Agent == "none" {
 		h.Agent = ""
 	}
-	if o.Timeout > 0 {
-		h.Timeout = o.Timeout
-	}
-	if o.Alive > 0 {
-		h.Alive = o.Alive
-	}
+	h.Timeout = cmp.Or(max(o.Timeout, 0), h.Timeout)
+	h.Alive = cmp.Or(max(o.Alive, 0), h.Alive)
 	return h, nil
 }

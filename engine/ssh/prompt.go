@@ -13,7 +13,7 @@ import (
 
 // AskPassphrase returns a function for [Options].Passphrase that asks on
 // the terminal tty, which it reads without echo; the question goes to prompt.
-// When the context ends it returns at once, with the terminal as it was and
+// When the context ends it returns within 50 ms, with the terminal as it was and
 // without what was typed so far.
 func AskPassphrase(tty *os.File, prompt io.Writer) func(ctx context.Context, file string, again bool) ([]byte, error) {
 	return func(ctx context.Context, file string, again bool) ([]byte, error) {
@@ -63,32 +63,18 @@ func readSecret(ctx context.Context, fd int) (line []byte, err error) {
 	return line, nil
 }
 
-// untilReadable waits until there is a line to read or the context ends.
+// untilReadable waits until there is a line to read or the context has ended,
+// which it checks 20 times a second.
 func untilReadable(ctx context.Context, fd int) error {
-	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	rung := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(rung)
-		unix.Write(bell, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	})
-	defer func() {
-		if !stop() {
-			<-rung
-		}
-		unix.Close(bell)
-	}()
+	const milliseconds = 50
 	for {
-		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(bell), Events: unix.POLLIN}}
-		_, err := unix.Poll(polled, -1)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, milliseconds)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return err
-		case err == nil && polled[0].Revents != 0:
+		case err == nil && n > 0:
 			return nil
 		}
 	}

@@ -3,9 +3,9 @@ package ssh
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha1"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -36,7 +36,7 @@ import (
 // answers and orders the key types to ask for; docs/decisions/0010 says why it
 // does not read the files.
 
-// knownKey is a line of a known_hosts file that speaks of the server in hand.
+// knownKey is a line of a known_hosts file about the server in question.
 type knownKey struct {
 	xknownhosts.KnownKey
 	marker string // "", markerAuthority or markerRevoked
@@ -51,8 +51,8 @@ const (
 	markerRevoked   = "revoked"
 )
 
-// readKnownHosts collects the lines about a name from the files, of which
-// any may be missing.
+// readKnownHosts collects the lines about a name from the files. A file may be
+// missing.
 func readKnownHosts(files []string, name string) ([]knownKey, error) {
 	var known []knownKey
 	for _, file := range files {
@@ -101,8 +101,8 @@ func parseKnownHosts(data []byte, name string) ([]knownKey, error) {
 	return known, lines.Err()
 }
 
-// matchKnownHosts says whether the host field of a line speaks of name.
-// Letter case does not count.
+// matchKnownHosts says whether the host field of a line matches name. Letter
+// case does not count.
 func matchKnownHosts(patterns []string, name string) bool {
 	name = strings.ToLower(name)
 	if len(patterns) == 1 && strings.HasPrefix(patterns[0], "|") {
@@ -122,17 +122,11 @@ func matchHashedHost(field, name string) bool {
 	if len(parts) != 4 || parts[0] != "" || parts[1] != "1" {
 		return false
 	}
-	salt, err := base64.StdEncoding.DecodeString(parts[2])
-	if err != nil {
-		return false
-	}
-	want, err := base64.StdEncoding.DecodeString(parts[3])
-	if err != nil {
-		return false
-	}
+	salt, saltErr := base64.StdEncoding.DecodeString(parts[2])
+	want, wantErr := base64.StdEncoding.DecodeString(parts[3])
 	mac := hmac.New(sha1.New, salt)
 	mac.Write([]byte(name))
-	return subtle.ConstantTimeCompare(mac.Sum(nil), want) == 1
+	return saltErr == nil && wantErr == nil && hmac.Equal(mac.Sum(nil), want)
 }
 
 // trust is what the known_hosts files hold about one server.
@@ -145,10 +139,7 @@ type trust struct {
 
 // readTrust reads what is known about a server.
 func readTrust(h *config.Host) (*trust, error) {
-	t := &trust{host: h, name: knownhosts.Normalize(h.Address())}
-	if h.HostKeyAlias != "" {
-		t.name = h.HostKeyAlias
-	}
+	t := &trust{host: h, name: cmp.Or(h.HostKeyAlias, knownhosts.Normalize(h.Address()))}
 	var err error
 	if t.known, err = readKnownHosts(h.KnownHosts, t.name); err != nil {
 		return nil, err
@@ -207,12 +198,7 @@ func (t *trust) revoked(key ssh.PublicKey) (xknownhosts.KnownKey, bool) {
 
 // authority says whether key may certify this server.
 func (t *trust) authority(key ssh.PublicKey) bool {
-	for _, k := range t.known {
-		if k.marker == markerAuthority && sameKey(k.Key, key) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.known, func(k knownKey) bool { return k.marker == markerAuthority && sameKey(k.Key, key) })
 }
 
 // checkCertificate checks kind, dates, principal and signature.
@@ -220,10 +206,7 @@ func (t *trust) checkCertificate(cert *ssh.Certificate) error {
 	if cert.CertType != ssh.HostCert {
 		return fmt.Errorf("host certificate of %s is one for users: it is not accepted", t.name)
 	}
-	principal := t.host.Name
-	if t.host.HostKeyAlias != "" {
-		principal = t.host.HostKeyAlias
-	}
+	principal := cmp.Or(t.host.HostKeyAlias, t.host.Name)
 	if len(cert.ValidPrincipals) == 0 {
 		return fmt.Errorf("host certificate %q of %s names no host: it is not accepted", cert.KeyId, t.name)
 	}
@@ -258,8 +241,6 @@ func holds(list []xknownhosts.KnownKey, key ssh.PublicKey) bool {
 
 // fingerprint renders a key for people, with its type.
 func fingerprint(key ssh.PublicKey) string {
-	if cert, ok := key.(*ssh.Certificate); ok {
-		key = cert.Key
-	}
+	key = plainKey(key)
 	return key.Type() + " " + ssh.FingerprintSHA256(key)
 }

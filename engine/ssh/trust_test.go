@@ -27,8 +27,8 @@ func TestHostKeyUnknown(t *testing.T) {
 	s := newServer(t)
 	o := s.options("# nothing")
 	refused(t, s.target(), o, "host key of "+s.Name()+" is not known", keygenFingerprint(t, s.Path("host_ed25519")), o.KnownHosts[0])
-	if strings.Contains(s.Log(), "publickey") || strings.Contains(s.Log(), "user "+s.target().User) {
-		t.Errorf("the server heard of the user before its key was checked:\n%s", s.Log())
+	if strings.Contains(s.log(), "publickey") || strings.Contains(s.log(), "user "+s.target().User) {
+		t.Errorf("the server heard of the user before its key was checked:\n%s", s.log())
 	}
 	runAdvice(t, s, o)
 	works(t, s.target(), o)
@@ -203,7 +203,7 @@ func TestRefusalsAreAnswers(t *testing.T) {
 	var keys [2]ssh.PublicKey
 	for i := range keys {
 		path := sshdtest.Keygen(t, fmt.Sprintf("%s/k%d", dir, i), "-t", "ed25519", "-N", "")
-		key, err := readPublic(path)
+		key, err := readPublic(path + ".pub")
 		if err != nil {
 			t.Fatal(err)
 		}

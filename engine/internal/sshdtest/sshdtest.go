@@ -58,13 +58,14 @@ func Keygen(t testing.TB, path string, args ...string) string {
 // Server is an sshd that lets in the keys of its file authorized_keys, of
 // which "id" is one.
 type Server struct {
-	t        testing.TB
-	dir      string
-	addr     string
-	config   string
-	program  string
-	listener net.Listener
-	serving  sync.WaitGroup // every process
+	t          testing.TB
+	dir        string
+	addr       string
+	config     string
+	authorized string // the file authorized_keys
+	program    string
+	listener   net.Listener
+	serving    sync.WaitGroup // every process
 
 	mu        sync.Mutex
 	processes map[int]*exec.Cmd
@@ -85,9 +86,7 @@ func Prepare(t testing.TB, addr string, kinds ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: t.TempDir(), addr: addr, program: Program(t, "sshd"), processes: map[int]*exec.Cmd{}}
 	if os.Getuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // where sshd of Debian confines itself
-			t.Fatal(err)
-		}
+		s.must(os.MkdirAll("/run/sshd", 0o755)) // where sshd of Debian confines itself
 	}
 	if len(kinds) == 0 {
 		kinds = []string{"ed25519"}
@@ -109,9 +108,8 @@ func Prepare(t testing.TB, addr string, kinds ...string) *Server {
 func (s *Server) Listen() {
 	s.t.Helper()
 	var err error
-	if s.listener, err = net.Listen("tcp", net.JoinHostPort(s.addr, "0")); err != nil {
-		s.t.Fatal(err)
-	}
+	s.listener, err = net.Listen("tcp", net.JoinHostPort(s.addr, "0"))
+	s.must(err)
 	var accepting sync.WaitGroup
 	accepting.Go(s.accept)
 	s.t.Cleanup(func() {
@@ -201,24 +199,7 @@ func (s *Server) Configure(text string) {
 	s.t.Helper()
 	s.config = text
 	temp := s.Write("sshd_config.new", text)
-	if err := os.Rename(temp, s.Path("sshd_config")); err != nil { // an sshd may be reading the one before
-		s.t.Fatal(err)
-	}
-}
-
-// Subsystem replaces the command that serves files; "" leaves none.
-func (s *Server) Subsystem(command string) {
-	s.t.Helper()
-	var config strings.Builder
-	for line := range strings.Lines(s.config) {
-		if !strings.HasPrefix(line, "Subsystem ") {
-			config.WriteString(line)
-		}
-	}
-	if command != "" {
-		config.WriteString("Subsystem sftp " + command + "\n")
-	}
-	s.Configure(config.String())
+	s.must(os.Rename(temp, s.Path("sshd_config"))) // an sshd may be reading the one before
 }
 
 // Path is that of a file of the server.
@@ -230,27 +211,23 @@ func (s *Server) Dir() string { return s.dir }
 // Authorize lets in the key of that name.
 func (s *Server) Authorize(name string) {
 	s.t.Helper()
-	data, err := os.ReadFile(s.Path(name + ".pub"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	f, err := os.OpenFile(s.Path("authorized_keys"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		s.t.Fatal(err)
-	}
+	s.authorized += s.Public(name) + "\n"
+	s.Write("authorized_keys", s.authorized)
 }
 
 // Write makes a file of the server and returns its path.
 func (s *Server) Write(name, text string) string {
 	s.t.Helper()
-	if err := os.WriteFile(s.Path(name), []byte(text), 0o600); err != nil {
+	s.must(os.WriteFile(s.Path(name), []byte(text), 0o600))
+	return s.Path(name)
+}
+
+// must fails the test for an error.
+func (s *Server) must(err error) {
+	s.t.Helper()
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	return s.Path(name)
 }
 
 // KnownHosts writes known_hosts and returns its path. Without lines it holds
@@ -267,9 +244,7 @@ func (s *Server) KnownHosts(lines ...string) string {
 func (s *Server) Public(name string) string {
 	s.t.Helper()
 	data, err := os.ReadFile(s.Path(name + ".pub"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.must(err)
 	fields := strings.Fields(string(data))
 	return fields[0] + " " + fields[1]
 }
@@ -287,22 +262,6 @@ func (s *Server) Name() string { return fmt.Sprintf("[%s]:%d", s.addr, s.Port())
 func (s *Server) User() string {
 	s.t.Helper()
 	u, err := user.Current()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.must(err)
 	return u.Username
-}
-
-// Log is what the server has said since the last [Server.ForgetLog].
-func (s *Server) Log() string {
-	data, _ := os.ReadFile(s.Path("log"))
-	return string(data)
-}
-
-// ForgetLog empties the log.
-func (s *Server) ForgetLog() {
-	s.t.Helper()
-	if err := os.WriteFile(s.Path("log"), nil, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
 }

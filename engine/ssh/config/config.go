@@ -93,7 +93,7 @@ func Resolve(to Target, files []string, home string) (*Host, error) {
 	return h, nil
 }
 
-// What holds where the configuration is silent.
+// Defaults for what the configuration does not set.
 const (
 	defaultTimeout    = 10 * time.Second
 	defaultAlive      = 15 * time.Second
@@ -108,12 +108,12 @@ func currentUser() string {
 	return os.Getenv("USER")
 }
 
-// repeatable are the keywords of which every value counts, not only the first.
+// repeatable reports whether all values of a keyword count, not only the first.
 func repeatable(keyword string) bool {
 	return keyword == "identityfile" || keyword == "certificatefile"
 }
 
-// set takes in a line that counts for the host.
+// set applies a line that counts for the host.
 func (r *reader) set(l line) error {
 	if err := l.refused(); err != nil {
 		return err

@@ -257,3 +257,19 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+// FuzzJump reads servers of a ProxyJump line. One that is accepted has a host and
+// a port that can be connected to.
+func FuzzJump(f *testing.F) {
+	for _, text := range []string{
+		"gate", "joe@gate:222", "[::1]:23", "u@[fe80::1%eth0]", "ssh://joe@gate:222", "ssh://[::1]", "gate:0", "gate:70000", "ssh://gate:0", "@", "ssh://",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		jump, err := parseJump(text)
+		if err == nil && (jump.Host == "" || jump.Port < 0 || jump.Port > 65535) {
+			t.Errorf("%q is %+v", text, jump)
+		}
+	})
+}

@@ -90,7 +90,7 @@ func checkOwner(f *os.File) error {
 	return nil
 }
 
-// line takes in one line and returns whether the following ones count.
+// line applies one line and returns whether the following ones count.
 func (r *reader) line(l line, active bool, depth int) (bool, error) {
 	switch l.keyword {
 	case "":
@@ -281,7 +281,7 @@ func splitArgs(rest string) ([]string, error) {
 	return args, nil
 }
 
-// cutArg takes one argument off the beginning of s.
+// cutArg cuts one argument off the beginning of s.
 func cutArg(s string) (arg, rest string, err error) {
 	var b strings.Builder
 	var quote byte

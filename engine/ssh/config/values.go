@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -43,8 +44,11 @@ func parseJump(text string) (Target, error) {
 		if err != nil || u.Hostname() == "" {
 			return Target{}, fmt.Errorf("%q is no ssh://[user@]host[:port]", text)
 		}
-		port, _ := strconv.Atoi(u.Port())
-		return Target{User: u.User.Username(), Host: u.Hostname(), Port: port}, nil
+		t := Target{User: u.User.Username(), Host: u.Hostname()}
+		if u.Port() != "" {
+			t.Port, err = jumpPort(text, u.Port())
+		}
+		return t, err
 	}
 	var t Target
 	if i := strings.LastIndexByte(text, '@'); i >= 0 {
@@ -52,17 +56,25 @@ func parseJump(text string) (Target, error) {
 	}
 	t.Host = text
 	if host, port, err := net.SplitHostPort(text); err == nil {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return Target{}, fmt.Errorf("%q has no valid port", text)
+		if t.Port, err = jumpPort(text, port); err != nil {
+			return Target{}, err
 		}
-		t.Host, t.Port = host, int(n)
+		t.Host = host
 	}
 	t.Host = strings.Trim(t.Host, "[]")
 	if t.Host == "" {
 		return Target{}, fmt.Errorf("%q names no host", text)
 	}
 	return t, nil
+}
+
+// jumpPort reads the port of a server that is written as text.
+func jumpPort(text, port string) (int, error) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q has no valid port", text)
+	}
+	return int(n), nil
 }
 
 // fillFiles reads the settings that name files.
@@ -165,6 +177,7 @@ func expandEnv(text string) (out string, err error) {
 // far as allowed lists them.
 func (h *Host) expand(r *reader, text, allowed string) (string, error) {
 	var b strings.Builder
+	tokens := h.tokens(r)
 	for i := 0; i < len(text); i++ {
 		if text[i] != '%' {
 			b.WriteByte(text[i])
@@ -174,40 +187,27 @@ func (h *Host) expand(r *reader, text, allowed string) (string, error) {
 		if i == len(text) || strings.IndexByte(allowed, text[i]) < 0 {
 			return "", fmt.Errorf("%q: b9 does not know the token %q there", text, text[i-1:min(i+1, len(text))])
 		}
-		b.WriteString(h.token(r, text[i]))
+		b.WriteString(tokens[text[i]])
 	}
 	return b.String(), nil
 }
 
-func (h *Host) token(r *reader, c byte) string {
-	switch c {
-	case 'd':
-		return r.home
-	case 'h':
-		return h.Name
-	case 'i':
-		return strconv.Itoa(os.Getuid())
-	case 'j':
-		return r.first("proxyjump", "")
-	case 'k':
-		if h.HostKeyAlias != "" {
-			return h.HostKeyAlias
-		}
-		return h.Host
-	case 'L', 'l':
-		name, _ := os.Hostname()
-		if c == 'L' {
-			name, _, _ = strings.Cut(name, ".")
-		}
-		return name
-	case 'n':
-		return h.Host
-	case 'p':
-		return strconv.Itoa(h.Port)
-	case 'r':
-		return h.User
-	case 'u':
-		return r.local
+// tokens returns the values of the percent tokens.
+func (h *Host) tokens(r *reader) map[byte]string {
+	local, _ := os.Hostname()
+	short, _, _ := strings.Cut(local, ".")
+	return map[byte]string{
+		'%': "%",
+		'd': r.home,
+		'h': h.Name,
+		'i': strconv.Itoa(os.Getuid()),
+		'j': r.first("proxyjump", ""),
+		'k': cmp.Or(h.HostKeyAlias, h.Host),
+		'L': short,
+		'l': local,
+		'n': h.Host,
+		'p': strconv.Itoa(h.Port),
+		'r': h.User,
+		'u': r.local,
 	}
-	return "%"
 }
