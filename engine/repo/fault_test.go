@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"b9.build/b9/engine/internal/sshdtest"
-	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // mounted is a file system of so many MiB, in memory, that keeps holes.
@@ -290,44 +288,6 @@ func TestTornLine(t *testing.T) {
 		damage, err := other.Check(t.Context(), false)
 		if err != nil || len(damage) != 1 || damage[0].Path != logName || len(damage[0].Hurts) != 0 {
 			t.Errorf("%+v, %v", damage, err)
-		}
-	})
-}
-
-// TestTree holds the trees to what the log needs of them.
-func TestTree(t *testing.T) {
-	each(t, func(t *testing.T, s site) {
-		r := s.create(t)
-		ctx := t.Context()
-		if err := r.files.Create(ctx, "tmp/a", []byte("one")); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.files.Create(ctx, "tmp/a", nil); !errors.Is(err, fs.ErrExist) {
-			t.Errorf("create what is there: %v", err)
-		}
-		if _, err := r.files.Open(ctx, "tmp/none"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("open what is not there: %v", err)
-		}
-		var g sync.WaitGroup
-		for i := range 8 {
-			g.Go(func() {
-				if err := r.files.Append(ctx, "tmp/a", bytes.Repeat([]byte{byte('a' + i)}, 20000)); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		g.Wait()
-		b := slurp(t, filepath.Join(s.dir, "tmp/a"))
-		if len(b) != 3+8*20000 {
-			t.Fatalf("%d bytes after 8 appended at once", len(b))
-		}
-		for i := 3; i < len(b); i += 20000 {
-			if !bytes.Equal(b[i:i+20000], bytes.Repeat(b[i:i+1], 20000)) {
-				t.Errorf("what was appended at %d is not in one piece", i)
-			}
-		}
-		if err := backend.Write(ctx, r.files, "tmp/a", []byte("new")); err != nil || string(slurp(t, filepath.Join(s.dir, "tmp/a"))) != "new" {
-			t.Errorf("write over what is there: %v", err)
 		}
 	})
 }

@@ -55,7 +55,7 @@ type Backend interface {
 	Remove(ctx context.Context, name string) error
 	// Mkdir makes a directory, and its parents, unless it exists.
 	Mkdir(ctx context.Context, dir string) error
-	// Widen says that much is about to be moved.
+	// Widen prepares for many bytes, which are about to be moved.
 	Widen()
 	// Traffic returns the bytes sent and received so far.
 	Traffic() (sent, received int64)
@@ -95,9 +95,9 @@ func tempName(name string) string {
 	return "tmp/" + path.Base(name) + "." + hex.EncodeToString(b[:])
 }
 
-// Write makes a file that appears under its name in whole and flushed, or not
-// at all. No other file was ever called so. A collection without grace may
-// delete the temporary file: then it is written again.
+// Write makes a file that appears under its name in whole and flushed, or not at
+// all. No file ever had the name. A collection without grace may delete the
+// temporary file: then it is written again.
 func Write(ctx context.Context, b Backend, name string, data []byte) error {
 	for try := 1; ; try++ {
 		temp := tempName(name)
@@ -147,8 +147,8 @@ func ReadPart(ctx context.Context, b Backend, name string, off, length int64) ([
 
 // ReadFrom calls fn with what follows in a file from off on, piece by piece,
 // asking for first bytes at once because that is most likely all. fn may keep
-// the piece. A file longer than limit is an error, so that whoever keeps the
-// files does not decide how much is read.
+// the piece. A file longer than limit is an error, so that the server does not
+// decide how much is read.
 func ReadFrom(ctx context.Context, b Backend, name string, off int64, first int, limit int64, fn func([]byte) error) error {
 	f, err := b.Open(ctx, name)
 	if err != nil {
@@ -171,8 +171,9 @@ func ReadFrom(ctx context.Context, b Backend, name string, off int64, first int,
 	}
 }
 
-// Now returns what time it is for whoever keeps the files. A collection
-// without grace may delete the file that shows it: then it is made again.
+// Now returns the time by the clock that gives the files their times: the
+// server's, over SFTP. A collection without grace may delete the file that shows
+// it: then it is made again.
 func Now(ctx context.Context, b Backend) (time.Time, error) {
 	for try := 1; ; try++ {
 		now, err := stamp(ctx, b, tempName("clock"))

@@ -76,7 +76,7 @@ func (t *SFTP) forget() {
 	t.session = nil
 }
 
-// enter returns the connection, of which its caller is a user until it leaves.
+// enter returns the connection and counts its caller as a user until it leaves.
 func (t *SFTP) enter(ctx context.Context) (*session, error) {
 	for {
 		if ctx.Err() != nil {
@@ -91,25 +91,25 @@ func (t *SFTP) enter(ctx context.Context) (*session, error) {
 
 // do runs one exchange with the server that has no result.
 func (t *SFTP) do(ctx context.Context, name string, fn func(*sftp.Client) error) error {
-	_, err := ask(ctx, t, name, func(c *sftp.Client) (struct{}, error) { return struct{}{}, fn(c) })
+	_, err := ask(ctx, t, t.rules(), name, func(c *sftp.Client) (struct{}, error) { return struct{}{}, fn(c) })
 	return err
 }
 
 // ask runs one exchange with the server about a file.
-func ask[T any](ctx context.Context, t *SFTP, name string, fn func(*sftp.Client) (T, error)) (T, error) {
+func ask[T any](ctx context.Context, t *SFTP, r rules, name string, fn func(*sftp.Client) (T, error)) (T, error) {
 	s, err := t.enter(ctx)
 	if err != nil {
 		var none T
 		return none, err
 	}
 	ch := s.acquire(nil)
-	return exchange(ctx, s, ch, t.rules(), func() (T, error) {
+	return exchange(ctx, s, ch, r, func() (T, error) {
 		v, err := fn(ch.Client)
 		return v, explain(err, s, t.path(name))
 	}, nil)
 }
 
-// rules are those of an exchange whose answer is not long.
+// rules returns the rules of an exchange with a short answer.
 func (t *SFTP) rules() rules { return rules{server: t.server.Name, silence: t.timeout} }
 
 // explain adds to an error what the protocol's own words leave out.
@@ -133,8 +133,8 @@ func explain(err error, s *session, name string) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// blame finds out why the server refused to write into dir, for SFTP has no
-// code for a full or read-only disk, and says so instead of err.
+// blame returns the reason why the server refused to write into dir. SFTP has no
+// code for a full or read-only disk, so blame asks the server about the disk.
 func blame(c *sftp.Client, dir string, err error) error {
 	var status *sftp.StatusError
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
@@ -208,8 +208,8 @@ func (t *SFTP) Open(ctx context.Context, name string) (Reader, error) {
 	return remoteFile{t: t, ctx: ctx, session: s, ch: ch, File: file, leave: leave}, nil
 }
 
-// Rename does without posix-rename where the server has none, because it gives
-// names that no file ever had.
+// Rename uses the plain request where the server has no posix-rename: no file ever
+// had the new name.
 func (t *SFTP) Rename(ctx context.Context, from, to string) error {
 	return t.do(ctx, to, func(c *sftp.Client) error {
 		rename := c.PosixRename
@@ -248,12 +248,12 @@ func finishSFTP(c *sftp.Client, f *sftp.File, data []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	go f.Close() // what it could tell, Sync has told
+	go f.Close() // Sync has returned its errors
 	return err
 }
 
-// Append relies on the server: it opens the file with O_APPEND, and what is
-// less than a packet is one write there.
+// Append relies on the server: it opens the file with O_APPEND, and writes a packet
+// in one write(2).
 func (t *SFTP) Append(ctx context.Context, name string, data []byte) error {
 	return t.do(ctx, name, func(c *sftp.Client) error {
 		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_APPEND)
@@ -283,16 +283,9 @@ func (t *SFTP) SyncDir(ctx context.Context, dir string) error {
 
 // List implements Backend.
 func (t *SFTP) List(ctx context.Context, dir string) ([]fs.FileInfo, error) {
-	s, err := t.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ch, r := s.acquire(nil), t.rules()
+	r := t.rules()
 	r.most, r.what = maxListing, t.path(dir)
-	return exchange(ctx, s, ch, r, func() ([]fs.FileInfo, error) {
-		infos, err := ch.ReadDir(t.path(dir))
-		return infos, explain(err, s, t.path(dir))
-	}, nil)
+	return ask(ctx, t, r, dir, func(c *sftp.Client) ([]fs.FileInfo, error) { return c.ReadDir(t.path(dir)) })
 }
 
 // maxListing bounds the bytes of a directory's listing, some 400,000 names.
@@ -300,7 +293,7 @@ const maxListing = 64 << 20
 
 // Stat implements Backend.
 func (t *SFTP) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
-	return ask(ctx, t, name, func(c *sftp.Client) (fs.FileInfo, error) { return c.Stat(t.path(name)) })
+	return ask(ctx, t, t.rules(), name, func(c *sftp.Client) (fs.FileInfo, error) { return c.Stat(t.path(name)) })
 }
 
 // Remove implements Backend.
