@@ -213,7 +213,7 @@ func (l *LocalImages) Check(ctx context.Context, deep bool) ([]repo.Damage, erro
 			return found, err
 		}
 		if what != "" {
-			found = append(found, repo.Damage{Path: l.st.Path(v.Digest), What: what, Hurts: []string{v.Name + "@" + v.Version}})
+			found = append(found, repo.Damage{Path: l.st.Path(v.Digest), What: what, Hurts: []string{v.Ref()}})
 		}
 	}
 	return found, err

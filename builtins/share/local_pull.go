@@ -121,7 +121,7 @@ func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, erro
 		case !ok:
 		case have.Name == v.Name:
 			likely[0] = append(likely[0], o)
-		case have.Name+"@"+have.Version == v.Parent:
+		case have.Ref() == v.Parent:
 			likely[1] = append(likely[1], o)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 // Ref names a version as [PushSpec].Parent does: name@version.
 func (v Version) Ref() string { return v.Name + "@" + v.Version }
 
-// checkRelations checks what is said of another image, and at what the file
-// itself says: one that needs a backing file is useless to whoever pulls it.
+// checkRelations checks the parent, and refuses a qcow2 file that needs a backing
+// file, because whoever pulls it would not have that.
 func (s PushSpec) checkRelations() error {
 	if s.Parent != "" {
 		name, version, _ := strings.Cut(s.Parent, "@")

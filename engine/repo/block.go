@@ -8,8 +8,8 @@ import (
 
 const (
 	// blockSize is the unit that is compared, named and stored once. File
-	// systems place data at multiples of 4 KiB, so that aligned blocks find
-	// what content-defined chunks find, and cut out changes more closely.
+	// systems place data at multiples of 4 KiB, so aligned blocks find the data
+	// that content-defined chunks find, and bound changes more closely.
 	// The figures are in docs/repositories.md.
 	blockSize = 4 << 10
 	// leafSize is the unit of a file's digest.
@@ -18,8 +18,8 @@ const (
 	segmentSize = 1 << 20
 )
 
-// blockID names a block's content: the first 128 bits of its BLAKE3 hash.
-// A block's digest guards its way; what an image is, is said by its Digest.
+// blockID names a block's content: the first 128 bits of its BLAKE3 hash. It
+// guards the block on its way; the image is named by its Digest.
 type blockID [16]byte
 
 // idOf hashes one block.

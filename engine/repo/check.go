@@ -5,26 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
-
-	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // Damage is one thing that is wrong in a repository.
 type Damage struct {
 	Path  string   `json:"path"`  // relative to the repository
 	What  string   `json:"what"`  // the fault, in a few words
-	Hurts []string `json:"hurts"` // NAME@VERSION or "step KEY", which can't be had in whole
+	Hurts []string `json:"hurts"` // NAME@VERSION or "step KEY" that can't be pulled in whole because of it
 }
 
-// Check reads the repository and returns what is damaged, by name. Without
-// deep the manifests are read, and the presence and size of the packs looked
-// at; with deep every block is read and compared with its name. An error
-// means that the repository could not be examined.
+// Check reads the repository and returns the damage, ordered by path. Without
+// deep it reads the manifests and compares the packs' sizes; with deep it also
+// reads every block and compares it with its name. An error means that the
+// repository could not be examined.
 func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 	if r.old != nil {
 		return nil, fmt.Errorf("check %s: a repository of the rsync era has no digests to check with", r.loc)
@@ -39,9 +36,9 @@ func (r *Repo) Check(ctx context.Context, deep bool) ([]Damage, error) {
 	return found, nil
 }
 
-// examine is Check by what the log said when it was last read.
+// examine checks what the log said when it was last read.
 func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
-	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, files: r.files}, deep: deep, hurts: map[packRef][]*entry{}}
+	c := &checking{r: &Repo{loc: r.loc, opts: r.opts, files: r.files}, deep: deep, users: map[packRef][]*entry{}}
 	var live []*entry
 	r.withView(func(v *view) {
 		live = v.live()
@@ -62,8 +59,9 @@ func (r *Repo) examine(ctx context.Context, deep bool) ([]Damage, error) {
 	return r.damage(c.found), nil
 }
 
-// damage tells what was found, but for what hurts only those that were taken
-// out of the log meanwhile: a collection may have deleted it.
+// damage describes the findings. It leaves out those that hurt only entries
+// that were removed from the log meanwhile: a collection may have deleted their
+// files.
 func (r *Repo) damage(found []finding) (list []Damage) {
 	r.withView(func(v *view) {
 		for _, f := range found {
@@ -90,16 +88,16 @@ type checking struct {
 
 	mu    sync.Mutex
 	found []finding
-	hurts map[packRef][]*entry // who needs a pack
+	users map[packRef][]*entry // who needs a pack
 }
 
-// finding is a damage as it is found.
+// finding is one damage before it is known whom it still hurts.
 type finding struct {
 	path, what string
 	hurts      []*entry
 }
 
-// note adds a damage.
+// note adds a finding.
 func (c *checking) note(path string, err error, hurts []*entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,29 +105,24 @@ func (c *checking) note(path string, err error, hurts []*entry) {
 	c.found = append(c.found, finding{path, what, hurts})
 }
 
-// manifests reads what describes the versions and steps.
+// manifests checks the manifests of the entries, and notes which packs they need.
 func (c *checking) manifests(ctx context.Context, live []*entry) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for _, e := range live {
-		g.Go(func() error {
-			m, err := c.r.manifestOf(ctx, e.Recipe)
-			if errors.Is(err, ErrDamaged) {
-				c.note(e.Recipe.path(), err, []*entry{e})
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for _, p := range m.packs {
-				c.hurts[p] = append(c.hurts[p], e)
-			}
+	return forEach(ctx, atOnce, live, func(ctx context.Context, _ int, e *entry) error {
+		m, err := c.r.manifestOf(ctx, e.Recipe)
+		if errors.Is(err, ErrDamaged) {
+			c.note(e.Recipe.path(), err, []*entry{e})
 			return nil
-		})
-	}
-	return g.Wait()
+		}
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, p := range m.packs {
+			c.users[p] = append(c.users[p], e)
+		}
+		return nil
+	})
 }
 
 // packs checks all packs that a version or step needs.
@@ -142,21 +135,17 @@ func (c *checking) packs(ctx context.Context) error {
 	for _, f := range files {
 		sizes[f.Name()] = f.Size()
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(downloads)
-	for p, hurts := range c.hurts {
-		g.Go(func() error {
-			err := c.pack(ctx, p, sizes)
-			if errors.Is(err, ErrDamaged) {
-				c.note(p.path(), err, hurts)
-				return nil
-			}
-			return err
-		})
-	}
-	return g.Wait()
+	return forEach(ctx, downloads, slices.Collect(maps.Keys(c.users)), func(ctx context.Context, _ int, p packRef) error {
+		err := c.pack(ctx, p, sizes)
+		if errors.Is(err, ErrDamaged) {
+			c.note(p.path(), err, c.users[p])
+			return nil
+		}
+		return err
+	})
 }
 
+// pack checks one pack, given the sizes of all by name.
 func (c *checking) pack(ctx context.Context, p packRef, sizes map[string]int64) error {
 	size, ok := sizes[p.id.String()]
 	if !ok {
@@ -172,27 +161,11 @@ func (c *checking) pack(ctx context.Context, p packRef, sizes map[string]int64) 
 	if err != nil {
 		return err
 	}
-	return c.blocks(ctx, p, x)
-}
-
-// blocks reads a whole pack.
-func (c *checking) blocks(ctx context.Context, p packRef, x *packIndex) error {
-	dec := newDecoder(2 * frameBlocks * blockSize)
+	dec := newDecoder(maxUnpacked)
 	defer dec.Close()
-	all := make([]bool, len(x.frames))
-	for i := range all {
-		all[i] = true
-	}
-	var buf []byte
-	for _, s := range join(0, x.frames, all) {
-		b, err := backend.ReadPart(ctx, c.r.files, p.path(), s.off, s.length)
-		if err != nil {
-			return lost(p.path(), err)
-		}
-		for _, f := range x.frames[s.first : s.last+1] {
-			if buf, err = x.frame(dec, b[f.off-s.off:][:f.length], f, buf); err != nil {
-				return fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
-			}
+	for _, s := range join(0, x.frames, slices.Repeat([]bool{true}, len(x.frames))) {
+		if err := c.r.readStretch(ctx, dec, p, x, s, func(frameRef, []byte) error { return nil }); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,9 +7,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/repo/internal/backend"
 )
@@ -24,7 +23,7 @@ type CleanOptions struct {
 	Grace time.Duration
 }
 
-// CleanReport is what [Repo.Clean] removed and deleted.
+// CleanReport says what [Repo.Clean] removed and deleted.
 type CleanReport struct {
 	Removed []Version `json:"removed"` // oldest first
 	Steps   int       `json:"steps"`   // taken out
@@ -32,10 +31,10 @@ type CleanReport struct {
 	Bytes   int64     `json:"bytes"`   // of these files
 }
 
-// Clean takes out of the list what o does not keep, and then the files that
-// no version and no step needs. It is safe beside pushes: a push that relied
-// on a deleted file sends it again. While a manifest of something that is
-// kept can't be read no file is deleted, for it might be needed.
+// Clean removes the versions and steps that o does not keep, and then deletes
+// the files that no version and no step needs. It is safe beside pushes: a push
+// that relied on a deleted file sends it again. While the manifest of a version
+// or step that stays can't be read, no file is deleted, for it might be needed.
 func (r *Repo) Clean(ctx context.Context, o CleanOptions) (CleanReport, error) {
 	var report CleanReport
 	err := r.clean(ctx, o, &report)
@@ -53,7 +52,7 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 		return err
 	}
 	var lines []line
-	for _, e := range r.superfluous(o) {
+	for _, e := range r.expired(o) {
 		lines = append(lines, line{Op: opRemove, Removed: e.Recipe.ID})
 		if e.Image != nil {
 			report.Removed = append(report.Removed, *e.Image)
@@ -67,13 +66,14 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 	return r.collect(ctx, o.Grace, report)
 }
 
-// superfluous returns what o does not keep, oldest first.
-func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
+// expired returns the entries that o does not keep: versions, oldest first, then
+// steps.
+func (r *Repo) expired(o CleanOptions) (list []*entry) {
 	r.withView(func(v *view) {
-		kept := map[string]int{}
+		versions := map[string]int{} // so far, by name
 		for _, e := range v.newest("") {
-			kept[e.Image.Name]++
-			if o.Keep >= 0 && kept[e.Image.Name] > o.Keep {
+			versions[e.Image.Name]++
+			if o.Keep >= 0 && versions[e.Image.Name] > o.Keep {
 				list = append(list, e)
 			}
 		}
@@ -87,15 +87,18 @@ func (r *Repo) superfluous(o CleanOptions) (list []*entry) {
 
 // collect deletes the files that nothing needs.
 //
-// Nobody can be locked out, so it goes by the order of the log. First a list
-// of files that are doomed is written, and a line that names it. From then on
-// no push counts that did not know of this line when it began, and one that
-// does know relies on nothing in the list unless a version has it already.
-// What the versions and steps before the line need is spared; the rest of the
-// list is needed by nobody, now or later, and is deleted.
+// A server without locks can't keep pushes out meanwhile, so the order of the
+// log decides. First the collection writes a list of the files that it is going
+// to delete (doomed/), and appends a line that names the list. From then on a
+// push counts only if it knew of this line when it began; and a push that knows
+// of it relies on no file of the list, unless a version needs the file already.
+// Then the collection reads the log again, and takes the files off the list that
+// versions and steps before its line need. Nobody needs the others, now or
+// later: they are deleted. A collection that dies in between leaves a list and
+// files that the next one deletes.
 //
-// Where another collection deleted what this one wanted to read it begins
-// again, with a list of its own: what it knew may not be true any more.
+// If another collection deletes a file that this one has to read, this one
+// begins again with a new list: what it has read may not be true any more.
 func (r *Repo) collect(ctx context.Context, grace time.Duration, report *CleanReport) error {
 	for range maxTries {
 		if err := r.collectOnce(ctx, grace, report); !errors.Is(err, errGone) {
@@ -132,20 +135,16 @@ func (r *Repo) needed(ctx context.Context) (map[fileID]bool, error) {
 	var live []*entry
 	r.withView(func(v *view) { live = v.live() })
 	manifests := make([]*manifest, len(live))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i, e := range live {
-		g.Go(func() (err error) {
-			if manifests[i], err = r.manifestOf(ctx, e.Recipe); errors.Is(err, ErrDamaged) {
-				err = r.unlessGone(ctx, e.Recipe.ID, err)
-			}
-			if errors.Is(err, ErrDamaged) {
-				err = fmt.Errorf("%s: %w; remove what is damaged first (b9 repo check lists it)", e.who(), err)
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	err := forEach(ctx, atOnce, live, func(ctx context.Context, i int, e *entry) (err error) {
+		if manifests[i], err = r.manifestOf(ctx, e.Recipe); errors.Is(err, ErrDamaged) {
+			err = r.unlessGone(ctx, e.Recipe.ID, err)
+		}
+		if errors.Is(err, ErrDamaged) {
+			err = fmt.Errorf("%s: %w; remove what is damaged first (b9 repo check lists it)", e.who(), err)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	needed := map[fileID]bool{}
@@ -166,8 +165,8 @@ type unusedFile struct {
 }
 
 // unused lists packs, manifests and temporary files that are not needed and
-// at least grace old, by the clock of whoever keeps them. What is no file is
-// none of ours.
+// at least grace old by the server's clock. What is no regular file was not made
+// by b9 and stays.
 func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Duration) ([]unusedFile, error) {
 	now, err := backend.Now(ctx, r.files)
 	if err != nil {
@@ -207,25 +206,18 @@ func (r *Repo) writeDoomed(ctx context.Context, doomed []unusedFile) (line, erro
 
 // deleteAll deletes files, several at a time. One that is gone is no error.
 func (r *Repo) deleteAll(ctx context.Context, files []unusedFile, report *CleanReport) error {
-	deleted := make([]bool, len(files))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i, f := range files {
-		g.Go(func() error {
-			err := r.files.Remove(ctx, f.path)
-			deleted[i] = err == nil
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
-		})
-	}
-	err := g.Wait()
-	for i, f := range files {
-		if deleted[i] {
+	var mu sync.Mutex
+	return forEach(ctx, atOnce, files, func(ctx context.Context, _ int, f unusedFile) error {
+		err := r.files.Remove(ctx, f.path)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
 			report.Files++
 			report.Bytes += f.size
 		}
-	}
-	return err
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
 }

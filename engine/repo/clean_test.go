@@ -81,7 +81,7 @@ func TestCleanBesidePush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = p.publish(t.Context(), func(m *manifest) (line, *entry, error) {
+		_, err = p.publish(t.Context(), func(m *manifest) (line, *entry, error) {
 			if !cleaned {
 				cleaned = true
 				if err := cleaner.Remove(t.Context(), v); err != nil {
@@ -93,7 +93,7 @@ func TestCleanBesidePush(t *testing.T) {
 			}
 			next := PushSpec{Name: "web"}.version(&m.objects[0])
 			return line{Op: opImage, Image: &next}, nil, nil
-		}, func(*entry) {})
+		})
 		p.finish(err == nil)
 		if err != nil {
 			t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
@@ -20,12 +19,13 @@ import (
 const (
 	// downloads is how many stretches of packs are fetched at once.
 	downloads = 8
-	// stretchSize bounds what is asked for at once.
+	// stretchSize bounds a stretch, in bytes.
 	stretchSize = 4 << 20
-	// stretchGap is what is fetched in vain to spare a round trip.
+	// stretchGap is how many bytes that nobody needs are fetched to save a
+	// round trip.
 	stretchGap = 64 << 10
-	// windowBlocks and windowPacks bound what is filled together, 2 GiB of
-	// data, so that memory does not grow with the image.
+	// windowBlocks and windowPacks bound a window, 2 GiB of data, so that
+	// memory does not grow with the image.
 	windowBlocks, windowPacks = 1 << 19, 128
 	// wholeBase is how much a window must still lack, in blocks, for a base to
 	// be read in whole and not only at the same place.
@@ -35,14 +35,14 @@ const (
 // How a content is fetched:
 //
 // A file beside the destination is filled window by window, so that memory
-// does not grow with the image. In each window the blocks are found in this
-// order: in the file itself, where an interrupted pull left them; in local
-// files that may have them (bases), which are scanned and of which only blocks
-// with the wanted name are used; in the repository, where the frames that hold
-// missing blocks are joined to stretches, several of which are fetched at once.
-// Every block is compared with its name before it is written, and the whole
-// file with the content's digest in the end. A block that is wanted at several
-// places is found once and written to all.
+// does not grow with the image. The blocks of a window come from three sources,
+// in this order: the file itself, where an interrupted pull left them; local
+// files that may have them (bases), which are scanned, and only blocks with a
+// name that is missing are used; the repository, where frames with missing blocks
+// are joined to stretches, and several stretches are fetched at once. Every block
+// is compared with its name before it is written, and the whole file with the
+// content's digest in the end. A block that belongs to several places of the file
+// is read once and written to all.
 
 // window is a part of a content: the blocks from..to of the file.
 type window struct {
@@ -71,8 +71,8 @@ func (c *content) windows() (all []window) {
 	return append(all, w)
 }
 
-// hasRoom compares what a content takes with what the file system of f has
-// left. Those that compress are not asked.
+// hasRoom returns an error if the file system of f has not enough bytes left for
+// a content. It does not ask file systems that compress.
 func hasRoom(f *os.File, c *content) error {
 	var disk unix.Statfs_t
 	var st unix.Stat_t
@@ -106,8 +106,8 @@ func (r *Repo) fillAll(ctx context.Context, m *manifest, c *content, f *os.File,
 	return nil
 }
 
-// download fills a window of a file. Its data blocks are counted through,
-// so that holes, however large, take no memory.
+// download fills a window of a file. It numbers the data blocks of the window, so
+// that holes take no memory however large they are.
 type download struct {
 	r       *Repo
 	packs   []packRef
@@ -120,8 +120,8 @@ type download struct {
 	have    []bool    // likewise
 
 	mu      sync.Mutex
-	missing map[blockID]int32 // number of the first data block that wants this content
-	next    []int32           // the next one that wants the same; -1 for none
+	missing map[blockID]int32 // number of the first data block with this content
+	next    []int32           // number of the next one with the same; -1 for none
 }
 
 func newDownload(r *Repo, m *manifest, c *window, indexes []*packIndex, f *os.File, meter *meter) *download {
@@ -149,13 +149,12 @@ func (d *download) number(block int64) (int32, bool) {
 	return d.starts[i] + int32(block-d.c.runs[i].at), true
 }
 
-// fill gets every block: from the file itself, from bases, from the
-// repository, in this order.
+// fill fills every block of the window.
 func (d *download) fill(ctx context.Context, bases []string) error {
 	if err := d.resume(ctx); err != nil {
 		return err
 	}
-	d.want()
+	d.listMissing()
 	for _, base := range bases {
 		if len(d.missing) == 0 {
 			break
@@ -167,11 +166,11 @@ func (d *download) fill(ctx context.Context, bases []string) error {
 	return d.fetch(ctx)
 }
 
-// resume finds what an interrupted pull left in the file. Data where zeros
-// belong, which another version left, is taken out.
+// resume finds the blocks that an interrupted pull left in the file. Where zeros
+// belong it erases data, which a pull of another version has left.
 func (d *download) resume(ctx context.Context) error {
 	var held int64
-	o := scanOptions{workers: d.r.opts.concurrency(), blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
+	o := scanOptions{workers: d.r.opts.workers, blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
 	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
 		for i, id := range s.ids {
 			at := s.start/blockSize + int64(i)
@@ -198,8 +197,8 @@ func (d *download) erase(ctx context.Context, at int64) error {
 	return sparse.Zero(ctx, d.f, at*blockSize, min(blockSize, d.c.size-at*blockSize))
 }
 
-// want notes which blocks are missing.
-func (d *download) want() {
+// listMissing lists the blocks that resume has not found.
+func (d *download) listMissing() {
 	d.missing = map[blockID]int32{}
 	d.next = make([]int32, len(d.ids))
 	for n, id := range slices.Backward(d.ids) {
@@ -214,29 +213,29 @@ func (d *download) want() {
 	}
 }
 
-// useBase takes what it can from a local file. Only cancelling, and what is
-// wrong with the file being written, are errors.
+// useBase copies missing blocks from a local file. A base that can't be read is no
+// error; the end of ctx is, and a failure to write.
 func (d *download) useBase(ctx context.Context, path string) error {
 	f, info, err := sparse.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	o := scanOptions{workers: d.r.opts.concurrency(), blocks: true}
+	o := scanOptions{workers: d.r.opts.workers, blocks: true}
 	if d.c.whole {
-		return d.takeFrom(ctx, f, info.Size(), o)
+		return d.copyFrom(ctx, f, info.Size(), o)
 	}
 	o.from, o.to = d.c.from*blockSize, d.c.to*blockSize
-	if err := d.takeFrom(ctx, f, info.Size(), o); err != nil || len(d.missing) < wholeBase {
+	if err := d.copyFrom(ctx, f, info.Size(), o); err != nil || len(d.missing) < wholeBase {
 		return err
 	}
 	o.from, o.to = 0, 0
-	return d.takeFrom(ctx, f, info.Size(), o)
+	return d.copyFrom(ctx, f, info.Size(), o)
 }
 
-// takeFrom takes what it can from a part of a file, unless a sample says that
-// there is nothing.
-func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanOptions) error {
+// copyFrom copies missing blocks from a part of a file, unless a sample of it
+// promises nothing.
+func (d *download) copyFrom(ctx context.Context, f *os.File, size int64, o scanOptions) error {
 	if !d.promising(f, size, o) {
 		return ctx.Err()
 	}
@@ -256,9 +255,9 @@ func (d *download) takeFrom(ctx context.Context, f *os.File, size int64, o scanO
 	return nil
 }
 
-// fillIn writes those of the blocks that are missing, to every place that
-// wants them, and returns how many bytes of the image it wrote. data holds the
-// blocks named ids, which its caller has verified.
+// fillIn writes the missing ones of the blocks to every place that needs them,
+// and returns how many bytes of the image it wrote. data holds the blocks named
+// ids; its caller has verified them.
 func (d *download) fillIn(ids []blockID, data []byte) (written int64, err error) {
 	for i := 0; i < len(ids); {
 		places := d.claim(ids[i])
@@ -287,8 +286,8 @@ func (d *download) fillIn(ids []blockID, data []byte) (written int64, err error)
 	return written, nil
 }
 
-// claim returns where all blocks are that want a content, and removes them
-// from the list of what is missing.
+// claim returns the places in the file that need a content, and removes the
+// content from the list of what is missing.
 func (d *download) claim(id blockID) (places []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -303,8 +302,8 @@ func (d *download) claim(id blockID) (places []int64) {
 	return places
 }
 
-// claimAt removes a content from the list if only the data block at this place
-// in the file wants it.
+// claimAt removes a content from the list if this place in the file is the only
+// one that needs it.
 func (d *download) claimAt(id blockID, block int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -373,32 +372,17 @@ func (d *download) fetch(ctx context.Context) error {
 	if len(todo) > downloads {
 		d.r.files.Widen()
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	work := make(chan stretch)
-	g.Go(func() error {
-		defer close(work)
-		for _, s := range todo {
-			select {
-			case work <- s:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range min(downloads, len(todo)) {
-		g.Go(func() error {
-			dec := newDecoder(frameBlocks * blockSize * 2)
-			defer dec.Close()
-			for s := range work {
-				if err := d.fetchStretch(ctx, dec, s); err != nil {
-					return err
-				}
-			}
-			return nil
+	dec := newDecoder(maxUnpacked)
+	defer dec.Close()
+	err := forEach(ctx, downloads, todo, func(ctx context.Context, _ int, s stretch) error {
+		x := d.indexes[s.pack]
+		return d.r.readStretch(ctx, dec, d.packs[s.pack], x, s, func(f frameRef, blocks []byte) error {
+			n, err := d.fillIn(x.ids[f.first:f.first+f.blocks], blocks)
+			d.meter.count(n, 0, 0)
+			return err
 		})
-	}
-	if err := g.Wait(); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if len(d.missing) > 0 {
@@ -407,11 +391,14 @@ func (d *download) fetch(ctx context.Context) error {
 	return nil
 }
 
-// fetchStretch fetches frames that lie side by side, verifies their blocks
-// and writes those that are missing.
-func (d *download) fetchStretch(ctx context.Context, dec *zstd.Decoder, s stretch) error {
-	p, x := d.packs[s.pack], d.indexes[s.pack]
-	b, err := backend.ReadPart(ctx, d.r.files, p.path(), s.off, s.length)
+// maxUnpacked bounds what a frame unpacks to. It leaves room for the decoder to
+// tell a frame that is too long from one that is damaged.
+const maxUnpacked = 2 * frameBlocks * blockSize
+
+// readStretch fetches a stretch of the pack p, and calls fn with the blocks of
+// each of its frames, which are verified. fn must not keep them.
+func (r *Repo) readStretch(ctx context.Context, dec *zstd.Decoder, p packRef, x *packIndex, s stretch, fn func(f frameRef, blocks []byte) error) error {
+	b, err := backend.ReadPart(ctx, r.files, p.path(), s.off, s.length)
 	if err != nil {
 		return lost(p.path(), err)
 	}
@@ -420,20 +407,22 @@ func (d *download) fetchStretch(ctx context.Context, dec *zstd.Decoder, s stretc
 		if buf, err = x.frame(dec, b[f.off-s.off:][:f.length], f, buf); err != nil {
 			return fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
 		}
-		n, err := d.fillIn(x.ids[f.first:f.first+f.blocks], buf)
-		if err != nil {
+		if err := fn(f, buf); err != nil {
 			return err
 		}
-		d.meter.count(n, 0, 0)
 	}
 	return nil
 }
 
-// frame unpacks a frame and compares each block with its name.
+// frame unpacks a frame into the space of buf and compares each block with its
+// name.
 func (x *packIndex) frame(dec *zstd.Decoder, packed []byte, f frameRef, buf []byte) ([]byte, error) {
-	raw, err := unpackFrame(dec, packed, f, buf)
+	raw, err := dec.DecodeAll(packed, buf[:0])
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("frame at %d: %w", f.off, err)
+	}
+	if len(raw) != f.blocks*blockSize {
+		return nil, fmt.Errorf("frame at %d has %d bytes instead of %d", f.off, len(raw), f.blocks*blockSize)
 	}
 	for i, want := range x.ids[f.first : f.first+f.blocks] {
 		if idOf(raw[i*blockSize:(i+1)*blockSize]) != want {

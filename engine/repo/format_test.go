@@ -238,3 +238,26 @@ func TestLocations(t *testing.T) {
 		}
 	}
 }
+
+// FuzzLocation reads locations. One that is accepted names a place, and is read
+// the same again from what String writes.
+func FuzzLocation(f *testing.F) {
+	for _, text := range []string{
+		"/srv/images", "web:images", "joe@[::1]:/srv", "ssh://joe@web.example:2222/srv/b9", "ssh://web/~/b9",
+		"ssh://joe:secret@web/srv", "ftp://web/srv", "web:~joe/x", "ssh://[fe80::1%25eth0]/srv", "-oProxyCommand=x:/y",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		loc, err := parseLocation(text)
+		if err != nil {
+			return
+		}
+		if loc.Path == "" || strings.HasPrefix(loc.Host, "-") {
+			t.Fatalf("%q is %+v", text, loc)
+		}
+		if again, err := parseLocation(loc.String()); err != nil || again != loc {
+			t.Fatalf("%q is %+v, and its String %q is %+v, %v", text, loc, loc.String(), again, err)
+		}
+	})
+}

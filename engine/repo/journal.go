@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -13,8 +14,14 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// journal is what a push has begun to send: one pack a line. Its process holds
-// a lock on it, so that another knows whether the push still runs.
+// A push notes in a journal each pack that it begins to send, one JSON object a
+// line, and holds a lock on the file. If the push dies, the kernel drops the
+// lock, and the next push of the same image reads the journal: packs of it that
+// have arrived in whole are not sent again. A push that is published removes its
+// journal. A journal is not flushed: after a loss of power a torn line is passed
+// over, and its pack is sent once more.
+
+// journal is the journal of a push that runs.
 type journal struct {
 	f    *os.File // nil: nothing is kept
 	path string
@@ -31,13 +38,14 @@ func (p sentPack) ref() packRef {
 	return packRef{id: p.ID, data: p.Data, index: p.Index, blocks: int(p.Blocks)}
 }
 
-// othersMost is how many packs a push considers that pushes of something else
-// have noted.
+// othersMost bounds the packs that a push asks for of those that pushes of other
+// images have noted.
 const othersMost = 64
 
-// beginPush starts a journal for a push of what of names, and takes over those
-// of pushes of the same that died. What pushes of something else have sent may
-// be of use, too, but stays noted for them.
+// beginPush starts a journal for a push of the image or step that of names. taken
+// are the packs in the journals of pushes of the same that died; they move to the
+// new journal. others are packs of pushes of something else, which stay in their
+// journals.
 func (s state) beginPush(of string) (j *journal, taken, others []sentPack) {
 	if s.dir == "" {
 		return &journal{}, nil, nil
@@ -69,14 +77,14 @@ func (s state) beginPush(of string) (j *journal, taken, others []sentPack) {
 	return j, taken, others[:min(len(others), othersMost)]
 }
 
-// journalPrefix begins the names of the journals of pushes of the same.
+// journalPrefix is what the names of the journals of pushes of the same begin with.
 func journalPrefix(of string) string {
 	sum := blake3.Sum256([]byte(of))
 	return fmt.Sprintf("push-%x-", sum[:8])
 }
 
-// journalsMost is how many journals are kept of pushes that died. No clock
-// decides how long one may be of use.
+// journalsMost is how many journals stay of pushes that died. Their age does not
+// count.
 const journalsMost = 32
 
 // journals returns the paths of all journals, the last written to first.
@@ -92,7 +100,7 @@ func (s state) journals() []string {
 	return paths
 }
 
-// trimPushes removes the journals of pushes that died, but for the last ones.
+// trimPushes removes the oldest journals of pushes that died.
 func (s state) trimPushes() {
 	paths := s.journals()
 	for _, path := range paths[min(len(paths), journalsMost):] {
@@ -103,7 +111,8 @@ func (s state) trimPushes() {
 	}
 }
 
-// newJournal makes a locked file that appears under its name only when it is.
+// newJournal makes a journal. The file gets its name when it is locked, so that no
+// other push takes it for that of one that died.
 func newJournal(dir, prefix string) *journal {
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
@@ -118,7 +127,7 @@ func newJournal(dir, prefix string) *journal {
 	return &journal{f, path}
 }
 
-// lockDead opens the journal of a push that runs no more; nil if it does.
+// lockDead opens and locks the journal of a push that died; nil if it runs.
 func lockDead(path string) *os.File {
 	f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
 	if err != nil {
@@ -127,18 +136,24 @@ func lockDead(path string) *os.File {
 	return f
 }
 
+// readJournal reads the packs in a journal; none if it can't be read. It passes
+// over lines that are torn or that no push writes.
 func readJournal(path string) (packs []sentPack) {
 	b, _ := os.ReadFile(path)
-	for text := range strings.Lines(string(b)) {
+	return parseJournal(b)
+}
+
+func parseJournal(b []byte) (packs []sentPack) {
+	for text := range bytes.Lines(b) {
 		var p sentPack
-		if json.Unmarshal([]byte(text), &p) == nil {
+		if json.Unmarshal(text, &p) == nil && p.Data >= 0 && p.Index >= 0 && p.Blocks >= 0 && p.Blocks <= packBlocks && p.Epoch >= 0 {
 			packs = append(packs, p)
 		}
 	}
 	return packs
 }
 
-// add notes a pack that is going to be in the repository.
+// add notes a pack that is about to be sent.
 func (j *journal) add(p sentPack) {
 	if j.f == nil {
 		return

@@ -1,7 +1,9 @@
 package repo
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -100,5 +102,25 @@ func (s site) again(t *testing.T) *Repo {
 
 func journals(t *testing.T, r *Repo) []string {
 	t.Helper()
-	return files(t, site{dir: r.home.dir}, "pushes")
+	return files(t, site{dir: r.state.dir}, "pushes")
+}
+
+// FuzzJournal reads what a crash or another program has left in a journal.
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(`{"ID":"0102030405060708090a0b0c0d0e0f10-dead0101","Data":900,"Index":60,"Blocks":3,"Epoch":1}` + "\n{\"ID\":\"01"))
+	f.Add([]byte(`{"ID":"0102030405060708090a0b0c0d0e0f10-dead0101","Data":-1,"Index":60,"Blocks":3,"Epoch":-1}` + "\n\n[]\nnull\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, p := range parseJournal(b) {
+			if r := p.ref(); r.data < 0 || r.index < 0 || r.blocks < 0 || r.blocks > packBlocks || p.Epoch < 0 {
+				t.Fatalf("%q gives the pack %+v", b, p)
+			}
+			var again bytes.Buffer
+			if err := json.NewEncoder(&again).Encode(p); err != nil {
+				t.Fatal(err)
+			}
+			if packs := parseJournal(again.Bytes()); len(packs) != 1 || packs[0] != p {
+				t.Fatalf("%+v is written and read as %+v", p, packs)
+			}
+		}
+	})
 }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/repo/internal/backend"
 )
@@ -39,19 +39,9 @@ const (
 
 // manifestOf returns a manifest, from this machine's state if it is there.
 func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error) {
-	b, ok := r.home.get(ref.ID)
-	if !ok {
-		if ref.Length < 0 || ref.Length > maxStored {
-			return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", ref.path(), ErrDamaged, ref.Length, maxStored)
-		}
-		var err error
-		if b, err = backend.ReadPart(ctx, r.files, ref.path(), 0, ref.Length); err != nil {
-			return nil, lost(ref.path(), err)
-		}
-		if !ref.ID.matches(b) {
-			return nil, fmt.Errorf("%s: %w: its content is not what its name says", ref.path(), ErrDamaged)
-		}
-		r.home.put(ref.ID, b)
+	b, err := r.stored(ctx, ref.ID, ref.path(), 0, ref.Length, "content")
+	if err != nil {
+		return nil, err
 	}
 	m, err := decodeManifest(b)
 	if err != nil {
@@ -62,16 +52,9 @@ func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error)
 
 // indexOf returns a pack's index, from this machine's state if it is there.
 func (r *Repo) indexOf(ctx context.Context, p packRef) (*packIndex, error) {
-	b, ok := r.home.get(p.id)
-	if !ok {
-		var err error
-		if b, err = backend.ReadPart(ctx, r.files, p.path(), p.data, p.index); err != nil {
-			return nil, lost(p.path(), err)
-		}
-		if !p.id.matches(b) {
-			return nil, fmt.Errorf("%s: %w: its index is not what its name says", p.path(), ErrDamaged)
-		}
-		r.home.put(p.id, b)
+	b, err := r.stored(ctx, p.id, p.path(), p.data, p.index, "index")
+	if err != nil {
+		return nil, err
 	}
 	x, err := decodeIndex(b, p)
 	if err != nil {
@@ -80,7 +63,28 @@ func (r *Repo) indexOf(ctx context.Context, p packRef) (*packIndex, error) {
 	return x, nil
 }
 
-// lost makes it damage that a file is missing which has to be there.
+// stored returns the part of a file that the id is a hash of, from this
+// machine's state if it is there. what names the part in the error.
+func (r *Repo) stored(ctx context.Context, id fileID, path string, off, length int64, what string) ([]byte, error) {
+	if b, ok := r.state.get(id); ok {
+		return b, nil
+	}
+	if length < 0 || length > maxStored {
+		return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", path, ErrDamaged, length, maxStored)
+	}
+	b, err := backend.ReadPart(ctx, r.files, path, off, length)
+	if err != nil {
+		return nil, lost(path, err)
+	}
+	if !id.matches(b) {
+		return nil, fmt.Errorf("%s: %w: its %s is not what its name says", path, ErrDamaged, what)
+	}
+	r.state.put(id, b)
+	return b, nil
+}
+
+// lost returns damage in place of the error that a file is missing, for one
+// that has to be there.
 func lost(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w: it is missing", name, ErrDamaged)
@@ -88,12 +92,12 @@ func lost(name string, err error) error {
 	return err
 }
 
-// errGone: what was wanted was taken out of the log meanwhile.
+// errGone: the version or step was removed from the log meanwhile.
 var errGone = fmt.Errorf("it was removed meanwhile: %w any more", ErrNotFound)
 
-// unlessGone returns err, which came of reading what the version or step with
-// this manifest needs, unless the log says by now that it is not there any
-// more: then it is no damage that something is missing.
+// unlessGone returns err, the error from reading the files of the version or
+// step with this manifest, unless the log says by now that it was removed: a
+// collection may then have deleted the files, and nothing is damaged.
 func (r *Repo) unlessGone(ctx context.Context, id fileID, err error) error {
 	if !errors.Is(err, ErrDamaged) || r.sync(ctx) != nil {
 		return err
@@ -106,25 +110,21 @@ func (r *Repo) unlessGone(ctx context.Context, id fileID, err error) error {
 	return err
 }
 
-// indexes returns the indexes of those packs that are wanted, asking for
-// several at a time; of the others it is nil.
+// indexes returns the indexes of the wanted packs, by their places in packs;
+// the other places are nil.
 func (r *Repo) indexes(ctx context.Context, packs []packRef, wanted map[int]bool) ([]*packIndex, error) {
 	found := make([]*packIndex, len(packs))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i := range wanted {
-		g.Go(func() (err error) {
-			found[i], err = r.indexOf(ctx, packs[i])
-			return err
-		})
-	}
-	return found, g.Wait()
+	err := forEach(ctx, atOnce, slices.Collect(maps.Keys(wanted)), func(ctx context.Context, _, i int) (err error) {
+		found[i], err = r.indexOf(ctx, packs[i])
+		return err
+	})
+	return found, err
 }
 
-// blockRef is where a block is: a block of a pack that known lists.
+// blockRef says where a block is stored: which block of which pack of known.
 type blockRef struct{ pack, block int32 }
 
-// known is what a push need not send. It is used by one goroutine.
+// known lists the blocks that a push need not send. It is used by one goroutine.
 type known struct {
 	packs  []packRef
 	have   map[fileID]bool
@@ -145,9 +145,9 @@ func (k *known) add(p packRef, x *packIndex) {
 	}
 }
 
-// findKnown collects what the repository has that an image of this name is likely
-// to share: the packs of its newest versions, of its parent's, then of the
-// newest version of other names, until it would take too much to read.
+// findKnown lists the blocks that an image of this name is likely to share with
+// the repository: those of the packs of its newest versions, of its parent's,
+// then of the newest version of other names, as far as the budget goes.
 func (r *Repo) findKnown(ctx context.Context, name, parent string) (*known, error) {
 	k := &known{have: map[fileID]bool{}, places: map[blockID]blockRef{}}
 	budget := int64(indexBudget)
@@ -176,10 +176,10 @@ func (r *Repo) findKnown(ctx context.Context, name, parent string) (*known, erro
 func (r *Repo) relatives(name, parent string) (list []*entry) {
 	r.withView(func(v *view) {
 		others := v.newestSteps(atOnce)
-		seen := map[string]int{}
+		versions := map[string]int{} // so far, by name
 		for _, e := range v.newest("") {
-			seen[e.Image.Name]++
-			switch n := seen[e.Image.Name]; {
+			versions[e.Image.Name]++
+			switch n := versions[e.Image.Name]; {
 			case e.Image.Name == name && n <= sameName, e.who() == parent:
 				list = append(list, e)
 			case n == 1 || e.Image.Name == name && n <= 2*sameName:
@@ -191,12 +191,12 @@ func (r *Repo) relatives(name, parent string) (list []*entry) {
 	return list
 }
 
-// affordable reports whether the indexes of packs may be read, and takes
-// what is not at hand off the budget.
+// affordable reports whether the budget, in bytes, has room for the indexes of
+// packs that this machine does not have, and reduces it by them.
 func (r *Repo) affordable(packs []packRef, budget *int64) bool {
 	var cost int64
 	for _, p := range packs {
-		if _, ok := r.home.get(p.id); !ok {
+		if _, ok := r.state.get(p.id); !ok {
 			cost += p.index
 		}
 	}
@@ -207,25 +207,19 @@ func (r *Repo) affordable(packs []packRef, budget *int64) bool {
 	return true
 }
 
-// addIndexes reads the indexes of packs and adds them to k. A damaged one is
-// left out.
+// addIndexes reads the indexes of packs and adds them to k, but for damaged ones.
 func (r *Repo) addIndexes(ctx context.Context, k *known, packs []packRef) error {
 	found := make([]*packIndex, len(packs))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i, p := range packs {
-		if k.have[p.id] {
-			continue
+	err := forEach(ctx, atOnce, packs, func(ctx context.Context, i int, p packRef) (err error) {
+		if !k.have[p.id] {
+			found[i], err = r.indexOf(ctx, p)
 		}
-		g.Go(func() (err error) {
-			found[i], err = r.indexOf(gctx, p)
-			if errors.Is(err, ErrDamaged) {
-				return nil
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+		if errors.Is(err, ErrDamaged) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	for i, x := range found {
@@ -236,30 +230,26 @@ func (r *Repo) addIndexes(ctx context.Context, k *known, packs []packRef) error 
 	return nil
 }
 
-// doomed returns the files that collections from the epoch on were going to
-// delete. An unreadable list is an error: it could name anything.
+// doomed returns the files in the lists of the collections from the epoch on,
+// which these were going to delete. A list that can't be read is an error: it
+// could name any file.
 func (r *Repo) doomed(ctx context.Context, epoch int) (map[fileID]bool, error) {
 	var lists []fileID
 	r.withView(func(v *view) { lists = v.dooms[min(epoch, len(v.dooms)):] })
 	all := map[fileID]bool{}
 	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for _, id := range lists {
-		g.Go(func() error {
-			ids, err := r.readDoom(ctx, id)
-			mu.Lock()
-			defer mu.Unlock()
-			for _, id := range ids {
-				all[id] = true
-			}
-			if err == nil && len(all) > maxDoomed {
-				err = fmt.Errorf("doomed: %w: its lists have more than %d names", ErrDamaged, maxDoomed)
-			}
-			return err
-		})
-	}
-	return all, g.Wait()
+	return all, forEach(ctx, atOnce, lists, func(ctx context.Context, _ int, id fileID) error {
+		ids, err := r.readDoom(ctx, id)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, id := range ids {
+			all[id] = true
+		}
+		if err == nil && len(all) > maxDoomed {
+			err = fmt.Errorf("doomed: %w: its lists have more than %d names", ErrDamaged, maxDoomed)
+		}
+		return err
+	})
 }
 
 func (r *Repo) readDoom(ctx context.Context, id fileID) (ids []fileID, err error) {
@@ -293,67 +283,60 @@ func parseDoom(b []byte) (ids []fileID, err error) {
 	return ids, nil
 }
 
-// seen is what is known of a pack that no version may need yet: whether it is
-// there for who knows of so many collections. One that is gone never comes back.
-type seen struct {
-	epoch int
-	there bool
+// packCheck is the last answer to whether a pack that no version may need yet
+// can be relied on. It holds for a push of the same epoch. A pack that is gone
+// never comes back.
+type packCheck struct {
+	epoch  int
+	usable bool
 }
 
-// present returns those packs of earlier pushes that are in whole in the
-// repository and that no collection up to the epoch is about to delete.
-func (r *Repo) present(ctx context.Context, sent []sentPack, epoch int) (packs []packRef, err error) {
-	if err := r.inspect(ctx, r.unseen(sent, epoch), epoch); err != nil {
+// usablePacks returns those packs of earlier pushes that the repository has in
+// whole and that no collection up to the epoch is about to delete.
+func (r *Repo) usablePacks(ctx context.Context, sent []sentPack, epoch int) (packs []packRef, err error) {
+	if err := r.checkPacks(ctx, r.uncheckedPacks(sent, epoch), epoch); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range sent {
-		if r.seen[p.ID] == (seen{epoch, true}) {
+		if r.checked[p.ID] == (packCheck{epoch, true}) {
 			packs = append(packs, p.ref())
 		}
 	}
 	return packs, nil
 }
 
-// unseen returns the packs that have to be looked for.
-func (r *Repo) unseen(sent []sentPack, epoch int) (list []sentPack) {
+// uncheckedPacks returns the packs that the repository has to be asked for.
+func (r *Repo) uncheckedPacks(sent []sentPack, epoch int) (list []sentPack) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range sent {
-		if s, ok := r.seen[p.ID]; !ok || s.there && s.epoch != epoch {
+		if c, ok := r.checked[p.ID]; !ok || c.usable && c.epoch != epoch {
 			list = append(list, p)
 		}
 	}
 	return list
 }
 
-// inspect looks which of the packs are there.
-func (r *Repo) inspect(ctx context.Context, sent []sentPack, now int) error {
+// checkPacks asks the repository for packs and notes its answers in r.checked.
+func (r *Repo) checkPacks(ctx context.Context, sent []sentPack, epoch int) error {
 	if len(sent) == 0 {
 		return nil
 	}
-	epoch := sent[0].Epoch
-	for _, p := range sent {
-		epoch = min(epoch, p.Epoch)
-	}
-	doomed, err := r.doomed(ctx, epoch)
+	first := slices.MinFunc(sent, func(a, b sentPack) int { return a.Epoch - b.Epoch })
+	doomed, err := r.doomed(ctx, first.Epoch)
 	if err != nil {
-		return ctx.Err() // what is sent again does no harm
+		return ctx.Err() // sending a pack again does no harm
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for _, p := range sent {
-		g.Go(func() error {
-			info, err := r.files.Stat(gctx, p.ref().path())
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.seen[p.ID] = seen{now, err == nil && info.Size() == p.Data+p.Index && !doomed[p.ID]}
-			return nil
-		})
-	}
-	return g.Wait()
+	return forEach(ctx, atOnce, sent, func(ctx context.Context, _ int, p sentPack) error {
+		info, err := r.files.Stat(ctx, p.ref().path())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.checked[p.ID] = packCheck{epoch, err == nil && info.Size() == p.Data+p.Index && !doomed[p.ID]}
+		return nil
+	})
 }

@@ -115,6 +115,8 @@ func parseURL(text string) (Location, error) {
 	return loc.checked()
 }
 
+// checked returns l, or an error for a place that a server can't have or that no
+// text names.
 func (l Location) checked() (Location, error) {
 	switch {
 	case l.Host == "" || strings.HasPrefix(l.Host, "-"):
@@ -123,6 +125,9 @@ func (l Location) checked() (Location, error) {
 		return Location{}, errors.New("names no directory on the server: add /path")
 	case strings.HasPrefix(strings.TrimPrefix(l.Path, "/"), "~"):
 		return Location{}, errors.New("begins with another user's home directory, which SFTP can't tell: give the path from \"/\"")
+	}
+	if u, err := url.Parse(l.String()); err != nil || u.Hostname() != l.Host {
+		return Location{}, fmt.Errorf("%q is not the name or address of a host", l.Host)
 	}
 	return l, nil
 }

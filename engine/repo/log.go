@@ -17,10 +17,17 @@ import (
 	"b9.build/b9/engine/repo/internal/backend"
 )
 
-// The log is the file that makes a directory a repository. It is only ever
-// appended to, one line at a time, and a line's place in it is what decides:
-// which version is the newest, which of two pushers was first, and whether a
-// push came before or after a collection. No clock does.
+// How the log orders everything:
+//
+// The log is the file that makes a directory a repository. Writers only append to
+// it, a line in one write, and the server keeps the lines of several writers
+// apart. The order of the lines decides which version is the newest, which of two
+// pushes of the same version was first, and whether a push came before or after a
+// collection; no clock does. Nobody waits for a lock: a writer appends its line,
+// reads the log again, and sees by the rules of view.publish whether the line
+// counts. Every reader applies the same rules to the same lines, so all agree. A
+// line has a checksum and begins with a line feed, so half a line, which a writer
+// that died has left, is passed over and spoils no other.
 
 const (
 	logName = "b9-repository"
@@ -28,9 +35,9 @@ const (
 	formatVersion = 1
 	// maxLine keeps a line within one write of an SFTP server.
 	maxLine = 24 << 10
-	// The rest bounds what a log takes in memory: its bytes, a line of it,
-	// and what it publishes, removed or not. Publishers stop before, at what
-	// spare leaves, so that nobody is locked out.
+	// The rest bounds the memory for a log: its bytes, a line without an end,
+	// and the versions and steps that it publishes, removed ones among them.
+	// A push stops spareLines earlier, so that versions can still be removed.
 	maxLog     = 64 << 20
 	maxTorn    = 1 << 20
 	maxImages  = 1 << 16
@@ -109,7 +116,7 @@ type view struct {
 	id       string
 	offset   int64 // where the next read begins: after a line feed
 	epoch    int   // collections so far
-	torn     int   // lines that make no sense
+	torn     int   // lines that can't be read
 	images   []*entry
 	counts   map[string]int // publications by operation
 	steps    map[string]*entry
@@ -130,7 +137,7 @@ type entry struct {
 // who names the entry for people.
 func (e *entry) who() string {
 	if e.Image != nil {
-		return e.Image.Name + "@" + e.Image.Version
+		return e.Image.Ref()
 	}
 	return "step " + e.StepKey
 }
@@ -139,8 +146,8 @@ func newView() *view {
 	return &view{counts: map[string]int{}, steps: map[string]*entry{}, byID: map[fileID]*entry{}, versions: map[string]*entry{}}
 }
 
-// feed takes in what follows in the file. A line without an end is left for
-// the next time.
+// feed applies the lines that follow in the file. It leaves a line without an end
+// for the next call.
 func (v *view) feed(b []byte) error {
 	for {
 		n := bytes.IndexByte(b, '\n')
@@ -157,7 +164,7 @@ func (v *view) feed(b []byte) error {
 	}
 }
 
-// line takes in one line that is not empty.
+// line applies one line that is not empty.
 func (v *view) line(text []byte) error {
 	l, ok := decodeLine(text)
 	if !ok {
@@ -179,7 +186,7 @@ func (v *view) line(text []byte) error {
 	return nil
 }
 
-// begin takes in the first line.
+// begin applies the first line.
 func (v *view) begin(l line) error {
 	if l.Op != opFormat || l.ID == "" {
 		return errors.New("its first line names no format")
@@ -191,9 +198,9 @@ func (v *view) begin(l line) error {
 	return nil
 }
 
-// publish takes in a version or a step. A line counts if its publisher knew
-// of all collections before it, and if it is the first for its version or
-// step; nothing that does not count is ever visible.
+// publish applies the line of a version or a step. It counts if its publisher
+// knew of all collections before it, and if it is the first for its version or
+// step. A line that does not count is never visible.
 func (v *view) publish(l line) error {
 	if l.Epoch != v.epoch || v.byID[l.Recipe.ID] != nil {
 		return nil
@@ -201,7 +208,7 @@ func (v *view) publish(l line) error {
 	e := &entry{Image: l.Image, StepKey: l.StepKey, Recipe: l.Recipe, order: len(v.byID)}
 	switch {
 	case l.Op == opImage && e.Image != nil:
-		key := e.Image.Name + "@" + e.Image.Version
+		key := e.Image.Ref()
 		if ValidName(e.Image.Name) != nil || ValidName(e.Image.Version) != nil || v.versions[key] != nil {
 			return nil
 		}
@@ -219,8 +226,8 @@ func (v *view) publish(l line) error {
 	return v.full(0)
 }
 
-// cleanText replaces control characters, which a terminal would obey, in the
-// texts of a publisher.
+// cleanText replaces control characters in the publisher's texts, because a
+// terminal would obey them.
 func (v *Version) cleanText() {
 	for _, text := range []*string{&v.Format, &v.Key, &v.Parent, &v.Origin.User, &v.Origin.Host, &v.Origin.Label, &v.Origin.B9, &v.Origin.Source, &v.Origin.Commit} {
 		*text = printable(*text)
@@ -239,7 +246,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// full returns an error if the log leaves no room for so many lines.
+// full returns an error if the log has no room for so many lines.
 func (v *view) full(lines int) error {
 	const advice = "publish to a new repository"
 	if n := v.counts[opImage] + lines; n > maxImages {
@@ -264,7 +271,7 @@ func (v *view) remove(id fileID) {
 		delete(v.steps, e.StepKey)
 		return
 	}
-	delete(v.versions, e.Image.Name+"@"+e.Image.Version)
+	delete(v.versions, e.Image.Ref())
 	v.images = slices.DeleteFunc(v.images, func(x *entry) bool { return x == e })
 }
 
@@ -313,8 +320,8 @@ func (r *Repo) sync(ctx context.Context) error {
 	return nil
 }
 
-// readLog reads what follows, and before it the end of the copy, if that has
-// not been compared yet.
+// readLog reads the rest of the log, and before it the end of the copy, if that
+// was not compared yet.
 func (r *Repo) readLog(ctx context.Context) error {
 	first := 64 << 10
 	if r.view.offset == 0 {
@@ -353,7 +360,7 @@ func (r *Repo) withView(fn func(*view)) {
 	fn(r.view)
 }
 
-// room refuses a publication for which the log has no room.
+// room returns an error if a line publishes something and the log is full.
 func (r *Repo) room(l line) (err error) {
 	if l.Op == opImage || l.Op == opStep {
 		r.withView(func(v *view) { err = v.full(spareLines) })
@@ -364,8 +371,8 @@ func (r *Repo) room(l line) (err error) {
 	return nil
 }
 
-// appendLog appends lines, and reads the log to see which of them count.
-// Several go into one write, as far as they fit.
+// appendLog appends lines, as many in one write as fit, and then reads the log,
+// which tells which of them count.
 func (r *Repo) appendLog(ctx context.Context, lines ...line) error {
 	var batch []byte
 	for i, l := range lines {

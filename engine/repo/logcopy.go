@@ -11,11 +11,12 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// logCopy is this machine's copy of the beginning of a repository's log, by
-// where the repository is. The log is only ever appended to, so that what
-// follows is all there is to read. That it still is the same log is seen by
-// the end of the copy, which is read along: every line has a random part. The
-// BLAKE3 hash of the copy follows it, for nothing flushes it.
+// logCopy is this machine's copy of the beginning of a repository's log, kept
+// under a hash of the location. The log is only ever appended to, so with a copy
+// only the rest has to be read. Whether the log is still the one that was copied
+// shows in the end of the copy, which is read again and compared: every line has
+// a random part. The copy is not flushed, so its BLAKE3 hash follows it, and a
+// torn copy is noticed.
 type logCopy struct {
 	path string // "" keeps nothing
 
@@ -57,7 +58,7 @@ func openLogCopy(dir string, loc Location) (*logCopy, *view) {
 	return k, v
 }
 
-// unsealed takes the hash off the end, and reports whether it is right.
+// unsealed cuts the hash off the end, and reports whether it is right.
 func unsealed(b []byte) ([]byte, bool) {
 	n := len(b) - keptSum
 	if n < 0 {
@@ -67,7 +68,8 @@ func unsealed(b []byte) ([]byte, bool) {
 	return b[:n], bytes.Equal(sum[:], b[n:])
 }
 
-// compare takes off what begins as the copy ends.
+// compare cuts the end of the copy off the beginning of b, which was read from
+// where the end of the copy begins.
 func (k *logCopy) compare(b []byte) ([]byte, error) {
 	rest, same := bytes.CutPrefix(b, k.tail)
 	if !same {
@@ -76,7 +78,7 @@ func (k *logCopy) compare(b []byte) ([]byte, error) {
 	return rest, nil
 }
 
-// keep makes a new copy, up to length, if there is much that is new.
+// keep makes a new copy, up to length, if the log has grown by keptStep.
 func (k *logCopy) keep(length int64) {
 	fresh := k.fresh
 	k.fresh, k.tail = nil, nil
@@ -88,18 +90,10 @@ func (k *logCopy) keep(length int64) {
 		return
 	}
 	trimDir(dir, "")
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return
-	}
-	err = k.write(f, fresh, length)
-	if errors.Join(err, f.Close()) != nil || os.Rename(f.Name(), k.path) != nil {
-		os.Remove(f.Name())
-	}
+	writeFile(k.path, func(f *os.File) error { return k.write(f, fresh, length) })
 }
 
-// write puts together the copy there is and what follows, up to length, and
-// the hash.
+// write writes the copy there is and what follows it, up to length, and the hash.
 func (k *logCopy) write(f *os.File, fresh [][]byte, length int64) error {
 	h := blake3.New()
 	out := io.MultiWriter(f, h)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// meter counts what a transfer moves and tells it to Options.Progress.
+// meter counts what a transfer moves and reports it to Options.Progress.
 type meter struct {
 	r     *Repo
 	begun time.Time
@@ -64,16 +64,10 @@ func (m *meter) report() {
 	}
 }
 
-// end tells the last state.
-func (m *meter) end() {
+// end reports the last state, and returns what moved.
+func (m *meter) end() Transfer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.report()
-}
-
-// total returns what moved until end was called.
-func (m *meter) total() Transfer {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	return m.p.Transfer
 }

@@ -13,13 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"b9.build/b9/engine/internal/sparse"
 	"b9.build/b9/engine/repo/internal/backend"
 )
 
-// The program's forerunner kept shared images with rsync in a directory
+// The forerunner of b9 kept shared images with rsync in a directory
 // b9_shared_images: NAME_BUILDID.b9si describes NAME_BUILDID.qcow2, .raw or
 // .vmdk. Such a repository can be listed and pulled from. It has no digests.
 
@@ -62,17 +60,13 @@ func (o *oldLayout) list(ctx context.Context, t backend.Backend, name string) ([
 		sizes[f.Name()] = f.Size()
 	}
 	found := make([]*Version, len(files))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for i, f := range files {
+	err = forEach(ctx, atOnce, files, func(ctx context.Context, i int, f fs.FileInfo) (err error) {
 		if strings.HasSuffix(f.Name(), oldExt) {
-			g.Go(func() (err error) {
-				found[i], err = o.read(ctx, t, f, sizes)
-				return err
-			})
+			found[i], err = o.read(ctx, t, f, sizes)
 		}
-	}
-	if err := g.Wait(); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	var all []Version
@@ -87,8 +81,8 @@ func (o *oldLayout) list(ctx context.Context, t backend.Backend, name string) ([
 	return all, nil
 }
 
-// read returns the version that a description tells of, or nil if its image
-// is not there: the forerunner's push could be interrupted between the two.
+// read returns the version that a description describes, or nil if its image
+// is missing: a push of the forerunner could be interrupted between the two.
 func (o *oldLayout) read(ctx context.Context, t backend.Backend, f fs.FileInfo, sizes map[string]int64) (*Version, error) {
 	if f.Size() > maxB9si {
 		return nil, nil
@@ -162,8 +156,8 @@ func oldFileSystem(word string) []string {
 	return []string{strings.ToLower(word)}
 }
 
-// oldDate reads the forms in which the forerunner's versions wrote a date;
-// the zero time stands for another one.
+// oldDate reads a date in one of the forms that the forerunner has written. For
+// another form it returns the zero time.
 func oldDate(text string) time.Time {
 	for _, layout := range []string{"2006-01-02-15:04:05", "2006-01-02 15:04:05", time.RFC3339, time.ANSIC, time.UnixDate, time.RFC1123, "2006-01-02"} {
 		if t, err := time.Parse(layout, strings.TrimSuffix(text, " UTC")); err == nil {
@@ -173,15 +167,13 @@ func oldDate(text string) time.Time {
 	return time.Time{}
 }
 
-// pull copies an image, without its blocks of zeros.
+// pull copies an image to dst and leaves holes where it has zeros.
 func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (Transfer, error) {
 	m := r.newMeter(v.Name, v.Size)
-	err := o.copy(ctx, r.files, v, dst, m)
-	m.end()
-	if err != nil {
-		return m.total(), fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
+	if err := o.copy(ctx, r.files, v, dst, m); err != nil {
+		return m.end(), fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
 	}
-	return m.total(), nil
+	return m.end(), nil
 }
 
 func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst string, m *meter) error {
@@ -231,7 +223,7 @@ func copyBlocks(ctx context.Context, out *os.File, in backend.Reader, size int64
 	return nil
 }
 
-// writeData writes what is not zeros.
+// writeData writes the parts of p that are not zeros, of leafSize each.
 func writeData(out *os.File, p []byte, off int64, m *meter) error {
 	for len(p) > 0 {
 		part := p[:min(leafSize, len(p))]

@@ -1,15 +1,18 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"b9.build/b9/engine/near"
 	"b9.build/b9/engine/repo/internal/backend"
@@ -22,14 +25,14 @@ type Repo struct {
 	opts  Options
 	files backend.Backend
 	old   *oldLayout // not nil for a repository of the program's forerunner
-	home  state
+	state state
 
-	trimmed sync.Once // what is kept in home
+	trimmed sync.Once // of the state
 
-	mu     sync.Mutex // guards the rest
-	view   *view
-	copied *logCopy // until the log was read once
-	seen   map[fileID]seen
+	mu      sync.Mutex // guards the rest
+	view    *view
+	copied  *logCopy // until the log was read once
+	checked map[fileID]packCheck
 }
 
 // Open opens the repository at loc. The error says how to make one if there is
@@ -48,23 +51,25 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 		r.Close()
 		return nil, err
 	}
-	r.home = openState(opts.State, r.view.id)
+	r.state = openState(opts.State, r.view.id)
 	return r, nil
 }
 
 func newRepo(loc Location, opts Options) *Repo {
-	r := &Repo{loc: loc, opts: opts, view: newView(), copied: &logCopy{}, seen: map[fileID]seen{}}
+	opts.Timeout = cmp.Or(max(opts.Timeout, 0), 60*time.Second)
+	opts.workers = cmp.Or(opts.workers, min(runtime.GOMAXPROCS(0), 8))
+	r := &Repo{loc: loc, opts: opts, view: newView(), copied: &logCopy{}, checked: map[fileID]packCheck{}}
 	if loc.Remote() {
 		r.files = backend.NewSFTP(backend.Server{
 			Target: ssh.Target{User: loc.User, Host: loc.Host, Port: loc.Port}, Path: loc.Path, Name: loc.String(), Options: opts.SSH,
-		}, opts.timeout())
+		}, opts.Timeout)
 	} else {
 		r.files = backend.NewDir(loc.Path)
 	}
 	return r
 }
 
-// directories are made with a repository.
+// directories lists the directories of a repository.
 func directories() []string { return []string{"packs", "manifests", "doomed", "tmp"} }
 
 // Create makes a repository at loc and opens it; the directory and its
@@ -76,7 +81,7 @@ func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 		return r, err
 	}
 	r = newRepo(loc, opts)
-	err = r.make(ctx)
+	err = r.initialize(ctx)
 	r.Close()
 	if err != nil {
 		return nil, fmt.Errorf("create repository %s: %w", loc, err)
@@ -87,9 +92,9 @@ func Create(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 // errNoFormat: a Create was interrupted before it wrote the log's first line.
 var errNoFormat = fmt.Errorf("%w: the first line of its log %s is missing: \"b9 repo add --create\" makes up for a creation that was interrupted", errNoRepository, logName)
 
-// make makes the directories and, last, the log. Of two that do so at once
-// the one whose line is first in the log gives the repository its identity.
-func (r *Repo) make(ctx context.Context) error {
+// initialize makes the directories and, last, the log. If two processes do so at
+// once, the first line of the log gives the repository its identity.
+func (r *Repo) initialize(ctx context.Context) error {
 	if err := r.files.Mkdir(ctx, "."); err != nil {
 		return err
 	}
@@ -121,7 +126,7 @@ func (r *Repo) make(ctx context.Context) error {
 	return r.files.SyncDir(ctx, ".")
 }
 
-// Close ends the connection. It waits for nothing.
+// Close ends the connection, and what is under way on it.
 func (r *Repo) Close() error { return r.files.Close() }
 
 // Location returns where the repository is.
@@ -138,8 +143,9 @@ func (r *Repo) List(ctx context.Context, name string) ([]Version, error) {
 	return r.Listed(ctx, name)
 }
 
-// Listed is List as of when the log was last read, which [Open] has just
-// done: it spares whoever opens a repository only to list it two round trips.
+// Listed is [Repo.List] by what the log said when it was last read. [Open] reads
+// it, so that a caller who opens a repository only to list it saves two round
+// trips.
 func (r *Repo) Listed(ctx context.Context, name string) ([]Version, error) {
 	if r.old != nil {
 		return r.old.list(ctx, r.files, name)
@@ -160,10 +166,11 @@ func (r *Repo) Resolve(ctx context.Context, s Selector) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	for _, v := range all {
-		if v.Name == s.Name && (s.Version == "" || v.Version == s.Version) && (s.Digest.IsZero() || v.Digest == s.Digest) {
-			return v, nil
-		}
+	chosen := func(v Version) bool {
+		return v.Name == s.Name && (s.Version == "" || v.Version == s.Version) && (s.Digest.IsZero() || v.Digest == s.Digest)
+	}
+	if i := slices.IndexFunc(all, chosen); i >= 0 {
+		return all[i], nil
 	}
 	return Version{}, fmt.Errorf("%s is %w %s (%s)", s, ErrNotFound, r.loc, r.whatThereIs(all, s))
 }
@@ -184,13 +191,13 @@ func (s Selector) String() string {
 func (r *Repo) whatThereIs(all []Version, s Selector) string {
 	const few = 8
 	var versions, names []string
-	seen := map[string]bool{}
+	listed := map[string]bool{}
 	for _, v := range all {
 		if v.Name == s.Name {
 			versions = append(versions, v.Version)
 		}
-		if !seen[v.Name] {
-			seen[v.Name] = true
+		if !listed[v.Name] {
+			listed[v.Name] = true
 			names = append(names, v.Name)
 		}
 	}

@@ -163,23 +163,14 @@ type decoder struct {
 	err error
 }
 
-func (d *decoder) uvarint() uint64 {
+// count reads a number that is at most limit.
+func (d *decoder) count(limit int) int {
 	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
+	if n <= 0 || v > uint64(limit) {
 		d.fail()
 		return 0
 	}
 	d.b = d.b[n:]
-	return v
-}
-
-// count reads a number that is at most limit.
-func (d *decoder) count(limit int) int {
-	v := d.uvarint()
-	if v > uint64(limit) {
-		d.fail()
-		return 0
-	}
 	return int(v)
 }
 
@@ -210,24 +201,12 @@ func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
 	return e
 }
 
-// newDecoder returns a decompressor that gives no more than limit bytes.
+// newDecoder returns a decompressor that gives no more than limit bytes. Several
+// goroutines may call its DecodeAll.
 func newDecoder(limit uint64) *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(limit))
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(limit))
 	if err != nil {
 		panic(err) // only options that contradict each other
 	}
 	return d
-}
-
-// unpackFrame decompresses a frame into buf's space; the blocks are not
-// verified yet.
-func unpackFrame(dec *zstd.Decoder, packed []byte, f frameRef, buf []byte) ([]byte, error) {
-	raw, err := dec.DecodeAll(packed, buf[:0])
-	if err != nil {
-		return nil, fmt.Errorf("frame at %d: %w", f.off, err)
-	}
-	if len(raw) != f.blocks*blockSize {
-		return nil, fmt.Errorf("frame at %d has %d bytes instead of %d", f.off, len(raw), f.blocks*blockSize)
-	}
-	return raw, nil
 }

@@ -113,7 +113,7 @@ func TestEveryPoint(t *testing.T) {
 	image := sample(t, 1, 60)
 	images := []string{image, change(t, image, 1), change(t, image, 2), sample(t, 9, 60)}
 	for name, act := range map[string]func(context.Context, *Repo) error{
-		"create": func(ctx context.Context, r *Repo) error { return r.make(ctx) },
+		"create": func(ctx context.Context, r *Repo) error { return r.initialize(ctx) },
 		"push": func(ctx context.Context, r *Repo) error {
 			_, _, err := r.Push(ctx, PushSpec{Name: "web", Path: images[3], Version: "new"})
 			return err

@@ -16,11 +16,10 @@ import (
 // Pull makes dst a sparse file with the content of v, which came from List,
 // Resolve or Push, or has at least Name and Digest. Every block is verified
 // before it is used, and the whole by v.Digest at the end; dst is replaced
-// only then, by a rename. If dst is already that content, which takes no
-// reading when an earlier pull made it and it did not change, nothing is
-// done. What an interrupted pull to the same dst had fetched is used again.
-// A version of the program's forerunner has no digest: it is fetched in
-// whole, and what came is taken for it.
+// only then, by a rename. If dst has that content already, nothing is done; dst
+// is not even read when an earlier pull made it and it did not change. What an
+// interrupted pull to the same dst had fetched is used again. A version of the
+// forerunner has no digest: it is fetched in whole and can't be verified.
 func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions) (Transfer, error) {
 	if r.old != nil {
 		return r.old.pull(ctx, r, v, dst)
@@ -38,7 +37,7 @@ func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions
 	return t, nil
 }
 
-// described returns the manifest of a version, and its ID when it is known.
+// described returns the manifest of a version, and sets id to its ID.
 func (r *Repo) described(ctx context.Context, v Version, id *fileID) (*manifest, int, error) {
 	e, err := r.entryOf(v)
 	if err != nil {
@@ -96,18 +95,17 @@ func (r *Repo) fetch(ctx context.Context, name string, d Digest, dst string, opt
 	}
 	meter.resize(c.size)
 	err = r.download(ctx, m, c, dst, opts, meter)
-	meter.end()
-	return meter.total(), err
+	return meter.end(), err
 }
 
-// isThere reports whether dst has the content d: by what an earlier pull
-// noted, or, if it is of the given size, by reading it.
+// isThere reports whether dst has the content d: by the note of an earlier pull,
+// or, if dst has the given size and no note, by reading it.
 func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (Transfer, bool) {
 	info, err := os.Lstat(dst)
 	if err != nil || !info.Mode().IsRegular() {
 		return Transfer{}, false
 	}
-	known, ok := r.home.pulledTo(dst)
+	known, ok := r.state.pulledTo(dst)
 	if ok || size < 0 {
 		return Transfer{Total: info.Size(), Reused: info.Size()}, ok && known == d
 	}
@@ -118,7 +116,7 @@ func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (T
 	if err != nil || found != d {
 		return Transfer{}, false
 	}
-	r.home.setPulled(dst, info, d)
+	r.state.setPulled(dst, info, d)
 	return Transfer{Total: size, Reused: size}, true
 }
 
@@ -135,7 +133,7 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	if err := r.fillAll(ctx, m, c, f, append([]string{dst}, opts.Bases...), meter); err != nil {
 		return err
 	}
-	if err := verify(ctx, r.opts.concurrency(), f, c); err != nil {
+	if err := verify(ctx, r.opts.workers, f, c); err != nil {
 		if errors.Is(err, ErrDamaged) {
 			os.Remove(f.Name())
 		}
@@ -148,7 +146,7 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 		return err
 	}
 	if info, err := f.Stat(); err == nil {
-		r.home.setPulled(dst, info, c.digest)
+		r.state.setPulled(dst, info, c.digest)
 	}
 	return nil
 }
@@ -169,8 +167,8 @@ func openPartial(dst string) (*os.File, error) {
 	return newPartial(dst)
 }
 
-// newPartial makes a file that becomes dst, and holds it, for what nobody
-// holds is tidied away.
+// newPartial makes a file that becomes dst, and locks it, because b9 removes the
+// ones without a lock.
 func newPartial(dst string) (*os.File, error) {
 	f, err := os.CreateTemp(filepath.Dir(dst), "."+filepath.Base(dst)+".b9-pull-*")
 	if err == nil {
@@ -179,8 +177,8 @@ func newPartial(dst string) (*os.File, error) {
 	return f, err
 }
 
-// isAt reports whether path still names f: its owner may have renamed it
-// before the lock was had.
+// isAt reports whether path still names f: another pull may have renamed it before
+// this one got the lock.
 func isAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // is of the file that was made, not of the one that is there.
 func TestPulledByAnother(t *testing.T) {
 	t.Parallel()
-	home := openState(t.TempDir(), "id")
+	s := openState(t.TempDir(), "id")
 	dir := t.TempDir()
 	dst, other := filepath.Join(dir, "image"), filepath.Join(dir, "other")
 	for _, path := range []string{dst, other} {
@@ -22,15 +22,15 @@ func TestPulledByAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home.setPulled(dst, info, Digest{1})
-	if d, ok := home.pulledTo(dst); !ok || d != (Digest{1}) {
+	s.setPulled(dst, info, Digest{1})
+	if d, ok := s.pulledTo(dst); !ok || d != (Digest{1}) {
 		t.Errorf("what was pulled: %s, %v", d, ok)
 	}
 	if err := os.Rename(other, dst); err != nil {
 		t.Fatal(err)
 	}
-	home.setPulled(dst, info, Digest{1})
-	if d, ok := home.pulledTo(dst); ok {
+	s.setPulled(dst, info, Digest{1})
+	if d, ok := s.pulledTo(dst); ok {
 		t.Errorf("the file of another pull is taken for %s", d)
 	}
 }

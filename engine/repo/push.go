@@ -1,14 +1,13 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/repo/internal/backend"
 )
@@ -32,7 +31,7 @@ import (
 // meanwhile; nothing that was sent and still is there is sent again.
 const maxTries = 10
 
-// errOutrun: a collection ran while this was prepared.
+// errOutrun: a collection ran during each of the tries.
 var errOutrun = errors.New("collections of unused files ran again and again meanwhile: run b9 clean-remote less often")
 
 // Push publishes the file s.Path. What the repository holds is not sent
@@ -57,17 +56,16 @@ func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) 
 	if err != nil {
 		return Version{}, Transfer{}, err
 	}
-	var published *entry
-	err = p.publish(ctx, func(m *manifest) (line, *entry, error) {
+	published, err := p.publish(ctx, func(m *manifest) (line, *entry, error) {
 		v := s.version(&m.objects[0])
 		e, err := p.existing(v, s.Version == "")
 		return line{Op: opImage, Image: &v}, e, err
-	}, func(e *entry) { published = e })
-	p.finish(err == nil)
+	})
+	t := p.finish(err == nil)
 	if err != nil {
-		return Version{}, p.meter.total(), err
+		return Version{}, t, err
 	}
-	return *published.Image, p.meter.total(), nil
+	return *published.Image, t, nil
 }
 
 // check checks what takes no reading of the image.
@@ -75,11 +73,10 @@ func (s PushSpec) check() error {
 	if err := ValidName(s.Name); err != nil {
 		return err
 	}
-	if s.Version == "" {
-		return s.checkRelations()
-	}
-	if err := ValidName(s.Version); err != nil {
-		return fmt.Errorf("version: %w", err)
+	if s.Version != "" {
+		if err := ValidName(s.Version); err != nil {
+			return fmt.Errorf("version: %w", err)
+		}
 	}
 	return s.checkRelations()
 }
@@ -100,25 +97,21 @@ func (s PushSpec) version(c *content) Version {
 	return v
 }
 
-// existing returns the published version that makes publishing v needless. With anyName
-// that is the newest one, if it is the same image; else the one of that
-// version, which must have the same content.
+// existing returns the published version that makes publishing v needless, or
+// nil. With anyName that is the newest one, if it has the same content and
+// format; else the one with v's version, which must have the same content.
 func (p *pushing) existing(v Version, anyName bool) (found *entry, err error) {
 	p.r.withView(func(w *view) {
-		if newest := w.newest(v.Name); anyName && len(newest) > 0 && same(*newest[0].Image, v) {
+		if newest := w.newest(v.Name); anyName && len(newest) > 0 && newest[0].Image.Digest == v.Digest && newest[0].Image.Format == v.Format {
 			found = newest[0]
 			return
 		}
-		found = w.versions[v.Name+"@"+v.Version]
+		found = w.versions[v.Ref()]
 	})
 	if found != nil && found.Image.Digest != v.Digest {
 		return nil, fmt.Errorf("%s@%s: %w (%s, this is %s): choose another version", v.Name, v.Version, ErrVersionTaken, found.Image.Digest, v.Digest)
 	}
 	return found, nil
-}
-
-func same(a, b Version) bool {
-	return a.Digest == b.Digest && a.Format == b.Format
 }
 
 // pushing is a push under way.
@@ -132,26 +125,27 @@ type pushing struct {
 	meter   *meter
 
 	mu   sync.Mutex // guards sent and the journal
-	sent []sentPack // by this push and by others, most of which died
+	sent []sentPack // by this push and by others that the journals tell of
 }
 
-// uploading notes a pack for the next push, if this one dies: before it is
-// there, so that nothing that arrives is forgotten.
+// uploading notes a pack in the journal, for the next push if this one dies. It
+// is called before the pack is sent, so that no pack arrives without a note.
 func (p *pushing) uploading(s sentPack) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.journal.add(s)
 }
 
-// uploaded notes a pack that is there for this push, if it has to begin again.
+// uploaded notes a pack that has arrived, for this push if it begins again.
 func (p *pushing) uploaded(s sentPack) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, s)
 }
 
-// newPush begins to publish files: an image's, or, without a name, a step's.
-// What an earlier push of the same had sent is used; of names what is pushed.
+// newPush begins to publish files: an image's, or, without a name, a step's. of
+// is the same for pushes of the same image or step; what such a push had sent
+// before it died is not sent again.
 func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []StepFile) (*pushing, error) {
 	if r.old != nil {
 		return nil, ErrReadOnly
@@ -164,30 +158,27 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 		}
 		total += info.Size()
 	}
-	what := name
-	if what == "" {
-		what = "step"
-	}
-	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(what, total)}
+	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(cmp.Or(name, "step"), total)}
 	if err := r.sync(ctx); err != nil {
 		return nil, err
 	}
 	var others []sentPack
-	r.trimmed.Do(r.home.trim)
-	p.journal, p.sent, others = r.home.beginPush(of)
+	r.trimmed.Do(r.state.trim)
+	p.journal, p.sent, others = r.state.beginPush(of)
 	p.sent = append(p.sent, others...)
 	return p, nil
 }
 
-// finish ends the journal and reports the last of the progress.
-func (p *pushing) finish(published bool) {
+// finish ends the journal and returns what moved.
+func (p *pushing) finish(published bool) Transfer {
 	p.journal.end(published)
-	p.meter.end()
+	return p.meter.end()
 }
 
-// publish sends what is missing, and then the line that describe makes of it,
-// until the line counts. describe may instead return what is published already.
-func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *entry, error), done func(*entry)) error {
+// publish sends what is missing, and then the line that describe returns for
+// it, until the line counts. It returns the entry of the line. If describe
+// returns an entry, which is published already, publish returns that.
+func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *entry, error)) (*entry, error) {
 	for range maxTries {
 		epoch := 0
 		p.r.withView(func(v *view) { epoch = v.epoch })
@@ -199,27 +190,22 @@ func (p *pushing) publish(ctx context.Context, describe func(*manifest) (line, *
 			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		if existing != nil {
-			done(existing)
-			return nil
+		if err != nil || existing != nil {
+			return existing, err
 		}
 		l.Epoch = epoch
 		if err := p.r.appendLog(ctx, l); err != nil {
-			return err
+			return nil, err
 		}
 		var counted *entry
 		p.r.withView(func(v *view) { counted = v.byID[l.Recipe.ID] })
 		if counted != nil {
-			done(counted)
-			return nil
+			return counted, nil
 		}
 		// Either a collection came first, or somebody published the same
 		// version or step: the next round finds out which.
 	}
-	return errOutrun
+	return nil, errOutrun
 }
 
 // sendManifest uploads the manifest.
@@ -235,7 +221,7 @@ func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, err
 	if err := backend.Write(ctx, p.r.files, ref.path(), b); err != nil {
 		return ref, err
 	}
-	p.r.home.put(ref.ID, b)
+	p.r.state.put(ref.ID, b)
 	return ref, nil
 }
 
@@ -247,7 +233,7 @@ func (p *pushing) send(ctx context.Context, epoch int, described func(context.Co
 	if err != nil {
 		return err
 	}
-	earlier, err := p.r.present(ctx, p.sent, epoch)
+	earlier, err := p.r.usablePacks(ctx, p.sent, epoch)
 	if err != nil {
 		return err
 	}
@@ -262,14 +248,13 @@ func (p *pushing) send(ctx context.Context, epoch int, described func(context.Co
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, dir := range []string{"packs", "manifests"} {
-		g.Go(func() error { return p.r.files.SyncDir(ctx, dir) })
-	}
-	return g.Wait()
+	return forEach(ctx, atOnce, []string{"packs", "manifests"}, func(ctx context.Context, _ int, dir string) error {
+		return p.r.files.SyncDir(ctx, dir)
+	})
 }
 
-// compact makes a manifest that lists only the packs its contents use.
+// compact makes a manifest that lists only the packs that its contents use, and
+// renumbers their runs.
 func compact(record []byte, contents []content, packs []packRef) *manifest {
 	m := &manifest{record: record, objects: contents}
 	renumbered := map[int]int{}

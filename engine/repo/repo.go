@@ -45,8 +45,8 @@ var (
 	// ErrUnreachable: the server can't be reached or logged in to, or the
 	// connection ended.
 	ErrUnreachable = backend.ErrUnreachable
-	// ErrSource: it is what was to be published that can't be: a local file
-	// is gone or changed meanwhile, or it is too large.
+	// ErrSource: the local file can't be published: it is gone, changed
+	// meanwhile or too large.
 	ErrSource = errors.New("not to be published")
 )
 
@@ -55,9 +55,9 @@ var errNoRepository = errors.New("no b9 repository")
 
 // Options say how a repository is used. The zero value is usable.
 type Options struct {
-	// State is a directory of this machine for what spares work and may be
-	// lost at any time: indexes of packs, unfinished pushes, what was
-	// pulled where. Empty: nothing is remembered, and an interrupted push
+	// State is a directory of this machine for files that save work and may
+	// be lost at any time: indexes of packs, unfinished pushes, the digests
+	// of pulled files. Empty: nothing is remembered, and an interrupted push
 	// starts anew. Several processes may share it.
 	State string
 	// SSH says how ssh locations are reached.
@@ -65,8 +65,8 @@ type Options struct {
 	// Progress, if set, is called from one goroutine at a time, at most
 	// about ten times a second, and once at the end of a transfer.
 	Progress func(Progress)
-	// Timeout bounds the wait for one answer of the server, in which
-	// nothing arrives. Zero means 60 s.
+	// Timeout is how long the server may send nothing while an answer is
+	// awaited. Zero means 60 s.
 	Timeout time.Duration
 	// workers is how many goroutines hash and compress. Zero means the
 	// number of processors, at most 8.
@@ -76,7 +76,7 @@ type Options struct {
 // Progress is the state of a running push or pull.
 type Progress struct {
 	Name  string // of the image or the step's object
-	Done  int64  // bytes of image data that are done, moved or found here
+	Done  int64  // bytes of image data that were moved or found here
 	Total int64  // bytes of image data, holes left out; for a push an estimate
 	Transfer
 }
@@ -117,7 +117,7 @@ type Origin struct {
 	B9    string `json:"b9,omitempty"`    // version of b9
 	// Source and Commit are where the build files come from: the URL of
 	// the git remote "origin", without user and password, and the commit
-	// that was checked out; what was changed since is not told.
+	// that was checked out. They do not tell of changes since.
 	Source string `json:"source,omitempty"`
 	Commit string `json:"commit,omitempty"`
 }
@@ -133,8 +133,8 @@ type Selector struct {
 // PushSpec is an image to publish.
 type PushSpec struct {
 	Path string // a regular file; it must not change meanwhile
-	// Digest is that of the content where it is known. Then it decides
-	// whether the file changed meanwhile; else its time does.
+	// Digest is the content's where the caller knows it. A file with another
+	// digest was changed meanwhile. Without it the file's time tells.
 	Digest Digest
 	Name   string // see [ValidName]
 	// Version names the version; see [ValidName]. Empty: if the newest
@@ -152,7 +152,7 @@ type PushSpec struct {
 
 // PullOptions are the choices of one pull.
 type PullOptions struct {
-	// Bases are local image files whose data is used instead of being
+	// Bases are local image files. A block that one of them has is not
 	// fetched. One that can't be read, or changes meanwhile, is no error.
 	Bases []string
 }

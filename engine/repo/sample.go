@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	// sampled is how many segments are looked at before a file is read, and
-	// sampleFrom the least number of segments that makes that worth it.
+	// sampled is how many segments are read before a whole file is, and
+	// sampleFrom the number of segments from which on that pays.
 	sampled, sampleFrom = 32, 64
-	// sampleHits is the least share of a sample's blocks that must be wanted:
-	// one in so many. To read and hash what is of no use takes about as long as
-	// to fetch the same from near by.
+	// sampleHits says that one in so many of a sample's blocks has to be missing
+	// for the file to be read. To read and hash a file takes about as long as to
+	// fetch as much from a server near by.
 	sampleHits = 64
 )
 
-// promising reports whether a part of a file seems to have missing blocks, by a
-// look at segments that are spread evenly over it. Images that have nothing in
-// common do not share one block in sampleHits; of small files, and of those that
-// can't be read, it is not known.
+// promising reports whether a part of a file seems to have missing blocks. It
+// reads segments that are spread evenly over the part. Images that have nothing
+// in common do not share one block in sampleHits. It is true as well for small
+// files, and for those that can't be read.
 func (d *download) promising(f *os.File, size int64, o scanOptions) bool {
 	to := size
 	if o.to > 0 {

@@ -120,10 +120,8 @@ func cut(ctx context.Context, f *os.File, size int64, o scanOptions, buffers cha
 		s := &segment{start: start, data: buf[:blocksIn(end-start)*blockSize], done: make(chan struct{})}
 		s.free = func() { buffers <- buf }
 		for _, to := range []chan<- *segment{order, work} {
-			select {
-			case to <- s:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := handOver(ctx, to, s); err != nil {
+				return err
 			}
 		}
 		pos = end

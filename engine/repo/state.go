@@ -14,9 +14,15 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// state is what this machine remembers of a repository. Everything in it can
-// be had again, so that no error of it is an error of a push or a pull: what
-// can't be read is not there. A state with an empty dir remembers nothing.
+// state is the directory with what this machine remembers of a repository. All of
+// it can be read or made again, so its errors are not errors of a push or a pull:
+// a file that can't be read counts as missing. With an empty dir nothing is
+// remembered.
+//
+// files/ holds indexes and manifests by their IDs, which are hashes of them, so
+// that a torn file is noticed. pushes/ holds a journal for each push that runs or
+// died (journal.go). pulled/ holds, for each path that was pulled to, the digest
+// and the signature of the file there.
 type state struct {
 	dir string // of this repository
 }
@@ -35,7 +41,8 @@ func openState(dir, id string) state {
 	return s
 }
 
-// get returns a kept index or manifest.
+// get returns an index or a manifest, if it is kept. It marks it as used, at most
+// once a day.
 func (s state) get(id fileID) ([]byte, bool) {
 	if s.dir == "" {
 		return nil, false
@@ -52,18 +59,19 @@ func (s state) get(id fileID) ([]byte, bool) {
 	return b, true
 }
 
-// keepUnused is how long an index or manifest stays that nobody asks for.
+// keepUnused is how long a file of the state stays that nobody reads.
 const keepUnused = 30 * 24 * time.Hour
 
-// trim removes what was not used for long, and leftovers of dead processes.
+// trim removes the files that were not used for keepUnused, and what processes
+// that died left half written.
 func (s state) trim() {
 	trimDir(filepath.Join(s.dir, "files"), "")
 	trimDir(filepath.Join(s.dir, "pulled"), "")
 	trimDir(filepath.Join(s.dir, "pushes"), ".new-")
 }
 
-// trimDir removes what was not used for long from a directory, of the files
-// whose names begin so.
+// trimDir removes from a directory the files with a prefix that were not used for
+// keepUnused.
 func trimDir(dir, prefix string) {
 	for _, path := range namesIn(dir, prefix) {
 		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > keepUnused {
@@ -72,8 +80,8 @@ func trimDir(dir, prefix string) {
 	}
 }
 
-// namesIn returns the paths of the files in a directory whose names begin so;
-// none of one that can't be read.
+// namesIn returns the paths of the files in a directory whose names have a prefix;
+// none if the directory can't be read.
 func namesIn(dir, prefix string) (paths []string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -93,19 +101,27 @@ func (s state) put(id fileID, b []byte) {
 
 func (s state) file(id fileID) string { return filepath.Join(s.dir, "files", id.String()) }
 
-// replaceFile writes a file in whole; it is not flushed.
+// replaceFile gives a file the content b, or leaves it as it is.
 func replaceFile(path string, b []byte) {
+	writeFile(path, func(f *os.File) error {
+		_, err := f.Write(b)
+		return err
+	})
+}
+
+// writeFile replaces a file by what write writes, or leaves it as it is. It does
+// not flush it: after a loss of power the file may be short.
+func writeFile(path string, write func(*os.File) error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return
 	}
-	_, err = f.Write(b)
-	if errors.Join(err, f.Close()) != nil || os.Rename(f.Name(), path) != nil {
+	if errors.Join(write(f), f.Close()) != nil || os.Rename(f.Name(), path) != nil {
 		os.Remove(f.Name())
 	}
 }
 
-// signature tells without reading whether a file is still the one it was.
+// signature tells without reading it whether a file was replaced or changed.
 type signature struct {
 	Dev, Ino     uint64
 	Size         int64
@@ -143,7 +159,8 @@ func (s state) pulledTo(dst string) (Digest, bool) {
 	return p.Digest, err == nil && info.Mode().IsRegular() && signatureOf(info) == p.File
 }
 
-// setPulled remembers that the file that info is of, at dst, has the content d.
+// setPulled remembers that the file at dst, as info describes it, has the
+// content d.
 func (s state) setPulled(dst string, info fs.FileInfo, d Digest) {
 	if s.dir == "" {
 		return

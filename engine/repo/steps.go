@@ -8,8 +8,8 @@ import (
 )
 
 // LookupStep returns the step with the key, or an error that wraps
-// [ErrNotFound]. What was published is read once, when the repository is
-// opened, so that a build asks the server only for the steps that are there.
+// [ErrNotFound]. The log is read once, when the repository is opened, so a build
+// asks the server only for steps that it has.
 func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
 	var e *entry
 	r.withView(func(v *view) { e = v.steps[key] })
@@ -47,12 +47,11 @@ func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files
 	}
 	p.record = record
 	if p.step(key) == nil {
-		err = p.publish(ctx, func(*manifest) (line, *entry, error) {
+		_, err = p.publish(ctx, func(*manifest) (line, *entry, error) {
 			return line{Op: opStep, StepKey: key}, p.step(key), nil
-		}, func(*entry) {})
+		})
 	}
-	p.finish(err == nil)
-	return p.meter.total(), err
+	return p.finish(err == nil), err
 }
 
 // step returns the step as it is published; nil if it is not.
@@ -73,15 +72,15 @@ func checkStep(key string, record []byte, files []StepFile) error {
 	if len(files) > maxObjects {
 		return fmt.Errorf("it has %d files, more than %d", len(files), maxObjects)
 	}
-	seen := map[string]bool{}
+	names := map[string]bool{}
 	for _, f := range files {
 		if err := ValidName(f.Name); err != nil {
 			return fmt.Errorf("object: %w", err)
 		}
-		if seen[f.Name] {
+		if names[f.Name] {
 			return fmt.Errorf("object %s is there twice", f.Name)
 		}
-		seen[f.Name] = true
+		names[f.Name] = true
 	}
 	return nil
 }

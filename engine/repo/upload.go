@@ -87,7 +87,7 @@ func (u *upload) run(ctx context.Context, described func(context.Context, []cont
 		}
 		return described(ctx, contents)
 	})
-	for range u.p.r.opts.concurrency() {
+	for range u.p.r.opts.workers {
 		g.Go(func() error {
 			u.compressAll()
 			return nil
@@ -110,9 +110,13 @@ func (u *upload) run(ctx context.Context, described func(context.Context, []cont
 func (u *upload) readAll(ctx context.Context) ([]content, error) {
 	defer close(u.ready)
 	defer close(u.frames)
-	contents, err := u.read(ctx)
-	if err != nil {
-		return nil, err
+	var contents []content
+	for _, f := range u.p.files {
+		c, err := u.readFile(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		contents = append(contents, c)
 	}
 	return contents, u.sendRest(ctx)
 }
@@ -134,19 +138,6 @@ func (u *upload) compressAll() {
 	}
 }
 
-// read reads the files one after the other.
-func (u *upload) read(ctx context.Context) ([]content, error) {
-	var contents []content
-	for _, f := range u.p.files {
-		c, err := u.readFile(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		contents = append(contents, c)
-	}
-	return contents, nil
-}
-
 func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	f, info, err := sparse.Open(from.Path)
 	if err != nil {
@@ -157,7 +148,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	sum := digest.New(c.size)
 	counted := int64(0) // up to here the meter has counted
 	var failed error    // in sending
-	o := scanOptions{workers: u.p.r.opts.concurrency(), blocks: true, leaves: true}
+	o := scanOptions{workers: u.p.r.opts.workers, blocks: true, leaves: true}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
 		sum.Add(s.leaves)
 		u.p.meter.count(0, 0, s.start-counted)
@@ -180,7 +171,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	return c, backend.Mark(err, ErrSource)
 }
 
-// segment finds a place for each block of s.
+// segment adds each block of s to c, and to a pack if the repository lacks it.
 func (u *upload) segment(ctx context.Context, c *content, s *segment) error {
 	var moved, reused, holes int64
 	for i, id := range s.ids {
@@ -237,7 +228,7 @@ func (u *upload) add(ctx context.Context, id blockID, block []byte) (blockRef, e
 	if f.blocks < frameBlocks {
 		return where, nil
 	}
-	if err := u.compress(ctx, f); err != nil {
+	if err := handOver(ctx, u.frames, f); err != nil {
 		return where, err
 	}
 	if len(b.ids) < packBlocks {
@@ -246,26 +237,15 @@ func (u *upload) add(ctx context.Context, id blockID, block []byte) (blockRef, e
 	return where, u.enqueue(ctx)
 }
 
-func (u *upload) compress(ctx context.Context, f *frame) error {
-	select {
-	case u.frames <- f:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // enqueue gives the pack to the goroutines that send.
 func (u *upload) enqueue(ctx context.Context) error {
 	u.named.Add(1)
-	select {
-	case u.ready <- u.pack:
-		u.pack = nil
-		return nil
-	case <-ctx.Done():
+	err := handOver(ctx, u.ready, u.pack)
+	if err != nil {
 		u.named.Done()
-		return ctx.Err()
 	}
+	u.pack = nil
+	return err
 }
 
 // sendRest sends what is left of the last frame and pack.
@@ -274,7 +254,7 @@ func (u *upload) sendRest(ctx context.Context) error {
 		return nil
 	}
 	if last := u.pack.frames[len(u.pack.frames)-1]; last.blocks < frameBlocks {
-		if err := u.compress(ctx, last); err != nil {
+		if err := handOver(ctx, u.frames, last); err != nil {
 			return err
 		}
 	}
@@ -297,7 +277,7 @@ func (u *upload) send(ctx context.Context, b *building) error {
 	if err := backend.Write(ctx, u.p.r.files, p.path(), file); err != nil {
 		return err
 	}
-	u.p.r.home.put(p.id, file[p.data:])
+	u.p.r.state.put(p.id, file[p.data:])
 	u.p.uploaded(note)
 	return nil
 }
