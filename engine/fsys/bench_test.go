@@ -63,7 +63,7 @@ func BenchmarkExt4Tree(b *testing.B) {
 func BenchmarkISO(b *testing.B) {
 	fsystest.Need(b, "genisoimage")
 	dir := b.TempDir()
-	for _, f := range fsystest.SeedFiles() {
+	for _, f := range seedFiles() {
 		fsystest.Write(b, dir+"/d/"+f.Path, string(f.Data))
 	}
 	img := dir + "/img"
@@ -72,7 +72,7 @@ func BenchmarkISO(b *testing.B) {
 			return exec.Command("genisoimage", "-quiet", "-J", "-R", "-V", "cidata", "-o", img, dir+"/d").Run()
 		},
 		"b9": func() error {
-			return iso9660.Make(b.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, fsystest.SeedFiles())
+			return iso9660.Make(b.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, seedFiles())
 		},
 	}, img)
 }

@@ -19,11 +19,7 @@ func Check(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	info, err := probe(f, 0, st.Size())
+	info, err := probeFile(f, 0, 0)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}

@@ -66,7 +66,7 @@ func TestReadByGoDiskfs(t *testing.T) {
 	files := diskfsFiles()
 	makers := readerMakers(t, files)
 	makers["squashfs"] = func(img string) error {
-		return b9squashfs.Make(fsystest.CtxOf(t), img, b9squashfs.Options{}, tree.FromFiles(files, time.Time{}))
+		return b9squashfs.Make(t.Context(), img, b9squashfs.Options{}, tree.FromFiles(files, time.Time{}))
 	}
 	dir := t.TempDir()
 	for _, kind := range []string{"fat12", "fat16", "fat32", "rockridge", "squashfs", "ext4"} {
@@ -165,7 +165,7 @@ func mixture(n int) []byte {
 // Where one fails the library has mended it, and the note can go.
 func TestFaultsOfGoDiskfs(t *testing.T) {
 	img := path.Join(t.TempDir(), "fat")
-	if err := vfat.Make(fsystest.CtxOf(t), img, vfat.Options{}, []tree.File{{Path: "empty"}}); err != nil {
+	if err := vfat.Make(t.Context(), img, vfat.Options{}, []tree.File{{Path: "empty"}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openDiskfs(t, "fat12", img).ReadFile("empty"); err == nil {
@@ -174,7 +174,7 @@ func TestFaultsOfGoDiskfs(t *testing.T) {
 	fsystest.Need(t, "mke2fs")
 	img = path.Join(t.TempDir(), "ext4")
 	hole := []tree.File{{Path: "hole", Data: make([]byte, 4096)}}
-	if err := b9ext4.Make(fsystest.CtxOf(t), img, b9ext4.Options{Size: 32 << 20}, tree.FromFiles(hole, time.Time{})); err != nil {
+	if err := b9ext4.Make(t.Context(), img, b9ext4.Options{Size: 32 << 20}, tree.FromFiles(hole, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	f, err := openDiskfs(t, "ext4", img).Open("hole")

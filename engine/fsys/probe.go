@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/ident"
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/iso9660"
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/swap"
@@ -23,47 +25,51 @@ func Probe(path string, off, length int64) (tree.Info, error) {
 		return tree.Info{}, err
 	}
 	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return tree.Info{}, err
-	}
-	if off < 0 || off > size || length < 0 || length > size-off {
-		return tree.Info{}, fmt.Errorf("probe %s: bytes %d to %d are outside of the file's %d", path, off, off+length, size)
-	}
-	if length == 0 {
-		length = size - off
-	}
-	info, err := probe(f, off, length)
+	info, err := probeFile(f, off, length)
 	if err != nil {
 		return tree.Info{}, fmt.Errorf("probe %s: %w", path, err)
 	}
 	return info, nil
 }
 
+func probeFile(f *os.File, off, length int64) (tree.Info, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return tree.Info{}, err
+	}
+	if off < 0 || off > size || length < 0 || length > size-off {
+		return tree.Info{}, fmt.Errorf("bytes %d to %d are outside of the file's %d", off, off+length, size)
+	}
+	if length == 0 {
+		length = size - off
+	}
+	return probe(io.NewSectionReader(f, off, length))
+}
+
+// ProbeAt is Probe on the first size bytes of r.
+func ProbeAt(r io.ReaderAt, size int64) (tree.Info, error) {
+	return probe(io.NewSectionReader(r, 0, size))
+}
+
 // probers in the order in which they are asked: the surest magic first, vfat,
 // which has none, last.
-func probers() []func(*tree.Window) (tree.Info, error) {
-	return []func(*tree.Window) (tree.Info, error){
+func probers() []func(*io.SectionReader) (tree.Info, error) {
+	return []func(*io.SectionReader) (tree.Info, error){
 		probeXFS, squashfs.Probe, probeBtrfs, ext4.Probe, swap.Probe, iso9660.Probe, vfat.Probe,
 	}
 }
 
-func probe(r io.ReaderAt, off, length int64) (tree.Info, error) {
-	w := &tree.Window{R: r, Off: off, Size: length}
+func probe(r *io.SectionReader) (tree.Info, error) {
 	for _, p := range probers() {
-		info, err := p(w)
-		if err != nil {
-			return tree.Info{}, err
-		}
-		if info.Type != "" {
-			return info, nil
+		if info, err := p(r); err != nil || info.Type != "" {
+			return info, err
 		}
 	}
 	return tree.Info{Free: -1}, nil
 }
 
-func probeXFS(w *tree.Window) (tree.Info, error) {
-	b, err := w.At(0, 512)
+func probeXFS(r *io.SectionReader) (tree.Info, error) {
+	b, err := volume.Peek(r, 0, 512)
 	if err != nil || string(b[:4]) != "XFSB" {
 		return tree.Info{}, err
 	}
@@ -72,19 +78,19 @@ func probeXFS(w *tree.Window) (tree.Info, error) {
 	if bs < 512 || bs > 65536 || bs&(bs-1) != 0 {
 		return tree.Info{}, nil
 	}
-	return tree.Info{Type: "xfs", Label: tree.CString(b[108:120]), UUID: tree.UUIDText(b[32:]), BlockSize: int64(bs),
-		Size: tree.Clip(be.Uint64(b[8:]), bs), Free: tree.Clip(be.Uint64(b[144:]), bs)}, nil
+	return tree.Info{Type: "xfs", Label: volume.Text(b[108:120]), UUID: ident.Text(b[32:]), BlockSize: int64(bs),
+		Size: volume.Bytes(be.Uint64(b[8:]), bs), Free: volume.Bytes(be.Uint64(b[144:]), bs)}, nil
 }
 
-func probeBtrfs(w *tree.Window) (tree.Info, error) {
-	b, err := w.At(64<<10, 1024)
+func probeBtrfs(r *io.SectionReader) (tree.Info, error) {
+	b, err := volume.Peek(r, 64<<10, 1024)
 	if err != nil || string(b[64:72]) != "_BHRfS_M" {
 		return tree.Info{}, err
 	}
 	le := binary.LittleEndian
 	total, used := le.Uint64(b[0x70:]), le.Uint64(b[0x78:])
-	return tree.Info{Type: "btrfs", Label: tree.CString(b[0x12b:0x22b]), UUID: tree.UUIDText(b[0x20:]),
-		Size: tree.Clip(total, 1), BlockSize: int64(le.Uint32(b[0x90:])), Free: tree.Clip(total-min(used, total), 1)}, nil
+	return tree.Info{Type: "btrfs", Label: volume.Text(b[0x12b:0x22b]), UUID: ident.Text(b[0x20:]),
+		Size: volume.Bytes(total, 1), BlockSize: int64(le.Uint32(b[0x90:])), Free: volume.Bytes(total-min(used, total), 1)}, nil
 }
 
 func nameOf(kind string) string {

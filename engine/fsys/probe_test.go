@@ -1,18 +1,15 @@
 package fsys
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
-	"b9.build/b9/engine/fsys/tree"
 )
 
 // TestProbe holds Probe against blkid on file systems that their own tools made.
@@ -51,7 +48,7 @@ func TestProbe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fsystest.CompareBlkid(t, img, info)
+			compareBlkid(t, img, info)
 			moved := shifted100(t, img)
 			at, err := Probe(moved, 100<<20, 0)
 			if err != nil || at != info {
@@ -94,13 +91,13 @@ func TestProbeNothing(t *testing.T) {
 func TestCheck(t *testing.T) {
 	fsystest.Need(t, "mke2fs", "e2fsck")
 	img := t.TempDir() + "/x.img"
-	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{Size: 16 << 20}, fsystest.ManyFiles(50)); err != nil {
+	if err := ext4.Make(t.Context(), img, ext4.Options{Size: 16 << 20}, manyFiles(50)); err != nil {
 		t.Fatal(err)
 	}
 	damageInode12(t, img)
-	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "the ext4 file system has errors", "node 12")
+	fsystest.WantError(t, Check(t.Context(), img), "the ext4 file system has errors", "node 12")
 	fsystest.Write(t, img, "nothing")
-	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "there is no checker for a file without a known file system")
+	fsystest.WantError(t, Check(t.Context(), img), "there is no checker for a file without a known file system")
 }
 
 // A checker that prints without end is stopped: e2fsck 1.47.0 is one when no
@@ -120,7 +117,7 @@ func TestCheckEndlessFindings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fsystest.WantError(t, Check(fsystest.CtxOf(t), img), "the ext2 file system has errors that e2fsck does not come to an end with", "printed more than 1048576 bytes")
+	fsystest.WantError(t, Check(t.Context(), img), "the ext2 file system has errors that e2fsck does not come to an end with", "printed more than 1048576 bytes")
 }
 
 // damageInode12 writes nonsense over the first ordinary inode of an ext4 with
@@ -180,36 +177,5 @@ func FuzzTrim(f *testing.F) {
 			t.Fatal(err)
 		}
 		_, _ = Trim(context.Background(), img)
-	})
-}
-
-func FuzzTar(f *testing.F) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: "a/b", Typeflag: tar.TypeReg, Size: 3, Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}})
-	w.Write([]byte("abc"))
-	w.WriteHeader(&tar.Header{Name: "a/c", Typeflag: tar.TypeLink, Linkname: "a/b"})
-	w.WriteHeader(&tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a"})
-	w.WriteHeader(&tar.Header{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3})
-	w.Close()
-	f.Add(b.Bytes())
-	f.Add([]byte{0x1f, 0x8b, 8})
-	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, b []byte) {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		c := tree.FromTar(bytes.NewReader(b))
-		defer c.Close()
-		root, err := c.Load(ctx, dir)
-		if err != nil {
-			return
-		}
-		_ = root.Walk(func(p string, n *tree.Inode) error {
-			if strings.Contains(p, "/../") || n.Links == 0 {
-				t.Fatalf("entry %q with %d links", p, n.Links)
-			}
-			return nil
-		})
 	})
 }

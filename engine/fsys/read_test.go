@@ -17,29 +17,30 @@ import (
 	"b9.build/b9/engine/fsys/iso9660"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/fsys/vfat"
+	"b9.build/b9/engine/tool"
 )
 
 // readerMakers make the same files in every file system that can be read.
 func readerMakers(t *testing.T, files []tree.File) map[string]func(img string) error {
 	fsystest.Need(t, "mke2fs")
 	return map[string]func(img string) error{
-		"fat12": func(img string) error { return vfat.Make(fsystest.CtxOf(t), img, vfat.Options{}, files) },
-		"fat16": func(img string) error { return vfat.Make(fsystest.CtxOf(t), img, vfat.Options{Size: 16 << 20}, files) },
+		"fat12": func(img string) error { return vfat.Make(t.Context(), img, vfat.Options{}, files) },
+		"fat16": func(img string) error { return vfat.Make(t.Context(), img, vfat.Options{Size: 16 << 20}, files) },
 		"fat32": func(img string) error {
-			return vfat.Make(fsystest.CtxOf(t), img, vfat.Options{Size: 64 << 20, Bits: 32}, files)
+			return vfat.Make(t.Context(), img, vfat.Options{Size: 64 << 20, Bits: 32}, files)
 		},
 		"rockridge": func(img string) error {
-			return iso9660.Make(fsystest.CtxOf(t), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, files)
+			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, files)
 		},
 		"joliet": func(img string) error {
-			return iso9660.Make(fsystest.CtxOf(t), img, iso9660.Options{VolumeID: "cidata", Joliet: true}, jolietOnly(files))
+			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true}, jolietOnly(files))
 		},
 		"ext4": func(img string) error {
-			return ext4.Make(fsystest.CtxOf(t), img, ext4.Options{Size: 32 << 20}, tree.FromFiles(files, time.Time{}))
+			return ext4.Make(t.Context(), img, ext4.Options{Size: 32 << 20}, tree.FromFiles(files, time.Time{}))
 		},
 		"ext2": func(img string) error {
 			o := ext4.Options{Size: 32 << 20, BlockSize: 1024, Features: []string{"^has_journal", "^extent", "^64bit", "^metadata_csum", "^filetype"}}
-			return ext4.Make(fsystest.CtxOf(t), img, o, tree.FromFiles(files, time.Time{}))
+			return ext4.Make(t.Context(), img, o, tree.FromFiles(files, time.Time{}))
 		},
 	}
 }
@@ -53,7 +54,7 @@ func jolietOnly(files []tree.File) []tree.File {
 
 func TestReader(t *testing.T) {
 	dir := t.TempDir()
-	files := fsystest.VariedFiles()
+	files := variedFiles()
 	for name, build := range readerMakers(t, files) {
 		t.Run(name, func(t *testing.T) {
 			img := dir + "/" + name
@@ -69,7 +70,7 @@ func TestReader(t *testing.T) {
 				if off > 0 {
 					at = shifted(t, img, off)
 				}
-				fsystest.CompareReader(t, fsystest.Opened(t)(OpenReader(at, off, 0)), want)
+				compareReader(t, opened(t, at, off), want)
 			}
 		})
 	}
@@ -86,9 +87,7 @@ func shifted(t *testing.T, img string, off int64) string {
 }
 
 func TestReaderUnknown(t *testing.T) {
-	p := t.TempDir() + "/x"
-	fsystest.Write(t, p, strings.Repeat("x", 4096))
-	_, err := OpenReader(p, 0, 0)
+	_, err := NewReader(strings.NewReader(strings.Repeat("x", 4096)), 4096)
 	fsystest.WantError(t, err, "which cannot be read")
 }
 
@@ -96,7 +95,7 @@ func TestReaderUnknown(t *testing.T) {
 func TestReaderSeesWhatTheKernelSees(t *testing.T) {
 	fsystest.Need(t, "mke2fs", "tar")
 	dir := t.TempDir()
-	fsystest.BuildTree(t, dir+"/src", 3)
+	buildTree(t, dir+"/src", 3)
 	for name, args := range map[string][]string{
 		"ext2":    {"-t", "ext2", "-b", "1024"},
 		"ext3":    {"-t", "ext3", "-b", "4096"},
@@ -110,7 +109,7 @@ func TestReaderSeesWhatTheKernelSees(t *testing.T) {
 			img := dir + "/" + name
 			fsystest.Run(t, "mke2fs", append(append([]string{"-q", "-F"}, args...), img, "400M")...)
 			fillMounted(t, img, dir+"/src")
-			r := fsystest.CompareMounted(t, img, fsystest.Opened(t)(OpenReader(img, 0, 0)))
+			r := compareMounted(t, img, opened(t, img, 0))
 			if b, err := fs.ReadFile(r, "absolute/passwd-"); err != nil || string(b) != "root:x:0:0\n" {
 				t.Errorf("through links: %q, %v", b, err)
 			}
@@ -122,8 +121,8 @@ func TestReaderSeesWhatTheKernelSees(t *testing.T) {
 // that is allocated but not written.
 func fillMounted(t *testing.T, img, src string) {
 	mnt := t.TempDir()
-	fsystest.MountLoop(t, "loop", img, mnt)
-	defer fsystest.UnmountLoop(t, img, mnt)
+	mountLoop(t, "loop", img, mnt)
+	defer unmountLoop(t, img, mnt)
 	exec.Command("cp", "-a", src+"/.", mnt).Run() // what fits: small blocks hold no long links
 	exec.Command("fallocate", "-l", "300000", mnt+"/unwritten").Run()
 	for i := range 1500 {
@@ -134,7 +133,7 @@ func fillMounted(t *testing.T, img, src string) {
 			os.Remove(fmt.Sprintf("%s/kernel/%0*d", mnt, 20+i%100, i))
 		}
 	}
-	fsystest.WriteSparse(t, mnt+"/holes", true)
+	writeSparse(t, mnt+"/holes", true)
 	os.Symlink("/etc/../etc", mnt+"/absolute")
 }
 
@@ -147,9 +146,9 @@ func TestReaderReplaysJournal(t *testing.T) {
 	img, mnt := dir+"/live", dir+"/mnt"
 	fsystest.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", img, "200M")
 	os.Mkdir(mnt, 0o700)
-	fsystest.MountLoop(t, "loop", img, mnt)
+	mountLoop(t, "loop", img, mnt)
 	func() {
-		defer fsystest.UnmountLoop(t, img, mnt)
+		defer unmountLoop(t, img, mnt)
 		for i := range 500 {
 			fsystest.Write(t, fmt.Sprintf("%s/d%d/f%d", mnt, i%10, i), strings.Repeat("x", i))
 		}
@@ -169,23 +168,23 @@ func TestReaderReplaysJournal(t *testing.T) {
 	if incompatOf(t, dir+"/copy")&needsRecovery == 0 {
 		t.Skip("the kernel had nothing left in the journal")
 	}
-	r, err := OpenReader(dir+"/copy", 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := fsystest.ListReader(t, r)
-	r.Close()
+	r := opened(t, dir+"/copy", 0)
+	got := listReader(t, r)
 	fsystest.Run(t, "cp", dir+"/copy", dir+"/repaired")
-	exec.Command(fsystest.MustFind(t, "e2fsck"), "-fy", dir+"/repaired").Run()
-	if want := fsystest.ListReader(t, fsystest.CompareMounted(t, dir+"/repaired", fsystest.Opened(t)(OpenReader(dir+"/repaired", 0, 0)))); got != want {
-		t.Error(fsystest.FirstDifference(want, got))
+	e2fsck, err := tool.Find("e2fsck")
+	if err != nil {
+		t.Skip(err)
+	}
+	exec.Command(e2fsck, "-fy", dir+"/repaired").Run()
+	if want := listReader(t, compareMounted(t, dir+"/repaired", opened(t, dir+"/repaired", 0))); got != want {
+		t.Error(firstDifference(want, got))
 	}
 }
 
 // TestReaderForeign reads what other tools made.
 func TestReaderForeign(t *testing.T) {
 	dir := t.TempDir()
-	for _, f := range fsystest.VariedFiles() {
+	for _, f := range variedFiles() {
 		if !f.Mode.IsDir() {
 			fsystest.Write(t, filepath.Join(dir, "src", f.Path), string(f.Data))
 		}
@@ -204,12 +203,8 @@ func TestReaderForeign(t *testing.T) {
 			args := strings.Fields(strings.NewReplacer("IMG", img, "SRC", dir+"/src").Replace(line))
 			fsystest.Need(t, args[0])
 			fsystest.Run(t, args[0], args[1:]...)
-			r, err := OpenReader(img, 0, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			for _, f := range fsystest.VariedFiles() {
+			r := opened(t, img, 0)
+			for _, f := range variedFiles() {
 				if f.Mode.IsDir() {
 					continue
 				}
@@ -244,32 +239,4 @@ func incompatOf(t testing.TB, img string) uint32 {
 		t.Fatal(err)
 	}
 	return binary.LittleEndian.Uint32(b[:])
-}
-
-// Many small directories are no reason to remember more and more.
-func TestReaderForgetsDirectories(t *testing.T) {
-	fsystest.Need(t, "mke2fs")
-	img := t.TempDir() + "/x.img"
-	var files []tree.File
-	for i := range 3 * keptDirectories {
-		files = append(files, tree.File{Path: fmt.Sprintf("d%d", i), Mode: fs.ModeDir | 0o755})
-	}
-	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{Size: 16 << 20}, tree.FromFiles(files, time.Unix(0, 0))); err != nil {
-		t.Fatal(err)
-	}
-	r, err := OpenReader(img, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	for range 2 {
-		for _, f := range files {
-			if _, err := r.ReadDir(f.Path); err != nil {
-				t.Fatal(err)
-			}
-			if n := len(r.(*imageFS).dirs); n > keptDirectories {
-				t.Fatalf("%d directories are remembered, want %d at most", n, keptDirectories)
-			}
-		}
-	}
 }

@@ -19,82 +19,53 @@ import (
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
 func Resize(ctx context.Context, path string, size int64) error {
-	err := withExt(path, func(f *os.File) error { return ext4.Resize(ctx, f, size) })
-	if err != nil {
-		return fmt.Errorf("resize: %w", err)
-	}
-	return nil
+	_, err := onExt("resize", path, func(f *os.File) (int64, error) { return size, ext4.Resize(ctx, f, size) })
+	return err
 }
 
 // Shrink makes an ext2/3/4 file system as small as its content allows, then
 // extra bytes larger, and cuts the file to it. It returns the new size. What is
 // said at Resize about repair, time and failure holds here too.
 func Shrink(ctx context.Context, path string, extra int64) (size int64, err error) {
-	err = withExt(path, func(f *os.File) (err error) {
-		size, err = ext4.Shrink(ctx, f, extra)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("shrink: %w", err)
-	}
-	return size, nil
-}
-
-// MinSize estimates the smallest size of an ext2/3/4 file system in bytes, as
-// resize2fs does: Resize accepts it, Shrink may get below it.
-func MinSize(ctx context.Context, path string) (size int64, err error) {
-	err = withExt(path, func(f *os.File) (err error) {
-		size, err = ext4.MinSize(ctx, f)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("minimum size: %w", err)
-	}
-	return size, nil
+	return onExt("shrink", path, func(f *os.File) (int64, error) { return ext4.Shrink(ctx, f, extra) })
 }
 
 // Trim makes holes in the file at path where its ext2/3/4 file system has free
 // blocks, so that what was deleted in it takes no room, is not copied, and has
-// no influence on the file's digest. It returns the bytes that the file takes
-// less on the host. The file system must be clean (a journal that waits to be
+// no influence on the file's digest. It returns the bytes by which
+// the file gets smaller on the host. The file system must be clean (a journal that waits to be
 // replayed is an error: see Resize or Check) and not be mounted; bitmaps are
 // used only when their checksum is right. The features bigalloc and meta_bg are
 // refused.
 func Trim(ctx context.Context, path string) (freed int64, err error) {
-	err = withExt(path, func(f *os.File) (err error) {
-		freed, err = ext4.Trim(ctx, f)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("trim: %w", err)
-	}
-	return freed, nil
+	return onExt("trim", path, func(f *os.File) (int64, error) { return ext4.Trim(ctx, f) })
 }
 
-// withExt opens a file that is one whole ext2/3/4 file system.
-func withExt(path string, do func(*os.File) error) (err error) {
+// onExt opens a file that is one whole ext2/3/4 file system for do. op begins the
+// errors.
+func onExt(op, path string, do func(*os.File) (int64, error)) (n int64, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("%s: %w", op, err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	st, err := f.Stat()
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			n, err = 0, fmt.Errorf("%s: %w", op, err)
+		}
+	}()
+	info, err := probeFile(f, 0, 0)
 	if err != nil {
-		return err
-	}
-	info, err := probe(f, 0, st.Size())
-	if err != nil {
-		return err
+		return 0, err
 	}
 	if info.Type != "ext2" && info.Type != "ext3" && info.Type != "ext4" {
-		return fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(info.Type))
+		return 0, fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(info.Type))
 	}
 	return do(f)
 }
 
 // ResizeImageOnly makes the file at path size bytes long and leaves what is in
 // it alone: new space reads as zeros and takes no room, what lies beyond size
-// is lost. The file system inside is not looked at.
+// is lost. The file system inside is not read.
 func ResizeImageOnly(path string, size int64) error {
 	if size <= 0 {
 		return fmt.Errorf("resize: size is %d bytes, must be at least 1", size)

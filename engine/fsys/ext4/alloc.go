@@ -54,22 +54,22 @@ func nextBit(b []byte, i, n uint32, want bool) uint32 {
 	return n
 }
 
-// alloc hands out free blocks in ascending order, group after group, and
+// allocator hands out free blocks in ascending order, group after group, and
 // keeps one bitmap in memory.
-type alloc struct {
+type allocator struct {
 	l      *layout
 	f      io.ReaderAt
 	groups []*group
 	bitmap []byte
 	g      uint32 // the group of bitmap
-	at     uint32 // the next position in it to look at
-	used   uint32 // taken from the group
+	at     uint32 // the next position in it to try
+	used   uint32 // allocated in the group
 	total  uint64
 	put    func(b []byte, block uint64) error
 }
 
-// take allocates up to want (at least 1) consecutive blocks.
-func (a *alloc) take(want uint32) (uint64, uint32, error) {
+// next allocates up to want (at least 1) consecutive blocks.
+func (a *allocator) next(want uint32) (uint64, uint32, error) {
 	for {
 		if a.bitmap == nil {
 			if err := a.enter(); err != nil {
@@ -100,7 +100,7 @@ func (e *errFull) Error() string {
 	return fmt.Sprintf("the content does not fit into %d blocks", e.blocks)
 }
 
-func (a *alloc) enter() error {
+func (a *allocator) enter() error {
 	if a.g >= uint32(len(a.groups)) {
 		return &errFull{a.l.blocks}
 	}
@@ -109,8 +109,8 @@ func (a *alloc) enter() error {
 	return err
 }
 
-// leave writes the bitmap of the group, if anything was taken, and moves on.
-func (a *alloc) leave() error {
+// leave writes the bitmap of the group, if anything was allocated, and moves on.
+func (a *allocator) leave() error {
 	d := a.groups[a.g]
 	if a.used > 0 {
 		d.clearFlag(groupBlockUninit)
@@ -126,7 +126,7 @@ func (a *alloc) leave() error {
 }
 
 // finish writes what is still in memory.
-func (a *alloc) finish() error {
+func (a *allocator) finish() error {
 	if a.bitmap == nil {
 		return nil
 	}

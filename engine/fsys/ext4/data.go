@@ -32,8 +32,13 @@ type piece struct {
 	last    bool   // nothing of the file follows
 }
 
-// data places the files' contents: one goroutine reads ahead, this one looks
-// for zeros, allocates and writes.
+// data writes the files' contents. One goroutine reads the files, in the order of
+// their inodes, into batches of 1 MiB: small files share one, large files fill
+// several. Another searches each batch for blocks of zeros, which become holes,
+// allocates blocks for the rest, and writes runs of neighbouring blocks at once.
+// Three batches go round between the two, so that reading and writing overlap and
+// memory stays bounded. Blocks are allocated in the order of reading alone, so the
+// layout does not depend on how fast either goroutine is.
 func (x *fill) data() error {
 	g, ctx := errgroup.WithContext(x.ctx)
 	full, free := make(chan *batch, 1), make(chan *batch, 3)
@@ -46,7 +51,7 @@ func (x *fill) data() error {
 		return r.run()
 	})
 	g.Go(func() error {
-		p := placer{x: x}
+		p := dataWriter{x: x}
 		for b := range full {
 			if err := p.batch(b); err != nil {
 				return err
@@ -117,7 +122,7 @@ func (r *batchReader) file(i int, n *tree.Inode) error {
 	if limit := r.x.l.maxFile(); n.Size > limit {
 		return fmt.Errorf("is %d bytes long, the file system holds files of %d", n.Size, limit)
 	}
-	in, err := n.Src.Open()
+	in, err := n.Open()
 	if err != nil {
 		return err
 	}
@@ -131,7 +136,7 @@ func (r *batchReader) file(i int, n *tree.Inode) error {
 			return err
 		}
 	}
-	return tree.AtEnd(in, n)
+	return n.CheckEnd(in)
 }
 
 // chunk reads the next bytes of a file into the batch.
@@ -144,7 +149,7 @@ func (r *batchReader) chunk(in io.Reader, i int, n *tree.Inode, off int64) (int6
 	want := int(min(int64(room), n.Size-off))
 	dst := r.b.buf[r.b.used:]
 	if _, err := io.ReadFull(in, dst[:want]); err != nil && want > 0 {
-		return 0, tree.ErrShort(n, err)
+		return 0, n.Short(err)
 	}
 	padded := (want + bs - 1) / bs * bs
 	clear(dst[want:padded])
@@ -172,9 +177,9 @@ func (l *layout) maxFile() int64 {
 	return min((12+p+p*p+p*p*p)*int64(l.blockSize), 1<<41-int64(l.blockSize))
 }
 
-// placer allocates blocks for file data and writes it, in as few calls as
+// dataWriter allocates blocks for file data and writes it, in as few calls as
 // neighbouring blocks allow.
-type placer struct {
+type dataWriter struct {
 	x    *fill
 	list extentList
 	// What is to be written next: bytes [from, to) of the batch at block at.
@@ -182,8 +187,8 @@ type placer struct {
 	at       uint64
 }
 
-func (p *placer) batch(b *batch) error {
-	if err := tree.CheckEvery(p.x.ctx); err != nil {
+func (p *dataWriter) batch(b *batch) error {
+	if err := context.Cause(p.x.ctx); err != nil {
 		return err
 	}
 	for _, q := range b.pieces {
@@ -194,7 +199,7 @@ func (p *placer) batch(b *batch) error {
 	return p.flush(b)
 }
 
-func (p *placer) piece(b *batch, q piece) error {
+func (p *dataWriter) piece(b *batch, q piece) error {
 	bs := p.x.l.blockSize
 	end := q.off + q.size
 	for off := q.off; off < end; {
@@ -207,7 +212,7 @@ func (p *placer) piece(b *batch, q piece) error {
 			continue
 		}
 		logical := q.logical + uint64((off-q.off)/bs)
-		if err := p.place(b, logical, off, stop); err != nil {
+		if err := p.put(b, logical, off, stop); err != nil {
 			return err
 		}
 		off = stop
@@ -220,11 +225,11 @@ func (p *placer) piece(b *batch, q piece) error {
 	return err
 }
 
-// place finds blocks for bytes [off, stop) of the batch.
-func (p *placer) place(b *batch, logical uint64, off, stop int) error {
+// put finds blocks for bytes [off, stop) of the batch.
+func (p *dataWriter) put(b *batch, logical uint64, off, stop int) error {
 	bs := p.x.l.blockSize
 	for off < stop {
-		at, count, err := p.x.alloc.take(uint32((stop - off) / bs))
+		at, count, err := p.x.alloc.next(uint32((stop - off) / bs))
 		if err != nil {
 			return err
 		}
@@ -242,7 +247,7 @@ func (p *placer) place(b *batch, logical uint64, off, stop int) error {
 	return nil
 }
 
-func (p *placer) flush(b *batch) error {
+func (p *dataWriter) flush(b *batch) error {
 	from, to := p.from, p.to
 	p.from, p.to = 0, 0 // block 0 is never free, so nothing continues this
 	if from == to {

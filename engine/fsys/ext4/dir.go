@@ -1,8 +1,10 @@
 package ext4
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,23 +14,10 @@ import (
 // direntSize is the length of a directory entry, in bytes.
 func direntSize(name int) int { return (8 + name + 3) &^ 3 }
 
-// direntType is the type byte of a directory entry.
-func direntType(mode uint32) byte {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return 1
-	case unix.S_IFDIR:
-		return 2
-	case unix.S_IFCHR:
-		return 3
-	case unix.S_IFBLK:
-		return 4
-	case unix.S_IFIFO:
-		return 5
-	case unix.S_IFSOCK:
-		return 6
-	}
-	return 7 // symbolic link
+// direntKinds are the file types of struct stat by their number in an entry; 0
+// is unknown.
+func direntKinds() []uint32 {
+	return []uint32{0, unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFLNK}
 }
 
 // dirWriter lays directory entries out in blocks.
@@ -56,7 +45,7 @@ func (w *dirWriter) add(name string, num uint32, mode uint32) {
 	le.PutUint16(e[4:], uint16(size))
 	e[6] = byte(len(name))
 	if w.typed && num != 0 {
-		e[7] = direntType(mode)
+		e[7] = byte(slices.Index(direntKinds(), mode&unix.S_IFMT))
 	}
 	copy(e[8:], name)
 	w.last, w.at = w.at, w.at+size
@@ -91,34 +80,33 @@ func (x *fill) dirData(n *tree.Inode, parent uint32, least int) []byte {
 	if x.l.csum() {
 		w.room -= 12
 	}
-	w.add(".", n.Num, unix.S_IFDIR)
+	w.add(".", n.Number, unix.S_IFDIR)
 	w.add("..", parent, unix.S_IFDIR)
 	for _, e := range n.Entries {
-		w.add(e.Name, e.Ino.Num, e.Ino.Mode)
+		w.add(e.Name, e.Inode.Number, e.Inode.Mode)
 	}
 	w.end()
 	for len(w.out) < least*x.l.blockSize {
 		w.add("", 0, 0) // an empty block
 		w.end()
 	}
-	w.tails(x.l.inodeSeed(n.Num))
+	w.tails(x.l.inodeSeed(n.Number))
 	return w.out
 }
 
 // directories writes all of them, in order, from the first free block on.
 func (x *fill) directories() error {
-	x.eachDisk(len(x.order))
 	parents := map[*tree.Inode]uint32{x.order[0]: rootInode}
 	for i, n := range x.order {
 		if !n.IsDir() {
 			continue
 		}
-		if err := tree.CheckEvery(x.ctx); err != nil {
+		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
 		for _, e := range n.Entries {
-			if e.Ino.IsDir() {
-				parents[e.Ino] = n.Num
+			if e.Inode.IsDir() {
+				parents[e.Inode] = n.Number
 			}
 		}
 		if err := x.directory(i, n, parents[n]); err != nil {
@@ -130,7 +118,7 @@ func (x *fill) directories() error {
 }
 
 func (x *fill) directory(i int, n *tree.Inode, parent uint32) error {
-	old := x.old[n.Num]
+	old := x.old[n.Number]
 	data := x.dirData(n, parent, len(old))
 	x.disk[i].size = int64(len(data))
 	var list extentList
@@ -149,14 +137,14 @@ func (x *fill) directory(i int, n *tree.Inode, parent uint32) error {
 	return x.setMap(i, list)
 }
 
-// dirBlocks takes blocks that the directory already has, then free ones.
+// dirBlocks returns blocks that the directory already has, then free ones.
 func (x *fill) dirBlocks(old *[]uint64, want int) (uint64, uint32, error) {
 	if len(*old) > 0 {
 		at := (*old)[0]
 		*old = (*old)[1:]
 		return at, 1, nil
 	}
-	return x.alloc.take(uint32(min(want, maxExtent)))
+	return x.alloc.next(uint32(min(want, maxExtent)))
 }
 
 // maxLinks is what a link count holds (EXT4_LINK_MAX).

@@ -1,12 +1,29 @@
+// Package ext4 makes, reads, resizes and trims ext2, ext3 and ext4. mke2fs makes
+// the empty file system, since it defines what one is; this package writes the
+// content into it, straight into the image. It hides the on-disk format: the
+// superblock and group descriptors, bitmaps, inodes, extents and indirect blocks,
+// directories, attributes, checksums and the journal. It mounts nothing, writes
+// into no file system that has been used, and replays a journal only in memory.
+//
+//	Make, Options          a new file system, empty or filled; Least is the smallest
+//	Probe, Open            a superblock recognised; an image's files read
+//	Resize, Shrink, Trim   a file system together with its file
+//	Tools                  the programs of e2fsprogs that a result depends on
+//
+// Inside: layout and group are the superblock and a descriptor. A fill writes a
+// tree (fill.go): allocator hands out blocks, mapper maps a file's extents, dirWriter
+// and inodeTable lay out directories and inodes. A reader reads (read.go): run.go
+// finds a file's blocks, journal.go reads past a journal that waits to be replayed.
+//
+// The format is that of the kernel's Documentation/filesystems/ext4, journals of
+// its journal.rst; the features are those of e2fsprogs 1.47.
 package ext4
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/fsys/internal/ident"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/size"
 )
@@ -81,17 +99,11 @@ const config = `[defaults]
 // error path is removed unless it was there before. The features bigalloc,
 // quota, meta_bg and journal_dev are refused together with content.
 func Make(ctx context.Context, path string, o Options, content tree.Content) error {
-	if err := o.check(content); err != nil {
-		return fmt.Errorf("ext4: %w", err)
-	}
-	err := tree.MakeFile(path, func(f *os.File) error {
-		m := maker{ctx: ctx, f: f, o: o}
-		return m.make(content)
+	check := func() error { return o.check(content) }
+	return tree.Make(ctx, path, "ext4", content, check, func(f *os.File, t *tree.Tree) error {
+		m := maker{ctx: ctx, f: f, o: o, tree: t}
+		return m.make()
 	})
-	if err != nil {
-		return fmt.Errorf("ext4: %w", err)
-	}
-	return nil
 }
 
 func (o *Options) check(content tree.Content) error {
@@ -113,8 +125,11 @@ func (o *Options) check(content tree.Content) error {
 		return fmt.Errorf("block size %d is not 1024, 2048 or 4096", o.BlockSize)
 	}
 	for _, id := range []string{o.UUID, o.HashSeed} {
-		if id != "" && !tree.IsUUID(id) {
-			return fmt.Errorf("%q is no UUID (such as 6f1dc3a2-0b57-4f7e-9d6c-2f8b0c1e4a55)", id)
+		if id == "" {
+			continue
+		}
+		if _, err := ident.Parse(id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -129,17 +144,9 @@ type maker struct {
 	config *os.File
 }
 
-func (m *maker) make(content tree.Content) error {
-	if content != nil {
-		defer content.Close()
-		t, err := content.Load(m.ctx, filepath.Dir(m.f.Name()))
-		if err != nil {
-			return err
-		}
-		m.tree = t
-		if m.o.ClampTimes {
-			t.Clamp(tree.FixedTime(m.o.Time))
-		}
+func (m *maker) make() error {
+	if m.tree != nil && m.o.ClampTimes {
+		m.tree.Clamp(tree.FixedTime(m.o.Time))
 	}
 	m.fixIDs()
 	if err := m.openConfig(); err != nil {
@@ -175,21 +182,21 @@ func (m *maker) tooSmall() error {
 // fixIDs derives what identifies the file system, so that two different ones
 // in a machine do not share a UUID and two equal builds do.
 func (m *maker) fixIDs() {
-	h := sha256.New()
-	tree.HashString(h, "b9 ext4")
-	tree.HashNumbers(h, uint64(m.o.Size), uint64(m.o.Free), uint64(m.o.BlockSize), uint64(m.o.Inodes), uint64(m.o.InodeRatio))
-	tree.HashString(h, m.o.Label)
-	tree.HashString(h, strings.Join(m.o.Features, ","))
+	h := ident.NewHash()
+	h.Text("b9 ext4")
+	h.Numbers(uint64(m.o.Size), uint64(m.o.Free), uint64(m.o.BlockSize), uint64(m.o.Inodes), uint64(m.o.InodeRatio))
+	h.Text(m.o.Label)
+	h.Text(strings.Join(m.o.Features, ","))
 	if m.tree != nil {
 		sum := m.tree.Digest()
-		h.Write(sum[:])
+		h.Bytes(sum[:])
 	}
-	sum := h.Sum(nil)
+	sum := h.Sum()
 	if m.o.UUID == "" {
-		m.o.UUID = tree.UUIDOf(sum[:16])
+		m.o.UUID = ident.New(sum[:16])
 	}
 	if m.o.HashSeed == "" {
-		m.o.HashSeed = tree.UUIDOf(sum[16:])
+		m.o.HashSeed = ident.New(sum[16:])
 	}
 }
 
@@ -238,7 +245,7 @@ func (m *maker) fit() (int64, error) {
 		if err := m.mke2fs(size); err != nil {
 			return 0, err
 		}
-		l, err := readExtLayout(m.f)
+		l, err := readLayout(m.f)
 		if err != nil {
 			return 0, err
 		}
@@ -287,5 +294,5 @@ func (m *maker) inodeArgs(size int64) []string {
 	return []string{"-N", strconv.FormatInt(enough, 10)}
 }
 
-// fakeTime makes e2fsprogs' library take a time for the present.
+// fakeTime gives e2fsprogs' library a time as the present one.
 func fakeTime(sec int64) string { return "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(sec, 10) }

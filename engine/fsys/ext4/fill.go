@@ -7,24 +7,26 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
 // Fixed inode numbers.
 const rootInode = 2
 
-// readExtLayout reads the first superblock of a file.
-func readExtLayout(r io.ReaderAt) (*layout, error) {
+// readLayout reads the first superblock of a file.
+func readLayout(r io.ReaderAt) (*layout, error) {
 	sb := make([]byte, superSize)
 	if _, err := r.ReadAt(sb, superAt); err != nil {
 		return nil, fmt.Errorf("superblock: %w", err)
 	}
-	return parseExtSuper(sb)
+	return parseSuper(sb)
 }
 
 // fill writes a tree into a file system that mke2fs has just made. It
@@ -35,7 +37,7 @@ type fill struct {
 	f      *os.File
 	l      *layout
 	groups []*group
-	alloc  *alloc
+	alloc  *allocator
 	maps   *mapper
 	w      *blockWriter
 	order  []*tree.Inode // by inode number
@@ -46,7 +48,7 @@ type fill struct {
 	old    map[uint32][]uint64
 }
 
-// diskInode is what of an inode is known only after its blocks are placed.
+// diskInode is what of an inode is known only after its blocks are allocated.
 type diskInode struct {
 	iblock  [60]byte
 	sectors uint64 // 512 bytes each
@@ -56,7 +58,7 @@ type diskInode struct {
 }
 
 func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) error {
-	l, err := readExtLayout(f)
+	l, err := readLayout(f)
 	if err != nil {
 		return err
 	}
@@ -67,9 +69,9 @@ func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) er
 	if x.groups, err = l.readGroups(f); err != nil {
 		return err
 	}
-	x.alloc = &alloc{l: l, f: f, groups: x.groups, put: x.w.put}
+	x.alloc = &allocator{l: l, f: f, groups: x.groups, put: x.w.put}
 	x.maps = &mapper{l: l, put: x.w.put, block: func() (uint64, error) {
-		b, _, err := x.alloc.take(1)
+		b, _, err := x.alloc.next(1)
 		return b, err
 	}}
 	for _, step := range []func() error{
@@ -119,17 +121,17 @@ func (x *fill) number(t *tree.Tree, when time.Time) error {
 		return err
 	}
 	next := x.first
-	return t.Walk(func(p string, n *tree.Inode) error {
+	err := t.Walk(func(p string, n *tree.Inode) error {
 		switch {
 		case n == t.Root:
-			n.Num = rootInode
-		case n.Num == x.lost: // set by findLost
+			n.Number = rootInode
+		case n.Number == x.lost: // set by findLost
 			return nil
 		default:
-			n.Num = next
+			n.Number = next
 			next++
 		}
-		if n.Num > x.l.inodes {
+		if n.Number > x.l.inodes {
 			return fmt.Errorf("the content has more files than the file system has inodes (%d): raise Inodes or lower InodeRatio", x.l.inodes)
 		}
 		x.order, x.paths = append(x.order, n), append(x.paths, p)
@@ -138,13 +140,15 @@ func (x *fill) number(t *tree.Tree, when time.Time) error {
 		}
 		return nil
 	})
+	x.disk = make([]diskInode, len(x.order))
+	return err
 }
 
 // appendLost keeps order sorted by number: lost+found comes after the root.
 func (x *fill) appendLost(t *tree.Tree) {
 	for _, e := range t.Root.Entries {
-		if e.Ino.Num == x.lost {
-			x.order, x.paths = append(x.order, e.Ino), append(x.paths, "/"+e.Name)
+		if e.Inode.Number == x.lost {
+			x.order, x.paths = append(x.order, e.Inode), append(x.paths, "/"+e.Name)
 		}
 	}
 }
@@ -176,61 +180,49 @@ func (x *fill) findLost(t *tree.Tree, when time.Time) error {
 		if e.Name != lostFound {
 			continue
 		}
-		if !e.Ino.IsDir() {
+		if !e.Inode.IsDir() {
 			return errors.New("/lost+found in the content is not a directory")
 		}
-		e.Ino.Num = x.lost
+		e.Inode.Number = x.lost
 		return nil
 	}
 	dir := tree.NewDir(when)
-	dir.Mode, dir.Links, dir.Num = unix.S_IFDIR|0o700, 2, x.lost
+	dir.Mode, dir.Links, dir.Number = unix.S_IFDIR|0o700, 2, x.lost
 	t.Root.Links++
-	insertEntry(t.Root, lostFound, dir)
+	i, _ := slices.BinarySearchFunc(t.Root.Entries, lostFound, func(e tree.Entry, name string) int { return strings.Compare(e.Name, name) })
+	t.Root.Entries = slices.Insert(t.Root.Entries, i, tree.Entry{Name: lostFound, Inode: dir})
 	return nil
-}
-
-// insertEntry adds an entry to the directory n in its place in the order.
-func insertEntry(n *tree.Inode, name string, child *tree.Inode) {
-	i := 0
-	for i < len(n.Entries) && n.Entries[i].Name < name {
-		i++
-	}
-	n.Entries = append(n.Entries, tree.Entry{})
-	copy(n.Entries[i+1:], n.Entries[i:])
-	n.Entries[i] = tree.Entry{Name: name, Ino: child}
 }
 
 // oldBlocks lists the blocks of a directory that mke2fs made.
 func (x *fill) oldBlocks(num uint32) ([]uint64, error) {
-	raw := make([]byte, x.l.inodeSize)
-	if _, err := x.f.ReadAt(raw, x.inodeAt(num)); err != nil {
+	v := x.reader()
+	n, err := v.inode(uint64(num))
+	if err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
-	b := raw[0x28:0x64]
-	var out []uint64
-	if le.Uint32(raw[0x20:])&inodeFlagInline != 0 {
+	d := n.Private.(*inode)
+	if d.flags&inodeFlagInline != 0 {
 		return nil, nil
 	}
-	if le.Uint32(raw[0x20:])&inodeFlagExtents == 0 {
-		for i := range 12 {
-			if p := le.Uint32(b[4*i:]); p != 0 {
-				out = append(out, uint64(p))
-			}
+	var out []uint64
+	for b := range n.Size / int64(x.l.blockSize) {
+		at, _, err := v.run(d, uint64(b))
+		if err == nil && at == 0 {
+			err = fmt.Errorf("inode %d of the new file system has a hole", num)
 		}
-		return out, nil
-	}
-	if le.Uint16(b) != extentMagic || le.Uint16(b[6:]) != 0 || le.Uint16(b[2:]) > 4 {
-		return nil, fmt.Errorf("inode %d of the new file system has an unexpected form", num)
-	}
-	for i := range int(le.Uint16(b[2:])) {
-		e := b[12+12*i:]
-		start := uint64(le.Uint32(e[8:])) | uint64(le.Uint16(e[6:]))<<32
-		for k := range uint64(le.Uint16(e[4:])) {
-			out = append(out, start+k)
+		if err != nil {
+			return nil, err
 		}
+		out = append(out, at)
 	}
 	return out, nil
+}
+
+// reader reads what mke2fs made.
+func (x *fill) reader() *reader {
+	in := io.NewSectionReader(x.f, 0, x.l.size())
+	return &reader{r: volume.NewPages(in), l: x.l, tables: make(map[uint32]int64)}
 }
 
 func (x *fill) inodeAt(num uint32) int64 {
@@ -246,11 +238,10 @@ func (l *layout) inodeSeed(num uint32) uint32 {
 	return crc(l.seed, b[:])
 }
 
-// small places long symbolic links and attributes that fill a block.
+// small writes long symbolic links and attributes that fill a block.
 func (x *fill) small() error {
-	x.eachDisk(len(x.order))
 	for i, n := range x.order {
-		if err := tree.CheckEvery(x.ctx); err != nil {
+		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
 		err := x.link(i, n)
@@ -273,12 +264,6 @@ func (x *fill) named(i int, err error) error {
 	return fmt.Errorf("/%s: %w", strings.TrimPrefix(x.paths[i], "/"), err)
 }
 
-func (x *fill) eachDisk(n int) {
-	if x.disk == nil {
-		x.disk = make([]diskInode, n)
-	}
-}
-
 func (x *fill) link(i int, n *tree.Inode) error {
 	if !n.IsLink() {
 		return nil
@@ -294,7 +279,7 @@ func (x *fill) link(i int, n *tree.Inode) error {
 	case len(n.Target) >= x.l.blockSize || len(n.Target) > tree.MaxPath:
 		return fmt.Errorf("the symbolic link's target is %d bytes long, a block holds %d", len(n.Target), x.l.blockSize-1)
 	}
-	b, _, err := x.alloc.take(1)
+	b, _, err := x.alloc.next(1)
 	if err != nil {
 		return err
 	}
@@ -310,7 +295,7 @@ func (x *fill) link(i int, n *tree.Inode) error {
 func (x *fill) setMap(i int, list extentList) error {
 	d := &x.disk[i]
 	var err error
-	d.iblock, err = x.maps.iblock(list, x.l.inodeSeed(x.order[i].Num))
+	d.iblock, err = x.maps.iblock(list, x.l.inodeSeed(x.order[i].Number))
 	d.sectors += (list.blocks() + x.maps.meta) * uint64(x.l.blockSize/512)
 	d.mapped = true
 	return err
@@ -328,7 +313,7 @@ func (x *fill) attributes(i int, n *tree.Inode) error {
 	if len(outside) == 0 {
 		return nil
 	}
-	at, _, err := x.alloc.take(1)
+	at, _, err := x.alloc.next(1)
 	if err != nil {
 		return err
 	}

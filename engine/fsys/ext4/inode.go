@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 
@@ -13,7 +14,7 @@ import (
 func (x *fill) inodes() error {
 	t := inodeTable{x: x, group: -1, block: -1}
 	for i := range x.order {
-		if err := tree.CheckEvery(x.ctx); err != nil {
+		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
 		if err := t.add(i); err != nil {
@@ -43,7 +44,7 @@ type inodeTable struct {
 
 func (t *inodeTable) add(i int) error {
 	n, l := t.x.order[i], t.x.l
-	g, index := (n.Num-1)/l.inodesPerGroup, (n.Num-1)%l.inodesPerGroup
+	g, index := (n.Number-1)/l.inodesPerGroup, (n.Number-1)%l.inodesPerGroup
 	if int64(g) != t.group {
 		if err := t.enterGroup(g); err != nil {
 			return err
@@ -57,7 +58,7 @@ func (t *inodeTable) add(i int) error {
 		}
 	}
 	t.top = max(t.top, index+1)
-	at := t.x.inodeAt(n.Num)
+	at := t.x.inodeAt(n.Number)
 	if err := t.enterBlock(at / int64(l.blockSize)); err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (x *fill) encodeInode(raw []byte, i int) error {
 	if err := x.putInside(raw, n); err != nil {
 		return err
 	}
-	x.sumInode(raw, n.Num)
+	x.sumInode(raw, n.Number)
 	return nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
-	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/internal/volume"
 )
 
 // The on-disk layout follows the kernel's Documentation/filesystems/ext4
@@ -64,9 +64,9 @@ type layout struct {
 	extraInodeBytes int
 }
 
-// parseExtSuper reads the 1024 bytes of a superblock and checks that its
+// parseSuper reads the 1024 bytes of a superblock and checks that its
 // numbers fit together, so that nothing computed from them later overflows.
-func parseExtSuper(sb []byte) (*layout, error) {
+func parseSuper(sb []byte) (*layout, error) {
 	if len(sb) < superSize || binary.LittleEndian.Uint16(sb[0x38:]) != magic {
 		return nil, errors.New("no ext2/3/4 superblock")
 	}
@@ -158,7 +158,7 @@ func (l *layout) freeInodes() uint32 { return binary.LittleEndian.Uint32(l.sb[0x
 
 func (l *layout) csum() bool { return l.ro&roMetadataCsum != 0 }
 
-func (l *layout) label() string { return tree.CString(l.sb[0x78:0x88]) }
+func (l *layout) label() string { return volume.Text(l.sb[0x78:0x88]) }
 
 // groupStart is the first block of group g.
 func (l *layout) groupStart(g uint32) uint64 {
@@ -304,7 +304,7 @@ func (d *group) sumBitmap(bitmap []byte, inode bool) {
 	d.setCount(lo, hi, crc(d.l.seed, bitmap[:n]))
 }
 
-// tree.seal writes the checksum of the descriptor itself.
+// seal writes the checksum of the descriptor itself.
 func (d *group) seal() {
 	le := binary.LittleEndian
 	var num [4]byte

@@ -10,7 +10,7 @@ import (
 	"b9.build/b9/engine/internal/sparse"
 )
 
-// needs is what a content takes of an empty ext4 file system.
+// needs is how much of an empty ext4 file system a content uses.
 type needs struct {
 	blocks int64
 	inodes int64
@@ -44,7 +44,7 @@ func needsOf(ctx context.Context, t *tree.Tree, bs int64) (needs, error) {
 	return n, err
 }
 
-// blocksOf bounds the blocks of bs bytes that one object takes.
+// blocksOf bounds the blocks of bs bytes that one object uses.
 func blocksOf(ctx context.Context, n *tree.Inode, bs int64) (int64, error) {
 	var blocks int64
 	if len(n.Xattrs) > 0 {
@@ -81,7 +81,7 @@ func dirBlocks(n *tree.Inode, bs int64) int64 {
 
 // scanData counts a file's blocks that are not zero and the runs they form.
 func scanData(ctx context.Context, n *tree.Inode, bs int64) (blocks, runs int64, err error) {
-	r, err := n.Src.Open()
+	r, err := n.Open()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -89,7 +89,7 @@ func scanData(ctx context.Context, n *tree.Inode, bs int64) (blocks, runs int64,
 	buf := make([]byte, 256<<10)
 	inRun := false
 	for off := int64(0); off < n.Size; {
-		if err := tree.CheckEvery(ctx); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return 0, 0, err
 		}
 		next, err := skipHole(r, off, bs)
@@ -100,7 +100,7 @@ func scanData(ctx context.Context, n *tree.Inode, bs int64) (blocks, runs int64,
 		off = next
 		k, err := io.ReadFull(r, buf[:min(int64(len(buf)), n.Size-off)])
 		if err != nil && !(errors.Is(err, io.EOF) && k == 0 && off == n.Size) {
-			return 0, 0, tree.ErrShort(n, err)
+			return 0, 0, n.Short(err)
 		}
 		for b := buf[:k]; len(b) > 0; b = b[min(bs, int64(len(b))):] {
 			data := !sparse.IsZero(b[:min(bs, int64(len(b)))])

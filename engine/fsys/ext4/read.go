@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/ident"
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
 )
@@ -27,9 +28,9 @@ const (
 )
 
 // volume reads ext2, ext3 and ext4. A journal that waits to be replayed is
-// taken into account, without writing anything.
-type volume struct {
-	r      *tree.Pages
+// replayed in memory; nothing is written.
+type reader struct {
+	r      *volume.Pages
 	l      *layout
 	name   string
 	tables map[uint32]int64 // group to byte offset of its inode table
@@ -45,15 +46,16 @@ type inode struct {
 	size   int64
 }
 
-func Open(r *tree.Pages, name string) (*volume, error) {
-	l, err := readExtLayout(r)
+// Open reads the superblock of an image of ext2, ext3 or ext4; name tells which.
+func Open(r *volume.Pages, name string) (volume.Volume, error) {
+	l, err := readLayout(r)
 	if err != nil {
 		return nil, err
 	}
 	if odd := l.incompat &^ readable; odd != 0 {
 		return nil, fmt.Errorf("the file system has features that cannot be read (incompatible feature bits %#x)", odd)
 	}
-	v := &volume{r: r, l: l, name: name, tables: make(map[uint32]int64)}
+	v := &reader{r: r, l: l, name: name, tables: make(map[uint32]int64)}
 	if l.incompat&incompatRecover != 0 {
 		if err := v.replay(); err != nil {
 			return nil, fmt.Errorf("the journal that waits to be replayed: %w", err)
@@ -62,16 +64,16 @@ func Open(r *tree.Pages, name string) (*volume, error) {
 	return v, nil
 }
 
-func (v *volume) Kind() string { return v.name }
+func (v *reader) Type() string { return v.name }
 
-func (v *volume) Fold(name string) string { return name }
+func (v *reader) Fold(name string) string { return name }
 
-func (v *volume) Root() (*tree.Node, error) { return v.inode(rootInode) }
+func (v *reader) Root() (*volume.Node, error) { return v.inode(rootInode) }
 
-func (v *volume) Load(d *tree.Dirent) (*tree.Node, error) { return v.inode(d.Ino) }
+func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return v.inode(e.Number) }
 
 // table is the byte offset of a group's inode table.
-func (v *volume) table(g uint32) (int64, error) {
+func (v *reader) table(g uint32) (int64, error) {
 	if at, ok := v.tables[g]; ok {
 		return at, nil
 	}
@@ -87,13 +89,13 @@ func (v *volume) table(g uint32) (int64, error) {
 	return at, nil
 }
 
-func (v *volume) inode(num uint64) (*tree.Node, error) {
+func (v *reader) inode(num uint64) (*volume.Node, error) {
 	if num < 1 || num > uint64(v.l.inodes) {
-		return nil, tree.Damaged("there is no inode %d", num)
+		return nil, volume.Damaged("there is no inode %d", num)
 	}
 	g, index := uint32(num-1)/v.l.inodesPerGroup, uint32(num-1)%v.l.inodesPerGroup
 	if g >= v.l.groups {
-		return nil, tree.Damaged("inode %d lies in no block group", num)
+		return nil, volume.Damaged("inode %d lies in no block group", num)
 	}
 	at, err := v.table(g)
 	if err != nil {
@@ -111,32 +113,32 @@ func (v *volume) inode(num uint64) (*tree.Node, error) {
 }
 
 // decode reads struct ext4_inode.
-func (v *volume) decode(raw []byte, num uint64) (*tree.Node, error) {
+func (v *reader) decode(raw []byte, num uint64) (*volume.Node, error) {
 	le := binary.LittleEndian
 	x := &inode{num: num, flags: le.Uint32(raw[0x20:]), acl: uint64(le.Uint32(raw[0x68:])) | uint64(le.Uint16(raw[0x76:]))<<32}
 	copy(x.iblock[:], raw[0x28:])
 	x.size = int64(le.Uint32(raw[4:]))
-	n := &tree.Node{Mode: uint32(le.Uint16(raw)), Sec: int64(int32(le.Uint32(raw[0x10:]))), Priv: x}
+	n := &volume.Node{Mode: uint32(le.Uint16(raw)), Sec: int64(int32(le.Uint32(raw[0x10:]))), Private: x}
 	n.Inode, n.Links = num, uint32(le.Uint16(raw[0x1a:]))
 	n.UID = uint32(le.Uint16(raw[2:])) | uint32(le.Uint16(raw[0x78:]))<<16
 	n.GID = uint32(le.Uint16(raw[0x18:])) | uint32(le.Uint16(raw[0x7a:]))<<16
-	switch n.Mode & unix.S_IFMT {
+	switch n.Kind() {
 	case unix.S_IFREG, unix.S_IFDIR:
 		x.size |= int64(le.Uint32(raw[0x6c:])) << 32
 	case unix.S_IFCHR, unix.S_IFBLK:
 		n.Major, n.Minor = getDevice(x.iblock[:])
 	case unix.S_IFLNK, unix.S_IFIFO, unix.S_IFSOCK:
 	default:
-		return nil, tree.Damaged("mode %#o is of no file type", n.Mode)
+		return nil, volume.Damaged("mode %#o is of no file type", n.Mode)
 	}
 	if x.size < 0 || x.size > maxFileBlocks*int64(v.l.blockSize) {
-		return nil, tree.Damaged("size %d is out of range", x.size)
+		return nil, volume.Damaged("size %d is out of range", x.size)
 	}
 	n.Size = x.size
 	if len(raw) > 128+4 {
 		extra := int(le.Uint16(raw[0x80:]))
 		if extra > len(raw)-128 {
-			return nil, tree.Damaged("extra size %d is out of range", extra)
+			return nil, volume.Damaged("extra size %d is out of range", extra)
 		}
 		if extra >= 12 {
 			t := le.Uint32(raw[0x88:])
@@ -158,8 +160,8 @@ func getDevice(b []byte) (major, minor uint32) {
 }
 
 // Data gives the bytes of a file, directory or long link.
-func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
-	x := n.Priv.(*inode)
+func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
+	x := n.Private.(*inode)
 	if x.flags&flagEncrypt != 0 {
 		return nil, errors.New("is encrypted")
 	}
@@ -171,14 +173,14 @@ func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
 		return nil, err
 	}
 	if int64(len(b)) < x.size {
-		return nil, tree.Damaged("inline data of inode %d is %d bytes of %d", x.num, len(b), x.size)
+		return nil, volume.Damaged("inline data of inode %d is %d bytes of %d", x.num, len(b), x.size)
 	}
 	return bytes.NewReader(b[:x.size]), nil
 }
 
 // inline is data kept in the inode: its first 60 bytes, then the attribute
 // system.data.
-func (v *volume) inline(x *inode) ([]byte, error) {
+func (v *reader) inline(x *inode) ([]byte, error) {
 	list, err := v.insideXattrs(x)
 	if err != nil {
 		return nil, err
@@ -192,10 +194,10 @@ func (v *volume) inline(x *inode) ([]byte, error) {
 	return b, nil
 }
 
-func (v *volume) ReadLink(n *tree.Node) (string, error) {
-	x := n.Priv.(*inode)
-	if x.size >= tree.MaxLinkTarget {
-		return "", tree.Damaged("a link of %d bytes", x.size)
+func (v *reader) ReadLink(n *volume.Node) (string, error) {
+	x := n.Private.(*inode)
+	if x.size >= volume.MaxLinkTarget {
+		return "", volume.Damaged("a link of %d bytes", x.size)
 	}
 	if x.size < 60 && x.flags&(inodeFlagExtents|inodeFlagInline|flagEncrypt) == 0 {
 		return string(x.iblock[:x.size]), nil
@@ -213,19 +215,19 @@ func (v *volume) ReadLink(n *tree.Node) (string, error) {
 
 // List reads a directory block by block; the tree of hashes in it lies in what
 // looks like empty entries.
-func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
-	x := n.Priv.(*inode)
+func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
+	x := n.Private.(*inode)
 	switch {
 	case x.flags&flagEncrypt != 0:
 		return nil, errors.New("is encrypted")
 	case x.flags&inodeFlagInline != 0:
 		return v.listInline(x)
-	case x.size > tree.MaxDirBytes:
-		return nil, tree.Damaged("a directory of %d bytes", x.size)
+	case x.size > volume.MaxDirBytes:
+		return nil, volume.Damaged("a directory of %d bytes", x.size)
 	}
 	f, bs := &file{v: v, x: x}, int64(v.l.blockSize)
 	b := make([]byte, bs)
-	var out []tree.Dirent
+	var out []volume.Entry
 	for off := int64(0); off+bs <= x.size; off += bs {
 		if _, err := f.ReadAt(b, off); err != nil {
 			return nil, err
@@ -243,7 +245,7 @@ func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
 
 // listInline reads the entries in an inode: behind the parent's number, and in
 // the attribute.
-func (v *volume) listInline(x *inode) ([]tree.Dirent, error) {
+func (v *reader) listInline(x *inode) ([]volume.Entry, error) {
 	b, err := v.inline(x)
 	if err != nil {
 		return nil, err
@@ -256,7 +258,7 @@ func (v *volume) listInline(x *inode) ([]tree.Dirent, error) {
 }
 
 // dirents appends the entries of one block.
-func (v *volume) dirents(b []byte, out []tree.Dirent) ([]tree.Dirent, error) {
+func (v *reader) dirents(b []byte, out []volume.Entry) ([]volume.Entry, error) {
 	le := binary.LittleEndian
 	for len(b) >= 8 {
 		size := int(le.Uint16(b[4:]))
@@ -265,21 +267,16 @@ func (v *volume) dirents(b []byte, out []tree.Dirent) ([]tree.Dirent, error) {
 		}
 		name := int(b[6])
 		if size < 8 || size%4 != 0 || size > len(b) || 8+name > size {
-			return nil, tree.Damaged("a directory entry of %d bytes with a name of %d", size, name)
+			return nil, volume.Damaged("a directory entry of %d bytes with a name of %d", size, name)
 		}
 		if ino := le.Uint32(b); ino != 0 && name > 0 {
-			d := tree.Dirent{Name: string(b[8 : 8+name]), Ino: uint64(ino)}
-			if v.l.incompat&0x2 != 0 {
-				d.Kind = direntKind(b[7])
+			d := volume.Entry{Name: string(b[8 : 8+name]), Number: uint64(ino)}
+			if kinds := direntKinds(); v.l.incompat&0x2 != 0 && int(b[7]) < len(kinds) {
+				d.Kind = kinds[b[7]]
 			}
-			switch {
-			case d.Name == "." || d.Name == "..":
-			case strings.ContainsAny(d.Name, "/\x00"):
-				return nil, tree.Damaged("%q is no name", d.Name)
-			case len(out) == tree.MaxDirEntries:
-				return nil, fmt.Errorf("a directory with more than %d entries", tree.MaxDirEntries)
-			default:
-				out = append(out, d)
+			var err error
+			if out, err = volume.Append(out, d); err != nil {
+				return nil, err
 			}
 		}
 		b = b[size:]
@@ -287,11 +284,27 @@ func (v *volume) dirents(b []byte, out []tree.Dirent) ([]tree.Dirent, error) {
 	return out, nil
 }
 
-// direntKind is the opposite of direntType; 0 is unknown.
-func direntKind(t byte) uint32 {
-	kinds := [...]uint32{0, unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFLNK}
-	if int(t) < len(kinds) {
-		return kinds[t]
+// Probe reads the first superblock. A journal on a device of its own is no file system.
+func Probe(r *io.SectionReader) (tree.Info, error) {
+	sb, err := volume.Peek(r, superAt, superSize)
+	if err != nil {
+		return tree.Info{}, err
 	}
-	return 0
+	l, err := parseSuper(sb)
+	if err != nil || l.incompat&incompatJournalDev != 0 {
+		return tree.Info{}, nil
+	}
+	kind := "ext2"
+	switch {
+	case l.incompat&^uint32(0x6|incompatMetaBG) != 0 || l.ro&^uint32(0x7) != 0:
+		kind = "ext4" // features that ext3 does not have
+	case l.compat&compatJournal != 0:
+		kind = "ext3"
+	}
+	return tree.Info{Type: kind, Label: l.label(), UUID: ident.Text(l.uuid), Size: l.size(),
+		BlockSize: int64(l.blockSize), Free: volume.Bytes(min(l.freeBlocks(), l.blocks), uint64(l.blockSize))}, nil
 }
+
+// Least is the smallest file, in bytes, of which mke2fs makes an ext4 with
+// blocks of 4 KiB, without a journal and with the fewest inodes.
+const Least = 220 << 10

@@ -13,16 +13,17 @@ import (
 	"b9.build/b9/engine/fsys/internal/hosttool"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/tool"
 )
 
-// whole reads the layout of an ext2/3/4 file system that takes the whole of f,
+// whole reads the layout of an ext2/3/4 file system that fills the whole of f,
 // and returns the length of the file in bytes too.
 func whole(f *os.File) (*layout, int64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, 0, err
 	}
-	l, err := readExtLayout(f)
+	l, err := readLayout(f)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -32,33 +33,24 @@ func whole(f *os.File) (*layout, int64, error) {
 	return l, st.Size(), nil
 }
 
-// Resize is Resize on the open file f.
+// Resize changes the file system in f, and f, to size bytes. See fsys.Resize.
 func Resize(ctx context.Context, f *os.File, size int64) error {
-	r, err := newExtResizer(ctx, f)
+	r, err := newResizer(ctx, f)
 	if err != nil {
 		return err
 	}
 	return r.resize(size)
 }
 
-// Shrink is Shrink on the open file f.
+// Shrink makes the file system in f as small as its content allows, then extra
+// bytes larger, cuts f to it, and returns the new size. See fsys.Shrink.
 func Shrink(ctx context.Context, f *os.File, extra int64) (int64, error) {
-	r, err := newExtResizer(ctx, f)
+	r, err := newResizer(ctx, f)
 	if err != nil {
 		return 0, err
 	}
 	err = r.shrink(extra)
 	return r.l.size(), err
-}
-
-// MinSize is fsys.MinSize on the open file f.
-func MinSize(ctx context.Context, f *os.File) (int64, error) {
-	r, err := newExtResizer(ctx, f)
-	if err != nil {
-		return 0, err
-	}
-	blocks, err := r.minimum()
-	return blocks * int64(r.l.blockSize), err
 }
 
 type resizer struct {
@@ -68,7 +60,7 @@ type resizer struct {
 	fileSize int64
 }
 
-func newExtResizer(ctx context.Context, f *os.File) (*resizer, error) {
+func newResizer(ctx context.Context, f *os.File) (*resizer, error) {
 	l, size, err := whole(f)
 	if err != nil {
 		return nil, err
@@ -215,7 +207,7 @@ func (r *resizer) to(blocks int64) error {
 	if err != nil {
 		return err
 	}
-	r.l, err = readExtLayout(r.f)
+	r.l, err = readLayout(r.f)
 	return err
 }
 
@@ -256,4 +248,15 @@ func (r *resizer) minimum() (int64, error) {
 		return 0, fmt.Errorf("resize2fs -P: no size in %q", out)
 	}
 	return strconv.ParseInt(m[1], 10, 64)
+}
+
+// Tools lists the programs of the host behind Make, Resize and Shrink, whose
+// versions belong in the key of a step that calls these. resize2fs prints its
+// version and exits with 1.
+func Tools() []tool.Program {
+	return []tool.Program{
+		{Name: "mke2fs", VersionArgs: []string{"-V"}},
+		{Name: "resize2fs", VersionArgs: []string{"-h"}},
+		{Name: "e2fsck", VersionArgs: []string{"-V"}},
+	}
 }

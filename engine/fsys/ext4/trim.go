@@ -8,11 +8,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
 )
 
-// Trim is Trim on the open file f.
+// Trim makes holes in f where its file system has free blocks, and returns the
+// bytes by which f gets smaller on the host. See fsys.Trim.
 func Trim(ctx context.Context, f *os.File) (int64, error) {
 	l, _, err := whole(f)
 	if err != nil {
@@ -29,7 +29,7 @@ func Trim(ctx context.Context, f *os.File) (int64, error) {
 	return max(before-after, 0), err
 }
 
-// allocated is the room a file takes on the host, in bytes.
+// allocated is the room a file has on the host, in bytes.
 func allocated(f *os.File) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -47,7 +47,7 @@ func (l *layout) trim(ctx context.Context, f *os.File) error {
 		return errors.New("file systems with bigalloc or meta_bg cannot be trimmed")
 	}
 	for g := range l.groups {
-		if err := tree.CheckEvery(ctx); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		d, err := l.readGroup(f, g)

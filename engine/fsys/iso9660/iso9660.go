@@ -1,3 +1,15 @@
+// Package iso9660 makes and reads ISO 9660 (ECMA-119) with Joliet and Rock Ridge
+// (IEEE P1282 1.12 on SUSP 1.12). It hides the two hierarchies of directories,
+// their identifiers, and the system use entries. It makes no boot records and no
+// files of 4 GiB, and reads neither zisofs nor interleaved files.
+//
+//	Make, Fill, Options   a new file system with files in it
+//	Probe, Open           volume descriptors recognised; an image's files read
+//
+// Inside: writer gives every extent its place, then writes from front to back;
+// directories is one hierarchy with its path tables, names its identifiers, more
+// the areas that Rock Ridge continues in. reader reads, and posix is what the
+// system use entries of one record say.
 package iso9660
 
 import (
@@ -6,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -48,22 +59,13 @@ func Make(ctx context.Context, path string, o Options, files []tree.File) error 
 
 // Fill is Make with content of any kind.
 func Fill(ctx context.Context, path string, o Options, content tree.Content) error {
-	if err := o.check(); err != nil {
-		return fmt.Errorf("iso9660: %w", err)
-	}
-	defer content.Close()
-	t, err := content.Load(ctx, filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("iso9660: %w", err)
-	}
-	w := &writer{ctx: ctx, o: o, extents: make(map[*tree.Inode]uint32)}
-	if err := w.plan(t); err != nil {
-		return fmt.Errorf("iso9660: %w", err)
-	}
-	if err := tree.MakeFile(path, w.write); err != nil {
-		return fmt.Errorf("iso9660: %w", err)
-	}
-	return nil
+	return tree.Make(ctx, path, "iso9660", content, o.check, func(f *os.File, t *tree.Tree) error {
+		w := &writer{ctx: ctx, o: o, extents: make(map[*tree.Inode]uint32)}
+		if err := w.plan(t); err != nil {
+			return err
+		}
+		return w.write(f)
+	})
 }
 
 func (o *Options) check() error {
@@ -126,7 +128,7 @@ func (w *writer) collect(t *tree.Tree) error {
 	num := uint32(0)
 	return t.Walk(func(p string, n *tree.Inode) error {
 		num++
-		n.Num = num
+		n.Number = num
 		switch {
 		case !utf8.ValidString(p) && w.o.Joliet:
 			return fmt.Errorf("%q: the name is not UTF-8", p)
@@ -140,7 +142,7 @@ func (w *writer) collect(t *tree.Tree) error {
 			return fmt.Errorf("%s: is %d bytes long, iso9660 holds files below 4G", p, n.Size)
 		}
 		w.files = append(w.files, n)
-		return tree.CheckEvery(w.ctx)
+		return context.Cause(w.ctx)
 	})
 }
 
@@ -169,9 +171,8 @@ func (w *writer) write(f *os.File) error {
 			return err
 		}
 	}
-	buf := make([]byte, 256<<10)
 	for _, n := range w.files {
-		if err := tree.CopySource(w.ctx, f, int64(w.extents[n])*sector, n, buf); err != nil {
+		if err := n.CopyTo(w.ctx, f, int64(w.extents[n])*sector); err != nil {
 			return fmt.Errorf("%s: %w", n.Origin, err)
 		}
 	}
@@ -238,16 +239,16 @@ func (t *directories) build(root *tree.Inode) error {
 func (t *directories) name(d *dir) error {
 	names := names{joliet: !t.primary, taken: make(map[string]bool), next: make(map[string]int)}
 	for _, e := range d.ino.Entries {
-		if !t.primary && !e.Ino.IsDir() && !e.Ino.IsRegular() {
+		if !t.primary && !e.Inode.IsDir() && !e.Inode.IsRegular() {
 			continue // Joliet knows nothing else
 		}
-		id, err := names.add(e.Name, e.Ino.IsDir())
+		id, err := names.add(e.Name, e.Inode.IsDir())
 		if err != nil {
 			return fmt.Errorf("%q: %w", e.Name, err)
 		}
-		x := entry{ino: e.Ino, name: e.Name, id: id}
-		if e.Ino.IsDir() {
-			x.dir = &dir{ino: e.Ino, name: e.Name, id: id, parent: d}
+		x := entry{ino: e.Inode, name: e.Name, id: id}
+		if e.Inode.IsDir() {
+			x.dir = &dir{ino: e.Inode, name: e.Name, id: id, parent: d}
 		}
 		d.entries = append(d.entries, x)
 	}
@@ -288,7 +289,7 @@ func (t *directories) write(put func([]byte, int64) error) error {
 	}
 	more := &more{first: t.more}
 	for _, d := range t.dirs {
-		if err := tree.CheckEvery(t.w.ctx); err != nil {
+		if err := context.Cause(t.w.ctx); err != nil {
 			return err
 		}
 		if err := put(t.encode(d, more), int64(d.extent)); err != nil {

@@ -3,21 +3,20 @@ package iso9660
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
 // volume reads ISO 9660: the Rock Ridge tree where there is one, else
 // Joliet's, else the plain one with names in lower case and without versions.
-type volume struct {
-	r         *tree.Pages
+type reader struct {
+	r         *volume.Pages
 	blockSize int64
 	top       []byte // the root's record
 	joliet    bool
@@ -34,8 +33,9 @@ type node struct {
 
 type part struct{ at, size int64 } // bytes
 
-func Open(r *tree.Pages) (*volume, error) {
-	v := &volume{r: r}
+// Open reads the volume descriptors of an ISO 9660 image.
+func Open(r *volume.Pages) (volume.Volume, error) {
+	v := &reader{r: r}
 	var joliet []byte
 	for lba := int64(16); lba < 64; lba++ {
 		b, err := r.Bytes(lba*sector, sector)
@@ -53,7 +53,7 @@ func Open(r *tree.Pages) (*volume, error) {
 		}
 	}
 	if v.top == nil || v.blockSize != 512 && v.blockSize != 1024 && v.blockSize != 2048 {
-		return nil, tree.Damaged("the volume descriptor")
+		return nil, volume.Damaged("the volume descriptor")
 	}
 	if err := v.findRock(); err != nil {
 		return nil, err
@@ -64,9 +64,9 @@ func Open(r *tree.Pages) (*volume, error) {
 	return v, nil
 }
 
-// findRock looks for the mark (SP) that begins system use entries, in the
+// findRock searches for the mark (SP) that begins system use entries, in the
 // root's record of itself.
-func (v *volume) findRock() error {
+func (v *reader) findRock() error {
 	b, err := v.self(int64(binary.LittleEndian.Uint32(v.top[2:])) + int64(v.top[1]))
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (v *volume) findRock() error {
 }
 
 // self is the first record of the directory at a block: its own.
-func (v *volume) self(block int64) ([]byte, error) {
+func (v *reader) self(block int64) ([]byte, error) {
 	b, err := v.r.Bytes(block*v.blockSize, 1)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (v *volume) self(block int64) ([]byte, error) {
 		return nil, err
 	}
 	if size < 34 || size < 33+int(b[32]) {
-		return nil, tree.Damaged("a directory at block %d", block)
+		return nil, volume.Damaged("a directory at block %d", block)
 	}
 	return b, nil
 }
@@ -107,52 +107,52 @@ func area(b []byte) []byte {
 	return b[at:]
 }
 
-func (v *volume) Kind() string { return "iso9660" }
+func (v *reader) Type() string { return "iso9660" }
 
-func (v *volume) Xattrs(*tree.Node) ([]tree.Xattr, error) { return nil, nil }
+func (v *reader) Xattrs(*volume.Node) ([]tree.Xattr, error) { return nil, nil }
 
-func (v *volume) ReadLink(n *tree.Node) (string, error) { return n.Priv.(*node).target, nil }
+func (v *reader) ReadLink(n *volume.Node) (string, error) { return n.Private.(*node).target, nil }
 
-func (v *volume) Load(d *tree.Dirent) (*tree.Node, error) { return d.Node, nil }
+func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return e.Node, nil }
 
-func (v *volume) dirSize(n *tree.Node) int64 { return n.Priv.(*node).parts[0].size }
+func (v *reader) dirSize(n *volume.Node) int64 { return n.Private.(*node).parts[0].size }
 
-func (v *volume) at(block uint32, ear byte) int64 {
+func (v *reader) at(block uint32, ear byte) int64 {
 	return (int64(block) + int64(ear)) * v.blockSize
 }
 
-func (v *volume) plain() bool { return !v.rock && !v.joliet }
+func (v *reader) plain() bool { return !v.rock && !v.joliet }
 
-func (v *volume) Fold(name string) string {
+func (v *reader) Fold(name string) string {
 	if v.plain() {
 		return strings.ToLower(name)
 	}
 	return name
 }
 
-func (v *volume) Root() (*tree.Node, error) {
+func (v *reader) Root() (*volume.Node, error) {
 	n, _, err := v.record(v.top, 0)
 	if err != nil || !v.rock {
 		return n, err
 	}
-	return v.dirAt(n.Priv.(*node).parts[0].at / v.blockSize)
+	return v.dirAt(n.Private.(*node).parts[0].at / v.blockSize)
 }
 
 // dirAt is the directory at a block, by its own record.
-func (v *volume) dirAt(block int64) (*tree.Node, error) {
+func (v *reader) dirAt(block int64) (*volume.Node, error) {
 	b, err := v.self(block)
 	if err != nil {
 		return nil, err
 	}
 	n, _, err := v.record(b, block*v.blockSize)
-	if err == nil && n.Mode&unix.S_IFMT != unix.S_IFDIR {
-		err = tree.Damaged("block %d holds no directory", block)
+	if err == nil && n.Kind() != unix.S_IFDIR {
+		err = volume.Damaged("block %d holds no directory", block)
 	}
 	return n, err
 }
 
-func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
-	p := n.Priv.(*node)
+func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
+	p := n.Private.(*node)
 	if p.packed {
 		return nil, errors.New("is compressed (zisofs), which cannot be read")
 	}
@@ -161,7 +161,7 @@ func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
 
 // file is the data of a file, in one extent or several.
 type file struct {
-	v     *volume
+	v     *reader
 	parts []part
 	size  int64
 }
@@ -185,14 +185,14 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // List reads a directory's records, which do not cross sectors.
-func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
+func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
 	size := v.dirSize(n)
-	if size > tree.MaxDirBytes {
-		return nil, tree.Damaged("a directory of %d bytes", size)
+	if size > volume.MaxDirBytes {
+		return nil, volume.Damaged("a directory of %d bytes", size)
 	}
-	var out []tree.Dirent
+	var out []volume.Entry
 	more := false // the next record goes on with the file before
-	for at, end := n.Priv.(*node).parts[0].at, n.Priv.(*node).parts[0].at+size; at < end; at += sector {
+	for at, end := n.Private.(*node).parts[0].at, n.Private.(*node).parts[0].at+size; at < end; at += sector {
 		b, err := v.r.Bytes(at, int(min(sector, end-at)))
 		if err != nil {
 			return nil, err
@@ -200,7 +200,7 @@ func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
 		for pos := 0; pos < len(b) && b[pos] != 0; {
 			size := int(b[pos])
 			if size < 34 || pos+size > len(b) || 33+int(b[pos+32]) > size {
-				return nil, tree.Damaged("a directory record of %d bytes", size)
+				return nil, volume.Damaged("a directory record of %d bytes", size)
 			}
 			rec := b[pos : pos+size]
 			pos += size
@@ -217,15 +217,15 @@ func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
 }
 
 // add appends a record to a list, or to the file before it.
-func (v *volume) add(out []tree.Dirent, rec []byte, at int64, more bool) ([]tree.Dirent, error) {
+func (v *reader) add(out []volume.Entry, rec []byte, at int64, more bool) ([]volume.Entry, error) {
 	n, r, err := v.record(rec, at)
 	if err != nil {
 		return nil, err
 	}
-	if more && len(out) > 0 && n.Mode&unix.S_IFMT == unix.S_IFREG {
+	if more && len(out) > 0 && n.Kind() == unix.S_IFREG {
 		last := out[len(out)-1].Node
-		p := last.Priv.(*node)
-		p.parts = append(p.parts, n.Priv.(*node).parts...)
+		p := last.Private.(*node)
+		p.parts = append(p.parts, n.Private.(*node).parts...)
 		last.Size += n.Size
 		return out, nil
 	}
@@ -238,22 +238,17 @@ func (v *volume) add(out []tree.Dirent, rec []byte, at int64, more bool) ([]tree
 			return nil, err
 		}
 	}
-	switch {
-	case r.moved || name == "" || name == "." || name == "..":
+	if r.moved || name == "" {
 		return out, nil
-	case strings.ContainsAny(name, "/\x00"):
-		return nil, tree.Damaged("%q is no name", name)
-	case len(out) == tree.MaxDirEntries:
-		return nil, fmt.Errorf("a directory with more than %d entries", tree.MaxDirEntries)
 	}
-	return append(out, tree.Dirent{Name: name, Kind: n.Mode & unix.S_IFMT, Node: n}), nil
+	return volume.Append(out, volume.Entry{Name: name, Kind: n.Kind(), Node: n})
 }
 
 // record decodes a directory record that lies at a byte offset.
-func (v *volume) record(b []byte, at int64) (*tree.Node, *rockAttrs, error) {
+func (v *reader) record(b []byte, at int64) (*volume.Node, *posix, error) {
 	le := binary.LittleEndian
 	p := &node{parts: []part{{v.at(le.Uint32(b[2:]), b[1]), int64(le.Uint32(b[10:]))}}}
-	n := &tree.Node{Mode: unix.S_IFREG | 0o644, Size: p.parts[0].size, Sec: date7(b[18:]), Priv: p}
+	n := &volume.Node{Mode: unix.S_IFREG | 0o644, Size: p.parts[0].size, Sec: date7(b[18:]), Private: p}
 	n.Links = 1
 	if b[25]&2 != 0 {
 		n.Mode = unix.S_IFDIR | 0o755
@@ -261,7 +256,7 @@ func (v *volume) record(b []byte, at int64) (*tree.Node, *rockAttrs, error) {
 	if (b[26] != 0 || b[27] != 0) && n.Size > 0 {
 		return nil, nil, errors.New("a file is interleaved, which cannot be read")
 	}
-	r := &rockAttrs{}
+	r := &posix{}
 	if v.rock {
 		area := area(b)
 		if len(b) > 33 && (b[32] != 1 || b[33] != 0 || !strings.HasPrefix(string(area), "SP")) {
@@ -273,7 +268,7 @@ func (v *volume) record(b []byte, at int64) (*tree.Node, *rockAttrs, error) {
 		r.apply(n)
 	}
 	switch {
-	case n.Mode&unix.S_IFMT == unix.S_IFDIR:
+	case n.Kind() == unix.S_IFDIR:
 		n.Inode, n.Size = uint64(p.parts[0].at), 0
 	case n.Size > 0:
 		n.Inode = uint64(p.parts[0].at)
@@ -284,13 +279,9 @@ func (v *volume) record(b []byte, at int64) (*tree.Node, *rockAttrs, error) {
 }
 
 // name decodes an identifier of the plain tree or of Joliet's.
-func (v *volume) name(id []byte) string {
+func (v *reader) name(id []byte) string {
 	if v.joliet {
-		var u []uint16
-		for i := 0; i+1 < len(id); i += 2 {
-			u = append(u, binary.BigEndian.Uint16(id[i:]))
-		}
-		return withoutVersion(string(utf16.Decode(u)))
+		return withoutVersion(utf16BE(id))
 	}
 	return strings.TrimSuffix(strings.ToLower(withoutVersion(string(id))), ".")
 }

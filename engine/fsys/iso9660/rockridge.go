@@ -1,10 +1,13 @@
 package iso9660
 
 import (
+	"encoding/binary"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
@@ -57,7 +60,7 @@ func rockRidge(e entry, in *dir) [][]byte {
 // posixEntry is PX: mode, links, owner, group, serial number.
 func posixEntry(n *tree.Inode) []byte {
 	b := make([]byte, 40)
-	for i, v := range []uint32{n.Mode, n.Links, n.UID, n.GID, n.Num} {
+	for i, v := range []uint32{n.Mode, n.Links, n.UID, n.GID, n.Number} {
 		putBoth32(b[8*i:], v)
 	}
 	return suspEntry("PX", b)
@@ -178,4 +181,153 @@ func fitEntries(b []byte, list [][]byte, room int) ([]byte, [][]byte) {
 		b = append(b, suspEntry("CE", make([]byte, suspCE-4))...)
 	}
 	return b, list
+}
+
+// maxArea bounds the system use entries of one record, in bytes.
+const maxArea = 64 << 10
+
+// posix is what the system use entries of a record say of its object.
+type posix struct {
+	mode, links, uid, gid uint32
+	owned                 bool // mode, links, uid and gid are there
+	name                  string
+	target                []byte
+	joined                bool // the last component of target goes on
+	linked                bool
+	sec                   int64
+	timed                 bool
+	major, minor          uint32
+	device                bool
+	child                 int64 // block of a relocated directory
+	moved                 bool  // is the relocated directory: listed elsewhere
+	packed                bool
+}
+
+// apply puts them on a record's object.
+func (r *posix) apply(n *volume.Node) {
+	p := n.Private.(*node)
+	if r.owned {
+		n.Mode, n.Links, n.UID, n.GID = r.mode, r.links, r.uid, r.gid
+	}
+	if r.timed {
+		n.Sec = r.sec
+	}
+	if r.device {
+		n.Major, n.Minor = r.major, r.minor
+	}
+	p.packed = r.packed
+	switch n.Kind() {
+	case unix.S_IFREG, unix.S_IFDIR:
+	case unix.S_IFLNK:
+		p.target, n.Size = string(r.target), int64(len(r.target))
+	default:
+		n.Size = 0
+	}
+}
+
+// rockRidge reads system use entries, and the areas they continue in.
+func (v *reader) rockRidge(area []byte, r *posix) error {
+	for read := len(area); area != nil; read += len(area) {
+		if read > maxArea {
+			return volume.Damaged("the attributes of one file take more than %d bytes", maxArea)
+		}
+		next, size := int64(0), int64(0)
+		for len(area) >= 4 {
+			n := int(area[2])
+			if n < 4 || n > len(area) {
+				break // padding
+			}
+			sig, b := string(area[:2]), area[4:n]
+			area = area[n:]
+			if sig == "ST" {
+				break
+			}
+			if sig == "CE" && len(b) >= 24 {
+				le := binary.LittleEndian
+				next, size = int64(le.Uint32(b))*v.blockSize+int64(le.Uint32(b[8:])), int64(le.Uint32(b[16:]))
+				continue
+			}
+			r.entry(sig, b)
+		}
+		if area = nil; size == 0 {
+			break
+		}
+		if size > maxArea {
+			return volume.Damaged("the attributes of one file take %d bytes", size)
+		}
+		var err error
+		if area, err = v.r.Bytes(next, int(size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry reads one; b is what follows its header.
+func (r *posix) entry(sig string, b []byte) {
+	le := binary.LittleEndian
+	switch {
+	case sig == "PX" && len(b) >= 32:
+		r.owned = true
+		r.mode, r.links, r.uid, r.gid = le.Uint32(b), le.Uint32(b[8:]), le.Uint32(b[16:]), le.Uint32(b[24:])
+	case sig == "PN" && len(b) >= 16:
+		r.device = true
+		r.major, r.minor = le.Uint32(b), le.Uint32(b[8:])
+		if r.major == 0 && r.minor > 0xff {
+			r.major, r.minor = r.minor>>8, r.minor&0xff
+		}
+	case sig == "TF" && len(b) >= 1:
+		r.times(b[0], b[1:])
+	case sig == "NM" && len(b) >= 1 && b[0]&6 == 0 && len(r.name) <= tree.MaxName:
+		r.name += string(b[1:])
+	case sig == "SL" && len(b) >= 1:
+		r.link(b[1:])
+	case sig == "CL" && len(b) >= 4:
+		r.child = int64(le.Uint32(b))
+	case sig == "RE":
+		r.moved = true
+	case sig == "ZF":
+		r.packed = true
+	}
+}
+
+// times reads the modification time; those that flags names before it come first.
+func (r *posix) times(flags byte, b []byte) {
+	size := 7
+	if flags&0x80 != 0 {
+		size = 17
+	}
+	if flags&1 != 0 { // creation
+		b = b[min(size, len(b)):]
+	}
+	if flags&2 == 0 || len(b) < size {
+		return
+	}
+	if size == 7 {
+		r.sec, r.timed = date7(b), true
+		return
+	}
+	if t, err := time.Parse("20060102150405", string(b[:14])); err == nil {
+		r.sec, r.timed = t.Unix()-int64(int8(b[16]))*900, true
+	}
+}
+
+// link appends the components of a symbolic link.
+func (r *posix) link(b []byte) {
+	for ; len(b) >= 2 && len(b) >= 2+int(b[1]) && len(r.target) <= tree.MaxPath; b = b[2+int(b[1]):] {
+		flags, text := b[0], string(b[2:2+int(b[1])])
+		switch {
+		case flags&8 != 0: // what mkisofs makes of "//", too
+			text = "/"
+		case flags&2 != 0:
+			text = "."
+		case flags&4 != 0:
+			text = ".."
+		}
+		if r.linked && !r.joined {
+			r.target = append(r.target, '/')
+		}
+		r.target = append(r.target, text...)
+		r.linked, r.joined = true, flags&(1|8) != 0
+	}
 }

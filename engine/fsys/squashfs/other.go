@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"sort"
 
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/filesystem/squashfs"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
@@ -38,7 +38,7 @@ func openOther(r *io.SectionReader) (v *other, err error) {
 // guard turns a panic of the parser into an error about the image.
 func guard(err *error) {
 	if p := recover(); p != nil {
-		*err = tree.Damaged("%v", p)
+		*err = volume.Damaged("%v", p)
 	}
 }
 
@@ -61,15 +61,15 @@ type otherNode struct {
 	xattrs       map[string]string
 }
 
-func (v *other) Kind() string { return "squashfs" }
+func (v *other) Type() string { return "squashfs" }
 
 func (v *other) Fold(name string) string { return name }
 
-func (v *other) Load(d *tree.Dirent) (*tree.Node, error) { return d.Node, nil }
+func (v *other) Load(e *volume.Entry) (*volume.Node, error) { return e.Node, nil }
 
-func (v *other) ReadLink(n *tree.Node) (string, error) { return n.Priv.(otherNode).target, nil }
+func (v *other) ReadLink(n *volume.Node) (string, error) { return n.Private.(otherNode).target, nil }
 
-func (v *other) Root() (n *tree.Node, err error) {
+func (v *other) Root() (n *volume.Node, err error) {
 	defer guard(&err)
 	info, err := v.in.Stat(".")
 	if err != nil {
@@ -78,25 +78,17 @@ func (v *other) Root() (n *tree.Node, err error) {
 	return otherObject(info, ".")
 }
 
-func otherObject(info fs.FileInfo, p string) (*tree.Node, error) {
+func otherObject(info fs.FileInfo, p string) (*volume.Node, error) {
 	st, ok := info.Sys().(*squashfs.StatT)
 	if !ok {
 		return nil, fmt.Errorf("%s: nothing is known of it", p)
 	}
-	mode := uint32(info.Mode().Perm())
-	switch info.Mode().Type() {
-	case 0:
-		mode |= unix.S_IFREG
-	case fs.ModeDir:
-		mode |= unix.S_IFDIR
-	default:
-		kind, err := tree.UnixMode(info.Mode().Type())
-		if err != nil {
-			return nil, err
-		}
-		mode |= kind & unix.S_IFMT
+	mode, err := tree.UnixMode(info.Mode().Type())
+	if err != nil {
+		return nil, err
 	}
-	n := &tree.Node{Mode: mode, Size: info.Size(), Sec: info.ModTime().Unix(), Priv: otherNode{p, st.LinkTarget, st.Xattrs}}
+	mode = mode&unix.S_IFMT | uint32(info.Mode().Perm())
+	n := &volume.Node{Mode: mode, Size: info.Size(), Sec: info.ModTime().Unix(), Private: otherNode{p, st.LinkTarget, st.Xattrs}}
 	n.Inode, n.Links, n.UID, n.GID = uint64(st.Inode), 1, st.UID, st.GID
 	if mode&unix.S_IFMT == unix.S_IFLNK {
 		n.Size = int64(len(st.LinkTarget))
@@ -104,9 +96,9 @@ func otherObject(info fs.FileInfo, p string) (*tree.Node, error) {
 	return n, nil
 }
 
-func (v *other) List(n *tree.Node) (out []tree.Dirent, err error) {
+func (v *other) List(n *volume.Node) (out []volume.Entry, err error) {
 	defer guard(&err)
-	dir := n.Priv.(otherNode).path
+	dir := n.Private.(otherNode).path
 	entries, err := v.in.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -120,26 +112,25 @@ func (v *other) List(n *tree.Node) (out []tree.Dirent, err error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, tree.Dirent{Name: e.Name(), Kind: child.Mode & unix.S_IFMT, Node: child})
+		out = append(out, volume.Entry{Name: e.Name(), Kind: child.Kind(), Node: child})
 	}
 	return out, nil
 }
 
-func (v *other) Data(n *tree.Node) (r io.ReaderAt, err error) {
+func (v *other) Data(n *volume.Node) (r io.ReaderAt, err error) {
 	defer guard(&err)
-	f, err := v.in.OpenFile(n.Priv.(otherNode).path, os.O_RDONLY)
+	f, err := v.in.OpenFile(n.Private.(otherNode).path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	return &otherFile{f: f}, nil
 }
 
-func (v *other) Xattrs(n *tree.Node) ([]tree.Xattr, error) {
+func (v *other) Xattrs(n *volume.Node) ([]tree.Xattr, error) {
 	var out []tree.Xattr
-	for name, value := range n.Priv.(otherNode).xattrs {
+	for name, value := range n.Private.(otherNode).xattrs {
 		out = append(out, tree.Xattr{Name: name, Value: []byte(value)})
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out, nil
 }
 

@@ -3,16 +3,14 @@ package squashfs
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"slices"
-	"sort"
-	"strings"
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
@@ -25,8 +23,8 @@ const (
 )
 
 // volume reads squashfs 4.0 with gzip and zstd.
-type volume struct {
-	r         *tree.Pages
+type reader struct {
+	r         *volume.Pages
 	blockSize int64
 	sb        []byte
 	zstd      *zstd.Decoder // nil: gzip
@@ -51,15 +49,16 @@ type inode struct {
 	xattr               uint32
 }
 
-func Open(in *io.SectionReader, r *tree.Pages) (tree.Volume, error) {
+// Open reads the superblock of a squashfs image: in, whose pages r keeps.
+func Open(in *io.SectionReader, r *volume.Pages) (volume.Volume, error) {
 	sb, err := r.Bytes(0, super)
 	if err != nil {
 		return nil, err
 	}
 	le := binary.LittleEndian
-	v := &volume{r: r, sb: sb, blockSize: int64(le.Uint32(sb[12:])), meta: make(map[int64]metaBlock), blocks: make(map[int64][]byte)}
+	v := &reader{r: r, sb: sb, blockSize: int64(le.Uint32(sb[12:])), meta: make(map[int64]metaBlock), blocks: make(map[int64][]byte)}
 	if v.blockSize < 4096 || v.blockSize > 1<<20 || v.blockSize&(v.blockSize-1) != 0 {
-		return nil, tree.Damaged("blocks of %d bytes", v.blockSize)
+		return nil, volume.Damaged("blocks of %d bytes", v.blockSize)
 	}
 	switch kind := le.Uint16(sb[20:]); kind {
 	case 1:
@@ -71,45 +70,45 @@ func Open(in *io.SectionReader, r *tree.Pages) (tree.Volume, error) {
 	case 2, 3, 4, 5:
 		return openOther(in)
 	default:
-		return nil, tree.Damaged("compression %d is unknown", kind)
+		return nil, volume.Damaged("compression %d is unknown", kind)
 	}
 	return v, nil
 }
 
-func (v *volume) Kind() string { return "squashfs" }
+func (v *reader) Type() string { return "squashfs" }
 
-func (v *volume) Fold(name string) string { return name }
+func (v *reader) Fold(name string) string { return name }
 
-func (v *volume) Root() (*tree.Node, error) { return v.inode(v.word64(32)) }
+func (v *reader) Root() (*volume.Node, error) { return v.inode(v.word64(32)) }
 
-func (v *volume) Load(d *tree.Dirent) (*tree.Node, error) { return v.inode(d.Ino) }
+func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return v.inode(e.Number) }
 
-func (v *volume) ReadLink(n *tree.Node) (string, error) { return n.Priv.(*inode).target, nil }
+func (v *reader) ReadLink(n *volume.Node) (string, error) { return n.Private.(*inode).target, nil }
 
-func (v *volume) word64(at int) uint64 { return binary.LittleEndian.Uint64(v.sb[at:]) }
+func (v *reader) word64(at int) uint64 { return binary.LittleEndian.Uint64(v.sb[at:]) }
 
 // unpack decompresses to at most limit bytes.
-func (v *volume) unpack(b []byte, limit int64) ([]byte, error) {
+func (v *reader) unpack(b []byte, limit int64) ([]byte, error) {
 	if v.zstd != nil {
 		out, err := v.zstd.DecodeAll(b, nil)
 		if err != nil || int64(len(out)) > limit {
-			return nil, tree.Damaged("a block does not decompress")
+			return nil, volume.Damaged("a block does not decompress")
 		}
 		return out, nil
 	}
 	z, err := zlib.NewReader(bytes.NewReader(b))
 	if err != nil {
-		return nil, tree.Damaged("a block does not decompress")
+		return nil, volume.Damaged("a block does not decompress")
 	}
 	out, err := io.ReadAll(io.LimitReader(z, limit+1))
 	if err != nil || int64(len(out)) > limit {
-		return nil, tree.Damaged("a block does not decompress")
+		return nil, volume.Damaged("a block does not decompress")
 	}
 	return out, nil
 }
 
 // metaBlock reads a block of metadata.
-func (v *volume) metaBlock(at int64) (metaBlock, error) {
+func (v *reader) metaBlock(at int64) (metaBlock, error) {
 	if m, ok := v.meta[at]; ok {
 		return m, nil
 	}
@@ -120,7 +119,7 @@ func (v *volume) metaBlock(at int64) (metaBlock, error) {
 	word := binary.LittleEndian.Uint16(head)
 	size := int(word & 0x7fff)
 	if size == 0 || size > meta {
-		return metaBlock{}, tree.Damaged("a block of metadata of %d bytes", size)
+		return metaBlock{}, volume.Damaged("a block of metadata of %d bytes", size)
 	}
 	b, err := v.r.Bytes(at+2, size)
 	if err == nil && word&0x8000 == 0 {
@@ -139,18 +138,18 @@ func (v *volume) metaBlock(at int64) (metaBlock, error) {
 
 // cursor reads metadata on from a reference.
 type cursor struct {
-	v      *volume
+	v      *reader
 	block  int64
 	offset int
 }
 
 // cursor starts at a reference (block and offset) into the table at a byte.
-func (v *volume) cursor(table, ref uint64) cursor {
+func (v *reader) cursor(table, ref uint64) cursor {
 	return cursor{v, int64(table&(1<<62-1)) + int64(ref>>16&(1<<40-1)), int(ref & 0xffff)}
 }
 
-// take reads n bytes.
-func (c *cursor) take(n int64) ([]byte, error) {
+// read reads n bytes.
+func (c *cursor) read(n int64) ([]byte, error) {
 	out := make([]byte, 0, min(n, meta))
 	for int64(len(out)) < n {
 		m, err := c.v.metaBlock(c.block)
@@ -158,7 +157,7 @@ func (c *cursor) take(n int64) ([]byte, error) {
 			return nil, err
 		}
 		if c.offset > len(m.data) || len(m.data) == 0 {
-			return nil, tree.Damaged("metadata that is not there")
+			return nil, volume.Damaged("metadata that is not there")
 		}
 		part := m.data[c.offset:]
 		if left := n - int64(len(out)); int64(len(part)) > left {
@@ -173,18 +172,18 @@ func (c *cursor) take(n int64) ([]byte, error) {
 }
 
 // indexed reads an entry of a table whose blocks are listed at a byte.
-func (v *volume) indexed(list uint64, entry, size int64) ([]byte, error) {
+func (v *reader) indexed(list uint64, entry, size int64) ([]byte, error) {
 	b, err := v.r.Bytes(int64(list&(1<<62-1))+entry*size/meta*8, 8)
 	if err != nil {
 		return nil, err
 	}
 	c := v.cursor(binary.LittleEndian.Uint64(b), uint64(entry*size%meta))
-	return c.take(size)
+	return c.read(size)
 }
 
-func (v *volume) id(i uint16) (uint32, error) {
+func (v *reader) id(i uint16) (uint32, error) {
 	if i >= binary.LittleEndian.Uint16(v.sb[26:]) {
-		return 0, tree.Damaged("owner %d is not listed", i)
+		return 0, volume.Damaged("owner %d is not listed", i)
 	}
 	b, err := v.indexed(v.word64(48), int64(i), 4)
 	if err != nil {
@@ -193,23 +192,22 @@ func (v *volume) id(i uint16) (uint32, error) {
 	return binary.LittleEndian.Uint32(b), nil
 }
 
-func (v *volume) inode(ref uint64) (*tree.Node, error) {
+func (v *reader) inode(ref uint64) (*volume.Node, error) {
 	le := binary.LittleEndian
 	c := v.cursor(v.word64(64), ref)
-	b, err := c.take(16)
+	b, err := c.read(16)
 	if err != nil {
 		return nil, err
 	}
-	kinds := []uint32{0, unix.S_IFDIR, unix.S_IFREG, unix.S_IFLNK, unix.S_IFBLK, unix.S_IFCHR, unix.S_IFIFO, unix.S_IFSOCK}
 	kind, x := int(le.Uint16(b)), false
 	if kind > ext {
 		kind, x = kind-ext, true
 	}
 	if kind < 1 || kind > ext {
-		return nil, tree.Damaged("an object of type %d", kind)
+		return nil, volume.Damaged("an object of type %d", kind)
 	}
 	p := &inode{xattr: none}
-	n := &tree.Node{Mode: kinds[kind] | uint32(le.Uint16(b[2:]))&0o7777, Sec: int64(le.Uint32(b[8:])), Priv: p}
+	n := &volume.Node{Mode: kinds()[kind] | uint32(le.Uint16(b[2:]))&0o7777, Sec: int64(le.Uint32(b[8:])), Private: p}
 	n.Inode, n.Links = uint64(le.Uint32(b[12:])), 1
 	if n.UID, err = v.id(le.Uint16(b[4:])); err != nil {
 		return nil, err
@@ -230,7 +228,7 @@ func (v *volume) inode(ref uint64) (*tree.Node, error) {
 
 // words reads numbers of 32 bits.
 func (c *cursor) words(out ...*uint32) error {
-	b, err := c.take(int64(4 * len(out)))
+	b, err := c.read(int64(4 * len(out)))
 	if err != nil {
 		return err
 	}
@@ -240,7 +238,7 @@ func (c *cursor) words(out ...*uint32) error {
 	return nil
 }
 
-func (c *cursor) directory(n *tree.Node, p *inode, ext bool) error {
+func (c *cursor) directory(n *volume.Node, p *inode, ext bool) error {
 	var size, place, parent uint32
 	var err error
 	if ext {
@@ -254,7 +252,7 @@ func (c *cursor) directory(n *tree.Node, p *inode, ext bool) error {
 	return err
 }
 
-func (c *cursor) file(n *tree.Node, p *inode, ext bool) error {
+func (c *cursor) file(n *volume.Node, p *inode, ext bool) error {
 	var low, high, size, sizeHigh, sparse uint32
 	var err error
 	if ext {
@@ -264,25 +262,25 @@ func (c *cursor) file(n *tree.Node, p *inode, ext bool) error {
 	}
 	p.start, n.Size, p.sizes = int64(low)|int64(high)<<32, int64(size)|int64(sizeHigh)<<32, *c
 	if err == nil && (p.start < 0 || n.Size < 0 || n.Size > blocks*c.v.blockSize) {
-		err = tree.Damaged("a file of %d bytes at %d", n.Size, p.start)
+		err = volume.Damaged("a file of %d bytes at %d", n.Size, p.start)
 	}
 	return err
 }
 
-func (c *cursor) special(n *tree.Node, p *inode, ext bool) error {
+func (c *cursor) special(n *volume.Node, p *inode, ext bool) error {
 	if err := c.words(&n.Links); err != nil {
 		return err
 	}
 	var word uint32
-	switch n.Mode & unix.S_IFMT {
+	switch n.Kind() {
 	case unix.S_IFLNK:
 		if err := c.words(&word); err != nil {
 			return err
 		}
-		if word >= tree.MaxLinkTarget {
-			return tree.Damaged("a link of %d bytes", word)
+		if word >= volume.MaxLinkTarget {
+			return volume.Damaged("a link of %d bytes", word)
 		}
-		b, err := c.take(int64(word))
+		b, err := c.read(int64(word))
 		if err != nil {
 			return err
 		}
@@ -299,48 +297,47 @@ func (c *cursor) special(n *tree.Node, p *inode, ext bool) error {
 	return nil
 }
 
-func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
-	p := n.Priv.(*inode)
+func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
+	p := n.Private.(*inode)
 	if p.listing <= 0 {
 		return nil, nil
 	}
-	if p.listing > tree.MaxDirBytes {
-		return nil, tree.Damaged("a directory of %d bytes", p.listing)
+	if p.listing > volume.MaxDirBytes {
+		return nil, volume.Damaged("a directory of %d bytes", p.listing)
 	}
 	c := v.cursor(v.word64(72), uint64(p.dirBlock)<<16|uint64(p.dirOffset))
-	b, err := c.take(p.listing)
+	b, err := c.read(p.listing)
 	if err != nil {
 		return nil, err
 	}
 	le := binary.LittleEndian
-	var out []tree.Dirent
+	var out []volume.Entry
 	for len(b) >= 12 {
 		count, block := le.Uint32(b), uint64(le.Uint32(b[4:]))
 		if count > 255 {
-			return nil, tree.Damaged("a run of %d entries", count)
+			return nil, volume.Damaged("a run of %d entries", count)
 		}
 		b = b[12:]
 		for range count + 1 {
 			if len(b) < 8 || len(b) < 9+int(le.Uint16(b[6:])) {
-				return nil, tree.Damaged("a directory entry is cut off")
+				return nil, volume.Damaged("a directory entry is cut off")
 			}
 			size := int(le.Uint16(b[6:])) + 1
 			name := string(b[8 : 8+size])
-			if size > tree.MaxName || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-				return nil, tree.Damaged("%.40q is no name", name)
+			if size > tree.MaxName || name == "." || name == ".." {
+				return nil, volume.Damaged("%.40q is no name", name)
 			}
-			out = append(out, tree.Dirent{Name: name, Ino: block<<16 | uint64(le.Uint16(b))})
+			if out, err = volume.Append(out, volume.Entry{Name: name, Number: block<<16 | uint64(le.Uint16(b))}); err != nil {
+				return nil, err
+			}
 			b = b[8+size:]
-		}
-		if len(out) > tree.MaxDirEntries {
-			return nil, fmt.Errorf("a directory with more than %d entries", tree.MaxDirEntries)
 		}
 	}
 	return out, nil
 }
 
-func (v *volume) Xattrs(n *tree.Node) ([]tree.Xattr, error) {
-	p, le := n.Priv.(*inode), binary.LittleEndian
+func (v *reader) Xattrs(n *volume.Node) ([]tree.Xattr, error) {
+	p, le := n.Private.(*inode), binary.LittleEndian
 	table := v.word64(56)
 	if p.xattr == none || table == 1<<64-1 {
 		return nil, nil
@@ -350,7 +347,7 @@ func (v *volume) Xattrs(n *tree.Node) ([]tree.Xattr, error) {
 		return nil, err
 	}
 	if p.xattr >= le.Uint32(head[8:]) {
-		return nil, tree.Damaged("attributes %d are not listed", p.xattr)
+		return nil, volume.Damaged("attributes %d are not listed", p.xattr)
 	}
 	e, err := v.indexed(table+16, int64(p.xattr), 16)
 	if err != nil {
@@ -364,26 +361,25 @@ func (v *volume) Xattrs(n *tree.Node) ([]tree.Xattr, error) {
 			return nil, err
 		}
 		if read += len(x.Name) + len(x.Value) + 8; read > xattrSize {
-			return nil, tree.Damaged("the attributes of one file take more than %d bytes", xattrSize)
+			return nil, volume.Damaged("the attributes of one file take more than %d bytes", xattrSize)
 		}
 		out = append(out, x)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out, nil
 }
 
-// tree.Xattr reads one; a long value that several share lies elsewhere in the table.
+// xattr reads one; a long value that several share lies elsewhere in the table.
 func (c *cursor) xattr(table uint64) (tree.Xattr, error) {
 	le := binary.LittleEndian
-	b, err := c.take(4)
+	b, err := c.read(4)
 	if err != nil {
 		return tree.Xattr{}, err
 	}
 	kind := le.Uint16(b)
 	if kind&0xff > 2 {
-		return tree.Xattr{}, tree.Damaged("an attribute of type %d", kind)
+		return tree.Xattr{}, volume.Damaged("an attribute of type %d", kind)
 	}
-	name, err := c.take(int64(le.Uint16(b[2:])))
+	name, err := c.read(int64(le.Uint16(b[2:])))
 	if err != nil {
 		return tree.Xattr{}, err
 	}
@@ -393,7 +389,7 @@ func (c *cursor) xattr(table uint64) (tree.Xattr, error) {
 	}
 	at := c
 	if kind&0x100 != 0 {
-		if b, err = c.take(8); err != nil {
+		if b, err = c.read(8); err != nil {
 			return tree.Xattr{}, err
 		}
 		far := c.v.cursor(table, le.Uint64(b))
@@ -403,22 +399,22 @@ func (c *cursor) xattr(table uint64) (tree.Xattr, error) {
 		at = &far
 	}
 	if size > 64<<10 {
-		return tree.Xattr{}, tree.Damaged("an attribute of %d bytes", size)
+		return tree.Xattr{}, volume.Damaged("an attribute of %d bytes", size)
 	}
-	value, err := at.take(int64(size))
+	value, err := at.read(int64(size))
 	return tree.Xattr{Name: []string{"user.", "trusted.", "security."}[kind&0xff] + string(name), Value: value}, err
 }
 
 // Data reads the list of a file's blocks.
-func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
-	p := n.Priv.(*inode)
+func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
+	p := n.Private.(*inode)
 	f := &file{v: v, p: p, size: n.Size}
 	count := n.Size / v.blockSize
 	if p.fragment == none && n.Size%v.blockSize != 0 {
 		count++
 	}
 	c := p.sizes
-	b, err := c.take(4 * count)
+	b, err := c.read(4 * count)
 	if err != nil {
 		return nil, err
 	}
@@ -432,7 +428,7 @@ func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) {
 // file is a file's data. It remembers where a block lies, so that reading
 // on does not count from the beginning.
 type file struct {
-	v     *volume
+	v     *reader
 	p     *inode
 	size  int64
 	sizes []uint32
@@ -455,7 +451,7 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 		if block == nil {
 			clear(b[done : done+int(n)])
 		} else if int64(len(block)) < off%bs+n {
-			return done, tree.Damaged("a block is too short")
+			return done, volume.Damaged("a block is too short")
 		} else {
 			copy(b[done:done+int(n)], block[off%bs:])
 		}
@@ -484,7 +480,7 @@ func (f *file) block(i int64) ([]byte, error) {
 // tail is the end of the file, in a block that it shares.
 func (f *file) tail() ([]byte, error) {
 	if f.p.fragment >= binary.LittleEndian.Uint32(f.v.sb[16:]) {
-		return nil, tree.Damaged("fragment %d is not listed", f.p.fragment)
+		return nil, volume.Damaged("fragment %d is not listed", f.p.fragment)
 	}
 	e, err := f.v.indexed(f.v.word64(80), int64(f.p.fragment), 16)
 	if err != nil {
@@ -495,19 +491,19 @@ func (f *file) tail() ([]byte, error) {
 		return nil, err
 	}
 	if int64(f.p.offset) > int64(len(b)) {
-		return nil, tree.Damaged("a fragment is too short")
+		return nil, volume.Damaged("a fragment is too short")
 	}
 	return b[f.p.offset:], nil
 }
 
 // dataBlock reads a block of data, or remembers it.
-func (v *volume) dataBlock(at int64, word uint32) ([]byte, error) {
+func (v *reader) dataBlock(at int64, word uint32) ([]byte, error) {
 	if b, ok := v.blocks[at]; ok {
 		return b, nil
 	}
 	size := int64(word &^ plain)
 	if size > v.blockSize {
-		return nil, tree.Damaged("a block of %d bytes", size)
+		return nil, volume.Damaged("a block of %d bytes", size)
 	}
 	b, err := v.r.Bytes(at, int(size))
 	if err == nil && word&plain == 0 {
@@ -524,11 +520,12 @@ func (v *volume) dataBlock(at int64, word uint32) ([]byte, error) {
 	return b, nil
 }
 
-func Probe(w *tree.Window) (tree.Info, error) {
-	b, err := w.At(0, 96)
+// Probe reads the superblock of squashfs 4.
+func Probe(r *io.SectionReader) (tree.Info, error) {
+	b, err := volume.Peek(r, 0, 96)
 	if err != nil || string(b[:4]) != "hsqs" || binary.LittleEndian.Uint16(b[28:]) != 4 {
 		return tree.Info{}, err
 	}
 	le := binary.LittleEndian
-	return tree.Info{Type: "squashfs", Size: tree.Clip(le.Uint64(b[40:]), 1), BlockSize: int64(le.Uint32(b[12:]))}, nil
+	return tree.Info{Type: "squashfs", Size: volume.Bytes(le.Uint64(b[40:]), 1), BlockSize: int64(le.Uint32(b[12:]))}, nil
 }

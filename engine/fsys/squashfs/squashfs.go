@@ -1,3 +1,15 @@
+// Package squashfs makes and reads squashfs 4.0, as the kernel's
+// Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h describe
+// it. It hides compression, the sharing of blocks by the ends of files, and the
+// tables of metadata. It makes zstd and gzip only, and no export table; what is
+// compressed otherwise is read through go-diskfs, with the limits told at other.
+//
+//	Make, Options   a new file system
+//	Probe, Open     a superblock recognised; an image's files read
+//
+// Inside: writer appends to the file; cutter cuts files into blocks, which are
+// compressed in parallel; tables holds inodes, directories and attributes in
+// metaWriters. reader reads, and cursor reads metadata on from a reference.
 package squashfs
 
 import (
@@ -8,12 +20,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
@@ -45,22 +57,10 @@ const (
 // compressed in parallel. The file's length is a multiple of 4096. On error
 // path is removed unless it was there before.
 func Make(ctx context.Context, path string, o Options, content tree.Content) error {
-	if err := o.check(); err != nil {
-		return fmt.Errorf("squashfs: %w", err)
-	}
-	defer content.Close()
-	t, err := content.Load(ctx, filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("squashfs: %w", err)
-	}
-	err = tree.MakeFile(path, func(f *os.File) error {
+	return tree.Make(ctx, path, "squashfs", content, o.check, func(f *os.File, t *tree.Tree) error {
 		w := &writer{ctx: ctx, f: f, o: o, pos: super, files: make(map[*tree.Inode]*fileData)}
 		return w.write(t)
 	})
-	if err != nil {
-		return fmt.Errorf("squashfs: %w", err)
-	}
-	return nil
 }
 
 func (o *Options) check() error {
@@ -95,7 +95,7 @@ type writer struct {
 // fileData is where a file's data lies.
 type fileData struct {
 	start    int64
-	placed   bool // start is set
+	started  bool // start is set
 	sizes    []uint32
 	sparse   int64  // bytes of blocks that are all zeros
 	fragment uint32 // number, or none
@@ -136,52 +136,38 @@ type block struct {
 	raw  []byte
 	out  []byte // shorter than raw, or raw itself
 	done chan error
-	// place is told where the block went and its size word.
-	place func(pos int64, size uint32)
+	// wrote is told where the block went and its size word.
+	wrote func(pos int64, size uint32)
 }
 
 // data compresses the files' blocks and the ends of files, which share blocks.
+// One goroutine cuts files into blocks and sends each to the compressors and, in
+// order, to the writer, which waits for a block's compression before it appends
+// it. So blocks are compressed in parallel and lie in the file in the order in
+// which they were read; two blocks a compressor are under way at most.
 func (w *writer) data(t *tree.Tree) error {
-	ctx, cancel := context.WithCancelCause(w.ctx)
-	defer cancel(nil)
+	g, ctx := errgroup.WithContext(w.ctx)
 	workers := min(runtime.GOMAXPROCS(0), 16)
-	order := make(chan *block, 2*workers)
-	work := make(chan *block, 2*workers)
-	stopped := make(chan struct{}, workers+1)
+	order, work := make(chan *block, 2*workers), make(chan *block, 2*workers)
 	for range workers {
-		go func() {
-			defer func() { stopped <- struct{}{} }()
-			c := newSquashCodec(w.o.Compress)
+		g.Go(func() error {
+			c := newCodec(w.o.Compress)
 			for b := range work {
 				var err error
 				b.out, err = c.compress(b.raw)
 				b.done <- err
 			}
-		}()
+			return nil
+		})
 	}
-	r := &reader{w: w, ctx: ctx, order: order, work: work}
-	go func() {
-		defer func() { stopped <- struct{}{} }()
-		err := r.read(t)
-		close(work)
-		if err != nil {
-			cancel(err)
-		}
-		close(order)
-	}()
-	err := w.drain(order)
-	if err != nil {
-		cancel(err)
-		for range order {
-		}
-	}
-	for range workers + 1 {
-		<-stopped
-	}
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	return err
+	g.Go(func() error {
+		defer close(order)
+		defer close(work)
+		c := &cutter{w: w, ctx: ctx, order: order, work: work}
+		return c.cut(t)
+	})
+	g.Go(func() error { return w.drain(order) })
+	return g.Wait()
 }
 
 // drain writes blocks in their order.
@@ -194,7 +180,7 @@ func (w *writer) drain(order <-chan *block) error {
 		if len(b.out) == len(b.raw) {
 			size |= plain
 		}
-		b.place(w.pos, size)
+		b.wrote(w.pos, size)
 		if err := w.put(b.out); err != nil {
 			return err
 		}
@@ -202,8 +188,8 @@ func (w *writer) drain(order <-chan *block) error {
 	return nil
 }
 
-// reader cuts files into blocks.
-type reader struct {
+// cutter cuts files into blocks.
+type cutter struct {
 	w     *writer
 	ctx   context.Context
 	order chan<- *block
@@ -212,15 +198,15 @@ type reader struct {
 	tails uint32 // number of the block that tail becomes
 }
 
-func (r *reader) read(t *tree.Tree) error {
-	r.w.tables.count = 0
+func (c *cutter) cut(t *tree.Tree) error {
+	c.w.tables.count = 0
 	err := t.Walk(func(p string, n *tree.Inode) error {
-		r.w.tables.count++
-		n.Num = r.w.tables.count
+		c.w.tables.count++
+		n.Number = c.w.tables.count
 		if !n.IsRegular() {
 			return nil
 		}
-		if err := r.file(n); err != nil {
+		if err := c.file(n); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 		return nil
@@ -228,83 +214,83 @@ func (r *reader) read(t *tree.Tree) error {
 	if err != nil {
 		return err
 	}
-	return r.flush()
+	return c.flush()
 }
 
-func (r *reader) file(n *tree.Inode) error {
+func (c *cutter) file(n *tree.Inode) error {
 	d := &fileData{fragment: none}
-	r.w.files[n] = d
+	c.w.files[n] = d
 	if n.Size == 0 {
 		return nil
 	}
-	in, err := n.Src.Open()
+	in, err := n.Open()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	bs := int64(r.w.o.BlockSize)
+	bs := int64(c.w.o.BlockSize)
 	d.sizes = make([]uint32, n.Size/bs)
 	for i := range d.sizes {
 		b := make([]byte, bs)
 		if _, err := io.ReadFull(in, b); err != nil {
-			return tree.ErrShort(n, err)
+			return n.Short(err)
 		}
 		if sparse.IsZero(b) {
 			d.sparse += bs
 			continue
 		}
-		if err := r.send(b, func(pos int64, size uint32) { d.put(i, pos, size) }); err != nil {
+		if err := c.send(b, func(pos int64, size uint32) { d.put(i, pos, size) }); err != nil {
 			return err
 		}
 	}
 	if rest := n.Size % bs; rest > 0 {
-		if err := r.end(in, n, d, int(rest)); err != nil {
+		if err := c.end(in, n, d, int(rest)); err != nil {
 			return err
 		}
 	}
-	return tree.AtEnd(in, n)
+	return n.CheckEnd(in)
 }
 
 func (d *fileData) put(i int, pos int64, size uint32) {
-	if d.sizes[i] = size; !d.placed {
-		d.start, d.placed = pos, true
+	if d.sizes[i] = size; !d.started {
+		d.start, d.started = pos, true
 	}
 }
 
 // end adds the last, short part of a file to the block that such parts share.
-func (r *reader) end(in io.Reader, n *tree.Inode, d *fileData, rest int) error {
-	if len(r.tail)+rest > r.w.o.BlockSize {
-		if err := r.flush(); err != nil {
+func (c *cutter) end(in io.Reader, n *tree.Inode, d *fileData, rest int) error {
+	if len(c.tail)+rest > c.w.o.BlockSize {
+		if err := c.flush(); err != nil {
 			return err
 		}
 	}
-	at := len(r.tail)
-	r.tail = append(r.tail, make([]byte, rest)...)
-	if _, err := io.ReadFull(in, r.tail[at:]); err != nil {
-		return tree.ErrShort(n, err)
+	at := len(c.tail)
+	c.tail = append(c.tail, make([]byte, rest)...)
+	if _, err := io.ReadFull(in, c.tail[at:]); err != nil {
+		return n.Short(err)
 	}
-	d.fragment, d.offset = r.tails, uint32(at)
+	d.fragment, d.offset = c.tails, uint32(at)
 	return nil
 }
 
-func (r *reader) flush() error {
-	if len(r.tail) == 0 {
+func (c *cutter) flush() error {
+	if len(c.tail) == 0 {
 		return nil
 	}
-	b := r.tail
-	r.tail, r.tails = nil, r.tails+1
-	return r.send(b, func(pos int64, size uint32) {
-		r.w.fragments = append(r.w.fragments, fragment{pos, size})
+	b := c.tail
+	c.tail, c.tails = nil, c.tails+1
+	return c.send(b, func(pos int64, size uint32) {
+		c.w.fragments = append(c.w.fragments, fragment{pos, size})
 	})
 }
 
-func (r *reader) send(raw []byte, place func(int64, uint32)) error {
-	b := &block{raw: raw, done: make(chan error, 1), place: place}
-	for _, to := range []chan<- *block{r.work, r.order} {
+func (c *cutter) send(raw []byte, wrote func(int64, uint32)) error {
+	b := &block{raw: raw, done: make(chan error, 1), wrote: wrote}
+	for _, to := range []chan<- *block{c.work, c.order} {
 		select {
 		case to <- b:
-		case <-r.ctx.Done():
-			return context.Cause(r.ctx)
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
 		}
 	}
 	return nil
@@ -317,7 +303,7 @@ type codec struct {
 	b bytes.Buffer
 }
 
-func newSquashCodec(kind string) *codec {
+func newCodec(kind string) *codec {
 	c := &codec{}
 	if kind == "gzip" {
 		c.z, _ = zlib.NewWriterLevel(nil, 6) // fails for a level out of range only
@@ -412,7 +398,7 @@ func (w *writer) writeXattrs() error {
 // these blocks; where that begins goes into the superblock at a byte.
 func (w *writer) indexed(table, head []byte, at int) error {
 	le := binary.LittleEndian
-	m := newSquashMeta(w.o.Compress)
+	m := newMetaWriter(w.o.Compress)
 	index := head
 	base := w.pos
 	for len(table) > 0 {
@@ -432,7 +418,7 @@ func (w *writer) header(flags uint16) {
 	le, t, sb := binary.LittleEndian, &w.tables, w.super[:]
 	copy(sb, "hsqs")
 	le.PutUint32(sb[4:], t.count)
-	le.PutUint32(sb[8:], squashtime(tree.FixedTime(w.o.Time)))
+	le.PutUint32(sb[8:], unixTime(tree.FixedTime(w.o.Time)))
 	le.PutUint32(sb[12:], uint32(w.o.BlockSize))
 	le.PutUint32(sb[16:], uint32(len(w.fragments)))
 	le.PutUint16(sb[20:], map[string]uint16{"gzip": 1, "zstd": 6}[w.o.Compress])
@@ -448,7 +434,7 @@ func (w *writer) header(flags uint16) {
 	le.PutUint64(sb[40:], uint64(w.pos))
 }
 
-// squashtime clamps a time to the 32 bits that there are for it.
-func squashtime(sec int64) uint32 { return uint32(min(max(sec, 0), 1<<32-1)) }
+// unixTime clamps a time to the 32 bits that there are for it.
+func unixTime(sec int64) uint32 { return uint32(min(max(sec, 0), 1<<32-1)) }
 
 var errSquashIDs = errors.New("more than 65536 different owners and groups")

@@ -1,8 +1,10 @@
 package squashfs
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,13 +14,8 @@ import (
 
 // Types of inodes in squashfs; an extended one is ext higher.
 const (
-	dir = iota + 1
-	reg
-	link
-	blk
-	chr
-	fifo
-	sock
+	dir = 1
+	reg = 2
 	ext = 7
 )
 
@@ -29,8 +26,8 @@ type metaWriter struct {
 	buf   []byte
 }
 
-func newSquashMeta(kind string) *metaWriter {
-	return &metaWriter{codec: newSquashCodec(kind)}
+func newMetaWriter(kind string) *metaWriter {
+	return &metaWriter{codec: newCodec(kind)}
 }
 
 // at is the reference to the next byte: its block, and the place in it.
@@ -92,7 +89,7 @@ type tables struct {
 // build describes the tree from the leaves up: a directory lists references.
 func (t *tables) build(w *writer, content *tree.Tree) error {
 	t.w = w
-	t.inodes, t.dirs, t.xattrs = newSquashMeta(w.o.Compress), newSquashMeta(w.o.Compress), newSquashMeta(w.o.Compress)
+	t.inodes, t.dirs, t.xattrs = newMetaWriter(w.o.Compress), newMetaWriter(w.o.Compress), newMetaWriter(w.o.Compress)
 	t.idIndex, t.xattrIndex, t.refs = make(map[uint32]uint16), make(map[string]uint32), make(map[*tree.Inode]uint64)
 	err := t.directory(content.Root, t.count+1)
 	t.root = t.refs[content.Root]
@@ -100,15 +97,15 @@ func (t *tables) build(w *writer, content *tree.Tree) error {
 }
 
 func (t *tables) directory(d *tree.Inode, parent uint32) error {
-	if err := tree.CheckEvery(t.w.ctx); err != nil {
+	if err := context.Cause(t.w.ctx); err != nil {
 		return err
 	}
 	for _, e := range d.Entries {
 		var err error
-		if e.Ino.IsDir() {
-			err = t.directory(e.Ino, d.Num)
-		} else if _, done := t.refs[e.Ino]; !done {
-			err = t.object(e.Ino)
+		if e.Inode.IsDir() {
+			err = t.directory(e.Inode, d.Number)
+		} else if _, done := t.refs[e.Inode]; !done {
+			err = t.object(e.Inode)
 		}
 		if err != nil {
 			return err
@@ -166,8 +163,8 @@ func (t *tables) head(n *tree.Inode, kind uint16) ([]byte, error) {
 	b = le.AppendUint16(b, uint16(n.Mode&0o7777))
 	b = le.AppendUint16(b, uid)
 	b = le.AppendUint16(b, gid)
-	b = le.AppendUint32(b, squashtime(n.Sec))
-	return le.AppendUint32(b, n.Num), nil
+	b = le.AppendUint32(b, unixTime(n.Sec))
+	return le.AppendUint32(b, n.Number), nil
 }
 
 func (t *tables) id(id uint32) (uint16, error) {
@@ -217,22 +214,13 @@ func (t *tables) object(n *tree.Inode) error {
 	return nil
 }
 
+// kinds are the file types of struct stat by their number in squashfs.
+func kinds() []uint32 {
+	return []uint32{0, unix.S_IFDIR, unix.S_IFREG, unix.S_IFLNK, unix.S_IFBLK, unix.S_IFCHR, unix.S_IFIFO, unix.S_IFSOCK}
+}
+
 func kind(mode uint32) uint16 {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return dir
-	case unix.S_IFREG:
-		return reg
-	case unix.S_IFLNK:
-		return link
-	case unix.S_IFBLK:
-		return blk
-	case unix.S_IFCHR:
-		return chr
-	case unix.S_IFIFO:
-		return fifo
-	}
-	return sock
+	return uint16(slices.Index(kinds(), mode&unix.S_IFMT))
 }
 
 func (t *tables) file(n *tree.Inode, x uint32) error {
@@ -269,21 +257,21 @@ func (t *tables) file(n *tree.Inode, x uint32) error {
 func (t *tables) list(dir *tree.Inode) int {
 	le, size := binary.LittleEndian, 0
 	for rest := dir.Entries; len(rest) > 0; {
-		first := rest[0].Ino
+		first := rest[0].Inode
 		block := t.refs[first] >> 16
 		n := 0
 		for ; n < len(rest) && n < 256; n++ {
-			if diff := int64(rest[n].Ino.Num) - int64(first.Num); t.refs[rest[n].Ino]>>16 != block || diff != int64(int16(diff)) {
+			if diff := int64(rest[n].Inode.Number) - int64(first.Number); t.refs[rest[n].Inode]>>16 != block || diff != int64(int16(diff)) {
 				break
 			}
 		}
 		b := le.AppendUint32(nil, uint32(n-1))
 		b = le.AppendUint32(b, uint32(block))
-		b = le.AppendUint32(b, first.Num)
+		b = le.AppendUint32(b, first.Number)
 		for _, e := range rest[:n] {
-			b = le.AppendUint16(b, uint16(t.refs[e.Ino]))
-			b = le.AppendUint16(b, uint16(e.Ino.Num-first.Num))
-			b = le.AppendUint16(b, kind(e.Ino.Mode))
+			b = le.AppendUint16(b, uint16(t.refs[e.Inode]))
+			b = le.AppendUint16(b, uint16(e.Inode.Number-first.Number))
+			b = le.AppendUint16(b, kind(e.Inode.Mode))
 			b = le.AppendUint16(b, uint16(len(e.Name)-1))
 			b = append(b, e.Name...)
 		}
@@ -293,7 +281,7 @@ func (t *tables) list(dir *tree.Inode) int {
 	return size
 }
 
-// tree.Xattr returns the number of an inode's set of attributes, none for none.
+// xattr returns the number of an inode's set of attributes, none for none.
 func (t *tables) xattr(n *tree.Inode) (uint32, error) {
 	le := binary.LittleEndian
 	var b []byte

@@ -3,15 +3,12 @@ package tree
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"sort"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // File is one entry of a file system to be made. The bytes of a regular file
@@ -26,7 +23,7 @@ type File struct {
 	Mode fs.FileMode
 	Data []byte
 	// Source is read when the file system is written; its length must not change
-	// between. Its mode and owner are not taken over.
+	// between. Its mode and owner do not count.
 	Source string
 	// Open gives exactly Size bytes and may be called more than once.
 	Open func() (io.ReadCloser, error)
@@ -43,7 +40,7 @@ type File struct {
 	Xattrs map[string]string
 }
 
-// FromFiles takes the listed files. Times that are not set become implied.
+// FromFiles is the listed files. Times that are not set become implied.
 func FromFiles(files []File, implied time.Time) Content {
 	return fileContent{files: files, implied: implied}
 }
@@ -56,16 +53,12 @@ type fileContent struct {
 func (c fileContent) Close() error { return nil }
 
 func (c fileContent) Load(ctx context.Context, _ string) (*Tree, error) {
-	return ofFiles(ctx, c.files, c.implied)
-}
-
-func ofFiles(ctx context.Context, files []File, implied time.Time) (*Tree, error) {
-	t := newTree(implied)
-	for i := range files {
-		if err := CheckEvery(ctx); err != nil {
+	t := newTree(c.implied)
+	for i := range c.files {
+		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		if err := t.addFile(&files[i]); err != nil {
+		if err := t.addFile(&c.files[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +120,7 @@ func (f *File) inode(implied time.Time) (*Inode, error) {
 func (f *File) attach(n *Inode) error {
 	switch {
 	case f.Data != nil:
-		n.Size, n.Src = int64(len(f.Data)), bytesSource(f.Data)
+		n.Size, n.Open = int64(len(f.Data)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(f.Data)), nil }
 	case f.Source != "":
 		st, err := os.Stat(f.Source)
 		if err != nil {
@@ -136,56 +129,12 @@ func (f *File) attach(n *Inode) error {
 		if !st.Mode().IsRegular() {
 			return fmt.Errorf("%s is not a regular file", f.Source)
 		}
-		n.Size, n.Src = st.Size(), followFile(f.Source)
+		n.Size, n.Open = st.Size(), func() (io.ReadCloser, error) { return os.Open(f.Source) }
 	case f.Open != nil:
 		if f.Size < 0 {
 			return fmt.Errorf("size %d is negative", f.Size)
 		}
-		n.Size, n.Src = f.Size, openFunc(f.Open)
+		n.Size, n.Open = f.Size, f.Open
 	}
 	return nil
 }
-
-// UnixMode translates to the numbers of struct stat.
-func UnixMode(m fs.FileMode) (uint32, error) {
-	mode, fallback := uint32(m.Perm()), uint32(0o644)
-	switch m.Type() {
-	case 0:
-		mode |= unix.S_IFREG
-	case fs.ModeDir:
-		mode, fallback = mode|unix.S_IFDIR, 0o755
-	case fs.ModeSymlink:
-		mode, fallback = mode|unix.S_IFLNK, 0o777
-	case fs.ModeDevice:
-		mode |= unix.S_IFBLK
-	case fs.ModeDevice | fs.ModeCharDevice:
-		mode |= unix.S_IFCHR
-	case fs.ModeNamedPipe:
-		mode |= unix.S_IFIFO
-	case fs.ModeSocket:
-		mode |= unix.S_IFSOCK
-	default:
-		return 0, errors.New("unknown file type " + m.Type().String())
-	}
-	if m.Perm() == 0 {
-		mode |= fallback
-	}
-	for bit, flag := range map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID, fs.ModeSticky: unix.S_ISVTX} {
-		if m&bit != 0 {
-			mode |= flag
-		}
-	}
-	return mode, nil
-}
-
-type bytesSource []byte
-
-func (b bytesSource) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
-
-type followFile string
-
-func (p followFile) Open() (io.ReadCloser, error) { return os.Open(string(p)) }
-
-type openFunc func() (io.ReadCloser, error)
-
-func (f openFunc) Open() (io.ReadCloser, error) { return f() }

@@ -14,7 +14,7 @@ import (
 	"b9.build/b9/engine/internal/sparse"
 )
 
-// FromDir takes everything below a directory of the host, other mounts in it
+// FromDir is everything below a directory of the host, other mounts in it
 // included: owners, modes, modification times, symbolic and hard links,
 // extended attributes (those of the user, trusted and security name spaces and
 // POSIX access control lists) and device nodes. The directory's own attributes
@@ -53,7 +53,7 @@ type dirWalker struct {
 }
 
 func (w *dirWalker) fill(dir *Inode, p string) error {
-	if err := CheckEvery(w.ctx); err != nil {
+	if err := context.Cause(w.ctx); err != nil {
 		return err
 	}
 	names, err := readNames(p)
@@ -104,7 +104,7 @@ func (w *dirWalker) inode(p string) (*Inode, error) {
 	switch n.Kind() {
 	case unix.S_IFREG:
 		n.Size = st.Size
-		n.Src = hostFile{path: p, size: st.Size, sparse: st.Blocks*512 < st.Size}
+		n.Open = hostFile{path: p, size: st.Size, sparse: st.Blocks*512 < st.Size}.Open
 	case unix.S_IFCHR, unix.S_IFBLK:
 		n.Major, n.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	case unix.S_IFLNK:

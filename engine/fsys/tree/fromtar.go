@@ -24,24 +24,20 @@ import (
 // maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.
 const maxTarFile = 16 << 40
 
-// FromTar takes the entries of a tar archive (ustar, PAX, GNU, sparse files
-// included), plain or compressed with gzip or zstd. A regular *os.File is read
-// in place, from its current offset; anything else is first copied to an
+// FromTarFile is the entries of a tar archive (ustar, PAX, GNU, sparse files
+// included) in the file at path, plain or compressed with gzip or zstd. A plain
+// archive in a regular file is read in place; anything else is first copied to an
 // unnamed temporary file beside the image, so that the order of the archive has
 // no influence on the result. Later entries replace earlier ones of the same
 // name. Directories that are not listed belong to root with mode 0755. Extended
 // attributes are those recorded as SCHILY.xattr or LIBARCHIVE.xattr. A name
 // with "..", a hard link to something absent, or an entry below a file is an
-// error. The reader is not closed.
-func FromTar(r io.Reader) Content { return &tarContent{r: r} }
-
-// FromTarFile is FromTar on the file at path.
+// error.
 func FromTarFile(path string) Content { return &tarContent{path: path} }
 
 type tarContent struct {
-	r     io.Reader
 	path  string
-	owned []*os.File
+	owned []*os.File // open until Close
 }
 
 func (c *tarContent) Close() error {
@@ -54,36 +50,31 @@ func (c *tarContent) Close() error {
 }
 
 func (c *tarContent) Load(ctx context.Context, scratch string) (*Tree, error) {
-	if c.path != "" {
-		f, err := os.Open(c.path)
-		if err != nil {
-			return nil, err
-		}
-		c.r, c.owned = f, append(c.owned, f)
-	}
-	t, err := c.index(ctx, scratch)
-	if err != nil && c.path != "" {
-		return nil, fmt.Errorf("tar archive %s: %w", c.path, err)
-	}
+	f, err := os.Open(c.path)
 	if err != nil {
-		return nil, fmt.Errorf("tar archive: %w", err)
+		return nil, err
+	}
+	c.owned = append(c.owned, f)
+	t, err := c.index(ctx, f, scratch)
+	if err != nil {
+		return nil, fmt.Errorf("tar archive %s: %w", c.path, err)
 	}
 	return t, nil
 }
 
 // index reads all headers. Data stays where it is: in the archive when that is
 // a plain file, else in a spool that the reading fills.
-func (c *tarContent) index(ctx context.Context, scratch string) (*Tree, error) {
+func (c *tarContent) index(ctx context.Context, r io.Reader, scratch string) (*Tree, error) {
 	x := tarIndex{tree: newTree(time.Time{}), ctx: ctx, scratch: scratch, content: c}
-	in, base, err := seekable(c.r)
+	in, err := plainFile(r)
 	if err != nil {
 		return nil, err
 	}
 	if in != nil {
-		x.data, x.base = in, base
-		err = x.run(&tarFile{f: in, base: base})
+		x.data = in
+		err = x.run(&tarFile{f: in})
 	} else {
-		err = x.spool(c.r)
+		err = x.spool(r)
 	}
 	if err != nil {
 		return nil, err
@@ -92,29 +83,25 @@ func (c *tarContent) index(ctx context.Context, scratch string) (*Tree, error) {
 	return x.tree, nil
 }
 
-// seekable returns the regular, uncompressed file behind r and its offset, or nil.
-func seekable(r io.Reader) (*os.File, int64, error) {
+// plainFile returns the regular, uncompressed file that r is, or nil.
+func plainFile(r io.Reader) (*os.File, error) {
 	f, ok := r.(*os.File)
 	if !ok {
-		return nil, 0, nil
+		return nil, nil
 	}
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
-		return nil, 0, err
-	}
-	base, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	var head [4]byte
-	n, err := f.ReadAt(head[:], base)
+	n, err := f.ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
-		return nil, 0, err
+		return nil, err
 	}
 	if compression(head[:n]) != "" {
-		return nil, 0, nil
+		return nil, nil
 	}
-	return f, base, nil
+	return f, nil
 }
 
 func compression(head []byte) string {
@@ -159,15 +146,14 @@ func decompress(r io.Reader) (io.Reader, func(), error) {
 // costs one system call and skipping data none.
 type tarFile struct {
 	f        io.ReaderAt
-	base     int64
-	pos      int64 // of the next byte, relative to base
+	pos      int64 // of the next byte
 	buf      [4096]byte
 	from, to int64 // the range of positions that buf holds
 }
 
 func (t *tarFile) Read(b []byte) (int, error) {
 	if len(b) >= len(t.buf) {
-		n, err := t.f.ReadAt(b, t.base+t.pos)
+		n, err := t.f.ReadAt(b, t.pos)
 		t.pos += int64(n)
 		if n > 0 {
 			err = nil
@@ -175,7 +161,7 @@ func (t *tarFile) Read(b []byte) (int, error) {
 		return n, err
 	}
 	if t.pos < t.from || t.pos >= t.to {
-		n, err := t.f.ReadAt(t.buf[:], t.base+t.pos)
+		n, err := t.f.ReadAt(t.buf[:], t.pos)
 		if n == 0 {
 			return 0, err
 		}
@@ -214,7 +200,7 @@ func (s *spoolReader) Read(b []byte) (int, error) {
 
 func (s *spoolReader) position() int64 { return s.pos }
 
-// positioned is a stream that knows how many bytes were taken from it.
+// positioned is a stream that knows how many bytes were read from it.
 type positioned interface {
 	io.Reader
 	position() int64
@@ -225,8 +211,7 @@ type tarIndex struct {
 	tree    *Tree
 	content *tarContent
 	scratch string
-	data    *os.File // where positions count from base
-	base    int64
+	data    *os.File // where the data of entries lies
 	holes   *os.File // expanded sparse files
 	holesAt int64
 }
@@ -261,7 +246,7 @@ func (x *tarIndex) temp() (*os.File, error) {
 func (x *tarIndex) run(in positioned) error {
 	tr := tar.NewReader(in)
 	for {
-		if err := CheckEvery(x.ctx); err != nil {
+		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
 		h, err := tr.Next()
@@ -295,19 +280,19 @@ func (x *tarIndex) entry(h *tar.Header, tr *tar.Reader, in positioned) error {
 	}
 	n.Origin = h.Name
 	if n.IsRegular() && n.Size > 0 {
-		if n.Src, err = x.source(h, tr, in); err != nil {
+		if n.Open, err = x.source(h, tr, in); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
 	return x.tree.add(p, n)
 }
 
-func (x *tarIndex) source(h *tar.Header, tr *tar.Reader, in positioned) (source, error) {
+func (x *tarIndex) source(h *tar.Header, tr *tar.Reader, in positioned) (func() (io.ReadCloser, error), error) {
 	if h.Size > maxTarFile {
 		return nil, fmt.Errorf("is %d bytes long, a file system holds %d", h.Size, int64(maxTarFile))
 	}
 	if !isSparse(h) {
-		return section{f: x.data, off: x.base + in.position(), size: h.Size}, nil
+		return section{f: x.data, off: in.position(), size: h.Size}.Open, nil
 	}
 	if x.holes == nil {
 		f, err := x.temp()
@@ -321,26 +306,13 @@ func (x *tarIndex) source(h *tar.Header, tr *tar.Reader, in positioned) (source,
 	if err := x.expand(tr, at, h.Size); err != nil {
 		return nil, err
 	}
-	return section{f: x.holes, off: at, size: h.Size, sparse: true}, nil
+	return section{f: x.holes, off: at, size: h.Size, sparse: true}.Open, nil
 }
 
 // expand writes a sparse entry's data, and none of its zeros, at off.
 func (x *tarIndex) expand(tr io.Reader, off, size int64) error {
-	buf := make([]byte, 256<<10)
-	for done := int64(0); done < size; {
-		if err := CheckEvery(x.ctx); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(tr, buf[:min(int64(len(buf)), size-done)])
-		if err != nil {
-			return err
-		}
-		if !sparse.IsZero(buf[:n]) {
-			if _, err := x.holes.WriteAt(buf[:n], off+done); err != nil {
-				return err
-			}
-		}
-		done += int64(n)
+	if err := copyData(x.ctx, tr, x.holes, off, size); err != nil {
+		return err
 	}
 	return x.holes.Truncate(x.holesAt)
 }
@@ -357,7 +329,7 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// tarInode takes over a header's attributes; nil for entries that are no object.
+// tarInode is an inode with a header's attributes; nil for entries that are no object.
 func tarInode(h *tar.Header) (*Inode, error) {
 	n := &Inode{Mode: uint32(h.Mode) & 0o7777, Sec: h.ModTime.Unix(), Nsec: uint32(h.ModTime.Nanosecond())}
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > maxID || int64(h.Gid) > maxID {

@@ -1,12 +1,26 @@
+// Package tree holds what goes into a new file system before any format sees it:
+// a tree of names, attributes and sources of bytes, in the order and with the
+// times that make equal content give equal images. It hides where content comes
+// from. It knows no format, and reads no image: that is the formats' and
+// internal/volume's.
+//
+//	Content                       FromDir, FromTarFile, FromFiles of File: where content comes from
+//	Tree, Inode, Entry            what Load makes of it, and what the formats write
+//	Make                          the frame of every format's Make: options, content, the file
+//	UnixMode, FileMode            modes of struct stat and of io/fs
+//	Reader, Attr                  the files inside an image, as fsys.NewReader gives them
+//	Info                          what fsys.Probe finds in a superblock
+//
+// Data stays where it is until a format copies it; names and attributes are in
+// memory, some 300 bytes a file. Modes and device numbers are those of Linux
+// (inode(7)), tar archives ustar, PAX (POSIX.1-2001) and GNU's.
 package tree
 
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"path"
 	"sort"
@@ -14,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/fsys/internal/ident"
 )
 
 // Limits of Linux that no file system here lifts, in bytes.
@@ -25,14 +41,10 @@ const (
 // Content is what goes into a new file system: FromDir, FromTar or FromFiles.
 // A Content is used once.
 type Content interface {
-	// load reads names and attributes. Sources stay valid until close.
+	// Load reads names and attributes, and may put temporary files into the
+	// directory scratch. What Open of an Inode gives is valid until Close.
 	Load(ctx context.Context, scratch string) (*Tree, error)
 	Close() error
-}
-
-// source gives a regular file's bytes.
-type source interface {
-	Open() (io.ReadCloser, error)
 }
 
 // HoleSkipper is a source's reader that knows where its holes end. NextData
@@ -48,35 +60,46 @@ type Xattr struct {
 	Value []byte
 }
 
+// The names of the attributes that hold POSIX access control lists.
+const (
+	ACLAccess  = "system.posix_acl_access"
+	ACLDefault = "system.posix_acl_default"
+)
+
 // Inode is an object of a tree; hard links are several entries with one Inode.
 type Inode struct {
 	Mode         uint32 // file type and permissions as in struct stat
 	UID, GID     uint32
 	Major, Minor uint32 // devices
 	Links        uint32 // names, and for a directory "." and its subdirectories' ".."
-	Num          uint32 // the file system's number, set by the writer
+	Number       uint32 // the file system's, set by the format that writes it
 	Nsec         uint32
 	Sec          int64 // modification time
 	Size         int64
 	Target       string // symbolic links
 	Xattrs       []Xattr
-	Src          source // regular files with size > 0
-	Origin       string // for messages
-	Entries      []Entry
-	index        map[string]*Inode // while the tree grows
+	Open         func() (io.ReadCloser, error) // the bytes of regular files with Size > 0
+	Origin       string                        // for messages
+	Entries      []Entry                       // by name
+	index        map[string]*Inode             // while the tree grows
 }
 
+// Entry is a name in a directory.
 type Entry struct {
-	Name string
-	Ino  *Inode
+	Name  string
+	Inode *Inode
 }
 
+// Kind is the file type as in struct stat.
 func (n *Inode) Kind() uint32 { return n.Mode & unix.S_IFMT }
 
+// IsDir reports whether n is a directory.
 func (n *Inode) IsDir() bool { return n.Kind() == unix.S_IFDIR }
 
+// IsRegular reports whether n is a regular file.
 func (n *Inode) IsRegular() bool { return n.Kind() == unix.S_IFREG }
 
+// IsLink reports whether n is a symbolic link.
 func (n *Inode) IsLink() bool { return n.Kind() == unix.S_IFLNK }
 
 // Tree is a whole content in memory, without the files' data.
@@ -90,6 +113,7 @@ func newTree(implied time.Time) *Tree {
 	return &Tree{Root: NewDir(implied), implied: implied}
 }
 
+// NewDir returns an empty directory of root with mode 0755.
 func NewDir(t time.Time) *Inode {
 	return &Inode{Mode: unix.S_IFDIR | 0o755, Sec: FixedTime(t)}
 }
@@ -158,7 +182,7 @@ func (n *Inode) put(name string, child *Inode) {
 }
 
 // add puts n at a clean path. What was there before is replaced, as in an
-// archive unpacked twice; a directory keeps its entries and takes n's
+// archive unpacked twice; a directory keeps its entries and gets n's
 // attributes.
 func (t *Tree) add(p string, n *Inode) error {
 	if p == "" {
@@ -216,10 +240,10 @@ func seal(dir *Inode) {
 	sort.Slice(dir.Entries, func(i, j int) bool { return dir.Entries[i].Name < dir.Entries[j].Name })
 	dir.Links++ // its "."
 	for _, e := range dir.Entries {
-		e.Ino.Links++
-		if e.Ino.IsDir() {
+		e.Inode.Links++
+		if e.Inode.IsDir() {
 			dir.Links++
-			seal(e.Ino)
+			seal(e.Inode)
 		}
 	}
 }
@@ -240,7 +264,7 @@ func (t *Tree) Walk(fn func(p string, n *Inode) error) error {
 			return err
 		}
 		for _, e := range n.Entries {
-			if err := visit(p+"/"+e.Name, e.Ino); err != nil {
+			if err := visit(p+"/"+e.Name, e.Inode); err != nil {
 				return err
 			}
 		}
@@ -261,30 +285,17 @@ func (t *Tree) Clamp(limit int64) {
 
 // Digest names the tree by everything but the files' data.
 func (t *Tree) Digest() [sha256.Size]byte {
-	h := sha256.New()
+	h := ident.NewHash()
 	_ = t.Walk(func(p string, n *Inode) error {
-		HashString(h, p)
-		HashNumbers(h, uint64(n.Mode), uint64(n.UID), uint64(n.GID), uint64(n.Major), uint64(n.Minor),
+		h.Text(p)
+		h.Numbers(uint64(n.Mode), uint64(n.UID), uint64(n.GID), uint64(n.Major), uint64(n.Minor),
 			uint64(n.Links), uint64(n.Sec), uint64(n.Nsec), uint64(n.Size))
-		HashString(h, n.Target)
+		h.Text(n.Target)
 		for _, x := range n.Xattrs {
-			HashString(h, x.Name)
-			HashString(h, string(x.Value))
+			h.Text(x.Name)
+			h.Text(string(x.Value))
 		}
 		return nil
 	})
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-func HashString(h hash.Hash, s string) {
-	HashNumbers(h, uint64(len(s)))
-	io.WriteString(h, s)
-}
-
-func HashNumbers(h hash.Hash, numbers ...uint64) {
-	var b [8]byte
-	for _, n := range numbers {
-		binary.LittleEndian.PutUint64(b[:], n)
-		h.Write(b[:])
-	}
+	return [sha256.Size]byte(h.Sum())
 }

@@ -55,13 +55,23 @@ func parseBPB(b []byte) (geometry, bool) {
 	return g, g.clusters > 0
 }
 
+// rootAt is the byte offset behind the tables, where FAT12 and FAT16 have the root.
+func (g *geometry) rootAt() int64 {
+	return int64((g.reserved + g.fats*g.fatSectors) * g.sectorSize)
+}
+
+// clusterAt is the byte offset of a cluster.
+func (g *geometry) clusterAt(c uint32) int64 {
+	return g.rootAt() + int64((g.rootSectors()+uint64(c-2)*g.perCluster)*g.sectorSize)
+}
+
 func (g *geometry) rootSectors() uint64 {
 	return (g.rootEntries*32 + g.sectorSize - 1) / g.sectorSize
 }
 
-// demand is the number of clusters that the content takes.
+// demand is the number of clusters that the content needs.
 func (w *writer) demand(perCluster uint64, bits int) uint64 {
-	size := perCluster * Sector
+	size := perCluster * sector
 	var n uint64
 	if w.o.Size == 0 {
 		n = (uint64(w.o.Free) + size - 1) / size
@@ -80,7 +90,7 @@ func (w *writer) demand(perCluster uint64, bits int) uint64 {
 // geometry for the size asked for, or for the smallest that holds everything.
 func (w *writer) geometry() (geometry, error) {
 	if w.o.Size > 0 {
-		return w.fixedGeometry(uint64(w.o.Size) / Sector / Track * Track)
+		return w.fixedGeometry(uint64(w.o.Size) / sector / track * track)
 	}
 	var best geometry
 	for _, bits := range []int{12, 16, 32} {
@@ -94,9 +104,9 @@ func (w *writer) geometry() (geometry, error) {
 			if need > high {
 				continue
 			}
-			g.setSectors((g.head(need) + need*per + Track - 1) / Track * Track)
+			g.setSectors((g.head(need) + need*per + track - 1) / track * track)
 			for g.clusters < need {
-				g.setSectors(g.sectors + Track)
+				g.setSectors(g.sectors + track)
 			}
 			if g.clusters <= high && (best.sectors == 0 || g.sectors < best.sectors) {
 				best = g
@@ -113,7 +123,7 @@ func (w *writer) geometry() (geometry, error) {
 // as large as the width of the table needs.
 func (w *writer) fixedGeometry(sectors uint64) (geometry, error) {
 	bits, per := w.o.Bits, uint64(1)
-	switch size := sectors * Sector; {
+	switch size := sectors * sector; {
 	case bits == 0 && size < 4<<20:
 		bits = 12
 	case bits == 0 && size < 512<<20:
@@ -136,14 +146,14 @@ func (w *writer) fixedGeometry(sectors uint64) (geometry, error) {
 			continue
 		}
 		if need := w.demand(per, bits); need > g.clusters {
-			return g, fmt.Errorf("the files need %d clusters of %d bytes, %s have %d", need, per*Sector, size.About(int64(sectors*Sector)), g.clusters)
+			return g, fmt.Errorf("the files need %d clusters of %d bytes, %s have %d", need, per*sector, size.About(int64(sectors*sector)), g.clusters)
 		}
 		if g.clusters < low {
 			break
 		}
 		return g, nil
 	}
-	return geometry{}, fmt.Errorf("%s cannot be divided into clusters for a table of %d bits", size.About(int64(sectors*Sector)), bits)
+	return geometry{}, fmt.Errorf("%s cannot be divided into clusters for a table of %d bits", size.About(int64(sectors*sector)), bits)
 }
 
 // clusterRange is what each width may hold: the count decides the width.
@@ -159,7 +169,7 @@ func clusterRange(bits int) (low, high uint64) {
 
 // blank is a geometry without a size.
 func (w *writer) blank(bits int, perCluster uint64) geometry {
-	g := geometry{bits: bits, sectorSize: Sector, perCluster: perCluster, fats: 2, reserved: reserved}
+	g := geometry{bits: bits, sectorSize: sector, perCluster: perCluster, fats: 2, reserved: reserved}
 	if bits == 32 {
 		g.reserved, g.rootCluster = fat32Head, 2
 		return g
@@ -173,7 +183,7 @@ func (w *writer) blank(bits int, perCluster uint64) geometry {
 
 // fatSectorsFor is the length of one table for n clusters.
 func (g *geometry) fatSectorsFor(n uint64) uint64 {
-	return ((n+2)*uint64(g.bits) + 8*Sector - 1) / (8 * Sector)
+	return ((n+2)*uint64(g.bits) + 8*sector - 1) / (8 * sector)
 }
 
 // head is what precedes the first of n clusters, in sectors.
@@ -191,7 +201,7 @@ func (g *geometry) setSectors(n uint64) {
 	}
 	// A table without its own space taken off is too long; this is at most a
 	// few sectors too short.
-	entries := (n - fixed) * 8 * Sector / (g.perCluster*8*Sector + g.fats*uint64(g.bits))
+	entries := (n - fixed) * 8 * sector / (g.perCluster*8*sector + g.fats*uint64(g.bits))
 	for g.fatSectors = max(1, g.fatSectorsFor(entries)) - 1; ; g.fatSectors++ {
 		head := fixed + g.fats*g.fatSectors
 		if head >= n {

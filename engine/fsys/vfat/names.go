@@ -16,7 +16,7 @@ import (
 // entry is a file or directory under its two names. long is empty when the
 // short name says it all.
 type entry struct {
-	ino   *tree.Inode
+	inode *tree.Inode
 	short [11]byte
 	long  []uint16
 }
@@ -24,17 +24,17 @@ type entry struct {
 // names keeps the names of one directory apart.
 type names struct {
 	folded map[string]string   // upper case to the name as given
-	short  map[[11]byte]bool   // taken
+	short  map[[11]byte]bool   // in use
 	next   map[[11]byte]uint32 // next number for a basis
 }
 
-func newFATNames() *names {
+func newNames() *names {
 	return &names{folded: make(map[string]string), short: make(map[[11]byte]bool), next: make(map[[11]byte]uint32)}
 }
 
 // add returns the short name and the UTF-16 long name of a file.
 func (f *names) add(name string) (short [11]byte, long []uint16, err error) {
-	if err := checkFATName(name); err != nil {
+	if err := checkName(name); err != nil {
 		return short, nil, err
 	}
 	folded := strings.ToUpper(name)
@@ -54,7 +54,7 @@ func (f *names) add(name string) (short [11]byte, long []uint16, err error) {
 	return short, utf16.Encode([]rune(name)), err
 }
 
-func checkFATName(name string) error {
+func checkName(name string) error {
 	switch {
 	case !utf8.ValidString(name):
 		return errors.New("the name is not UTF-8")
@@ -130,22 +130,22 @@ func (w *writer) dirBytes(d *dir) []byte {
 		out = append(out, record([11]byte(w.label11()), 0x08, 0, 0, tree.FixedTime(w.o.Time))...)
 	}
 	if d.parent != nil {
-		up := w.first[d.parent.ino]
+		up := w.first[d.parent.inode]
 		if d.parent.parent == nil {
 			up = 0 // the root is cluster 0 here, even where it has one
 		}
-		out = append(out, record([11]byte([]byte(".          ")), 0x10, w.first[d.ino], 0, d.ino.Sec)...)
-		out = append(out, record([11]byte([]byte("..         ")), 0x10, up, 0, d.ino.Sec)...)
+		out = append(out, record([11]byte([]byte(".          ")), 0x10, w.first[d.inode], 0, d.inode.Sec)...)
+		out = append(out, record([11]byte([]byte("..         ")), 0x10, up, 0, d.inode.Sec)...)
 	}
 	for _, e := range d.entries {
 		out = append(out, longRecords(e)...)
-		attr, size := byte(0x20), uint32(e.ino.Size)
-		if e.ino.IsDir() {
+		attr, size := byte(0x20), uint32(e.inode.Size)
+		if e.inode.IsDir() {
 			attr, size = 0x10, 0
-		} else if e.ino.Mode&0o222 == 0 {
+		} else if e.inode.Mode&0o222 == 0 {
 			attr |= 0x01
 		}
-		out = append(out, record(e.short, attr, w.first[e.ino], size, e.ino.Sec)...)
+		out = append(out, record(e.short, attr, w.first[e.inode], size, e.inode.Sec)...)
 	}
 	return out
 }

@@ -3,15 +3,17 @@ package vfat
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"strings"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
 // Probe accepts a boot sector whose whole BIOS parameter block is
 // consistent (Microsoft's FAT specification 1.03): there is no magic.
-func Probe(w *tree.Window) (tree.Info, error) {
-	b, err := w.At(0, 512)
+func Probe(r *io.SectionReader) (tree.Info, error) {
+	b, err := volume.Peek(r, 0, 512)
 	if err != nil {
 		return tree.Info{}, err
 	}
@@ -19,7 +21,7 @@ func Probe(w *tree.Window) (tree.Info, error) {
 	if !ok {
 		return tree.Info{}, nil
 	}
-	info := tree.Info{Type: "vfat", Size: tree.Clip(g.sectors, g.sectorSize), BlockSize: int64(g.sectorSize * g.perCluster), Free: -1}
+	info := tree.Info{Type: "vfat", Size: volume.Bytes(g.sectors, g.sectorSize), BlockSize: int64(g.sectorSize * g.perCluster), Free: -1}
 	ext := b[36:]
 	if g.bits == 32 {
 		ext = b[64:]
@@ -31,7 +33,7 @@ func Probe(w *tree.Window) (tree.Info, error) {
 	if ext[2] == 0x29 {
 		info.Label = strings.TrimRight(string(ext[7:18]), " \x00")
 	}
-	if label, err := rootLabel(w, g); err != nil || label != "" {
+	if label, err := rootLabel(r, g); err != nil || label != "" {
 		info.Label = label
 		return info, err
 	}
@@ -41,17 +43,17 @@ func Probe(w *tree.Window) (tree.Info, error) {
 	return info, nil
 }
 
-// rootLabel looks for the volume's entry in the first sectors of the root.
-func rootLabel(w *tree.Window, g geometry) (string, error) {
-	start, n := (g.reserved+g.fats*g.fatSectors)*g.sectorSize, min(g.rootEntries*32, 64<<10)
+// rootLabel searches for the volume's entry in the first sectors of the root.
+func rootLabel(r *io.SectionReader, g geometry) (string, error) {
+	start, n := g.rootAt(), min(g.rootEntries*32, 64<<10)
 	if g.bits == 32 {
 		if g.rootCluster < 2 || g.rootCluster-2 >= g.clusters {
 			return "", nil
 		}
-		start += (g.rootCluster - 2) * g.perCluster * g.sectorSize
+		start = g.clusterAt(uint32(g.rootCluster))
 		n = min(g.perCluster*g.sectorSize, 64<<10)
 	}
-	b, err := w.At(int64(start), int(n))
+	b, err := volume.Peek(r, start, int(n))
 	if err != nil {
 		return "", err
 	}

@@ -10,13 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 )
 
 // volume reads FAT12, FAT16 and FAT32 with long names. Owners are 0, modes
-// 0755 and 0644, or 0444 for what is write-protected; times are taken for UTC.
-type volume struct {
-	r *tree.Pages
+// 0755 and 0644, or 0444 for what is write-protected; times are read as UTC.
+type reader struct {
+	r *volume.Pages
 	g geometry
 }
 
@@ -27,47 +28,50 @@ type node struct {
 	fixed bool
 }
 
-func Open(r *tree.Pages) (*volume, error) {
-	b, err := r.Bytes(0, Sector)
+// Open reads the boot sector of a FAT image.
+func Open(r *volume.Pages) (volume.Volume, error) {
+	b, err := r.Bytes(0, sector)
 	if err != nil {
 		return nil, err
 	}
 	g, ok := parseBPB(b)
 	if !ok {
-		return nil, tree.Damaged("the boot sector")
+		return nil, volume.Damaged("the boot sector")
 	}
-	return &volume{r: r, g: g}, nil
+	return &reader{r: r, g: g}, nil
 }
 
-func (v *volume) Kind() string { return "vfat" }
+func (v *reader) Type() string { return "vfat" }
 
-func (v *volume) Fold(name string) string { return strings.ToUpper(name) }
+func (v *reader) Fold(name string) string { return strings.ToUpper(name) }
 
-func (v *volume) Load(d *tree.Dirent) (*tree.Node, error) { return d.Node, nil }
+func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return e.Node, nil }
 
-func (v *volume) Xattrs(*tree.Node) ([]tree.Xattr, error) { return nil, nil }
+func (v *reader) Xattrs(*volume.Node) ([]tree.Xattr, error) { return nil, nil }
 
-func (v *volume) ReadLink(*tree.Node) (string, error) { return "", errors.New("is no link") }
+func (v *reader) ReadLink(*volume.Node) (string, error) { return "", errors.New("is no link") }
 
-func (v *volume) clusterSize() int64 { return int64(v.g.perCluster * v.g.sectorSize) }
+func (v *reader) clusterSize() int64 { return int64(v.g.perCluster * v.g.sectorSize) }
 
-func (v *volume) Data(n *tree.Node) (io.ReaderAt, error) { return v.open(n.Priv.(node).first, n.Size) }
+func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
+	return v.open(n.Private.(node).first, n.Size)
+}
 
-func (v *volume) Root() (*tree.Node, error) {
-	n := &tree.Node{Mode: unix.S_IFDIR | 0o755, Priv: node{first: uint32(v.g.rootCluster), fixed: v.g.bits != 32}}
+func (v *reader) Root() (*volume.Node, error) {
+	n := &volume.Node{Mode: unix.S_IFDIR | 0o755, Private: node{first: uint32(v.g.rootCluster), fixed: v.g.bits != 32}}
 	n.Inode, n.Links = v.g.rootCluster, 1
 	return n, nil
 }
 
-func (v *volume) open(first uint32, size int64) (*file, error) {
+func (v *reader) open(first uint32, size int64) (*file, error) {
 	if size > int64(v.g.clusters)*v.clusterSize() {
-		return nil, tree.Damaged("a file of %d bytes, %d clusters hold less", size, v.g.clusters)
+		return nil, volume.Damaged("a file of %d bytes, %d clusters hold less", size, v.g.clusters)
 	}
 	return &file{v: v, first: first, size: size, cluster: first}, nil
 }
 
 // next is the cluster that follows one in its chain; 0 is the end.
-func (v *volume) next(cluster uint32) (uint32, error) {
+func (v *reader) next(cluster uint32) (uint32, error) {
 	at, n := int64(cluster)*int64(v.g.bits)/8, 2
 	if v.g.bits == 32 {
 		n = 4
@@ -95,23 +99,17 @@ func (v *volume) next(cluster uint32) (uint32, error) {
 	return value, v.check(value)
 }
 
-func (v *volume) check(cluster uint32) error {
+func (v *reader) check(cluster uint32) error {
 	if cluster < 2 || uint64(cluster)-2 >= v.g.clusters {
-		return tree.Damaged("cluster %d is none of the %d", cluster, v.g.clusters)
+		return volume.Damaged("cluster %d is none of the %d", cluster, v.g.clusters)
 	}
 	return nil
-}
-
-// clusterAt is the byte offset of a cluster.
-func (v *volume) clusterAt(cluster uint32) int64 {
-	sector := v.g.reserved + v.g.fats*v.g.fatSectors + v.g.rootSectors() + uint64(cluster-2)*v.g.perCluster
-	return int64(sector * v.g.sectorSize)
 }
 
 // file is the data of a chain of clusters. It remembers where it was, so
 // that reading on does not begin the chain anew.
 type file struct {
-	v       *volume
+	v       *reader
 	first   uint32
 	size    int64
 	index   int64 // of cluster in the chain
@@ -119,20 +117,13 @@ type file struct {
 }
 
 func (f *file) ReadAt(b []byte, off int64) (int, error) {
-	if off >= f.size {
-		return 0, io.EOF
-	}
-	var end error
-	if left := f.size - off; int64(len(b)) > left {
-		b, end = b[:left], io.EOF
-	}
 	cs := f.v.clusterSize()
 	for done := 0; done < len(b); {
 		if err := f.seek((off + int64(done)) / cs); err != nil {
 			return done, err
 		}
 		skip := (off + int64(done)) % cs
-		at := f.v.clusterAt(f.cluster) + skip
+		at := f.v.g.clusterAt(f.cluster) + skip
 		n, err := f.run(skip + int64(len(b)-done))
 		if err != nil {
 			return done, err
@@ -143,7 +134,7 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 		}
 		done += len(part)
 	}
-	return len(b), end
+	return len(b), nil
 }
 
 // seek goes to a cluster of the chain.
@@ -160,15 +151,15 @@ func (f *file) seek(index int64) error {
 			return err
 		}
 		if next == 0 {
-			return tree.Damaged("a file is longer than its chain of clusters")
+			return volume.Damaged("a file is longer than its chain of clusters")
 		}
 		f.cluster = next
 	}
 	return nil
 }
 
-// fsystest.Run moves on while clusters lie next to each other, want bytes at most, and
-// returns the bytes of that fsystest.Run.
+// run moves on while clusters lie next to each other, want bytes at most, and
+// returns the bytes of that run.
 func (f *file) run(want int64) (int64, error) {
 	cs := f.v.clusterSize()
 	n := cs
@@ -186,17 +177,17 @@ func (f *file) run(want int64) (int64, error) {
 }
 
 // List reads a directory's records.
-func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
-	p := n.Priv.(node)
-	var out []tree.Dirent
-	d := reader{v: v}
+func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
+	p := n.Private.(node)
+	var out []volume.Entry
+	d := records{v: v}
 	if p.fixed {
-		at := int64((v.g.reserved + v.g.fats*v.g.fatSectors) * v.g.sectorSize)
+		at := v.g.rootAt()
 		b, err := v.r.Bytes(at, int(v.g.rootEntries*32))
 		if err != nil {
 			return nil, err
 		}
-		out, _ = d.records(b, at, out)
+		out, _ = d.read(b, at, out)
 		return out, nil
 	}
 	for cluster, read := p.first, int64(0); cluster != 0; {
@@ -204,15 +195,15 @@ func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
 			return nil, err
 		}
 		if read += v.clusterSize(); read > maxDir*32+v.clusterSize() {
-			return nil, tree.Damaged("a directory with more than %d records", maxDir)
+			return nil, volume.Damaged("a directory with more than %d records", maxDir)
 		}
-		at := v.clusterAt(cluster)
+		at := v.g.clusterAt(cluster)
 		b, err := v.r.Bytes(at, int(v.clusterSize()))
 		if err != nil {
 			return nil, err
 		}
 		var more bool
-		if out, more = d.records(b, at, out); !more {
+		if out, more = d.read(b, at, out); !more {
 			break
 		}
 		if cluster, err = v.next(cluster); err != nil {
@@ -222,17 +213,17 @@ func (v *volume) List(n *tree.Node) ([]tree.Dirent, error) {
 	return out, nil
 }
 
-// reader puts the parts of long names together.
-type reader struct {
-	v    *volume
+// records puts the parts of long names together.
+type records struct {
+	v    *reader
 	long []uint16
 	left byte // parts still to come
 	sum  byte
 }
 
-// records reads a run of records that lies at a byte offset; false when the
+// read reads a run of records that lies at a byte offset; false when the
 // directory's end was among them.
-func (d *reader) records(b []byte, at int64, out []tree.Dirent) ([]tree.Dirent, bool) {
+func (d *records) read(b []byte, at int64, out []volume.Entry) ([]volume.Entry, bool) {
 	for ; len(b) >= 32; b, at = b[32:], at+32 {
 		switch {
 		case b[0] == 0:
@@ -253,8 +244,8 @@ func (d *reader) records(b []byte, at int64, out []tree.Dirent) ([]tree.Dirent, 
 	return out, true
 }
 
-// part takes one record of a long name; the last part comes first.
-func (d *reader) part(b []byte) {
+// part adds one record of a long name; the last part comes first.
+func (d *records) part(b []byte) {
 	num := b[0] & 0x3f
 	if b[0]&0x40 != 0 && num >= 1 && num <= 20 {
 		d.long, d.left, d.sum = make([]uint16, 13*int(num)), num, b[13]
@@ -268,17 +259,17 @@ func (d *reader) part(b []byte) {
 	}
 }
 
-func (d *reader) entry(b []byte, at int64) (tree.Dirent, bool) {
+func (d *records) entry(b []byte, at int64) (volume.Entry, bool) {
 	le := binary.LittleEndian
 	name := d.name(b)
 	if name == "" || name == "." || name == ".." {
-		return tree.Dirent{}, false
+		return volume.Entry{}, false
 	}
 	first := uint32(le.Uint16(b[26:]))
 	if d.v.g.bits == 32 {
 		first |= uint32(le.Uint16(b[20:])) << 16
 	}
-	n := &tree.Node{Mode: unix.S_IFREG | 0o644, Size: int64(le.Uint32(b[28:])), Priv: node{first: first}}
+	n := &volume.Node{Mode: unix.S_IFREG | 0o644, Size: int64(le.Uint32(b[28:])), Private: node{first: first}}
 	n.Inode, n.Links = 1<<32|uint64(at/32), 1
 	n.Sec = dosSeconds(le.Uint16(b[24:]), le.Uint16(b[22:]))
 	if b[11]&0x10 != 0 {
@@ -286,11 +277,11 @@ func (d *reader) entry(b []byte, at int64) (tree.Dirent, bool) {
 	} else if b[11]&0x01 != 0 {
 		n.Mode = unix.S_IFREG | 0o444
 	}
-	return tree.Dirent{Name: name, Kind: n.Mode & unix.S_IFMT, Node: n}, true
+	return volume.Entry{Name: name, Kind: n.Kind(), Node: n}, true
 }
 
 // name is the long one where it belongs to this record, else the short one.
-func (d *reader) name(b []byte) string {
+func (d *records) name(b []byte) string {
 	if d.long != nil && d.left == 0 && d.sum == shortSum(b) {
 		long := d.long
 		for i, c := range long {

@@ -1,3 +1,15 @@
+// Package vfat makes and reads FAT12, FAT16 and FAT32 with long names, as
+// Microsoft's FAT specification 1.03 describes them. It hides the choice of a
+// geometry, the two names of every file, and the chains of clusters. It stores no
+// owners, modes, links or attributes, since FAT has none, and changes no file
+// system that is there.
+//
+//	Make, Fill, Options   a new file system with files in it; Least is the smallest
+//	Probe, Open           a boot sector recognised; an image's files read
+//
+// Inside: geometry is what the BIOS parameter block says, for both ways; writer
+// plans where everything lies and writes it, names makes the short names of a
+// directory; reader, records and file read.
 package vfat
 
 import (
@@ -8,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,7 +35,7 @@ type Options struct {
 	Size int64
 	// Free bytes are left over when Size is 0.
 	Free int64
-	// Bits is the width of the allocation table: 12, 16 or 32. 0 takes 12 below
+	// Bits is the width of the allocation table: 12, 16 or 32. 0 is 12 below
 	// 4 MiB, 16 below 512 MiB, 32 above.
 	Bits int
 	// VolumeID is derived from names, sizes and times when 0.
@@ -34,12 +45,15 @@ type Options struct {
 }
 
 const (
-	Sector    = 512
-	Track     = 32 // sectors; the file system has whole tracks
+	sector    = 512
+	track     = 32 // sectors; the file system has whole tracks
 	maxFile   = 1<<32 - 1
 	maxDir    = 65536 // entries
 	reserved  = 1     // boot sector
 	fat32Head = 32    // reserved sectors with their copies
+
+	// Least is the smallest file system, in bytes.
+	Least = track * sector
 )
 
 // Make makes a FAT file system with long names in a new file at path and
@@ -54,22 +68,13 @@ func Make(ctx context.Context, path string, o Options, files []tree.File) error 
 
 // Fill is Make with content of any kind.
 func Fill(ctx context.Context, path string, o Options, content tree.Content) error {
-	if err := o.check(); err != nil {
-		return fmt.Errorf("vfat: %w", err)
-	}
-	defer content.Close()
-	t, err := content.Load(ctx, filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("vfat: %w", err)
-	}
-	w := &writer{ctx: ctx, o: o, tree: t, first: make(map[*tree.Inode]uint32)}
-	if err := w.plan(); err != nil {
-		return fmt.Errorf("vfat: %w", err)
-	}
-	if err := tree.MakeFile(path, w.write); err != nil {
-		return fmt.Errorf("vfat: %w", err)
-	}
-	return nil
+	return tree.Make(ctx, path, "vfat", content, o.check, func(f *os.File, t *tree.Tree) error {
+		w := &writer{ctx: ctx, o: o, tree: t, first: make(map[*tree.Inode]uint32)}
+		if err := w.plan(); err != nil {
+			return err
+		}
+		return w.write(f)
+	})
 }
 
 func (o *Options) check() error {
@@ -86,9 +91,9 @@ func (o *Options) check() error {
 		return fmt.Errorf("an allocation table of %d bits is not 12, 16 or 32", o.Bits)
 	case o.Size < 0 || o.Free < 0:
 		return fmt.Errorf("size %d is negative", min(o.Size, o.Free))
-	case o.Size != 0 && o.Size < Track*Sector:
-		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(Track*Sector))
-	case o.Size > 1<<32*Sector:
+	case o.Size != 0 && o.Size < Least:
+		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(Least))
+	case o.Size > 1<<32*sector:
 		return fmt.Errorf("size %s is above vfat's limit, 2TiB", size.About(o.Size))
 	}
 	return nil
@@ -108,7 +113,7 @@ type writer struct {
 
 // dir is a directory with its entries' short names.
 type dir struct {
-	ino     *tree.Inode
+	inode   *tree.Inode
 	parent  *dir
 	entries []entry
 	slots   int // 32-byte entries
@@ -116,7 +121,7 @@ type dir struct {
 
 // plan names everything and chooses the geometry.
 func (w *writer) plan() error {
-	root := &dir{ino: w.tree.Root}
+	root := &dir{inode: w.tree.Root}
 	if err := w.addDir(root, ""); err != nil {
 		return err
 	}
@@ -131,38 +136,38 @@ func (w *writer) plan() error {
 		return err
 	}
 	w.geo = g
-	w.place()
+	w.allocate()
 	return nil
 }
 
 func (w *writer) addDir(d *dir, p string) error {
-	if err := tree.CheckEvery(w.ctx); err != nil {
+	if err := context.Cause(w.ctx); err != nil {
 		return err
 	}
 	w.dirs = append(w.dirs, d)
 	if d.parent != nil {
 		d.slots = 2
 	}
-	names := newFATNames()
-	for _, e := range d.ino.Entries {
+	names := newNames()
+	for _, e := range d.inode.Entries {
 		child := p + "/" + e.Name
-		if err := kind(e.Ino); err != nil {
+		if err := kind(e.Inode); err != nil {
 			return fmt.Errorf("%s: %w", child, err)
 		}
 		short, long, err := names.add(e.Name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", child, err)
 		}
-		d.entries = append(d.entries, entry{ino: e.Ino, short: short, long: long})
+		d.entries = append(d.entries, entry{inode: e.Inode, short: short, long: long})
 		d.slots += 1 + (len(long)+12)/13
-		if e.Ino.IsDir() {
-			if err := w.addDir(&dir{ino: e.Ino, parent: d}, child); err != nil {
+		if e.Inode.IsDir() {
+			if err := w.addDir(&dir{inode: e.Inode, parent: d}, child); err != nil {
 				return err
 			}
 			continue
 		}
-		if e.Ino.Size > 0 {
-			w.files = append(w.files, e.Ino)
+		if e.Inode.Size > 0 {
+			w.files = append(w.files, e.Inode)
 		}
 	}
 	if d.slots > maxDir {
@@ -183,35 +188,29 @@ func kind(n *tree.Inode) error {
 	return nil
 }
 
-// place gives every chain its clusters, without gaps.
-func (w *writer) place() {
-	next, size := uint32(2), int64(w.geo.perCluster*Sector)
-	take := func(n *tree.Inode, length int64) {
+// allocate gives every chain its clusters, without gaps.
+func (w *writer) allocate() {
+	next, size := uint32(2), int64(w.geo.perCluster*sector)
+	chain := func(n *tree.Inode, length int64) {
 		w.first[n] = next
 		next += uint32(max(1, (length+size-1)/size))
 		w.ends = append(w.ends, next-1)
 	}
 	for i, d := range w.dirs {
 		if i > 0 || w.geo.bits == 32 {
-			take(d.ino, int64(d.slots)*32)
+			chain(d.inode, int64(d.slots)*32)
 		}
 	}
 	for _, f := range w.files {
-		take(f, f.Size)
+		chain(f, f.Size)
 	}
 	w.used = next - 2
-}
-
-// clusterAt is the byte offset of a cluster.
-func (w *writer) clusterAt(c uint32) int64 {
-	g := &w.geo
-	return int64((g.reserved + g.fats*g.fatSectors + g.rootSectors() + uint64(c-2)*g.perCluster) * Sector)
 }
 
 func (w *writer) write(f *os.File) error {
 	size := w.o.Size
 	if size == 0 {
-		size = int64(w.geo.sectors * Sector)
+		size = int64(w.geo.sectors * sector)
 	}
 	if err := f.Truncate(size); err != nil {
 		return err
@@ -220,23 +219,22 @@ func (w *writer) write(f *os.File) error {
 		return err
 	}
 	for i := range w.geo.fats {
-		at := int64((w.geo.reserved + i*w.geo.fatSectors) * Sector)
+		at := int64((w.geo.reserved + i*w.geo.fatSectors) * sector)
 		if err := w.writeTable(io.NewOffsetWriter(f, at)); err != nil {
 			return err
 		}
 	}
 	for i, d := range w.dirs {
-		at := int64((w.geo.reserved + w.geo.fats*w.geo.fatSectors) * Sector)
+		at := w.geo.rootAt()
 		if i > 0 || w.geo.bits == 32 {
-			at = w.clusterAt(w.first[d.ino])
+			at = w.geo.clusterAt(w.first[d.inode])
 		}
 		if _, err := f.WriteAt(w.dirBytes(d), at); err != nil {
 			return err
 		}
 	}
-	buf := make([]byte, 256<<10)
 	for _, n := range w.files {
-		if err := tree.CopySource(w.ctx, f, w.clusterAt(w.first[n]), n, buf); err != nil {
+		if err := n.CopyTo(w.ctx, f, w.geo.clusterAt(w.first[n])); err != nil {
 			return fmt.Errorf("%s: %w", n.Origin, err)
 		}
 	}
@@ -268,14 +266,14 @@ func (w *writer) writeHead(f *os.File) error {
 		return err
 	}
 	le := binary.LittleEndian
-	info := make([]byte, Sector)
+	info := make([]byte, sector)
 	copy(info, "RRaA")
 	copy(info[484:], "rrAa")
 	le.PutUint32(info[488:], uint32(w.geo.clusters)-w.used)
 	le.PutUint32(info[492:], w.used+1)
 	info[510], info[511] = 0x55, 0xaa
 	for at, b := range map[int64][]byte{1: info, 6: boot, 7: info} {
-		if _, err := f.WriteAt(b, at*Sector); err != nil {
+		if _, err := f.WriteAt(b, at*sector); err != nil {
 			return err
 		}
 	}
@@ -284,7 +282,7 @@ func (w *writer) writeHead(f *os.File) error {
 
 func (w *writer) bootSector() []byte {
 	le, g := binary.LittleEndian, &w.geo
-	b := make([]byte, Sector)
+	b := make([]byte, sector)
 	ext := b[36:]
 	copy(b, []byte{0xeb, 0x3c, 0x90})
 	if g.bits == 32 {
@@ -297,7 +295,7 @@ func (w *writer) bootSector() []byte {
 		le.PutUint16(b[22:], uint16(g.fatSectors))
 	}
 	copy(b[3:], "b9      ")
-	le.PutUint16(b[11:], Sector)
+	le.PutUint16(b[11:], sector)
 	b[13], b[16], b[21] = byte(g.perCluster), byte(g.fats), 0xf8
 	le.PutUint16(b[14:], uint16(g.reserved))
 	le.PutUint16(b[17:], uint16(g.rootEntries))
@@ -306,7 +304,7 @@ func (w *writer) bootSector() []byte {
 	} else {
 		le.PutUint32(b[32:], uint32(g.sectors))
 	}
-	le.PutUint16(b[24:], Track)
+	le.PutUint16(b[24:], track)
 	le.PutUint16(b[26:], 64) // heads
 	ext[0], ext[2] = 0x80, 0x29
 	le.PutUint32(ext[3:], w.volumeID())

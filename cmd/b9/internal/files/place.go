@@ -88,11 +88,8 @@ func (p *place) String() string { return p.what + ":" + slashed(p.path) }
 // Close closes the image; p may be open in part.
 func (p *place) Close() error {
 	var err error
-	if p.files != nil {
-		err = p.files.Close()
-	}
 	if p.image != nil {
-		err = errors.Join(err, p.image.Close())
+		err = p.image.Close()
 	}
 	if p.session != nil {
 		p.session.Close()

@@ -1,21 +1,15 @@
+// Package fsystest holds what tests of several formats share: programs that a
+// test needs or asks for a second opinion, and what it expects of errors and
+// files. Tests of the formats against the kernel and against other readers lie
+// in package fsys, with what only they need.
 package fsystest
 
 import (
-	"archive/tar"
-	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"b9.build/b9/engine/tool"
 )
@@ -30,6 +24,7 @@ func Need(t testing.TB, tools ...string) {
 	}
 }
 
+// NeedRoot skips a test that only root can run.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -52,138 +47,7 @@ func Run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-func Sum(t testing.TB, path string) string {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-func SameBytes(t testing.TB, a, b string) {
-	t.Helper()
-	if Sum(t, a) != Sum(t, b) {
-		out, _ := exec.Command("cmp", a, b).CombinedOutput()
-		t.Fatalf("%s and %s differ: %s", a, b, out)
-	}
-}
-
-func CtxOf(t testing.TB) context.Context { return t.Context() }
-
-// MountImage mounts a file system read-only for the time of the test.
-func MountImage(t testing.TB, image string) string {
-	t.Helper()
-	NeedRoot(t)
-	Need(t, "mount", "umount")
-	dir := filepath.Join(t.TempDir(), "mnt")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	MountLoop(t, "loop,ro", image, dir)
-	t.Cleanup(func() { Run(t, "umount", dir) })
-	return dir
-}
-
-// MountLoop mounts an image, again when another process took the loop device
-// that mount had chosen.
-func MountLoop(t testing.TB, options, image, dir string) {
-	t.Helper()
-	for try := 0; ; try++ {
-		out, err := exec.Command("mount", "-o", options, image, dir).CombinedOutput()
-		if err == nil {
-			return
-		}
-		if try == 200 {
-			t.Fatalf("mount: %v: %s", err, out)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// UnmountLoop ends a mount, and waits until the kernel has let go of the image:
-// somebody who made a mount namespace meanwhile has the mount, too, until that
-// namespace ends.
-func UnmountLoop(t testing.TB, image, dir string) {
-	t.Helper()
-	Run(t, "umount", dir)
-	for try := 0; ; try++ {
-		out, err := exec.Command("losetup", "--noheadings", "--list", "--associated", image).CombinedOutput()
-		if err != nil {
-			t.Fatalf("losetup: %v: %s", err, out)
-		}
-		if len(bytes.TrimSpace(out)) == 0 {
-			return
-		}
-		if try == 600 {
-			t.Fatalf("%s stays attached: %s", image, out)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// TarOf is everything about a directory, as tar tells it, a line a file.
-func TarOf(t testing.TB, dir string) string {
-	t.Helper()
-	cmd := exec.Command("tar", "-C", dir, "--format=posix", "--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*",
-		"--acls", "--exclude=./lost+found", "-c", ".")
-	var msg bytes.Buffer
-	cmd.Stderr = &msg
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	text := listTar(t, out)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("tar: %v: %s", err, msg.String())
-	}
-	return text
-}
-
-func listTar(t testing.TB, r io.Reader) string {
-	var text strings.Builder
-	tr := tar.NewReader(r)
-	for {
-		h, err := tr.Next()
-		if err == io.EOF {
-			io.Copy(io.Discard, r)
-			return text.String()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum := sha256.New()
-		io.Copy(sum, tr)
-		fmt.Fprintf(&text, "%q %c %o %d:%d %d %d.%d %q %d:%d %x", h.Name, h.Typeflag, h.Mode, h.Uid, h.Gid, h.Size, h.ModTime.Unix(),
-			h.ModTime.Nanosecond(), h.Linkname, h.Devmajor, h.Devminor, sum.Sum(nil)[:8])
-		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-			if strings.HasPrefix(k, "SCHILY.") {
-				fmt.Fprintf(&text, " %s=%q", k, h.PAXRecords[k])
-			}
-		}
-		text.WriteByte('\n')
-	}
-}
-
-// FirstDifference of two texts, a line of each.
-func FirstDifference(a, b string) string {
-	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
-	for i := range min(len(x), len(y)) {
-		if x[i] != y[i] {
-			return "\n- " + x[i] + "\n+ " + y[i]
-		}
-	}
-	return fmt.Sprintf("%d and %d lines", len(x), len(y))
-}
-
+// Write makes a file and the directories above it.
 func Write(t testing.TB, path string, data string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -194,6 +58,7 @@ func Write(t testing.TB, path string, data string) {
 	}
 }
 
+// WantError fails the test when err is nil or lacks one of the parts.
 func WantError(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
@@ -206,9 +71,20 @@ func WantError(t testing.TB, err error, parts ...string) {
 	}
 }
 
+// Gone fails the test when there is something at path.
 func Gone(t testing.TB, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Fatalf("%s was left behind", path)
 	}
+}
+
+// SparseFile makes a file of size bytes, a hole but for the first.
+func SparseFile(t testing.TB, size int64) string {
+	p := t.TempDir() + "/sparse"
+	Write(t, p, "x")
+	if err := os.Truncate(p, size); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

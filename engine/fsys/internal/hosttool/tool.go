@@ -1,3 +1,12 @@
+// Package hosttool runs the programs of the host that make, check and resize file
+// systems. It hides how a program reaches an image whose name could mean something
+// to it, its environment and language, its process group, and the banners in what
+// it prints. It knows no file system, and finds programs by engine/tool.
+//
+//	Command        what a program gets besides its arguments; Run runs it
+//	ImagePath      how the program names the image; ExtraPath, the next file
+//	ExitError      a program that ran and refused, with its words
+//	MissingError   a program that is not installed, with its Debian package
 package hosttool
 
 import (
@@ -38,10 +47,10 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %s", e.tool, e.output)
 }
 
-// toolOutput bounds what is kept of a program's chatter, in bytes.
-const toolOutput = 64 << 10
+// keptOutput bounds what is kept of a program's chatter, in bytes.
+const keptOutput = 64 << 10
 
-// tailBuffer keeps the last toolOutput bytes written to it, and calls full when
+// tailBuffer keeps the last keptOutput bytes written to it, and calls full when
 // there were more than most in all.
 type tailBuffer struct {
 	b          []byte
@@ -54,21 +63,21 @@ func (t *tailBuffer) Write(p []byte) (int, error) {
 		t.full()
 	}
 	t.b = append(t.b, p...)
-	if over := len(t.b) - toolOutput; over > 0 {
+	if over := len(t.b) - keptOutput; over > 0 {
 		t.b = t.b[over:]
 	}
 	return len(p), nil
 }
 
-// ImagePath is how a tool reaches the image: through an inherited descriptor,
-// so that no character of the real path means anything to it ("?" begins
-// options in e2fsprogs, "-" an argument).
+// ImagePath is how a program reaches the image, ExtraPath how it reaches the first
+// of the extra files: through an inherited descriptor, so that no character of the
+// real path means anything to it ("?" begins options in e2fsprogs, "-" an argument).
 const (
 	ImagePath = "/proc/self/fd/3"
 	ExtraPath = "/proc/self/fd/4"
 )
 
-// Command is what programs get besides their arguments: the image as ImagePath,
+// Command is what a program gets besides its arguments: the image as ImagePath,
 // further files from ExtraPath on, and variables on top of the environment.
 type Command struct {
 	Image *os.File
@@ -77,11 +86,11 @@ type Command struct {
 	Most  int64 // bytes that a sane run prints at most; 0: any number
 }
 
-// fsystest.Run runs a program to its end and returns what it printed, in which the image
-// is called that: where it lies is the caller's business. Cancelling ctx
-// kills its whole process group, and so does printing more than r.most bytes. A
-// non-zero exit is an *ExitError.
-func (r Command) Run(ctx context.Context, name string, args ...string) (string, error) {
+// Run runs a program to its end and returns what it printed, in which the path of
+// the image reads "the image": where it lies is the caller's business. Cancelling
+// ctx kills the program's whole process group, and so does printing more than
+// c.Most bytes. A non-zero exit is an *ExitError.
+func (c Command) Run(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := tool.Find(name)
 	if err != nil {
 		return "", &MissingError{Name: name, Package: tool.Package(name)}
@@ -89,12 +98,12 @@ func (r Command) Run(ctx context.Context, name string, args ...string) (string, 
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	cmd := exec.CommandContext(inner, path, args...)
-	cmd.Env = append(environment(), r.Env...)
-	cmd.ExtraFiles = append([]*os.File{r.Image}, r.Extra...)
+	cmd.Env = append(environment(), c.Env...)
+	cmd.ExtraFiles = append([]*os.File{c.Image}, c.Extra...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	out := tailBuffer{most: r.Most, full: stop}
+	out := tailBuffer{most: c.Most, full: stop}
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	text := strings.ReplaceAll(sentence(out.b), ImagePath, "the image")
@@ -102,7 +111,7 @@ func (r Command) Run(ctx context.Context, name string, args ...string) (string, 
 		return text, context.Cause(ctx)
 	}
 	if inner.Err() != nil {
-		return text, &ExitError{tool: name, Code: -1, output: fmt.Sprintf("it printed more than %d bytes and was stopped", r.Most)}
+		return text, &ExitError{tool: name, Code: -1, output: fmt.Sprintf("it printed more than %d bytes and was stopped", c.Most)}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

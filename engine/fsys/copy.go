@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
 )
@@ -52,7 +53,7 @@ type copier struct {
 }
 
 func (c *copier) copy(name, as string, info fs.FileInfo) error {
-	if err := tree.CheckEvery(c.ctx); err != nil {
+	if err := context.Cause(c.ctx); err != nil {
 		return err
 	}
 	st := info.Sys().(*tree.Attr)
@@ -104,7 +105,7 @@ func (c *copier) replace(as string, fill func(tmp string) error) error {
 
 func (c *copier) directory(name, as string, info fs.FileInfo, st *tree.Attr) error {
 	if c.dirs[st.Inode] {
-		return &fs.PathError{Op: "copy", Path: name, Err: tree.Damaged("the directory lies in two places")}
+		return &fs.PathError{Op: "copy", Path: name, Err: volume.Damaged("the directory lies in two places")}
 	}
 	c.dirs[st.Inode] = true
 	if have, err := c.dst.Lstat(as); err == nil && !have.IsDir() {
@@ -154,15 +155,17 @@ func (c *copier) file(name, tmp string, info fs.FileInfo) (err error) {
 	return c.attributes(out, name, info)
 }
 
+// data is what a regular file of a Reader can do.
+type data interface {
+	io.ReaderAt
+	tree.HoleSkipper
+}
+
 // sparse copies data and leaves zeros out.
 func (c *copier) sparse(out *os.File, in fs.File, size int64) error {
-	src, ok := in.(*openFile)
-	if !ok {
-		_, err := io.Copy(out, in)
-		return err
-	}
+	src := in.(data)
 	for off := int64(0); off < size; {
-		if err := tree.CheckEvery(c.ctx); err != nil {
+		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}
 		next, err := src.NextData(off)
@@ -210,7 +213,7 @@ func (c *copier) link(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
 		return err
 	}
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
-		return &fs.PathError{Op: "copy", Path: name, Err: tree.Damaged("a link to nothing")}
+		return &fs.PathError{Op: "copy", Path: name, Err: volume.Damaged("a link to nothing")}
 	}
 	if err := c.dst.Symlink(target, tmp); err != nil {
 		return err

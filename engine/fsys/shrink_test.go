@@ -1,4 +1,4 @@
-package ext4_test
+package fsys
 
 import (
 	"fmt"
@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/tree"
@@ -25,24 +24,24 @@ func TestShrinkRandomFillings(t *testing.T) {
 		if rnd.Intn(3) == 0 {
 			o.Features = []string{"^has_journal"}
 		}
-		if err := ext4.Make(fsystest.CtxOf(t), img, o, tree.FromFiles(files, time.Time{})); err != nil {
+		if err := ext4.Make(t.Context(), img, o, tree.FromFiles(files, time.Time{})); err != nil {
 			t.Fatal(seed, err)
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
 		extra := int64(rnd.Intn(2)) * int64(rnd.Intn(8<<20))
-		n, err := fsys.Shrink(fsystest.CtxOf(t), img, extra)
+		n, err := Shrink(t.Context(), img, extra)
 		if err != nil {
 			t.Fatal(seed, err)
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
-		if n != fsystest.FileSize(t, img) || n != size(t, img) {
-			t.Errorf("%d: size %d, file %d, file system %d", seed, n, fsystest.FileSize(t, img), size(t, img))
+		if n != fileSize(t, img) || n != size(t, img) {
+			t.Errorf("%d: size %d, file %d, file system %d", seed, n, fileSize(t, img), size(t, img))
 		}
-		if err := fsys.Resize(fsystest.CtxOf(t), img, n+int64(rnd.Intn(64<<20))); err != nil {
+		if err := Resize(t.Context(), img, n+int64(rnd.Intn(64<<20))); err != nil {
 			t.Fatal(seed, err)
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
-		fsystest.CompareReader(t, fsystest.Opened(t)(fsys.OpenReader(img, 0, 0)), files)
+		compareReader(t, opened(t, img, 0), files)
 	}
 }
 

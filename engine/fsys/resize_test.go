@@ -1,15 +1,16 @@
-package ext4_test
+package fsys
 
 import (
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/tree"
@@ -23,14 +24,14 @@ func filled(t testing.TB, path string, size int64) {
 	for i := range 400 {
 		files = append(files, tree.File{Path: fmt.Sprintf("d%d/f%d", i%7, i), Data: []byte(strings.Repeat(fmt.Sprintf("%09d\n", i), 10_000))})
 	}
-	if err := ext4.Make(fsystest.CtxOf(t), path, ext4.Options{Size: size, Label: "r"}, tree.FromFiles(files, time.Time{})); err != nil {
+	if err := ext4.Make(t.Context(), path, ext4.Options{Size: size, Label: "r"}, tree.FromFiles(files, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func size(t testing.TB, path string) int64 {
 	t.Helper()
-	info, err := fsys.Probe(path, 0, 0)
+	info, err := Probe(path, 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,12 +42,12 @@ func TestResize(t *testing.T) {
 	fsystest.Need(t, "mke2fs", "resize2fs", "e2fsck", "tar")
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
-	before := fsystest.TarOf(t, mountOnce(t, img))
+	before := tarOf(t, mountOnce(t, img))
 	for _, n := range []int64{3 << 30, 3<<30 + 5, 200 << 20, 100 << 20, 120<<20 + 512} {
-		if err := fsys.Resize(fsystest.CtxOf(t), img, n); err != nil {
+		if err := Resize(t.Context(), img, n); err != nil {
 			t.Fatal(err)
 		}
-		if got := fsystest.FileSize(t, img); got != n {
+		if got := fileSize(t, img); got != n {
 			t.Errorf("file has %d bytes, want %d", got, n)
 		}
 		if got := size(t, img); got != n/4096*4096 {
@@ -54,8 +55,8 @@ func TestResize(t *testing.T) {
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
 	}
-	if after := fsystest.TarOf(t, mountOnce(t, img)); after != before {
-		t.Error("content changed", fsystest.FirstDifference(before, after))
+	if after := tarOf(t, mountOnce(t, img)); after != before {
+		t.Error("content changed", firstDifference(before, after))
 	}
 }
 
@@ -64,24 +65,26 @@ func mountOnce(t testing.TB, img string) string {
 	fsystest.NeedRoot(t)
 	copied := filepath.Join(t.TempDir(), "copy.img")
 	fsystest.Run(t, "cp", "--sparse=always", img, copied)
-	return fsystest.MountImage(t, copied)
+	return mountImage(t, copied)
 }
 
 func TestResizeRefusesBeforeItWrites(t *testing.T) {
 	fsystest.Need(t, "mke2fs", "resize2fs", "e2fsck")
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
-	before := fsystest.Sum(t, img)
-	fsystest.WantError(t, fsys.Resize(fsystest.CtxOf(t), img, 20<<20), "20MiB is too small: the file system needs at least 4", " bytes)")
-	fsystest.WantError(t, fsys.Resize(fsystest.CtxOf(t), img, 100), "less than one block")
-	if fsystest.Sum(t, img) != before {
+	before := sum(t, img)
+	err := Resize(t.Context(), img, 20<<20)
+	fsystest.WantError(t, err, "20MiB is too small: the file system needs at least 4", " bytes)")
+	fsystest.WantError(t, Resize(t.Context(), img, 100), "less than one block")
+	if sum(t, img) != before {
 		t.Error("a refused resize changed the image")
 	}
-	least, err := fsys.MinSize(fsystest.CtxOf(t), img)
+	told := regexp.MustCompile(`\((\d+) bytes\)`).FindStringSubmatch(err.Error())
+	least, err := strconv.ParseInt(told[1], 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fsys.Resize(fsystest.CtxOf(t), img, least); err != nil {
+	if err := Resize(t.Context(), img, least); err != nil {
 		t.Fatal(err)
 	}
 	fsystest.Run(t, "e2fsck", "-fn", img)
@@ -90,15 +93,15 @@ func TestResizeRefusesBeforeItWrites(t *testing.T) {
 func TestResizeOther(t *testing.T) {
 	dir := t.TempDir()
 	fsystest.Write(t, dir+"/raw", strings.Repeat("x", 1<<20))
-	fsystest.WantError(t, fsys.Resize(fsystest.CtxOf(t), dir+"/raw", 1<<21), "without a known file system")
-	if err := vfat.Make(fsystest.CtxOf(t), dir+"/fat", vfat.Options{Size: 1 << 20}, nil); err != nil {
+	fsystest.WantError(t, Resize(t.Context(), dir+"/raw", 1<<21), "without a known file system")
+	if err := vfat.Make(t.Context(), dir+"/fat", vfat.Options{Size: 1 << 20}, nil); err != nil {
 		t.Fatal(err)
 	}
-	fsystest.WantError(t, fsys.Resize(fsystest.CtxOf(t), dir+"/fat", 1<<21), "it holds vfat")
-	if err := fsys.ResizeImageOnly(dir+"/fat", 3<<20); err != nil || fsystest.FileSize(t, dir+"/fat") != 3<<20 {
-		t.Error(err, fsystest.FileSize(t, dir+"/fat"))
+	fsystest.WantError(t, Resize(t.Context(), dir+"/fat", 1<<21), "it holds vfat")
+	if err := ResizeImageOnly(dir+"/fat", 3<<20); err != nil || fileSize(t, dir+"/fat") != 3<<20 {
+		t.Error(err, fileSize(t, dir+"/fat"))
 	}
-	fsystest.WantError(t, fsys.ResizeImageOnly(dir+"/fat", 0), "at least 1")
+	fsystest.WantError(t, ResizeImageOnly(dir+"/fat", 0), "at least 1")
 }
 
 func TestResizeCutOff(t *testing.T) {
@@ -106,7 +109,7 @@ func TestResizeCutOff(t *testing.T) {
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
 	os.Truncate(img, 50<<20)
-	fsystest.WantError(t, fsys.Resize(fsystest.CtxOf(t), img, 200<<20), "cut off")
+	fsystest.WantError(t, Resize(t.Context(), img, 200<<20), "cut off")
 }
 
 func TestShrink(t *testing.T) {
@@ -115,27 +118,27 @@ func TestShrink(t *testing.T) {
 	img := dir + "/r.img"
 	filled(t, img, 1<<30)
 	fsystest.Run(t, "cp", "--sparse=always", img, dir+"/again.img")
-	n, err := fsys.Shrink(fsystest.CtxOf(t), img, 0)
+	n, err := Shrink(t.Context(), img, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n != fsystest.FileSize(t, img) || n != size(t, img) || n > 80<<20 {
-		t.Errorf("size %d, file %d, file system %d", n, fsystest.FileSize(t, img), size(t, img))
+	if n != fileSize(t, img) || n != size(t, img) || n > 80<<20 {
+		t.Errorf("size %d, file %d, file system %d", n, fileSize(t, img), size(t, img))
 	}
 	fsystest.Run(t, "e2fsck", "-fn", img)
-	larger, err := fsys.Shrink(fsystest.CtxOf(t), dir+"/again.img", 10<<20+1)
+	larger, err := Shrink(t.Context(), dir+"/again.img", 10<<20+1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if larger != n+10<<20+4096 || larger != fsystest.FileSize(t, dir+"/again.img") {
+	if larger != n+10<<20+4096 || larger != fileSize(t, dir+"/again.img") {
 		t.Errorf("minimum %d plus 10M is %d", n, larger)
 	}
 	fsystest.Run(t, "e2fsck", "-fn", dir+"/again.img")
 	filled(t, dir+"/b.img", 1<<30)
-	if _, err := fsys.Shrink(fsystest.CtxOf(t), dir+"/b.img", 0); err != nil {
+	if _, err := Shrink(t.Context(), dir+"/b.img", 0); err != nil {
 		t.Fatal(err)
 	}
-	fsystest.SameBytes(t, img, dir+"/b.img")
+	sameBytes(t, img, dir+"/b.img")
 	noPresent(t, img, began)
 }
 
@@ -147,14 +150,14 @@ func TestTrim(t *testing.T) {
 	filled(t, img, 1<<30)
 	mnt := dir + "/mnt"
 	os.Mkdir(mnt, 0o700)
-	fsystest.MountLoop(t, "loop", img, mnt)
+	mountLoop(t, "loop", img, mnt)
 	func() {
-		defer fsystest.UnmountLoop(t, img, mnt)
+		defer unmountLoop(t, img, mnt)
 		os.RemoveAll(mnt + "/d3")
 		fsystest.Write(t, mnt+"/new", "kept")
 	}()
-	before := fsystest.TarOf(t, mountOnce(t, img))
-	freed, err := fsys.Trim(fsystest.CtxOf(t), img)
+	before := tarOf(t, mountOnce(t, img))
+	freed, err := Trim(t.Context(), img)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +165,8 @@ func TestTrim(t *testing.T) {
 		t.Errorf("freed %d bytes, want most of 5.7 MB", freed)
 	}
 	fsystest.Run(t, "e2fsck", "-fn", img)
-	if after := fsystest.TarOf(t, mountOnce(t, img)); after != before {
-		t.Error("content changed", fsystest.FirstDifference(before, after))
+	if after := tarOf(t, mountOnce(t, img)); after != before {
+		t.Error("content changed", firstDifference(before, after))
 	}
 }
 
@@ -173,7 +176,7 @@ func TestResizeCancelled(t *testing.T) {
 	filled(t, img, 100<<20)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := fsys.Resize(ctx, img, 200<<20); err == nil {
+	if err := Resize(ctx, img, 200<<20); err == nil {
 		t.Error("no error")
 	}
 }

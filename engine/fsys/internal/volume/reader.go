@@ -1,4 +1,4 @@
-package fsys
+package volume
 
 import (
 	"errors"
@@ -15,18 +15,22 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// imageFS is a Reader over a volume: paths, links, and a memory of the
-// directories that were read last.
-type imageFS struct {
-	v      tree.Volume
-	closer io.Closer // nil: the image is the caller's
-	dirs   []*listing
+// New returns a reader of a volume's files. Where several entries of a directory
+// have one name, it finds the first.
+func New(v Volume) tree.Reader { return &reader{v: v} }
+
+// reader adds paths, links, and a memory of the directories that were read
+// last to a volume. Each listing that is remembered has an index by name, so that
+// a walk over a directory of n entries takes n steps and not n squared.
+type reader struct {
+	v    Volume
+	dirs []*listing // the one that was used last comes first
 }
 
 // listing is a directory that was read.
 type listing struct {
 	inode   uint64
-	entries []tree.Dirent
+	entries []Entry
 	byName  map[string]int
 }
 
@@ -40,17 +44,10 @@ const (
 // maxFollow is how many links a path may lead through, as in Linux.
 const maxFollow = 40
 
-func (r *imageFS) Type() string { return r.v.Kind() }
-
-func (r *imageFS) Close() error {
-	if r.closer == nil {
-		return nil
-	}
-	return r.closer.Close()
-}
+func (r *reader) Type() string { return r.v.Type() }
 
 // listing reads a directory, or remembers it.
-func (r *imageFS) listing(n *tree.Node) (*listing, error) {
+func (r *reader) listing(n *Node) (*listing, error) {
 	for i, l := range r.dirs {
 		if l.inode == n.Inode {
 			copy(r.dirs[1:i+1], r.dirs[:i])
@@ -80,8 +77,16 @@ func (r *imageFS) listing(n *tree.Node) (*listing, error) {
 	return l, nil
 }
 
+// load returns an entry's object.
+func load(v Volume, e *Entry) (*Node, error) {
+	if e.Node != nil {
+		return e.Node, nil
+	}
+	return v.Load(e)
+}
+
 // child finds a name in a directory.
-func (r *imageFS) child(dir *tree.Node, name string) (*tree.Node, error) {
+func (r *reader) child(dir *Node, name string) (*Node, error) {
 	if dir.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
@@ -93,11 +98,11 @@ func (r *imageFS) child(dir *tree.Node, name string) (*tree.Node, error) {
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return r.v.Load(&l.entries[i])
+	return load(r.v, &l.entries[i])
 }
 
 // resolve walks a path; follow says whether a link at its end is followed.
-func (r *imageFS) resolve(op, name string, follow bool) (*tree.Node, error) {
+func (r *reader) resolve(op, name string, follow bool) (*Node, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
@@ -108,12 +113,12 @@ func (r *imageFS) resolve(op, name string, follow bool) (*tree.Node, error) {
 	return n, nil
 }
 
-func (r *imageFS) walkPath(rest string, follow bool) (*tree.Node, error) {
+func (r *reader) walkPath(rest string, follow bool) (*Node, error) {
 	root, err := r.v.Root()
 	if err != nil {
 		return nil, err
 	}
-	at := []*tree.Node{root} // the root and the directories below it
+	at := []*Node{root} // the root and the directories below it
 	for links := 0; rest != ""; {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
@@ -128,7 +133,7 @@ func (r *imageFS) walkPath(rest string, follow bool) (*tree.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.Mode&unix.S_IFMT != unix.S_IFLNK || rest == "" && !follow {
+		if n.Kind() != unix.S_IFLNK || rest == "" && !follow {
 			at = append(at, n)
 			continue
 		}
@@ -149,11 +154,11 @@ func (r *imageFS) walkPath(rest string, follow bool) (*tree.Node, error) {
 	return at[len(at)-1], nil
 }
 
-func (r *imageFS) Stat(name string) (fs.FileInfo, error) { return r.info("stat", name, true) }
+func (r *reader) Stat(name string) (fs.FileInfo, error) { return r.info("stat", name, true) }
 
-func (r *imageFS) Lstat(name string) (fs.FileInfo, error) { return r.info("lstat", name, false) }
+func (r *reader) Lstat(name string) (fs.FileInfo, error) { return r.info("lstat", name, false) }
 
-func (r *imageFS) info(op, name string, follow bool) (fs.FileInfo, error) {
+func (r *reader) info(op, name string, follow bool) (fs.FileInfo, error) {
 	n, err := r.resolve(op, name, follow)
 	if err != nil {
 		return nil, err
@@ -161,12 +166,12 @@ func (r *imageFS) info(op, name string, follow bool) (fs.FileInfo, error) {
 	return &nodeInfo{name: path.Base(name), n: n}, nil
 }
 
-func (r *imageFS) ReadLink(name string) (string, error) {
+func (r *reader) ReadLink(name string) (string, error) {
 	n, err := r.resolve("readlink", name, false)
 	if err != nil {
 		return "", err
 	}
-	if n.Mode&unix.S_IFMT != unix.S_IFLNK {
+	if n.Kind() != unix.S_IFLNK {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
 	target, err := r.v.ReadLink(n)
@@ -176,7 +181,7 @@ func (r *imageFS) ReadLink(name string) (string, error) {
 	return target, nil
 }
 
-func (r *imageFS) Xattrs(name string) (map[string]string, error) {
+func (r *reader) Xattrs(name string) (map[string]string, error) {
 	n, err := r.resolve("xattrs", name, false)
 	if err != nil {
 		return nil, err
@@ -195,7 +200,7 @@ func (r *imageFS) Xattrs(name string) (map[string]string, error) {
 	return out, nil
 }
 
-func (r *imageFS) ReadDir(name string) ([]fs.DirEntry, error) {
+func (r *reader) ReadDir(name string) ([]fs.DirEntry, error) {
 	n, err := r.resolve("readdir", name, true)
 	if err != nil {
 		return nil, err
@@ -208,8 +213,8 @@ func (r *imageFS) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // readDir lists a directory by name.
-func (r *imageFS) readDir(n *tree.Node) ([]fs.DirEntry, error) {
-	if n.Mode&unix.S_IFMT != unix.S_IFDIR {
+func (r *reader) readDir(n *Node) ([]fs.DirEntry, error) {
+	if n.Kind() != unix.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
 	l, err := r.listing(n)
@@ -220,7 +225,7 @@ func (r *imageFS) readDir(n *tree.Node) ([]fs.DirEntry, error) {
 	for i := range l.entries {
 		e := &dirEntry{v: r.v, d: &l.entries[i]}
 		if e.d.Kind == 0 {
-			n, err := r.v.Load(e.d)
+			n, err := load(r.v, e.d)
 			if err != nil {
 				return nil, err
 			}
@@ -232,7 +237,7 @@ func (r *imageFS) readDir(n *tree.Node) ([]fs.DirEntry, error) {
 	return out, nil
 }
 
-func (r *imageFS) Open(name string) (fs.File, error) {
+func (r *reader) Open(name string) (fs.File, error) {
 	n, err := r.resolve("open", name, true)
 	if err != nil {
 		return nil, err
@@ -269,10 +274,8 @@ func (f *openFile) Close() error { return nil }
 // NextData returns the first offset at or after off that may hold other than
 // zeros, the file's size when there is none. Copying need not read the rest.
 func (f *openFile) NextData(off int64) (int64, error) {
-	if s, ok := f.data.(interface {
-		nextData(int64) (int64, error)
-	}); ok && off < f.info.n.Size {
-		return s.nextData(off)
+	if s, ok := f.data.(tree.HoleSkipper); ok && off < f.info.n.Size {
+		return s.NextData(off)
 	}
 	return off, nil
 }
@@ -305,20 +308,20 @@ func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
 
 // dirEntry loads its object when asked for more than name and type.
 type dirEntry struct {
-	v tree.Volume
-	d *tree.Dirent
+	v Volume
+	d *Entry
 }
 
 func (e *dirEntry) Name() string { return e.d.Name }
 
 func (e *dirEntry) IsDir() bool { return e.d.Kind == unix.S_IFDIR }
 
-func (e *dirEntry) Type() fs.FileMode { return goMode(e.d.Kind).Type() }
+func (e *dirEntry) Type() fs.FileMode { return tree.FileMode(e.d.Kind).Type() }
 
 func (e *dirEntry) String() string { return fs.FormatDirEntry(e) }
 
 func (e *dirEntry) Info() (fs.FileInfo, error) {
-	n, err := e.v.Load(e.d)
+	n, err := load(e.v, e.d)
 	if err != nil {
 		return nil, err
 	}
@@ -328,49 +331,17 @@ func (e *dirEntry) Info() (fs.FileInfo, error) {
 // nodeInfo is an object's fs.FileInfo.
 type nodeInfo struct {
 	name string
-	n    *tree.Node
+	n    *Node
 }
 
 func (i *nodeInfo) Name() string { return i.name }
 
 func (i *nodeInfo) Size() int64 { return i.n.Size }
 
-func (i *nodeInfo) Mode() fs.FileMode { return goMode(i.n.Mode) }
+func (i *nodeInfo) Mode() fs.FileMode { return tree.FileMode(i.n.Mode) }
 
 func (i *nodeInfo) ModTime() time.Time { return time.Unix(i.n.Sec, int64(i.n.Nsec)) }
 
-func (i *nodeInfo) IsDir() bool { return i.n.Mode&unix.S_IFMT == unix.S_IFDIR }
+func (i *nodeInfo) IsDir() bool { return i.n.Kind() == unix.S_IFDIR }
 
 func (i *nodeInfo) Sys() any { return &i.n.Attr }
-
-// goMode is the opposite of tree.UnixMode.
-func goMode(mode uint32) fs.FileMode {
-	m := fs.FileMode(mode & 0o777)
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-	case unix.S_IFDIR:
-		m |= fs.ModeDir
-	case unix.S_IFLNK:
-		m |= fs.ModeSymlink
-	case unix.S_IFBLK:
-		m |= fs.ModeDevice
-	case unix.S_IFCHR:
-		m |= fs.ModeDevice | fs.ModeCharDevice
-	case unix.S_IFIFO:
-		m |= fs.ModeNamedPipe
-	case unix.S_IFSOCK:
-		m |= fs.ModeSocket
-	default:
-		m |= fs.ModeIrregular
-	}
-	if mode&unix.S_ISUID != 0 {
-		m |= fs.ModeSetuid
-	}
-	if mode&unix.S_ISGID != 0 {
-		m |= fs.ModeSetgid
-	}
-	if mode&unix.S_ISVTX != 0 {
-		m |= fs.ModeSticky
-	}
-	return m
-}

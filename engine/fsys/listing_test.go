@@ -1,4 +1,4 @@
-package fsystest
+package fsys
 
 import (
 	"crypto/sha256"
@@ -7,16 +7,36 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"b9.build/b9/engine/fsys/tree"
-	"b9.build/b9/engine/tool"
 )
 
-func CompareReader(t *testing.T, r tree.Reader, files []tree.File) {
+// opened is a reader of the image behind off bytes of a file, for the time of the
+// test.
+func opened(t testing.TB, img string, off int64) tree.Reader {
+	t.Helper()
+	f, err := os.Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(io.NewSectionReader(f, off, st.Size()-off), st.Size()-off)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func compareReader(t *testing.T, r tree.Reader, files []tree.File) {
 	t.Helper()
 	var names []string
 	for _, f := range files {
@@ -42,8 +62,8 @@ func CompareReader(t *testing.T, r tree.Reader, files []tree.File) {
 	}
 }
 
-// ListReader tells everything about an image in the words of listTar.
-func ListReader(t testing.TB, r tree.Reader) string {
+// listReader tells everything about an image in the words of listTar.
+func listReader(t testing.TB, r tree.Reader) string {
 	t.Helper()
 	var text strings.Builder
 	first := map[uint64]string{}
@@ -133,11 +153,11 @@ func describe(t testing.TB, r tree.Reader, p string, info fs.FileInfo, first map
 	return line + "\n"
 }
 
-func CompareMounted(t *testing.T, img string, r tree.Reader) tree.Reader {
+func compareMounted(t *testing.T, img string, r tree.Reader) tree.Reader {
 	t.Helper()
-	want := TarOf(t, MountImage(t, img))
-	if got := ListReader(t, r); sorted(got) != sorted(onlyXattrs(want)) {
-		t.Error(FirstDifference(sorted(onlyXattrs(want)), sorted(got)))
+	want := tarOf(t, mountImage(t, img))
+	if got := listReader(t, r); sorted(got) != sorted(onlyXattrs(want)) {
+		t.Error(firstDifference(sorted(onlyXattrs(want)), sorted(got)))
 	}
 	return r
 }
@@ -165,24 +185,4 @@ func onlyXattrs(s string) string {
 		out.WriteString(line[len(strings.TrimSuffix(line, "\n")):])
 	}
 	return out.String()
-}
-
-func MustFind(t testing.TB, name string) string {
-	p, err := tool.Find(name)
-	if err != nil {
-		t.Skip(err)
-	}
-	return p
-}
-
-// Opened is a reader that was Opened without an error, for the time of the test.
-func Opened(t testing.TB) func(tree.Reader, error) tree.Reader {
-	return func(r tree.Reader, err error) tree.Reader {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { r.Close() })
-		return r
-	}
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/internal/volume"
 )
 
 // The journal is JBD2's, as the kernel's Documentation/filesystems/ext4/journal.rst
@@ -23,7 +23,7 @@ const (
 
 // journal is a pass over the journal's transactions.
 type journal struct {
-	v        *volume
+	v        *reader
 	f        *file
 	first    uint32 // block of the journal after its superblock
 	length   uint32 // blocks
@@ -44,7 +44,7 @@ type journalRecord struct {
 }
 
 // replay lays the finished transactions of the journal over the image.
-func (v *volume) replay() error {
+func (v *reader) replay() error {
 	num := binary.LittleEndian.Uint32(v.l.sb[0xe0:])
 	if num == 0 {
 		return errors.New("lies on another device")
@@ -53,12 +53,12 @@ func (v *volume) replay() error {
 	if err != nil {
 		return err
 	}
-	x := n.Priv.(*inode)
+	x := n.Private.(*inode)
 	j := &journal{v: v, f: &file{v: v, x: x}, revoked: make(map[uint64]uint32)}
 	if err := j.scan(); err != nil {
 		return err
 	}
-	over := &overlay{base: v.r.R, blockSize: int64(v.l.blockSize), seed: j.seed, blocks: make(map[int64]journalRecord)}
+	over := &overlay{blockSize: int64(v.l.blockSize), seed: j.seed, blocks: make(map[int64]journalRecord)}
 	for _, r := range j.records {
 		if last, ok := j.revoked[r.block]; !ok || int32(r.seq-last) > 0 {
 			over.blocks[int64(r.block)] = r
@@ -67,9 +67,12 @@ func (v *volume) replay() error {
 	if len(over.blocks) == 0 {
 		return nil
 	}
-	v.r.Reset(over)
+	v.r.Overlay(func(base io.ReaderAt) io.ReaderAt {
+		over.base = base
+		return over
+	})
 	clear(v.tables)
-	v.l, err = readExtLayout(v.r)
+	v.l, err = readLayout(v.r)
 	return err
 }
 
@@ -82,7 +85,7 @@ func (j *journal) scan() error {
 		return err
 	}
 	if be.Uint32(sb) != journalMagic || be.Uint32(sb[12:]) != uint32(j.v.l.blockSize) {
-		return tree.Damaged("the journal has no superblock")
+		return volume.Damaged("the journal has no superblock")
 	}
 	j.length, j.first = be.Uint32(sb[16:]), be.Uint32(sb[20:])
 	seq, at := be.Uint32(sb[24:]), be.Uint32(sb[28:])
@@ -95,9 +98,9 @@ func (j *journal) scan() error {
 	case j.incompat&journalUnreadable != 0:
 		return fmt.Errorf("has features that cannot be read (%#x): run e2fsck -p on a copy", j.incompat)
 	case !j.checkSuperblock(sb):
-		return tree.Damaged("the checksum of the journal's superblock")
+		return volume.Damaged("the checksum of the journal's superblock")
 	case j.first == 0 || j.first >= j.length || j.length > journalMaxBlocks || at < j.first || at >= j.length:
-		return tree.Damaged("the journal's superblock")
+		return volume.Damaged("the journal's superblock")
 	}
 	for left := int(j.length); left > 0; seq++ {
 		next, used, err := j.transaction(at, seq, left)
@@ -137,7 +140,7 @@ func (j *journal) transaction(at, seq uint32, left int) (next uint32, used int, 
 				return 0, 0, nil // as if it were not complete
 			}
 			if !good {
-				return 0, 0, tree.Damaged("a checksum of the journal's transaction %d, which is complete", seq)
+				return 0, 0, volume.Damaged("a checksum of the journal's transaction %d, which is complete", seq)
 			}
 			j.records = append(j.records, records...)
 			for block := range revoked {
@@ -172,7 +175,7 @@ func (j *journal) tags(b []byte, at, seq uint32, out []journalRecord, left int) 
 	}
 	for b = b[12:]; len(b) >= size; {
 		if len(out) >= left {
-			return nil, 0, tree.Damaged("a transaction longer than the journal")
+			return nil, 0, volume.Damaged("a transaction longer than the journal")
 		}
 		r := journalRecord{block: uint64(be.Uint32(b)), seq: seq}
 		flags := uint32(be.Uint16(b[6:]))
@@ -254,7 +257,7 @@ func (o *overlay) ReadAt(b []byte, off int64) (int, error) {
 			return 0, err
 		}
 		if !r.check(o.seed, data) {
-			return 0, tree.Damaged("the checksum of block %d in the journal", block)
+			return 0, volume.Damaged("the checksum of block %d in the journal", block)
 		}
 		if r.escaped {
 			binary.BigEndian.PutUint32(data, journalMagic)
@@ -266,4 +269,49 @@ func (o *overlay) ReadAt(b []byte, off int64) (int, error) {
 		copy(b[from-off:n], data)
 	}
 	return n, err
+}
+
+// Checksums of a journal with csum_v2 or csum_v3: CRC-32C of the journal's UUID,
+// and then of what they protect, with zeros where the checksum itself stands. In
+// a transaction that was interrupted they may be wrong; in one whose commit block
+// is good they may not.
+
+// summed reports whether the journal has such checksums.
+func (j *journal) summed() bool { return j.incompat&(journalCsumV2|journalCsumV3) != 0 }
+
+// checkSuperblock checks the first 1024 bytes of the journal, and takes the
+// seed of all other checksums from them.
+func (j *journal) checkSuperblock(sb []byte) bool {
+	j.seed = crc(^uint32(0), sb[48:64])
+	if !j.summed() {
+		return true
+	}
+	const crc32c = 4
+	return sb[0x50] == crc32c && crcWithout(^uint32(0), sb, 0xfc) == binary.BigEndian.Uint32(sb[0xfc:])
+}
+
+// checkTail checks a descriptor or revocation block, which ends with its checksum.
+func (j *journal) checkTail(b []byte) bool {
+	at := len(b) - 4
+	return !j.summed() || crcWithout(j.seed, b, at) == binary.BigEndian.Uint32(b[at:])
+}
+
+func (j *journal) checkCommit(b []byte) bool {
+	return !j.summed() || crcWithout(j.seed, b, 16) == binary.BigEndian.Uint32(b[16:])
+}
+
+// check compares the block as it lies in the journal with the checksum that the
+// transaction has of it.
+func (r *journalRecord) check(seed uint32, data []byte) bool {
+	if r.bits == 0 {
+		return true
+	}
+	sum := crc(crc(seed, binary.BigEndian.AppendUint32(nil, r.seq)), data)
+	return sum&(1<<r.bits-1) == r.sum
+}
+
+// crcWithout is crc of b with four zeros at offset at.
+func crcWithout(sum uint32, b []byte, at int) uint32 {
+	sum = crc(crc(sum, b[:at]), make([]byte, 4))
+	return crc(sum, b[at+4:])
 }

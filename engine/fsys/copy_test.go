@@ -18,11 +18,7 @@ import (
 
 func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {
 	t.Helper()
-	r, err := OpenReader(img, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
+	r := opened(t, img, 0)
 	root, err := os.OpenRoot(dst)
 	if err != nil {
 		t.Fatal(err)
@@ -36,9 +32,9 @@ func copyOut(t testing.TB, img, name, dst, as string, o CopyOptions) error {
 func TestCopyKeepsEverything(t *testing.T) {
 	fsystest.Need(t, "mke2fs", "tar")
 	dir := t.TempDir()
-	fsystest.BuildTree(t, dir+"/src", 9)
+	buildTree(t, dir+"/src", 9)
 	img := dir + "/img"
-	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{}, tree.FromDir(dir+"/src")); err != nil {
+	if err := ext4.Make(t.Context(), img, ext4.Options{}, tree.FromDir(dir+"/src")); err != nil {
 		t.Fatal(err)
 	}
 	var skipped []string
@@ -46,8 +42,8 @@ func TestCopyKeepsEverything(t *testing.T) {
 	if err := copyOut(t, img, ".", dir, "out", o); err != nil {
 		t.Fatal(err)
 	}
-	if want, got := fsystest.TarOf(t, dir+"/src"), fsystest.TarOf(t, dir+"/out"); want != got {
-		t.Error(fsystest.FirstDifference(want, got))
+	if want, got := tarOf(t, dir+"/src"), tarOf(t, dir+"/out"); want != got {
+		t.Error(firstDifference(want, got))
 	}
 	if len(skipped) != 1 || skipped[0] != "sock" {
 		t.Errorf("skipped %v", skipped)
@@ -73,7 +69,7 @@ func TestCopyStaysInside(t *testing.T) {
 	dir := t.TempDir()
 	img := dir + "/img"
 	files := []tree.File{{Path: "d/file", Data: []byte("new")}, {Path: "evil", Mode: fs.ModeSymlink, Link: dir + "/outside"}, {Path: "set", Mode: fs.ModeSetuid | 0o755}}
-	if err := ext4.Make(fsystest.CtxOf(t), img, ext4.Options{}, tree.FromFiles(files, time.Time{})); err != nil {
+	if err := ext4.Make(t.Context(), img, ext4.Options{}, tree.FromFiles(files, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []string{"outside", "dst"} {
@@ -105,8 +101,7 @@ func TestCopyStaysInside(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r, _ := OpenReader(img, 0, 0)
-	defer r.Close()
+	r := opened(t, img, 0)
 	root, _ := os.OpenRoot(dir)
 	defer root.Close()
 	fsystest.WantError(t, Copy(ctx, r, "d", root, "cancelled", CopyOptions{}), "canceled")
@@ -122,17 +117,13 @@ func TestCopyLargeXattr(t *testing.T) {
 	fsystest.Write(t, filepath.Join(dir, "value"), value)
 	fsystest.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "16384", "-d", filepath.Join(dir, "src"), img, "32M")
 	fsystest.Run(t, "debugfs", "-w", "-R", "ea_set -f "+filepath.Join(dir, "value")+" /f user.large", img)
-	r, err := OpenReader(img, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
+	r := opened(t, img, 0)
 	if list, err := r.Xattrs("f"); err != nil || list["user.large"] != value {
 		t.Fatalf("%d bytes of user.large, %v", len(list["user.large"]), err)
 	}
 	to := t.TempDir()
 	var skipped []string
-	err = copyOut(t, img, "f", to, "f", CopyOptions{Owners: true, Skipped: func(name, why string) { skipped = append(skipped, name+" "+why) }})
+	err := copyOut(t, img, "f", to, "f", CopyOptions{Owners: true, Skipped: func(name, why string) { skipped = append(skipped, name+" "+why) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,5 +134,35 @@ func TestCopyLargeXattr(t *testing.T) {
 	}
 	if len(skipped) > 0 && !strings.Contains(skipped[0], "f keeps its extended attribute user.large to itself") {
 		t.Error(skipped)
+	}
+}
+
+// TestCopySkipsHoles copies a file that is a hole but for its end: the holes are
+// not read, which a copy of a disk of many gigabytes would feel.
+func TestCopySkipsHoles(t *testing.T) {
+	fsystest.Need(t, "mke2fs")
+	dir := t.TempDir()
+	img := dir + "/img"
+	src := dir + "/src/f"
+	fsystest.Write(t, src, "")
+	if err := os.Truncate(src, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := ext4.Make(t.Context(), img, ext4.Options{Size: 16 << 20}, tree.FromDir(dir+"/src")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := opened(t, img, 0).Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if next, err := f.(tree.HoleSkipper).NextData(4096); err != nil || next != 1<<30 {
+		t.Errorf("data follows at %d, %v, want none before the end", next, err)
+	}
+	if err := copyOut(t, img, "f", dir, "out", CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := fileSize(t, dir+"/out"); n != 1<<30 {
+		t.Errorf("the copy has %d bytes", n)
 	}
 }

@@ -1,4 +1,4 @@
-package tree
+package volume
 
 import (
 	"errors"
@@ -11,9 +11,10 @@ const (
 )
 
 // Pages keeps what was read last of an image, so that the many small reads of
-// metadata cost few accesses, which may each mean a cluster to decompress.
+// metadata cost few accesses, which may each mean a cluster to decompress. It
+// holds 2 MiB at most. Reads of more than a page pass it by.
 type Pages struct {
-	R    io.ReaderAt
+	r    io.ReaderAt
 	size int64
 	slot map[int64]int // page number to slot
 	held [pageCount]int64
@@ -21,8 +22,9 @@ type Pages struct {
 	next int // slot that is reused next
 }
 
+// NewPages returns a reader of an image without a page of it yet.
 func NewPages(r *io.SectionReader) *Pages {
-	return &Pages{R: r, size: r.Size(), slot: make(map[int64]int)}
+	return &Pages{r: r, size: r.Size(), slot: make(map[int64]int)}
 }
 
 // ReadAt reads all of b; an image that ends before is damaged.
@@ -31,7 +33,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (int, error) {
 		return 0, Damaged("byte %d lies behind the end of the image, %d", off+int64(len(b)), p.size)
 	}
 	if len(b) > pageSize {
-		n, err := p.R.ReadAt(b, off)
+		n, err := p.r.ReadAt(b, off)
 		if n == len(b) {
 			err = nil
 		}
@@ -60,7 +62,7 @@ func (p *Pages) page(num int64) ([]byte, error) {
 		p.data[i] = make([]byte, pageSize)
 	}
 	b := p.data[i][:min(pageSize, p.size-num*pageSize):pageSize]
-	if n, err := p.R.ReadAt(b, num*pageSize); n < len(b) {
+	if n, err := p.r.ReadAt(b, num*pageSize); n < len(b) {
 		p.data[i] = nil
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -72,16 +74,17 @@ func (p *Pages) page(num int64) ([]byte, error) {
 	return b, nil
 }
 
-// Bytes reads n bytes.
+// Bytes reads the n bytes from off on.
 func (p *Pages) Bytes(off int64, n int) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := p.ReadAt(b, off)
 	return b, err
 }
 
-// Reset reads from r from now on and forgets what was read before.
-func (p *Pages) Reset(r io.ReaderAt) {
-	p.R = r
+// Overlay reads from now on what over makes of the image's reader, and forgets
+// what was read before.
+func (p *Pages) Overlay(over func(io.ReaderAt) io.ReaderAt) {
+	p.r = over(p.r)
 	clear(p.slot)
 	p.data = [pageCount][]byte{}
 }

@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"io"
 
-	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/internal/volume"
 )
 
 // file is the data of an inode.
 type file struct {
-	v *volume
+	v *reader
 	x *inode
 }
 
@@ -55,28 +55,28 @@ func (f *file) NextData(off int64) (int64, error) {
 	return f.x.size, nil
 }
 
-// fsystest.Run says where a file's blocks from logical on lie: count of them follow each
+// run says where a file's blocks from logical on lie: count of them follow each
 // other from physical on; physical 0 is a hole. count is at least 1.
-func (v *volume) run(x *inode, logical uint64) (physical, count uint64, err error) {
+func (v *reader) run(x *inode, logical uint64) (physical, count uint64, err error) {
 	if x.flags&inodeFlagExtents != 0 {
 		physical, count, err = v.extentRun(x, logical)
 	} else {
 		physical, count, err = v.indirectRun(x, logical)
 	}
 	if err == nil && physical != 0 && (physical >= v.l.blocks || count > v.l.blocks-physical) {
-		err = tree.Damaged("inode %d has block %d of %d", x.num, physical+count-1, v.l.blocks)
+		err = volume.Damaged("inode %d has block %d of %d", x.num, physical+count-1, v.l.blocks)
 	}
 	return physical, count, err
 }
 
 // extentRun walks the extent tree from the inode down.
-func (v *volume) extentRun(x *inode, logical uint64) (physical, count uint64, err error) {
+func (v *reader) extentRun(x *inode, logical uint64) (physical, count uint64, err error) {
 	le := binary.LittleEndian
 	b, end := x.iblock[:], uint64(maxFileBlocks)+1
 	for want := -1; ; want-- {
 		n, depth := int(le.Uint16(b[2:])), int(le.Uint16(b[6:]))
 		if le.Uint16(b) != extentMagic || n > (len(b)-12)/12 || depth > 5 || want >= 0 && depth != want {
-			return 0, 0, tree.Damaged("the extents of inode %d", x.num)
+			return 0, 0, volume.Damaged("the extents of inode %d", x.num)
 		}
 		want = depth
 		var e []byte // the last entry that begins at or before logical
@@ -97,7 +97,7 @@ func (v *volume) extentRun(x *inode, logical uint64) (physical, count uint64, er
 		}
 		block := uint64(le.Uint32(e[4:])) | uint64(le.Uint16(e[8:]))<<32
 		if block == 0 || block >= v.l.blocks {
-			return 0, 0, tree.Damaged("inode %d has extents in block %d of %d", x.num, block, v.l.blocks)
+			return 0, 0, volume.Damaged("inode %d has extents in block %d of %d", x.num, block, v.l.blocks)
 		}
 		if b, err = v.r.Bytes(int64(block)*int64(v.l.blockSize), v.l.blockSize); err != nil {
 			return 0, 0, err
@@ -126,7 +126,7 @@ func leafRun(e []byte, logical, end uint64) (physical, count uint64) {
 
 // indirectRun walks the tables of ext2: twelve blocks in the inode, then one,
 // two and three levels.
-func (v *volume) indirectRun(x *inode, logical uint64) (physical, count uint64, err error) {
+func (v *reader) indirectRun(x *inode, logical uint64) (physical, count uint64, err error) {
 	le := binary.LittleEndian
 	table, per := x.iblock[:48], uint64(v.l.blockSize/4)
 	index := logical
@@ -135,7 +135,7 @@ func (v *volume) indirectRun(x *inode, logical uint64) (physical, count uint64, 
 		level, span := 1, per
 		for ; index >= span; level, span = level+1, span*per {
 			if level == 3 {
-				return 0, 0, tree.Damaged("inode %d has no block %d", x.num, logical)
+				return 0, 0, volume.Damaged("inode %d has no block %d", x.num, logical)
 			}
 			index -= span
 		}
@@ -145,7 +145,7 @@ func (v *volume) indirectRun(x *inode, logical uint64) (physical, count uint64, 
 				return 0, span - index, nil
 			}
 			if block >= v.l.blocks {
-				return 0, 0, tree.Damaged("inode %d has a table in block %d of %d", x.num, block, v.l.blocks)
+				return 0, 0, volume.Damaged("inode %d has a table in block %d of %d", x.num, block, v.l.blocks)
 			}
 			if table, err = v.r.Bytes(int64(block)*int64(v.l.blockSize), v.l.blockSize); err != nil {
 				return 0, 0, err

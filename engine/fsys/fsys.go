@@ -1,0 +1,48 @@
+// Package fsys makes, fills, checks, resizes and recognises file systems in
+// plain image files, without mounting anything. It holds the doors that choose a
+// format; each format is a package below it, and what goes into a new file system
+// is package tree's.
+//
+//	ext4, vfat, iso9660, squashfs, swap   Make, with the Options of each
+//	tree                                  FromDir, FromTarFile, FromFiles: the content
+//	Probe, ProbeAt                        what a file, or a stretch of one, holds
+//	Least                                 the smallest size of a kind
+//	NewReader                             the files inside an image, read without a mount
+//	Copy, CopyOptions                     files out of an image, with everything they have
+//	Check                                 the read-only verdict of the file system's own checker
+//	Resize, Shrink, Trim                  an ext4 file system together with its file
+//	ResizeImageOnly                       a file, whatever is in it
+//
+// ext4 is made and resized by e2fsprogs, which defines it; the content is then
+// written here, straight into the empty file system: no staging directory, no
+// mount, no root, and the same bytes for the same content on any machine. vfat,
+// iso9660, squashfs and swap are written entirely in user space, and all file
+// systems but swap are read there. XFS (XFS Algorithms & Data Structures, 3rd
+// edition) and btrfs (its wiki's On-disk Format) are recognised and checked, not
+// made or read. Partition tables, image formats and the copying of images are no
+// business of this package.
+//
+// Nothing here keeps a file's data in memory. Every function that may take long
+// obeys its context, kills the tools it started, and removes the file it was making.
+package fsys
+
+import (
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/swap"
+	"b9.build/b9/engine/fsys/vfat"
+)
+
+// Least is the smallest size in bytes that an empty file system of the kind
+// "ext4", "vfat" or "swap" can have; 0 where there is no such bound. More may
+// be needed, depending on the options.
+func Least(kind string) int64 {
+	switch kind {
+	case "ext4":
+		return ext4.Least
+	case "vfat":
+		return vfat.Least
+	case "swap":
+		return swap.Least
+	}
+	return 0
+}

@@ -1,0 +1,42 @@
+package tree
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzTar reads damaged archives: errors, no panics, and no path out of the tree.
+func FuzzTar(f *testing.F) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: "a/b", Typeflag: tar.TypeReg, Size: 3, Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}})
+	w.Write([]byte("abc"))
+	w.WriteHeader(&tar.Header{Name: "a/c", Typeflag: tar.TypeLink, Linkname: "a/b"})
+	w.WriteHeader(&tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a"})
+	w.WriteHeader(&tar.Header{Name: "n", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3})
+	w.Close()
+	f.Add(b.Bytes())
+	f.Add([]byte{0x1f, 0x8b, 8})
+	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		c := &tarContent{}
+		defer c.Close()
+		root, err := c.index(ctx, bytes.NewReader(b), dir)
+		if err != nil {
+			return
+		}
+		_ = root.Walk(func(p string, n *Inode) error {
+			if strings.Contains(p, "/../") || n.Links == 0 {
+				t.Fatalf("entry %q with %d links", p, n.Links)
+			}
+			return nil
+		})
+	})
+}
