@@ -18,15 +18,15 @@ func Join(t *partition.Table, contents map[int]image.Image, bootcode []byte) (im
 	if err != nil {
 		return nil, err
 	}
-	if len(bootcode) > partition.MbrCode {
-		return nil, fmt.Errorf("boot code of %d bytes (there is room for %d)", len(bootcode), partition.MbrCode)
+	if len(bootcode) > partition.BootCode {
+		return nil, fmt.Errorf("boot code of %d bytes (there is room for %d)", len(bootcode), partition.BootCode)
 	}
 	j := &image.Joined{Length: t.Size}
 	if len(bootcode) > 0 {
 		chunks = append(chunks, image.Chunk{At: 0, Bytes: bootcode})
 	}
 	for _, c := range chunks {
-		j.Parts = append(j.Parts, image.Part{Start: c.At, Length: int64(len(c.Bytes)), Img: image.Memory(c.Bytes)})
+		j.Parts = append(j.Parts, image.Part{Start: c.At, Length: int64(len(c.Bytes)), Img: image.Bytes(c.Bytes)})
 	}
 	for number, img := range contents {
 		p, err := partOf(t, number, img)

@@ -138,7 +138,7 @@ func effortSoFar(t *testing.T) effort {
 func TestHostile(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
 	img := image.Blank(2 << 30)
-	first := &image.Joined{Length: img.Size(), Parts: []image.Part{{Length: 1 << 20, Img: image.Memory(bytes.Repeat([]byte("text"), 1<<18))}}}
+	first := &image.Joined{Length: img.Size(), Parts: []image.Part{{Length: 1 << 20, Img: image.Bytes(bytes.Repeat([]byte("text"), 1<<18))}}}
 	if err := Convert(context.Background(), first, src, "qcow2", image.WriteOptions{Compress: "zlib"}); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestReplacePartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	dst := filepath.Join(t.TempDir(), "disk")
-	full := func(c string, n int64) image.Image { return image.Memory(bytes.Repeat([]byte(c), int(n))) }
+	full := func(c string, n int64) image.Image { return image.Bytes(bytes.Repeat([]byte(c), int(n))) }
 	err = Assemble(context.Background(), dst, tab, map[int]image.Image{1: full("a", 1<<20), 2: full("b", 2<<20), 3: full("c", 1<<20)}, nil)
 	if err != nil {
 		t.Fatal(err)

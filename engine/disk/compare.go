@@ -6,25 +6,29 @@ import (
 	"errors"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
 )
 
 // errDifferent ends the walk at the first difference.
 var errDifferent = errors.New("different")
 
+// piece is what is compared at a time, in bytes.
+const piece = 1 << 20
+
 // Compare returns the first offset in bytes at which a and b differ, or -1 if
 // they are the same. The shorter one counts as if zeros followed it. What both
 // know to be zero is not read.
 func Compare(ctx context.Context, a, b image.Image) (int64, error) {
-	first, second := make([]byte, image.PlainPiece), make([]byte, image.PlainPiece)
+	first, second := make([]byte, piece), make([]byte, piece)
 	size := max(a.Size(), b.Size())
-	both := image.Either{Top: image.Section(a, 0, size), Under: image.Section(b, 0, size)}
+	both := pump.Overlaid{Top: image.Section(a, 0, size), Under: image.Section(b, 0, size)}
 	different := int64(-1)
-	err := image.Walk(ctx, both, 1, image.PlainPiece, func(off, length int64) error {
+	err := pump.Walk(ctx, both, 1, piece, func(off, length int64) error {
 		x, y := first[:length], second[:length]
-		if err := image.ReadSparse(both.Top, x, off); err != nil {
+		if err := image.ReadPadded(both.Top, x, off); err != nil {
 			return err
 		}
-		if err := image.ReadSparse(both.Under, y, off); err != nil {
+		if err := image.ReadPadded(both.Under, y, off); err != nil {
 			return err
 		}
 		if bytes.Equal(x, y) {

@@ -115,7 +115,7 @@ func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	dst := filepath.Join(dir, "out")
 	for _, sync := range []bool{false, true} {
-		if err := Convert(context.Background(), image.Memory("new"), dst, "raw", image.WriteOptions{Sync: sync}); err != nil {
+		if err := Convert(context.Background(), image.Bytes("new"), dst, "raw", image.WriteOptions{Sync: sync}); err != nil {
 			t.Fatal(err)
 		}
 		if b, err := os.ReadFile(dst); err != nil || string(b) != "new" {
@@ -125,7 +125,7 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%v", names)
 		}
 	}
-	err := Convert(context.Background(), image.Memory("new"), filepath.Join(dir, "no", "x"), "raw", image.WriteOptions{})
+	err := Convert(context.Background(), image.Bytes("new"), filepath.Join(dir, "no", "x"), "raw", image.WriteOptions{})
 	if err == nil || !strings.Contains(err.Error(), "no such file or directory") {
 		t.Error(err)
 	}
@@ -145,7 +145,7 @@ func TestOptionErrors(t *testing.T) {
 		{"vmdk", image.WriteOptions{Adapter: "lsilogik"}, `unknown vmdk adapter "lsilogik" (have lsilogic, buslogic, ide, legacyESX): did you mean "lsilogic"?`},
 		{"vmdk", image.WriteOptions{Name: "a\"b"}, `a vmdk can't record the file name "a\"b"`},
 	} {
-		err := Convert(context.Background(), image.Memory("x"), filepath.Join(t.TempDir(), "out"), c.format, c.o)
+		err := Convert(context.Background(), image.Bytes("x"), filepath.Join(t.TempDir(), "out"), c.format, c.o)
 		if err == nil || !strings.HasSuffix(err.Error(), ": "+c.want) {
 			t.Errorf("got  %v\nwant %s", err, c.want)
 		}

@@ -61,7 +61,7 @@ func fuzzTable(f *testing.F, kind string, mend func([]byte)) {
 		b = bytes.Clone(b)
 		mend(b)
 		for _, sector := range []int{0, 512, 4096} {
-			tab, err := partition.ReadTable(image.Memory(b), sector)
+			tab, err := partition.ReadTable(image.Bytes(b), sector)
 			if err != nil {
 				continue
 			}

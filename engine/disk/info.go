@@ -9,14 +9,12 @@ import (
 
 // Info is what an image says of itself.
 type Info struct {
-	Format    string
-	Subformat string // such as "streamOptimized" or "fixed"; empty where there is only one
-	Size      int64  // virtual size in bytes
-	Allocated int64  // bytes that the file takes on the disk
-	FileSize  int64  // its length in bytes
-	Unit      int64  // bytes of a cluster, grain or block; 0 for raw
-	Compress  string // method of a qcow2.Format's compressed clusters, if it has any: "zlib" or "zstd"
-	Backing   *image.Backing
+	image.Layout // its Unit is 0 for raw
+	Format       string
+	Size         int64 // virtual size in bytes
+	Allocated    int64 // bytes that the file takes on the disk
+	FileSize     int64 // its length in bytes
+	Backing      *image.Backing
 }
 
 // Inspect reads what the image at path says of itself. Backing files are named
@@ -33,19 +31,10 @@ func Inspect(path, format string, o image.OpenOptions) (*Info, error) {
 	}
 	defer img.Close()
 	info.Size = img.Size()
-	info.describe(img)
-	return info, info.stat(path)
-}
-
-// vmdk.describe fills in what depends on the format.
-func (i *Info) describe(img image.Image) {
-	switch m := img.(type) {
-	case *image.Joined:
-		i.Subformat = m.Kind
-	case *image.Mapped:
-		i.Unit = m.Unit
-		i.Subformat, i.Compress = m.Describe()
+	if s, ok := img.(image.Structured); ok {
+		info.Layout = s.Layout()
 	}
+	return info, info.stat(path)
 }
 
 // stat asks the file system for the sizes of the file itself.

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/disk/raw"
 	"b9.build/b9/engine/internal/sparse"
@@ -34,16 +35,7 @@ func Replace(ctx context.Context, path, selector string, img image.Image) (err e
 	if err := sparse.Zero(ctx, f, p.Start, p.Length); err != nil {
 		return err
 	}
-	pump := image.Pump{Src: image.CloneParts(f, p.Start, img), Out: f, Unit: image.RawUnit}
-	pump.Place = func(units []image.Unit) error {
-		for i := range units {
-			u := &units[i]
-			u.At = p.Start + u.Off
-			u.Body = u.Body[:min(int64(len(u.Body)), img.Size()-u.Off)]
-		}
-		return nil
-	}
-	return pump.Run(ctx)
+	return pump.Copy(ctx, f, p.Start, img, nil)
 }
 
 // replaceable finds a partition that has room for size bytes.

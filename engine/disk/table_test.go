@@ -277,7 +277,7 @@ func TestAssemble(t *testing.T) {
 			contents[p.Number] = mustOpen(t, files[p.Number], "raw", image.OpenOptions{})
 		}
 		dst := filepath.Join(t.TempDir(), "disk.raw")
-		code := bytes.Repeat([]byte{0xeb}, partition.MbrCode)
+		code := bytes.Repeat([]byte{0xeb}, partition.BootCode)
 		if err := Assemble(context.Background(), dst, tab, contents, code); err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestAssemble(t *testing.T) {
 		if err != nil || img.Size() != size || got.ID != tab.ID {
 			t.Fatalf("%v, %v", got, err)
 		}
-		head := make([]byte, partition.MbrCode)
+		head := make([]byte, partition.BootCode)
 		if _, err := img.ReadAt(head, 0); err != nil || !bytes.Equal(head, code) {
 			t.Errorf("boot code: %v", err)
 		}

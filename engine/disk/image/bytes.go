@@ -3,32 +3,25 @@ package image
 import (
 	"fmt"
 	"io"
-	"os"
 )
 
-// ReadHead fills b from the start of f.
-func ReadHead(f io.ReaderAt, b []byte) error {
-	_, err := f.ReadAt(b, 0)
-	if err == io.EOF {
-		return fmt.Errorf("the file ends in the header of %d bytes", len(b))
+// Clip bounds a read of n bytes at off by the size of an image. It returns how
+// many bytes can be read, and io.EOF if that is fewer than n.
+func Clip(n int, off, size int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at negative offset %d", off)
 	}
-	return err
+	if off >= size {
+		return 0, io.EOF
+	}
+	if int64(n) > size-off {
+		return int(size - off), io.EOF
+	}
+	return n, nil
 }
 
-// RegularSize returns the size of f, which must be a regular file.
-func RegularSize(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("not a regular file (%s)", info.Mode().Type())
-	}
-	return info.Size(), nil
-}
-
-// ReadSparse fills p from r at off; what lies after its end is zero.
-func ReadSparse(r io.ReaderAt, p []byte, off int64) error {
+// ReadPadded fills p from r at off; what lies after its end is zero.
+func ReadPadded(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	if n < len(p) && err == io.EOF {
 		clear(p[n:])
@@ -43,7 +36,7 @@ func ReadSparse(r io.ReaderAt, p []byte, off int64) error {
 // RoundUp returns the least multiple of unit that is not less than n.
 func RoundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
-// Chunk is a part of a disk that the table fills.
+// Chunk is some bytes of a file or disk, and their offset in it.
 type Chunk struct {
 	At    int64
 	Bytes []byte

@@ -1,9 +1,20 @@
+// Package image is what every format for disk images and everyone who uses one
+// agree on: what an open image is, what a format must be able to do, and the
+// options of both.
+//
+// It knows no format and opens no files. What formats are made of beneath this
+// lies in disk/internal: mapped reads images through tables, pump writes them.
+//
+//   - [Image], [Extent], [State]: an open image, which is a blob (package blob)
+//   - [Format]: what a format does; disk.Formats is the table of them
+//   - [OpenOptions], [WriteOptions], [Backing]: what the caller decides
+//   - [Structured], [Layout], [Report]: what else an image can tell, and a check
+//   - [Joined], [Section], [Bytes], [Blank]: images made of others, or of nothing
+//   - [Chunk], [ReadPadded], [RoundUp], [Clip]: bytes at an offset
 package image
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 
 	"b9.build/b9/engine/internal/blob"
@@ -27,7 +38,7 @@ const (
 
 // Format is a container format for disk images.
 type Format interface {
-	// Name is the format's name in build files: "qcow2.Format".
+	// Name is the format's name in build files: "qcow2".
 	Name() string
 	// Extensions are the customary endings of file names, without the dot.
 	Extensions() []string
@@ -38,21 +49,6 @@ type Format interface {
 	Open(f *os.File, o OpenOptions) (Image, error)
 	// Write fills the empty file w with src. It does not close or sync w.
 	Write(ctx context.Context, w *os.File, src Image, o WriteOptions) error
-}
-
-// clip bounds a read of n bytes at off by the size of an image. It returns how
-// many bytes can be read, and io.EOF if that is fewer than n.
-func clip(n int, off, size int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read at negative offset %d", off)
-	}
-	if off >= size {
-		return 0, io.EOF
-	}
-	if int64(n) > size-off {
-		return int(size - off), io.EOF
-	}
-	return n, nil
 }
 
 // DefaultMaxSize is 1 PiB, more than file systems for raw images hold.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sort"
@@ -9,13 +10,13 @@ import (
 // Joined is an image put together from parts of others. What no part covers is
 // a hole.
 type Joined struct {
-	Length  int64
-	Parts   []Part // in order of start, without overlap
-	Closers []io.Closer
-	Kind    string // subformat of the container that named the parts
+	Length    int64
+	Parts     []Part      // in order of Start, without overlap
+	Closers   []io.Closer // what Close closes
+	Subformat string      // of the container that named the parts
 }
 
-// Part is length bytes of img from off on, which appear at start. Where img is
+// Part is Length bytes of Img from Off on, which appear at Start. Where Img is
 // shorter there is a hole.
 type Part struct {
 	Start, Length int64
@@ -23,6 +24,7 @@ type Part struct {
 	Off           int64
 }
 
+// Size implements Image.
 func (j *Joined) Size() int64 { return j.Length }
 
 // Close closes what the joined image owns.
@@ -34,7 +36,20 @@ func (j *Joined) Close() error {
 	return errors.Join(errs...)
 }
 
-func Closing(c ...io.Closer) []io.Closer { return c }
+// Layout implements Structured.
+func (j *Joined) Layout() Layout { return Layout{Subformat: j.Subformat} }
+
+// Check checks the parts that have a structure.
+func (j *Joined) Check(ctx context.Context, r *Report) error {
+	for _, p := range j.Parts {
+		if s, ok := p.Img.(Structured); ok {
+			if err := s.Check(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // at returns the part that holds off, if there is one, and how many bytes
 // from off on are either in that part or in none.
@@ -50,14 +65,15 @@ func (j *Joined) at(off int64) (*Part, int64) {
 	return p, p.Start + p.Length - off
 }
 
+// ReadAt implements Image.
 func (j *Joined) ReadAt(b []byte, off int64) (int, error) {
-	n, eof := clip(len(b), off, j.Length)
+	n, eof := Clip(len(b), off, j.Length)
 	for done := 0; done < n; {
 		p, length := j.at(off + int64(done))
 		piece := b[done:min(int64(n), int64(done)+length)]
 		if p == nil {
 			clear(piece)
-		} else if err := ReadSparse(p.Img, piece, off+int64(done)-p.Start+p.Off); err != nil {
+		} else if err := ReadPadded(p.Img, piece, off+int64(done)-p.Start+p.Off); err != nil {
 			return done, err
 		}
 		done += len(piece)
@@ -65,6 +81,7 @@ func (j *Joined) ReadAt(b []byte, off int64) (int, error) {
 	return n, eof
 }
 
+// Extent implements Image.
 func (j *Joined) Extent(off int64) (Extent, error) {
 	if off < 0 || off >= j.Length {
 		return Extent{}, io.EOF
@@ -86,26 +103,30 @@ func Section(img Image, off, length int64) Image {
 	return &Joined{Length: length, Parts: []Part{{Length: length, Img: img, Off: off}}}
 }
 
-// Memory is an image of a few bytes.
-type Memory []byte
+// Bytes is an image that is all data, in memory.
+type Bytes []byte
 
-func (m Memory) Size() int64 { return int64(len(m)) }
+// Size implements Image.
+func (b Bytes) Size() int64 { return int64(len(b)) }
 
-func (m Memory) Close() error { return nil }
+// Close implements Image.
+func (b Bytes) Close() error { return nil }
 
-func (m Memory) ReadAt(p []byte, off int64) (int, error) {
-	n, eof := clip(len(p), off, m.Size())
+// ReadAt implements Image.
+func (b Bytes) ReadAt(p []byte, off int64) (int, error) {
+	n, eof := Clip(len(p), off, b.Size())
 	if n > 0 {
-		copy(p[:n], m[off:])
+		copy(p[:n], b[off:])
 	}
 	return n, eof
 }
 
-func (m Memory) Extent(off int64) (Extent, error) {
-	if off < 0 || off >= m.Size() {
+// Extent implements Image.
+func (b Bytes) Extent(off int64) (Extent, error) {
+	if off < 0 || off >= b.Size() {
 		return Extent{}, io.EOF
 	}
-	return Extent{Start: off, Length: m.Size() - off, State: Data}, nil
+	return Extent{Start: off, Length: b.Size() - off, State: Data}, nil
 }
 
 // Blank is an image of size bytes that is nothing but a hole.

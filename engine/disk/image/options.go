@@ -1,6 +1,9 @@
 package image
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Backing names the image that lies under a copy-on-write image.
 type Backing struct {
@@ -35,7 +38,7 @@ type OpenOptions struct {
 
 // WriteOptions says how an image is written. The zero value is always valid.
 type WriteOptions struct {
-	// Compress is "", "zlib" or "zstd". Only qcow2.Format knows the choice.
+	// Compress is "", "zlib" or "zstd". Only qcow2 knows the choice.
 	Compress string
 	// Subformat of a vmdk: "" or "monolithicSparse", or "streamOptimized"; of a
 	// vhd: "" or "dynamic", or "fixed".
@@ -45,10 +48,10 @@ type WriteOptions struct {
 	Adapter string
 	// Name is the file name that a vmdk records; by default that of the file written.
 	Name string
-	// Backing makes a qcow2.Format that holds only what differs from this image.
+	// Backing makes a qcow2 that holds only what differs from this image.
 	Backing *Backing
-	// disk.OpenBacking opens Backing for an image that is written to the path above.
-	// Where it is nil, Convert sets it to the function disk.OpenBacking; whoever calls
+	// OpenBacking opens Backing for an image that is written to the path above.
+	// Where it is nil, disk.Convert sets it to disk.OpenBacking; whoever calls
 	// Format.Write with a Backing must set it.
 	OpenBacking func(above string, b Backing) (Image, error)
 	// Progress is called now and then, never concurrently, with bytes of the
@@ -58,18 +61,26 @@ type WriteOptions struct {
 	Sync bool
 }
 
-// RefuseOptions returns an error if an option is set that format knows nothing of.
-func RefuseOptions(format string, compress, subformat, backing bool) error {
-	var what string
-	switch {
-	case compress:
-		what = "compression"
-	case subformat:
-		what = "subformat"
-	case backing:
-		what = "backing file"
-	default:
-		return nil
+// Option is an option of writing that only some formats know.
+type Option string
+
+// The options of writing that only some formats know.
+const (
+	Compression Option = "compression"
+	Subformat   Option = "subformat"
+	BackingFile Option = "backing file"
+)
+
+// Refuse returns an error if an option is set that format does not know; what it
+// knows is in known.
+func (o WriteOptions) Refuse(format string, known ...Option) error {
+	for _, set := range []struct {
+		option Option
+		is     bool
+	}{{Compression, o.Compress != ""}, {Subformat, o.Subformat != ""}, {BackingFile, o.Backing != nil}} {
+		if set.is && !slices.Contains(known, set.option) {
+			return fmt.Errorf("format %s has no %s", format, set.option)
+		}
 	}
-	return fmt.Errorf("format %s has no %s", format, what)
+	return nil
 }

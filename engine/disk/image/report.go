@@ -1,6 +1,25 @@
 package image
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
+
+// Structured is an image in a file of which more can be said than of raw bytes.
+type Structured interface {
+	// Layout says how the file keeps the image.
+	Layout() Layout
+	// Check adds what is wrong with the structure of the file to the report. The
+	// error tells that it could not be looked at.
+	Check(ctx context.Context, r *Report) error
+}
+
+// Layout is how a file keeps an image.
+type Layout struct {
+	Subformat string // such as "streamOptimized" or "fixed"; empty where there is only one
+	Unit      int64  // bytes of a cluster, grain or block; 0 for raw
+	Compress  string // method of compressed units, "zlib" or "zstd"; empty where there is no choice
+}
 
 // Report is what Check found.
 type Report struct {
@@ -14,33 +33,20 @@ type Report struct {
 // maxProblems is how many sentences a report holds at most.
 const maxProblems = 20
 
+// Corrupt adds a corruption and, if there is room, the sentence that describes it.
 func (r *Report) Corrupt(format string, args ...any) {
 	r.Corruptions++
-	r.note(format, args...)
+	r.describe(format, args...)
 }
 
-func (r *Report) Leak(n int64, format string, args ...any) {
-	r.Leaks += n
-	r.note(format, args...)
+// Leak adds a cluster that is counted but not in use.
+func (r *Report) Leak(format string, args ...any) {
+	r.Leaks++
+	r.describe(format, args...)
 }
 
-func (r *Report) note(format string, args ...any) {
+func (r *Report) describe(format string, args ...any) {
 	if len(r.Problems) < maxProblems {
 		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 	}
-}
-
-// Bitmap is a set of small numbers.
-type Bitmap []uint64
-
-func NewBitmap(n int64) Bitmap { return make(Bitmap, n/64+1) }
-
-// Set adds i and reports whether it was there before. Numbers out of range are not.
-func (b Bitmap) Set(i int64) bool {
-	if i < 0 || i/64 >= int64(len(b)) {
-		return false
-	}
-	was := b[i/64]>>(i%64)&1 != 0
-	b[i/64] |= 1 << (i % 64)
-	return was
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/guid"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -74,7 +75,7 @@ func readGPT(img image.Image, sector int, lba int64) (*Table, error) {
 		return nil, err
 	}
 	array := make([]byte, int64(h.count)*int64(h.entrySize))
-	if err := image.ReadSparse(img, array, int64(h.entries)*int64(sector)); err != nil {
+	if err := image.ReadPadded(img, array, int64(h.entries)*int64(sector)); err != nil {
 		return nil, err
 	}
 	if crc32.ChecksumIEEE(array) != h.sum {
@@ -101,7 +102,7 @@ func readGPTHeader(img image.Image, sector, lba int64) (*gptHeader, error) {
 		return nil, errNoGPT
 	}
 	b := make([]byte, sector)
-	if err := image.ReadSparse(img, b, lba*sector); err != nil {
+	if err := image.ReadPadded(img, b, lba*sector); err != nil {
 		return nil, err
 	}
 	if string(b[:8]) != gptSignature {
@@ -117,7 +118,7 @@ func readGPTHeader(img image.Image, sector, lba int64) (*gptHeader, error) {
 		return nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
 	}
 	h := &gptHeader{
-		self: le.Uint64(b[24:]), id: image.GUIDString(b[56:72]), entries: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), sum: le.Uint32(b[88:]),
+		self: le.Uint64(b[24:]), id: guid.String(b[56:72]), entries: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), sum: le.Uint32(b[88:]),
 	}
 	array := int64(h.count) * int64(h.entrySize)
 	switch {
@@ -141,7 +142,7 @@ func (t *Table) addGPT(number int, e []byte) error {
 	}
 	p := Partition{
 		Number: number, Start: int64(first) * sector, Length: int64(last-first+1) * sector,
-		Type: image.GUIDString(e[:16]), ID: image.GUIDString(e[16:32]), Attributes: le.Uint64(e[48:]),
+		Type: guid.String(e[:16]), ID: guid.String(e[16:32]), Attributes: le.Uint64(e[48:]),
 	}
 	p.TypeName = typeName(p.Type)
 	p.Bootable = p.Attributes&gptLegacyBoot != 0
@@ -180,14 +181,14 @@ func (t *Table) encodeGPT(size int64) ([]image.Chunk, error) {
 	if last < first {
 		return nil, fmt.Errorf("a disk of %d bytes is too small for a GPT", size)
 	}
-	if _, err := image.GUIDBytes(t.ID); err != nil {
+	if _, err := guid.Parse(t.ID); err != nil {
 		return nil, fmt.Errorf("disk ID: %w", err)
 	}
 	table := gpt.Table{GUID: t.ID, LogicalSectorSize: t.SectorSize, PhysicalSectorSize: t.SectorSize}
 	for i := range t.Partitions {
 		table.Partitions = append(table.Partitions, t.Partitions[i].toGPT(sector))
 	}
-	w := chunkWriter{chunks: []image.Chunk{{At: MbrCode, Bytes: protectiveMBR(lastLBA)}}}
+	w := chunkWriter{chunks: []image.Chunk{{At: BootCode, Bytes: protectiveMBR(lastLBA)}}}
 	if err := table.Write(&w, size); err != nil {
 		return nil, err
 	}
@@ -211,14 +212,14 @@ func (p *Partition) checkGPT() error {
 	if p.Number < 1 || p.Number > gptEntries {
 		return fmt.Errorf("partition number %d (a GPT has 1 to %d)", p.Number, gptEntries)
 	}
-	kind, err := image.GUIDBytes(p.Type)
+	kind, err := guid.Parse(p.Type)
 	if err != nil {
 		return fmt.Errorf("partition %d: type: %w", p.Number, err)
 	}
 	if kind == [16]byte{} {
 		return fmt.Errorf("partition %d: type: all zeros is that of an entry which is not used", p.Number)
 	}
-	if _, err := image.GUIDBytes(p.ID); err != nil {
+	if _, err := guid.Parse(p.ID); err != nil {
 		return fmt.Errorf("partition %d: UUID: %w", p.Number, err)
 	}
 	if len(utf16.Encode([]rune(p.Name))) > gptNameUnits {
@@ -247,5 +248,5 @@ func protectiveMBR(lastLBA int64) []byte {
 	copy(e, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(e[8:], 1)
 	binary.LittleEndian.PutUint32(e[12:], uint32(min(lastLBA, math.MaxUint32)))
-	return b[MbrCode:]
+	return b[BootCode:]
 }

@@ -13,7 +13,7 @@ import (
 // it, and the chain of extended boot records as Linux and Windows read it.
 const (
 	mbrSize      = 512
-	MbrCode      = 440 // bytes of boot code
+	BootCode     = 440 // bytes of boot code
 	mbrEntries   = 446
 	mbrEntrySize = 16
 	mbrMaxLinks  = 256 // of extended boot records
@@ -36,7 +36,7 @@ func bootRecord(img image.Image, off int64) (entries [4]mbrEntry, id uint32, err
 	if img.Size()-off < mbrSize {
 		return entries, 0, errors.New("no partition table: the image is too small")
 	}
-	if err := image.ReadSparse(img, b, off); err != nil {
+	if err := image.ReadPadded(img, b, off); err != nil {
 		return entries, 0, err
 	}
 	if b[510] != 0x55 || b[511] != 0xaa {
@@ -50,7 +50,7 @@ func bootRecord(img image.Image, off int64) (entries [4]mbrEntry, id uint32, err
 			return entries, 0, errors.New("no partition table: there is the signature of an MBR, but no valid entries")
 		}
 	}
-	return entries, le.Uint32(b[MbrCode:]), nil
+	return entries, le.Uint32(b[BootCode:]), nil
 }
 
 // readMBR reads the primary and logical partitions.
@@ -147,7 +147,7 @@ func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
 	if err != nil || len(t.ID) != 8 {
 		return nil, fmt.Errorf("disk ID %q of an MBR: want eight hexadecimal digits", t.ID)
 	}
-	b := make([]byte, mbrSize-MbrCode)
+	b := make([]byte, mbrSize-BootCode)
 	binary.LittleEndian.PutUint32(b, uint32(id))
 	var extended *Partition
 	var logical []*Partition
@@ -169,12 +169,12 @@ func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
 			}
 			extended = p
 		}
-		if err := t.putEntry(b[mbrEntries-MbrCode+(p.Number-1)*mbrEntrySize:], p, p.Start); err != nil {
+		if err := t.putEntry(b[mbrEntries-BootCode+(p.Number-1)*mbrEntrySize:], p, p.Start); err != nil {
 			return nil, err
 		}
 	}
 	b[70], b[71] = 0x55, 0xaa
-	chunks := []image.Chunk{{At: MbrCode, Bytes: b}}
+	chunks := []image.Chunk{{At: BootCode, Bytes: b}}
 	if len(logical) == 0 && extended == nil {
 		return chunks, nil
 	}

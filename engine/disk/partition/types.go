@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/guid"
 	"b9.build/b9/engine/near"
 )
 
@@ -81,7 +81,7 @@ func typeCode(kind, s string) (string, error) {
 		}
 	}
 	if kind == "gpt" {
-		if _, err := image.GUIDBytes(s); err == nil {
+		if _, err := guid.Parse(s); err == nil {
 			return strings.ToLower(s), nil
 		}
 	} else if n, err := strconv.ParseUint(s, 0, 8); err == nil && n > 0 {

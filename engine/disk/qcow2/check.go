@@ -13,25 +13,16 @@ import (
 // file of 4 TiB with clusters of 64 KiB, for 128 MiB of memory.
 const maxCounted = 1 << 26
 
-// refCheck counts the uses of each cluster of a Format file.
+// refCheck counts the uses of each cluster of a qcow2 file.
 type refCheck struct {
 	*index
 	r    *image.Report
 	uses []uint16
 }
 
-// CheckRefcounts compares the counts in the file of img with its tables, if img
-// is a Format. A dirty image, whose counts are allowed to be too low, is only
-// checked for leaks.
-func CheckRefcounts(ctx context.Context, img image.Image, r *image.Report) error {
-	m, ok := img.(*image.Mapped)
-	if !ok {
-		return nil
-	}
-	x, ok := m.Index.(*index)
-	if !ok {
-		return nil
-	}
+// checkRefcounts compares the counts in the file with the tables. A dirty image,
+// whose counts are allowed to be too low, is only checked for leaks.
+func (x *index) checkRefcounts(ctx context.Context, r *image.Report) error {
 	n := (x.end + x.cluster() - 1) / x.cluster()
 	if n > maxCounted {
 		return fmt.Errorf("the file has %d clusters, more than the %d whose reference counts can be checked", n, maxCounted)
@@ -85,7 +76,7 @@ func (c *refCheck) useTables(ctx context.Context) error {
 		}
 		table, err := c.l2.At(at)
 		if err != nil || at%c.cluster() != 0 {
-			continue // reported by disk.checkMapped
+			continue // reported by whoever follows the tables
 		}
 		c.use(at, c.cluster())
 		for j := int64(0); j < c.perTable(); j++ {
@@ -144,7 +135,7 @@ func (c *refCheck) compareBlock(buf []byte, first, per int64, order uint32) {
 		got, want := refcount(buf, i, order), uint64(c.uses[first+i])
 		switch {
 		case got > want:
-			c.r.Leak(1, "cluster %d is counted %d times and used %d times: leaked", first+i, got, want)
+			c.r.Leak("cluster %d is counted %d times and used %d times: leaked", first+i, got, want)
 		case got < want && c.features&dirty == 0:
 			c.r.Corrupt("cluster %d is counted %d times and used %d times", first+i, got, want)
 		}

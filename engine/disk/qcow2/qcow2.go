@@ -10,9 +10,10 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 )
 
-// Format is QEMU's copy-on-write format, as its docs/interop/Format.txt describes
+// Format is QEMU's copy-on-write format, as docs/interop/qcow2.rst of its source describes
 // versions 2 and 3. Images with internal snapshots are read as they are now.
 type Format struct{}
 
@@ -76,8 +77,8 @@ func (h *header) entrySize() int64 {
 // perTable is the number of entries of an L2 table.
 func (h *header) perTable() int64 { return h.cluster() / h.entrySize() }
 
-// readQcow2Header reads and checks the header of a file of end bytes.
-func readQcow2Header(r io.ReaderAt, end int64) (*header, error) {
+// readHeader reads and checks the header of a file of end bytes.
+func readHeader(r io.ReaderAt, end int64) (*header, error) {
 	var fixed [112]byte
 	n, err := r.ReadAt(fixed[:], 0)
 	if err != nil && err != io.EOF {
@@ -225,27 +226,26 @@ func (h *header) refuse() error {
 	return nil
 }
 
-// disk.Open reads the header and the L1 table. Memory is at most the L1 table's 32 MiB
+// Open reads the header and the L1 table. Memory is at most the L1 table's 32 MiB
 // and a few MiB of cache; L2 tables are read when they are needed.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		return nil, err
 	}
 	return open(f, end, o)
 }
 
-func open(f image.Source, end int64, o image.OpenOptions) (image.Image, error) {
-	h, err := readQcow2Header(f, end)
+func open(f mapped.Source, end int64, o image.OpenOptions) (image.Image, error) {
+	h, err := readHeader(f, end)
 	if err != nil {
 		return nil, err
 	}
-	m := &image.Mapped{File: f, End: end, Length: h.size, Unit: h.cluster()}
-	x, err := newQcow2Index(f, end, h)
+	x, err := newIndex(f, end, h)
 	if err != nil {
 		return nil, err
 	}
-	m.Index = x
+	m := x.image(f)
 	if h.backing.Path == "" {
 		return m, nil
 	}
@@ -263,7 +263,7 @@ func open(f image.Source, end int64, o image.OpenOptions) (image.Image, error) {
 // reference counts and the lazy refcounts feature, without snapshots. A size
 // that is no multiple of 512 bytes is rounded up, as QEMU does.
 func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("qcow2", false, o.Subformat != "", false); err != nil {
+	if err := o.Refuse("qcow2", image.Compression, image.BackingFile); err != nil {
 		return err
 	}
 	return write(ctx, w, src, o)

@@ -11,7 +11,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
 
-	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 )
 
 // index finds clusters through the L1 and L2 tables. Both are foreign:
@@ -21,13 +21,12 @@ type index struct {
 	file   io.ReaderAt
 	end    int64 // size of file
 	l1     []uint64
-	l2     *image.Tables
+	l2     *mapped.Cache
 	inflat sync.Pool // of flate readers
-	buffer sync.Pool // of *[]byte for packed clusters
 	unzstd *zstd.Decoder
 }
 
-func newQcow2Index(f io.ReaderAt, end int64, h *header) (*index, error) {
+func newIndex(f io.ReaderAt, end int64, h *header) (*index, error) {
 	span := h.cluster() * h.perTable()
 	raw := make([]byte, (h.size+span-1)/span*8)
 	if _, err := f.ReadAt(raw, h.l1Offset); err != nil {
@@ -37,10 +36,10 @@ func newQcow2Index(f io.ReaderAt, end int64, h *header) (*index, error) {
 	for i := range x.l1 {
 		x.l1[i] = binary.BigEndian.Uint64(raw[i*8:])
 	}
-	if at, twice := image.Repeated(x.l1, offset); twice {
+	if at, twice := mapped.Repeated(x.l1, offset); twice {
 		return nil, fmt.Errorf("corrupt qcow2: two L1 entries share the L2 table at offset %d", at)
 	}
-	x.l2 = image.NewTables(f, end, int(h.cluster()))
+	x.l2 = mapped.NewCache(f, end, int(h.cluster()))
 	if h.zstd {
 		var err error
 		x.unzstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0),
@@ -52,150 +51,104 @@ func newQcow2Index(f io.ReaderAt, end int64, h *header) (*index, error) {
 	return x, nil
 }
 
-// Locate joins neighbouring clusters as long as their L2 table is the same.
-func (x *index) Locate(off int64) (image.Spot, error) {
-	per := x.perTable()
-	cluster := off >> x.clusterBits
-	i, j := cluster/per, cluster%per
-	span := per << x.clusterBits
-	entry := x.l1[i] & offset
-	if entry == 0 {
-		return image.Spot{Kind: image.SpotHole, Length: x.emptyTables(i)*span - off%span}, nil
-	}
-	if entry&uint64(x.cluster()-1) != 0 {
-		return image.Spot{}, fmt.Errorf("corrupt qcow2: L2 table at offset %d, which is no multiple of the cluster size", entry)
-	}
-	table, err := x.l2.At(int64(entry))
-	if err != nil {
-		return image.Spot{}, fmt.Errorf("qcow2 L2 table: %w", err)
-	}
-	if x.l2.Blank(table) {
-		return image.Spot{Kind: image.SpotHole, Length: span - off%span}, nil
-	}
-	in := off & (x.cluster() - 1)
-	if x.features&extendedL2 != 0 {
-		return x.locateExtended(table[j*16:], in)
-	}
-	s, err := x.entry(binary.BigEndian.Uint64(table[j*8:]))
-	if err != nil {
-		return image.Spot{}, err
-	}
-	s = image.Skip(s, in)
-	if s.Kind == image.SpotPacked {
-		return s, nil
-	}
-	for j++; j < per && (s.Kind != image.SpotPlain || s.Length < image.MaxSpot); j++ {
-		t, err := x.entry(binary.BigEndian.Uint64(table[j*8:]))
-		if err != nil || t.Kind != s.Kind || s.Kind == image.SpotPlain && t.At != s.At+s.Length {
-			break
+// image returns the image whose clusters x finds.
+func (x *index) image(f mapped.Source) *mapped.Image {
+	t := &mapped.Tree{Name: "qcow2 L2 table", Cache: x.l2, Tables: int64(len(x.l1)), Per: x.perTable(), Unit: x.cluster()}
+	t.Table = func(i int64) (int64, error) {
+		at := x.l1[i] & offset
+		if at&uint64(x.cluster()-1) != 0 {
+			return 0, fmt.Errorf("corrupt qcow2: L2 table at offset %d, which is no multiple of the cluster size", at)
 		}
-		s.Length += t.Length
+		return int64(at), nil
 	}
-	return s, nil
-}
-
-// emptyTables counts the L1 entries from i on that have no L2 table.
-func (x *index) emptyTables(i int64) int64 {
-	n := int64(1)
-	for i+n < int64(len(x.l1)) && x.l1[i+n]&offset == 0 {
-		n++
+	t.Entry = func(table []byte, j int64) (mapped.Spot, error) { return x.entry(binary.BigEndian.Uint64(table[j*8:])) }
+	m := &mapped.Image{
+		Locate: t.Locate, Unpack: x.unpack, Verify: x.checkRefcounts,
+		File: f, End: x.end, Length: x.size, Unit: x.cluster(), Compress: "zlib",
 	}
-	return n
+	if x.zstd {
+		m.Compress = "zstd"
+	}
+	if x.features&extendedL2 != 0 { // several runs of subclusters may be in one cluster
+		m.Split = true
+		t.Within = func(table []byte, j, in int64) (mapped.Spot, error) { return x.locateExtended(table[j*16:], in) }
+	}
+	return m
 }
 
 // entry decodes an L2 entry of the standard kind.
-func (x *index) entry(e uint64) (image.Spot, error) {
+func (x *index) entry(e uint64) (mapped.Spot, error) {
 	if e&packed != 0 {
 		return x.packedEntry(e)
 	}
 	s, err := x.plainEntry(e)
 	if err == nil && e&zero != 0 && x.version >= 3 {
-		s = image.Spot{Kind: image.SpotZero, Length: x.cluster()}
+		s = mapped.Spot{Kind: mapped.Zero, Length: x.cluster()}
 	}
 	return s, err
 }
 
-func (x *index) plainEntry(e uint64) (image.Spot, error) {
+func (x *index) plainEntry(e uint64) (mapped.Spot, error) {
 	at := int64(e & offset)
 	if at == 0 {
-		return image.Spot{Kind: image.SpotHole, Length: x.cluster()}, nil
+		return mapped.Spot{Kind: mapped.Hole, Length: x.cluster()}, nil
 	}
 	if at&(x.cluster()-1) != 0 || at >= x.end {
-		return image.Spot{}, fmt.Errorf("corrupt qcow2: cluster at offset %d of a file of %d bytes", at, x.end)
+		return mapped.Spot{}, fmt.Errorf("corrupt qcow2: cluster at offset %d of a file of %d bytes", at, x.end)
 	}
-	return image.Spot{Kind: image.SpotPlain, At: at, Length: x.cluster()}, nil
+	return mapped.Spot{Kind: mapped.Plain, At: at, Length: x.cluster()}, nil
 }
 
 // packedEntry decodes the descriptor of a compressed cluster, whose length is
 // known only in sectors, and may be said to reach past the end of the file.
-func (x *index) packedEntry(e uint64) (image.Spot, error) {
+func (x *index) packedEntry(e uint64) (mapped.Spot, error) {
 	shift := 62 - (x.clusterBits - 8)
 	at := int64(e & (1<<shift - 1))
 	sectors := int64(e>>shift&(1<<(x.clusterBits-8)-1)) + 1
 	size := min(sectors*512-at%512, x.end-at)
 	if at >= x.end || size <= 0 {
-		return image.Spot{}, fmt.Errorf("corrupt qcow2: compressed cluster at offset %d of a file of %d bytes", at, x.end)
+		return mapped.Spot{}, fmt.Errorf("corrupt qcow2: compressed cluster at offset %d of a file of %d bytes", at, x.end)
 	}
-	return image.Spot{Kind: image.SpotPacked, At: at, Size: int(size), Length: x.cluster()}, nil
+	return mapped.Spot{Kind: mapped.Packed, At: at, Size: int(size), Length: x.cluster()}, nil
 }
 
 // locateExtended decodes an extended L2 entry: 32 subclusters, each of which is
 // allocated (low half of the bitmap), zero (high half), or neither.
-func (x *index) locateExtended(b []byte, in int64) (image.Spot, error) {
+func (x *index) locateExtended(b []byte, in int64) (mapped.Spot, error) {
 	e, bitmap := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 	if e&packed != 0 {
 		s, err := x.packedEntry(e)
-		return image.Skip(s, in), err
+		s.Length -= in
+		return s, err
 	}
 	alloc, zero := uint32(bitmap), uint32(bitmap>>32)
 	if alloc&zero != 0 {
-		return image.Spot{}, fmt.Errorf("corrupt qcow2: subclusters both allocated and zero (bitmap %#x)", bitmap)
+		return mapped.Spot{}, fmt.Errorf("corrupt qcow2: subclusters both allocated and zero (bitmap %#x)", bitmap)
 	}
 	sub := x.cluster() / 32
 	i := in / sub
-	kind, same := image.SpotHole, ^(alloc | zero)
+	kind, same := mapped.Hole, ^(alloc | zero)
 	switch {
 	case alloc>>i&1 != 0:
-		kind, same = image.SpotPlain, alloc
+		kind, same = mapped.Plain, alloc
 	case zero>>i&1 != 0:
-		kind, same = image.SpotZero, zero
+		kind, same = mapped.Zero, zero
 	}
 	length := (i+int64(bits.TrailingZeros32(^(same>>i))))*sub - in
 	length = min(length, x.cluster()-in)
-	if kind != image.SpotPlain {
-		return image.Spot{Kind: kind, Length: length}, nil
+	if kind != mapped.Plain {
+		return mapped.Spot{Kind: kind, Length: length}, nil
 	}
 	s, err := x.plainEntry(e)
-	if err == nil && s.Kind != image.SpotPlain {
+	if err == nil && s.Kind != mapped.Plain {
 		err = fmt.Errorf("corrupt qcow2: allocated subclusters without a cluster (bitmap %#x)", bitmap)
 	}
-	return image.Spot{Kind: image.SpotPlain, At: s.At + in, Length: length}, err
+	return mapped.Spot{Kind: mapped.Plain, At: s.At + in, Length: length}, err
 }
 
-// Aligned is false with subclusters: several runs of one cluster may be asked for.
-func (x *index) Aligned() bool { return x.features&extendedL2 == 0 }
-
-func (x *index) Describe() (subformat, compress string) {
-	if x.zstd {
-		return "", "zstd"
-	}
-	return "", "zlib"
-}
-
-// Unpack decompresses one cluster. What follows the stream in the last sector
+// unpack decompresses one cluster. What follows the stream in the last sector
 // is ignored; a stream that holds less than a cluster is an error.
-func (x *index) Unpack(dst []byte, off int64, s image.Spot) error {
-	buf, _ := x.buffer.Get().(*[]byte)
-	if buf == nil || cap(*buf) < s.Size {
-		b := make([]byte, s.Size, max(int64(s.Size), x.cluster()+512))
-		buf = &b
-	}
-	defer x.buffer.Put(buf)
-	src := (*buf)[:s.Size]
-	if err := image.ReadSparse(x.file, src, s.At); err != nil {
-		return err
-	}
-	var err error
+func (x *index) unpack(dst, src []byte, off int64, _ mapped.Spot) (err error) {
 	if x.zstd {
 		err = unpackZstd(x.unzstd, dst, src)
 	} else {

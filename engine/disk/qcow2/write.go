@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/press"
 	"b9.build/b9/engine/internal/sparse"
 	"b9.build/b9/engine/near"
@@ -27,7 +28,6 @@ const (
 type writer struct {
 	file *os.File
 	size int64
-	room image.Reserve
 
 	next   int64    // first cluster never used
 	byteAt int64    // end of the packed bytes in cluster next-1; 0 if it is not one of them
@@ -46,35 +46,31 @@ func write(ctx context.Context, f *os.File, src image.Image, o image.WriteOption
 	if err != nil {
 		return err
 	}
-	p := image.Pump{Src: src, Out: f, Unit: cluster, Progress: o.Progress, Packer: pack}
+	j := pump.Job{Src: src, Out: f, Unit: cluster, Progress: o.Progress, Packer: pack, Reserve: pump.Growth(f, cluster)}
 	if o.Backing != nil {
 		under, err := openBeneath(f.Name(), o)
 		if err != nil {
 			return err
 		}
 		defer under.Close()
-		p.Under = under
+		j.Under = under
 	}
-	w, err := newQcow2Writer(f, src.Size())
+	w, err := newWriter(f, src.Size())
 	if err != nil {
 		return err
 	}
-	p.Place = w.place
-	if err := p.Run(ctx); err != nil {
+	j.Place = w.place
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	return w.finish(o)
 }
 
-// WriteOverlay fills f with a Format of size bytes that holds nothing yet and
+// WriteOverlay fills f with a qcow2 of size bytes that holds nothing yet and
 // stands on b, which is not opened.
-func WriteOverlay(ctx context.Context, f *os.File, size int64, b image.Backing) error {
-	w, err := newQcow2Writer(f, size)
+func WriteOverlay(f *os.File, size int64, b image.Backing) error {
+	w, err := newWriter(f, size)
 	if err != nil {
-		return err
-	}
-	p := image.Pump{Src: image.Blank(size), Out: f, Unit: cluster, Place: w.place}
-	if err := p.Run(ctx); err != nil {
 		return err
 	}
 	return w.finish(image.WriteOptions{Backing: &b})
@@ -95,10 +91,9 @@ func openBeneath(path string, o image.WriteOptions) (image.Image, error) {
 	return img, nil
 }
 
-// newQcow2Writer reserves the header's cluster and the L1 table.
-func newQcow2Writer(f *os.File, size int64) (*writer, error) {
+// newWriter reserves the header's cluster and the L1 table.
+func newWriter(f *os.File, size int64) (*writer, error) {
 	w := &writer{file: f, size: image.RoundUp(size, 512), counts: make([]byte, cluster), l2Index: -1}
-	w.room = image.Reserve{File: f}
 	tables := max(1, image.RoundUp(w.size, cluster*perL2)/(cluster*perL2))
 	if tables*8 > maxL1 {
 		return nil, fmt.Errorf("%d bytes are too large for a qcow2 (at most %d)", size, int64(maxL1/8*cluster*perL2))
@@ -170,33 +165,26 @@ func (w *writer) packedBytes(n int64) (int64, error) {
 	return at, nil
 }
 
-// place gives each unit its offset and writes its L2 entry.
-func (w *writer) place(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		if err := w.openTable(u.Off / (cluster * perL2)); err != nil {
-			return err
-		}
-		entry, err := w.entry(u)
-		if err != nil {
-			return err
-		}
-		binary.BigEndian.PutUint64(w.l2[u.Off/cluster%perL2*8:], entry)
+// place gives a unit its offset and writes its L2 entry.
+func (w *writer) place(u *pump.Unit) error {
+	if err := w.openTable(u.Off / (cluster * perL2)); err != nil {
+		return err
 	}
-	w.room.UpTo(w.next * cluster)
+	entry, err := w.entry(u)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint64(w.l2[u.Off/cluster%perL2*8:], entry)
 	return nil
 }
 
 // entry places a unit and returns its L2 entry.
-func (w *writer) entry(u *image.Unit) (uint64, error) {
+func (w *writer) entry(u *pump.Unit) (uint64, error) {
 	var err error
 	switch u.Kind {
-	case image.Zeroed:
+	case pump.Zeroed:
 		return zero, nil
-	case image.Packed:
+	case pump.Packed:
 		n := int64(len(u.Body))
 		if u.At, err = w.packedBytes(n); err != nil {
 			return 0, err
@@ -327,7 +315,7 @@ func appendExtension(h []byte, kind uint32, value string) []byte {
 }
 
 // packer returns what makes the compressors of the workers, or nil.
-func packer(method string) (func() (image.PackFunc, error), error) {
+func packer(method string) (func() (pump.PackFunc, error), error) {
 	switch method {
 	case "":
 		return nil, nil
@@ -342,7 +330,7 @@ func packer(method string) (func() (image.PackFunc, error), error) {
 // deflatePacker packs as raw deflate. Distances reach back up to 32 KiB, as RFC
 // 1951 allows. QEMU declares a smaller window when it inflates, but hands over a
 // buffer for the whole cluster, so that nothing depends on the window.
-func deflatePacker() (image.PackFunc, error) {
+func deflatePacker() (pump.PackFunc, error) {
 	d, err := press.NewDeflater(level)
 	if err != nil {
 		return nil, err
@@ -354,7 +342,7 @@ func deflatePacker() (image.PackFunc, error) {
 // larger than qemu-img's by half a percent or more.
 const level = 6
 
-func zstdPacker() (image.PackFunc, error) {
+func zstdPacker() (pump.PackFunc, error) {
 	p, err := press.NewZstd()
 	if err != nil {
 		return nil, err
@@ -364,7 +352,7 @@ func zstdPacker() (image.PackFunc, error) {
 
 // packSmaller leaves units as they are that pack, which appends the packed form
 // of src to dst, would not make smaller.
-func packSmaller(pack func(dst, src []byte) []byte) image.PackFunc {
+func packSmaller(pack func(dst, src []byte) []byte) pump.PackFunc {
 	return func(dst []byte, _ int64, unit []byte) ([]byte, error) {
 		if press.Incompressible(unit) {
 			return dst, nil

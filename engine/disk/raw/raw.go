@@ -1,63 +1,50 @@
+// Package raw reads and writes raw images: files and block devices that are the
+// bytes of the disk and nothing else.
+//
+// A raw file follows no specification, and nothing marks it: no bytes are "not
+// raw". Its holes are those of the file. What reads its data and holes is package
+// blob; what writes it is package pump.
 package raw
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
+	"b9.build/b9/engine/internal/blob"
 )
 
-// Format is the format of plain bytes. Its holes are those of the file.
+// Format is the format of plain bytes.
 type Format struct{}
 
+// Name returns "raw".
 func (Format) Name() string { return "raw" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"raw", "img"} }
 
-func (Format) Probe(head []byte) bool { return false } // nothing marks it
+// Probe returns false: nothing marks a raw image.
+func (Format) Probe([]byte) bool { return false }
 
-// disk.Open takes the size from the file or block device. A size that is no multiple
+// Open takes the size from the file or block device. A size that is no multiple
 // of the sector size is kept as it is.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if m := info.Mode(); !m.IsRegular() && m.Type() != os.ModeDevice {
-		return nil, fmt.Errorf("not a regular file or block device (%s)", m.Type())
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	return &image.File{File: f, Length: size}, nil
+func (Format) Open(f *os.File, _ image.OpenOptions) (image.Image, error) {
+	return blob.FromFile(f)
 }
 
 // Write makes w a sparse file with the size and contents of src. Where src is a
 // raw file, or put together from parts of raw files, and the file system can,
 // they share their blocks.
 func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("raw", o.Compress != "", o.Subformat != "", o.Backing != nil); err != nil {
+	if err := o.Refuse("raw"); err != nil {
 		return err
 	}
-	if r, ok := src.(*image.File); ok && image.CloneFile(w, r) {
+	if pump.Clone(w, src) {
 		return nil
 	}
 	if err := w.Truncate(src.Size()); err != nil {
 		return err
 	}
-	p := image.Pump{Src: image.CloneParts(w, 0, src), Out: w, Unit: image.RawUnit, Progress: o.Progress}
-	room := image.Reserve{File: w}
-	p.Place = func(units []image.Unit) error {
-		for i := range units {
-			u := &units[i]
-			u.At = u.Off
-			u.Body = u.Body[:min(int64(len(u.Body)), src.Size()-u.Off)]
-		}
-		room.Runs(units)
-		return nil
-	}
-	return p.Run(ctx)
+	return pump.Copy(ctx, w, 0, src, o.Progress)
 }

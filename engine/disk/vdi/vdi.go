@@ -6,10 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
+	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -34,8 +35,9 @@ const (
 	dynamic = 1
 	fixed   = 2
 
-	// Entries of the table from nothing on are no blocks.
-	nothing = 0xfffffffe
+	// Entries of the table that are no blocks.
+	free      = 0xffffffff
+	discarded = 0xfffffffe // reads as zero
 
 	// maxBlocks bounds the table to 512 MiB, as QEMU does.
 	maxBlocks = 1<<29/4 - 128
@@ -43,16 +45,16 @@ const (
 
 // disk.Open reads dynamic and static images. Differencing images are refused.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		return nil, err
 	}
 	return open(f, end)
 }
 
-func open(f image.Source, end int64) (image.Image, error) {
+func open(f mapped.Source, end int64) (image.Image, error) {
 	h := make([]byte, header)
-	if err := image.ReadHead(f, h); err != nil {
+	if err := mapped.ReadHeader(f, h); err != nil {
 		return nil, err
 	}
 	le := binary.LittleEndian
@@ -75,20 +77,20 @@ func open(f image.Source, end int64) (image.Image, error) {
 	case blocks > maxBlocks || size > uint64(blocks)*block:
 		return nil, fmt.Errorf("corrupt vdi: %d bytes in %d blocks", size, blocks)
 	}
-	x, err := image.NewBlockIndex(f, end, image.BlockIndex{
+	x := &mapped.Blocks{
 		Name: "vdi", At: int64(le.Uint32(h[0x154:])), Entry: 4, Unit: block, Blocks: blocks,
-		Decode: func(b []byte) (image.Spot, error) {
-			n := le.Uint32(b)
-			if n >= nothing {
-				return image.Spot{Kind: image.SpotHole + image.SpotKind(math.MaxUint32-n)}, nil // discarded ones are zero
+		Decode: func(b []byte) (mapped.Spot, error) {
+			switch n := le.Uint32(b); n {
+			case free:
+				return mapped.Spot{Kind: mapped.Hole}, nil
+			case discarded:
+				return mapped.Spot{Kind: mapped.Zero}, nil
+			default:
+				return mapped.Spot{Kind: mapped.Plain, At: data + int64(n)*block}, nil
 			}
-			return image.Spot{Kind: image.SpotPlain, At: data + int64(n)*block}, nil
 		},
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &image.Mapped{Index: x, File: f, End: end, Length: image.RoundUp(int64(size), 512), Unit: block}, nil
+	return x.Open(f, end, image.RoundUp(int64(size), 512))
 }
 
 // writer places blocks one after the other.
@@ -96,13 +98,12 @@ type writer struct {
 	table []byte
 	used  int64
 	data  int64 // offset of the first block
-	id    *image.Identity
-	room  image.Reserve
+	id    *pump.Identity
 }
 
 // Write makes w a dynamic image. The size is rounded up to 512 bytes.
 func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("vdi", o.Compress != "", o.Subformat != "", o.Backing != nil); err != nil {
+	if err := o.Refuse("vdi"); err != nil {
 		return err
 	}
 	size := image.RoundUp(src.Size(), 512)
@@ -110,36 +111,24 @@ func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.Wr
 	if blocks > maxBlocks {
 		return fmt.Errorf("%d bytes are too large for a vdi (at most %d)", size, int64(maxBlocks)*block)
 	}
-	w := &writer{id: image.NewIdentity("vdi", size), room: image.Reserve{File: f}}
+	w := &writer{id: pump.NewIdentity("vdi", size)}
 	w.table = bytes.Repeat([]byte{0xff}, int(image.RoundUp(blocks*4, 512)))
 	w.data = image.RoundUp(header+int64(len(w.table)), block)
-	w.room.From = w.data
-	p := image.Pump{Src: src, Out: f, Unit: block, Progress: o.Progress, Place: w.place}
-	if err := p.Run(ctx); err != nil {
+	j := pump.Job{Src: src, Out: f, Unit: block, Progress: o.Progress, Place: w.place, Reserve: pump.Growth(f, w.data)}
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	if err := f.Truncate(w.data + w.used*block); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(w.table, header); err != nil {
-		return err
-	}
-	_, err := f.WriteAt(w.header(size, blocks), 0)
-	return err
+	return pump.WriteChunks(f, image.Chunk{At: header, Bytes: w.table}, image.Chunk{Bytes: w.header(size, blocks)})
 }
 
-func (w *writer) place(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		u.At = w.data + w.used*block
-		binary.LittleEndian.PutUint32(w.table[u.Off/block*4:], uint32(w.used))
-		w.used++
-		w.id.Add(u)
-	}
-	w.room.UpTo(w.data + w.used*block)
+func (w *writer) place(u *pump.Unit) error {
+	u.At = w.data + w.used*block
+	binary.LittleEndian.PutUint32(w.table[u.Off/block*4:], uint32(w.used))
+	w.used++
+	w.id.Add(u)
 	return nil
 }
 
@@ -158,8 +147,7 @@ func (w *writer) header(size, blocks int64) []byte {
 	le.PutUint32(h[0x178:], block)
 	le.PutUint32(h[0x180:], uint32(blocks))
 	le.PutUint32(h[0x184:], uint32(w.used))
-	image, modified := w.id.Uuid(1), w.id.Uuid(2)
-	copy(h[0x188:], image[:])
-	copy(h[0x198:], modified[:])
+	copy(h[0x188:], w.id.UUID(1)) // of the image
+	copy(h[0x198:], w.id.UUID(2)) // of its last change
 	return h
 }

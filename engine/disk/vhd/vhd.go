@@ -5,10 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
+	"b9.build/b9/engine/internal/blob"
 )
 
 // Format is Microsoft's "Virtual Hard Disk Image Format Specification", version
@@ -96,16 +99,16 @@ func bytesCount(creator string) bool {
 // disk.Open reads fixed and dynamic disks. Differencing disks are refused. As in QEMU,
 // the bitmaps of sectors in use are not looked at: unused ones are zero.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		return nil, err
 	}
 	return open(f, end)
 }
 
-func open(f image.Source, end int64) (image.Image, error) {
+func open(f mapped.Source, end int64) (image.Image, error) {
 	b := make([]byte, footer)
-	if err := image.ReadHead(f, b); err != nil {
+	if err := mapped.ReadHeader(f, b); err != nil {
 		return nil, err
 	}
 	if string(b[:8]) != cookie {
@@ -122,10 +125,15 @@ func open(f image.Source, end int64) (image.Image, error) {
 		if v.size > end-footer {
 			return nil, fmt.Errorf("corrupt vhd: %d bytes in a file of %d: it was cut off", v.size, end)
 		}
+		j := &image.Joined{Length: v.size, Closers: []io.Closer{f}, Subformat: "fixed"}
 		if r, ok := f.(*os.File); ok {
-			return &image.Joined{Length: v.size, Parts: []image.Part{{Length: v.size, Img: &image.File{File: r, Length: end}}}, Closers: image.Closing(f), Kind: "fixed"}, nil
+			b, err := blob.FromFile(r)
+			if err != nil {
+				return nil, err
+			}
+			j.Parts = []image.Part{{Length: v.size, Img: b}}
 		}
-		return &image.Joined{Length: v.size, Closers: image.Closing(f), Kind: "fixed"}, nil
+		return j, nil
 	case kindDynamic:
 		return openDynamic(f, end, v)
 	case kindChild:
@@ -134,7 +142,7 @@ func open(f image.Source, end int64) (image.Image, error) {
 	return nil, fmt.Errorf("corrupt vhd: disk type %d", v.kind)
 }
 
-func openDynamic(f image.Source, end int64, v info) (image.Image, error) {
+func openDynamic(f mapped.Source, end int64, v info) (image.Image, error) {
 	be := binary.BigEndian
 	h := make([]byte, 1024)
 	if v.data > uint64(end) || int64(v.data) > end-int64(len(h)) {
@@ -157,17 +165,14 @@ func openDynamic(f image.Source, end int64, v info) (image.Image, error) {
 		return nil, fmt.Errorf("corrupt vhd: a table of %d blocks of %d bytes for %d bytes", entries, unit, v.size)
 	}
 	bitmap := image.RoundUp(max(unit/512/8, 1), 512)
-	x, err := image.NewBlockIndex(f, end, image.BlockIndex{
+	x := &mapped.Blocks{
 		Name: "vhd", At: int64(table), Entry: 4, Unit: unit, Blocks: (v.size + unit - 1) / unit, Whole: true,
-		Decode: func(b []byte) (image.Spot, error) {
+		Decode: func(b []byte) (mapped.Spot, error) {
 			if n := be.Uint32(b); n != absent {
-				return image.Spot{Kind: image.SpotPlain, At: int64(n)*512 + bitmap}, nil
+				return mapped.Spot{Kind: mapped.Plain, At: int64(n)*512 + bitmap}, nil
 			}
-			return image.Spot{Kind: image.SpotHole}, nil
+			return mapped.Spot{Kind: mapped.Hole}, nil
 		},
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &image.Mapped{Index: x, File: f, End: end, Length: v.size, Unit: unit}, nil
+	return x.Open(f, end, v.size)
 }

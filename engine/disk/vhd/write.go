@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/raw"
 	"b9.build/b9/engine/near"
 )
@@ -17,7 +19,7 @@ import (
 // Write makes w a dynamic disk, or with the subformat "fixed" a raw disk with a
 // footer, as Azure takes it.
 func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("vhd", o.Compress != "", false, o.Backing != nil); err != nil {
+	if err := o.Refuse("vhd", image.Subformat); err != nil {
 		return err
 	}
 	size := image.RoundUp(src.Size(), 512)
@@ -27,7 +29,7 @@ func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.Wr
 	case size > maxSize:
 		return fmt.Errorf("%d bytes are too large for a vhd (at most %d): vhdx, qcow2 and vmdk have room", size, int64(maxSize))
 	}
-	v := &writer{file: w, size: size, id: image.NewIdentity("vhd", size), room: image.Reserve{File: w}}
+	v := &writer{file: w, size: size, id: pump.NewIdentity("vhd", size)}
 	switch o.Subformat {
 	case "", "dynamic":
 		return v.writeDynamic(ctx, src, o)
@@ -43,8 +45,7 @@ type writer struct {
 	table []byte
 	next  int64 // offset of the data of the next block
 	last  int64 // end of the data so far
-	id    *image.Identity
-	room  image.Reserve
+	id    *pump.Identity
 	full  [512]byte // the bitmap of a block all of whose sectors are in use
 }
 
@@ -64,44 +65,30 @@ func (v *writer) writeDynamic(ctx context.Context, src image.Image, o image.Writ
 	v.table = bytes.Repeat([]byte{0xff}, int(image.RoundUp(blocks*4, 512)))
 	v.last = table + int64(len(v.table))
 	v.next = image.RoundUp(v.last+int64(len(v.full)), 4096)
-	v.room.From = v.next
 	for i := range v.full {
 		v.full[i] = 0xff
 	}
-	p := image.Pump{Src: src, Out: v.file, Unit: block, Progress: o.Progress, Place: v.place}
-	if err := p.Run(ctx); err != nil {
+	j := pump.Job{Src: src, Out: v.file, Unit: block, Progress: o.Progress, Place: v.place, Reserve: pump.Growth(v.file, v.next)}
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	if err := v.file.Truncate(v.last); err != nil {
 		return err
 	}
 	footer := v.footer(kindDynamic)
-	head := append(append(bytes.Clone(footer), v.header(blocks)...), v.table...)
-	if _, err := v.file.WriteAt(footer, v.last); err != nil {
-		return err
-	}
-	_, err := v.file.WriteAt(head, 0)
-	return err
+	head := slices.Concat(footer, v.header(blocks), v.table)
+	return pump.WriteChunks(v.file, image.Chunk{At: v.last, Bytes: footer}, image.Chunk{Bytes: head})
 }
 
-func (v *writer) place(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		u.At = v.next
-		bitmap := u.At - int64(len(v.full))
-		binary.BigEndian.PutUint32(v.table[u.Off/block*4:], uint32(bitmap/512))
-		if _, err := v.file.WriteAt(v.full[:], bitmap); err != nil {
-			return err
-		}
-		v.last = u.At + block
-		v.next += stride
-		v.id.Add(u)
-	}
-	v.room.UpTo(v.last)
-	return nil
+func (v *writer) place(u *pump.Unit) error {
+	u.At = v.next
+	bitmap := u.At - int64(len(v.full))
+	binary.BigEndian.PutUint32(v.table[u.Off/block*4:], uint32(bitmap/512))
+	v.last = u.At + block
+	v.next += stride
+	v.id.Add(u)
+	_, err := v.file.WriteAt(v.full[:], bitmap)
+	return err
 }
 
 // footer returns the footer. The time is 0: the beginning of the year 2000.
@@ -124,8 +111,7 @@ func (v *writer) footer(kind uint32) []byte {
 	be.PutUint16(b[56:], uint16(cylinders))
 	b[58], b[59] = byte(heads), byte(sectors)
 	be.PutUint32(b[60:], kind)
-	id := v.id.Uuid(byte(kind))
-	copy(b[68:], id[:])
+	copy(b[68:], v.id.UUID(byte(kind)))
 	be.PutUint32(b[64:], checksum(b, 64))
 	return b
 }

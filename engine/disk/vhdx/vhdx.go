@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/guid"
+	"b9.build/b9/engine/disk/internal/mapped"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -96,16 +98,16 @@ type info struct {
 
 // disk.Open reads fixed and dynamic images. Differencing images are refused.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		return nil, err
 	}
 	return open(f, end)
 }
 
-func open(f image.Source, end int64) (image.Image, error) {
+func open(f mapped.Source, end int64) (image.Image, error) {
 	word := make([]byte, len(magic))
-	if err := image.ReadHead(f, word); err != nil {
+	if err := mapped.ReadHeader(f, word); err != nil {
 		return nil, err
 	}
 	if string(word) != magic {
@@ -132,7 +134,7 @@ func open(f image.Source, end int64) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openVHDXBlocks(f, end, regions[guidBlocks], regions[guidMetadata], info)
+	return openBlocks(f, end, regions[guidBlocks], regions[guidMetadata], info)
 }
 
 // regions reads the places of the block table and of the metadata.
@@ -149,7 +151,7 @@ func regions(f io.ReaderAt, end int64) (map[string]image.Extent, error) {
 	found := map[string]image.Extent{}
 	for i := range int(n) {
 		e := b[16+32*i:]
-		id, at, length := image.GUIDString(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:]))
+		id, at, length := guid.String(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:]))
 		if id != guidBlocks && id != guidMetadata {
 			if le.Uint32(e[28:])&1 != 0 {
 				return nil, fmt.Errorf("vhdx needs an unknown region %s", id)
@@ -170,7 +172,7 @@ func regions(f io.ReaderAt, end int64) (map[string]image.Extent, error) {
 // metadata reads the items that say how large disk and blocks are.
 func metadata(f io.ReaderAt, region image.Extent) (v info, err error) {
 	b := make([]byte, regionSize)
-	if err := image.ReadSparse(f, b, region.Start); err != nil {
+	if err := image.ReadPadded(f, b, region.Start); err != nil {
 		return v, err
 	}
 	le := binary.LittleEndian
@@ -180,12 +182,12 @@ func metadata(f io.ReaderAt, region image.Extent) (v info, err error) {
 	}
 	for i := range n {
 		e := b[32+32*i:]
-		id, at := image.GUIDString(e[:16]), int64(le.Uint32(e[16:]))
+		id, at := guid.String(e[:16]), int64(le.Uint32(e[16:]))
 		if at > region.Length-8 {
 			return v, fmt.Errorf("corrupt vhdx: metadata item at offset %d of %d bytes", at, region.Length)
 		}
 		var item [8]byte
-		if err := image.ReadSparse(f, item[:], region.Start+at); err != nil {
+		if err := image.ReadPadded(f, item[:], region.Start+at); err != nil {
 			return v, err
 		}
 		switch id {
@@ -219,39 +221,35 @@ func (v *info) check() error {
 	return nil
 }
 
-// openVHDXBlocks reads the block table, in which after each chunk of blocks
+// openBlocks reads the block table, in which after each chunk of blocks
 // there is an entry for the bitmap of sectors that a differencing disk has.
-func openVHDXBlocks(f image.Source, end int64, region, metadata image.Extent, v info) (image.Image, error) {
-	chunk := v.chunk()
+func openBlocks(f mapped.Source, end int64, region, metadata image.Extent, v info) (image.Image, error) {
 	blocks := (v.size + v.block - 1) / v.block
-	place := func(block int64) int64 { return block + block/chunk }
-	if blocks > 0 && (place(blocks-1)+1)*8 > region.Length {
+	if blocks > 0 && (v.position(blocks-1)+1)*8 > region.Length {
 		return nil, fmt.Errorf("corrupt vhdx: a block table of %d bytes for %d blocks", region.Length, blocks)
 	}
-	x, err := image.NewBlockIndex(f, end, image.BlockIndex{
-		Name: "vhdx", At: region.Start, Entry: 8, Unit: v.block, Blocks: blocks, Place: place, Decode: entry,
+	x := &mapped.Blocks{
+		Name: "vhdx", At: region.Start, Entry: 8, Unit: v.block, Blocks: blocks, Position: v.position, Decode: entry,
 		Taken: []image.Extent{{Length: 1 << 20}, region, metadata},
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &image.Mapped{Index: x, File: f, End: end, Length: v.size, Unit: v.block}, nil
+	return x.Open(f, end, v.size)
 }
 
-// image.Chunk is the number of blocks whose sectors one bitmap of 1 MiB describes.
-func (v *info) chunk() int64 { return (1 << 23) * v.sector / v.block }
+// position returns the position of a block's entry in the table. After each chunk
+// of blocks whose sectors one bitmap of 1 MiB describes comes the bitmap's entry.
+func (v *info) position(block int64) int64 { return block + block/((1<<23)*v.sector/v.block) }
 
-func entry(b []byte) (image.Spot, error) {
+func entry(b []byte) (mapped.Spot, error) {
 	e := binary.LittleEndian.Uint64(b)
 	switch e & 7 {
 	case absent, undefined:
-		return image.Spot{Kind: image.SpotHole}, nil
+		return mapped.Spot{Kind: mapped.Hole}, nil
 	case zero, unmapped:
-		return image.Spot{Kind: image.SpotZero}, nil
+		return mapped.Spot{Kind: mapped.Zero}, nil
 	case present:
 		if at := e >> 20 << 20; at < 1<<62 {
-			return image.Spot{Kind: image.SpotPlain, At: int64(at)}, nil
+			return mapped.Spot{Kind: mapped.Plain, At: int64(at)}, nil
 		}
 	}
-	return image.Spot{}, fmt.Errorf("corrupt vhdx: block table entry %#x", e)
+	return mapped.Spot{}, fmt.Errorf("corrupt vhdx: block table entry %#x", e)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/guid"
+	"b9.build/b9/engine/disk/internal/pump"
 )
 
 // What is written has blocks of 8 MiB, unless that makes the table large, and
@@ -28,14 +30,13 @@ type writer struct {
 	file  *os.File
 	table []byte
 	next  int64
-	id    *image.Identity
-	room  image.Reserve
+	id    *pump.Identity
 }
 
 // Write makes w a dynamic image with sectors of 512 bytes. The size is rounded
 // up to these.
 func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("vhdx", o.Compress != "", o.Subformat != "", o.Backing != nil); err != nil {
+	if err := o.Refuse("vhdx"); err != nil {
 		return err
 	}
 	w := &writer{info: info{block: block, sector: 512, size: image.RoundUp(src.Size(), 512)}, file: f}
@@ -50,33 +51,24 @@ func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.Wr
 	blocks := (w.size + w.block - 1) / w.block
 	w.table = make([]byte, image.RoundUp((w.position(blocks-1)+1)*8, 1<<20))
 	w.next = tableAt + int64(len(w.table))
-	w.id, w.room = image.NewIdentity("vhdx", w.size), image.Reserve{File: f, From: w.next}
+	w.id = pump.NewIdentity("vhdx", w.size)
 	// A piece is no larger than 1 MiB, so that memory stays small; a block is
 	// placed when its first piece with data comes.
-	p := image.Pump{Src: src, Out: f, Unit: 1 << 20, Progress: o.Progress, Place: w.placeUnits}
-	if err := p.Run(ctx); err != nil {
+	j := pump.Job{Src: src, Out: f, Unit: 1 << 20, Progress: o.Progress, Place: w.place}
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	return w.finish()
 }
 
-// position returns the position of a block's entry in the table.
-func (w *writer) position(block int64) int64 { return block + block/w.chunk() }
-
-func (w *writer) placeUnits(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		entry := w.table[w.position(u.Off/w.block)*8:]
-		if binary.LittleEndian.Uint64(entry) == absent {
-			binary.LittleEndian.PutUint64(entry, uint64(w.next)|present)
-			w.next += w.block
-		}
-		u.At = int64(binary.LittleEndian.Uint64(entry))&^(1<<20-1) + u.Off%w.block
-		w.id.Add(u)
+func (w *writer) place(u *pump.Unit) error {
+	entry := w.table[w.position(u.Off/w.block)*8:]
+	if binary.LittleEndian.Uint64(entry) == absent {
+		binary.LittleEndian.PutUint64(entry, uint64(w.next)|present)
+		w.next += w.block
 	}
+	u.At = int64(binary.LittleEndian.Uint64(entry))&^(1<<20-1) + u.Off%w.block
+	w.id.Add(u)
 	return nil
 }
 
@@ -86,18 +78,13 @@ func (w *writer) finish() error {
 		return err
 	}
 	regions := w.regions()
-	for _, c := range []image.Chunk{
+	return pump.WriteChunks(w.file, []image.Chunk{
 		{At: tableAt, Bytes: w.table},
 		{At: metaAt, Bytes: w.metadata()},
 		{At: regions1, Bytes: regions}, {At: regions2, Bytes: regions},
 		{At: header1, Bytes: w.header(1)}, {At: header2, Bytes: w.header(2)},
 		{At: 0, Bytes: append([]byte(magic), 'b', 0, '9', 0)},
-	} {
-		if err := image.StoreSparse(w.file, c.Bytes, c.At); err != nil {
-			return err
-		}
-	}
-	return nil
+	}...)
 }
 
 // header returns a header with an empty log (section 2.2.2).
@@ -106,9 +93,8 @@ func (w *writer) header(sequence uint64) []byte {
 	b := make([]byte, headerSize)
 	copy(b, "head")
 	le.PutUint64(b[8:], sequence)
-	file, data := w.id.Uuid(1), w.id.Uuid(2)
-	copy(b[16:], file[:])
-	copy(b[32:], data[:])
+	copy(b[16:], w.id.UUID(1)) // of the file
+	copy(b[32:], w.id.UUID(2)) // of its data
 	le.PutUint16(b[66:], 1)
 	le.PutUint32(b[68:], log)
 	le.PutUint64(b[72:], log)
@@ -139,7 +125,6 @@ func (w *writer) regions() []byte {
 // metadata returns the table of metadata and its items (section 2.6).
 func (w *writer) metadata() []byte {
 	le := binary.LittleEndian
-	disk := w.id.Uuid(3)
 	const virtual, required = 2, 4
 	items := []struct {
 		id    string
@@ -148,7 +133,7 @@ func (w *writer) metadata() []byte {
 	}{
 		{guidFile, le.AppendUint64(nil, uint64(w.block)), required},
 		{guidSize, le.AppendUint64(nil, uint64(w.size)), virtual | required},
-		{guidDisk, disk[:], virtual | required},
+		{guidDisk, w.id.UUID(3), virtual | required},
 		{guidSector, le.AppendUint32(nil, uint32(w.sector)), virtual | required},
 		{guidPhysical, le.AppendUint32(nil, 4096), virtual | required},
 	}
@@ -168,7 +153,7 @@ func (w *writer) metadata() []byte {
 
 // putGUID writes a GUID of this package, which is well formed.
 func putGUID(b []byte, text string) {
-	id, err := image.GUIDBytes(text)
+	id, err := guid.Parse(text)
 	if err != nil {
 		panic(err)
 	}

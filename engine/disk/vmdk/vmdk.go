@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
+	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/near"
 )
 
@@ -123,16 +125,16 @@ func (h *header) check(end int64) error {
 	return nil
 }
 
-// image.Tables is the number of grain image.Tables.
+// tables is the number of grain tables.
 func (h *header) tables() int64 {
 	span := h.grain * uint64(h.perTable)
 	return int64((h.capacity + span - 1) / span)
 }
 
-// disk.Open reads a sparse file, or a descriptor and, if o allows, its extents. Only
+// Open reads a sparse file, or a descriptor and, if o allows, its extents. Only
 // the grain directory and a few MiB of grain tables are held in memory.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +155,11 @@ func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
 }
 
 // openMonolithic opens a sparse file that has its descriptor inside.
-func openMonolithic(f image.Source, end int64) (image.Image, error) {
-	x, err := openSparse(f, end)
+func openMonolithic(f mapped.Source, end int64) (image.Image, error) {
+	x, h, err := openSparse(f, end)
 	if err != nil {
 		return nil, err
 	}
-	h := x.Index.(*index).header
 	if h.descriptorAt == 0 || h.descriptorSize == 0 {
 		return x, nil
 	}
@@ -166,7 +167,7 @@ func openMonolithic(f image.Source, end int64) (image.Image, error) {
 		return nil, fmt.Errorf("corrupt vmdk: descriptor at sector %d, %d sectors", h.descriptorAt, h.descriptorSize)
 	}
 	text := make([]byte, h.descriptorSize*sector)
-	if err := image.ReadSparse(f, text, int64(h.descriptorAt)*sector); err != nil {
+	if err := image.ReadPadded(f, text, int64(h.descriptorAt)*sector); err != nil {
 		return nil, err
 	}
 	d, err := parseDescriptor(text)
@@ -213,7 +214,7 @@ func openDescriptor(f *os.File, end int64, o image.OpenOptions) (image.Image, er
 			return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		}
 	}
-	j := &image.Joined{Closers: []io.Closer{f}, Kind: d.kind}
+	j := &image.Joined{Closers: []io.Closer{f}, Subformat: d.kind}
 	for _, e := range d.extents {
 		if err := addExtent(j, open, e); err != nil {
 			j.Closers = j.Closers[1:] // the caller closes f
@@ -250,15 +251,15 @@ func openExtent(open func(name string) (*os.File, error), e extent) (image.Image
 	if err != nil {
 		return nil, err
 	}
-	end, err := image.RegularSize(f)
+	end, err := mapped.FileSize(f)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	if e.kind == "FLAT" {
-		return &image.File{File: f, Length: end}, nil
+		return blob.FromFile(f)
 	}
-	img, err := openSparse(f, end)
+	img, _, err := openSparse(f, end)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -269,7 +270,7 @@ func openExtent(open func(name string) (*os.File, error), e extent) (image.Image
 // Write makes w one file: monolithicSparse, or streamOptimized with deflated
 // grains, for hosted products and for OVF. The size is rounded up to 512 bytes.
 func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
-	if err := image.RefuseOptions("vmdk", o.Compress != "", false, o.Backing != nil); err != nil {
+	if err := o.Refuse("vmdk", image.Subformat); err != nil {
 		return err
 	}
 	switch o.Subformat {

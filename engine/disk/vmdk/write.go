@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/press"
 )
 
@@ -64,8 +65,8 @@ func (t *tables) close() error {
 	return err
 }
 
-// newVMDKHeader returns the header and descriptor for src.
-func newVMDKHeader(subformat string, w *os.File, src image.Image, o image.WriteOptions) (*header, []byte, error) {
+// newHeader returns the header and descriptor for src.
+func newHeader(subformat string, w *os.File, src image.Image, o image.WriteOptions) (*header, []byte, error) {
 	h := &header{
 		version: 1, flags: newlines, capacity: uint64(image.RoundUp(src.Size(), sector) / sector),
 		grain: grain / sector, perTable: perTable, descriptorAt: 1, descriptorSize: described,
@@ -90,13 +91,12 @@ func newVMDKHeader(subformat string, w *os.File, src image.Image, o image.WriteO
 type sparseWriter struct {
 	tables
 	file          *os.File
-	room          image.Reserve
 	first, second int64 // offsets of the tables of the two directories
 	next          int64 // offset of the next grain
 }
 
 func writeSparse(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
-	h, descriptor, err := newVMDKHeader("monolithicSparse", f, src, o)
+	h, descriptor, err := newHeader("monolithicSparse", f, src, o)
 	if err != nil {
 		return err
 	}
@@ -108,31 +108,20 @@ func writeSparse(ctx context.Context, f *os.File, src image.Image, o image.Write
 	h.overhead = uint64(image.RoundUp(int64(h.directoryAt)+directory+index, grain/sector))
 
 	w := &sparseWriter{file: f, next: int64(h.overhead) * sector}
-	w.room = image.Reserve{File: f, From: w.next}
 	w.first = (int64(h.redundantAt) + directory) * sector
 	w.second = (int64(h.directoryAt) + directory) * sector
 	w.tables = tables{open: -1, flush: w.writeTable}
-	p := image.Pump{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place}
-	if err := p.Run(ctx); err != nil {
+	j := pump.Job{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place, Reserve: pump.Growth(f, w.next)}
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	return w.finish(h, descriptor)
 }
 
-func (w *sparseWriter) place(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		u.At = w.next
-		w.next += grain
-		if err := w.set(u.Off, u.At); err != nil {
-			return err
-		}
-	}
-	w.room.UpTo(w.next)
-	return nil
+func (w *sparseWriter) place(u *pump.Unit) error {
+	u.At = w.next
+	w.next += grain
+	return w.set(u.Off, u.At)
 }
 
 func (w *sparseWriter) writeTable(index int64, entries []byte) error {
@@ -197,7 +186,7 @@ type streamWriter struct {
 }
 
 func writeStream(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
-	h, descriptor, err := newVMDKHeader("streamOptimized", f, src, o)
+	h, descriptor, err := newHeader("streamOptimized", f, src, o)
 	if err != nil {
 		return err
 	}
@@ -209,42 +198,29 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 
 	w := &streamWriter{file: f, next: streamStart * sector, directory: make([]byte, h.tables()*4)}
 	w.tables = tables{open: -1, flush: w.writeTable}
-	p := image.Pump{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place, Packer: grainPacker}
-	if err := p.Run(ctx); err != nil {
+	j := pump.Job{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place, Packer: grainPacker}
+	if err := j.Run(ctx); err != nil {
 		return err
 	}
 	if err := w.finish(h); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(descriptor, sector); err != nil {
-		return err
-	}
 	h.directoryAt = atEnd
-	_, err = f.WriteAt(h.encode(), 0)
-	return err
+	return pump.WriteChunks(f, image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
 }
 
-func (w *streamWriter) place(units []image.Unit) error {
-	for i := range units {
-		u := &units[i]
-		if u.Kind == image.Absent {
-			continue
-		}
-		if w.open >= 0 && u.Off/span != w.open { // its marker comes before this grain
-			if err := w.close(); err != nil {
-				return err
-			}
-		}
-		u.At = w.next
-		w.next += int64(len(u.Body))
-		if err := w.set(u.Off, u.At); err != nil {
+func (w *streamWriter) place(u *pump.Unit) error {
+	if w.open >= 0 && u.Off/span != w.open { // its marker comes before this grain
+		if err := w.close(); err != nil {
 			return err
 		}
 	}
-	return nil
+	u.At = w.next
+	w.next += int64(len(u.Body))
+	return w.set(u.Off, u.At)
 }
 
-// disk.writeTable appends a marker and a grain table.
+// writeTable appends a marker and a grain table.
 func (w *streamWriter) writeTable(index int64, table []byte) error {
 	at := w.next + sector
 	binary.LittleEndian.PutUint32(w.directory[index*4:], uint32(at/sector))
@@ -279,7 +255,7 @@ func (w *streamWriter) finish(h *header) error {
 
 // grainPacker deflates grains, with the marker before and padding after them. A
 // stream-optimized file has only compressed grains, so one that grows stays so.
-func grainPacker() (image.PackFunc, error) {
+func grainPacker() (pump.PackFunc, error) {
 	d, err := press.NewDeflater(level)
 	if err != nil {
 		return nil, err

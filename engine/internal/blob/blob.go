@@ -84,7 +84,7 @@ func Open(path string) (Blob, error) {
 	}
 	b, err := FromFile(f)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return b, nil
 }
@@ -97,7 +97,7 @@ func FromFile(f *os.File) (Blob, error) {
 		return nil, err
 	}
 	if m := info.Mode(); !m.IsRegular() && m.Type() != os.ModeDevice {
-		return nil, fmt.Errorf("%s: not a regular file or block device (%s)", f.Name(), m.Type())
+		return nil, fmt.Errorf("not a regular file or block device (%s)", m.Type())
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {

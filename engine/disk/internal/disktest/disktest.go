@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -105,7 +106,7 @@ type bytesFile struct{ *bytes.Reader }
 
 func (bytesFile) Close() error { return nil }
 
-func InMemory(b []byte) (image.Source, int64) { return bytesFile{bytes.NewReader(b)}, int64(len(b)) }
+func InMemory(b []byte) (mapped.Source, int64) { return bytesFile{bytes.NewReader(b)}, int64(len(b)) }
 
 // Drain walks the extents of a foreign image and reads some of them. Errors are
 // fine; a broken promise of the interface is not.
@@ -143,7 +144,7 @@ func Smallest(f *testing.F, format image.Format) []byte {
 		f.Fatal(err)
 	}
 	defer w.Close()
-	if err := format.Write(context.Background(), w, image.Memory(bytes.Repeat([]byte("data"), 128)), image.WriteOptions{}); err != nil {
+	if err := format.Write(context.Background(), w, image.Bytes(bytes.Repeat([]byte("data"), 128)), image.WriteOptions{}); err != nil {
 		f.Fatal(err)
 	}
 	b, err := os.ReadFile(w.Name())

@@ -1,4 +1,16 @@
-package image
+// Package pump moves the data of an image into a file, whatever its format.
+//
+// It hides how many workers there are, how holes are left out, how neighbouring
+// writes become one, and how blocks are shared with the source where the file
+// system can. It knows no format and writes no tables: a format says where in the
+// file each unit goes, and writes its tables after [Job.Run].
+//
+//   - [Job] is one such move, a [Unit] what it moves; [Walk] finds the data
+//   - [Copy] moves an image to the same offsets, and shares blocks
+//   - [Growth] and [Runs] reserve room in the file before it is written
+//   - [Identity] derives UUIDs from what was moved
+//   - [WriteChunks] writes the tables of a new file
+package pump
 
 import (
 	"bytes"
@@ -11,29 +23,40 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/internal/sparse"
 )
 
-// Pump moves the data of an image into a file, in three steps for each piece:
-// several workers read and pack pieces, one at a time in the order of the image
-// gets its place in the file, and then all write concurrently. So the file is
-// the same for the same input, however the workers run.
-type Pump struct {
-	Src      Image
+// Job moves the data of an image into a file.
+//
+// One goroutine walks the extents of the source and cuts what may hold data into
+// pieces of about 1 MiB. Several workers take pieces, read them, leave out units
+// that are zero (or equal to the image under it), and compress the others. Then
+// the pieces queue: in the order of the image, one at a time, their units get
+// their offsets in the file. Last, all workers write at once. So the file is the
+// same for the same input, however the workers run, no worker waits for another
+// while it reads or compresses, and memory is bounded by the number of workers.
+type Job struct {
+	Src      image.Image
 	Out      *os.File
 	Unit     int64 // bytes a unit: the granularity of the format written
 	Progress func(done, total int64)
 
-	// under, if not nil, is the image below the one written: what is equal
-	// there is left out, and zeros over its data are said to be zero.
-	Under Image
+	// Under, if not nil, is the image below the one written: what is equal
+	// there is left out, and zeros over its data are recorded as zero.
+	Under image.Image
 
-	// packer, if not nil, makes the function by which one worker compresses.
+	// Packer, if not nil, makes the function by which one worker compresses.
 	Packer func() (PackFunc, error)
 
-	// place sets the offset (at) of each unit that has a body. It is never
-	// called concurrently, and with ascending offsets.
-	Place func(units []Unit) error
+	// Place sets the offset (At) of a unit that has a body, and records where
+	// the unit is. It is called for each unit that is not absent, never
+	// concurrently, and with ascending offsets.
+	Place func(u *Unit) error
+
+	// Reserve, if not nil, is called with units that have their offsets, before
+	// they are written: see Growth and Runs.
+	Reserve func(units []Unit)
 
 	// writing is held by the worker that writes bodies as they are. The kernel
 	// lets one write to a file at a time, and those that wait in it spin, on
@@ -48,25 +71,27 @@ type PackFunc func(dst []byte, off int64, unit []byte) ([]byte, error)
 // Unit is a cluster, grain or block of the image on its way into the file.
 type Unit struct {
 	Off  int64  // offset in the image
-	At   int64  // offset in the file, set by place
+	At   int64  // offset in the file, set by Job.Place
 	Body []byte // what to write there; empty: nothing
-	Kind unitKind
+	Kind Kind
 }
 
-type unitKind uint8
+// Kind says how a unit is stored.
+type Kind uint8
 
+// The kinds of a unit.
 const (
-	Absent unitKind = iota // reads as zero, or as the image under it, without a word
-	Zeroed                 // must be recorded as zero
-	plain                  // body is the unit as it is
-	Packed                 // body is compressed
+	Absent Kind = iota // not at all: it reads as zero, or as the image under it
+	Zeroed             // recorded as zero
+	Plain              // Body is the unit as it is
+	Packed             // Body is compressed
 )
 
 // Bytes a piece: large enough for few system calls, small enough for sixteen
 // workers to stay far below 64 MiB. Packing needs a second buffer and the
 // compressor's own memory, so its pieces are smaller.
 const (
-	PlainPiece  = 1 << 20
+	plainPiece  = 1 << 20
 	packedPiece = 256 << 10
 )
 
@@ -77,48 +102,48 @@ type piece struct {
 	turn, next  chan struct{}
 }
 
-func (p *Pump) pieceSize() int64 {
-	if p.Packer != nil {
-		return max(packedPiece, p.Unit)
+func (j *Job) pieceSize() int64 {
+	if j.Packer != nil {
+		return max(packedPiece, j.Unit)
 	}
-	return max(PlainPiece, p.Unit)
+	return max(plainPiece, j.Unit)
 }
 
-// disk.run pumps everything. It returns when all its goroutines have ended.
-func (p *Pump) Run(ctx context.Context) error {
+// Run moves everything. It returns when all its goroutines have ended.
+func (j *Job) Run(ctx context.Context) error {
 	g, inner := errgroup.WithContext(ctx)
 	work := make(chan piece)
 	g.Go(func() error {
 		defer close(work)
-		return p.feed(inner, work)
+		return j.feed(inner, work)
 	})
-	for range p.workers() {
-		g.Go(func() error { return p.work(inner, work) })
+	for range j.workers() {
+		g.Go(func() error { return j.work(inner, work) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if p.Progress != nil {
-		p.Progress(p.Src.Size(), p.Src.Size())
+	if j.Progress != nil {
+		j.Progress(j.Src.Size(), j.Src.Size())
 	}
 	return ctx.Err()
 }
 
 // workers is how many pieces are under way at once. Compressors hold up to 4 MiB
 // each, which allows fewer of them.
-func (p *Pump) workers() int {
+func (j *Job) workers() int {
 	most := 16
-	if p.Packer != nil {
+	if j.Packer != nil {
 		most = 12
 	}
 	return min(max(2*runtime.GOMAXPROCS(0), 4), most)
 }
 
 // feed cuts the data of the source into pieces.
-func (p *Pump) feed(ctx context.Context, work chan<- piece) error {
+func (j *Job) feed(ctx context.Context, work chan<- piece) error {
 	turn := make(chan struct{})
 	close(turn)
-	return Walk(ctx, p.source(), p.Unit, p.pieceSize(), func(off, length int64) error {
+	return Walk(ctx, j.source(), j.Unit, j.pieceSize(), func(off, length int64) error {
 		next := make(chan struct{})
 		select {
 		case work <- piece{off, length, turn, next}:
@@ -130,18 +155,18 @@ func (p *Pump) feed(ctx context.Context, work chan<- piece) error {
 	})
 }
 
-// Source is the image whose extents say what must be looked at.
-func (p *Pump) source() Image {
-	if p.Under != nil {
-		return Either{p.Src, p.Under}
+// source is the image whose extents say what must be looked at.
+func (j *Job) source() image.Image {
+	if j.Under != nil {
+		return Overlaid{j.Src, j.Under}
 	}
-	return p.Src
+	return j.Src
 }
 
 // Walk calls emit for the data in src, in ascending order, as runs that start at
 // a multiple of unit, end at one or at the end of src, and lie within one
 // multiple of piece.
-func Walk(ctx context.Context, src Image, unit, piece int64, emit func(off, length int64) error) error {
+func Walk(ctx context.Context, src image.Image, unit, piece int64, emit func(off, length int64) error) error {
 	size := src.Size()
 	for off := int64(0); off < size; {
 		if err := ctx.Err(); err != nil {
@@ -155,9 +180,9 @@ func Walk(ctx context.Context, src Image, unit, piece int64, emit func(off, leng
 			return fmt.Errorf("internal error: extent %+v at offset %d", e, off)
 		}
 		end := min(e.End(), size)
-		if e.State == Data {
+		if e.State == image.Data {
 			start := off / unit * unit // never before what was emitted: off is at least that
-			end = min(RoundUp(end, unit), size)
+			end = min(image.RoundUp(end, unit), size)
 			for start < end {
 				n := min(end, (start/piece+1)*piece) - start
 				if err := emit(start, n); err != nil {
@@ -172,14 +197,14 @@ func Walk(ctx context.Context, src Image, unit, piece int64, emit func(off, leng
 }
 
 // work is one worker: it owns its buffers and takes pieces until there are none.
-func (p *Pump) work(ctx context.Context, work <-chan piece) error {
-	w := worker{Pump: p, in: make([]byte, p.pieceSize())}
-	if p.Under != nil {
-		w.below = make([]byte, p.pieceSize())
+func (j *Job) work(ctx context.Context, work <-chan piece) error {
+	w := worker{Job: j, in: make([]byte, j.pieceSize())}
+	if j.Under != nil {
+		w.below = make([]byte, j.pieceSize())
 	}
-	if p.Packer != nil {
+	if j.Packer != nil {
 		var err error
-		if w.pack, err = p.Packer(); err != nil {
+		if w.pack, err = j.Packer(); err != nil {
 			return err
 		}
 	}
@@ -192,7 +217,7 @@ func (p *Pump) work(ctx context.Context, work <-chan piece) error {
 }
 
 type worker struct {
-	*Pump
+	*Job
 	in, below []byte
 	packed    []byte
 	units     []Unit
@@ -209,8 +234,15 @@ func (w *worker) move(ctx context.Context, q piece) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := w.Place(w.units); err != nil {
-		return err
+	for i := range w.units {
+		if u := &w.units[i]; u.Kind != Absent {
+			if err := w.Place(u); err != nil {
+				return err
+			}
+		}
+	}
+	if w.Reserve != nil {
+		w.Reserve(w.units)
 	}
 	if w.Progress != nil {
 		w.Progress(q.off+q.length, w.Src.Size())
@@ -220,7 +252,7 @@ func (w *worker) move(ctx context.Context, q piece) error {
 		w.writing.Lock()
 		defer w.writing.Unlock()
 	}
-	return store(w.Out, w.units)
+	return write(w.Out, w.units)
 }
 
 // read fills units from the source and packs them.
@@ -239,7 +271,7 @@ func (w *worker) read(q piece) error {
 	for i := int64(0); i < int64(len(in)); i += w.Unit {
 		u := Unit{Off: q.off + i, Body: in[i : i+w.Unit]}
 		u.Kind = classify(u.Body, below, i)
-		if u.Kind == plain && w.pack != nil {
+		if u.Kind == Plain && w.pack != nil {
 			if err := w.squeeze(&u); err != nil {
 				return err
 			}
@@ -254,12 +286,12 @@ func (w *worker) read(q piece) error {
 
 // classify says how a unit must be stored; below, unless nil, holds the image
 // under it, with the unit's bytes at offset i.
-func classify(body, below []byte, i int64) unitKind {
+func classify(body, below []byte, i int64) Kind {
 	if below == nil {
 		if sparse.IsZero(body) {
 			return Absent
 		}
-		return plain
+		return Plain
 	}
 	under := below[i : i+int64(len(body))]
 	switch {
@@ -268,7 +300,7 @@ func classify(body, below []byte, i int64) unitKind {
 	case sparse.IsZero(body):
 		return Zeroed
 	}
-	return plain
+	return Plain
 }
 
 // squeeze packs u if that makes it smaller.
@@ -286,7 +318,7 @@ func (w *worker) squeeze(u *Unit) error {
 
 // readPadded reads length bytes at off into buf, followed by zeros up to a
 // multiple of unit. What lies after the end of img is zero.
-func readPadded(img Image, buf []byte, off, length, unit int64) ([]byte, error) {
+func readPadded(img image.Image, buf []byte, off, length, unit int64) ([]byte, error) {
 	n := max(min(length, img.Size()-off), 0)
 	if n > 0 {
 		got, err := img.ReadAt(buf[:n], off)
@@ -297,13 +329,13 @@ func readPadded(img Image, buf []byte, off, length, unit int64) ([]byte, error) 
 			return nil, err
 		}
 	}
-	whole := buf[:RoundUp(length, unit)]
+	whole := buf[:image.RoundUp(length, unit)]
 	clear(whole[n:])
 	return whole, nil
 }
 
-// store writes all bodies; neighbours in memory and in the file at once.
-func store(f *os.File, units []Unit) error {
+// write writes all bodies; neighbours in memory and in the file at once.
+func write(f *os.File, units []Unit) error {
 	for i := 0; i < len(units); {
 		body, at := units[i].Body, units[i].At
 		for i++; i < len(units) && len(body) > 0 && units[i].At == at+int64(len(body)) && adjoin(body, units[i].Body); i++ {
@@ -312,33 +344,9 @@ func store(f *os.File, units []Unit) error {
 		if len(body) == 0 {
 			continue
 		}
-		if err := StoreSparse(f, body, at); err != nil {
+		if err := writeSparse(f, body, at); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// StoreSparse writes body but for long runs of zeros, which large blocks have:
-// the file is new and reads as zero there.
-func StoreSparse(f *os.File, body []byte, at int64) error {
-	const run = 64 << 10
-	for len(body) > 0 {
-		n := 0
-		for len(body)-n > run && sparse.IsZero(body[n:n+run]) {
-			n += run
-		}
-		body, at = body[n:], at+int64(n)
-		for n = min(run, len(body)); len(body)-n > run && !sparse.IsZero(body[n:n+run]); {
-			n += run
-		}
-		if len(body)-n <= run {
-			n = len(body)
-		}
-		if _, err := f.WriteAt(body[:n], at); err != nil {
-			return err
-		}
-		body, at = body[n:], at+int64(n)
 	}
 	return nil
 }
@@ -346,27 +354,4 @@ func StoreSparse(f *os.File, body []byte, at int64) error {
 // adjoin reports whether b follows a in the same array.
 func adjoin(a, b []byte) bool {
 	return len(b) > 0 && cap(a) >= len(a)+len(b) && &a[:len(a)+1][len(a)] == &b[0]
-}
-
-// Either has the size of top, and data where top or under has.
-type Either struct{ Top, Under Image }
-
-func (e Either) Size() int64 { return e.Top.Size() }
-
-func (e Either) Close() error { return nil }
-
-func (e Either) ReadAt(p []byte, off int64) (int, error) { return e.Top.ReadAt(p, off) }
-
-func (e Either) Extent(off int64) (Extent, error) {
-	a, err := e.Top.Extent(off)
-	if err != nil || off >= e.Under.Size() {
-		return a, err
-	}
-	b, err := e.Under.Extent(off)
-	if err != nil {
-		return a, err
-	}
-	a.Length = min(a.Length, b.Length)
-	a.State = min(a.State, b.State) // Data is the least
-	return a, nil
 }
