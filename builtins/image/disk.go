@@ -153,9 +153,9 @@ func (d *diskImage) check() error {
 }
 
 func (d *diskImage) layout(sizes []int64) (*partition.Table, error) {
-	specs := make([]partition.PartSpec, len(d.Parts))
+	specs := make([]partition.Spec, len(d.Parts))
 	for i, p := range d.Parts {
-		specs[i] = partition.PartSpec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable}
+		specs[i] = partition.Spec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable}
 	}
 	table, _, err := partition.Layout(specs, partition.LayoutOptions{Kind: d.Table, SectorSize: d.Sector, DiskID: d.ID, Size: d.Size})
 	return table, err

@@ -43,7 +43,7 @@ func clean(t *testing.T, path, format string) {
 	}
 }
 
-// TestCheckFinds damages qcow2.Format images with known counts of 1 to 64 bits.
+// TestCheckFinds damages qcow2 images with known counts of 1 to 64 bits.
 func TestCheckFinds(t *testing.T) {
 	tool(t, "qemu-img")
 	src := scattered(t, 32, 3<<20)
@@ -77,7 +77,7 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
-// hostile are changes of a qcow2.Format with clusters of 64 KiB, whose L1 table is at
+// hostile are changes of a qcow2 with clusters of 64 KiB, whose L1 table is at
 // 196608 and which is compressed, with a part of the error they must cause.
 var hostile = []struct {
 	name, want string
@@ -112,7 +112,7 @@ var hostile = []struct {
 	{"unknown compression", "compression type 9", func(b []byte) { b[79] |= 8; b[104] = 9 }},
 }
 
-// offsetBits are the bits of an entry of a qcow2.Format's L1 table that are an offset.
+// offsetBits are the bits of an entry of a qcow2's L1 table that are an offset.
 const offsetBits = 0x00fffffffffffe00
 
 // effort is what this process has allocated and read so far, in bytes.
@@ -198,7 +198,7 @@ func TestMaxSize(t *testing.T) {
 
 // TestReplacePartition replaces the second of three, and leaves the others alone.
 func TestReplacePartition(t *testing.T) {
-	tab, _, err := partition.Layout([]partition.PartSpec{{Name: "a", Size: 1 << 20}, {Name: "b", Size: 2 << 20}, {Name: "c", Size: 1 << 20}}, partition.LayoutOptions{})
+	tab, _, err := partition.Layout([]partition.Spec{{Name: "a", Size: 1 << 20}, {Name: "b", Size: 2 << 20}, {Name: "c", Size: 1 << 20}}, partition.LayoutOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func cloneThere(t *testing.T, dir string) {
 
 // cloneDisk puts the source into a disk, and then again into its partition.
 func cloneDisk(t *testing.T, dir string, src image.Image) {
-	table, _, err := partition.Layout([]partition.PartSpec{{Size: src.Size() + 1<<20}}, partition.LayoutOptions{})
+	table, _, err := partition.Layout([]partition.Spec{{Size: src.Size() + 1<<20}}, partition.LayoutOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

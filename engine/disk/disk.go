@@ -1,20 +1,23 @@
-// Package disk reads and writes disk images and the partition tables in them.
+// Package disk opens, converts, compares and checks disk images in any format.
 //
-// It hides container formats: an [Image] is a row of bytes of which some parts
-// are known to be zero, whether it lies in a raw file, a qcow2.Format, a vmdk, inside a
-// partition ([Section]) or nowhere yet ([Join]). Every conversion goes through
-// that interface, so a new format is one file and one line in [Formats].
+// It hides container formats: an [Image] is a row of bytes of which some parts are
+// known to be zero, whether it lies in a raw file, a qcow2, a vmdk, inside a
+// partition ([Section]) or nowhere yet ([Assemble]). Every conversion goes through
+// that interface, so a new format is one package and one line in [Formats].
 //
 // What it does not do: it never mounts, never runs a program, never looks into
 // file systems, and never opens a file that the caller did not name or allow.
 // A format is what the caller says; only [Detect] looks at bytes to guess one.
 //
-//   - floor_*.go, mapped.go, blocks.go, join.go: what formats are made of
-//   - pump.go, reserve.go, clone.go: the one converter, which knows no format
-//   - raw.go, qcow2.Format*.go, vmdk*.go, vdi.go, vhd*.go: the formats
-//   - table.go, mbr.go, gpt.go, layout.go, types.go: partition tables
-//   - deflate*.go, zstd*.go, fse.go: compression
-//   - the rest: what is done with an image in any format
+//   - disk.go: [Formats], [Lookup], [Open], [Detect], and what backing files are
+//   - convert.go, overlay.go: new files, which appear when they are complete
+//   - assemble.go, replace.go: disks made of partitions
+//   - compare.go, check.go, info.go: what images say, and how they differ
+//   - names.go: package image under the names that callers use
+//
+// Beneath are image (what formats agree on), a package for each format, partition
+// (partition tables), press (compression), and what formats are made of: package
+// internal/mapped reads images through tables, internal/pump writes them.
 package disk
 
 import (

@@ -39,7 +39,7 @@ func mendGPT(b []byte) {
 
 func fuzzTable(f *testing.F, kind string, mend func([]byte)) {
 	for _, sector := range []int{512, 4096} {
-		parts := []partition.PartSpec{{Size: 4096, Align: 4096}, {Size: 4096, Align: 4096}, {Size: 4096, Align: 4096}}
+		parts := []partition.Spec{{Size: 4096, Align: 4096}, {Size: 4096, Align: 4096}, {Size: 4096, Align: 4096}}
 		if kind == "mbr" {
 			parts = append(parts, parts[:2]...)
 		}

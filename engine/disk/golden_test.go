@@ -92,16 +92,16 @@ func TestGoldenFormats(t *testing.T) {
 // TestGoldenTables holds the bytes of new partition tables.
 func TestGoldenTables(t *testing.T) {
 	wide := strings.Repeat("😀", 18) // 36 UTF-16 units
-	parts := []partition.PartSpec{
+	parts := []partition.Spec{
 		{Name: "boot", Type: "efi", Size: 64 << 20, Bootable: true},
 		{Name: "wurzel ä", Size: 1 << 20, ID: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", Attributes: 1 << 60},
 		{Name: wide, Type: "swap", Size: 3<<20 + 512},
 		{Type: "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", Fill: true, Align: 4 << 20},
 	}
-	mbr := []partition.PartSpec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
-	many := make([]partition.PartSpec, 128)
+	mbr := []partition.Spec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
+	many := make([]partition.Spec, 128)
 	for i := range many {
-		many[i] = partition.PartSpec{Name: fmt.Sprint("p", i), Size: 1 << 20}
+		many[i] = partition.Spec{Name: fmt.Sprint("p", i), Size: 1 << 20}
 	}
 	var lines []string
 	add := func(name string, t0 *partition.Table, err error) {
@@ -113,12 +113,12 @@ func TestGoldenTables(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		parts []partition.PartSpec
+		parts []partition.Spec
 		o     partition.LayoutOptions
 	}{
 		{"gpt", parts, partition.LayoutOptions{Size: 1 << 30}},
 		{"gpt-id", parts, partition.LayoutOptions{Size: 1 << 30, DiskID: "12345678-9ABC-DEF0-1234-56789ABCDEF0"}},
-		{"gpt-4096", []partition.PartSpec{parts[0], parts[1]}, partition.LayoutOptions{SectorSize: 4096}},
+		{"gpt-4096", []partition.Spec{parts[0], parts[1]}, partition.LayoutOptions{SectorSize: 4096}},
 		{"gpt-3TiB", parts, partition.LayoutOptions{Size: 3 << 40}},
 		{"gpt-empty", nil, partition.LayoutOptions{Size: 1 << 20}},
 		{"gpt-128", many, partition.LayoutOptions{}},

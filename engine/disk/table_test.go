@@ -111,20 +111,20 @@ func TestReadTableOfSfdisk(t *testing.T) {
 // layouts are tables to write.
 var layouts = []struct {
 	name  string
-	parts []partition.PartSpec
+	parts []partition.Spec
 	o     partition.LayoutOptions
 }{
-	{"gpt", []partition.PartSpec{
+	{"gpt", []partition.Spec{
 		{Name: "boot", Type: "bios-boot", Size: 1 << 20},
 		{Name: "EFI", Type: "efi", Size: 10<<20 + 1},
 		{Name: "root ä", Type: "linux-root-x86-64", Fill: true, Bootable: true},
 		{Type: "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", Size: 3 << 20, ID: "11111111-2222-4333-8444-555555555555"},
 	}, partition.LayoutOptions{Size: 64 << 20}},
-	{"gpt-tight", []partition.PartSpec{{Size: 5 << 20}}, partition.LayoutOptions{}},
-	{"mbr", []partition.PartSpec{{Size: 4 << 20, Bootable: true}, {Type: "swap", Fill: true, Min: 1 << 20}}, partition.LayoutOptions{Kind: "mbr", Size: 20 << 20}},
-	{"mbr-logical", []partition.PartSpec{{Size: 1 << 20}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "0x82", Size: 1 << 20}, {Fill: true}, {Size: 1000}},
+	{"gpt-tight", []partition.Spec{{Size: 5 << 20}}, partition.LayoutOptions{}},
+	{"mbr", []partition.Spec{{Size: 4 << 20, Bootable: true}, {Type: "swap", Fill: true, Min: 1 << 20}}, partition.LayoutOptions{Kind: "mbr", Size: 20 << 20}},
+	{"mbr-logical", []partition.Spec{{Size: 1 << 20}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "0x82", Size: 1 << 20}, {Fill: true}, {Size: 1000}},
 		partition.LayoutOptions{Kind: "mbr", DiskID: "DEADBEEF", Size: 30 << 20}},
-	{"gpt-4096", []partition.PartSpec{{Name: "a", Size: 5000}, {Name: "b", Fill: true}}, partition.LayoutOptions{SectorSize: 4096, Size: 16 << 20}},
+	{"gpt-4096", []partition.Spec{{Name: "a", Size: 5000}, {Name: "b", Fill: true}}, partition.LayoutOptions{SectorSize: 4096, Size: 16 << 20}},
 }
 
 func TestWriteTable(t *testing.T) {
@@ -241,18 +241,18 @@ func TestFind(t *testing.T) {
 
 func TestLayoutErrors(t *testing.T) {
 	for _, c := range []struct {
-		parts []partition.PartSpec
+		parts []partition.Spec
 		o     partition.LayoutOptions
 		want  string
 	}{
-		{[]partition.PartSpec{{Type: "linus", Size: 1}}, partition.LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, bios-boot, data, fat32, fat16, ntfs, microsoft-reserved, prep, or a GUID): did you mean "linux"?`},
-		{[]partition.PartSpec{{Type: "256", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
-		{[]partition.PartSpec{{Type: "bios-boot", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
-		{[]partition.PartSpec{{Name: "x"}}, partition.LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
-		{[]partition.PartSpec{{Fill: true}, {Fill: true}}, partition.LayoutOptions{Size: 1 << 20}, `partitions 1 and 2: only one can fill the rest of the disk`},
-		{[]partition.PartSpec{{Size: 10 << 20}}, partition.LayoutOptions{Size: 5 << 20}, `the partitions need a disk of 11551232 bytes, it has 5242880`},
+		{[]partition.Spec{{Type: "linus", Size: 1}}, partition.LayoutOptions{}, `partition 1: unknown partition type "linus" for gpt (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, bios-boot, data, fat32, fat16, ntfs, microsoft-reserved, prep, or a GUID): did you mean "linux"?`},
+		{[]partition.Spec{{Type: "256", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: unknown partition type "256" for mbr (have linux, linux-root-x86-64, linux-root-x86, linux-root-arm64, linux-root-arm, linux-root-riscv64, linux-usr-x86-64, linux-home, linux-srv, linux-var, linux-tmp, linux-boot, swap, lvm, raid, luks, efi, data, fat32, fat16, ntfs, prep, or a number such as 0x83)`},
+		{[]partition.Spec{{Type: "bios-boot", Size: 1}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1: partition type "bios-boot" does not exist for mbr`},
+		{[]partition.Spec{{Name: "x"}}, partition.LayoutOptions{}, `partition 1 ("x"): a size of 0 bytes`},
+		{[]partition.Spec{{Fill: true}, {Fill: true}}, partition.LayoutOptions{Size: 1 << 20}, `partitions 1 and 2: only one can fill the rest of the disk`},
+		{[]partition.Spec{{Size: 10 << 20}}, partition.LayoutOptions{Size: 5 << 20}, `the partitions need a disk of 11551232 bytes, it has 5242880`},
 		{nil, partition.LayoutOptions{Kind: "gtp"}, `unknown partition table "gtp" (have gpt, mbr): did you mean "gpt"?`},
-		{[]partition.PartSpec{{Size: 3 << 40}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1 ends at 3298535931904 bytes, which an MBR can't record: use a GPT`},
+		{[]partition.Spec{{Size: 3 << 40}}, partition.LayoutOptions{Kind: "mbr"}, `partition 1 ends at 3298535931904 bytes, which an MBR can't record: use a GPT`},
 	} {
 		_, _, err := partition.Layout(c.parts, c.o)
 		if err == nil || err.Error() != c.want {

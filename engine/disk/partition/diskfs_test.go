@@ -11,7 +11,7 @@ import (
 )
 
 // tableFile writes the table of these partitions to a new sparse file.
-func tableFile(t *testing.T, parts []PartSpec, o LayoutOptions) (*os.File, *Table) {
+func tableFile(t *testing.T, parts []Spec, o LayoutOptions) (*os.File, *Table) {
 	t.Helper()
 	table, size, err := Layout(parts, o)
 	if err != nil {
@@ -34,7 +34,7 @@ func tableFile(t *testing.T, parts []PartSpec, o LayoutOptions) (*os.File, *Tabl
 // TestGPTByGoDiskfs lets go-diskfs read new tables, and their backup where the
 // primary one is damaged.
 func TestGPTByGoDiskfs(t *testing.T) {
-	parts := []PartSpec{
+	parts := []Spec{
 		{Name: "boot", Type: "efi", Size: 64 << 20, Bootable: true},
 		{Name: "wurzel ä 😀", Size: 1 << 20, ID: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", Attributes: 1 << 60},
 		{Fill: true},
@@ -72,7 +72,7 @@ func TestGPTByGoDiskfs(t *testing.T) {
 // TestMBRByGoDiskfs lets go-diskfs read the primary partitions of an MBR; it
 // knows no logical ones.
 func TestMBRByGoDiskfs(t *testing.T) {
-	parts := []PartSpec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
+	parts := []Spec{{Type: "0x0c", Size: 5 << 20, Bootable: true}, {Size: 1 << 20}, {Size: 1 << 20}, {Type: "swap", Size: 1 << 20}, {Size: 3 << 20}}
 	f, table := tableFile(t, parts, LayoutOptions{Kind: "mbr", Size: 64 << 20})
 	got, err := mbr.Read(f, 512, 512)
 	if err != nil {
@@ -141,7 +141,7 @@ func TestGPTFaultsOfGoDiskfs(t *testing.T) {
 	if got := w.chunks[0].Bytes[12:16]; string(got) == "\xff\xff\xff\xff" {
 		t.Error("the protective MBR of a disk over 2 TiB covers all that it can name now")
 	}
-	f, _ := tableFile(t, []PartSpec{{Size: 1 << 20}}, LayoutOptions{SectorSize: 4096, Size: 64 << 20})
+	f, _ := tableFile(t, []Spec{{Size: 1 << 20}}, LayoutOptions{SectorSize: 4096, Size: 64 << 20})
 	got, err := gpt.Read(f, 4096, 4096)
 	if err != nil {
 		t.Fatal(err)

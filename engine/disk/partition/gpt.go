@@ -159,10 +159,16 @@ func (t *Table) addGPT(number int, e []byte) error {
 	return nil
 }
 
-// encodeGPT returns the protective MBR, the table, and the backup table. The
-// library gpt writes both copies; what it does not check is checked before: it
-// indexes past an entry for a name of more than 36 UTF-16 units, derives IDs that
-// are missing at random, and leaves out entries whose type is zero.
+// encodeGPT returns the bytes of a new table, or of a table that was read and
+// changed: all of it is written again, so that both copies agree even where one was
+// damaged. The disk begins with the protective MBR, of which the boot code is left
+// as it is, the header in sector 1 and the array of entries in the sectors after
+// it; the backup array and header are the last sectors. Partitions lie between.
+//
+// The library gpt makes both copies with their checksums; what it does not check
+// is checked before: it indexes past an entry for a name of more than 36 UTF-16
+// units, derives IDs that are missing at random, and leaves out entries whose type
+// is zero.
 func (t *Table) encodeGPT(size int64) ([]image.Chunk, error) {
 	sector := int64(t.SectorSize)
 	lastLBA := size/sector - 1

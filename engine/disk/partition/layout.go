@@ -15,8 +15,8 @@ import (
 // mebi is 1 MiB, the alignment that suits every disk.
 const mebi = 1 << 20
 
-// PartSpec is what a partition shall be like. Sizes are bytes.
-type PartSpec struct {
+// Spec is what a partition shall be like. Sizes are bytes.
+type Spec struct {
 	Name       string // at most 36 UTF-16 units; an MBR does not record it
 	Type       string // a name such as "linux" or "efi", a GUID, or "0x83"; empty: linux
 	ID         string // GUID; empty: derived from the disk's ID, name and position. GPT only
@@ -42,7 +42,7 @@ type LayoutOptions struct {
 // are not given are derived from what is. More than four partitions of an MBR
 // make the fourth an extended one, and those from there on logical, numbered
 // from 5.
-func Layout(parts []PartSpec, o LayoutOptions) (*Table, int64, error) {
+func Layout(parts []Spec, o LayoutOptions) (*Table, int64, error) {
 	l, err := newLayout(parts, o)
 	if err != nil {
 		return nil, 0, err
@@ -74,14 +74,14 @@ func Layout(parts []PartSpec, o LayoutOptions) (*Table, int64, error) {
 
 // layout is the state of one call of Layout.
 type layout struct {
-	specs  []PartSpec
+	specs  []Spec
 	table  *Table
 	align  int64
 	fill   int // index of the partition that fills; -1: none
 	diskID string
 }
 
-func newLayout(parts []PartSpec, o LayoutOptions) (*layout, error) {
+func newLayout(parts []Spec, o LayoutOptions) (*layout, error) {
 	l := &layout{specs: parts, align: o.Align, fill: -1, diskID: o.DiskID}
 	l.table = &Table{Kind: o.Kind, SectorSize: o.SectorSize}
 	if o.Kind == "" {
@@ -134,7 +134,7 @@ func (l *layout) label(i int) string {
 	return fmt.Sprint(i + 1)
 }
 
-func (l *layout) alignOf(s PartSpec) int64 {
+func (l *layout) alignOf(s Spec) int64 {
 	if s.Align != 0 {
 		return s.Align
 	}
@@ -172,7 +172,7 @@ func (l *layout) put(spare int64) (int64, error) {
 			return 0, errors.New("the partitions are too large")
 		}
 	}
-	if ext := l.Extended(); ext != nil {
+	if ext := l.openExtended(); ext != nil {
 		ext.Length = at - ext.Start
 	}
 	return at + l.tailRoom(), nil
@@ -212,7 +212,7 @@ func (l *layout) openLogical(i int, at int64) int64 {
 	return at + int64(l.table.SectorSize)
 }
 
-func (l *layout) Extended() *Partition {
+func (l *layout) openExtended() *Partition {
 	for i := range l.table.Partitions {
 		if p := &l.table.Partitions[i]; p.Extended() && p.Length == 0 {
 			return p

@@ -25,7 +25,7 @@ type mbrEntry struct {
 	start, length uint32
 }
 
-func (e mbrEntry) Extended() bool { return e.kind == 0x05 || e.kind == 0x0f || e.kind == 0x85 }
+func (e mbrEntry) extended() bool { return e.kind == 0x05 || e.kind == 0x0f || e.kind == 0x85 }
 
 func (e mbrEntry) empty() bool { return e.kind == 0 || e.length == 0 }
 
@@ -123,7 +123,7 @@ func (t *Table) addLogical(img image.Image, ext Partition) error {
 			if e.empty() {
 				continue
 			}
-			if e.Extended() {
+			if e.extended() {
 				next = max(next, int64(e.start)*int64(t.SectorSize))
 				continue
 			}

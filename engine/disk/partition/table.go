@@ -1,3 +1,15 @@
+// Package partition reads, writes and plans partition tables: GPT (UEFI
+// specification 2.10, section 5.3) and MBR with logical partitions (section 5.2.1).
+//
+// It hides sectors, checksums, backup copies and extended boot records: a
+// [Partition] has a start and a length in bytes. It never reads what is in a
+// partition and never moves one. What it reads is foreign, and checked: every
+// partition of a [Table] lies in the disk.
+//
+//   - [ReadTable], [WriteTable], [Table.Find]: the table of a disk (table.go)
+//   - [Layout] places partitions that are described by a [Spec] each (layout.go)
+//   - gpt.go, mbr.go: the two kinds of table, as they lie on the disk
+//   - types.go: the names of the types of partitions
 package partition
 
 import (

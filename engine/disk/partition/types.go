@@ -9,16 +9,16 @@ import (
 	"b9.build/b9/engine/near"
 )
 
-// partitionType is a type with a name of its own. Either code may be missing.
-type partitionType struct {
+// knownType is a type with a name of its own. Either code may be missing.
+type knownType struct {
 	name, guid string
 	mbr        byte
 }
 
-// partitionTypes are the types known by name. The GUIDs are those of the UEFI
+// types are the types known by name. The GUIDs are those of the UEFI
 // and Discoverable Partitions specifications. For a code that several names
 // share, the first is the one that is shown.
-var partitionTypes = []partitionType{
+var types = []knownType{
 	{"linux", "0fc63daf-8483-4772-8e79-3d69d8477de4", 0x83},
 	{"linux-root-x86-64", "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", 0x83},
 	{"linux-root-x86", "44479540-f297-41b2-9af7-d131d5f0458a", 0x83},
@@ -50,7 +50,7 @@ var partitionTypes = []partitionType{
 
 // typeName returns the name of a code, or nothing.
 func typeName(code string) string {
-	for _, t := range partitionTypes {
+	for _, t := range types {
 		if t.guid != "" && t.guid == code || t.mbr != 0 && mbrCodeText(t.mbr) == code {
 			return t.name
 		}
@@ -63,7 +63,7 @@ func mbrCodeText(code byte) string { return fmt.Sprintf("0x%02x", code) }
 // typeCode returns the code for a type given by name, as a GUID or as a number.
 func typeCode(kind, s string) (string, error) {
 	var names []string
-	for _, t := range partitionTypes {
+	for _, t := range types {
 		code := t.guid
 		if kind == "mbr" && t.mbr != 0 {
 			code = mbrCodeText(t.mbr)

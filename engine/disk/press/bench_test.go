@@ -13,7 +13,7 @@ import (
 // MB/s of processor time, their ratio, and that of the sizes. The coder here
 // stays while it is at least 1.5 times as fast.
 func BenchmarkZstd(b *testing.B) {
-	const unit = zstdUnit
+	const unit = unitSize
 	data := disktest.RealData(b, 64<<20)
 	ours, err := NewZstd()
 	if err != nil {

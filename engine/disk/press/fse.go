@@ -2,9 +2,9 @@ package press
 
 import "math/bits"
 
-// fseCoder is a code of finite state entropy (RFC 8878, 4.1) for up to 53
+// stateCoder is a code of finite state entropy (RFC 8878, 4.1) for up to 53
 // symbols, with tables of at most 512 states.
-type fseCoder struct {
+type stateCoder struct {
 	count [64]uint32
 	norm  [64]uint32 // states that each symbol has; their sum is 1<<log
 	log   uint       // 0: there is only one symbol, which takes no bits
@@ -12,22 +12,22 @@ type fseCoder struct {
 
 	next   [512]uint16 // states by symbol, in ascending order
 	spread [512]uint8
-	symbol [64]fseSymbol
+	symbol [64]symbolCode
 }
 
-// fseSymbol says how many bits leave the state before a symbol, (state+bits)>>16,
+// symbolCode says how many bits leave the state before a symbol, (state+bits)>>16,
 // and where its states begin in next.
-type fseSymbol struct {
+type symbolCode struct {
 	bits uint32
 	find int32
 }
 
-func (f *fseCoder) reset() { clear(f.count[:]) }
+func (f *stateCoder) reset() { clear(f.count[:]) }
 
 // build makes the code for the n symbols that were counted, with at most 1<<most
 // states, and appends its description. The mode is that of the sequences section:
 // 1 for a single symbol, 2 for a table.
-func (f *fseCoder) build(dst []byte, n, most int) ([]byte, byte) {
+func (f *stateCoder) build(dst []byte, n, most int) ([]byte, byte) {
 	used, last := 0, 0
 	for s, c := range f.count {
 		if c > 0 {
@@ -36,7 +36,7 @@ func (f *fseCoder) build(dst []byte, n, most int) ([]byte, byte) {
 		}
 	}
 	if used == 1 {
-		f.log, f.symbol[last], f.next[0] = 0, fseSymbol{}, 0
+		f.log, f.symbol[last], f.next[0] = 0, symbolCode{}, 0
 		return append(dst, byte(last)), 1
 	}
 	f.log = uint(max(min(most, bits.Len(uint(n))-2), bits.Len(uint(used)), 5))
@@ -46,7 +46,7 @@ func (f *fseCoder) build(dst []byte, n, most int) ([]byte, byte) {
 }
 
 // normalize gives each symbol states in proportion to its count, at least one.
-func (f *fseCoder) normalize(n int) {
+func (f *stateCoder) normalize(n int) {
 	size := uint32(1) << f.log
 	left := int32(size)
 	for s, c := range f.count {
@@ -73,7 +73,7 @@ func (f *fseCoder) normalize(n int) {
 }
 
 // table spreads the symbols over the states (RFC 8878, 4.1.1).
-func (f *fseCoder) table(symbols int) {
+func (f *stateCoder) table(symbols int) {
 	size := uint32(1) << f.log
 	step, at := size>>1+size>>3+3, uint32(0)
 	var first [64]uint32
@@ -87,10 +87,10 @@ func (f *fseCoder) table(symbols int) {
 		}
 		switch {
 		case n == 1:
-			f.symbol[s] = fseSymbol{uint32(f.log)<<16 - size, int32(total) - 1}
+			f.symbol[s] = symbolCode{uint32(f.log)<<16 - size, int32(total) - 1}
 		case n > 1:
 			width := uint32(f.log) - uint32(bits.Len32(n-1)-1)
-			f.symbol[s] = fseSymbol{width<<16 - n<<width, int32(total) - int32(n)}
+			f.symbol[s] = symbolCode{width<<16 - n<<width, int32(total) - int32(n)}
 		}
 		total += n
 	}
@@ -101,8 +101,8 @@ func (f *fseCoder) table(symbols int) {
 	}
 }
 
-// vmdk.describe appends how many states each symbol has (RFC 8878, 4.1.1).
-func (f *fseCoder) describe(dst []byte, symbols int) []byte {
+// describe appends how many states each symbol has (RFC 8878, 4.1.1).
+func (f *stateCoder) describe(dst []byte, symbols int) []byte {
 	w := bitWriter{b: dst}
 	w.put(uint32(f.log)-5, 4)
 	left, threshold, width := uint32(1)<<f.log+1, uint32(1)<<f.log, f.log+1
@@ -140,14 +140,14 @@ func (f *fseCoder) describe(dst []byte, symbols int) []byte {
 }
 
 // start takes the last symbol, without writing anything.
-func (f *fseCoder) start(s uint8) {
+func (f *stateCoder) start(s uint8) {
 	t := f.symbol[s]
 	width := (t.bits + 1<<15) >> 16
 	f.state = uint32(f.next[int32((width<<16-t.bits)>>width)+t.find])
 }
 
 // put adds to the n bits in acc those that the step to a symbol needs.
-func (f *fseCoder) put(acc uint64, n uint, s uint8) (uint64, uint) {
+func (f *stateCoder) put(acc uint64, n uint, s uint8) (uint64, uint) {
 	t := f.symbol[s&63]
 	width := (f.state + t.bits) >> 16 & 31
 	acc |= uint64(f.state&(1<<width-1)) << (n & 63)

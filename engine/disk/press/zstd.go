@@ -1,3 +1,17 @@
+// Package press compresses units of disk images, each by itself: 64 KiB of a
+// qcow2 or vmdk at a time.
+//
+// It hides which coder is the fastest for so little data. It decompresses
+// nothing, keeps no state from unit to unit (the same unit gives the same bytes,
+// whatever came before), and knows no image format.
+//
+//   - [Deflater] makes deflate and zlib (RFC 1951, RFC 1950): the library's coder
+//   - [Zstd] makes zstd frames (RFC 8878): zstd.go writes the frame and its
+//     sections, find.go finds what repeats, fse.go codes the sequences, bits.go
+//     collects bits
+//   - [Incompressible] tells encrypted or compressed bytes from others
+//
+// docs/decisions/0003 and 0004 say why, with figures.
 package press
 
 import (
@@ -15,13 +29,13 @@ import (
 // makes it fast. It finds matches and codes them; the Huffman code of the
 // literals is a library's, which also takes the units that have few matches.
 type Zstd struct {
-	zstdTables
-	literals  [zstdUnit + zstdPad]byte
+	finder
+	literals  [unitSize + pad]byte
 	lits      int // how many
 	second    int // last distance but one
-	sequences []zstdSequence
-	code      [3][]uint8  // of literal lengths, offsets and match lengths
-	codes     [3]fseCoder // of these codes
+	sequences []sequence
+	code      [3][]uint8    // of literal lengths, offsets and match lengths
+	codes     [3]stateCoder // of these codes
 	huffman   huff0.Scratch
 	other     *zstd.Encoder
 
@@ -29,21 +43,21 @@ type Zstd struct {
 }
 
 const (
-	zstdUnit = 64 << 10
-	zstdFew  = 64 // sequences below which the library does better
+	unitSize = 64 << 10
+	few      = 64 // sequences below which the library does better
 )
 
-// zstdSequence is a run of literals and the match after it. The offset is the
+// sequence is a run of literals and the match after it. The offset is the
 // value that is coded: 1 for the last distance, or, without literals, for the
 // one before; else the distance plus 3 (RFC 8878, 3.1.2.5).
-type zstdSequence struct {
+type sequence struct {
 	literals uint16
 	match    uint16 // less 3
 	offset   uint32
 }
 
 func NewZstd() (*Zstd, error) {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdUnit), zstd.WithLowerEncoderMem(true),
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(unitSize), zstd.WithLowerEncoderMem(true),
 		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderCRC(false))
 	p := &Zstd{other: e, literalCode: lengthCodes(literalBits[:]), matchCode: lengthCodes(matchBits[:])}
 	p.huffman.Reuse = huff0.ReusePolicyNone
@@ -52,17 +66,17 @@ func NewZstd() (*Zstd, error) {
 
 // Compress appends a frame that holds src to dst.
 func (p *Zstd) Compress(dst, src []byte) []byte {
-	if len(src) != zstdUnit {
+	if len(src) != unitSize {
 		return p.other.EncodeAll(src, dst)
 	}
 	p.find(src)
-	if len(p.sequences) < zstdFew {
+	if len(p.sequences) < few {
 		return p.other.EncodeAll(src, dst)
 	}
 	start := len(dst)
 	// One segment, two bytes for the size, of which 256 is taken away; then the
 	// header of the only block, whose size comes later.
-	dst = append(dst, 0x28, 0xb5, 0x2f, 0xfd, 1<<6|1<<5, byte((zstdUnit-256)&0xff), (zstdUnit-256)>>8, 0, 0, 0)
+	dst = append(dst, 0x28, 0xb5, 0x2f, 0xfd, 1<<6|1<<5, byte((unitSize-256)&0xff), (unitSize-256)>>8, 0, 0, 0)
 	body := len(dst)
 	dst = p.appendLiterals(dst)
 	dst = p.appendSequences(dst)
@@ -209,7 +223,7 @@ func (p *Zstd) encode(dst []byte) []byte {
 		at, acc, n = at+int(n>>3), acc>>(n&^7), n&7
 	}
 	w := bitWriter{b: dst[:at], bits: acc, n: n}
-	for _, f := range []*fseCoder{match, off, lit} {
+	for _, f := range []*stateCoder{match, off, lit} {
 		w.put(f.state&(1<<f.log-1), f.log)
 	}
 	w.put(1, 1)

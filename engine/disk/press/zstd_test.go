@@ -16,12 +16,12 @@ func zstdSamples() [][]byte {
 	var all [][]byte
 	for _, b := range deflateSamples() {
 		if len(b) > 4 {
-			all = append(all, bytes.Repeat(b, zstdUnit/len(b)+1)[:zstdUnit])
+			all = append(all, bytes.Repeat(b, unitSize/len(b)+1)[:unitSize])
 		}
 	}
 	r := rand.New(rand.NewPCG(5, 5))
 	for period := 1; period < 3000; period = period*2 + 1 { // each distance, with changes now and then
-		b := bytes.Repeat(disktest.Contents(r, 3, int64(period)), zstdUnit/period+1)[:zstdUnit]
+		b := bytes.Repeat(disktest.Contents(r, 3, int64(period)), unitSize/period+1)[:unitSize]
 		for range 400 {
 			b[r.IntN(len(b))] = byte(r.Uint32())
 		}
@@ -29,12 +29,12 @@ func zstdSamples() [][]byte {
 	}
 	for range 8 { // pieces of what was before
 		b := disktest.Contents(r, 2, 3000)
-		for len(b) < zstdUnit {
+		for len(b) < unitSize {
 			at := r.IntN(len(b) - 100)
 			b = append(b, b[at:at+3+r.IntN(97)]...)
 			b = append(b, disktest.Contents(r, 3, r.Int64N(4))...)
 		}
-		all = append(all, b[:zstdUnit])
+		all = append(all, b[:unitSize])
 	}
 	return all
 }
@@ -86,7 +86,7 @@ func FuzzZstd(f *testing.F) {
 		if len(b) == 0 {
 			return
 		}
-		b = bytes.Repeat(b, zstdUnit/len(b)+1)[:zstdUnit]
+		b = bytes.Repeat(b, unitSize/len(b)+1)[:unitSize]
 		r := rand.New(rand.NewPCG(uint64(b[0]), 1))
 		for range 500 {
 			b[r.IntN(len(b))] ^= byte(1 + r.IntN(255))

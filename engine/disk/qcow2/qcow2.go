@@ -1,3 +1,16 @@
+// Package qcow2 reads, writes and checks QEMU's copy-on-write images, as
+// docs/interop/qcow2.rst in QEMU's source describes versions 2 and 3.
+//
+// It hides clusters, the two levels of tables, reference counts and compressed
+// clusters. It changes no image that is there, keeps no snapshots, and decrypts
+// nothing; external data files are refused. Backing files are opened by whoever
+// calls, never here.
+//
+//   - qcow2.go: [Format], and the header ("Header", "Header extensions")
+//   - read.go: L1 and L2 tables ("Cluster mapping"), compressed clusters
+//   - write.go: lays out a new file; writer.count is where a reference count is
+//     written, writer.refcountTable writes the table of their blocks
+//   - check.go: compares reference counts with what is in use
 package qcow2
 
 import (

@@ -21,10 +21,18 @@ const (
 	perBlock = cluster / 2
 )
 
-// writer lays out a file in one pass. The parts follow each other in the
-// order in which they are needed: header, reference counts, L1, then L2 tables
-// each before its first cluster, and the table of reference counts last. Only
-// the L1, one L2 table and one block of counts are in memory.
+// writer lays out a file in one pass: each cluster gets the next offset, in the
+// order in which it is needed, and nothing is written twice but the header.
+//
+// First come the header, the first block of reference counts and the L1 table,
+// then L2 tables, each before its first cluster, and the data. The first cluster
+// of each 2 GiB of the file is the block that holds the counts of these 2 GiB
+// (docs/interop/qcow2.rst, "Host cluster management"), so a block is always known
+// before what it counts. A cluster has the count 1, but for one in which several
+// compressed clusters lie, which has one for each (count). Only the L1, one L2
+// table and one block of counts are in memory: a table is written when the next
+// is begun. Last comes the table that names the blocks (refcountTable), and the
+// header at the very end, so that a file that was cut off is no image.
 type writer struct {
 	file *os.File
 	size int64

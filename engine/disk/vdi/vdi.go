@@ -1,3 +1,9 @@
+// Package vdi reads and writes VirtualBox's disk images, version 1.1.
+//
+// There is no specification: the structures are those of VDIHEADER1PLUS and of
+// the block table in VirtualBox's VDICore.h. It hides both. Snapshots and blocks
+// of other than 1 MiB are not read. [Format] is all there is; the table is read by
+// package mapped, and writer.place fills it.
 package vdi
 
 import (
@@ -43,7 +49,7 @@ const (
 	maxBlocks = 1<<29/4 - 128
 )
 
-// disk.Open reads dynamic and static images. Differencing images are refused.
+// Open reads dynamic and static images. Differencing images are refused.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
 	end, err := mapped.FileSize(f)
 	if err != nil {

@@ -1,3 +1,11 @@
+// Package vhd reads and writes the disk images of Virtual PC, Hyper-V and Azure, as
+// Microsoft's "Virtual Hard Disk Image Format Specification", version 1.0,
+// describes them: fixed and dynamic disks.
+//
+// It hides footers, checksums, bitmaps of sectors and the two sizes that such a
+// file tells. Differencing disks are not read. vhd.go has [Format], the footer
+// ("Hard Disk Footer Format") and reading, write.go the header ("Dynamic Disk
+// Header Format"), the table and the geometry ("CHS Calculation").
 package vhd
 
 import (
@@ -96,7 +104,7 @@ func bytesCount(creator string) bool {
 	return false
 }
 
-// disk.Open reads fixed and dynamic disks. Differencing disks are refused. As in QEMU,
+// Open reads fixed and dynamic disks. Differencing disks are refused. As in QEMU,
 // the bitmaps of sectors in use are not looked at: unused ones are zero.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
 	end, err := mapped.FileSize(f)

@@ -1,3 +1,9 @@
+// Package vhdx reads and writes Hyper-V's disk images, as [MS-VHDX] describes
+// version 1.
+//
+// It hides headers and regions (section 2.2), metadata (2.6) and the block table
+// (2.5). It replays no log (2.3): an image that needs it is refused, and so are
+// differencing disks. vhdx.go has [Format] and reading, write.go lays out a file.
 package vhdx
 
 import (
@@ -96,7 +102,7 @@ type info struct {
 	child               bool
 }
 
-// disk.Open reads fixed and dynamic images. Differencing images are refused.
+// Open reads fixed and dynamic images. Differencing images are refused.
 func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
 	end, err := mapped.FileSize(f)
 	if err != nil {

@@ -1,3 +1,15 @@
+// Package vmdk reads and writes VMware's disk images, as "Virtual Disk Format 5.0"
+// (VMware, 2011) describes them.
+//
+// It hides grains, grain tables and the text of descriptors. It reads no
+// snapshots, linked clones or extents of ESX (COWD, SESPARSE), and opens no file
+// that a descriptor names unless the caller allows it.
+//
+//   - vmdk.go: [Format], and the header ("Hosted Sparse Extents")
+//   - descriptor.go: the text that names the extents ("Layout Basics")
+//   - read.go: grain directory, tables and compressed grains
+//   - write.go: monolithicSparse and streamOptimized ("Stream-Optimized Compressed
+//     Sparse Extents")
 package vmdk
 
 import (

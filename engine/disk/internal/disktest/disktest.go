@@ -1,3 +1,7 @@
+// Package disktest has what the tests of several formats share: data to put into
+// images ([Contents], [BenchText], [RealData]), foreign bytes as a file
+// ([InMemory], [Smallest]), what any image has to keep to ([Drain]), and figures of
+// benchmarks. Nothing but tests imports it.
 package disktest
 
 import (
