@@ -1,14 +1,15 @@
 package partition
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/guid"
 	"b9.build/b9/engine/near"
 )
 
@@ -82,25 +83,13 @@ type layout struct {
 }
 
 func newLayout(parts []Spec, o LayoutOptions) (*layout, error) {
-	l := &layout{specs: parts, align: o.Align, fill: -1, diskID: o.DiskID}
-	l.table = &Table{Kind: o.Kind, SectorSize: o.SectorSize}
-	if o.Kind == "" {
-		l.table.Kind = "gpt"
-	}
-	if o.SectorSize == 0 {
-		l.table.SectorSize = 512
-	}
-	if l.align == 0 {
-		l.align = mebi
-	}
+	l := &layout{specs: parts, align: cmp.Or(o.Align, mebi), fill: -1, diskID: o.DiskID}
+	l.table = &Table{Kind: cmp.Or(o.Kind, "gpt"), SectorSize: cmp.Or(o.SectorSize, 512)}
 	if k := l.table.Kind; k != "gpt" && k != "mbr" {
 		return nil, fmt.Errorf("unknown partition table %q (have gpt, mbr)%s", k, near.Hint(k, []string{"gpt", "mbr"}))
 	}
-	if s := l.table.SectorSize; s != 512 && s != 4096 {
-		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", s)
-	}
-	if o.Size < 0 || o.Size%int64(l.table.SectorSize) != 0 {
-		return nil, fmt.Errorf("a disk of %d bytes is no multiple of its sectors of %d bytes", o.Size, l.table.SectorSize)
+	if err := checkSectors(l.table.SectorSize, o.Size); err != nil {
+		return nil, err
 	}
 	return l, l.checkSpecs()
 }
@@ -134,12 +123,7 @@ func (l *layout) label(i int) string {
 	return fmt.Sprint(i + 1)
 }
 
-func (l *layout) alignOf(s Spec) int64 {
-	if s.Align != 0 {
-		return s.Align
-	}
-	return l.align
-}
+func (l *layout) alignOf(s Spec) int64 { return cmp.Or(s.Align, l.align) }
 
 // put places all partitions, with spare bytes more for the one that fills, and
 // returns the size that the disk needs.
@@ -148,7 +132,7 @@ func (l *layout) put(spare int64) (int64, error) {
 	t.Partitions = t.Partitions[:0]
 	at := l.headRoom()
 	for i, s := range l.specs {
-		code, err := typeCode(t.Kind, orDefault(s.Type, "linux"))
+		code, err := typeCode(t.Kind, cmp.Or(s.Type, "linux"))
 		if err != nil {
 			return 0, fmt.Errorf("partition %s: %w", l.label(i), err)
 		}
@@ -176,13 +160,6 @@ func (l *layout) put(spare int64) (int64, error) {
 		ext.Length = at - ext.Start
 	}
 	return at + l.tailRoom(), nil
-}
-
-func orDefault(s, d string) string {
-	if s == "" {
-		return d
-	}
-	return s
 }
 
 // headRoom is the bytes before the first partition at least, tailRoom those
@@ -245,9 +222,5 @@ func (l *layout) identify() {
 // deriveGUID returns a GUID of version 8 (RFC 9562, section 5.8) that is a hash
 // of what and of.
 func deriveGUID(what, of string) string {
-	sum := sha256.Sum256([]byte("b9 " + what + "\x00" + of))
-	sum[6] = sum[6]&0x0f | 0x80
-	sum[8] = sum[8]&0x3f | 0x80
-	s := hex.EncodeToString(sum[:16])
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:32]}, "-")
+	return guid.Text(guid.FromHash(sha256.Sum256([]byte("b9 " + what + "\x00" + of))))
 }

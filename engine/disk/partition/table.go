@@ -13,9 +13,11 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -58,8 +60,8 @@ func (p *Partition) Extended() bool {
 // stands for what the GPT says, or 512 where only an MBR is there, which does
 // not say. If one of the two GPT headers is damaged the other is used.
 func ReadTable(img image.Image, sector int) (*Table, error) {
-	if sector != 0 && sector != 512 && sector != 4096 {
-		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", sector)
+	if err := checkSectors(cmp.Or(sector, 512), 0); err != nil {
+		return nil, err
 	}
 	mbr, err := readMBR(img, max(sector, 512))
 	if err == nil && !mbr.protective() && len(mbr.Partitions) > 0 {
@@ -80,12 +82,7 @@ func ReadTable(img image.Image, sector int) (*Table, error) {
 
 // protective reports whether t is the MBR in front of a GPT.
 func (t *Table) protective() bool {
-	for _, p := range t.Partitions {
-		if p.Type == "0xee" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Partitions, func(p Partition) bool { return p.Type == "0xee" })
 }
 
 // Find returns the partition with the given number, name or UUID.
@@ -115,18 +112,15 @@ func (t *Table) list() string {
 	if len(t.Partitions) == 0 {
 		return "the table is empty"
 	}
-	var b strings.Builder
-	b.WriteString("have ")
-	for i, p := range t.Partitions {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.Itoa(p.Number))
+	var names []string
+	for _, p := range t.Partitions {
+		name := strconv.Itoa(p.Number)
 		if p.Name != "" {
-			fmt.Fprintf(&b, " %q", p.Name)
+			name += fmt.Sprintf(" %q", p.Name)
 		}
+		names = append(names, name)
 	}
-	return b.String()
+	return "have " + strings.Join(names, ", ")
 }
 
 // WriteTable writes t to f, whose size is that of the disk. It writes both
@@ -152,11 +146,8 @@ func WriteTable(f *os.File, t *Table) error {
 
 // Encode returns the bytes of the table of a disk of size bytes, in order.
 func (t *Table) Encode(size int64) ([]image.Chunk, error) {
-	if t.SectorSize != 512 && t.SectorSize != 4096 {
-		return nil, fmt.Errorf("sector size of %d bytes (have 512, 4096)", t.SectorSize)
-	}
-	if size%int64(t.SectorSize) != 0 {
-		return nil, fmt.Errorf("a disk of %d bytes is no multiple of its sectors of %d bytes", size, t.SectorSize)
+	if err := checkSectors(t.SectorSize, size); err != nil {
+		return nil, err
 	}
 	if err := t.checkPlaces(); err != nil {
 		return nil, err
@@ -168,6 +159,17 @@ func (t *Table) Encode(size int64) ([]image.Chunk, error) {
 		return t.encodeMBR(size)
 	}
 	return nil, fmt.Errorf("unknown partition table %q (have gpt, mbr)", t.Kind)
+}
+
+// checkSectors checks that a disk of size bytes has whole sectors of a usual size.
+func checkSectors(sector int, size int64) error {
+	if sector != 512 && sector != 4096 {
+		return fmt.Errorf("sector size of %d bytes (have 512, 4096)", sector)
+	}
+	if size < 0 || size%int64(sector) != 0 {
+		return fmt.Errorf("a disk of %d bytes is no multiple of its sectors of %d bytes", size, sector)
+	}
+	return nil
 }
 
 // checkPlaces checks that partitions have whole sectors and don't overlap.

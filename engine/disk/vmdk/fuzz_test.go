@@ -24,7 +24,7 @@ func FuzzVMDK(f *testing.F) {
 
 // tinyVMDKs are a sparse file and a stream with grains of one sector.
 func tinyVMDKs() [][]byte {
-	h := header{version: 1, capacity: 20, grain: 1, perTable: 4, directoryAt: 1, descriptorAt: 4, descriptorSize: 1}
+	h := header{Version: 1, Capacity: 20, Grain: 1, PerTable: 4, DirectoryAt: 1, DescriptorAt: 4, DescriptorSize: 1}
 	le := binary.LittleEndian
 	b := append(h.encode(), make([]byte, 5*512)...)
 	le.PutUint32(b[512:], 2)
@@ -43,10 +43,10 @@ func tinyVMDKs() [][]byte {
 	le.PutUint64(s[1536:], 0)
 	le.PutUint32(s[1544:], uint32(z.Len()))
 	copy(s[1548:], z.Bytes())
-	h.version, h.compression, h.flags = 3, 1, compressed|markers
-	h.directoryAt = atEnd
+	h.Version, h.Compression, h.Flags = 3, 1, compressed|markers
+	h.DirectoryAt = atEnd
 	copy(s, h.encode())
-	h.directoryAt = 1
+	h.DirectoryAt = 1
 	s = append(append(s, h.encode()...), make([]byte, 512)...)
 	return [][]byte{b, s}
 }

@@ -29,7 +29,7 @@ func openSparse(f mapped.Source, end int64) (*mapped.Image, *header, error) {
 		return nil, nil, err
 	}
 	raw := make([]byte, h.tables()*4)
-	if _, err := f.ReadAt(raw, int64(h.directoryAt)*sector); err != nil {
+	if _, err := f.ReadAt(raw, int64(h.DirectoryAt)*sector); err != nil {
 		return nil, nil, err
 	}
 	directory := make([]uint32, len(raw)/4)
@@ -41,8 +41,8 @@ func openSparse(f mapped.Source, end int64) (*mapped.Image, *header, error) {
 	}
 	x := &index{header: h, end: end}
 	t := &mapped.Tree{
-		Name: "vmdk grain table", Cache: mapped.NewCache(f, end, int(h.perTable)*4),
-		Tables: int64(len(directory)), Per: int64(h.perTable), Unit: x.unit(),
+		Name: "vmdk grain table", Cache: mapped.NewCache(f, end, int(h.PerTable)*4),
+		Tables: int64(len(directory)), Per: int64(h.PerTable), Unit: x.unit(),
 		Table: func(i int64) (int64, error) { return int64(directory[i]) * sector, nil },
 		Entry: func(table []byte, j int64) (mapped.Spot, error) {
 			return x.entry(binary.LittleEndian.Uint32(table[j*4:]))
@@ -50,12 +50,12 @@ func openSparse(f mapped.Source, end int64) (*mapped.Image, *header, error) {
 	}
 	return &mapped.Image{
 		Locate: t.Locate, Unpack: x.unpack(f), File: f, End: end,
-		Length: int64(h.capacity) * sector, Unit: x.unit(), Subformat: h.subformat(),
+		Length: int64(h.Capacity) * sector, Unit: x.unit(), Subformat: h.subformat(),
 	}, h, nil
 }
 
 func (h *header) subformat() string {
-	if h.flags&compressed != 0 {
+	if h.Flags&compressed != 0 {
 		return "streamOptimized"
 	}
 	return "monolithicSparse"
@@ -74,7 +74,7 @@ func readHeader(r io.ReaderAt, end int64) (*header, error) {
 	if err := h.decode(b); err != nil {
 		return nil, err
 	}
-	if h.directoryAt == atEnd {
+	if h.DirectoryAt == atEnd {
 		if end < 4*sector {
 			return nil, errors.New("corrupt vmdk: the footer is missing: the file was cut off")
 		}
@@ -89,7 +89,7 @@ func readHeader(r io.ReaderAt, end int64) (*header, error) {
 	return &h, h.check(end)
 }
 
-func (x *index) unit() int64 { return int64(x.grain) * sector }
+func (x *index) unit() int64 { return int64(x.Grain) * sector }
 
 // entry decodes an entry of a grain table.
 func (x *index) entry(e uint32) (mapped.Spot, error) {
@@ -97,11 +97,11 @@ func (x *index) entry(e uint32) (mapped.Spot, error) {
 	switch {
 	case e == 0:
 		s.Kind = mapped.Hole
-	case e == 1 && x.flags&zeroGrains != 0:
+	case e == 1 && x.Flags&zeroGrains != 0:
 		s.Kind = mapped.Zero
 	case s.At >= x.end:
 		return s, fmt.Errorf("corrupt vmdk: grain at sector %d of a file of %d bytes", e, x.end)
-	case x.flags&compressed != 0:
+	case x.Flags&compressed != 0:
 		s.Kind, s.Size = mapped.Packed, int(x.unit())+sector
 	}
 	return s, nil
@@ -127,7 +127,7 @@ func (x *index) unpack(f io.ReaderAt) func(dst, src []byte, off int64, s mapped.
 			}
 		}
 		n, err := x.inflate(dst, src[:length])
-		if err == nil && int64(n) < min(x.unit(), int64(x.capacity)*sector-start) {
+		if err == nil && int64(n) < min(x.unit(), int64(x.Capacity)*sector-start) {
 			err = io.ErrUnexpectedEOF
 		}
 		clear(dst[n:])

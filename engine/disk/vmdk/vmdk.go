@@ -62,32 +62,32 @@ const (
 	maxGrain = 16 << 20
 )
 
-// header is the header of a sparse extent. Sizes and offsets are in sectors
-// of 512 bytes.
+// header is the structure SparseExtentHeader, which is packed and little endian.
+// Sizes and offsets are in sectors of 512 bytes.
 type header struct {
-	version, flags                     uint32
-	capacity, grain                    uint64
-	descriptorAt, descriptorSize       uint64
-	perTable                           uint32
-	redundantAt, directoryAt, overhead uint64
-	compression                        uint16
+	Magic                        [4]byte
+	Version, Flags               uint32
+	Capacity, Grain              uint64
+	DescriptorAt, DescriptorSize uint64
+	PerTable                     uint32 // entries of a grain table
+	RedundantAt, DirectoryAt     uint64 // grain directories
+	Overhead                     uint64
+	Unclean                      uint8
+	Newlines                     [4]byte
+	Compression                  uint16
 }
 
-// decode reads the 79 bytes of the packed structure SparseExtentHeader.
+// newlineTest is what a transfer as text would change.
+const newlineTest = "\n \r\n"
+
 func (h *header) decode(b []byte) error {
-	if string(b[:4]) != magic {
+	if _, err := binary.Decode(b, binary.LittleEndian, h); err != nil {
+		return err
+	}
+	if string(h.Magic[:]) != magic {
 		return errors.New("not a sparse vmdk: it does not begin with the signature KDMV")
 	}
-	le := binary.LittleEndian
-	*h = header{
-		version: le.Uint32(b[4:]), flags: le.Uint32(b[8:]),
-		capacity: le.Uint64(b[12:]), grain: le.Uint64(b[20:]),
-		descriptorAt: le.Uint64(b[28:]), descriptorSize: le.Uint64(b[36:]),
-		perTable:    le.Uint32(b[44:]),
-		redundantAt: le.Uint64(b[48:]), directoryAt: le.Uint64(b[56:]), overhead: le.Uint64(b[64:]),
-		compression: le.Uint16(b[77:]),
-	}
-	if h.flags&newlines != 0 && string(b[73:77]) != "\n \r\n" {
+	if h.Flags&newlines != 0 && string(h.Newlines[:]) != newlineTest {
 		return errors.New("corrupt vmdk: newlines were converted, as by a transfer as text")
 	}
 	return nil
@@ -95,43 +95,34 @@ func (h *header) decode(b []byte) error {
 
 // encode is the reverse of decode, padded to a sector.
 func (h *header) encode() []byte {
-	le := binary.LittleEndian
+	copy(h.Magic[:], magic)
+	copy(h.Newlines[:], newlineTest)
 	b := make([]byte, sector)
-	copy(b, magic)
-	le.PutUint32(b[4:], h.version)
-	le.PutUint32(b[8:], h.flags)
-	le.PutUint64(b[12:], h.capacity)
-	le.PutUint64(b[20:], h.grain)
-	le.PutUint64(b[28:], h.descriptorAt)
-	le.PutUint64(b[36:], h.descriptorSize)
-	le.PutUint32(b[44:], h.perTable)
-	le.PutUint64(b[48:], h.redundantAt)
-	le.PutUint64(b[56:], h.directoryAt)
-	le.PutUint64(b[64:], h.overhead)
-	copy(b[73:], "\n \r\n")
-	le.PutUint16(b[77:], h.compression)
+	if _, err := binary.Encode(b, binary.LittleEndian, h); err != nil {
+		panic(err) // the structure has a fixed size, less than a sector
+	}
 	return b
 }
 
 // check refuses what would lead out of the file or to unbounded memory.
 func (h *header) check(end int64) error {
-	grain := h.grain * sector
+	grain := h.Grain * sector
 	switch {
-	case h.version < 1 || h.version > 3:
-		return fmt.Errorf("vmdk version %d is not supported (have 1 to 3)", h.version)
-	case h.grain == 0 || h.grain > maxGrain/sector || h.grain&(h.grain-1) != 0:
-		return fmt.Errorf("corrupt vmdk: grains of %d sectors", h.grain)
-	case h.perTable == 0 || h.perTable > 512:
-		return fmt.Errorf("corrupt vmdk: grain tables of %d entries", h.perTable)
-	case h.capacity > 1<<53:
-		return fmt.Errorf("corrupt vmdk: capacity of %d sectors", h.capacity)
+	case h.Version < 1 || h.Version > 3:
+		return fmt.Errorf("vmdk version %d is not supported (have 1 to 3)", h.Version)
+	case h.Grain == 0 || h.Grain > maxGrain/sector || h.Grain&(h.Grain-1) != 0:
+		return fmt.Errorf("corrupt vmdk: grains of %d sectors", h.Grain)
+	case h.PerTable == 0 || h.PerTable > 512:
+		return fmt.Errorf("corrupt vmdk: grain tables of %d entries", h.PerTable)
+	case h.Capacity > 1<<53:
+		return fmt.Errorf("corrupt vmdk: capacity of %d sectors", h.Capacity)
 	case h.tables()*4 > maxDirectory:
-		return fmt.Errorf("corrupt vmdk: capacity of %d sectors with grains of %d bytes", h.capacity, grain)
-	case h.directoryAt > uint64(end)/sector || int64(h.directoryAt)*sector > end-h.tables()*4:
-		return fmt.Errorf("corrupt vmdk: grain directory at sector %d does not lie in the file of %d bytes", h.directoryAt, end)
-	case h.flags&compressed != 0 && h.compression != 1:
-		return fmt.Errorf("vmdk compression %d is not supported (have 1, deflate)", h.compression)
-	case h.flags&compressed != 0 && h.flags&markers == 0:
+		return fmt.Errorf("corrupt vmdk: capacity of %d sectors with grains of %d bytes", h.Capacity, grain)
+	case h.DirectoryAt > uint64(end)/sector || int64(h.DirectoryAt)*sector > end-h.tables()*4:
+		return fmt.Errorf("corrupt vmdk: grain directory at sector %d does not lie in the file of %d bytes", h.DirectoryAt, end)
+	case h.Flags&compressed != 0 && h.Compression != 1:
+		return fmt.Errorf("vmdk compression %d is not supported (have 1, deflate)", h.Compression)
+	case h.Flags&compressed != 0 && h.Flags&markers == 0:
 		return errors.New("vmdk with compressed grains but no markers is not supported")
 	}
 	return nil
@@ -139,8 +130,8 @@ func (h *header) check(end int64) error {
 
 // tables is the number of grain tables.
 func (h *header) tables() int64 {
-	span := h.grain * uint64(h.perTable)
-	return int64((h.capacity + span - 1) / span)
+	span := h.Grain * uint64(h.PerTable)
+	return int64((h.Capacity + span - 1) / span)
 }
 
 // Open reads a sparse file, or a descriptor and, if o allows, its extents. Only
@@ -172,14 +163,14 @@ func openMonolithic(f mapped.Source, end int64) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.descriptorAt == 0 || h.descriptorSize == 0 {
+	if h.DescriptorAt == 0 || h.DescriptorSize == 0 {
 		return x, nil
 	}
-	if h.descriptorSize > maxDescriptor/sector || h.descriptorAt > uint64(end)/sector {
-		return nil, fmt.Errorf("corrupt vmdk: descriptor at sector %d, %d sectors", h.descriptorAt, h.descriptorSize)
+	if h.DescriptorSize > maxDescriptor/sector || h.DescriptorAt > uint64(end)/sector {
+		return nil, fmt.Errorf("corrupt vmdk: descriptor at sector %d, %d sectors", h.DescriptorAt, h.DescriptorSize)
 	}
-	text := make([]byte, h.descriptorSize*sector)
-	if err := image.ReadPadded(f, text, int64(h.descriptorAt)*sector); err != nil {
+	text := make([]byte, h.DescriptorSize*sector)
+	if err := image.ReadPadded(f, text, int64(h.DescriptorAt)*sector); err != nil {
 		return nil, err
 	}
 	d, err := parseDescriptor(text)
@@ -187,7 +178,7 @@ func openMonolithic(f mapped.Source, end int64) (image.Image, error) {
 		return nil, err
 	}
 	if d.kind == "" && len(d.extents) == 0 {
-		return nil, fmt.Errorf("corrupt vmdk: there is no descriptor at sector %d, where the header says it is", h.descriptorAt)
+		return nil, fmt.Errorf("corrupt vmdk: there is no descriptor at sector %d, where the header says it is", h.DescriptorAt)
 	}
 	return x, d.refuseParent()
 }

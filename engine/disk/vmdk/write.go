@@ -68,16 +68,16 @@ func (t *tables) close() error {
 // newHeader returns the header and descriptor for src.
 func newHeader(subformat string, w *os.File, src image.Image, o image.WriteOptions) (*header, []byte, error) {
 	h := &header{
-		version: 1, flags: newlines, capacity: uint64(image.RoundUp(src.Size(), sector) / sector),
-		grain: grain / sector, perTable: perTable, descriptorAt: 1, descriptorSize: described,
+		Version: 1, Flags: newlines, Capacity: uint64(image.RoundUp(src.Size(), sector) / sector),
+		Grain: grain / sector, PerTable: perTable, DescriptorAt: 1, DescriptorSize: described,
 	}
-	if h.capacity == 0 {
+	if h.Capacity == 0 {
 		return nil, nil, errors.New("an image of 0 bytes can't be a vmdk: give it a size")
 	}
 	if h.tables()*4 > maxDirectory {
 		return nil, nil, fmt.Errorf("%d bytes are too large for a vmdk", src.Size())
 	}
-	text, err := describe(subformat, w.Name(), int64(h.capacity), o)
+	text, err := describe(subformat, w.Name(), int64(h.Capacity), o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,14 +102,14 @@ func writeSparse(ctx context.Context, f *os.File, src image.Image, o image.Write
 	}
 	directory := image.RoundUp(h.tables()*4, sector) / sector
 	index := h.tables() * (table / sector)
-	h.flags |= redundant
-	h.redundantAt = 1 + described
-	h.directoryAt = h.redundantAt + uint64(directory+index)
-	h.overhead = uint64(image.RoundUp(int64(h.directoryAt)+directory+index, grain/sector))
+	h.Flags |= redundant
+	h.RedundantAt = 1 + described
+	h.DirectoryAt = h.RedundantAt + uint64(directory+index)
+	h.Overhead = uint64(image.RoundUp(int64(h.DirectoryAt)+directory+index, grain/sector))
 
-	w := &sparseWriter{file: f, next: int64(h.overhead) * sector}
-	w.first = (int64(h.redundantAt) + directory) * sector
-	w.second = (int64(h.directoryAt) + directory) * sector
+	w := &sparseWriter{file: f, next: int64(h.Overhead) * sector}
+	w.first = (int64(h.RedundantAt) + directory) * sector
+	w.second = (int64(h.DirectoryAt) + directory) * sector
 	w.tables = tables{open: -1, flush: w.writeTable}
 	j := pump.Job{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place, Reserve: pump.Growth(f, w.next)}
 	if err := j.Run(ctx); err != nil {
@@ -144,7 +144,7 @@ func (w *sparseWriter) finish(h *header, descriptor []byte) error {
 	for _, d := range []struct {
 		at     uint64
 		tables int64
-	}{{h.redundantAt, w.first}, {h.directoryAt, w.second}} {
+	}{{h.RedundantAt, w.first}, {h.DirectoryAt, w.second}} {
 		if err := writeDirectory(w.file, int64(d.at)*sector, h.tables(), d.tables); err != nil {
 			return err
 		}
@@ -190,11 +190,11 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 	if err != nil {
 		return err
 	}
-	h.version = 3
-	h.flags |= compressed | markers
-	h.compression = 1
-	h.directoryAt = atEnd
-	h.overhead = streamStart
+	h.Version = 3
+	h.Flags |= compressed | markers
+	h.Compression = 1
+	h.DirectoryAt = atEnd
+	h.Overhead = streamStart
 
 	w := &streamWriter{file: f, next: streamStart * sector, directory: make([]byte, h.tables()*4)}
 	w.tables = tables{open: -1, flush: w.writeTable}
@@ -205,7 +205,7 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 	if err := w.finish(h); err != nil {
 		return err
 	}
-	h.directoryAt = atEnd
+	h.DirectoryAt = atEnd
 	return pump.WriteChunks(f, image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
 }
 
@@ -243,7 +243,7 @@ func (w *streamWriter) finish(h *header) error {
 	if err := w.close(); err != nil {
 		return err
 	}
-	h.directoryAt = uint64(w.next/sector) + 1
+	h.DirectoryAt = uint64(w.next/sector) + 1
 	if err := w.append(markerDirectory, w.directory); err != nil {
 		return err
 	}
