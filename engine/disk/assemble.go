@@ -9,11 +9,9 @@ import (
 	"b9.build/b9/engine/disk/partition"
 )
 
-// Join returns a disk of t.Size bytes with the table t and, in the partitions
-// with the given numbers, these contents; the rest is a hole. At most 440 bytes
-// of boot code go to its start. Nothing is copied; closing the disk leaves the
-// contents open.
-func Join(t *partition.Table, contents map[int]image.Image, bootcode []byte) (image.Image, error) {
+// joinParts returns the disk that Assemble writes. Nothing is copied; closing the
+// disk leaves the contents open.
+func joinParts(t *partition.Table, contents map[int]image.Image, bootcode []byte) (image.Image, error) {
 	chunks, err := t.Encode(t.Size)
 	if err != nil {
 		return nil, err
@@ -23,7 +21,7 @@ func Join(t *partition.Table, contents map[int]image.Image, bootcode []byte) (im
 	}
 	j := &image.Joined{Length: t.Size}
 	if len(bootcode) > 0 {
-		chunks = append(chunks, image.Chunk{At: 0, Bytes: bootcode})
+		chunks = append(chunks, image.Chunk{Bytes: bootcode})
 	}
 	for _, c := range chunks {
 		j.Parts = append(j.Parts, image.Part{Start: c.At, Length: int64(len(c.Bytes)), Img: image.Bytes(c.Bytes)})
@@ -54,9 +52,11 @@ func partOf(t *partition.Table, number int, img image.Image) (image.Part, error)
 	return image.Part{Start: p.Start, Length: p.Length, Img: img}, nil
 }
 
-// Assemble writes the disk that Join describes to a sparse raw file, as Convert does.
+// Assemble writes a disk of t.Size bytes to a sparse raw file, as Convert does: the
+// table t, in the partitions with the given numbers these contents, which must
+// fit, and at most 440 bytes of boot code at its start. The rest is a hole.
 func Assemble(ctx context.Context, dst string, t *partition.Table, contents map[int]image.Image, bootcode []byte) error {
-	img, err := Join(t, contents, bootcode)
+	img, err := joinParts(t, contents, bootcode)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", dst, err)
 	}

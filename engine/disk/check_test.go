@@ -252,7 +252,7 @@ func TestChain(t *testing.T) {
 		}
 		run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", dst, flat)
 		under = image.Backing{Path: name + ".qcow2", Format: "qcow2", Backing: &b}
-		img, err := OpenBacking(filepath.Join(dir, "above"), under)
+		img, err := openBacking(filepath.Join(dir, "above"), under)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestChain(t *testing.T) {
 		img.Close()
 	}
 	under.Backing.Backing = nil
-	if _, err := OpenBacking(filepath.Join(dir, "above"), under); err == nil || !strings.Contains(err.Error(), "which was not declared") {
+	if _, err := openBacking(filepath.Join(dir, "above"), under); err == nil || !strings.Contains(err.Error(), "which was not declared") {
 		t.Errorf("a chain of which a part is not declared: %v", err)
 	}
 }

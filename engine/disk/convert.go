@@ -23,7 +23,7 @@ func Convert(ctx context.Context, src image.Image, dst, format string, o image.W
 		return err
 	}
 	if o.OpenBacking == nil {
-		o.OpenBacking = OpenBacking
+		o.OpenBacking = openBacking
 	}
 	return create(dst, o.Sync, func(w *os.File) error { return f.Write(ctx, w, src, o) })
 }

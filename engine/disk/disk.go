@@ -121,9 +121,9 @@ func BackedBy(path, format string, o image.OpenOptions) func(image.Backing) (ima
 	}
 }
 
-// OpenBacking opens the image that b names, and those under it that b.Backing
+// openBacking opens the image that b names, and those under it that b.Backing
 // names. A relative path starts at the directory of the image at above.
-func OpenBacking(above string, b image.Backing) (image.Image, error) {
+func openBacking(above string, b image.Backing) (image.Image, error) {
 	if b.Format == "" {
 		return nil, fmt.Errorf("backing file %s: no format declared", b.Path)
 	}
@@ -133,7 +133,7 @@ func OpenBacking(above string, b image.Backing) (image.Image, error) {
 	}
 	var o image.OpenOptions
 	if b.Backing != nil {
-		o.Backing = func(image.Backing) (image.Image, error) { return OpenBacking(at, *b.Backing) }
+		o.Backing = func(image.Backing) (image.Image, error) { return openBacking(at, *b.Backing) }
 	}
 	return Open(at, b.Format, o)
 }

@@ -47,7 +47,7 @@ func fuzzTable(f *testing.F, kind string, mend func([]byte)) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		img, err := Join(tab, nil, nil)
+		img, err := joinParts(tab, nil, nil)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func fuzzTable(f *testing.F, kind string, mend func([]byte)) {
 					t.Fatalf("partition %+v in %d bytes", p, len(b))
 				}
 			}
-			Join(tab, nil, nil)
+			joinParts(tab, nil, nil)
 		}
 	})
 }

@@ -2,8 +2,8 @@ package disk
 
 import "b9.build/b9/engine/disk/image"
 
-// What this package's functions take and return, under the names that its
-// callers use; package image defines it.
+// What this package's functions take and return. Package image defines it, which
+// the formats import, too; callers need to import only this package.
 type (
 	// Image is an open disk image.
 	Image = image.Image
@@ -17,16 +17,12 @@ type (
 	WriteOptions = image.WriteOptions
 	// Report is what a check found.
 	Report = image.Report
-	// Extent is a part of an image with one state: Data, Zero or Hole.
+	// Extent is a part of an image with one state, such as Hole.
 	Extent = image.Extent
 )
 
-// The states of an extent.
-const (
-	Data = image.Data
-	Zero = image.Zero
-	Hole = image.Hole
-)
+// Hole is the state of an extent that takes no room in its file.
+const Hole = image.Hole
 
 // Section is length bytes of img from off on, as an image; closing it leaves
 // img open.

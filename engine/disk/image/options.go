@@ -51,8 +51,8 @@ type WriteOptions struct {
 	// Backing makes a qcow2 that holds only what differs from this image.
 	Backing *Backing
 	// OpenBacking opens Backing for an image that is written to the path above.
-	// Where it is nil, disk.Convert sets it to disk.OpenBacking; whoever calls
-	// Format.Write with a Backing must set it.
+	// disk.Convert sets it where it is nil; whoever calls Format.Write with a
+	// Backing must set it.
 	OpenBacking func(above string, b Backing) (Image, error)
 	// Progress is called now and then, never concurrently, with bytes of the
 	// virtual size that are done and in all.

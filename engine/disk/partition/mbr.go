@@ -9,11 +9,13 @@ import (
 	"b9.build/b9/engine/disk/image"
 )
 
+// BootCode is how many bytes of boot code have room at the start of a disk.
+const BootCode = 440
+
 // The master boot record as the UEFI specification 2.10, section 5.2.1 gives
 // it, and the chain of extended boot records as Linux and Windows read it.
 const (
 	mbrSize      = 512
-	BootCode     = 440 // bytes of boot code
 	mbrEntries   = 446
 	mbrEntrySize = 16
 	mbrMaxLinks  = 256 // of extended boot records
@@ -25,7 +27,7 @@ type mbrEntry struct {
 	start, length uint32
 }
 
-func (e mbrEntry) extended() bool { return e.kind == 0x05 || e.kind == 0x0f || e.kind == 0x85 }
+func (e mbrEntry) extended() bool { return extended(codeText(e.kind)) }
 
 func (e mbrEntry) empty() bool { return e.kind == 0 || e.length == 0 }
 
@@ -86,7 +88,7 @@ func readMBR(img image.Image, sector int) (*Table, error) {
 func (t *Table) addMBR(number int, e mbrEntry, base int64) error {
 	p := Partition{
 		Number: number, Start: base + int64(e.start)*int64(t.SectorSize), Length: int64(e.length) * int64(t.SectorSize),
-		Type: fmt.Sprintf("0x%02x", e.kind), Bootable: e.flag == 0x80, ID: fmt.Sprintf("%s-%02x", t.ID, number),
+		Type: codeText(e.kind), Bootable: e.flag == 0x80, ID: fmt.Sprintf("%s-%02x", t.ID, number),
 	}
 	p.TypeName = typeName(p.Type)
 	if e.kind == 0xee {

@@ -52,9 +52,9 @@ func (p *Partition) End() int64 { return p.Start + p.Length }
 
 // Extended reports whether p is an extended partition of an MBR, which holds
 // others and no content of its own.
-func (p *Partition) Extended() bool {
-	return p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85"
-}
+func (p *Partition) Extended() bool { return extended(p.Type) }
+
+func extended(code string) bool { return code == "0x05" || code == "0x0f" || code == "0x85" }
 
 // ReadTable reads the GPT or MBR of img. The sector size is 512 or 4096 bytes; 0
 // stands for what the GPT says, or 512 where only an MBR is there, which does

@@ -51,14 +51,14 @@ var types = []knownType{
 // typeName returns the name of a code, or nothing.
 func typeName(code string) string {
 	for _, t := range types {
-		if t.guid != "" && t.guid == code || t.mbr != 0 && mbrCodeText(t.mbr) == code {
+		if t.guid != "" && t.guid == code || t.mbr != 0 && codeText(t.mbr) == code {
 			return t.name
 		}
 	}
 	return ""
 }
 
-func mbrCodeText(code byte) string { return fmt.Sprintf("0x%02x", code) }
+func codeText(code byte) string { return fmt.Sprintf("0x%02x", code) }
 
 // typeCode returns the code for a type given by name, as a GUID or as a number.
 func typeCode(kind, s string) (string, error) {
@@ -66,7 +66,7 @@ func typeCode(kind, s string) (string, error) {
 	for _, t := range types {
 		code := t.guid
 		if kind == "mbr" && t.mbr != 0 {
-			code = mbrCodeText(t.mbr)
+			code = codeText(t.mbr)
 		} else if kind == "mbr" {
 			code = ""
 		}
@@ -85,7 +85,7 @@ func typeCode(kind, s string) (string, error) {
 			return strings.ToLower(s), nil
 		}
 	} else if n, err := strconv.ParseUint(s, 0, 8); err == nil && n > 0 {
-		return mbrCodeText(byte(n)), nil
+		return codeText(byte(n)), nil
 	}
 	other := "a GUID"
 	if kind == "mbr" {

@@ -98,7 +98,7 @@ func (p *Zstd) find(unit []byte) {
 		at, last = p.follow(at, end, last)
 		anchor = at
 	}
-	p.take(anchor, unitSize)
+	p.copyLiterals(anchor, unitSize)
 }
 
 // final is the position from which on no match begins.
@@ -144,12 +144,12 @@ func (p *Zstd) follow(at, end, last int) (int, int) {
 // emit records a sequence: the literals from anchor on, and the match between
 // from and end.
 func (p *Zstd) emit(anchor, from, end int, offset uint32) {
-	p.take(anchor, from)
+	p.copyLiterals(anchor, from)
 	p.sequences = append(p.sequences, sequence{uint16(from - anchor), uint16(end - from - 3), offset})
 }
 
-// take adds what lies between two positions to the literals.
-func (p *Zstd) take(from, to int) {
+// copyLiterals adds what lies between two positions to the literals.
+func (p *Zstd) copyLiterals(from, to int) {
 	n := p.lits
 	for i := from; i < to; i += pad {
 		copy(p.literals[n&(unitSize-1):][:pad], p.unit[i&(unitSize-1):][:pad])

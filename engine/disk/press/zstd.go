@@ -56,6 +56,8 @@ type sequence struct {
 	offset   uint32
 }
 
+// NewZstd returns a coder. One holds up to 4 MiB with what the library keeps, and
+// is not for concurrent use.
 func NewZstd() (*Zstd, error) {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(unitSize), zstd.WithLowerEncoderMem(true),
 		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderCRC(false))

@@ -30,10 +30,13 @@ import (
 // versions 2 and 3. Images with internal snapshots are read as they are now.
 type Format struct{}
 
+// Name implements image.Format.
 func (Format) Name() string { return "qcow2" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"qcow2"} }
 
+// Probe implements image.Format.
 func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
 
 const magic = "QFI\xfb"

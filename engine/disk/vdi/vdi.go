@@ -25,10 +25,13 @@ import (
 // VDICore.h; all numbers are little endian.
 type Format struct{}
 
+// Name implements image.Format.
 func (Format) Name() string { return "vdi" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"vdi"} }
 
+// Probe implements image.Format.
 func (Format) Probe(head []byte) bool {
 	return len(head) >= 68 && binary.LittleEndian.Uint32(head[64:]) == magic
 }

@@ -32,10 +32,13 @@ import (
 // is kept (rounded up to 512 bytes; Azure wants whole MiB).
 type Format struct{}
 
+// Name implements image.Format.
 func (Format) Name() string { return "vhd" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"vhd"} }
 
+// Probe implements image.Format.
 func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(cookie)) }
 
 const (

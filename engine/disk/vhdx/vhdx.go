@@ -26,10 +26,13 @@ import (
 // belong is refused: its owner crashed, and has to replay the log itself.
 type Format struct{}
 
+// Name implements image.Format.
 func (Format) Name() string { return "vhdx" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"vhdx"} }
 
+// Probe implements image.Format.
 func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
 
 const (

@@ -33,10 +33,13 @@ import (
 // and stream-optimized files, and descriptors of flat and sparse extents.
 type Format struct{}
 
+// Name implements image.Format.
 func (Format) Name() string { return "vmdk" }
 
+// Extensions implements image.Format.
 func (Format) Extensions() []string { return []string{"vmdk"} }
 
+// Probe implements image.Format.
 func (Format) Probe(head []byte) bool {
 	return bytes.HasPrefix(head, []byte(magic)) || isDescriptor(head)
 }
