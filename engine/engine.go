@@ -124,7 +124,7 @@ func SplitStepName(name string) (label, workspace string) {
 	return name, ""
 }
 
-// key is nodeKey with buffers that are used again.
+// key computes the key of n, in buffers that are used again.
 func (e *Engine) key(n *Node, in keyInput) (store.Digest, error) {
 	m, ok := e.keys.Get().(*keyMaker)
 	if !ok {

@@ -70,9 +70,6 @@ func (m *keyMaker) key(n *Node, in keyInput) (store.Digest, error) {
 	return store.Digest(blake3.Sum256(m.text)), nil
 }
 
-// nodeKey computes the key of n.
-func nodeKey(n *Node, in keyInput) (store.Digest, error) { return new(keyMaker).key(n, in) }
-
 // nodeParts lists what the key of n is made of.
 func nodeParts(n *Node, in keyInput) ([]store.Part, error) {
 	var k keyParts

@@ -31,7 +31,7 @@ func keyOf(t *testing.T, a Action) store.Digest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := nodeKey(n, keyInput{})
+	d, err := new(keyMaker).key(n, keyInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestWhatCannotBeInAKeyIsAnError(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := nodeKey(n, keyInput{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := new(keyMaker).key(n, keyInput{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%T: error %v, want %q", a, err, want)
 		}
 	}
@@ -115,7 +115,7 @@ func BenchmarkKey(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := nodeKey(n, keyInput{}); err != nil {
+		if _, err := new(keyMaker).key(n, keyInput{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -69,7 +69,7 @@ func (t *TreeSource) Kind() string { return "source-tree/1" }
 // Run implements Action: it copies what is not excluded. A directory that was
 // changed meanwhile is an error, for the copy might be recorded as what it is not.
 func (t *TreeSource) Run(ctx context.Context, job *Job) error {
-	if err := store.CopyTree(ctx, t.Path, job.Output(""), t.Skip); err != nil {
+	if err := store.CopyTree(ctx, t.Path, job.Output(""), t.skip); err != nil {
 		return err
 	}
 	d, err := t.Fingerprint(ctx, job.World())
@@ -90,7 +90,7 @@ func (t *TreeSource) Locate() (string, store.Kind) {
 
 // Fingerprint implements Source.
 func (t *TreeSource) Fingerprint(ctx context.Context, w *World) (store.Digest, error) {
-	d, err := w.Store.TreeDigest(ctx, t.Path, t.Skip)
+	d, err := w.Store.TreeDigest(ctx, t.Path, t.skip)
 	if err != nil {
 		return store.Digest{}, fmt.Errorf("source directory %s: %w", t.Rel, err)
 	}
@@ -102,8 +102,8 @@ func (t *TreeSource) Refingerprint(ctx context.Context, w *World, _ store.Digest
 	return t.Fingerprint(ctx, w)
 }
 
-// Skip reports whether the entry at the slash-separated relative path is excluded.
-func (t *TreeSource) Skip(rel string, _ bool) bool {
+// skip reports whether the entry at the slash-separated relative path is excluded.
+func (t *TreeSource) skip(rel string, _ bool) bool {
 	for _, pattern := range t.Exclude {
 		if ok, _ := path.Match(pattern, rel); ok {
 			return true

@@ -57,8 +57,8 @@ func (s Stamp) racy(grain time.Duration) bool {
 	return s.Age < int64(grain)
 }
 
-// Same reports whether stat says of the path now what it said then.
-func (s Stamp) Same() bool {
+// same reports whether stat says of the path now what it said then.
+func (s Stamp) same() bool {
 	var st unix.Stat_t
 	if !statted(unix.Stat, s.Path, &st) {
 		return s.Sign == absent

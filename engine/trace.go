@@ -99,7 +99,7 @@ func (t *Trace) Racy(grain time.Duration) bool {
 func (e *Engine) Stands(ctx context.Context, t *Trace) bool {
 	age := time.Since(t.Made)
 	return age >= 0 && age < traceAge && !e.cfg.Refresh && e.toolsStand(ctx, t.Tools) && e.sourcesStand(ctx, t.Sources) &&
-		all(ctx, t.Stamps, Stamp.Same) && all(ctx, t.Results, e.resultStands)
+		all(ctx, t.Stamps, Stamp.same) && all(ctx, t.Results, e.resultStands)
 }
 
 func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {

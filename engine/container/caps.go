@@ -2,7 +2,8 @@ package container
 
 import (
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine/near"
@@ -33,27 +34,18 @@ var defaultCapabilities = [...]string{
 
 // capabilities is the default set and the extra ones, as "CAP_" names, sorted.
 func capabilities(extra []string) ([]string, error) {
-	known := make(map[string]bool, len(capabilityNames))
-	for _, name := range capabilityNames {
-		known[name] = true
-	}
 	set := make(map[string]bool)
 	for _, name := range defaultCapabilities {
 		set["CAP_"+name] = true
 	}
 	for _, given := range extra {
 		name := strings.TrimPrefix(strings.ToUpper(given), "CAP_")
-		if !known[name] {
+		if !slices.Contains(capabilityNames[:], name) {
 			return nil, fmt.Errorf("unknown capability %q%s", given, near.Hint(name, capabilityNames[:]))
 		}
 		set["CAP_"+name] = true
 	}
-	names := make([]string, 0, len(set))
-	for name := range set {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names, nil
+	return slices.Sorted(maps.Keys(set)), nil
 }
 
 // CheckCapabilities reports the first name that is no Linux capability.

@@ -97,6 +97,17 @@ func (s *Store) writeQuickly(path string, data []byte) error {
 	return s.replaceFile(path, data, 0o600, func(*os.File) error { return nil })
 }
 
+// appendFileOnce appends to a file that is there, in one write, which the kernel
+// keeps apart from those of other processes. It returns how much was written.
+func appendFileOnce(path string, data []byte) (int, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Write(data)
+}
+
 // replaceFile writes a temporary file, and renames it when ready agrees.
 func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready func(*os.File) error) error {
 	dir, err := s.tempDir()

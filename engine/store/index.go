@@ -219,18 +219,11 @@ func appendIndex(b []byte, key Digest, outputs []Output) []byte {
 	return b
 }
 
-// add appends a committed record. The file gets it in one write, which the
-// kernel keeps apart from those of other processes. Where there is no index
+// add appends a committed record. Where there is no index
 // none is begun, for it would lack the earlier records.
 func (x *index) add(key Digest, outputs []Output) {
 	x.remember(key, outputs)
-	f, err := os.OpenFile(x.path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	entry := appendIndex(nil, key, outputs)
-	if n, err := f.Write(entry); err != nil && n > 0 {
+	if n, err := appendFileOnce(x.path, appendIndex(nil, key, outputs)); err != nil && n > 0 {
 		os.Remove(x.path) // a torn entry would hide those after it
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,14 +89,9 @@ func resultLine(label string, objs []Object) string {
 }
 
 func joinResults(workspace string, lines map[string]string) []byte {
-	keys := make([]string, 0, len(lines))
-	for k := range lines {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
 	b := strconv.AppendQuote([]byte(resultsTag), workspace)
 	b = append(b, '\n')
-	for _, k := range keys {
+	for _, k := range slices.Sorted(maps.Keys(lines)) {
 		b = append(append(b, lines[k]...), '\n')
 	}
 	return b

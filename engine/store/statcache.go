@@ -244,21 +244,14 @@ func (c *statCache) flush() {
 	if len(c.fresh) == 0 && !(c.rewrite && len(c.entries) > 0) {
 		return
 	}
-	if c.rewrite || c.extend() != nil {
+	if !c.rewrite {
+		_, err := appendFileOnce(c.path, c.fresh)
+		c.rewrite = err != nil
+	}
+	if c.rewrite {
 		c.replace()
 	}
 	c.fresh, c.rewrite = nil, false
-}
-
-// extend appends in one write, which the kernel keeps apart from others'.
-func (c *statCache) extend() error {
-	f, err := os.OpenFile(c.path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.Write(c.fresh)
-	return err
 }
 
 func (c *statCache) replace() {
