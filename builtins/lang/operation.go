@@ -10,13 +10,12 @@ import (
 	"b9.build/b9/engine/store"
 )
 
-// Operation is one built-in function of the build language. Exactly one of
-// its make and value is set: make records a step and the call returns its
-// handle; value returns any other value.
+// Operation is one built-in function of the build language. Exactly one of Make
+// and Value is set: Make says which step a call records, whose handle it
+// returns; Value returns any other value. Neither does any I/O.
 //
 // Every operation that makes a step also takes the parameters name,
-// visibility and doc; it lists NameParam among its own where the name may be
-// given by position.
+// visibility and doc; see NameParam.
 type Operation struct {
 	Name       string  // as build files call it
 	Doc        string  // a line that says what it makes or does, without a full stop; then, after an empty line, the rest
