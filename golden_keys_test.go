@@ -3,6 +3,7 @@ package b9_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -85,6 +86,28 @@ func fixTools(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir)
+}
+
+// answerForApt notes versions of apt-get and dpkg in the store's list of answers,
+// since bootstrap asks those of the machine, whatever PATH says.
+func answerForApt(t *testing.T, st *store.Store) {
+	t.Helper()
+	known := map[string]string{}
+	for _, name := range []string{"apt-get", "dpkg"} {
+		path := filepath.Join("/usr/bin", name)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known[fmt.Sprintf("%s %d %d --version", path, info.Size(), info.ModTime().UnixNano())] = fmt.Sprintf("golden %s 1.2.3 called with --version", name)
+	}
+	data, err := json.Marshal(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(st.Dir(), "tools.json"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // unpackWorkspace makes a workspace of a txtar file.
@@ -174,6 +197,7 @@ func newKeyTable(t *testing.T, root string) *keyTable {
 	k.shared = share.NewImages(share.Config{
 		Local: func() (*share.LocalImages, error) { return share.OpenLocal(st) },
 	}, root)
+	answerForApt(t, st)
 	k.engine = engine.New(engine.Config{Store: st, Cache: k.asked, Services: []any{k.shared}})
 	made := t.TempDir()
 	writeFile(t, filepath.Join(made, "tree", "file"), []byte("what a step made\n"))
