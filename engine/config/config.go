@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"b9.build/b9/engine/internal/position"
 	"b9.build/b9/engine/near"
 	"b9.build/b9/engine/size"
 )
@@ -161,9 +162,9 @@ func newLoader() *loader {
 
 // source is where a value came from.
 type source struct {
-	origin string // as Settings shows it
-	at     string // as errors show it
-	dir    string // that relative paths count from
+	origin string            // as Settings shows it
+	at     position.Position // as errors show it; of the environment and of flags, which have no lines, the origin as File
+	dir    string            // that relative paths count from
 
 	workspace bool // the file came with the workspace
 }
@@ -258,7 +259,7 @@ func (d *loader) environment(env []string) {
 		if !ours || value == "" {
 			continue
 		}
-		p := source{origin: "environment " + name, at: "environment " + name}
+		p := source{origin: "environment " + name, at: position.Position{File: "environment " + name}}
 		if option, ok := strings.CutPrefix(short, "OPTIONS_"); ok {
 			d.option(p, option, text(value))
 		} else if repository, ok := strings.CutPrefix(short, "REPOSITORIES_"); ok {
@@ -273,7 +274,7 @@ func (d *loader) environment(env []string) {
 
 func (d *loader) flags(flags []string) {
 	for _, kv := range flags {
-		p := source{origin: "flag -c", at: "flag -c " + kv}
+		p := source{origin: "flag -c", at: position.Position{File: "flag -c " + kv}}
 		key, value, ok := strings.Cut(kv, "=")
 		if !ok {
 			d.fail(p, "wants KEY=VALUE, such as -c container.memory=2G")

@@ -124,8 +124,8 @@ func parsed[T any](value any, want string, parse func(string) (T, error)) (none 
 	return none, wrongType(want, value)
 }
 
-// optionText is the text of an option, whose own type only its declaration
-// in a build file knows.
+// optionText is the text of an option. Only the declaration of the option in a
+// build file knows its type.
 func optionText(value any) (string, error) {
 	switch v := value.(type) {
 	case text:

@@ -121,7 +121,7 @@ func (w *fileWalk) leaf(at source, path []string) {
 // key returns the whole path of a key and where its first part stands.
 func (w *fileWalk) key(table []string, e toml.Entry) ([]string, source) {
 	at := e.Keys[0].At
-	p := source{origin: fmt.Sprintf("%s:%d", w.path, at.Line), at: at.String(), dir: filepath.Dir(w.path), workspace: w.workspace}
+	p := source{origin: fmt.Sprintf("%s:%d", w.path, at.Line), at: at, dir: filepath.Dir(w.path), workspace: w.workspace}
 	return append(table[:len(table):len(table)], names(e.Keys)...), p
 }
 

@@ -22,8 +22,8 @@ type Options struct {
 	// that is not among them is an error.
 	Vars map[string]Term
 
-	// Placeless leaves line and column out of what Place says, for a text
-	// that nobody wrote.
+	// Placeless leaves line and column out of the positions in messages, for
+	// a text that nobody wrote.
 	Placeless bool
 }
 
@@ -101,11 +101,7 @@ func (p *parser) popFrom(start int) []Term {
 // decode checks the encoding, and translates Latin-1.
 func (p *parser) decode() bool {
 	if erlLatin1(p.doc.text) {
-		var b strings.Builder
-		for _, c := range []byte(p.doc.text) {
-			b.WriteRune(rune(c))
-		}
-		p.doc.text = b.String()
+		p.doc.text = latin1(p.doc.text)
 	}
 	p.text = p.doc.text
 	if uint64(len(p.text)) > 1<<32-1 {

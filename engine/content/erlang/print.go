@@ -107,7 +107,7 @@ func newBinary(t *Term) node {
 		text = "<<" + quote(t.text, '"') + ">>"
 	case t.bits == 0 && utf8.ValidString(t.text) && printable(t.text):
 		text = "<<" + quote(t.text, '"') + "/utf8>>"
-	case t.bits == 0 && !utf8.ValidString(t.text) && printableLatin1(t.text):
+	case t.bits == 0 && !utf8.ValidString(t.text) && printable(latin1(t.text)):
 		text = "<<" + quote(latin1(t.text), '"') + ">>"
 	default:
 		text = numbers(t)
@@ -141,25 +141,11 @@ func ascii(s string) bool {
 // printable reports whether a string can be shown as one: without other
 // control characters than those that have an escape sequence of a letter.
 func printable(s string) bool {
-	for _, r := range s {
-		if !isPrintable(r) {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return !isPrintable(r) })
 }
 
 func isPrintable(r rune) bool {
 	return r >= ' ' && r <= '~' || r >= 0xa0 && r != 0xfffe && r != 0xffff || r >= '\b' && r <= '\r' || r == 0x1b
-}
-
-func printableLatin1(s string) bool {
-	for i := range len(s) {
-		if !isPrintable(rune(s[i])) {
-			return false
-		}
-	}
-	return true
 }
 
 // latin1 is the text that bytes are in Latin-1.

@@ -129,8 +129,8 @@ func isReserved(name string) bool {
 	return false
 }
 
-// digits reads digits of the base with "_" between them, and reports whether
-// there are any. The text may begin with no "_".
+// digits reads digits of the base, which may have single "_" between them, and
+// returns them without those. underscores reports whether there were any.
 func (p *parser) digits(base int) (text string, underscores bool) {
 	start := p.pos
 	for p.pos < len(p.text) {
@@ -142,7 +142,11 @@ func (p *parser) digits(base int) (text string, underscores bool) {
 		}
 		p.pos++
 	}
-	return p.text[start:p.pos], underscores
+	text = p.text[start:p.pos]
+	if underscores {
+		text = strings.ReplaceAll(text, "_", "")
+	}
+	return text, underscores
 }
 
 // digitValue is what a letter or digit stands for, or 36.
@@ -160,10 +164,7 @@ func digitValue(c byte) int {
 
 // number reads an integer or float whose sign, if any, was read at the offset.
 func (p *parser) number(at int, minus bool) bool {
-	text, underscores := p.digits(10)
-	if underscores {
-		text = strings.ReplaceAll(text, "_", "")
-	}
+	text, _ := p.digits(10)
 	if len(text) > maxDigits {
 		return p.fail(at, "a number of more than %d digits", maxDigits)
 	}
@@ -191,7 +192,7 @@ func (p *parser) float(at int, whole string, minus bool) bool {
 		p.pos++
 		text += "e" + p.exponent()
 	}
-	f, err := strconv.ParseFloat(strings.ReplaceAll(text, "_", ""), 64)
+	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		return p.fail(at, "bad float %s", p.text[at:p.pos])
 	}
@@ -223,7 +224,7 @@ func (p *parser) based(at int, baseText string, minus bool) bool {
 		return p.fail(at, "bad base %s: a base is from 2 to 36", baseText)
 	}
 	p.pos++
-	text, underscores := p.digits(base)
+	text, _ := p.digits(base)
 	if text == "" {
 		return p.unexpected(fmt.Sprintf("a digit of base %d", base))
 	}
@@ -232,9 +233,6 @@ func (p *parser) based(at int, baseText string, minus bool) bool {
 	}
 	if p.peek() == '.' && p.pos+1 < len(p.text) && digitValue(p.text[p.pos+1]) < base {
 		return p.basedFloat(at, base, text, minus)
-	}
-	if underscores {
-		text = strings.ReplaceAll(text, "_", "")
 	}
 	digits, err := decimal(text, base)
 	if err != nil {
@@ -276,12 +274,11 @@ func (p *parser) basedFloat(at, base int, whole string, minus bool) bool {
 	if strings.HasPrefix(p.text[p.pos:], "#e") || strings.HasPrefix(p.text[p.pos:], "#E") {
 		p.pos += 2
 		var err error
-		if exponent, err = strconv.Atoi(strings.ReplaceAll(p.exponent(), "_", "")); err != nil {
+		if exponent, err = strconv.Atoi(p.exponent()); err != nil {
 			return p.fail(at, "bad float %s", p.text[at:p.pos])
 		}
 	}
-	fraction = strings.ReplaceAll(fraction, "_", "")
-	mantissa, ok := new(big.Int).SetString(strings.ReplaceAll(whole, "_", "")+fraction, base)
+	mantissa, ok := new(big.Int).SetString(whole+fraction, base)
 	exponent -= len(fraction)
 	if !ok || exponent > maxExponent || exponent < -maxExponent {
 		return p.fail(at, "bad float %s", p.text[at:p.pos])

@@ -2,6 +2,8 @@ package erlang
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -49,11 +51,7 @@ func (p *parser) variableName() string {
 func (p *parser) variable(name string) (Term, bool) {
 	t, ok := p.vars[name]
 	if !ok {
-		have := make([]string, 0, len(p.vars))
-		for name := range p.vars {
-			have = append(have, name)
-		}
-		return t, p.fail(p.pos, "%s", template.UnknownName(name, have))
+		return t, p.fail(p.pos, "%s", template.UnknownName(name, slices.Collect(maps.Keys(p.vars))))
 	}
 	p.pos += len(name) + 3
 	return t, true

@@ -1,7 +1,6 @@
 package yaml
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"math/big"
@@ -21,18 +20,11 @@ type Pair struct {
 }
 
 func dump(n *yaml.Node) (string, error) {
-	var b bytes.Buffer
-	out, err := yaml.NewDumper(&b, yaml.WithV3Defaults(), yaml.WithIndent(2), yaml.WithLineWidth(-1))
+	out, err := yaml.Dump(n, yaml.WithV3Defaults(), yaml.WithIndent(2), yaml.WithLineWidth(-1))
 	if err != nil {
 		return "", fmt.Errorf("write YAML: %w", err)
 	}
-	if err := out.Dump(n); err != nil {
-		return "", fmt.Errorf("write YAML: %w", err)
-	}
-	if err := out.Close(); err != nil {
-		return "", fmt.Errorf("write YAML: %w", err)
-	}
-	return b.String(), nil
+	return string(out), nil
 }
 
 // plain is the node of a value that is neither a list nor a mapping.

@@ -119,7 +119,7 @@ func realSurprise(s string) string {
 	return ""
 }
 
-// explain says what a surprising scalar means and how to mean the other thing.
+// Explain says what a surprising scalar means, and how to write the other meaning.
 func (n *Node) Explain() string {
 	written := n.surprise.written
 	switch n.surprise.name {

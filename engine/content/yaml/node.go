@@ -37,7 +37,7 @@ type Field struct {
 	Key, Value *Node
 }
 
-// get finds the value of a text key; nil if there is none.
+// Get returns the value of a text key, nil if there is none.
 func (f Fields) Get(key string) *Node {
 	for _, e := range f {
 		if s, ok := e.Key.Value.(string); ok && s == key {
@@ -94,11 +94,12 @@ type FieldSet struct {
 	at     map[string]int // position + 1 by keyID
 }
 
+// NewFieldSet returns an empty mapping with room for n fields.
 func NewFieldSet(n int) *FieldSet {
 	return &FieldSet{Fields: make(Fields, 0, n), at: make(map[string]int, n)}
 }
 
-// find returns the value of a key, nil where there is none.
+// Find returns the value of a key, nil where there is none.
 func (s *FieldSet) Find(key *Node) *Node {
 	if i := s.at[keyID(key)]; i > 0 {
 		return s.Fields[i-1].Value
@@ -106,7 +107,7 @@ func (s *FieldSet) Find(key *Node) *Node {
 	return nil
 }
 
-// set enters a field; it returns the one it replaced.
+// Set enters a field, and returns the one that it replaced.
 func (s *FieldSet) Set(f Field) (old *Field) {
 	id := keyID(f.Key)
 	if i := s.at[id]; i > 0 {
@@ -119,7 +120,7 @@ func (s *FieldSet) Set(f Field) (old *Field) {
 	return nil
 }
 
-// kindOf names the kind of a value for messages.
+// Kind names the kind of a value for messages.
 func (n *Node) Kind() string {
 	switch n.Value.(type) {
 	case nil:
@@ -142,7 +143,7 @@ func (n *Node) Kind() string {
 	return "mapping"
 }
 
-// show renders a value for a message, shortened.
+// Show renders a value for a message, shortened.
 func (n *Node) Show() string {
 	const limit = 40
 	var text string
@@ -254,6 +255,7 @@ func JoinPath(path string, key *Node) string {
 	return path + "." + text
 }
 
+// IndexPath names an element below a path: users[0].
 func IndexPath(path string, i int) string {
 	return path + "[" + strconv.Itoa(i) + "]"
 }

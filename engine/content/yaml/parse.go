@@ -1,11 +1,15 @@
 package yaml
 
-import "b9.build/b9/engine/internal/position"
+import (
+	"slices"
+
+	"b9.build/b9/engine/internal/position"
+)
 
 // syntax is a node of a YAML document as it was written.
 type syntax struct {
 	kind   syntaxKind
-	place  position.Position
+	at     position.Position
 	tag    string // in full; "" if there is none, "!" if it says nothing
 	anchor string
 	text   string // of a scalar; the name of an alias
@@ -49,15 +53,7 @@ func parseSyntax(file, text string) (*syntax, error) {
 func (p *parser) kind() tokenKind { return p.peek().kind }
 
 // isOneOf reports whether the next token is of one of the kinds.
-func (p *parser) isOneOf(kinds ...tokenKind) bool {
-	next := p.kind()
-	for _, k := range kinds {
-		if k == next {
-			return true
-		}
-	}
-	return false
-}
+func (p *parser) isOneOf(kinds ...tokenKind) bool { return slices.Contains(kinds, p.kind()) }
 
 func (p *parser) stream() *syntax {
 	var root *syntax
@@ -109,7 +105,7 @@ func (p *parser) documentStart() {
 	}
 }
 
-func (p *parser) empty(at mark) *syntax { return &syntax{place: p.position(at)} }
+func (p *parser) empty(at mark) *syntax { return &syntax{at: p.position(at)} }
 
 // node reads a value. block: it may be a block collection; flat: a list that is
 // indented no deeper than the key it belongs to.
@@ -145,7 +141,7 @@ func (p *parser) node(block, flat bool, depth int) *syntax {
 
 func (p *parser) alias() *syntax {
 	t := p.next()
-	n := &syntax{kind: aliasSyntax, place: p.position(t.at), text: t.text, target: p.anchors[t.text]}
+	n := &syntax{kind: aliasSyntax, at: p.position(t.at), text: t.text, target: p.anchors[t.text]}
 	if n.target == nil {
 		p.fail(t.at, "the alias *%s refers to no anchor before it: put the text in quotes if it is none", t.text)
 	}
@@ -160,7 +156,7 @@ func (p *parser) properties(n *syntax) {
 		case t.kind == tokAnchor && n.anchor == "":
 			n.anchor = t.text
 			if before := p.anchors[n.anchor]; before != nil {
-				p.fail(t.at, "the anchor &%s is there already at %s", n.anchor, before.place)
+				p.fail(t.at, "the anchor &%s is there already at %s", n.anchor, before.at)
 			}
 			p.anchors[n.anchor] = n
 		case t.kind == tokTag && n.tag == "":
@@ -218,7 +214,7 @@ func (p *parser) blockMapping(n *syntax, depth int) {
 
 func (p *parser) blockEnd(what string, n *syntax) {
 	if t := p.next(); t.kind != tokBlockEnd {
-		p.fail(t.at, "%s can't stand in the %s that begins at line %d: check the indentation of this line", t.kind, what, n.place.Line)
+		p.fail(t.at, "%s can't stand in the %s that begins at line %d: check the indentation of this line", t.kind, what, n.at.Line)
 	}
 }
 
@@ -284,6 +280,6 @@ func (p *parser) flowSeparator(end tokenKind, n *syntax) {
 	case tokComma:
 		p.next()
 	default:
-		p.fail(t.at, `want "," or %s, got %s: the bracket is opened at %s`, end, t.kind, n.place)
+		p.fail(t.at, `want "," or %s, got %s: the bracket is opened at %s`, end, t.kind, n.at)
 	}
 }

@@ -82,7 +82,7 @@ type sized struct {
 // node makes the value of n.
 func (r *reader) node(n *syntax, depth int) (sized, error) {
 	if depth > maxDepth {
-		return sized{}, n.place.Errorf("nested more than %d deep", maxDepth)
+		return sized{}, n.at.Errorf("nested more than %d deep", maxDepth)
 	}
 	if n.kind == aliasSyntax {
 		return r.alias(n, depth)
@@ -105,7 +105,7 @@ func (r *reader) node(n *syntax, depth int) (sized, error) {
 
 func (r *reader) alias(n *syntax, depth int) (sized, error) {
 	if r.open[n.target] {
-		return sized{}, n.place.Errorf("the alias *%s refers to the value it is part of", n.text)
+		return sized{}, n.at.Errorf("the alias *%s refers to the value it is part of", n.text)
 	}
 	v, err := r.node(n.target, depth)
 	if err != nil {
@@ -113,7 +113,7 @@ func (r *reader) alias(n *syntax, depth int) (sized, error) {
 	}
 	r.total += v.size
 	if r.total > maxYAMLNodes {
-		return sized{}, n.place.Errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
+		return sized{}, n.at.Errorf("the document has more than %d values with its aliases written out", maxYAMLNodes)
 	}
 	return v, nil
 }
@@ -159,7 +159,7 @@ func (r *reader) scalar(n *syntax) (*Node, error) {
 
 // anyScalar makes a scalar, which may be a special key.
 func (r *reader) anyScalar(n *syntax) (*Node, error) {
-	out := &Node{At: n.place}
+	out := &Node{At: n.at}
 	var err error
 	var odd string
 	switch tag := explicitTag(n); {
@@ -182,7 +182,7 @@ func (r *reader) anyScalar(n *syntax) (*Node, error) {
 
 func (r *reader) list(n *syntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!seq" {
-		return nil, n.place.Errorf("the tag %s is not for a list", tag)
+		return nil, n.at.Errorf("the tag %s is not for a list", tag)
 	}
 	list := make([]*Node, len(n.items))
 	for i, c := range n.items {
@@ -192,12 +192,12 @@ func (r *reader) list(n *syntax, depth int) (*Node, error) {
 		}
 		list[i] = v.node
 	}
-	return &Node{Value: list, At: n.place}, nil
+	return &Node{Value: list, At: n.at}, nil
 }
 
 func (r *reader) mapping(n *syntax, depth int) (*Node, error) {
 	if tag := explicitTag(n); tag != "" && tag != "!!map" {
-		return nil, n.place.Errorf("the tag %s is not for a mapping", tag)
+		return nil, n.at.Errorf("the tag %s is not for a mapping", tag)
 	}
 	own, merged := NewFieldSet(len(n.items)/2), Fields(nil)
 	for i := 0; i+1 < len(n.items); i += 2 {
@@ -220,13 +220,13 @@ func (r *reader) mapping(n *syntax, depth int) (*Node, error) {
 		r.enter(own, Field{key, v.node})
 	}
 	if len(merged) == 0 {
-		return &Node{Value: own.Fields, At: n.place}, nil
+		return &Node{Value: own.Fields, At: n.at}, nil
 	}
 	all := NewFieldSet(len(merged) + len(own.Fields))
 	for _, f := range append(merged, own.Fields...) {
 		all.Set(f)
 	}
-	return &Node{Value: all.Fields, At: n.place}, nil
+	return &Node{Value: all.Fields, At: n.at}, nil
 }
 
 // enter sets a field and warns when it was set before.
@@ -253,7 +253,7 @@ func (r *reader) key(n *syntax, depth int) (*Node, error) {
 	}
 	switch v.node.Value.(type) {
 	case []*Node, Fields:
-		return nil, n.place.Errorf("a %s can't be a key", v.node.Kind())
+		return nil, n.at.Errorf("a %s can't be a key", v.node.Kind())
 	}
 	return v.node, nil
 }
@@ -274,5 +274,5 @@ func (r *reader) merged(at *syntax, v *Node) (Fields, error) {
 		}
 		return all, nil
 	}
-	return nil, at.place.Errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.Kind())
+	return nil, at.at.Errorf(`"<<" wants a mapping or a list of mappings, got %s`, v.Kind())
 }

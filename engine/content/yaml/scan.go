@@ -442,7 +442,7 @@ func (s *scanner) rememberKey() {
 	}
 }
 
-// forgetKey: what could have been a key is none.
+// forgetKey notes that what could have been a key is none.
 func (s *scanner) forgetKey() { s.drop(s.flow) }
 
 func (s *scanner) drop(level int) {

@@ -12,7 +12,7 @@ const MaxNodes = 4_000_000
 
 // YAML renders the tree as a document that PyYAML reads back equal: in the
 // order of its keys, without comments and aliases, text of several lines as
-// blocks. The error is an *Error or one of writing.
+// blocks. The error is a *position.Error or one of writing.
 func (n *Node) YAML() (string, error) {
 	w := treeWriter{left: MaxNodes}
 	out, err := w.node(n)
