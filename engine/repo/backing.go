@@ -52,7 +52,7 @@ func qcow2Backing(path string) (string, error) {
 		return "", nil
 	}
 	name := make([]byte, min(length, maxName))
-	n, err := f.ReadAt(name, int64(off&^(1<<63)))
+	n, err := f.ReadAt(name, int64(min(off, 1<<62))) // past the end of any file, and the kernel takes it
 	if err != nil && err != io.EOF {
 		return "", err
 	}
