@@ -28,7 +28,7 @@ func TestGoldenLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	builtinstest.Golden(t, "b9.lock", filepath.Join(root, LockFile))
-	if back, err := ReadLock(root); err != nil || !slices.Equal(back, want) {
+	if back, err := readLock(root); err != nil || !slices.Equal(back, want) {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 }

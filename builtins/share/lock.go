@@ -58,8 +58,8 @@ func (l Locked) String() string {
 
 const lockHeader = "# What shared() resolved to. Keep it with the sources; `b9 update` moves it.\n\n"
 
-// ReadLock reads the lock file of a workspace; one that is missing is empty.
-func ReadLock(root string) ([]Locked, error) {
+// readLock reads the lock file of a workspace; one that is missing is empty.
+func readLock(root string) ([]Locked, error) {
 	path := filepath.Join(root, LockFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +146,7 @@ func editLock(root string, change func([]Locked) []Locked) error {
 		return err
 	}
 	defer unlock()
-	all, err := ReadLock(root)
+	all, err := readLock(root)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := ReadLock(root)
+	got, err := readLock(root)
 	if err != nil || len(got) != 2 || got[0] != moved || got[1] != pinned {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -61,7 +61,7 @@ func TestLockTogether(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if all, err := ReadLock(root); err != nil || len(all) != writers*each {
+	if all, err := readLock(root); err != nil || len(all) != writers*each {
 		t.Errorf("%d of %d entries are left, %v", len(all), writers*each, err)
 	}
 }
@@ -93,7 +93,7 @@ func TestLockMistakes(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, LockFile), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ReadLock(root); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := readLock(root); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -110,7 +110,7 @@ func FuzzLock(f *testing.F) {
 		if err := writeLock(root, entries[0]); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := ReadLock(root); err != nil || len(again) != 1 || again[0] != entries[0] {
+		if again, err := readLock(root); err != nil || len(again) != 1 || again[0] != entries[0] {
 			t.Errorf("wrote %+v, read %+v, %v", entries[0], again, err)
 		}
 	})

@@ -111,7 +111,7 @@ func (s *reference) resolve(ctx context.Context, w *engine.World) (Locked, error
 		return images.resolve(ctx, s, w.Offline)
 	}
 	q := s.question()
-	locked, err := ReadLock(s.Root)
+	locked, err := readLock(s.Root)
 	if err != nil {
 		return q, err
 	}
@@ -275,7 +275,7 @@ func (i *Images) resolve(ctx context.Context, from *reference, offline bool) (Lo
 	if l, ok := from.answer(i.resolved); ok {
 		return l, nil
 	}
-	locked, err := ReadLock(i.root)
+	locked, err := readLock(i.root)
 	if err != nil {
 		return q, err
 	}
@@ -432,7 +432,7 @@ func (i *Images) openLocked(ctx context.Context, l Locked, progress func(repo.Pr
 // name or of all, and writes the lock file. It returns the entries as they
 // were and as they are.
 func (i *Images) Update(ctx context.Context, name string) (before, after []Locked, err error) {
-	all, err := ReadLock(i.root)
+	all, err := readLock(i.root)
 	if err != nil {
 		return nil, nil, err
 	}

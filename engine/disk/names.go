@@ -7,22 +7,13 @@ import "b9.build/b9/engine/disk/image"
 type (
 	// Image is an open disk image.
 	Image = image.Image
-	// Format is a container format for disk images.
-	Format = image.Format
 	// Backing names the image that lies under a copy-on-write image.
 	Backing = image.Backing
 	// OpenOptions says what opening an image may do.
 	OpenOptions = image.OpenOptions
 	// WriteOptions says how an image is written.
 	WriteOptions = image.WriteOptions
-	// Report is what a check found.
-	Report = image.Report
-	// Extent is a part of an image with one state, such as Hole.
-	Extent = image.Extent
 )
-
-// Hole is the state of an extent that takes no room in its file.
-const Hole = image.Hole
 
 // Section is length bytes of img from off on, as an image; closing it leaves
 // img open.

@@ -88,7 +88,7 @@ const (
 	locksDir   = "locks"
 )
 
-var storeDirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir}
+var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir}
 
 // Files below the store's directory.
 const (
@@ -203,7 +203,7 @@ func create(dir string, opts Options) error {
 	if err := refuseForeign(dir); err != nil {
 		return err
 	}
-	for _, d := range storeDirs {
+	for _, d := range subdirs {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func refuseForeign(dir string) error {
 		return nil
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != "lost+found" && !slices.Contains(storeDirs, name) {
+		if name := e.Name(); name != "lost+found" && !slices.Contains(subdirs, name) {
 			return fmt.Errorf("it holds %q and is no store: choose an empty directory", name)
 		}
 	}

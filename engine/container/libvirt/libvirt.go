@@ -62,15 +62,15 @@ func (d *domains) connect() (*libvirt.Connect, error) {
 func plain(err error) error {
 	var v libvirt.Error
 	if errors.As(err, &v) {
-		return &libvirtError{v}
+		return &refusal{v}
 	}
 	return err
 }
 
-type libvirtError struct{ cause libvirt.Error }
+type refusal struct{ cause libvirt.Error }
 
-func (l *libvirtError) Error() string { return strings.TrimSpace(l.cause.Message) }
-func (l *libvirtError) Unwrap() error { return l.cause }
+func (l *refusal) Error() string { return strings.TrimSpace(l.cause.Message) }
+func (l *refusal) Unwrap() error { return l.cause }
 
 // Probe implements container.Backend.
 func (d *domains) Probe(ctx context.Context) (container.Features, error) {

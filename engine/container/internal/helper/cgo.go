@@ -8,7 +8,7 @@ import "os"
 // return.
 func beHelper() {
 	if len(os.Args) == 3 && os.Args[1] == Arg {
-		os.Exit(helperMain(os.Args[2]))
+		os.Exit(status(os.Args[2]))
 	}
 	if len(os.Args) == 2 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
 		runtimeInit()

@@ -25,8 +25,8 @@ const Arg = "container-helper-process"
 // orphanLimit bounds how long a helper whose caller died takes to tidy up.
 const orphanLimit = time.Minute
 
-// helperMain serves one run and returns the exit status.
-func helperMain(descriptors string) int {
+// status serves one run and returns the exit status.
+func status(descriptors string) int {
 	wire, messages, redirect := strings.Cut(descriptors, ",")
 	if redirect {
 		if fd, err := strconv.Atoi(messages); err == nil {
