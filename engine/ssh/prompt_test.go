@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,11 +63,13 @@ func TestPromptAnswer(t *testing.T) {
 	t.Parallel()
 	person, tty := terminal(t)
 	var asked bytes.Buffer
-	go func() {
+	var typing sync.WaitGroup
+	typing.Go(func() {
 		untilSilent(t, tty)
 		person.WriteString("open sesame\r")
-	}()
+	})
 	phrase, err := AskPassphrase(tty, &asked)(t.Context(), "/home/me/.ssh/id", false)
+	typing.Wait()
 	if err != nil || string(phrase) != "open sesame" {
 		t.Errorf("%q, %v", phrase, err)
 	}
@@ -81,14 +84,16 @@ func TestPromptCancelled(t *testing.T) {
 	person, tty := terminal(t)
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() {
+	var typing sync.WaitGroup
+	typing.Go(func() {
 		untilSilent(t, tty)
 		person.WriteString("half a pass")
 		cancel(enough)
-	}()
+	})
 	if phrase, err := AskPassphrase(tty, new(bytes.Buffer))(ctx, "id", false); !errors.Is(err, enough) {
 		t.Errorf("%q, %v", phrase, err)
 	}
+	typing.Wait()
 	if !echoes(t, tty) {
 		t.Error("the terminal stays silent")
 	}

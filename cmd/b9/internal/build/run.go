@@ -56,9 +56,12 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 		return nil
 	}
 	err = enterTarget(ctx, s, b, argv, cwd)
-	if errors.Is(err, errNotEnterable) && len(argv) == 0 {
+	switch {
+	case errors.Is(err, errNotEnterable) && len(argv) == 0:
 		tellDoc(s, t)
 		return nil
+	case ctx.Err() != nil:
+		return exit.Resumes(err, resumes)
 	}
 	return err
 }
