@@ -54,7 +54,7 @@ func write(ctx context.Context, f *os.File, src image.Image, o image.WriteOption
 	if err != nil {
 		return err
 	}
-	j := pump.Job{Src: src, Out: f, Unit: cluster, Progress: o.Progress, Packer: pack, Reserve: pump.Growth(f, cluster)}
+	j := pump.Job{Src: src, Out: f, Unit: cluster, Progress: o.Progress, Packer: pack, Reserve: pump.Growth(f, 0)}
 	if o.Backing != nil {
 		under, err := openBeneath(f.Name(), o)
 		if err != nil {

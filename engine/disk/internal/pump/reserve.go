@@ -25,6 +25,8 @@ type reserve struct {
 
 // Growth returns a function for Job.Reserve that reserves room for a file that
 // grows at its end, from the offset from on. The writer truncates it in the end.
+// A file of which no block waits to be allocated replaces another one at once: ext4
+// writes out the others first.
 func Growth(f *os.File, from int64) func([]Unit) {
 	r := &reserve{file: f, done: from}
 	return func(units []Unit) {
