@@ -276,6 +276,7 @@ func keyringError(path string, err error) error {
 func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error) {
 	path, err := tool.Find(name)
 	if err != nil {
+		name = filepath.Base(name)
 		return nil, fmt.Errorf("%s is not there: install the Debian package %s", name, tool.Package(name))
 	}
 	cmd := exec.CommandContext(ctx, path, args...)

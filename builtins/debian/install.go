@@ -181,7 +181,7 @@ func (s *staging) command(mmdebstrap string) []string {
 // machineAcquire is how the machine's apt is told to download, in apt's own
 // format. Hooks and everything else that concerns this machine stay out.
 func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
-	out, err := hostOutput(ctx, "apt-config", "dump", "Acquire")
+	out, err := hostOutput(ctx, tool.FindIn(hostPath, "apt-config"), "dump", "Acquire")
 	if err != nil {
 		return nil, fmt.Errorf("apt-config: %w", err)
 	}

@@ -9,6 +9,7 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,21 +63,12 @@ func find(name string, dirs []string) (string, error) {
 // Package returns the Debian package that has a program that b9 calls: the one
 // of the program's name, unless it is known to be another.
 func Package(program string) string {
-	switch program {
-	case "mke2fs", "e2fsck", "resize2fs", "e2undo":
-		return "e2fsprogs"
-	case "fsck.vfat":
-		return "dosfstools"
-	case "xfs_repair":
-		return "xfsprogs"
-	case "btrfs":
-		return "btrfs-progs"
-	case "apt-get", "apt-config":
-		return "apt"
-	case "qemu-system-x86_64":
-		return "qemu-system-x86"
-	}
-	return program
+	return cmp.Or(map[string]string{
+		"mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs", "e2undo": "e2fsprogs",
+		"fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs",
+		"apt-get": "apt", "apt-config": "apt", "apt-helper": "apt",
+		"qemu-system-x86_64": "qemu-system-x86",
+	}[program], program)
 }
 
 // Program is a program of the host whose version decides what it writes, so

@@ -122,7 +122,7 @@ func TestFindIn(t *testing.T) {
 
 func TestPackage(t *testing.T) {
 	for program, want := range map[string]string{
-		"resize2fs": "e2fsprogs", "fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs", "apt-get": "apt",
+		"resize2fs": "e2fsprogs", "fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs", "apt-get": "apt", "apt-helper": "apt",
 		"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "gpgv": "gpgv",
 	} {
 		if got := Package(program); got != want {
