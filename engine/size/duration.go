@@ -11,27 +11,13 @@ import (
 // Duration is a length of time in nanoseconds, never negative when parsed.
 type Duration time.Duration
 
-// durationUnit returns how long a unit is, 0 for an unknown one.
-func durationUnit(name string) time.Duration {
-	switch name {
-	case "w":
-		return 7 * 24 * time.Hour
-	case "d":
-		return 24 * time.Hour
-	case "h":
-		return time.Hour
-	case "m":
-		return time.Minute
-	case "s":
-		return time.Second
-	case "ms":
-		return time.Millisecond
-	case "us", "µs", "μs": // the micro sign, and the Greek letter
-		return time.Microsecond
-	case "ns":
-		return time.Nanosecond
+// durationUnits returns how long the units are, by name.
+func durationUnits() map[string]time.Duration {
+	return map[string]time.Duration{
+		"w": 7 * 24 * time.Hour, "d": 24 * time.Hour, "h": time.Hour, "m": time.Minute, "s": time.Second,
+		"ms": time.Millisecond, "ns": time.Nanosecond,
+		"us": time.Microsecond, "µs": time.Microsecond, "μs": time.Microsecond, // the micro sign, and the Greek letter
 	}
-	return 0
 }
 
 // ParseDuration reads numbers with units such as "90s", "10m", "1h30m", "30d"
@@ -49,6 +35,7 @@ func ParseDuration(s string) (Duration, error) {
 		return 0, bad
 	}
 	var total int64
+	units := durationUnits()
 	for rest != "" {
 		var number string
 		number, rest = splitNumber(rest)
@@ -56,7 +43,7 @@ func ParseDuration(s string) (Duration, error) {
 		if end < 0 {
 			end = len(rest)
 		}
-		unit := durationUnit(strings.TrimSpace(rest[:end]))
+		unit := units[strings.TrimSpace(rest[:end])]
 		if !isNumber(number) || len(number) > mostDigits || unit == 0 {
 			return 0, bad
 		}
@@ -91,15 +78,3 @@ func (d Duration) String() string {
 
 // Std is d as package time knows it.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	n, err := ParseDuration(string(text))
-	if err == nil {
-		*d = n
-	}
-	return err
-}

@@ -134,18 +134,6 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10) + "B"
 }
 
-// MarshalText implements encoding.TextMarshaler.
-func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (b *Bytes) UnmarshalText(text []byte) error {
-	n, err := Parse(string(text))
-	if err == nil {
-		*b = n
-	}
-	return err
-}
-
 // About writes n bytes so that a person sees their order: in the largest unit
 // that is not above n, exactly where that is a whole number ("4GiB") and else
 // with one decimal ("1.5GiB"). Parse reads it back, up to that rounding. A
