@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -140,34 +139,29 @@ func (d *download) attempt(ctx context.Context, u *url.URL) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		// part may be complete already, or be too long.
-		if d.verify(ctx) == nil {
-			return nil
-		}
-		return d.again(errors.New("what was kept of an earlier download is of no use"))
-	}
-	if resp.StatusCode == http.StatusOK {
+	useless := "the rest does not belong to what was kept of an earlier download"
+	switch resp.StatusCode {
+	case http.StatusOK:
 		start = 0
-		os.Remove(d.part)
+	case http.StatusRequestedRangeNotSatisfiable: // part may be complete already, or be too long
+		useless = "what was kept of an earlier download is of no use"
+		resp.Body, resp.ContentLength = http.NoBody, 0
 	}
 	if err := d.note(u, resp.Header); err != nil {
 		return err
 	}
-	sum, err := d.receive(resp, start, cancel)
-	if err != nil {
-		if cause := context.Cause(ctx); cause == errStalled {
-			err = &temporaryError{error: errStalled}
-		}
+	sum, err := d.receive(ctx, resp, start, func() { cancel(errStalled) })
+	switch {
+	case err != nil && context.Cause(ctx) == errStalled:
+		return &temporaryError{error: errStalled}
+	case err != nil:
 		return err
-	}
-	if sum == d.sum {
+	case sum == d.sum:
 		return os.Remove(d.part + ".json")
+	case start > 0:
+		return d.again(errors.New(useless))
 	}
-	if start > 0 {
-		return d.again(errors.New("the rest does not belong to what was kept of an earlier download"))
-	}
-	return errors.Join(d.wrongSum(sum), os.Remove(d.part))
+	return d.wrongSum(sum)
 }
 
 // again throws part away, for another attempt from the beginning.
@@ -178,8 +172,12 @@ func (d *download) again(why error) error {
 	return &temporaryError{error: why}
 }
 
+// wrongSum throws part away, which has another digest.
 func (d *download) wrongSum(got string) error {
-	return fmt.Errorf("the content has not the SHA-256 %s but another: if it is what you want, write sha256 = %q", d.sum, got)
+	return errors.Join(
+		fmt.Errorf("the content has not the SHA-256 %s but another: if it is what you want, write sha256 = %q", d.sum, got),
+		os.Remove(d.part),
+	)
 }
 
 // request asks for the bytes from start on.
@@ -201,8 +199,8 @@ func (d *download) request(ctx context.Context, u *url.URL, start int64) (*http.
 		err = in.Err // without the address, which the caller names
 	}
 	switch {
-	case errors.Is(err, errRedirects) || isCertificateError(err):
-		return nil, err
+	case err != nil && (errors.Is(err, errRedirects) || strings.Contains(err.Error(), "x509: ")):
+		return nil, err // the same comes again
 	case err != nil:
 		return nil, &temporaryError{error: err}
 	}
@@ -233,15 +231,8 @@ func statusError(resp *http.Response, start int64) error {
 
 // retryAfter is the pause that a server asks for, at most half a minute.
 func retryAfter(h http.Header) time.Duration {
-	n, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || n < 0 {
-		return 0
-	}
-	return min(time.Duration(min(n, 30))*time.Second, 30*time.Second)
-}
-
-func isCertificateError(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "x509: ")
+	n, _ := strconv.ParseUint(h.Get("Retry-After"), 10, 16) // 0 if it is no number, the most if it is too large
+	return time.Duration(min(n, 30)) * time.Second
 }
 
 // note writes down by what the server names the content, to ask for the rest
@@ -261,96 +252,72 @@ func (d *download) note(u *url.URL, h http.Header) error {
 var errStalled = errors.New("the server stopped sending")
 
 // receive appends the body to part, whose first start bytes are kept, and
-// returns the digest of the whole.
-func (d *download) receive(resp *http.Response, start int64, cancel context.CancelCauseFunc) (sum string, err error) {
+// returns the digest of the whole. It calls stalled when the server falls silent.
+func (d *download) receive(ctx context.Context, resp *http.Response, start int64, stalled func()) (sum string, err error) {
+	b := &body{from: resp.Body, done: start, tell: d.progress, stall: d.stall, stalled: stalled}
+	if resp.ContentLength >= 0 {
+		b.total = start + resp.ContentLength
+	}
+	sum, err = d.write(ctx, b, start)
+	switch {
+	case b.broken != nil:
+		return "", &temporaryError{error: fmt.Errorf("the connection broke after %d bytes: %w", b.done, b.broken)}
+	case err != nil && ctx.Err() == nil: // the disk's error, not the network's: leave it the room
+		err = errors.Join(err, os.Remove(d.part))
+	}
+	return sum, err
+}
+
+// body reads what a server sends, counts it, tells of it now and then, and
+// notices when nothing comes.
+type body struct {
+	from        io.Reader
+	done, total int64
+	tell        func(done, total int64)
+	told        time.Time
+	stall       time.Duration // silence after which stalled is called
+	stalled     func()
+	broken      error // why there is no more, unless that is the end
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	silence := time.AfterFunc(b.stall, b.stalled)
+	n, err := b.from.Read(p)
+	silence.Stop()
+	b.done += int64(n)
+	if err != io.EOF {
+		b.broken = err
+	}
+	if now := time.Now(); now.Sub(b.told) >= progressEvery || b.done == b.total {
+		b.told = now
+		b.tell(b.done, b.total)
+	}
+	return n, err
+}
+
+// write appends to part, whose first start bytes are kept, and returns the
+// digest of the whole.
+func (d *download) write(ctx context.Context, from io.Reader, start int64) (sum string, err error) {
 	f, err := os.OpenFile(d.part, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	defer context.AfterFunc(ctx, func() { f.Close() })() // which ends a long copy
 	h := sha256.New()
 	if n, err := io.Copy(h, io.LimitReader(f, start)); err != nil || n != start {
 		return "", errors.Join(err, fmt.Errorf("%s changed meanwhile", d.part))
 	}
-	total := int64(0)
-	if resp.ContentLength >= 0 {
-		total = start + resp.ContentLength
+	if err := f.Truncate(start); err != nil {
+		return "", err
 	}
-	w := &meter{w: io.MultiWriter(f, h), done: start, total: total, tell: d.progress, timer: time.AfterFunc(d.stall, func() { cancel(errStalled) }), stall: d.stall}
-	defer w.timer.Stop()
-	_, err = io.CopyBuffer(w, onlyReader{resp.Body}, make([]byte, 128<<10))
-	if err == nil {
-		return hexSum(h), nil
-	}
-	if w.failed != nil { // the disk's error, not the network's: leave it the room
-		return "", errors.Join(w.failed, os.Remove(d.part))
-	}
-	return "", &temporaryError{error: fmt.Errorf("the connection broke after %d bytes: %w", w.done, err)}
-}
-
-// onlyReader keeps io.CopyBuffer to the buffer it is given.
-type onlyReader struct{ io.Reader }
-
-func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
-
-// meter counts what is written, tells of it now and then, and pushes back the
-// time at which silence counts as a failure.
-type meter struct {
-	w           io.Writer
-	done, total int64
-	tell        func(done, total int64)
-	told        time.Time
-	timer       *time.Timer
-	stall       time.Duration
-	failed      error
-}
-
-// Write implements io.Writer.
-func (m *meter) Write(p []byte) (int, error) {
-	m.timer.Reset(m.stall)
-	n, err := m.w.Write(p)
-	m.done += int64(n)
-	m.failed = err
-	if now := time.Now(); now.Sub(m.told) >= progressEvery || m.done == m.total {
-		m.told = now
-		m.tell(m.done, m.total)
-	}
-	return n, err
-}
-
-// verify checks the digest of part.
-func (d *download) verify(ctx context.Context) error {
-	f, err := os.Open(d.part)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, &cancelReader{ctx, f}); err != nil {
-		return err
-	}
-	if sum := hexSum(h); sum != d.sum {
-		return d.wrongSum(sum)
-	}
-	return nil
-}
-
-// cancelReader ends a long copy when its context is done.
-type cancelReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements io.Reader.
-func (c *cancelReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
+	_, err = io.CopyBuffer(io.MultiWriter(f, h), from, make([]byte, 128<<10))
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // copyFile takes the file from this machine.
-func (d *download) copyFile(ctx context.Context, path string) (err error) {
+func (d *download) copyFile(ctx context.Context, path string) error {
 	in, err := os.Open(path)
 	if err != nil {
 		return err
@@ -363,18 +330,13 @@ func (d *download) copyFile(ctx context.Context, path string) (err error) {
 	if !st.Mode().IsRegular() {
 		return errors.New("it is no regular file")
 	}
-	out, err := os.OpenFile(d.part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	sum, err := d.write(ctx, in, 0)
 	if err != nil {
 		return err
 	}
-	h := sha256.New()
-	_, err = io.CopyBuffer(io.MultiWriter(out, h), &cancelReader{ctx, in}, make([]byte, 1<<20))
-	if err = errors.Join(err, out.Close()); err != nil {
-		return err
-	}
 	d.progress(st.Size(), st.Size())
-	if sum := hexSum(h); sum != d.sum {
-		return errors.Join(d.wrongSum(sum), os.Remove(d.part))
+	if sum != d.sum {
+		return d.wrongSum(sum)
 	}
 	return nil
 }

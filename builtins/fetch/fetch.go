@@ -27,7 +27,6 @@ nothing. Addresses are tried in order: url, then mirrors. Interrupted downloads
 go on where they stopped, also in the next build; errors that may pass are tried
 again. Nothing is fetched while the build file is evaluated. http, https and file
 addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
-		Positional: 0,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "url", Type: lang.String, Required: true, Doc: "where the file is"},
@@ -69,22 +68,15 @@ func makeStep(c *lang.Call) (lang.Step, error) {
 // sourceURL checks an address.
 func sourceURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil {
+	switch {
+	case err != nil || u.Scheme == "":
 		return nil, fmt.Errorf("%q is no URL: write it as https://host/path", text)
-	}
-	switch u.Scheme {
-	case "http", "https":
-		if u.Host == "" {
-			return nil, fmt.Errorf("%q names no host: write it as https://host/path", text)
-		}
-	case "file":
-		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
-			return nil, fmt.Errorf("%q names no file of this machine: write it as file:///path", text)
-		}
-	case "":
-		return nil, fmt.Errorf("%q is no URL: write it as https://host/path", text)
-	default:
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "file":
 		return nil, fmt.Errorf("%q: unknown kind of address %q (have http, https, file)", u.Redacted(), u.Scheme)
+	case u.Scheme != "file" && u.Host == "":
+		return nil, fmt.Errorf("%q names no host: write it as https://host/path", text)
+	case u.Scheme == "file" && (u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path)):
+		return nil, fmt.Errorf("%q names no file of this machine: write it as file:///path", text)
 	}
 	return u, nil
 }
@@ -148,19 +140,10 @@ func (d *download) fetch(ctx context.Context, urls []string) error {
 		d.logf("%s: %v", u.Redacted(), err)
 		errs = append(errs, fmt.Errorf("%s: %w", u.Redacted(), err))
 	}
-	return joinTries(errs)
-}
-
-// joinTries makes one line of what went wrong with each address.
-func joinTries(errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]
 	}
-	texts := make([]string, len(errs))
-	for i, err := range errs {
-		texts[i] = err.Error()
-	}
-	return errors.New("none of the addresses gave the file: " + strings.Join(texts, "; "))
+	return errors.New("none of the addresses gave the file: " + strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; "))
 }
 
 // Actions is the table of the actions of this package by their kinds, of which

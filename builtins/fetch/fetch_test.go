@@ -258,6 +258,9 @@ func TestFetchFileAndOffline(t *testing.T) {
 	}
 	d := testDownload(t, sum)
 	d.offline = true
+	if err := os.WriteFile(d.part, append(bytes.Clone(data), "what is left of something longer"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.fetch(context.Background(), []string{"http://127.0.0.1:1/", "file://" + strings.ReplaceAll(path, " ", "%20")}); err != nil {
 		t.Fatal(err)
 	}
