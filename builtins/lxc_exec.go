@@ -332,11 +332,11 @@ func forkImage(ctx context.Context, job *engine.Job, role, format, dst string) e
 	if format == "raw" {
 		return job.Input(role).Fork(ctx, dst)
 	}
-	src, done, err := image.OpenInput(ctx, job, role, format, image.Undeclared())
+	src, err := image.OpenInput(ctx, job, role, format, image.Undeclared())
 	if err != nil {
 		return err
 	}
-	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), done())
+	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), src.Close())
 }
 
 // shareSource is the directory that is mounted for a share. One that is only

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -41,27 +42,19 @@ func convertStep(c *lang.Call) (lang.Step, error) {
 		c.Errorf("subformat is for vmdk, and the format is %s", a.Format)
 	}
 	if a.Format == "vmdk" {
-		a.Name = "disk.vmdk"
-		if name := c.String("name"); name != "" {
-			a.Name = name + ".vmdk"
-		}
+		a.Name = cmp.Or(c.String("name"), "disk") + ".vmdk"
 	}
 	return lang.Step{
 		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile(a.Format),
-		Finish: func(l *lang.Linked) error { return finishConvert(l, a) },
+		Finish: func(l *lang.Linked) error { return finishConvert(l, *a) },
 	}, nil
 }
 
 // finishConvert reads the image in the format it has: nothing stands between.
-func finishConvert(l *lang.Linked, a *convert) error {
-	format, err := InputFormat(l, "image", "")
-	if err != nil {
-		return err
-	}
-	done := *a
-	done.From = format
-	l.Action = &done
-	return nil
+func finishConvert(l *lang.Linked, a convert) (err error) {
+	a.From, err = InputFormat(l, "image", "")
+	l.Action = &a
+	return err
 }
 
 // convert writes the image of the role "image" in another format.
@@ -78,30 +71,20 @@ func (c *convert) Kind() string { return "convert/2" }
 
 // Run implements engine.Action.
 func (c *convert) Run(ctx context.Context, job *engine.Job) error {
-	return convertTo(ctx, job, c.From, c.Format, disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Name: c.Name})
-}
-
-// convertTo writes the input "image", which is in one format, as the only
-// output in another.
-func convertTo(ctx context.Context, job *engine.Job, from, to string, o disk.WriteOptions) (err error) {
-	src, done, err := OpenInput(ctx, job, "image", from, Undeclared())
+	src, err := OpenInput(ctx, job, "image", c.From, Undeclared())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
-	o.Progress = job.Progress
-	return disk.Convert(ctx, src, job.Output(""), to, o)
+	o := disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Name: c.Name, Progress: job.Progress}
+	return errors.Join(disk.Convert(ctx, src, job.Output(""), c.Format, o), src.Close())
 }
 
-// OpenInput opens the input of that role, an image in the given format. done
-// closes it and gives its path up.
-func OpenInput(ctx context.Context, job *engine.Job, role, format string, o disk.OpenOptions) (img disk.Image, done func() error, err error) {
+// OpenInput opens the input of that role, an image in the given format, for the
+// caller to close. Its path is given up with the job.
+func OpenInput(ctx context.Context, job *engine.Job, role, format string, o disk.OpenOptions) (disk.Image, error) {
 	src, err := job.Expose(ctx, role)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if img, err = disk.Open(src.Path, format, o); err != nil {
-		return nil, nil, errors.Join(err, src.Close())
-	}
-	return img, func() error { return errors.Join(img.Close(), src.Close()) }, nil
+	return disk.Open(src.Path, format, o)
 }

@@ -93,11 +93,11 @@ func makeDisk(c *lang.Call) (lang.Step, error) {
 	d := &diskImage{Table: c.String("table"), Size: c.Size("size"), Sector: int(c.Int("sector")), ID: c.String("id")}
 	s := lang.Step{Action: d, Outputs: lang.OneFile("raw")}
 	var roles []string
-	list, _ := c.Value("partitions").(starlark.Indexable)
-	for i := range list.Len() {
-		p, ok := list.Index(i).(*partMarker)
+	list := c.Elements("partitions")
+	for i, v := range list {
+		p, ok := v.(*partMarker)
 		if !ok {
-			c.Errorf("partitions: element %d: want part(...), got %s", i, list.Index(i).Type())
+			c.Errorf("partitions: element %d: want part(...), got %s", i, v.Type())
 			continue
 		}
 		spec := p.spec
@@ -107,7 +107,7 @@ func makeDisk(c *lang.Call) (lang.Step, error) {
 		}
 		d.Parts = append(d.Parts, spec)
 	}
-	if list.Len() == 0 {
+	if len(list) == 0 {
 		c.Errorf("partitions: a disk needs one")
 	}
 	s.Inputs = append(s.Inputs, lang.StepInput{Role: "boot code", From: c.Input("boot_code")})
@@ -163,10 +163,10 @@ func (d *diskImage) layout(sizes []int64) (*partition.Table, error) {
 
 // Run implements engine.Action.
 func (d *diskImage) Run(ctx context.Context, job *engine.Job) (err error) {
-	images, sizes, done, err := d.open(ctx, job)
+	images, sizes, err := d.open(ctx, job)
 	defer func() {
-		for _, f := range done {
-			err = errors.Join(err, f())
+		for _, img := range images {
+			err = errors.Join(err, img.Close())
 		}
 	}()
 	if err != nil {
@@ -193,26 +193,26 @@ func (d *diskImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	return disk.Assemble(ctx, job.Output(""), table, contents, boot)
 }
 
-// open opens the images, and returns the sizes that the partitions need. What
-// it opened done closes, also after an error.
-func (d *diskImage) open(ctx context.Context, job *engine.Job) (images map[int]disk.Image, sizes []int64, done []func() error, err error) {
+// open opens the images, for the caller to close also after an error, and
+// returns the sizes that the partitions need.
+func (d *diskImage) open(ctx context.Context, job *engine.Job) (images map[int]disk.Image, sizes []int64, err error) {
 	images, sizes = map[int]disk.Image{}, make([]int64, len(d.Parts))
 	for i, p := range d.Parts {
 		sizes[i] = p.Size
 		if !p.Image {
 			continue
 		}
-		img, closeImage, err := OpenInput(ctx, job, partRole(i), "raw", disk.OpenOptions{})
+		img, err := OpenInput(ctx, job, partRole(i), "raw", disk.OpenOptions{})
 		if err != nil {
-			return nil, nil, done, err
+			return images, nil, err
 		}
-		images[i], done = img, append(done, closeImage)
+		images[i] = img
 		if p.Size > 0 && p.Size < img.Size() {
-			return nil, nil, done, fmt.Errorf("%s: size is %d bytes, and its image has %d", partRole(i), p.Size, img.Size())
+			return images, nil, fmt.Errorf("%s: size is %d bytes, and its image has %d", partRole(i), p.Size, img.Size())
 		}
 		sizes[i] = max(p.Size, img.Size())
 	}
-	return images, sizes, done, nil
+	return images, sizes, nil
 }
 
 func bootCode(job *engine.Job) ([]byte, error) {

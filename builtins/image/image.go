@@ -40,7 +40,6 @@ squashfs are as large as their content and read-only; swap holds nothing. With s
 declared format; the format of a file is what the build file says (format=, else
 the ending of the file's name), never what its bytes look like. With source and
 size the image and its file system are resized.`,
-		Positional: 0,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "source", Type: lang.File, Doc: "an image file, handle or label to start from"},
@@ -94,7 +93,7 @@ func makeImageStep(c *lang.Call) (lang.Step, error) {
 	}
 	return lang.Step{
 		Action: m, Inputs: []lang.StepInput{{Role: "content", From: c.Input("content")}}, Outputs: out,
-		Finish: func(l *lang.Linked) error { return finishContent(l, m) },
+		Finish: func(l *lang.Linked) error { return finishContent(l, *m) },
 	}, nil
 }
 
@@ -184,7 +183,7 @@ func volumeID(s string) (uint32, error) {
 }
 
 // finishContent tells an archive from a directory.
-func finishContent(l *lang.Linked, m *FileSystem) error {
+func finishContent(l *lang.Linked, m FileSystem) error {
 	out, ok := l.Output("content")
 	switch {
 	case !ok:
@@ -195,13 +194,12 @@ func finishContent(l *lang.Linked, m *FileSystem) error {
 		return nil
 	}
 	name := l.SourceName("content")
-	for _, ending := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
-		if strings.HasSuffix(name, ending) || "."+out.Ext == ending {
-			done := *m
-			done.Archive = true
-			l.Action = &done
-			return nil
-		}
+	m.Archive = slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(ending string) bool {
+		return strings.HasSuffix(name, ending) || "."+out.Ext == ending
+	})
+	l.Action = &m
+	if m.Archive {
+		return nil
 	}
 	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
 }
@@ -226,6 +224,13 @@ func InputFormat(l *lang.Linked, role, declared string) (string, error) {
 		}
 		l.SetRef(role, below)
 		format = under
+	}
+}
+
+// CheckFormat refuses a format that there is not; "" leaves it open.
+func CheckFormat(c *lang.Call, format string) {
+	if _, err := disk.Lookup(format); err != nil && format != "" {
+		c.Errorf("%w", err)
 	}
 }
 
@@ -300,7 +305,10 @@ func (m *FileSystem) Tools() []engine.Tool {
 // Run implements engine.Action.
 func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 	if m.FS == "" {
-		return empty(job.Output(""), m.Size)
+		if err := os.WriteFile(job.Output(""), nil, 0o600); err != nil {
+			return err
+		}
+		return os.Truncate(job.Output(""), m.Size)
 	}
 	if !job.Has("content") {
 		return m.Fill(ctx, job.Output(""), job.Epoch(), nil)
@@ -344,14 +352,6 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 		Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Features: m.Features,
 		InodeRatio: m.InodeRatio, Reserved: m.Reserved, Time: at,
 	}, content)
-}
-
-func empty(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Truncate(size), f.Close())
 }
 
 // Actions is the table of the actions of this package by their kinds, of which

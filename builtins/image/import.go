@@ -20,11 +20,7 @@ func importImageStep(c *lang.Call) (lang.Step, error) {
 		}
 	}
 	format := c.String("format")
-	if format != "" {
-		if _, err := disk.Lookup(format); err != nil {
-			c.Errorf("%w", err)
-		}
-	}
+	CheckFormat(c, format)
 	a := &importImage{Format: format}
 	s := lang.Step{Inputs: []lang.StepInput{{Role: "image", From: c.Input("source")}}, Outputs: lang.OneFile("raw"), Action: a}
 	backing := c.Inputs("backing")
@@ -94,11 +90,10 @@ func (i *importImage) Kind() string { return "import-image/1" }
 func (i *importImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	o, used := Undeclared(), 0
 	for n := len(i.Backing) - 1; n >= 0; n-- {
-		below, err := job.Expose(ctx, backingRole(n))
+		below, err := job.Expose(ctx, backingRole(n)) // closed with the job
 		if err != nil {
 			return err
 		}
-		defer below.Close()
 		open := disk.BackedBy(below.Path, i.Backing[n], o)
 		o = disk.OpenOptions{Backing: func(b disk.Backing) (disk.Image, error) { used++; return open(b) }}
 	}
@@ -112,11 +107,11 @@ func (i *importImage) Run(ctx context.Context, job *engine.Job) (err error) {
 		}
 		return part.Path, nil
 	}
-	src, done, err := OpenInput(ctx, job, "image", i.Format, o)
+	src, err := OpenInput(ctx, job, "image", i.Format, o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, src.Close()) }()
 	if used < len(i.Backing) {
 		return fmt.Errorf("backing names %d images, and the chain of the source ends after %d", len(i.Backing), used)
 	}

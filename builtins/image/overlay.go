@@ -42,24 +42,21 @@ func overlayStep(c *lang.Call) (lang.Step, error) {
 	if a.Backing == "" {
 		s.Outputs = append(s.Outputs, engine.Output{Name: "backing", Kind: store.File})
 	}
-	s.Finish = func(l *lang.Linked) error { return finishOverlay(l, a) }
+	s.Finish = func(l *lang.Linked) error { return finishOverlay(l, *a) }
 	return s, nil
 }
 
-func finishOverlay(l *lang.Linked, a *overlay) error {
-	format, err := InputFormat(l, "image", "")
-	if err != nil {
+func finishOverlay(l *lang.Linked, a overlay) (err error) {
+	if a.Format, err = InputFormat(l, "image", ""); err != nil {
 		return err
 	}
-	if format != "raw" && format != "qcow2" {
-		return fmt.Errorf("a qcow2 stands on a raw or qcow2 image, not on %s: convert() it", format)
+	if a.Format != "raw" && a.Format != "qcow2" {
+		return fmt.Errorf("a qcow2 stands on a raw or qcow2 image, not on %s: convert() it", a.Format)
 	}
-	done := *a
-	done.Format = format
-	l.Action = &done
 	if a.Backing == "" {
-		l.Outputs = []engine.Output{l.Outputs[0], {Name: "backing", Kind: store.File, Ext: format}}
+		l.Outputs = []engine.Output{l.Outputs[0], {Name: "backing", Kind: store.File, Ext: a.Format}}
 	}
+	l.Action = &a
 	return nil
 }
 
@@ -80,22 +77,19 @@ func Beneath(ref engine.Ref) (below engine.Ref, format string, ok bool) {
 	return ref.Node.Inputs()[0].Ref, o.Format, true
 }
 
-// overlayBacking is the name of the backing image beside its overlay.
-func overlayBacking(format string) string { return "backing." + format }
-
 // Kind implements engine.Action.
 func (o *overlay) Kind() string { return "overlay/1" }
 
 // Run implements engine.Action.
 func (o *overlay) Run(ctx context.Context, job *engine.Job) (err error) {
-	src, done, err := OpenInput(ctx, job, "image", o.Format, Undeclared())
+	src, err := OpenInput(ctx, job, "image", o.Format, Undeclared())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, src.Close()) }()
 	path := o.Backing
 	if path == "" {
-		path = overlayBacking(o.Format)
+		path = "backing." + o.Format // as it is placed beside the overlay
 		if err := job.Input("image").Fork(ctx, job.Output("backing")); err != nil {
 			return err
 		}

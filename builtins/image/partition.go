@@ -57,11 +57,11 @@ func (e *extractPartition) Kind() string { return "partition/1" }
 
 // Run implements engine.Action.
 func (e *extractPartition) Run(ctx context.Context, job *engine.Job) (err error) {
-	img, done, err := OpenInput(ctx, job, "image", "raw", disk.OpenOptions{})
+	img, err := OpenInput(ctx, job, "image", "raw", disk.OpenOptions{})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, img.Close()) }()
 	table, err := partition.ReadTable(img, e.Sector)
 	if err != nil {
 		return err

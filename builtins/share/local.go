@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine/repo"
@@ -169,10 +170,7 @@ func dataOf(path string, size int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return min(size, st.Blocks*512), nil
-	}
-	return size, nil
+	return min(size, info.Sys().(*syscall.Stat_t).Blocks*512), nil
 }
 
 // Clean forgets all but the newest o.Keep versions of each name. The store
@@ -262,11 +260,11 @@ func (l *LocalImages) read() ([]repo.Version, error) {
 // edit changes the list. What it names is kept from collection before it
 // appears, and until after it has gone.
 func (l *LocalImages) edit(change func([]repo.Version) ([]repo.Version, error)) error {
-	unlock, err := lockPath(filepath.Join(l.dir, localLock))
+	lock, err := store.LockFile(filepath.Join(l.dir, localLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	before, err := l.read()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,37 +115,34 @@ func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	likely := make([][]store.Object, 3)
+	var own, parents []store.Object
 	for _, have := range all {
 		o, ok := l.object(have)
 		switch {
 		case !ok:
 		case have.Name == v.Name:
-			likely[0] = append(likely[0], o)
+			own = append(own, o)
 		case have.Ref() == v.Parent:
-			likely[1] = append(likely[1], o)
+			parents = append(parents, o)
 		}
 	}
-	if likely[2], err = l.st.Recent(ctx, baseSize); err != nil {
+	recent, err := l.st.Recent(ctx, baseSize)
+	if err != nil {
 		return nil, err
 	}
 	var paths []string
-	seen := map[store.Digest]bool{}
 	budget := max(basesFactor*v.Data, basesLeast)
-	for _, list := range likely {
-		for _, o := range list {
-			path := l.st.Path(o.Digest)
-			data, err := dataOf(path, o.Size)
-			if errors.Is(err, fs.ErrNotExist) || seen[o.Digest] || data > budget || len(paths) == basesMost {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			seen[o.Digest] = true
-			budget -= data
-			paths = append(paths, path)
+	for _, o := range slices.Concat(own, parents, recent) {
+		path := l.st.Path(o.Digest)
+		data, err := dataOf(path, o.Size)
+		if errors.Is(err, fs.ErrNotExist) || slices.Contains(paths, path) || data > budget || len(paths) == basesMost {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		budget -= data
+		paths = append(paths, path)
 	}
 	return paths, nil
 }

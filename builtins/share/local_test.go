@@ -187,11 +187,11 @@ func TestTrimPulls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unlock, err := lockPath(filepath.Join(dir, "used"))
+	used, err := store.LockFile(filepath.Join(dir, "used"), os.O_RDWR)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unlock()
+	defer used.Close()
 	if _, err := trimPulls(dir, pullsAge); err != nil {
 		t.Fatal(err)
 	}

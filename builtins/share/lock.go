@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
-	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/repo"
 	"b9.build/b9/engine/store"
@@ -34,14 +33,11 @@ type Locked struct {
 }
 
 // same reports whether two entries answer the same question.
-func (l Locked) same(o Locked) bool {
-	return l.Name == o.Name && l.Repository == o.Repository && l.Want == o.Want
-}
+func (l Locked) same(o Locked) bool { return l.compare(o) == 0 }
 
-func sortLocked(list []Locked) {
-	slices.SortFunc(list, func(a, b Locked) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Repository, b.Repository), strings.Compare(a.Want, b.Want))
-	})
+// compare orders entries by the question that they answer.
+func (l Locked) compare(o Locked) int {
+	return cmp.Or(strings.Compare(l.Name, o.Name), strings.Compare(l.Repository, o.Repository), strings.Compare(l.Want, o.Want))
 }
 
 // unverified says that the repository knows no digest of it.
@@ -54,6 +50,11 @@ func (l Locked) String() string {
 		digest = "(not verified)"
 	}
 	return fmt.Sprintf("%s@%s %s from %s", l.Name, l.Version, digest, l.Repository)
+}
+
+// lockText is what a lock file holds.
+type lockText struct {
+	Image []Locked `toml:"image"`
 }
 
 const lockHeader = "# What shared() resolved to. Keep it with the sources; `b9 update` moves it.\n\n"
@@ -78,9 +79,7 @@ func readLock(root string) ([]Locked, error) {
 // parseLock reads the text of a lock file. Its errors begin with the line, if
 // that is known, as what follows the file's name.
 func parseLock(data []byte) ([]Locked, error) {
-	var file struct {
-		Image []Locked `toml:"image"`
-	}
+	var file lockText
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&file); err != nil {
 		return nil, lockSyntax(data, err)
 	}
@@ -141,24 +140,22 @@ func writeLock(root string, entries ...Locked) error {
 // process after the other: the lock is on the workspace's directory, so that no
 // further file is needed, and dies with the process.
 func editLock(root string, change func([]Locked) []Locked) error {
-	unlock, err := lockDir(root)
+	lock, err := store.LockFile(root, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	all, err := readLock(root)
 	if err != nil {
 		return err
 	}
 	before := slices.Clone(all)
 	all = change(all)
-	sortLocked(all)
+	slices.SortFunc(all, Locked.compare)
 	if slices.Equal(all, before) {
 		return nil
 	}
-	body, err := toml.Marshal(struct {
-		Image []Locked `toml:"image"`
-	}{all})
+	body, err := toml.Marshal(lockText{all})
 	if err != nil {
 		return err
 	}
@@ -166,21 +163,4 @@ func editLock(root string, change func([]Locked) []Locked) error {
 		return fmt.Errorf("write %s: %w", filepath.Join(root, LockFile), err)
 	}
 	return nil
-}
-
-// lockDir waits for the lock on a directory.
-func lockDir(dir string) (unlock func(), err error) { return locked(dir, os.O_RDONLY) }
-
-// lockPath waits for the lock on a file, which it makes.
-func lockPath(path string) (unlock func(), err error) {
-	return locked(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW)
-}
-
-// locked waits for a lock that ends with its process.
-func locked(path string, flag int) (unlock func(), err error) {
-	f, err := store.LockFile(path, flag)
-	if err != nil {
-		return nil, err
-	}
-	return func() { f.Close() }, nil
 }

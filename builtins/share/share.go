@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,15 +44,10 @@ this machine has a newer version by now the build says how to push this one.`,
 }
 
 func makePublication(c *lang.Call) (lang.Step, error) {
-	s := &publication{Image: c.String("name"), Repo: c.String("repo"), Version: c.String("version"), Format: c.String("format")}
-	if s.Format != "" {
-		if _, err := disk.Lookup(s.Format); err != nil {
-			c.Errorf("%w", err)
-		}
+	s := &publication{
+		Image: c.String("name"), Repo: cmp.Or(c.String("repo"), config.LocalRepository), Version: c.String("version"), Format: c.String("format"),
 	}
-	if s.Repo == "" {
-		s.Repo = config.LocalRepository
-	}
+	image.CheckFormat(c, s.Format)
 	if err := repo.ValidName(s.Image); err != nil {
 		c.Errorf("%w", err)
 	}
@@ -62,23 +58,20 @@ func makePublication(c *lang.Call) (lang.Step, error) {
 	}
 	return lang.Step{
 		Action: s, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile("json"),
-		Finish: func(l *lang.Linked) error { return finishPublication(l, s) },
+		Finish: func(l *lang.Linked) error { return finishPublication(l, *s) },
 	}, nil
 }
 
 // finishPublication notes the format of the image, and which shared image it was
 // made from.
-func finishPublication(l *lang.Linked, s *publication) error {
-	format, err := image.InputFormat(l, "image", s.Format)
-	if err != nil {
+func finishPublication(l *lang.Linked, s publication) (err error) {
+	if s.Format, err = image.InputFormat(l, "image", s.Format); err != nil {
 		return err
 	}
-	done := *s
-	done.Format = format
 	if ref, ok := l.Ref("image"); ok {
-		done.From = originalOf(ref)
+		s.From = originalOf(ref)
 	}
-	l.Action = &done
+	l.Action = &s
 	return nil
 }
 
@@ -106,7 +99,7 @@ type publication struct {
 func (s *publication) Kind() string { return "share/1" }
 
 // Run implements engine.Action.
-func (s *publication) Run(ctx context.Context, job *engine.Job) (err error) {
+func (s *publication) Run(ctx context.Context, job *engine.Job) error {
 	if job.World().Offline && s.Repo != config.LocalRepository {
 		return fmt.Errorf("publishing in repository %q needs the network, which --offline forbids", s.Repo)
 	}
@@ -114,16 +107,15 @@ func (s *publication) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	src, err := job.Expose(ctx, "image")
+	src, err := job.Expose(ctx, "image") // closed with the job
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
 	types, err := fileSystems(src.Path, s.Format)
 	if err != nil {
 		return err
 	}
-	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: images.origin()}
+	v := repo.Version{Name: s.Image, Version: s.Version, Format: s.Format, FileSystems: types, Origin: images.cfg.Origin()}
 	v.Origin.Label = job.Label()
 	if key := job.Input("image").Key(); !key.IsZero() {
 		v.Key = key.String()
@@ -157,7 +149,7 @@ func (s *publication) parent(ctx context.Context, w *engine.World) (string, erro
 
 // keep publishes the image for this machine: the store, which has it, keeps it.
 func (s *publication) keep(ctx context.Context, job *engine.Job, images *Images, v repo.Version, path string) (repo.Version, error) {
-	local, err := images.local()
+	local, err := images.cfg.Local()
 	if err != nil {
 		return v, err
 	}
@@ -176,7 +168,7 @@ func (s *publication) keep(ctx context.Context, job *engine.Job, images *Images,
 
 // push publishes the image in a repository.
 func (s *publication) push(ctx context.Context, job *engine.Job, images *Images, v repo.Version, path string) (pushed repo.Version, err error) {
-	r, err := images.open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
+	r, err := images.cfg.Open(ctx, s.Repo, func(p repo.Progress) { job.Progress(p.Done, p.Total) })
 	if err != nil {
 		return v, err
 	}
@@ -206,7 +198,11 @@ func (s *publication) Lasts(ctx context.Context, w *engine.World, outputs []*eng
 	if s.Repo != config.LocalRepository {
 		return true
 	}
-	local, err := localOf(w)
+	images, err := serviceOf(w)
+	if err != nil {
+		return false
+	}
+	local, err := images.cfg.Local()
 	if err != nil {
 		return false
 	}
@@ -247,11 +243,7 @@ func (s *publication) Stamps(w *engine.World) []engine.Stamp {
 	if s.Repo != config.LocalRepository {
 		return nil
 	}
-	local, err := localOf(w)
-	if err != nil {
-		return nil
-	}
-	return []engine.Stamp{engine.StampOf(filepath.Join(local.dir, localList))}
+	return []engine.Stamp{engine.StampOf(filepath.Join(LocalDir(w.Store.Dir()), localList))}
 }
 
 // Published is what a share() published, and where.
@@ -300,7 +292,7 @@ func (i *Images) Published(ctx context.Context, r *engine.Result) ([]Published, 
 // outdated says what the output of a share() stands for, and by what that was
 // replaced on this machine.
 func (i *Images) outdated(ctx context.Context, output *engine.Artifact) (p Published, err error) {
-	local, err := i.local()
+	local, err := i.cfg.Local()
 	if err != nil {
 		return p, err
 	}
@@ -330,9 +322,10 @@ func fileSystems(path, format string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer img.Close()
 	table, err := partition.ReadTable(img, 0)
-	if cerr := img.Close(); err != nil || cerr != nil {
-		return nil, cerr // no table: nothing to tell of
+	if err != nil {
+		return nil, nil // nothing to tell of
 	}
 	var types []string
 	for _, p := range table.Partitions {

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ share() publishes the image use its label: shared() resolves before anything is 
 
 func makeReference(c *lang.Call, images *Images) (lang.Step, error) {
 	s := &reference{Image: c.String("image"), Version: c.String("version"), Digest: c.String("digest")}
-	s.Repo, s.Root, s.Default = images.repository(c.String("repo")), images.root, c.String("repo") == ""
+	s.Repo, s.Root, s.Default = cmp.Or(c.String("repo"), images.cfg.Default), images.root, c.String("repo") == ""
 	if err := repo.ValidName(s.Image); err != nil {
 		if _, version, ok := strings.Cut(s.Image, "@"); ok && version != "" {
 			err = fmt.Errorf("%w: give version = %q", err, version)
@@ -107,18 +108,11 @@ func (s *reference) question() Locked {
 // resolve says what is meant. Without a workspace, when a trace is checked,
 // that is what the lock file says or else an error: no repository is asked.
 func (s *reference) resolve(ctx context.Context, w *engine.World) (Locked, error) {
-	if images, ok := engine.Service[*Images](w); ok {
-		return images.resolve(ctx, s, w.Offline)
+	images, ok := engine.Service[*Images](w)
+	if !ok {
+		images = NewImages(Config{Locked: true}, s.Root)
 	}
-	q := s.question()
-	locked, err := readLock(s.Root)
-	if err != nil {
-		return q, err
-	}
-	if l, ok := s.answer(locked); ok {
-		return l, nil
-	}
-	return q, fmt.Errorf("%s from repository %q is not in %s", q.asked(), q.Repository, LockFile)
+	return images.resolve(ctx, s, w.Offline)
 }
 
 // answer finds the entry that says what is meant: for the default repository
@@ -140,16 +134,16 @@ func (s *reference) answer(list []Locked) (Locked, bool) {
 func Traced(t *engine.Trace) []Locked {
 	var list []Locked
 	for _, src := range t.Sources {
-		a, err := src.Action(engine.Actions{(&reference{}).Kind(): func() engine.Action { return &reference{} }})
-		if err != nil {
+		a, err := src.Action(Actions())
+		s, ok := a.(*reference)
+		if err != nil || !ok {
 			continue // another source
 		}
-		s := a.(*reference)
 		if l, err := s.resolve(context.Background(), &engine.World{Offline: true}); err == nil && !slices.ContainsFunc(list, l.same) {
 			list = append(list, l)
 		}
 	}
-	sortLocked(list)
+	slices.SortFunc(list, Locked.compare)
 	return list
 }
 
@@ -194,7 +188,7 @@ func (i *Images) Target(text string) (name string, step lang.Step, err error) {
 	if err != nil {
 		return "", lang.Step{}, err
 	}
-	a := &reference{Image: name, Version: version, Repo: i.repository(""), Root: i.root, Default: true, Loose: true}
+	a := &reference{Image: name, Version: version, Repo: i.cfg.Default, Root: i.root, Default: true, Loose: true}
 	return name, lang.Step{Action: a, Outputs: lang.OneFile("raw")}, nil
 }
 
@@ -228,6 +222,17 @@ type Images struct {
 // NewImages returns those of the workspace at root, an absolute path.
 // share() and shared() run only in an engine that has them among its Services.
 func NewImages(cfg Config, root string) *Images {
+	if cfg.Open == nil {
+		cfg.Open = func(context.Context, string, func(repo.Progress)) (*repo.Repo, error) {
+			return nil, errors.New("no repositories are configured")
+		}
+	}
+	if cfg.Local == nil {
+		cfg.Local = func() (*LocalImages, error) { return nil, errors.New("this machine keeps no shared images") }
+	}
+	if cfg.Origin == nil {
+		cfg.Origin = func() repo.Origin { return repo.Origin{} }
+	}
 	return &Images{cfg: cfg, root: root}
 }
 
@@ -240,30 +245,13 @@ func serviceOf(w *engine.World) (*Images, error) {
 	return images, nil
 }
 
-// localOf is what this machine shares, as actions reach it.
-func localOf(w *engine.World) (*LocalImages, error) {
-	images, err := serviceOf(w)
-	if err != nil {
-		return nil, err
-	}
-	return images.local()
-}
-
 // Resolved lists what shared() resolved to so far, by name.
 func (i *Images) Resolved() []Locked {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	list := slices.Clone(i.resolved)
-	sortLocked(list)
+	slices.SortFunc(list, Locked.compare)
 	return list
-}
-
-// repository is the name of the repository that is meant.
-func (i *Images) repository(name string) string {
-	if name == "" {
-		return i.cfg.Default
-	}
-	return name
 }
 
 // resolve answers from what was asked before, from the lock file, or from
@@ -332,7 +320,7 @@ func (i *Images) ask(ctx context.Context, q Locked) (Locked, error) {
 // find looks a version up.
 func (i *Images) find(ctx context.Context, repository string, sel repo.Selector) (v repo.Version, err error) {
 	if repository == config.LocalRepository {
-		local, err := i.local()
+		local, err := i.cfg.Local()
 		if err != nil {
 			return v, err
 		}
@@ -341,7 +329,7 @@ func (i *Images) find(ctx context.Context, repository string, sel repo.Selector)
 		}
 		return v, err
 	}
-	r, err := i.open(ctx, repository, nil)
+	r, err := i.cfg.Open(ctx, repository, nil)
 	if err != nil {
 		return v, err
 	}
@@ -350,27 +338,6 @@ func (i *Images) find(ctx context.Context, repository string, sel repo.Selector)
 		err = fmt.Errorf("repository %s: %w", repository, err)
 	}
 	return v, err
-}
-
-func (i *Images) local() (*LocalImages, error) {
-	if i.cfg.Local == nil {
-		return nil, errors.New("this machine keeps no shared images")
-	}
-	return i.cfg.Local()
-}
-
-func (i *Images) origin() repo.Origin {
-	if i.cfg.Origin == nil {
-		return repo.Origin{}
-	}
-	return i.cfg.Origin()
-}
-
-func (i *Images) open(ctx context.Context, name string, progress func(repo.Progress)) (*repo.Repo, error) {
-	if i.cfg.Open == nil {
-		return nil, errors.New("no repositories are configured")
-	}
-	return i.cfg.Open(ctx, name, progress)
 }
 
 // fetch puts the content at path: from the store where it is there already.
@@ -388,7 +355,7 @@ func (i *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path stri
 	case job.World().Offline:
 		return fmt.Errorf("%s is not on this machine, and --offline forbids to fetch it", l)
 	}
-	local, err := i.local()
+	local, err := i.cfg.Local()
 	if err != nil {
 		return err
 	}
@@ -418,7 +385,7 @@ func (i *Images) fetch(ctx context.Context, job *engine.Job, l Locked, path stri
 // openLocked opens the repository that a resolved image is in. One that is
 // not known on this machine can be named by nothing but the lock file.
 func (i *Images) openLocked(ctx context.Context, l Locked, progress func(repo.Progress)) (*repo.Repo, error) {
-	r, err := i.open(ctx, l.Repository, progress)
+	r, err := i.cfg.Open(ctx, l.Repository, progress)
 	if err != nil && !slices.Contains(i.cfg.Others, l.Repository) {
 		err = fmt.Errorf("%s@%s is in repository %q: %w", l.Name, l.Version, l.Repository, err)
 	}
