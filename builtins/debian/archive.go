@@ -1,7 +1,6 @@
 package debian
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/store"
@@ -86,10 +88,7 @@ func writeAnswer(file string, a answer) {
 	if err != nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
 		return
 	}
-	tmp := fmt.Sprintf("%s.%d", file, os.Getpid())
-	if os.WriteFile(tmp, data, 0o644) != nil || os.Rename(tmp, file) != nil {
-		os.Remove(tmp)
-	}
+	renameio.WriteFile(file, data, 0o644, renameio.WithTempDir(filepath.Dir(file)))
 }
 
 // unreachableError says that an archive could not be asked.
@@ -101,19 +100,15 @@ func (e *unreachableError) Error() string {
 
 // askArchive fetches the Release files of all sources at once and digests
 // what counts of them. Where there is an older answer it gives up early.
-func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, older bool) ([]byte, error) {
+func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, older bool) (state []byte, err error) {
 	scratch, err := st.Scratch("apt-release")
 	if err != nil {
 		return nil, err
 	}
-	state, err := askInto(ctx, scratch.Dir(), sources, arch, older)
-	return state, errors.Join(err, scratch.Close())
-}
-
-func askInto(ctx context.Context, dir string, sources []aptSource, arch string, older bool) ([]byte, error) {
+	defer func() { err = errors.Join(err, scratch.Close()) }()
 	asks := make([]releaseAsk, len(sources))
 	for i, s := range sources {
-		asks[i] = releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(dir, fmt.Sprint(i))}
+		asks[i] = releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(scratch.Dir(), fmt.Sprint(i))}
 	}
 	// Archives without InRelease have Release, signed beside it.
 	for _, name := range []string{"InRelease", "Release"} {
@@ -136,7 +131,7 @@ func askInto(ctx context.Context, dir string, sources []aptSource, arch string, 
 type releaseAsk struct {
 	source *aptSource
 	base   string // URI of its directory, without the last slash
-	file   string // where it is put
+	file   string // where it is
 }
 
 // releaseBase is the URI of the directory that a suite's Release file is in.
@@ -148,35 +143,29 @@ func releaseBase(s *aptSource) string {
 	return uri + "dists/" + s.Suite
 }
 
-// fetchReleases gets the files that are not there yet. What the archive does
-// not have is no error.
+// fetchReleases gets the files that are not there yet; those of this machine are
+// read where they are. What the archive does not have is no error.
 func fetchReleases(ctx context.Context, asks []releaseAsk, name string, older bool) error {
 	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"}
 	if older {
 		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5", "-o", "Acquire::Retries=0")
 	}
-	args = append(args, "download-file")
-	n := 0
-	for _, a := range asks {
-		if fileExists(a.file) {
-			continue
+	var files []string
+	for i := range asks {
+		a := &asks[i]
+		dir, local := localPath(a.base)
+		switch {
+		case fileExists(a.file):
+		case local:
+			a.file = filepath.Join(dir, name)
+		default:
+			files = append(files, a.base+"/"+name, a.file, "")
 		}
-		if dir, ok := localPath(a.base); ok {
-			if err := os.Symlink(filepath.Join(dir, name), a.file); err != nil && !os.IsExist(err) {
-				return err
-			}
-			if !fileExists(a.file) {
-				os.Remove(a.file)
-			}
-			continue
-		}
-		args = append(args, a.base+"/"+name, a.file, "")
-		n++
 	}
-	if n == 0 {
+	if len(files) == 0 {
 		return nil
 	}
-	out, err := hostOutput(ctx, aptHelper, args...)
+	out, err := hostOutput(ctx, aptHelper, slices.Concat(args, []string{"download-file"}, files)...)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return err
@@ -284,13 +273,15 @@ func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err = onOwnThread(cmd.Run)
+	var out []byte
+	err = onOwnThread(func() (err error) {
+		out, err = cmd.CombinedOutput()
+		return err
+	})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return out.Bytes(), err
+	return out, err
 }
 
 // hostPath is the PATH of apt and mmdebstrap, and of what they call.

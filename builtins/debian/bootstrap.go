@@ -65,10 +65,9 @@ without passwords and proxies; no host name, no resolv.conf, an empty machine-id
 no package lists and no logs. Files that the installation made have the build's
 time, files from packages keep theirs. mmdebstrap does the work, as root; where
 the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
-		Positional: 0,
-		Params:     params(),
-		Example:    `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
-		Make:       func(c *lang.Call) (lang.Step, error) { return makeStep(c, d) },
+		Params:  params(),
+		Example: `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
+		Make:    func(c *lang.Call) (lang.Step, error) { return makeStep(c, d) },
 	}
 }
 
@@ -77,7 +76,7 @@ func params() []lang.Param {
 		lang.NameParam(),
 		{Name: "suite", Type: lang.String, Required: true, Doc: "the suite to install, such as bookworm"},
 		{Name: "packages", Type: lang.ListOf(lang.String), Doc: "packages to install beside those of the variant"},
-		{Name: "arch", Type: lang.String, Default: starlark.String("amd64"), Enum: archs(), Doc: "the architecture, in Debian's words"},
+		{Name: "arch", Type: lang.String, Default: starlark.String("amd64"), Enum: strings.Fields("amd64 i386 arm64 armhf armel riscv64 ppc64el s390x mips64el loong64"), Doc: "the architecture, in Debian's words"},
 		{Name: "variant", Type: lang.String, Default: starlark.String("minbase"), Enum: []string{"essential", "apt", "minbase", "required", "buildd", "important", "standard"}, Doc: "the set of packages to begin with, as mmdebstrap --variant"},
 		{Name: "components", Type: lang.ListOf(lang.String), Doc: "components of the archive (default: those of the machine's sources; main for mirror=)"},
 		{Name: "suites", Type: lang.ListOf(lang.String), Doc: `suites to take packages from (default: suite and the "-updates" and "-security" that belong to it)`},
@@ -108,13 +107,10 @@ func makeStep(c *lang.Call, d Defaults) (lang.Step, error) {
 			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
 			Features: features, InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
 		},
-		Apt: machineApt, Refresh: defaultRefresh,
+		Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
 	}
-	switch {
-	case c.Given("refresh"):
+	if c.Given("refresh") {
 		b.Refresh = c.Duration("refresh")
-	case d.Refresh > 0:
-		b.Refresh = d.Refresh
 	}
 	if !c.Given("mirror") && d.Mirror != "" {
 		b.Mirrors = []string{d.Mirror}
@@ -273,11 +269,6 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 		return err
 	}
 	return b.Image.Fill(ctx, job.Output(""), job.Epoch(), tree.FromDir(s.root))
-}
-
-// archs lists the architectures that Debian releases or ports.
-func archs() []string {
-	return []string{"amd64", "i386", "arm64", "armhf", "armel", "riscv64", "ppc64el", "s390x", "mips64el", "loong64"}
 }
 
 // hostArch is Debian's word for the architecture of the machine.

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,17 +96,12 @@ func (s *staging) writeSources(root *os.Root) error {
 	}
 	errs := []error{root.RemoveAll("etc/apt/sources.list"), root.RemoveAll("etc/apt/sources.list.d"), root.MkdirAll("etc/apt/sources.list.d", 0o755)}
 	sources := publicSources(s.sources)
-	if s.keyring != "" {
-		for i := range sources {
-			file := sources[i].field("Signed-By")
-			sources[i] = sources[i].with("Signed-By", s.keyring)
-			if i == 0 {
-				errs = append(errs, copyKeyring(root, file, s.keyring))
-			}
-		}
-	} else {
-		for _, path := range imageKeyrings(sources) {
-			errs = append(errs, copyKeyring(root, path, path))
+	for _, path := range imageKeyrings(sources) { // only one where the build gave it
+		errs = append(errs, copyKeyring(root, path, cmp.Or(s.keyring, path)))
+	}
+	for i, source := range sources {
+		if s.keyring != "" {
+			sources[i] = source.with("Signed-By", s.keyring)
 		}
 	}
 	return errors.Join(append(errs, root.WriteFile(sourcesFile, []byte(renderSources(sources)), 0o644))...)

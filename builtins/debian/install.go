@@ -3,12 +3,14 @@ package debian
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +71,10 @@ func (s *staging) installKeyring() error {
 			return keyringError(s.Keyring, err)
 		}
 	}
-	s.keyring = keyringName(data[:min(len(data), 16)])
+	s.keyring = "/etc/apt/keyrings/archive-keyring.gpg"
+	if bytes.HasPrefix(data, []byte("-----BEGIN")) {
+		s.keyring = "/etc/apt/keyrings/archive-keyring.asc"
+	}
 	file := s.path("keyring" + filepath.Ext(s.keyring))
 	for i := range s.sources {
 		s.sources[i] = s.sources[i].with("Signed-By", file)
@@ -93,35 +98,11 @@ func fetchable(sources []aptSource) []aptSource {
 // hookFile is the name of the hook among the job's files.
 const hookFile = "setup-hook.sh"
 
-// setupHook runs before anything is installed. It fetches the package lists.
+// setupHook runs before anything is installed. It fetches the package lists, and
+// takes what it can from the cache of packages.
 //
-// Where the suite has usr-is-merged, the merged directories are made at once,
-// as debootstrap does, so that usrmerge and perl are not needed to make them
-// later: a smaller system, sooner.
-//
-// Then it links those packages into apt's archive that the lists name by digest
-// and the cache has; apt itself would only compare sizes.
-const setupHook = `#!/bin/sh
-set -eu
-export TMPDIR="$1/tmp"
-echo localhost >"$1/etc/hostname"
-APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get update --error-on=any
-lists="$1/var/lib/apt/lists"
-if [ "$B9_MERGE" ] && grep -qx 'Package: usr-is-merged' "$lists"/*_Packages; then
-	for dir in $B9_MERGE; do
-		mkdir -p "$1/usr/$dir"
-		ln -s "usr/$dir" "$1/$dir"
-	done
-	mkdir -p "$1/etc/apt/preferences.d"
-	printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/b9"
-fi
-cd "$B9_DEBS"
-ls | awk 'length($0) == 64' >"$B9_DIR/cached"
-[ -s "$B9_DIR/cached" ] || exit 0
-mkdir -p "$1/var/cache/apt/archives"
-awk 'FNR == NR { have[$0]; next } $1 == "SHA256:" && ($2 in have) { print $2 }' "$B9_DIR/cached" "$lists"/*_Packages | sort -u >"$B9_DIR/usable"
-sed 's,$,/,' "$B9_DIR/usable" | xargs -r -I@ find @ -name '*.deb' | xargs -r ln -f -t "$1/var/cache/apt/archives" || :
-`
+//go:embed setup-hook.sh
+var setupHook string
 
 // mergedDirs is the directories of the root that are links into /usr on
 // systems of the architecture: lib64 where the dynamic linker is there.
@@ -188,7 +169,7 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 	var conf bytes.Buffer
 	for line := range strings.Lines(string(out)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if value != `"";` && !aptKeepsToItself(name) {
+		if value != `"";` && strings.HasPrefix(name, "Acquire::") && !ownAcquire.MatchString(name) {
 			conf.WriteString(line)
 		}
 	}
@@ -196,16 +177,9 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 	return conf.Bytes(), nil
 }
 
-// aptKeepsToItself reports whether an option is about what the machine keeps
-// of an archive, not how it is reached.
-func aptKeepsToItself(name string) bool {
-	for _, branch := range []string{"IndexTargets", "Changelogs", "CompressionTypes", "Languages", "GzipIndexes", "cdrom"} {
-		if strings.HasPrefix(name, "Acquire::"+branch) {
-			return true
-		}
-	}
-	return !strings.HasPrefix(name, "Acquire::")
-}
+// ownAcquire are the options about what the machine keeps of an archive, not how
+// it is reached.
+var ownAcquire = regexp.MustCompile(`^Acquire::(IndexTargets|Changelogs|CompressionTypes|Languages|GzipIndexes|cdrom)`)
 
 // aptErrors passes a log on and picks out what apt, dpkg and mmdebstrap call
 // errors, the first few of them.
@@ -215,6 +189,9 @@ type aptErrors struct {
 	lines []string
 }
 
+// errorLine is how the lines begin that are picked out.
+var errorLine = regexp.MustCompile(`^(E: |dpkg: error|dpkg-deb: error|Err:|tar: )`)
+
 // maxErrors bounds the error lines that are kept, and their length in bytes.
 const maxErrors, maxErrorLine = 20, 2000
 
@@ -222,11 +199,7 @@ const maxErrors, maxErrorLine = 20, 2000
 func (a *aptErrors) Write(p []byte) (int, error) {
 	n, err := a.to.Write(p)
 	a.rest = append(a.rest, p[:n]...)
-	for {
-		i := bytes.IndexAny(a.rest, "\n\r")
-		if i < 0 {
-			break
-		}
+	for i := bytes.IndexAny(a.rest, "\n\r"); i >= 0; i = bytes.IndexAny(a.rest, "\n\r") {
 		a.note(string(a.rest[:i]))
 		a.rest = a.rest[i+1:]
 	}
@@ -238,10 +211,8 @@ func (a *aptErrors) Write(p []byte) (int, error) {
 
 func (a *aptErrors) note(line string) {
 	line = strings.TrimSpace(line)
-	for _, prefix := range []string{"E: ", "dpkg: error", "dpkg-deb: error", "Err:", "tar: "} {
-		if strings.HasPrefix(line, prefix) && len(a.lines) < maxErrors {
-			a.lines = append(a.lines, strings.TrimPrefix(line, "E: "))
-		}
+	if errorLine.MatchString(line) && len(a.lines) < maxErrors {
+		a.lines = append(a.lines, strings.TrimPrefix(line, "E: "))
 	}
 }
 
@@ -262,12 +233,7 @@ func (s *staging) explain(log *aptErrors, cause error) error {
 func (s *staging) diagnose(line string) string {
 	mirror := withoutPassword(s.sources[0].URI)
 	has := func(words ...string) bool {
-		for _, w := range words {
-			if strings.Contains(line, w) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) })
 	}
 	switch {
 	case has("Unable to locate package", "has no installation candidate", "Couldn't find any package"):

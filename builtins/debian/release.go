@@ -1,11 +1,11 @@
 package debian
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -26,59 +26,45 @@ type release struct {
 // parseRelease reads a Release or InRelease file. Signatures are not
 // checked: apt does that when it installs.
 func parseRelease(r io.Reader) (*release, error) {
-	rel := &release{Lists: map[string]string{}}
-	sc := bufio.NewScanner(io.LimitReader(r, maxRelease))
-	sc.Buffer(make([]byte, 0, 64<<10), 1<<20)
-	section, best := "", ""
-	for sc.Scan() {
-		line := strings.TrimRight(sc.Text(), " \t\r")
-		if strings.HasPrefix(line, "-----BEGIN PGP SIGNATURE") {
-			break
-		}
-		if strings.HasPrefix(line, " ") {
-			if section == best {
-				rel.list(line)
-			}
-			continue
-		}
-		name, value, _ := strings.Cut(strings.TrimPrefix(line, "- "), ":")
-		section = name
-		switch name {
-		case "Components":
-			rel.Components = strings.Fields(value)
-		case "Architectures":
-			rel.Archs = strings.Fields(value)
-		case "MD5Sum", "SHA1", "SHA256", "SHA512":
-			if best == "" || strength(name) > strength(best) {
-				best, rel.Lists = name, map[string]string{}
-			}
-		}
-	}
-	if err := sc.Err(); err != nil {
+	data, err := io.ReadAll(io.LimitReader(r, maxRelease))
+	if err != nil {
 		return nil, err
 	}
-	if best == "" {
+	text, _, _ := strings.Cut("\n"+string(data), "\n-----BEGIN PGP SIGNATURE")
+	text = strings.ReplaceAll(text, "\n- ", "\n") // what signing does to lines (RFC 9580, 7.2)
+	// SHA256 is the one that every archive has, and the only one that is needed.
+	digests := []string{"Md5sum", "Sha1", "Sha512", "Sha256"}
+	rel, best := &release{}, -1
+	for f := range fields(text) {
+		switch strength := slices.Index(digests, f.Name); {
+		case f.Name == "Components":
+			rel.Components = strings.Fields(f.Value)
+		case f.Name == "Architectures":
+			rel.Archs = strings.Fields(f.Value)
+		case strength >= 0 && strength >= best:
+			if strength > best {
+				best, rel.Lists = strength, map[string]string{}
+			}
+			rel.list(f.Value)
+		}
+	}
+	if best < 0 {
 		return nil, errors.New("it is no Release file: it lists no digests")
 	}
 	return rel, nil
 }
 
-// strength orders the sections of digests. SHA256 is the one that every
-// archive has, and the only one that is needed.
-func strength(section string) int {
-	return slices.Index([]string{"MD5Sum", "SHA1", "SHA512", "SHA256"}, section)
-}
-
-// list reads a line of the form digest, size, path.
-func (rel *release) list(line string) {
-	words := strings.Fields(line)
-	if len(words) != 3 {
-		return
-	}
-	path := strings.TrimPrefix(words[2], "./")
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	if name == "Packages" || strings.HasPrefix(name, "Packages.") {
-		rel.Lists[path] = words[0]
+// list reads lines of the form digest, size, path.
+func (rel *release) list(lines string) {
+	for line := range strings.Lines(lines) {
+		words := strings.Fields(line)
+		if len(words) != 3 {
+			continue
+		}
+		file := strings.TrimPrefix(words[2], "./")
+		if name := path.Base(file); name == "Packages" || strings.HasPrefix(name, "Packages.") {
+			rel.Lists[file] = words[0]
+		}
 	}
 }
 
@@ -87,15 +73,13 @@ func (rel *release) list(line string) {
 func (rel *release) state(s *aptSource, arch string) ([]byte, error) {
 	h := sha256.New()
 	if strings.HasSuffix(s.Suite, "/") {
-		n := rel.hash(h, "Packages")
-		if n == 0 {
+		if rel.hash(h, "Packages") == 0 {
 			return nil, errors.New("it has no package list")
 		}
 		return h.Sum(nil), nil
 	}
 	for _, c := range slices.Compact(slices.Sorted(slices.Values(s.Components))) {
-		n := rel.hash(h, c+"/binary-"+arch+"/Packages") + rel.hash(h, c+"/binary-all/Packages")
-		if n == 0 {
+		if rel.hash(h, c+"/binary-"+arch+"/Packages")+rel.hash(h, c+"/binary-all/Packages") == 0 {
 			return nil, rel.lacking(c, arch)
 		}
 	}
@@ -104,24 +88,23 @@ func (rel *release) state(s *aptSource, arch string) ([]byte, error) {
 
 // hash adds the digest of one list and returns how many were found. The
 // uncompressed list stands for all forms of it.
-func (rel *release) hash(h io.Writer, path string) int {
-	if d, ok := rel.Lists[path]; ok {
-		fmt.Fprintf(h, "%s %s\n", path, d)
-		return 1
-	}
+func (rel *release) hash(h io.Writer, list string) int {
 	n := 0
-	for _, ext := range []string{".xz", ".zst", ".bz2", ".gz", ".lzma", ".lz4"} {
-		if d, ok := rel.Lists[path+ext]; ok {
-			fmt.Fprintf(h, "%s %s\n", path+ext, d)
-			n++
+	for _, ext := range []string{"", ".xz", ".zst", ".bz2", ".gz", ".lzma", ".lz4"} {
+		if d, ok := rel.Lists[list+ext]; ok {
+			fmt.Fprintf(h, "%s %s\n", list+ext, d)
+			if n++; ext == "" {
+				break
+			}
 		}
 	}
 	return n
 }
 
 func (rel *release) lacking(component, arch string) error {
-	bare := component[strings.LastIndexByte(component, '/')+1:]
-	has := slices.ContainsFunc(rel.Components, func(c string) bool { return c == component || strings.HasSuffix(c, "/"+bare) })
+	has := slices.ContainsFunc(rel.Components, func(c string) bool {
+		return c == component || strings.HasSuffix(c, "/"+path.Base(component))
+	})
 	if !has && len(rel.Components) > 0 {
 		return errors.New(lang.Suggest(fmt.Sprintf("it has no component %q (%s)", component, lang.Listed(rel.Components)), component, rel.Components))
 	}

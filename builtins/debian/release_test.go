@@ -63,6 +63,7 @@ func TestReleaseState(t *testing.T) {
 		"signed again":       {releaseOf("Tue", "a1", "b1"), true},
 		"other architecture": {releaseOf("Mon", "a1", "b2"), true},
 		"changed":            {releaseOf("Mon", "a2", "b1"), false},
+		"dash-escaped":       {strings.ReplaceAll(releaseOf("Mon", "a1", "b1"), "\nSHA256:", "\n- SHA256:"), true},
 	} {
 		if got := state(test.text, "amd64", "main"); (got == base) != test.same {
 			t.Errorf("%s: got %s, before it was %s", name, got, base)

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -20,16 +21,10 @@ const goarch = runtime.GOARCH
 // stopGrace is how long a cancelled program may tidy up before it is killed.
 const stopGrace = 4 * time.Second
 
-// initScript is process 1 of a contained program's namespaces. It hides the
-// machine's mounts, processes and name, passes TERM on to everybody, and ends
-// with the status of the program; whatever that left running ends with it.
-const initScript = `mount --make-rprivate / && mount -t proc proc /proc && echo localhost >/proc/sys/kernel/hostname || exit 125
-trap 'stop=1; kill -TERM -1 2>/dev/null' TERM
-"$@" </dev/null &
-child=$!
-wait "$child"; status=$?
-while [ "${stop-}" ] && kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
-exit "$status"`
+// initScript is process 1 of a contained program's namespaces.
+//
+//go:embed init.sh
+var initScript string
 
 // runContained runs a program as root with mount, process and host name
 // namespaces of its own, and writes what it prints to log. When this process

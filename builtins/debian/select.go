@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// givenKeyring is where a keyring that the call gave lies in the image.
-const givenKeyring = "/etc/apt/keyrings/archive-keyring"
-
 // given is the sources that the call itself names, none when the machine's
 // are to be used. It reads nothing.
 func (b *bootstrap) given() ([]aptSource, error) {
@@ -124,36 +121,26 @@ func (b *bootstrap) machine() ([]aptSource, error) {
 // belonging picks the suite itself and its pockets, such as bookworm-updates;
 // none when the suite itself is not there.
 func belonging(all []aptSource, suite string) []aptSource {
-	var list []aptSource
-	found := false
-	for _, s := range all {
-		found = found || s.Suite == suite
-		if s.Suite == suite || strings.HasPrefix(s.Suite, suite+"-") || strings.HasPrefix(s.Suite, suite+"/") {
-			list = append(list, s)
-		}
-	}
-	if !found {
+	if len(ofSuite(all, suite)) == 0 {
 		return nil
 	}
-	return list
+	return slices.DeleteFunc(slices.Clone(all), func(s aptSource) bool {
+		return s.Suite != suite && !strings.HasPrefix(s.Suite, suite+"-") && !strings.HasPrefix(s.Suite, suite+"/")
+	})
 }
 
 // transfer turns the machine's sources of its own release into those of the
 // suite: the same mirrors, and of the pockets updates and security.
 func (b *bootstrap) transfer(all []aptSource, own string) []aptSource {
+	names := map[string]string{own: b.Suite}
+	if !rolling(b.Suite) {
+		names[own+"-updates"] = b.Suite + "-updates"
+		names[securitySuite(own)] = securitySuite(b.Suite)
+	}
 	var list []aptSource
 	for _, s := range belonging(all, own) {
-		switch s.Suite {
-		case own:
-			s.Suite = b.Suite
-		case own + "-updates":
-			s.Suite = b.Suite + "-updates"
-		case securitySuite(own):
-			s.Suite = securitySuite(b.Suite)
-		default:
-			continue
-		}
-		if s.Suite == b.Suite || !rolling(b.Suite) {
+		if suite, ok := names[s.Suite]; ok {
+			s.Suite = suite
 			list = append(list, s)
 		}
 	}
@@ -162,41 +149,30 @@ func (b *bootstrap) transfer(all []aptSource, own string) []aptSource {
 
 // narrow applies arch=, components= and suites=.
 func (b *bootstrap) narrow(all []aptSource) []aptSource {
-	var list []aptSource
-	for _, s := range all {
-		if !s.has(b.Arch) {
-			continue
-		}
+	list := slices.DeleteFunc(slices.Clone(all), func(s aptSource) bool { return !s.has(b.Arch) })
+	for i, s := range list {
 		if len(b.Components) > 0 && !strings.HasSuffix(s.Suite, "/") {
-			s.Components = b.Components
+			list[i].Components = b.Components
 		}
-		list = append(list, s)
 	}
-	if len(b.Suites) == 0 {
+	if len(b.Suites) == 0 || len(list) == 0 {
 		return list
 	}
 	var picked []aptSource
 	for _, suite := range b.Suites {
-		picked = append(picked, suiteOf(list, suite)...)
+		of := ofSuite(list, suite)
+		if len(of) == 0 { // it is looked for where the first of them is
+			of = []aptSource{list[0]}
+			of[0].Suite = suite
+		}
+		picked = append(picked, of...)
 	}
 	return picked
 }
 
-// suiteOf is the sources of one suite; one that is not among them is looked
-// for where the first of them is.
-func suiteOf(list []aptSource, suite string) []aptSource {
-	var picked []aptSource
-	for _, s := range list {
-		if s.Suite == suite {
-			picked = append(picked, s)
-		}
-	}
-	if len(picked) == 0 && len(list) > 0 {
-		s := list[0]
-		s.Suite = suite
-		picked = append(picked, s)
-	}
-	return picked
+// ofSuite is the sources of one suite.
+func ofSuite(list []aptSource, suite string) []aptSource {
+	return slices.DeleteFunc(slices.Clone(list), func(s aptSource) bool { return s.Suite != suite })
 }
 
 // complete makes the sources complete: mirrors out of lists, and keys.
@@ -212,8 +188,7 @@ func (b *bootstrap) complete(all []aptSource) ([]aptSource, error) {
 		switch {
 		case b.Keyring != "":
 			s = s.with("Signed-By", b.Keyring)
-		case s.field("Signed-By") == "" && len(b.Mirrors) == 0 && b.Snapshot == "":
-		case s.field("Signed-By") == "" && s.field("Trusted") == "":
+		case len(b.Mirrors) > 0 && s.field("Signed-By") == "" && s.field("Trusted") == "":
 			s = s.with("Signed-By", likelyKeyring(machine, s))
 		}
 		all[i] = s
@@ -237,21 +212,4 @@ func likelyKeyring(machine []aptSource, s aptSource) string {
 		}
 	}
 	return ""
-}
-
-// keyringName is where a keyring lies in the image; armoured keys need
-// another ending than binary ones.
-func keyringName(head []byte) string {
-	if strings.HasPrefix(string(head), "-----BEGIN") {
-		return givenKeyring + ".asc"
-	}
-	return givenKeyring + ".gpg"
-}
-
-// imageKeyrings lists the keyrings that the image's sources refer to and that
-// no package of Debian brings.
-func imageKeyrings(sources []aptSource) []string {
-	return slices.DeleteFunc(keyFiles(sources), func(path string) bool {
-		return strings.HasPrefix(filepath.Base(path), "debian-archive-")
-	})
 }

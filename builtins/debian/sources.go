@@ -3,9 +3,12 @@ package debian
 import (
 	"fmt"
 	"io/fs"
+	"iter"
+	"net/textproto"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -19,6 +22,7 @@ type aptSource struct {
 	Fields     []aptField // further options in the words of the deb822 format, such as Signed-By
 }
 
+// aptField is an option with its name written the usual way: Signed-By.
 type aptField struct{ Name, Value string }
 
 // field is the value of an option, "" when it is not set.
@@ -121,7 +125,8 @@ func parseSourceLine(line string) (aptSource, error) {
 		}
 		rest = after
 		for _, o := range strings.Fields(options) {
-			s.option(o)
+			name, value, _ := strings.Cut(o, "=")
+			s.set(aptField{textproto.CanonicalMIMEHeaderKey(strings.TrimRight(name, "+-")), strings.ReplaceAll(value, ",", " ")})
 		}
 	}
 	words := strings.Fields(rest)
@@ -132,67 +137,48 @@ func parseSourceLine(line string) (aptSource, error) {
 	return s, nil
 }
 
-// option reads one name=value of a source line.
-func (s *aptSource) option(text string) {
-	name, value, _ := strings.Cut(text, "=")
-	name = strings.TrimRight(name, "+-")
-	value = strings.ReplaceAll(value, ",", " ")
-	switch name = fieldName(name); name {
-	case "Arch":
-		s.Archs = strings.Fields(value)
-	case "Lang", "Target":
+// set sets an option, by its name in either format.
+func (s *aptSource) set(f aptField) {
+	switch f.Name {
+	case "Arch", "Architectures":
+		s.Archs = strings.Fields(f.Value)
+	case "Components":
+		s.Components = strings.Fields(f.Value)
+	case "Lang", "Languages", "Target", "Targets", "Description", "X-Repolib-Name":
 	default:
-		s.Fields = append(s.Fields, aptField{name, value})
+		s.Fields = append(s.Fields, f)
 	}
 }
 
-// fieldName writes a field's name the usual way: Signed-By.
-func fieldName(name string) string {
-	words := strings.Split(strings.ToLower(name), "-")
-	for i, w := range words {
-		if w != "" {
-			words[i] = strings.ToUpper(w[:1]) + w[1:]
-		}
-	}
-	return strings.Join(words, "-")
-}
+// paragraphEnd is a blank line, or several, with the line break before it.
+var paragraphEnd = regexp.MustCompile(`\n(?:[ \t\r]*\n)+`)
 
 // parseDeb822 reads paragraphs of fields. Each pair of a URI and a suite gives
 // one source.
 func parseDeb822(text string) ([]aptSource, error) {
 	var all []aptSource
-	for _, p := range paragraphs(text) {
-		s := aptSource{}
-		var uris, suites []string
-		types, enabled := []string{"deb"}, true
-		for _, f := range p {
-			words := strings.Fields(f.Value)
+	for _, paragraph := range paragraphEnd.Split(text, -1) {
+		s, enabled := aptSource{}, true
+		words := map[string][]string{"Types": {"deb"}}
+		list := slices.Collect(fields(paragraph))
+		for _, f := range list {
 			switch f.Name {
-			case "Types":
-				types = words
-			case "Uris":
-				uris = words
-			case "Suites":
-				suites = words
-			case "Components":
-				s.Components = words
-			case "Architectures":
-				s.Archs = words
+			case "Types", "Uris", "Suites":
+				words[f.Name] = strings.Fields(f.Value)
 			case "Enabled":
 				enabled = !slices.Contains([]string{"no", "false", "without", "off", "disable", "0"}, strings.ToLower(f.Value))
-			case "Languages", "Targets", "Description", "X-Repolib-Name":
 			default:
-				s.Fields = append(s.Fields, f)
+				s.set(f)
 			}
 		}
-		if !enabled || !slices.Contains(types, "deb") {
+		if len(list) == 0 || !enabled || !slices.Contains(words["Types"], "deb") {
 			continue
 		}
-		if len(uris) == 0 || len(suites) == 0 {
+		if len(words["Uris"]) == 0 || len(words["Suites"]) == 0 {
 			return nil, fmt.Errorf("a paragraph has no URIs or no Suites")
 		}
-		for _, uri := range uris {
-			for _, suite := range suites {
+		for _, uri := range words["Uris"] {
+			for _, suite := range words["Suites"] {
 				s.URI, s.Suite = uri, suite
 				all = append(all, s)
 			}
@@ -201,30 +187,32 @@ func parseDeb822(text string) ([]aptSource, error) {
 	return all, nil
 }
 
-// paragraphs splits deb822 text into fields. A continued value keeps its
+// fields reads deb822 text, whatever its paragraphs. A continued value keeps its
 // lines, each after a line break and a space.
-func paragraphs(text string) [][]aptField {
-	var all [][]aptField
-	var p []aptField
-	for line := range strings.Lines(text + "\n\n") {
-		line = strings.TrimRight(line, " \t\r\n")
-		switch {
-		case line == "":
-			if len(p) > 0 {
-				all = append(all, p)
+func fields(text string) iter.Seq[aptField] {
+	return func(yield func(aptField) bool) {
+		var name string
+		var value strings.Builder
+		for line := range strings.Lines(text) {
+			line = strings.TrimRight(line, " \t\r\n")
+			switch {
+			case line == "" || line[0] == '#':
+			case line[0] == ' ' || line[0] == '\t':
+				value.WriteString("\n " + strings.TrimSpace(line))
+			default:
+				if name != "" && !yield(aptField{name, value.String()}) {
+					return
+				}
+				first, rest, _ := strings.Cut(line, ":")
+				name = textproto.CanonicalMIMEHeaderKey(first)
+				value.Reset()
+				value.WriteString(strings.TrimSpace(rest))
 			}
-			p = nil
-		case line[0] == '#':
-		case line[0] == ' ' || line[0] == '\t':
-			if len(p) > 0 {
-				p[len(p)-1].Value += "\n " + strings.TrimSpace(line)
-			}
-		default:
-			name, value, _ := strings.Cut(line, ":")
-			p = append(p, aptField{fieldName(name), strings.TrimSpace(value)})
+		}
+		if name != "" {
+			yield(aptField{name, value.String()})
 		}
 	}
-	return all
 }
 
 // renderSources writes sources in the deb822 format. Neighbours that differ
@@ -270,12 +258,13 @@ func publicSources(sources []aptSource) []aptSource {
 	return out
 }
 
-// keyFiles lists the files that say which keys the sources are signed with.
-func keyFiles(sources []aptSource) []string {
+// imageKeyrings lists the keyrings that the image's sources refer to and that
+// no package of Debian brings.
+func imageKeyrings(sources []aptSource) []string {
 	var files []string
 	for _, s := range sources {
 		for _, f := range strings.Fields(strings.ReplaceAll(s.field("Signed-By"), ",", " ")) {
-			if filepath.IsAbs(f) && !slices.Contains(files, f) {
+			if filepath.IsAbs(f) && !strings.HasPrefix(filepath.Base(f), "debian-archive-") && !slices.Contains(files, f) {
 				files = append(files, f)
 			}
 		}
@@ -320,12 +309,8 @@ func codename(osRelease string) (name string, debian bool) {
 
 // localPath is the directory of a file: or copy: URI.
 func localPath(uri string) (string, bool) {
-	for _, scheme := range []string{"file:", "copy:"} {
-		if rest, ok := strings.CutPrefix(uri, scheme); ok {
-			return "/" + strings.TrimLeft(rest, "/"), true
-		}
-	}
-	return "", false
+	scheme, path, _ := strings.Cut(uri, ":")
+	return "/" + strings.TrimLeft(path, "/"), scheme == "file" || scheme == "copy"
 }
 
 // remote reports whether a source needs the network.

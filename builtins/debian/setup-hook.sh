@@ -1,0 +1,28 @@
+#!/bin/sh
+# mmdebstrap calls this with the new root, before anything is installed.
+set -eu
+export TMPDIR="$1/tmp"
+echo localhost >"$1/etc/hostname"
+APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get update --error-on=any
+
+lists="$1/var/lib/apt/lists"
+# Where the suite has usr-is-merged, the merged directories are made at once, as
+# debootstrap does, so that usrmerge and perl are not needed to make them later: a
+# smaller system, sooner.
+if [ "$B9_MERGE" ] && grep -qx 'Package: usr-is-merged' "$lists"/*_Packages; then
+	for dir in $B9_MERGE; do
+		mkdir -p "$1/usr/$dir"
+		ln -s "usr/$dir" "$1/$dir"
+	done
+	mkdir -p "$1/etc/apt/preferences.d"
+	printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/b9"
+fi
+
+# Those packages are linked into apt's archive that the lists name by digest and
+# the cache has; apt itself would only compare sizes.
+cd "$B9_DEBS"
+ls | awk 'length($0) == 64' >"$B9_DIR/cached"
+[ -s "$B9_DIR/cached" ] || exit 0
+mkdir -p "$1/var/cache/apt/archives"
+awk 'FNR == NR { have[$0]; next } $1 == "SHA256:" && ($2 in have) { print $2 }' "$B9_DIR/cached" "$lists"/*_Packages | sort -u >"$B9_DIR/usable"
+sed 's,$,/,' "$B9_DIR/usable" | xargs -r -I@ find @ -name '*.deb' | xargs -r ln -f -t "$1/var/cache/apt/archives" || :
