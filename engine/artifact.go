@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"b9.build/b9/engine/internal/blob"
@@ -103,19 +104,15 @@ func (a *Artifact) Fork(ctx context.Context, dst string) error {
 // a path. The path is good until Close.
 type Exposed struct {
 	Path    string
-	close   sync.Once
-	release func() error // nil where nothing has to be given back
-	err     error
+	release func() error // works once; nil where nothing has to be given back
 }
 
 // Close gives the path up. Further calls return what the first one did.
 func (x *Exposed) Close() error {
-	x.close.Do(func() {
-		if x.release != nil {
-			x.err = x.release()
-		}
-	})
-	return x.err
+	if x.release == nil {
+		return nil
+	}
+	return x.release()
 }
 
 // Expose gives the content a path, until the caller closes what it returns. A
@@ -132,7 +129,7 @@ func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
 	if err := a.Fork(ctx, dir); err != nil {
 		return nil, errors.Join(err, scratch.Close())
 	}
-	return &Exposed{Path: dir, release: scratch.Close}, nil
+	return &Exposed{Path: dir, release: sync.OnceValue(scratch.Close)}, nil
 }
 
 // exposeInPlace names where a file, or a located source, lies anyway.
@@ -149,24 +146,16 @@ func (a *Artifact) exposeInPlace() *Exposed {
 func (e *Engine) outputsOf(s *step, recorded []store.Output) []*Artifact {
 	list := make([]*Artifact, 0, len(s.node.opts.Outputs))
 	for _, want := range s.node.opts.Outputs {
-		for _, out := range recorded {
-			if out.Name == want.Name && out.Object.Kind == want.Kind {
-				list = append(list, &Artifact{store: e.cfg.Store, object: out.Object, key: s.key})
-			}
+		i := slices.IndexFunc(recorded, func(out store.Output) bool { return out.Name == want.Name && out.Object.Kind == want.Kind })
+		if i < 0 {
+			return nil
 		}
-	}
-	if len(list) != len(s.node.opts.Outputs) {
-		return nil
+		list = append(list, &Artifact{store: e.cfg.Store, object: recorded[i].Object, key: s.key})
 	}
 	return list
 }
 
 // present reports whether the content of every output can be read now.
 func present(list []*Artifact) bool {
-	for _, a := range list {
-		if a.path == "" && !a.store.Has(a.object) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(list, func(a *Artifact) bool { return a.Stored() && !a.store.Has(a.object) })
 }

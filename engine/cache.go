@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"b9.build/b9/engine/store"
 )
@@ -52,25 +51,11 @@ func (c shared) record(ctx context.Context, s *step) *store.Record {
 		return nil
 	}
 	r, err := store.DecodeRecord(s.key, data)
-	if err != nil || !s.node.makes(r.Outputs) {
+	if err != nil || len(r.Outputs) != len(s.node.opts.Outputs) || e.outputsOf(s, r.Outputs) == nil {
 		return nil
 	}
 	r.Label = e.stepName(s.node.Label())
 	return r
-}
-
-// makes reports whether these are the node's outputs, by name and kind, each
-// once.
-func (n *Node) makes(outputs []store.Output) bool {
-	if len(outputs) != len(n.opts.Outputs) {
-		return false
-	}
-	for _, want := range n.opts.Outputs {
-		if !slices.ContainsFunc(outputs, func(o store.Output) bool { return o.Name == want.Name && o.Object.Kind == want.Kind }) {
-			return false
-		}
-	}
-	return true
 }
 
 // fetch brings the outputs of s into the store, if the cache has them and they

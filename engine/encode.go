@@ -146,85 +146,79 @@ func unescapeText(s string) (string, error) {
 	}
 }
 
-// mapStrings returns a copy of v in which change was applied to every string.
-// It shares with v what holds no string.
-func mapStrings(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
-	switch v.Kind() {
-	case reflect.String:
-		s, err := change(v.String())
-		return reflect.ValueOf(s).Convert(v.Type()), err
-	case reflect.Pointer:
-		if v.IsNil() {
-			return v, nil
-		}
-		elem, err := mapStrings(v.Elem(), change)
-		if err != nil {
-			return v, err
-		}
-		out := reflect.New(v.Type().Elem())
-		out.Elem().Set(elem)
-		return out, nil
-	case reflect.Struct:
-		return mapFields(v, change)
-	case reflect.Slice, reflect.Array:
-		return mapItems(v, change)
-	case reflect.Map:
-		return mapEntries(v, change)
-	case reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
-		return v, fmt.Errorf("a %s is no plain value", v.Type())
-	}
-	return v, nil
+// copier copies plain values and changes every string on the way. It keeps the
+// first error, and what it makes after that means nothing.
+type copier struct {
+	change func(string) (string, error)
+	err    error
 }
 
-func mapFields(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+// mapStrings returns a copy of v in which change was applied to every string.
+func mapStrings(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
+	c := copier{change: change}
+	out := c.copy(v, "")
+	return out, c.err
+}
+
+func (c *copier) fail(at string, err error) {
+	if err != nil && c.err == nil {
+		c.err = fmt.Errorf("%s%w", at, err)
+	}
+}
+
+// copy copies v, which lies at the path at, for messages. The copy shares with v
+// what holds no string.
+func (c *copier) copy(v reflect.Value, at string) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
+	switch v.Kind() {
+	case reflect.String:
+		s, err := c.change(v.String())
+		c.fail(at, err)
+		out.SetString(s)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			out.Set(reflect.New(v.Type().Elem()))
+			out.Elem().Set(c.copy(v.Elem(), at))
+		}
+	case reflect.Struct:
+		c.copyFields(out, v, at)
+	case reflect.Slice, reflect.Array:
+		c.copyItems(out, v, at)
+	case reflect.Map:
+		if !v.IsNil() {
+			out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+		}
+		for key, value := range v.Seq2() {
+			out.SetMapIndex(c.copy(key, at), c.copy(value, fmt.Sprintf("%s[%v]: ", at, key)))
+		}
+	case reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		c.fail(at, fmt.Errorf("a %s is no plain value", v.Type()))
+	default:
+		out.Set(v)
+	}
+	return out
+}
+
+func (c *copier) copyFields(out, v reflect.Value, at string) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if !f.IsExported() {
-			return v, fmt.Errorf("field %s.%s is not exported", v.Type(), f.Name)
+			c.fail(at, fmt.Errorf("field %s.%s is not exported", v.Type(), f.Name))
+			return
 		}
-		field, err := mapStrings(v.Field(i), change)
-		if err != nil {
-			return v, fmt.Errorf("%s: %w", f.Name, err)
-		}
-		out.Field(i).Set(field)
+		out.Field(i).Set(c.copy(v.Field(i), at+f.Name+": "))
 	}
-	return out, nil
 }
 
-func mapItems(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
-	if k := v.Type().Elem().Kind(); v.Kind() == reflect.Slice && v.IsNil() || k == reflect.Uint8 {
-		return v, nil
+func (c *copier) copyItems(out, v reflect.Value, at string) {
+	out.Set(v)
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		return
 	}
-	out := reflect.New(v.Type()).Elem()
-	if v.Kind() == reflect.Slice {
+	if v.Kind() == reflect.Slice && !v.IsNil() {
 		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
 	}
 	for i := range v.Len() {
-		item, err := mapStrings(v.Index(i), change)
-		if err != nil {
-			return v, fmt.Errorf("[%d]: %w", i, err)
-		}
-		out.Index(i).Set(item)
+		out.Index(i).Set(c.copy(v.Index(i), fmt.Sprintf("%s[%d]: ", at, i)))
 	}
-	return out, nil
-}
-
-func mapEntries(v reflect.Value, change func(string) (string, error)) (reflect.Value, error) {
-	if v.IsNil() {
-		return v, nil
-	}
-	out := reflect.MakeMapWithSize(v.Type(), v.Len())
-	for it := v.MapRange(); it.Next(); {
-		key, err := mapStrings(it.Key(), change)
-		if err != nil {
-			return v, err
-		}
-		value, err := mapStrings(it.Value(), change)
-		if err != nil {
-			return v, fmt.Errorf("[%v]: %w", it.Key(), err)
-		}
-		out.SetMapIndex(key, value)
-	}
-	return out, nil
 }

@@ -32,8 +32,10 @@ type Event struct {
 	Err         error
 }
 
-// lineWriter passes what is written on, and tells of every whole line.
+// lineWriter passes what is written on, and tells of every whole line. The two
+// output streams of one container may share it.
 type lineWriter struct {
+	mu   sync.Mutex
 	to   io.Writer
 	line func(string)
 	rest []byte
@@ -43,6 +45,8 @@ type lineWriter struct {
 const longestLine = 8 << 10
 
 func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	n, err := w.to.Write(p)
 	w.rest = append(w.rest, p[:n]...)
 	for {
@@ -65,16 +69,4 @@ func (w *lineWriter) flush() {
 		w.line(string(w.rest))
 		w.rest = w.rest[:0]
 	}
-}
-
-// lockedWriter lets the two output streams of one container share a log.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine/store"
@@ -86,12 +87,11 @@ func (e *Engine) failure(n *Node) (*store.FailedStep, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range kept {
-		if kept[i].Name == e.stepName(n.Label()) {
-			return &kept[i], nil
-		}
+	i := slices.IndexFunc(kept, func(f store.FailedStep) bool { return f.Name == e.stepName(n.Label()) })
+	if i < 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return &kept[i], nil
 }
 
 // forgetFailure drops what an earlier failure of the step left, unless

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,12 +76,7 @@ func (j *Job) Fingerprint() store.Digest {
 }
 
 func (j *Job) find(role string) int {
-	for i, in := range j.node.opts.Inputs {
-		if in.Role == role {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(j.node.opts.Inputs, func(in Input) bool { return in.Role == role })
 }
 
 // Expose gives the input of that role a path of the host for as long as the
@@ -159,7 +155,7 @@ func (j *Job) saveSandbox(dir string) error {
 		return nil
 	}
 	s := *j.sandbox
-	s.Spec.Mounts = append([]container.Mount(nil), s.Spec.Mounts...)
+	s.Spec.Mounts = slices.Clone(s.Spec.Mounts)
 	for i, m := range s.Spec.Mounts {
 		if rel, err := filepath.Rel(j.dir, m.Source); err == nil && filepath.IsLocal(rel) {
 			s.Spec.Mounts[i].Source = rel

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/zeebo/blake3"
 
@@ -197,12 +198,7 @@ func (w *keyWriter) dict(v reflect.Value) error {
 	}
 	w.leaf('m', strconv.AppendInt(w.buf[:0], int64(v.Len()), 10))
 	keys := v.MapKeys()
-	slices.SortFunc(keys, func(a, b reflect.Value) int {
-		if a.String() < b.String() {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	base := len(w.path)
 	for _, key := range keys {
 		w.path = append(append(append(w.path[:base], '['), strconv.Quote(key.String())...), ']')

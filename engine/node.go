@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"b9.build/b9/engine/internal/position"
@@ -130,12 +132,8 @@ func (r Ref) String() string {
 
 // byKey reports whether the output counts by the key of its step.
 func (r Ref) byKey() bool {
-	for _, out := range r.Node.opts.Outputs {
-		if out.Name == r.Output {
-			return out.ByKey
-		}
-	}
-	return false
+	i := r.Node.indexOf(r.Output)
+	return i >= 0 && r.Node.opts.Outputs[i].ByKey
 }
 
 // NodeOptions describe a node beside its action.
@@ -161,17 +159,13 @@ func NewNode(a Action, o NodeOptions) (*Node, error) {
 		return nil, fmt.Errorf("%s: a step needs an output", o.Label)
 	}
 	for i, out := range o.Outputs {
-		for _, other := range o.Outputs[:i] {
-			if out.Name == other.Name {
-				return nil, fmt.Errorf("%s: output %q declared twice", o.Label, out.Name)
-			}
+		if slices.ContainsFunc(o.Outputs[:i], func(other Output) bool { return other.Name == out.Name }) {
+			return nil, fmt.Errorf("%s: output %q declared twice", o.Label, out.Name)
 		}
 	}
 	for i, in := range o.Inputs {
-		for _, other := range o.Inputs[:i] {
-			if in.Role == other.Role {
-				return nil, fmt.Errorf("%s: input %q given twice", o.Label, in.Role)
-			}
+		if slices.ContainsFunc(o.Inputs[:i], func(other Input) bool { return other.Role == in.Role }) {
+			return nil, fmt.Errorf("%s: input %q given twice", o.Label, in.Role)
 		}
 		if in.Ref.Node == nil {
 			return nil, fmt.Errorf("%s: input %q refers to nothing", o.Label, in.Role)
@@ -218,18 +212,17 @@ func (n *Node) Ref(output string) Ref { return Ref{Node: n, Output: output} }
 
 // Declared finds a declared output by name.
 func (n *Node) Declared(name string) (Output, error) {
-	for _, out := range n.opts.Outputs {
-		if out.Name == name {
-			return out, nil
-		}
+	if i := n.indexOf(name); i >= 0 {
+		return n.opts.Outputs[i], nil
 	}
-	return Output{}, fmt.Errorf("%s has no output %q (have %s)", n.Label(), name, n.outputNames())
+	var names []string
+	for _, out := range n.opts.Outputs {
+		names = append(names, strconv.Quote(out.Name))
+	}
+	return Output{}, fmt.Errorf("%s has no output %q (have %s)", n.Label(), name, strings.Join(names, ", "))
 }
 
-func (n *Node) outputNames() string {
-	names := make([]string, len(n.opts.Outputs))
-	for i, out := range n.opts.Outputs {
-		names[i] = fmt.Sprintf("%q", out.Name)
-	}
-	return strings.Join(names, ", ")
+// indexOf is where the declared output of that name stands, -1 for none.
+func (n *Node) indexOf(name string) int {
+	return slices.IndexFunc(n.opts.Outputs, func(out Output) bool { return out.Name == name })
 }

@@ -94,7 +94,6 @@ func (d *scheduler) visit(ctx context.Context, s *step) *step {
 	switch {
 	case err != nil:
 		d.fail(ctx, s, err)
-		d.leave()
 	case known:
 		return d.done(s)
 	default:
@@ -118,7 +117,6 @@ func (d *scheduler) obtain(ctx context.Context, s *step) {
 	}
 	if err := d.executor.obtain(ctx, s, s.wanted); err != nil {
 		d.fail(ctx, s, err)
-		d.leave()
 		return
 	}
 	if next := d.done(s); next != nil {
@@ -154,9 +152,10 @@ func (d *scheduler) leave() {
 	}
 }
 
-// fail notes the error of a step. One that the step has not reported itself
-// is reported here.
+// fail notes the error of a step and ends the work on it. An error that the step
+// has not reported itself is reported here.
 func (d *scheduler) fail(ctx context.Context, s *step, err error) {
+	defer d.leave()
 	if ctx.Err() != nil {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"b9.build/b9/engine/internal/flock"
 )
@@ -17,7 +18,7 @@ type staging struct {
 	lock *os.File // the directory itself
 }
 
-const stagingPattern = ".b9-staging-*"
+const stagingPrefix = ".b9-staging-"
 
 // newStaging makes a staging directory in dir, which must exist.
 func newStaging(dir string) (*staging, error) {
@@ -31,7 +32,7 @@ func newStaging(dir string) (*staging, error) {
 	if err := reapStaging(dir); err != nil {
 		return nil, err
 	}
-	path, err := os.MkdirTemp(dir, stagingPattern)
+	path, err := os.MkdirTemp(dir, stagingPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +44,15 @@ func newStaging(dir string) (*staging, error) {
 }
 
 func reapStaging(dir string) error {
-	dead, err := filepath.Glob(filepath.Join(globEscape(dir), stagingPattern))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	for _, path := range dead {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), stagingPrefix) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
 		f, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) {
 			continue
@@ -60,18 +65,6 @@ func reapStaging(dir string) error {
 		}
 	}
 	return nil
-}
-
-// globEscape makes a path match itself alone.
-func globEscape(path string) string {
-	var b []rune
-	for _, r := range path {
-		if r == '*' || r == '?' || r == '[' || r == '\\' {
-			b = append(b, '\\')
-		}
-		b = append(b, r)
-	}
-	return string(b)
 }
 
 func (s *staging) close() error {

@@ -70,12 +70,7 @@ func (s *step) artifacts() []*Artifact {
 
 // artifact is the output of that name. The node declares it: NewNode checked.
 func (s *step) artifact(output string) *Artifact {
-	for i, out := range s.node.opts.Outputs {
-		if out.Name == output {
-			return s.artifacts()[i]
-		}
-	}
-	panic(fmt.Sprintf("%s: no output %q", s.node.Label(), output))
+	return s.artifacts()[s.node.indexOf(output)]
 }
 
 // finish gives the step its outputs.
@@ -416,7 +411,7 @@ func (t *attempt) run(ctx context.Context) (*store.Record, error) {
 	}
 	node, events := t.step.node, t.engine.events
 	w := &lineWriter{to: f, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
-	t.job = &Job{node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint, dir: t.scratch.Dir(), log: &lockedWriter{w: w}}
+	t.job = &Job{node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint, dir: t.scratch.Dir(), log: w}
 	err = errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
 	w.flush()
 	if cerr := f.Close(); err == nil {
