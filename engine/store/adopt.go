@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -23,15 +23,8 @@ import (
 // read-only, and a tree may have lost files.
 //
 // Nobody else may have the file open for writing.
-func (s *Store) Adopt(ctx context.Context, path string) (Object, error) {
-	o, err := s.adopt(ctx, path)
-	if err != nil {
-		return Object{}, spaceError(s.dir, fmt.Errorf("adopt %s: %w", path, err))
-	}
-	return o, nil
-}
-
-func (s *Store) adopt(ctx context.Context, path string) (Object, error) {
+func (s *Store) Adopt(ctx context.Context, path string) (_ Object, err error) {
+	defer annotate(&err, s.dir, "adopt %s", path)
 	real, err := s.insideScratch(path)
 	if err != nil {
 		return Object{}, err
@@ -202,24 +195,22 @@ func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
 		return Object{}, err
 	}
 	for i := range nodes {
-		if n := &nodes[i]; outside[n.Path] && n.Type == typeFile {
+		if n := &nodes[i]; outside[n.Path] {
 			if err := s.detach(ctx, n); err != nil {
 				return Object{}, err
 			}
 		}
 	}
-	m := &manifest{Full: true}
-	o, err := s.storeTree(ctx, nodes, m)
+	o, err := s.storeTree(ctx, nodes, true)
 	if err != nil {
 		return Object{}, err
 	}
 	return o, removeTree(root)
 }
 
-// storeTree moves the files of nodes into the store and writes the manifest
-// m, whose entries it sets from nodes. Everything that the manifest names is
-// durable before it has its name.
-func (s *Store) storeTree(ctx context.Context, nodes []node, m *manifest) (Object, error) {
+// storeTree moves the files of nodes into the store and writes their manifest.
+// Everything that the manifest names is durable before it has its name.
+func (s *Store) storeTree(ctx context.Context, nodes []node, full bool) (Object, error) {
 	files := 0
 	for i := range nodes {
 		if nodes[i].Type == typeFile {
@@ -250,18 +241,10 @@ func (s *Store) storeTree(ctx context.Context, nodes []node, m *manifest) (Objec
 	if err := s.syncParents(placed); err != nil {
 		return Object{}, err
 	}
-	return s.storeManifest(nodes, m)
+	return s.storeManifest(newManifest(nodes, full))
 }
 
-func (s *Store) storeManifest(nodes []node, m *manifest) (Object, error) {
-	if m.Full {
-		m.Entries = make([]entry, len(nodes))
-		for i := range nodes {
-			m.Entries[i] = nodes[i].entry
-		}
-	} else {
-		*m = *sourceManifest(nodes)
-	}
+func (s *Store) storeManifest(m *manifest) (Object, error) {
 	if err := m.check(); err != nil {
 		return Object{}, err
 	}
@@ -271,11 +254,8 @@ func (s *Store) storeManifest(nodes []node, m *manifest) (Object, error) {
 	} else if ok {
 		return o, nil
 	}
-	err := s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile)
-	if err != nil {
-		return Object{}, err
-	}
-	return o, nil // as with files, Commit flushes the name
+	// As with files, Commit flushes the name.
+	return o, s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile)
 }
 
 // Import copies a file or a directory tree of the host into the store,
@@ -283,15 +263,8 @@ func (s *Store) storeManifest(nodes []node, m *manifest) (Object, error) {
 // source tree: its digest is the one [Store.TreeDigest] gives. A symbolic link path
 // is followed. A file that changes meanwhile gives an error with
 // [sparse.ErrChanged].
-func (s *Store) Import(ctx context.Context, path string) (Object, error) {
-	o, err := s.importPath(ctx, path)
-	if err != nil {
-		return Object{}, spaceError(s.dir, fmt.Errorf("import %s: %w", path, err))
-	}
-	return o, nil
-}
-
-func (s *Store) importPath(ctx context.Context, path string) (Object, error) {
+func (s *Store) Import(ctx context.Context, path string) (_ Object, err error) {
+	defer annotate(&err, s.dir, "import %s", path)
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return Object{}, err
@@ -327,17 +300,14 @@ func (s *Store) importTree(ctx context.Context, dir, root string) (Object, error
 	if err != nil {
 		return Object{}, err
 	}
-	temps := make(map[string]string, len(nodes))
-	for i := range nodes {
-		temps[nodes[i].Path] = filepath.Join(dir, strconv.Itoa(i))
-	}
+	var copied atomic.Int64
 	err = eachFile(ctx, nodes, s.opts.Workers, func(ctx context.Context, n *node) error {
-		return s.copyIn(ctx, n, temps[n.Path], 1)
+		return s.copyIn(ctx, n, filepath.Join(dir, fmt.Sprint(copied.Add(1))), 1)
 	})
 	if err != nil {
 		return Object{}, err
 	}
-	return s.storeTree(ctx, nodes, &manifest{})
+	return s.storeTree(ctx, nodes, false)
 }
 
 // copyIn copies the file of n to temp, which n stands for from then on.

@@ -86,7 +86,7 @@ func bufferCopy(ctx context.Context, src, dst string) error {
 	if err := out.Truncate(4 << 30); err != nil {
 		return err
 	}
-	return dataChunks(in, 4<<30, copyChunk, func(start, end int64) error { return copyThrough(ctx, out, in, start, end) })
+	return dataChunks(in, 4<<30, copyChunk, func(start, end int64) error { return copyThrough(out, in, start, end) })
 }
 
 // BenchmarkLookupOutputs is a build of 10,000 steps that are all done, from

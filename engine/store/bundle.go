@@ -16,14 +16,8 @@ import (
 const bundleTag = "b9 bundle 1 "
 
 // Bundle writes the tree object d to a new file at dst.
-func (s *Store) Bundle(ctx context.Context, d Digest, dst string) error {
-	if err := s.bundle(ctx, d, dst); err != nil {
-		return spaceError(filepath.Dir(dst), fmt.Errorf("bundle tree %s: %w", d, err))
-	}
-	return nil
-}
-
-func (s *Store) bundle(ctx context.Context, d Digest, dst string) (err error) {
+func (s *Store) Bundle(ctx context.Context, d Digest, dst string) (err error) {
+	defer annotate(&err, filepath.Dir(dst), "bundle tree %s", d)
 	m, err := s.manifest(d)
 	if err != nil {
 		return err
@@ -64,15 +58,8 @@ func appendFile(out *os.File, path string, size int64) error {
 // AdoptBundle stores the tree in a bundle. The bundle may come
 // from anyone: the object that is returned is what it holds, whatever it was
 // said to hold. The bundle is left as it is.
-func (s *Store) AdoptBundle(ctx context.Context, path string) (Object, error) {
-	o, err := s.adoptBundle(ctx, path)
-	if err != nil {
-		return Object{}, spaceError(s.dir, fmt.Errorf("adopt the bundle %s: %w", path, err))
-	}
-	return o, nil
-}
-
-func (s *Store) adoptBundle(ctx context.Context, path string) (_ Object, err error) {
+func (s *Store) AdoptBundle(ctx context.Context, path string) (_ Object, err error) {
+	defer annotate(&err, s.dir, "adopt the bundle %s", path)
 	f, err := os.Open(path)
 	if err != nil {
 		return Object{}, err
@@ -96,7 +83,7 @@ func (s *Store) adoptBundle(ctx context.Context, path string) (_ Object, err err
 	if err != nil {
 		return Object{}, err
 	}
-	return s.storeTree(ctx, nodes, &manifest{Full: m.Full})
+	return s.storeTree(ctx, nodes, m.Full)
 }
 
 // readBundleHead reads the manifest of a bundle of so many bytes.

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -245,22 +247,14 @@ func (c *collector) addRoot(o Object) {
 
 // directorySign changes whenever a file in dir does.
 func directorySign(dir string) (string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return "", err
-	}
 	sign := ""
-	for _, e := range entries {
-		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			return "", err
+	err := eachIn(dir, func(path string, info fs.FileInfo) error {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			sign += fmt.Sprintln(path, st.Ino, st.Size, st.Mtim, st.Ctim)
 		}
-		sign += fmt.Sprintln(e.Name(), st.Ino, st.Size, st.Mtim, st.Ctim)
-	}
-	return sign, nil
+		return nil
+	})
+	return sign, err
 }
 
 // gateBatch is how many removals happen while users of old objects wait.
@@ -269,12 +263,10 @@ const gateBatch = 64
 // inBatches calls fn for each item, with the gate shut and the view of leases
 // and names fresh.
 func inBatches[T any](ctx context.Context, c *collector, items []T, fn func(T) error) error {
-	for len(items) > 0 {
+	for batch := range slices.Chunk(items, gateBatch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		batch := items[:min(gateBatch, len(items))]
-		items = items[len(batch):]
 		err := c.s.gate.shut(func() error {
 			if err := c.refresh(); err != nil {
 				return err
@@ -398,10 +390,10 @@ func (s *Store) dropLabels() error {
 		if err != nil {
 			return nil
 		}
-		if key, err := ParseDigest(string(text)); err == nil {
-			if _, err := os.Lstat(s.recordPath(key)); !errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
+		var st unix.Stat_t
+		key, err := ParseDigest(string(text))
+		if err == nil && !errors.Is(s.lstat(recordsDir, key, &st), fs.ErrNotExist) {
+			return nil
 		}
 		return removeIfThere(path)
 	})

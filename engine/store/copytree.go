@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"runtime"
 )
 
 // CopyTree makes the directory dst, which must be absent or empty, a copy of
@@ -16,14 +15,10 @@ func CopyTree(ctx context.Context, src, dst string, skip func(rel string, dir bo
 	if err != nil {
 		return fmt.Errorf("copy tree %s: %w", src, err)
 	}
-	from := make(map[string]string, len(nodes))
-	for i := range nodes {
-		from[nodes[i].Path] = nodes[i].file
+	for i, e := range newManifest(nodes, false).Entries {
+		nodes[i].entry = e
 	}
-	x := extractor{
-		m: sourceManifest(nodes), dst: dst, workers: min(max(runtime.GOMAXPROCS(0), 2), 8),
-		content: func(n *node) string { return from[n.Path] },
-	}
+	x := extractor{nodes: nodes, dst: dst, workers: defaultWorkers()}
 	if err := x.run(ctx); err != nil {
 		return spaceError(dst, fmt.Errorf("copy tree %s to %s: %w", src, dst, err))
 	}

@@ -16,10 +16,8 @@ import (
 // manifest returns the entries of a tree object. What is on the disk is held
 // against the digest.
 func (s *Store) manifest(d Digest) (*manifest, error) {
-	if _, ok, err := s.use(Object{Kind: Tree, Digest: d}); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("tree %s: %w", d, ErrNotInStore)
+	if err := s.need(Object{Kind: Tree, Digest: d}); err != nil {
+		return nil, fmt.Errorf("tree %s: %w", d, err)
 	}
 	return readManifest(s.treePath(d), d)
 }
@@ -40,24 +38,30 @@ func readManifest(path string, d Digest) (*manifest, error) {
 // extended attributes, hard links and device nodes, which needs root. In a
 // source tree everything belongs to the caller and has the time 0. The copy
 // is not flushed to the disk; after an error it is incomplete.
-func (s *Store) Extract(ctx context.Context, d Digest, dst string) error {
+func (s *Store) Extract(ctx context.Context, d Digest, dst string) (err error) {
 	m, err := s.manifest(d)
 	if err != nil {
 		return fmt.Errorf("extract: %w", err)
 	}
-	x := extractor{m: m, dst: dst, workers: s.opts.Workers, content: func(n *node) string { return s.Path(n.Digest) }}
-	if err := x.run(ctx); err != nil {
-		return spaceError(s.dir, fmt.Errorf("extract tree %s to %s: %w", d, dst, err))
+	defer annotate(&err, s.dir, "extract tree %s to %s", d, dst)
+	nodes := make([]node, len(m.Entries))
+	for i, e := range m.Entries {
+		nodes[i] = node{entry: e, file: s.Path(e.Digest)}
 	}
-	return nil
+	x := extractor{nodes: nodes, full: m.Full, dst: dst, workers: s.opts.Workers}
+	return x.run(ctx)
 }
 
+// extractor makes a tree of nodes, whose files have their content elsewhere.
 type extractor struct {
-	m       *manifest
+	nodes   []node
+	full    bool // give the owner of each node, too
 	dst     string
 	workers int
-	content func(*node) string // where the bytes of a file are
 }
+
+// at is where the node gets its place.
+func (x *extractor) at(n *node) string { return filepath.Join(x.dst, n.Path) }
 
 // run makes directories first and gives them their metadata last, so that
 // filling them neither fails nor changes their times.
@@ -65,25 +69,23 @@ func (x *extractor) run(ctx context.Context) error {
 	if err := x.start(); err != nil {
 		return err
 	}
-	nodes := make([]node, len(x.m.Entries))
-	for i, e := range x.m.Entries {
-		nodes[i] = node{entry: e, file: filepath.Join(x.dst, e.Path)}
-		if e.Type == typeDir && i > 0 {
-			if err := os.Mkdir(nodes[i].file, 0o700); err != nil {
+	for i := range x.nodes {
+		if n := &x.nodes[i]; n.Type == typeDir && i > 0 {
+			if err := os.Mkdir(x.at(n), 0o700); err != nil {
 				return err
 			}
 		}
 	}
-	if err := eachFile(ctx, nodes, x.workers, x.file); err != nil {
+	if err := eachFile(ctx, x.nodes, x.workers, x.file); err != nil {
 		return err
 	}
-	for i := range nodes {
-		if err := x.special(&nodes[i]); err != nil {
+	for i := range x.nodes {
+		if err := x.special(&x.nodes[i]); err != nil {
 			return err
 		}
 	}
-	for i := range slices.Backward(nodes) {
-		if n := &nodes[i]; n.Type == typeDir {
+	for i := range slices.Backward(x.nodes) {
+		if n := &x.nodes[i]; n.Type == typeDir {
 			if err := x.metadata(n); err != nil {
 				return err
 			}
@@ -108,7 +110,7 @@ func (x *extractor) start() error {
 }
 
 func (x *extractor) file(ctx context.Context, n *node) error {
-	if err := copyFile(ctx, x.content(n), n.file, 0o600, 1); err != nil {
+	if err := copyFile(ctx, n.file, x.at(n), 0o600, 1); err != nil {
 		return err
 	}
 	return x.metadata(n)
@@ -116,57 +118,51 @@ func (x *extractor) file(ctx context.Context, n *node) error {
 
 // special makes what is neither a directory nor a file.
 func (x *extractor) special(n *node) error {
-	var err error
+	at := x.at(n)
 	switch n.Type {
 	case typeDir, typeFile:
 		return nil
 	case typeHardLink:
-		return os.Link(filepath.Join(x.dst, n.Target), n.file)
+		return os.Link(filepath.Join(x.dst, n.Target), at)
 	case typeSymlink:
-		err = os.Symlink(n.Target, n.file)
-	case typeChar:
-		err = mknod(n, unix.S_IFCHR)
-	case typeBlock:
-		err = mknod(n, unix.S_IFBLK)
-	case typeFIFO:
-		err = mknod(n, unix.S_IFIFO)
-	case typeSocket:
-		err = mknod(n, unix.S_IFSOCK)
-	}
-	if err != nil {
-		return err
+		if err := os.Symlink(n.Target, at); err != nil {
+			return err
+		}
+	default:
+		if err := unix.Mknod(at, specialMode(n.Type)|0o600, int(unix.Mkdev(n.Major, n.Minor))); err != nil {
+			return &fs.PathError{Op: "mknod", Path: at, Err: err}
+		}
 	}
 	return x.metadata(n)
 }
 
-func mknod(n *node, mode uint32) error {
-	if err := unix.Mknod(n.file, mode|0o600, int(unix.Mkdev(n.Major, n.Minor))); err != nil {
-		return &fs.PathError{Op: "mknod", Path: n.file, Err: err}
-	}
-	return nil
+// specialMode is the type of a device, a pipe or a socket as mknod(2) has it.
+func specialMode(t entryType) uint32 {
+	return map[entryType]uint32{typeChar: unix.S_IFCHR, typeBlock: unix.S_IFBLK, typeFIFO: unix.S_IFIFO, typeSocket: unix.S_IFSOCK}[t]
 }
 
 // metadata sets owner, mode, attributes and time, in the only order in which
 // none undoes another.
 func (x *extractor) metadata(n *node) error {
-	if x.m.Full {
-		if err := os.Lchown(n.file, int(n.UID), int(n.GID)); err != nil {
+	at := x.at(n)
+	if x.full {
+		if err := os.Lchown(at, int(n.UID), int(n.GID)); err != nil {
 			return err
 		}
 	}
 	if n.Type != typeSymlink {
-		if err := unix.Chmod(n.file, n.Mode); err != nil {
-			return &fs.PathError{Op: "chmod", Path: n.file, Err: err}
+		if err := unix.Chmod(at, n.Mode); err != nil {
+			return &fs.PathError{Op: "chmod", Path: at, Err: err}
 		}
 	}
 	for _, a := range n.Xattrs {
-		if err := unix.Lsetxattr(n.file, a.Name, []byte(a.Value), 0); err != nil {
-			return fmt.Errorf("set attribute %s of %s: %w", a.Name, n.file, err)
+		if err := unix.Lsetxattr(at, a.Name, []byte(a.Value), 0); err != nil {
+			return fmt.Errorf("set attribute %s of %s: %w", a.Name, at, err)
 		}
 	}
 	t := unix.NsecToTimespec(n.MTime)
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, n.file, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &fs.PathError{Op: "utimensat", Path: n.file, Err: err}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, at, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "utimensat", Path: at, Err: err}
 	}
 	return nil
 }

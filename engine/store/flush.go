@@ -70,16 +70,11 @@ func (s *Store) syncParents(paths []string) error {
 }
 
 // writeDurably gives path the content data, whole or not at all, and returns
-// when both survive a power loss.
-func (s *Store) writeDurably(path string, data []byte, mode os.FileMode) error {
-	return s.writeDurablyAfter(path, data, mode, func() error { return nil })
-}
-
-// writeDurablyAfter does so after before, which runs beside the flush of the
-// content, has succeeded, too.
-func (s *Store) writeDurablyAfter(path string, data []byte, mode os.FileMode, before func() error) error {
+// when both survive a power loss. The name comes after names, paths that are
+// flushed beside the content.
+func (s *Store) writeDurably(path string, data []byte, mode os.FileMode, names ...string) error {
 	var g errgroup.Group
-	g.Go(before)
+	g.Go(func() error { return s.syncParents(names) })
 	err := s.replaceFile(path, data, mode, func(f *os.File) error { return errors.Join(s.syncFile(f), g.Wait()) })
 	if err != nil {
 		_ = g.Wait() // it is in err, unless ready was not reached

@@ -23,9 +23,8 @@ import (
 type index struct {
 	path string
 	mu   sync.RWMutex
-	data []byte           // what at points into
+	data []byte           // entries; what at points into
 	at   map[Digest]int32 // where in data the entry of a key begins; nil until loaded
-	own  map[Digest][]Output
 }
 
 const (
@@ -36,7 +35,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func newIndex(path string) *index { return &index{path: path, own: map[Digest][]Output{}} }
+func newIndex(path string) *index { return &index{path: path} }
 
 // LookupOutputs is a fast Lookup that returns the outputs alone. They are
 // there, and stay until the Store is closed. The result must not be changed.
@@ -51,7 +50,7 @@ func (s *Store) LookupOutputs(key Digest) ([]Output, bool) {
 	if err != nil || r == nil {
 		return nil, false
 	}
-	s.index.remember(key, r.Outputs)
+	s.index.remember(key, appendIndex(nil, key, r.Outputs))
 	return r.Outputs, true
 }
 
@@ -69,7 +68,7 @@ func (s *Store) Recorded(key Digest) ([]Output, bool) {
 	if err != nil || r == nil {
 		return nil, false
 	}
-	s.index.remember(key, r.Outputs)
+	s.index.remember(key, appendIndex(nil, key, r.Outputs))
 	return r.Outputs, true
 }
 
@@ -91,9 +90,6 @@ func (s *Store) indexed(key Digest) ([]Output, bool) {
 
 // get returns what is known of a key. The caller holds mu.
 func (x *index) get(key Digest) ([]Output, bool) {
-	if outputs, ok := x.own[key]; ok {
-		return outputs, true
-	}
 	off, ok := x.at[key]
 	if !ok {
 		return nil, false
@@ -119,18 +115,20 @@ func (x *index) leadTo(to map[Digest]struct{}) []Digest {
 			keys = append(keys, key)
 		}
 	}
-	for key, outputs := range x.own {
-		if _, twice := x.at[key]; !twice && slices.ContainsFunc(outputs, leads) {
-			keys = append(keys, key)
-		}
-	}
 	return keys
 }
 
-func (x *index) remember(key Digest, outputs []Output) {
+// remember keeps an entry that appendIndex made, unless the index was not loaded
+// yet: then the records have it.
+func (x *index) remember(key Digest, entry []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.own[key] = outputs
+	delete(x.at, key)
+	if x.at == nil || len(entry) == 0 || len(x.data)+len(entry) > maxIndex {
+		return
+	}
+	x.at[key] = int32(len(x.data))
+	x.data = append(x.data, entry...)
 }
 
 // load reads the file and reports whether it is whole. A missing one is not,
@@ -222,8 +220,9 @@ func appendIndex(b []byte, key Digest, outputs []Output) []byte {
 // add appends a committed record. Where there is no index
 // none is begun, for it would lack the earlier records.
 func (x *index) add(key Digest, outputs []Output) {
-	x.remember(key, outputs)
-	if n, err := appendFileOnce(x.path, appendIndex(nil, key, outputs)); err != nil && n > 0 {
+	entry := appendIndex(nil, key, outputs)
+	x.remember(key, entry)
+	if n, err := appendFileOnce(x.path, entry); err != nil && n > 0 {
 		os.Remove(x.path) // a torn entry would hide those after it
 	}
 }
@@ -232,13 +231,16 @@ func (x *index) add(key Digest, outputs []Output) {
 // index's mu. If it can't be written the next Store tries again.
 func (s *Store) rebuildIndex() {
 	var data []byte
-	err := s.eachRecord(func(r *Record, _ fs.FileInfo) error {
+	err := s.eachRecord(func(_ string, _ fs.FileInfo, r *Record, err error) error {
+		if err != nil {
+			return nil
+		}
 		data = appendIndex(data, r.Key, r.Outputs)
 		if len(data) > maxIndex {
 			return errors.New("too many records for an index")
 		}
 		return nil
-	}, nil)
+	})
 	if err != nil {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -60,9 +59,8 @@ func (v *inventory) scan(ctx context.Context, s *Store) error {
 	v.byDigest = map[Digest]*item{}
 	v.files = map[Digest][]Digest{}
 	v.recordsOf = map[Digest][]*recordItem{}
-	steps := []func(context.Context, *Store) error{v.scanFiles, v.scanTrees, v.scanRecords, v.scanFailed}
-	for _, step := range steps {
-		if err := step(ctx, s); err != nil {
+	for _, part := range []func(context.Context, *Store) error{v.scanFiles, v.scanTrees, v.scanRecords, v.scanFailed} {
+		if err := part(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -118,16 +116,17 @@ func fileDigests(m *manifest) []Digest {
 }
 
 func (v *inventory) scanRecords(ctx context.Context, s *Store) error {
-	return s.eachRecord(func(r *Record, info fs.FileInfo) error {
-		it := &recordItem{key: r.Key, path: s.recordPath(r.Key), mtime: info.ModTime().UnixNano(), outputs: r.Outputs, log: r.Log}
-		v.records = append(v.records, it)
-		for _, o := range r.Outputs {
-			v.recordsOf[o.Object.Digest] = append(v.recordsOf[o.Object.Digest], it)
+	return s.eachRecord(func(path string, info fs.FileInfo, r *Record, err error) error {
+		if unread := new(fs.PathError); errors.As(err, &unread) {
+			return ctx.Err()
 		}
-		return ctx.Err()
-	}, func(path string, info fs.FileInfo, err error) error {
-		if unread := new(fs.PathError); !errors.As(err, &unread) {
-			v.records = append(v.records, &recordItem{path: path, mtime: info.ModTime().UnixNano(), damaged: true})
+		it := &recordItem{path: path, mtime: info.ModTime().UnixNano(), damaged: err != nil}
+		v.records = append(v.records, it)
+		if err == nil {
+			it.key, it.outputs, it.log = r.Key, r.Outputs, r.Log
+		}
+		for _, o := range it.outputs {
+			v.recordsOf[o.Object.Digest] = append(v.recordsOf[o.Object.Digest], it)
 		}
 		return ctx.Err()
 	})
@@ -239,18 +238,10 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 }
 
 func (s *Store) usageOf(ctx context.Context, name string, n *int, bytes *int64) error {
-	dir := filepath.Join(s.dir, name)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		_, alloc, err := treeUsage(ctx, filepath.Join(dir, e.Name()))
-		if err != nil {
-			return err
-		}
+	return eachIn(filepath.Join(s.dir, name), func(path string, _ fs.FileInfo) error {
+		_, alloc, err := treeUsage(ctx, path)
 		*n++
 		*bytes += alloc
-	}
-	return nil
+		return err
+	})
 }

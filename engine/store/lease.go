@@ -30,7 +30,7 @@ type lease struct {
 	start int64 // Unix time, nanoseconds
 }
 
-func openLease(dir string) (*lease, error) {
+func openLease(dir string) (*os.File, error) {
 	for n := range maxLeases {
 		f, err := flock.TryOpen(filepath.Join(dir, strconv.Itoa(n)), os.O_RDWR|os.O_CREATE, flock.Exclusive)
 		switch {
@@ -40,7 +40,7 @@ func openLease(dir string) (*lease, error) {
 		case err != nil:
 			return nil, fmt.Errorf("open a lease: %w", err)
 		case stampAndShare(f):
-			return newLease(f)
+			return f, nil
 		default:
 			f.Close()
 		}
@@ -60,71 +60,51 @@ func stampAndShare(f *os.File) (ok bool) {
 
 // shareLease joins an earlier owner's lease when a full disk has no room for
 // one more file. The owner opened earlier, so no less is protected.
-func shareLease(dir string) (*lease, error) {
+func shareLease(dir string) (*os.File, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range files {
 		if f, err := flock.TryOpen(filepath.Join(dir, e.Name()), os.O_RDWR, flock.Shared); err == nil {
-			return newLease(f)
+			return f, nil
 		}
 	}
 	return nil, fmt.Errorf("open a lease in %s: %w", dir, unix.ENOSPC)
 }
 
-func newLease(f *os.File) (*lease, error) {
+// mtime is when the file was last modified, as Unix time in nanoseconds.
+func mtime(f *os.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, err
+		return 0, err
 	}
-	return &lease{f: f, start: info.ModTime().UnixNano()}, nil
+	return info.ModTime().UnixNano(), nil
 }
-
-func (l *lease) close() { l.f.Close() }
 
 // oldestLease returns when the longest-open Store other than the one with
 // the lease own was opened; ok is false when there is none.
-func oldestLease(dir string, own *lease) (start int64, ok bool, err error) {
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, false, err
-	}
-	for _, e := range files {
-		path := filepath.Join(dir, e.Name())
-		at, live, err := probeLease(path, path == own.f.Name())
-		if err != nil {
-			return 0, false, err
+func oldestLease(dir string, own lease) (start int64, ok bool, err error) {
+	err = eachIn(dir, func(path string, _ fs.FileInfo) error {
+		if path == own.f.Name() {
+			return nil
 		}
-		if live && (!ok || at < start) {
-			start, ok = at, true
+		f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
+		switch {
+		case err == nil:
+			return f.Close()
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case !errors.Is(err, flock.ErrLocked):
+			return err
 		}
-	}
-	return start, ok, nil
-}
-
-// probeLease reports whether the lease at path has an owner besides the
-// caller, and its time.
-func probeLease(path string, own bool) (at int64, live bool, err error) {
-	if own {
-		return 0, false, nil
-	}
-	f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
-	if err == nil {
-		return 0, false, f.Close()
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
-	}
-	if !errors.Is(err, flock.ErrLocked) {
-		return 0, false, err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, false, err
-	}
-	return info.ModTime().UnixNano(), true, nil
+		info, err := os.Stat(path) // its time as of now: it may have been locked since the list was read
+		if err == nil && (!ok || info.ModTime().UnixNano() < start) {
+			start, ok = info.ModTime().UnixNano(), true
+		}
+		return err
+	})
+	return start, ok, err
 }
 
 // gate keeps the short step in which a collector checks an object and
@@ -132,14 +112,6 @@ func probeLease(path string, own bool) (at int64, live bool, err error) {
 type gate struct {
 	mu sync.Mutex // flock does not tell goroutines apart
 	f  *os.File
-}
-
-func openGate(path string) (*gate, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &gate{f: f}, nil
 }
 
 // pass runs fn while no collector is deleting.
@@ -159,29 +131,41 @@ func (g *gate) locked(how flock.Mode, fn func() error) error {
 	return fn()
 }
 
-func (g *gate) close() { g.f.Close() }
-
 // use marks the object as used by this Store and reports its size in bytes
 // (of a tree: of its manifest). ok is false when it is not there.
 //
 // After a true result no collector removes the object until the Store is
 // closed.
 func (s *Store) use(o Object) (size int64, ok bool, err error) {
-	s.used.add(o.Digest)
+	return s.renew(o.Kind.dir(), o.Digest)
+}
+
+// renew is use for a file of any sharded directory.
+func (s *Store) renew(kind string, d Digest) (size int64, ok bool, err error) {
+	s.used.add(d)
 	var st unix.Stat_t
-	if err := s.lstat(o.Kind.dir(), o.Digest, &st); err != nil {
-		return 0, false, notThere(s.objectPath(o), err)
+	if err := s.lstat(kind, d, &st); err != nil {
+		return 0, false, notThere(s.shard(kind, d), err)
 	}
 	want := s.now()
 	if st.Mtim.Nano() >= want-int64(useGrain) {
 		return st.Size, true, nil
 	}
-	path := s.objectPath(o)
+	path := s.shard(kind, d)
 	err = s.gate.pass(func() error { return setMTime(path, want) })
 	if err != nil {
 		return 0, false, notThere(path, err)
 	}
 	return st.Size, true, nil
+}
+
+// need is use of an object that must be there.
+func (s *Store) need(o Object) error {
+	_, ok, err := s.use(o)
+	if err == nil && !ok {
+		err = ErrNotInStore
+	}
+	return err
 }
 
 // now is the time to stamp a used object with: never before the lease's

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
@@ -20,24 +19,14 @@ import (
 type keyLocks struct {
 	f    *os.File
 	mu   sync.Mutex
-	held map[Digest]chan struct{} // closed when given up
+	held map[Digest]chan struct{} // closed when given up; made when needed
 }
-
-func openKeyLocks(path string) (*keyLocks, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &keyLocks{f: f, held: map[Digest]chan struct{}{}}, nil
-}
-
-func (k *keyLocks) close() { k.f.Close() }
 
 // LockKey waits until no other process and no other caller in this one holds
 // the key, and locks it. unlock may be called more than once. A process that
 // waits sees within 50 ms that another has unlocked or died.
 func (s *Store) LockKey(ctx context.Context, key Digest) (unlock func(), err error) {
-	k := s.keys
+	k := &s.keys
 	mine, err := k.enter(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("wait for key %s: %w", key, err)
@@ -62,6 +51,9 @@ func (k *keyLocks) enter(ctx context.Context, key Digest) (chan struct{}, error)
 		other, taken := k.held[key]
 		if !taken {
 			mine := make(chan struct{})
+			if k.held == nil {
+				k.held = map[Digest]chan struct{}{}
+			}
 			k.held[key] = mine
 			k.mu.Unlock()
 			return mine, nil
@@ -85,17 +77,13 @@ func (k *keyLocks) leave(key Digest, mine chan struct{}) {
 // lockByte waits for the other processes. The kernel's own waiting could not
 // be cancelled.
 func (k *keyLocks) lockByte(ctx context.Context, key Digest) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+	return flock.Poll(ctx, func() (bool, error) {
 		err := k.byteLock(key, unix.F_WRLCK)
-		if err != unix.EAGAIN && err != unix.EACCES {
-			return err
+		if err == unix.EAGAIN || err == unix.EACCES {
+			return false, nil
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return true, err
+	})
 }
 
 func (k *keyLocks) byteLock(key Digest, how int16) error {

@@ -248,6 +248,7 @@ func (r *fieldReader) next() string {
 	return s
 }
 
+// fail keeps err, if there is one, unless an earlier one is kept.
 func (r *fieldReader) fail(err error) {
 	if r.err == nil {
 		r.err = err
@@ -266,51 +267,40 @@ func (r *fieldReader) number(base int, limit uint64) uint64 {
 	if err == nil && v > limit {
 		err = fmt.Errorf("number %d is out of range", v)
 	}
-	if err != nil {
-		r.fail(err)
-	}
+	r.fail(err)
 	return v
 }
 
 func (r *fieldReader) signed() int64 {
 	v, err := strconv.ParseInt(r.next(), 10, 64)
-	if err != nil {
-		r.fail(err)
-	}
+	r.fail(err)
 	return v
 }
 
 func (r *fieldReader) digest() Digest {
 	d, err := ParseDigest(r.next())
-	if err != nil {
-		r.fail(err)
-	}
+	r.fail(err)
 	return d
 }
 
 func (r *fieldReader) text() string {
 	s := r.next()
-	if strings.IndexByte(s, '\\') < 0 {
+	plain, rest, escaped := strings.Cut(s, `\`)
+	if !escaped {
 		return s
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+3 >= len(s) || s[i+1] != 'x' {
+	b := []byte(plain)
+	for escaped {
+		if len(rest) < 3 || rest[0] != 'x' {
 			r.fail(fmt.Errorf("bad escape in %.40q", s))
 			return ""
 		}
-		v, err := strconv.ParseUint(s[i+2:i+4], 16, 8)
-		if err != nil {
-			r.fail(err)
-		}
-		b.WriteByte(byte(v))
-		i += 3
+		v, err := strconv.ParseUint(rest[1:3], 16, 8)
+		r.fail(err)
+		plain, rest, escaped = strings.Cut(rest[3:], `\`)
+		b = append(append(b, byte(v)), plain...)
 	}
-	return b.String()
+	return string(b)
 }
 
 // comparePaths orders entries: the root first, then by bytes, which puts

@@ -101,13 +101,13 @@ func FuzzParseManifest(f *testing.F) {
 func FuzzParseRecord(f *testing.F) {
 	log := Object{File, Digest{9}, 4}
 	r := &Record{Key: key("k"), Label: "//a:b", Kind: "x/1", Parts: []Part{{"n", "v"}}, Outputs: []Output{{"/", Object{Tree, Digest{1}, 2}}}, Log: &log}
-	data, err := r.encode()
+	data, err := EncodeRecord(r)
 	check(f, err)
 	f.Add(data)
 	f.Add([]byte(recordTag + "\n{}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if r, err := parseRecord(data); err == nil {
-			if _, err := r.encode(); err != nil {
+			if _, err := EncodeRecord(r); err != nil {
 				t.Error(err)
 			}
 		}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/hex"
+	"fmt"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,17 +56,11 @@ func appendName(b []byte, text string) []byte {
 		case plainRune(r, n) && !(first && (r == '.' || r == '=')):
 			b = append(b, text[:n]...)
 		default:
-			b = appendEscaped(b, text[:n])
+			for _, c := range []byte(text[:n]) {
+				b = fmt.Appendf(b, "%%%02X", c)
+			}
 		}
 		text = text[n:]
-	}
-	return b
-}
-
-func appendEscaped(b []byte, text string) []byte {
-	const digits = "0123456789ABCDEF"
-	for i := range len(text) {
-		b = append(b, '%', digits[text[i]>>4], digits[text[i]&15])
 	}
 	return b
 }
@@ -99,32 +95,15 @@ func unescapeName(name string) string {
 	if name == "%" {
 		return "//"
 	}
-	rest, plain := strings.CutPrefix(name, "=")
-	var b []byte
-	for i := 0; i < len(rest); i++ {
-		if v, ok := unescapeByte(rest[i:]); ok {
-			b = append(b, v)
-			i += 2
-		} else if j := strings.IndexByte(swappedTo, rest[i]); j >= 0 {
-			b = append(b, swappedFrom[j])
-		} else {
-			b = append(b, rest[i])
-		}
+	text, plain := strings.CutPrefix(name, "=")
+	for i := range swappedTo {
+		text = strings.ReplaceAll(text, swappedTo[i:i+1], swappedFrom[i:i+1])
+	}
+	if whole, err := url.PathUnescape(text); err == nil {
+		text = whole
 	}
 	if plain {
-		return string(b)
+		return text
 	}
-	return "//" + string(b)
-}
-
-// unescapeByte reads the %XX at the start of text.
-func unescapeByte(text string) (byte, bool) {
-	if len(text) < 3 || text[0] != '%' {
-		return 0, false
-	}
-	v, err := hex.DecodeString(text[1:3])
-	if err != nil {
-		return 0, false
-	}
-	return v[0], true
+	return "//" + text
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,20 +39,17 @@ func (s *Store) ReadNote(key Digest) ([]byte, bool) {
 }
 
 func dropOldNotes(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) <= maxNotes {
+	var notes []fs.FileInfo
+	err := eachIn(dir, func(_ string, info fs.FileInfo) error {
+		notes = append(notes, info)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	age := func(e os.DirEntry) int64 {
-		st, err := e.Info()
-		if err != nil {
-			return 0 // another b9 removed it
-		}
-		return st.ModTime().UnixNano()
-	}
-	slices.SortFunc(entries, func(a, b os.DirEntry) int { return int(min(max(age(a)-age(b), -1), 1)) })
-	for _, e := range entries[:len(entries)-maxNotes] {
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !os.IsNotExist(err) {
+	slices.SortFunc(notes, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	for _, note := range notes[:max(0, len(notes)-maxNotes)] {
+		if err := removeIfThere(filepath.Join(dir, note.Name())); err != nil {
 			return err
 		}
 	}

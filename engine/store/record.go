@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 	"unicode/utf8"
 
@@ -43,8 +42,9 @@ type Output struct {
 
 const recordTag = "b9 record 1 "
 
-// encode returns a line with the checksum of the rest, and the rest in JSON.
-func (r *Record) encode() ([]byte, error) {
+// EncodeRecord returns the record as bytes for [DecodeRecord]: a line with the
+// checksum of the rest, and the rest in JSON.
+func EncodeRecord(r *Record) ([]byte, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (r *Record) encode() ([]byte, error) {
 	return append(append([]byte(head), body...), '\n'), nil
 }
 
-// parseRecord reads what encode wrote, and checks the sum.
+// parseRecord reads what EncodeRecord wrote, and checks the sum.
 func parseRecord(data []byte) (*Record, error) {
 	head, body, ok := bytes.Cut(data, []byte("\n"))
 	body, whole := bytes.CutSuffix(body, []byte("\n"))
@@ -93,15 +93,16 @@ func (s *Store) readRecord(key Digest) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	r, err := recordOf(key, data)
+	r, err := DecodeRecord(key, data)
 	if err != nil {
 		return nil, nil
 	}
 	return r, nil
 }
 
-// recordOf parses the record of a key.
-func recordOf(key Digest, data []byte) (*Record, error) {
+// DecodeRecord reads the record with that key, from whatever source: what it
+// says is well-formed, and not yet true.
+func DecodeRecord(key Digest, data []byte) (*Record, error) {
 	r, err := parseRecord(data)
 	if err != nil {
 		return nil, err
@@ -143,81 +144,29 @@ func (s *Store) present(key Digest, outputs []Output) (bool, error) {
 	if len(outputs) > 0 {
 		return true, nil
 	}
-	return s.renewRecord(key)
+	_, ok, err := s.renew(recordsDir, key)
+	return ok, err
 }
-
-func (s *Store) renewRecord(key Digest) (bool, error) {
-	s.used.add(key)
-	path := s.recordPath(key)
-	info, err := os.Stat(path)
-	if err != nil {
-		return false, notThere(path, err)
-	}
-	if want := s.now(); info.ModTime().UnixNano() < want-int64(useGrain) {
-		if err := setMTime(path, want); err != nil {
-			return false, notThere(path, err)
-		}
-	}
-	return true, nil
-}
-
-// EncodeRecord returns the record as bytes for [DecodeRecord].
-func EncodeRecord(r *Record) ([]byte, error) { return r.encode() }
-
-// DecodeRecord reads the record with that key, from whatever source: what it
-// says is well-formed, and not yet true.
-func DecodeRecord(key Digest, data []byte) (*Record, error) { return recordOf(key, data) }
 
 // Learn writes a record whose outputs are elsewhere, so that keys can be
 // computed from it. It counts like one whose outputs were collected.
-func (s *Store) Learn(r *Record) error {
-	data, err := r.encode()
-	if err == nil {
-		err = s.writeDurably(s.recordPath(r.Key), data, 0o444)
-	}
-	if err != nil {
-		return fmt.Errorf("learn the record of %s: %w", r.Label, err)
-	}
-	s.used.add(r.Key)
-	s.index.add(r.Key, r.Outputs)
-	s.pointLabel(r)
-	return nil
+func (s *Store) Learn(r *Record) (err error) {
+	defer annotate(&err, s.dir, "learn the record of %s", r.Label)
+	return s.writeRecord(r)
 }
 
 // Commit writes the record of an action, in place of an older one with the
 // same key. Its outputs must have been adopted or imported; their names must
 // be different and valid UTF-8. When Commit returns, record and outputs
 // survive a power loss.
-func (s *Store) Commit(r *Record) error {
-	if err := s.commit(r); err != nil {
-		return fmt.Errorf("commit the record of %s: %w", r.Label, err)
-	}
-	return nil
-}
-
-func (s *Store) commit(r *Record) error {
+func (s *Store) Commit(r *Record) (err error) {
+	defer annotate(&err, s.dir, "commit the record of %s", r.Label)
 	if r.Key.IsZero() {
 		return errors.New("it has no key")
 	}
 	if err := s.checkOutputs(r); err != nil {
 		return err
 	}
-	data, err := r.encode()
-	if err != nil {
-		return err
-	}
-	if err := s.writeAfter(r, data); err != nil {
-		return err
-	}
-	s.used.add(r.Key)
-	s.index.add(r.Key, r.Outputs)
-	s.pointLabel(r)
-	return nil
-}
-
-// writeAfter writes the record. The names of its objects are flushed beside
-// the record's content, before the record has its name.
-func (s *Store) writeAfter(r *Record, data []byte) error {
 	paths := make([]string, 0, len(r.Outputs)+1)
 	for _, o := range r.Outputs {
 		paths = append(paths, s.objectPath(o.Object))
@@ -225,7 +174,24 @@ func (s *Store) writeAfter(r *Record, data []byte) error {
 	if r.Log != nil {
 		paths = append(paths, s.objectPath(*r.Log))
 	}
-	return s.writeDurablyAfter(s.recordPath(r.Key), data, 0o444, func() error { return s.syncParents(paths) })
+	return s.writeRecord(r, paths...)
+}
+
+// writeRecord writes the record, and notes it where records are looked for. The
+// names of its objects are flushed beside the record's content, before the record
+// has its name.
+func (s *Store) writeRecord(r *Record, objects ...string) error {
+	data, err := EncodeRecord(r)
+	if err != nil {
+		return err
+	}
+	if err := s.writeDurably(s.recordPath(r.Key), data, 0o444, objects...); err != nil {
+		return err
+	}
+	s.used.add(r.Key)
+	s.index.add(r.Key, r.Outputs)
+	s.pointLabel(r)
+	return nil
 }
 
 func (s *Store) checkOutputs(r *Record) error {
@@ -273,73 +239,11 @@ func (s *Store) Latest(label string) (*Record, error) {
 // scanLatest reads every record, when the pointer is gone or misleads.
 func (s *Store) scanLatest(label string) (*Record, error) {
 	var latest *Record
-	err := s.eachRecord(func(r *Record, _ fs.FileInfo) error {
-		if r.Label == label && (latest == nil || r.Started.After(latest.Started)) {
+	err := s.eachRecord(func(_ string, _ fs.FileInfo, r *Record, err error) error {
+		if err == nil && r.Label == label && (latest == nil || r.Started.After(latest.Started)) {
 			latest = r
 		}
 		return nil
-	}, nil)
-	return latest, err
-}
-
-// eachRecord calls fn for every record, and bad, unless it is nil, with the
-// path of what should be one and is not. The error wraps an *fs.PathError
-// when it could not be read, and may yet be sound.
-func (s *Store) eachRecord(fn func(*Record, fs.FileInfo) error, bad func(path string, info fs.FileInfo, err error) error) error {
-	return s.eachStored(recordsDir, func(path string, key Digest, info fs.FileInfo) error {
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		var r *Record
-		if err == nil {
-			r, err = recordOf(key, data)
-		}
-		if err == nil {
-			return fn(r, info)
-		}
-		if bad != nil {
-			return bad(path, info, err)
-		}
-		return nil
 	})
-}
-
-// eachStored calls fn for every file of a sharded directory that is named by
-// a digest. Files that vanish meanwhile are left out.
-func (s *Store) eachStored(kind string, fn func(path string, d Digest, info fs.FileInfo) error) error {
-	shards, err := os.ReadDir(filepath.Join(s.dir, kind))
-	if err != nil {
-		return err
-	}
-	for _, shard := range shards {
-		if err := eachNamed(filepath.Join(s.dir, kind, shard.Name()), fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func eachNamed(dir string, fn func(path string, d Digest, info fs.FileInfo) error) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		d, err := digest.ParseHex(e.Name())
-		if err != nil {
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(filepath.Join(dir, e.Name()), d, info); err != nil {
-			return err
-		}
-	}
-	return nil
+	return latest, err
 }

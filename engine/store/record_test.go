@@ -24,7 +24,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	check(t, s.Commit(want))
 	for _, s := range []*Store{s, open(t, dir)} {
 		got := must[*Record](t)(s.lookup(want.Key))
-		if got == nil || !bytes.Equal(must[[]byte](t)(got.encode()), must[[]byte](t)(want.encode())) {
+		if got == nil || !bytes.Equal(must[[]byte](t)(EncodeRecord(got)), must[[]byte](t)(EncodeRecord(want))) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 		outputs, ok := s.LookupOutputs(want.Key)

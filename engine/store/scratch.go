@@ -115,20 +115,13 @@ type FailedStep struct {
 
 // Failed lists the kept directories, newest first.
 func (s *Store) Failed() ([]FailedStep, error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, failedDir))
+	var steps []FailedStep
+	err := eachIn(filepath.Join(s.dir, failedDir), func(path string, info fs.FileInfo) error {
+		steps = append(steps, FailedStep{unescapeName(info.Name()), path, info.ModTime()})
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list failed steps: %w", err)
-	}
-	var steps []FailedStep
-	for _, e := range entries {
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // dropped meanwhile
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list failed steps: %w", err)
-		}
-		steps = append(steps, FailedStep{unescapeName(e.Name()), filepath.Join(s.dir, failedDir, e.Name()), info.ModTime()})
 	}
 	slices.SortStableFunc(steps, func(a, b FailedStep) int { return b.Time.Compare(a.Time) })
 	return steps, nil
@@ -198,10 +191,7 @@ func (s *Store) failedPath(name string) string {
 // unfinished files in them. Those of live processes are never touched.
 func (s *Store) Reap() error {
 	dead, err := s.deadScratches()
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{err}
 	for _, lock := range dead {
 		errs = append(errs, removeTree(lock.Name()))
 		lock.Close()
@@ -217,18 +207,17 @@ func (s *Store) deadScratches() ([]*os.File, error) {
 		return nil, err
 	}
 	defer guard.Close()
-	entries, err := os.ReadDir(filepath.Join(s.dir, scratchDir))
-	if err != nil {
-		return nil, fmt.Errorf("list scratch directories: %w", err)
-	}
 	var dead []*os.File
-	for _, e := range entries {
-		lock, err := tryLock(filepath.Join(s.dir, scratchDir, e.Name()), flock.Exclusive)
-		if err == nil {
+	err = eachIn(filepath.Join(s.dir, scratchDir), func(path string, _ fs.FileInfo) error {
+		if lock, err := tryLock(path, flock.Exclusive); err == nil {
 			dead = append(dead, lock)
 		}
+		return nil
+	})
+	if err != nil {
+		err = fmt.Errorf("list scratch directories: %w", err)
 	}
-	return dead, nil
+	return dead, err
 }
 
 // lockFile opens the file or directory at path and waits for the lock on it,

@@ -126,7 +126,7 @@ func copyRange(ctx context.Context, out, in *os.File, start, end int64) error {
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EXDEV, err == unix.EINVAL, err == unix.ENOSYS, err == unix.EOPNOTSUPP:
-			return copyThrough(ctx, out, in, start, end)
+			return copyThrough(out, in, start, end)
 		case err != nil:
 			return err
 		case n == 0:
@@ -139,24 +139,13 @@ func copyRange(ctx context.Context, out, in *os.File, start, end int64) error {
 }
 
 // copyThrough is copyRange with a buffer in this process.
-func copyThrough(ctx context.Context, out, in *os.File, start, end int64) error {
+func copyThrough(out, in *os.File, start, end int64) error {
 	buf := make([]byte, min(end-start, 256<<10))
-	for start < end {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		part := buf[:min(int64(len(buf)), end-start)]
-		if _, err := in.ReadAt(part, start); err == io.EOF {
-			return fmt.Errorf("%s: %w", in.Name(), sparse.ErrChanged)
-		} else if err != nil {
-			return err
-		}
-		if _, err := out.WriteAt(part, start); err != nil {
-			return err
-		}
-		start += int64(len(part))
+	n, err := io.CopyBuffer(io.NewOffsetWriter(out, start), io.NewSectionReader(in, start, end-start), buf)
+	if err == nil && n < end-start {
+		err = fmt.Errorf("%s: %w", in.Name(), sparse.ErrChanged)
 	}
-	return nil
+	return err
 }
 
 // Fork makes dst, which must not exist, a private copy of the file object d
@@ -164,11 +153,8 @@ func copyThrough(ctx context.Context, out, in *os.File, start, end int64) error 
 // else copying it without its holes. It is not flushed to the disk. After an
 // error there is no dst.
 func (s *Store) Fork(ctx context.Context, d Digest, dst string) error {
-	o := Object{Kind: File, Digest: d}
-	if _, ok, err := s.use(o); err != nil {
-		return err
-	} else if !ok {
-		return fmt.Errorf("fork %s: %w", d, ErrNotInStore)
+	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
+		return fmt.Errorf("fork %s: %w", d, err)
 	}
 	if err := copyFile(ctx, s.Path(d), dst, 0o600, s.opts.Workers); err != nil {
 		return spaceError(s.dir, err)

@@ -63,6 +63,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,10 +117,11 @@ type Options struct {
 type Store struct {
 	dir     string // absolute, free of symbolic links
 	opts    Options
-	root    *os.File // dir
-	lease   *lease
-	gate    *gate
-	keys    *keyLocks
+	root    *os.File   // dir
+	files   []*os.File // root, the lease and the locks, for closing
+	lease   lease
+	gate    gate
+	keys    keyLocks
 	stats   *statCache
 	index   *index
 	used    useSet
@@ -137,7 +139,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		return nil, err
 	}
 	if opts.Workers <= 0 {
-		opts.Workers = min(max(runtime.GOMAXPROCS(0), 2), 8)
+		opts.Workers = defaultWorkers()
 	}
 	if opts.Grain == 0 {
 		opts.Grain = coarsestGrain
@@ -150,14 +152,19 @@ func Open(dir string, opts Options) (*Store, error) {
 	return s, nil
 }
 
+func defaultWorkers() int { return min(max(runtime.GOMAXPROCS(0), 2), 8) }
+
 func (s *Store) open() (err error) {
-	if s.root, err = os.Open(s.dir); err != nil {
+	if s.root, err = s.hold(os.Open(s.dir)); err != nil {
 		return err
 	}
-	if s.lease, err = openLease(filepath.Join(s.dir, leasesDir)); err != nil {
+	if s.lease.f, err = s.hold(openLease(filepath.Join(s.dir, leasesDir))); err != nil {
 		return err
 	}
-	if s.gate, err = openGate(s.lockPath("gate")); err != nil {
+	if s.lease.start, err = mtime(s.lease.f); err != nil {
+		return err
+	}
+	if s.gate.f, err = s.hold(openFile(s.lockPath("gate"))); err != nil {
 		return err
 	}
 	// A collector that looked for leases before ours existed holds the gate
@@ -165,7 +172,7 @@ func (s *Store) open() (err error) {
 	if err := s.gate.pass(func() error { return nil }); err != nil {
 		return err
 	}
-	if s.keys, err = openKeyLocks(s.lockPath("keys")); err != nil {
+	if s.keys.f, err = s.hold(openFile(s.lockPath("keys"))); err != nil {
 		return err
 	}
 	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
@@ -252,8 +259,21 @@ func refuseForeign(dir string) error {
 	return nil
 }
 
+// hold has the file closed with the Store.
+func (s *Store) hold(f *os.File, err error) (*os.File, error) {
+	if err == nil {
+		s.files = append(s.files, f)
+	}
+	return f, err
+}
+
+// openFile opens a file, and makes it when it is not there.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
 func touchFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openFile(path)
 	if err != nil {
 		return err
 	}
@@ -282,17 +302,8 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() {
-	if s.keys != nil {
-		s.keys.close()
-	}
-	if s.gate != nil {
-		s.gate.close()
-	}
-	if s.lease != nil {
-		s.lease.close()
-	}
-	if s.root != nil {
-		s.root.Close()
+	for _, f := range slices.Backward(s.files) {
+		f.Close()
 	}
 }
 
@@ -345,14 +356,26 @@ func (s *Store) tempDir() (string, error) {
 	return s.temp.Dir(), nil
 }
 
+// annotate adds what a method was about to its error and, where the disk of dir is
+// full, the way out.
+func annotate(err *error, dir, format string, args ...any) {
+	if *err != nil {
+		*err = spaceError(dir, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), *err))
+	}
+}
+
 // ErrNotInStore is returned for an object that the store does not have.
 var ErrNotInStore = errors.New("not in the store")
 
+// wayOut is what to do about a full disk.
+const wayOut = "free some with `b9 cache gc`"
+
 // spaceError adds where the disk is full, and the way out, to an error that
-// says that it is; other errors pass unchanged.
+// says that it is and has no way out yet; other errors pass unchanged.
 func spaceError(dir string, err error) error {
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	if !full || strings.Contains(err.Error(), wayOut) {
 		return err
 	}
-	return fmt.Errorf("no space left for %s: free some with `b9 cache gc`: %w", dir, err)
+	return fmt.Errorf("no space left for %s: %s: %w", dir, wayOut, err)
 }

@@ -34,7 +34,7 @@ func sourceTree(ctx context.Context, root string, skip func(string, bool) bool, 
 	if err := fillContents(ctx, nodes, workers, content); err != nil {
 		return Digest{}, nil, err
 	}
-	m := sourceManifest(nodes)
+	m := newManifest(nodes, false)
 	return m.Digest(), m, nil
 }
 
@@ -72,12 +72,15 @@ func eachFileOf(ctx context.Context, nodes []node, fn func(context.Context, *nod
 	return nil
 }
 
-// sourceManifest keeps of the nodes what a source tree records.
-func sourceManifest(nodes []node) *manifest {
-	m := &manifest{Entries: make([]entry, len(nodes))}
+// newManifest lists the nodes. Of a tree that is not full it keeps what a source
+// tree records.
+func newManifest(nodes []node, full bool) *manifest {
+	m := &manifest{Full: full, Entries: make([]entry, len(nodes))}
 	for i := range nodes {
 		e := nodes[i].entry
-		e.UID, e.GID, e.MTime, e.Xattrs = 0, 0, 0, nil
+		if !full {
+			e.UID, e.GID, e.MTime, e.Xattrs = 0, 0, 0, nil
+		}
 		m.Entries[i] = e
 	}
 	return m

@@ -142,18 +142,16 @@ func rehash(ctx context.Context, path string) (Digest, int64, error) {
 	return d, info.Size(), err
 }
 
-// corrupt notes damage and what to remove for it.
-func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string) {
-	v.bad[d] = true
-	v.drop[rank] = append(v.drop[rank], path)
-	v.report.Corrupt = append(v.report.Corrupt, Damage{what + " " + d.String(), path, reason})
+// note adds damage to a list of the report, and its file to what is removed for it.
+func (v *verifier) note(list *[]Damage, rank int, damage Damage) {
+	*list = append(*list, damage)
+	v.drop[rank] = append(v.drop[rank], damage.Path)
 }
 
-// missing notes a tree that lacks a file, and that it is to be removed.
-func (v *verifier) missing(d Digest, path, reason string) {
+// corrupt notes that an object is damaged.
+func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string) {
 	v.bad[d] = true
-	v.drop[1] = append(v.drop[1], path)
-	v.report.Missing = append(v.report.Missing, Damage{"tree " + d.String(), path, reason})
+	v.note(&v.report.Corrupt, rank, Damage{what + " " + d.String(), path, reason})
 }
 
 func (v *verifier) trees(ctx context.Context) error {
@@ -185,7 +183,8 @@ func (v *verifier) tree(m *manifest, d Digest, path string) {
 		}
 	}
 	if broken != "" {
-		v.missing(d, path, fmt.Sprintf("the content of %q is missing or damaged", broken))
+		v.bad[d] = true
+		v.note(&v.report.Missing, 1, Damage{"tree " + d.String(), path, fmt.Sprintf("the content of %q is missing or damaged", broken)})
 	}
 }
 
@@ -196,15 +195,14 @@ func (v *verifier) whole(o Object) bool {
 }
 
 func (v *verifier) records(ctx context.Context) error {
-	return v.s.eachRecord(func(r *Record, _ fs.FileInfo) error {
+	return v.s.eachRecord(func(path string, _ fs.FileInfo, r *Record, err error) error {
 		v.report.Records++
-		v.record(r)
+		if err == nil {
+			v.record(r)
+		} else {
+			v.note(&v.report.Corrupt, 0, Damage{"record", path, err.Error()})
+		}
 		return ctx.Err()
-	}, func(path string, _ fs.FileInfo, err error) error {
-		v.report.Records++
-		v.report.Corrupt = append(v.report.Corrupt, Damage{"record", path, err.Error()})
-		v.drop[0] = append(v.drop[0], path)
-		return nil
 	})
 }
 

@@ -4,6 +4,7 @@
 // of a file; the store does that for its keys.
 //
 //	Lock, Try, Wait  lock an open file: as long as it takes, at once, until a context ends
+//	Poll             wait so for a lock of another kind
 //	Open, TryOpen    open a file or a directory and lock it: as long as it takes, at once
 //
 // A lock belongs to the opening of the file. It ends when the last descriptor of
@@ -50,15 +51,21 @@ func Try(f *os.File, how Mode) (ok bool, err error) {
 	return err == nil, err
 }
 
-// mostPause is the longest time between two tries of Wait.
+// mostPause is the longest time between two tries of Poll.
 const mostPause = 50 * time.Millisecond
 
 // Wait waits for the lock on f until ctx is done; the error is then that of ctx.
 // It sees within 50 ms that the file was unlocked: the kernel's own waiting
 // can't be cancelled. It tries once even if ctx is done already.
 func Wait(ctx context.Context, f *os.File, how Mode) error {
+	return Poll(ctx, func() (bool, error) { return Try(f, how) })
+}
+
+// Poll is Wait for any kind of lock: it calls try until that reports that the lock
+// is had, or fails.
+func Poll(ctx context.Context, try func() (ok bool, err error)) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, mostPause) {
-		if ok, err := Try(f, how); ok || err != nil {
+		if ok, err := try(); ok || err != nil {
 			return err
 		}
 		select {
