@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -8,7 +9,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"sort"
 	"strings"
 
 	"b9.build/b9/engine/near"
@@ -31,7 +31,8 @@ var Reserved = [...]string{"/proc", "/sys", "/dev"}
 
 // Normalize checks what can be checked without touching the system and fills
 // in defaults. The mounts come back cleaned and sorted, so that each follows
-// the one it is mounted in.
+// the one it is mounted in. Their sources are absolute, for the working directory
+// is another one where they are opened.
 func (s Spec) Normalize() (Spec, error) {
 	if !idPattern.MatchString(s.ID) {
 		return s, fmt.Errorf("container id %q: want letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit", s.ID)
@@ -138,11 +139,18 @@ func normalizeMounts(given []Mount) ([]Mount, error) {
 			return nil, fmt.Errorf("two mounts at %s", m.Target)
 		}
 		seen[m.Target] = true
+		if m.Kind == Tmpfs {
+			continue
+		}
+		var err error
+		if m.Source, err = filepath.Abs(m.Source); err != nil {
+			return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
+		}
 	}
 	if !seen["/"] {
 		return nil, errors.New("no mount at /: a container needs a root file system")
 	}
-	sort.SliceStable(mounts, func(i, j int) bool { return depth(mounts[i].Target) < depth(mounts[j].Target) })
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(depth(a.Target), depth(b.Target)) })
 	if mounts[0].Kind == Tmpfs {
 		return nil, errors.New("the mount at / is empty: want an image or a directory")
 	}
@@ -183,22 +191,6 @@ func (m *Mount) check() error {
 	}
 	if m.Offset < 0 || m.Length < 0 || m.Offset%512 != 0 || m.Length%512 != 0 {
 		return fmt.Errorf("mount at %s: offset %d and length %d must be multiples of 512", m.Target, m.Offset, m.Length)
-	}
-	return nil
-}
-
-// Absolute resolves the sources of mounts against the working directory, which
-// is another one where they are opened.
-func Absolute(mounts []Mount) error {
-	for i := range mounts {
-		if mounts[i].Kind == Tmpfs {
-			continue
-		}
-		abs, err := filepath.Abs(mounts[i].Source)
-		if err != nil {
-			return fmt.Errorf("mount at %s: %w", mounts[i].Target, err)
-		}
-		mounts[i].Source = abs
 	}
 	return nil
 }

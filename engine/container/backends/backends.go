@@ -28,15 +28,15 @@ func Main() { helper.Main() }
 
 const defaultRunDir = "/run/b9"
 
-// table has a line for every backend.
-func table() []struct {
+// line is a backend in the table.
+type line struct {
 	name string
 	open func(container.Config) container.Backend
-} {
-	return []struct {
-		name string
-		open func(container.Config) container.Backend
-	}{
+}
+
+// table has a line for every backend.
+func table() []line {
+	return []line{
 		{container.Embedded, embedded.Open},
 		{container.Libvirt, libvirt.Open},
 	}

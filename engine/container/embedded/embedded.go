@@ -71,9 +71,6 @@ func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO
 		return helper.Failed, fmt.Errorf("network %q: backend %s has %s and %s; libvirt's networks are for backend %s",
 			spec.Network, container.Embedded, container.NetworkHost, container.NetworkNone, container.Libvirt)
 	}
-	if err := container.Absolute(spec.Mounts); err != nil {
-		return helper.Failed, err
-	}
 	scratch := filepath.Join(e.config.RunDir, "mnt")
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return helper.Failed, err

@@ -111,9 +111,6 @@ func (d *domains) Run(ctx context.Context, spec container.Spec, to container.IO)
 	if err != nil {
 		return helper.Failed, err
 	}
-	if err := container.Absolute(spec.Mounts); err != nil {
-		return helper.Failed, err
-	}
 	return helper.Run(ctx, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
 		defer remote.Close()
 		return d.start(spec, remote)

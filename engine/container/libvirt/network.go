@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"sort"
 	"strings"
@@ -88,17 +89,17 @@ func planLink(x *libvirtxml.Network, number int, taken map[netip.Addr]bool) (*li
 		if err != nil || !gateway.Is4() {
 			continue
 		}
-		bits, err := prefixBits(ip)
+		length, err := prefixLength(ip)
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", x.Name, err)
 		}
 		taken[gateway] = true
 		reserveHosts(ip, taken)
-		address, err := fromTop(netip.PrefixFrom(gateway, bits), number, taken)
+		address, err := fromTop(netip.PrefixFrom(gateway, length), number, taken)
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", x.Name, err)
 		}
-		l.gateway, l.address = gateway, netip.PrefixFrom(address, bits)
+		l.gateway, l.address = gateway, netip.PrefixFrom(address, length)
 		if x.DNS == nil || x.DNS.Enable != "no" {
 			l.resolv = []byte("nameserver " + gateway.String() + "\n")
 		}
@@ -107,7 +108,7 @@ func planLink(x *libvirtxml.Network, number int, taken map[netip.Addr]bool) (*li
 	return l, nil
 }
 
-func prefixBits(ip *libvirtxml.NetworkIP) (int, error) {
+func prefixLength(ip *libvirtxml.NetworkIP) (int, error) {
 	if ip.Netmask == "" {
 		if ip.Prefix == 0 {
 			return 24, nil
@@ -119,13 +120,7 @@ func prefixBits(ip *libvirtxml.NetworkIP) (int, error) {
 		return 0, fmt.Errorf("odd netmask %q", ip.Netmask)
 	}
 	b := mask.As4()
-	m := binary.BigEndian.Uint32(b[:])
-	bits := 0
-	for m&(1<<31) != 0 {
-		bits++
-		m <<= 1
-	}
-	return bits, nil
+	return bits.LeadingZeros32(^binary.BigEndian.Uint32(b[:])), nil
 }
 
 // reserveHosts marks the addresses that the network keeps for machines.
@@ -143,13 +138,10 @@ func reserveHosts(ip *libvirtxml.NetworkIP, taken map[netip.Addr]bool) {
 // fromTop is the n-th free address of a network, counted down from its
 // broadcast address.
 func fromTop(p netip.Prefix, n int, taken map[netip.Addr]bool) (netip.Addr, error) {
-	first := p.Masked().Addr().As4()
-	low := binary.BigEndian.Uint32(first[:])
-	high := low | (1<<(32-p.Bits()) - 1)
-	for v := high - 1; v > low && v < high; v-- {
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], v)
-		a := netip.AddrFrom4(b)
+	first := p.Masked().Addr()
+	last := first.As4()
+	binary.BigEndian.PutUint32(last[:], binary.BigEndian.Uint32(last[:])|(1<<(32-p.Bits())-1))
+	for a := netip.AddrFrom4(last).Prev(); first.Less(a); a = a.Prev() {
 		if taken[a] {
 			continue
 		}

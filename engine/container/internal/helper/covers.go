@@ -26,13 +26,10 @@ const denyServices = "#!/bin/sh\nexit 101\n"
 // hostFiles reads what a container that shares the host's network shows as
 // its resolver configuration and its hosts. A file that the host lacks is nil.
 func hostFiles(hostname string) (resolv, hosts []byte, err error) {
-	resolv, err = os.ReadFile(resolvConf)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, nil, err
-	}
-	hosts, err = os.ReadFile(hostsFile)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, nil, err
+	for name, content := range map[string]*[]byte{resolvConf: &resolv, hostsFile: &hosts} {
+		if *content, err = os.ReadFile(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, err
+		}
 	}
 	return resolv, withHost(hosts, hostname), nil
 }

@@ -87,14 +87,12 @@ func pause(ctx context.Context, d time.Duration) error {
 // magicSize covers every place that detectFS reads, in bytes.
 const magicSize = 0x10048
 
-// magics are the places and values of the superblocks' magic numbers: the
-// kernel's documentation of ext4, xfs and btrfs.
-func magics() []struct {
-	fstype string
-	offset int
-	value  string
-} {
-	return []struct {
+// detectFS names the file system whose first bytes are given, or "". It knows
+// those whose drivers are built to stand hostile images, by the places and values
+// of the superblocks' magic numbers: the kernel's documentation of ext4, xfs and
+// btrfs.
+func detectFS(head []byte) string {
+	for _, m := range []struct {
 		fstype string
 		offset int
 		value  string
@@ -102,13 +100,7 @@ func magics() []struct {
 		{"xfs", 0, "XFSB"},
 		{"ext4", 0x438, "\x53\xef"},
 		{"btrfs", 0x10040, "_BHRfS_M"},
-	}
-}
-
-// detectFS names the file system whose first bytes are given, or "". It knows
-// those whose drivers are built to stand hostile images.
-func detectFS(head []byte) string {
-	for _, m := range magics() {
+	} {
 		if end := m.offset + len(m.value); end <= len(head) && bytes.Equal(head[m.offset:end], []byte(m.value)) {
 			return m.fstype
 		}

@@ -37,7 +37,7 @@ func (s *stage) add(ctx context.Context, m container.Mount) (*os.File, error) {
 	case container.Dir:
 		return cloneDir(m)
 	case container.Tmpfs:
-		return newTmpfs(m)
+		return newMount("tmpfs", "mode", "1777", nil, 0, m.ReadOnly)
 	}
 	image, err := openImage(ctx, m)
 	if err != nil {
@@ -63,9 +63,7 @@ func (s *stage) add(ctx context.Context, m container.Mount) (*os.File, error) {
 
 // handOver closes the mounts here, after they were sent to the container.
 func (s *stage) handOver() {
-	for _, t := range s.trees {
-		t.Close()
-	}
+	closeAll(s.trees)
 	s.trees = nil
 }
 
@@ -99,41 +97,38 @@ func mountOptions(fstype string) []string {
 
 // mountDevice mounts the file system on a device, at no place yet.
 func mountDevice(dev, fstype string, readOnly bool) (*os.File, error) {
+	options := mountOptions(fstype)
+	if readOnly {
+		options = append(options, "ro")
+	}
+	return newMount(fstype, "source", dev, options, unix.MOUNT_ATTR_NOATIME, readOnly)
+}
+
+// newMount mounts a file system with one setting that it needs, and with options.
+func newMount(fstype, setting, value string, options []string, attrs int, readOnly bool) (*os.File, error) {
 	fs, err := OpenFS(fstype)
 	if err != nil {
 		return nil, err
 	}
 	defer fs.Close()
-	if err := unix.FsconfigSetString(int(fs.Fd()), "source", dev); err != nil {
+	if err := unix.FsconfigSetString(int(fs.Fd()), setting, value); err != nil {
 		return nil, fsError(fs, fstype, err)
-	}
-	attrs := unix.MOUNT_ATTR_NOATIME
-	options := mountOptions(fstype)
-	if readOnly {
-		attrs |= unix.MOUNT_ATTR_RDONLY
-		options = append(options, "ro")
 	}
 	for _, o := range options {
 		// Older kernels know fewer options, and none of them is needed.
 		_ = unix.FsconfigSetFlag(int(fs.Fd()), o)
 	}
-	return finishMount(fs, fstype, attrs)
-}
-
-func newTmpfs(m container.Mount) (*os.File, error) {
-	fs, err := OpenFS("tmpfs")
+	if err := unix.FsconfigCreate(int(fs.Fd())); err != nil {
+		return nil, fsError(fs, fstype, err)
+	}
+	if readOnly {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	fd, err := unix.Fsmount(int(fs.Fd()), unix.FSMOUNT_CLOEXEC, attrs)
 	if err != nil {
-		return nil, err
+		return nil, fsError(fs, fstype, err)
 	}
-	defer fs.Close()
-	if err := unix.FsconfigSetString(int(fs.Fd()), "mode", "1777"); err != nil {
-		return nil, fsError(fs, "tmpfs", err)
-	}
-	attrs := 0
-	if m.ReadOnly {
-		attrs = unix.MOUNT_ATTR_RDONLY
-	}
-	return finishMount(fs, "tmpfs", attrs)
+	return os.NewFile(uintptr(fd), fstype), nil
 }
 
 func OpenFS(fstype string) (*os.File, error) {
@@ -145,17 +140,6 @@ func OpenFS(fstype string) (*os.File, error) {
 		return nil, errors.New("the kernel is too old: want Linux 5.12 or later")
 	case err != nil:
 		return nil, os.NewSyscallError("fsopen", err)
-	}
-	return os.NewFile(uintptr(fd), fstype), nil
-}
-
-func finishMount(fs *os.File, fstype string, attrs int) (*os.File, error) {
-	if err := unix.FsconfigCreate(int(fs.Fd())); err != nil {
-		return nil, fsError(fs, fstype, err)
-	}
-	fd, err := unix.Fsmount(int(fs.Fd()), unix.FSMOUNT_CLOEXEC, attrs)
-	if err != nil {
-		return nil, fsError(fs, fstype, err)
 	}
 	return os.NewFile(uintptr(fd), fstype), nil
 }

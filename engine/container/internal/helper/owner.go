@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,13 +106,7 @@ func LimitsUsable() bool {
 			have = append(have, strings.Split(l.controllers, ",")...)
 		}
 	}
-	found := 0
-	for _, name := range have {
-		if name == "memory" || name == "cpu" {
-			found++
-		}
-	}
-	return found == 2
+	return slices.Contains(have, "memory") && slices.Contains(have, "cpu")
 }
 
 // UsableArchs leaves out 32 bits where the kernel cannot run them.

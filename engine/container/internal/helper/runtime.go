@@ -29,8 +29,16 @@ type runner struct {
 	console *os.File // our end of the socket that the terminal comes through
 }
 
-// runtimeInit is the second half of libcontainer's start. It never returns.
-func runtimeInit() { libcontainer.Init() }
+// beHelper does the work of a helper if this process is one, and then does not
+// return.
+func beHelper() {
+	if len(os.Args) == 3 && os.Args[1] == Arg {
+		os.Exit(status(os.Args[2]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
+		libcontainer.Init() // the second half of libcontainer's start, which never returns
+	}
+}
 
 func newRunner(g *guest) (*runner, error) {
 	logrus.SetLevel(logrus.ErrorLevel)
@@ -144,12 +152,9 @@ func (r *runner) process() (*libcontainer.Process, error) {
 		p.Stdin, p.Stdout, p.Stderr = r.guest.files[0], r.guest.files[1], r.guest.files[2]
 		return p, nil
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+	if r.console, p.ConsoleSocket, err = socketPair("console"); err != nil {
+		return nil, err
 	}
-	r.console = os.NewFile(uintptr(fds[0]), "console")
-	p.ConsoleSocket = os.NewFile(uintptr(fds[1]), "console")
 	p.ConsoleWidth, p.ConsoleHeight = req.Console.Columns, req.Console.Rows
 	return p, nil
 }
