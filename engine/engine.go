@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -71,7 +70,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg:    cfg,
 		world:  &World{Store: cfg.Store, Offline: cfg.Offline, Refresh: cfg.Refresh, Services: cfg.Services},
-		tools:  newToolTable(filepath.Join(cfg.Store.Dir(), "tools.json")),
+		tools:  newToolTable(cfg.Store),
 		events: func(Event) {},
 		slots:  make(chan struct{}, cfg.Jobs),
 	}

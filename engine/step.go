@@ -262,10 +262,7 @@ type recorded struct{ x *executor }
 // asked for them: only a step that runs needs them. Asking for them also tells
 // the store that they are still of use, and keeps them until it is closed.
 func (r recorded) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
-	outputs, ok := r.x.engine.cfg.Store.Recorded(s.key)
-	if !ok {
-		return nil, nil
-	}
+	outputs, _ := r.x.engine.cfg.Store.Recorded(s.key)
 	list := r.x.engine.outputsOf(s, outputs)
 	if list == nil {
 		return nil, nil
@@ -280,10 +277,7 @@ func (r recorded) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
 // supply implements supplier: there is nothing to be done but to see whether
 // the content is there.
 func (r recorded) supply(ctx context.Context, s *step, _ bool) ([]*Artifact, error) {
-	outputs, ok := r.x.engine.cfg.Store.LookupOutputs(s.key)
-	if !ok {
-		return nil, nil
-	}
+	outputs, _ := r.x.engine.cfg.Store.LookupOutputs(s.key)
 	list := r.x.engine.outputsOf(s, outputs)
 	if list == nil || !present(list) || !r.lasts(ctx, s, list) {
 		return nil, nil
@@ -414,10 +408,7 @@ func (t *attempt) run(ctx context.Context) (*store.Record, error) {
 	t.job = &Job{node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint, dir: t.scratch.Dir(), log: w}
 	err = errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
 	w.flush()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
 	if err := t.checkSources(ctx); err != nil {

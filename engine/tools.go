@@ -3,14 +3,13 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
+	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/tool"
 )
 
@@ -20,15 +19,18 @@ type toolVersion struct{ name, version string }
 // for each state of its file; the answers are kept in a disposable file.
 type toolTable struct {
 	mu    sync.Mutex
-	file  string
+	store *store.Store
 	known map[string]string // "path size mtime args" to version
 	asked map[string]toolVersion
 	dirty bool
 }
 
-func newToolTable(file string) *toolTable {
-	t := &toolTable{file: file, known: map[string]string{}, asked: map[string]toolVersion{}}
-	if data, err := os.ReadFile(file); err == nil {
+// toolsFile is the table's file, beside what the store keeps.
+const toolsFile = "tools.json"
+
+func newToolTable(st *store.Store) *toolTable {
+	t := &toolTable{store: st, known: map[string]string{}, asked: map[string]toolVersion{}}
+	if data, err := os.ReadFile(filepath.Join(st.Dir(), toolsFile)); err == nil {
 		// A damaged table is forgotten: the programs are asked again.
 		if json.Unmarshal(data, &t.known) != nil {
 			t.known = map[string]string{}
@@ -76,8 +78,7 @@ func (t *toolTable) ask(ctx context.Context, p Tool) (toolVersion, error) {
 	return toolVersion{p.Base(), v}, nil
 }
 
-// save writes the table. Losing it costs a few milliseconds, so it is
-// renamed into place but not synced.
+// save writes the table. Losing it costs a few milliseconds.
 func (t *toolTable) save() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,17 +89,6 @@ func (t *toolTable) save() error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(t.file), ".tools-*")
-	if err != nil {
-		return err
-	}
-	_, werr := tmp.Write(data)
-	if err := errors.Join(werr, tmp.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	if err := os.Rename(tmp.Name(), t.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	t.dirty = false
-	return nil
+	return t.store.WriteBeside(toolsFile, data)
 }

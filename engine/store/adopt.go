@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
@@ -116,17 +117,12 @@ func (s *Store) seal(ctx context.Context, file string, workers int, flush bool) 
 		return Digest{}, 0, err
 	}
 	defer f.Close()
-	flushed := make(chan error, 1)
+	var flushing errgroup.Group
 	if flush {
-		go func() { flushed <- s.syncFile(f) }()
-	} else {
-		flushed <- nil
+		flushing.Go(func() error { return s.syncFile(f) })
 	}
 	d, info, err := digest.File(ctx, f, workers)
-	if ferr := <-flushed; err == nil {
-		err = ferr
-	}
-	if err != nil {
+	if err = errors.Join(err, flushing.Wait()); err != nil {
 		return Digest{}, 0, err
 	}
 	return d, info.Size(), nil

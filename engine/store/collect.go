@@ -140,29 +140,27 @@ func (c *collector) run(ctx context.Context) error {
 		return nil
 	}
 	c.report = CollectReport{Kept: c.report.Kept + c.report.Freed, InUse: c.report.InUse}
-	if err := c.firstPass(ctx, chosen); err != nil {
-		return err
+	for _, pass := range []func() error{
+		func() error { return inBatches(ctx, c, chosen, c.dropTree) },
+		c.s.syncAll, // no tree may come back after a power loss without its files
+		func() error { return inBatches(ctx, c, chosen, c.dropFile) },
+		func() error { return inBatches(ctx, c, records, c.dropRecord) },
+		c.tidy,
+	} {
+		if err := pass(); err != nil {
+			return err
+		}
 	}
-	// No tree may come back after a power loss without its files.
-	if err := c.s.syncAll(); err != nil {
-		return err
-	}
-	if err := c.secondPass(ctx, chosen); err != nil {
-		return err
-	}
-	if err := inBatches(ctx, c, records, c.removeRecord); err != nil {
-		return err
-	}
-	return c.tidy()
+	return nil
 }
 
 // choose returns what has to go, in the order of last use, and fills in the
 // report as if all went well.
 func (c *collector) choose(now int64) []*item {
-	total := int64(0)
 	for _, it := range c.items {
-		total += it.alloc
+		c.report.Kept += it.alloc
 	}
+	c.kept = map[Digest]bool{}
 	limit := c.policy.MaxSize
 	var chosen []*item
 	for _, it := range c.items {
@@ -171,19 +169,19 @@ func (c *collector) choose(now int64) []*item {
 			continue
 		}
 		old := c.policy.MaxAge > 0 && now-it.used > int64(c.policy.MaxAge)
-		if old || limit < 0 || limit > 0 && total > limit {
+		if old || limit < 0 || limit > 0 && c.report.Kept > limit {
 			it.chosen = true
 			chosen = append(chosen, it)
-			total -= it.alloc
 			c.count(it)
 		}
 	}
-	c.report.Kept = total
 	return chosen
 }
 
+// count counts the item as removed.
 func (c *collector) count(it *item) {
 	c.report.Freed += it.alloc
+	c.report.Kept -= it.alloc
 	switch it.kind {
 	case itemTree, itemFile:
 		c.report.Objects++
@@ -285,38 +283,29 @@ func inBatches[T any](ctx context.Context, c *collector, items []T, fn func(T) e
 	return nil
 }
 
-// firstPass removes trees and failed steps. What someone has begun to use
-// stays.
-func (c *collector) firstPass(ctx context.Context, chosen []*item) error {
-	c.kept = map[Digest]bool{}
-	return inBatches(ctx, c, chosen, func(it *item) error {
-		switch {
-		case it.kind == itemFailed:
-			return c.dropFailed(it)
-		case !c.stillFree(it):
-			c.spare(it)
-		case it.kind == itemTree:
-			return c.remove(it)
+// dropTree is the first pass: it removes a tree or a failed step. What someone
+// has begun to use is spared.
+func (c *collector) dropTree(it *item) error {
+	switch {
+	case it.kind == itemFailed:
+		return c.dropFailed(it)
+	case !c.stillFree(it):
+		it.spared = true
+		for _, f := range c.files[it.digest] {
+			c.kept[f] = true
 		}
-		return nil
-	})
-}
-
-// secondPass removes the files, but for those of trees that stay.
-func (c *collector) secondPass(ctx context.Context, chosen []*item) error {
-	return inBatches(ctx, c, chosen, func(it *item) error {
-		if it.kind != itemFile || it.spared || c.kept[it.digest] || !c.stillFree(it) {
-			return nil
-		}
+	case it.kind == itemTree:
 		return c.remove(it)
-	})
+	}
+	return nil
 }
 
-func (c *collector) spare(it *item) {
-	it.spared = true
-	for _, f := range c.files[it.digest] {
-		c.kept[f] = true
+// dropFile is the second pass: it removes a file, but not of a tree that stays.
+func (c *collector) dropFile(it *item) error {
+	if it.kind != itemFile || it.spared || c.kept[it.digest] || !c.stillFree(it) {
+		return nil
 	}
+	return c.remove(it)
 }
 
 // stillFree reports whether the item is there as it was when it was chosen,
@@ -338,7 +327,6 @@ func (c *collector) remove(it *item) error {
 		if err := removeIfThere(it.path); err != nil {
 			return err
 		}
-		c.report.Kept -= it.alloc
 		c.count(it)
 		return nil
 	})
@@ -353,7 +341,6 @@ func (c *collector) dropFailed(it *item) error {
 	if err := removeTree(it.path); err != nil {
 		return err
 	}
-	c.report.Kept -= it.alloc
 	c.count(it)
 	return nil
 }

@@ -53,9 +53,9 @@ func (c *collector) stampRecords(it *item) error {
 	return nil
 }
 
-// removeRecord unlinks the record unless someone has renewed it, written it
+// dropRecord unlinks the record unless someone has renewed it, written it
 // anew, or begun to use one of its outputs.
-func (c *collector) removeRecord(r *recordItem) error {
+func (c *collector) dropRecord(r *recordItem) error {
 	var st unix.Stat_t
 	if unix.Lstat(r.path, &st) != nil || st.Mtim.Nano() != r.mtime {
 		return nil

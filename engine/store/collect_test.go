@@ -228,12 +228,12 @@ func TestUseBetweenPlanAndRemoval(t *testing.T) {
 					if pass == 1 {
 						use(t, s, file, tree)
 					}
-					check(t, c.firstPass(t.Context(), chosen))
+					check(t, inBatches(t.Context(), c, chosen, c.dropTree))
 					if pass == 2 {
 						use(t, s, file, tree)
 					}
-					check(t, c.secondPass(t.Context(), chosen))
-					check(t, inBatches(t.Context(), c, records, c.removeRecord))
+					check(t, inBatches(t.Context(), c, chosen, c.dropFile))
+					check(t, inBatches(t.Context(), c, records, c.dropRecord))
 					check(t, c.tidy())
 					after := open(t, dir)
 					r := must[VerifyReport](t)(after.Verify(t.Context(), false))

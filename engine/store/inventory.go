@@ -179,13 +179,10 @@ func (v *inventory) spreadUse() {
 // vanishes meanwhile does not count.
 func treeUsage(ctx context.Context, dir string) (size, alloc int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		var info fs.FileInfo
+		if err == nil {
+			info, err = e.Info()
 		}
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -38,6 +38,13 @@ func (s *Store) ReadNote(key Digest) ([]byte, bool) {
 	return text, bytes.Equal(sum, want[:])
 }
 
+// WriteBeside gives the file of that name in the store's directory the content
+// data, whole or not at all. Like a note it only saves time, and after a power loss
+// it may be anything. The file is its owner's; the store never reads it.
+func (s *Store) WriteBeside(name string, data []byte) error {
+	return s.writeQuickly(filepath.Join(s.dir, name), data)
+}
+
 func dropOldNotes(dir string) error {
 	var notes []fs.FileInfo
 	err := eachIn(dir, func(_ string, info fs.FileInfo) error {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,11 +41,7 @@ func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers in
 	if err != nil {
 		return err
 	}
-	err = copyContent(ctx, out, in, workers)
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err = errors.Join(copyContent(ctx, out, in, workers), out.Close()); err != nil {
 		os.Remove(dst)
 		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
 	}
