@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,8 +95,8 @@ func unmount(where string) error {
 // takeDown undoes everything, the last step first.
 func (r *rootfs) takeDown() error {
 	var errs []error
-	for i := len(r.undo) - 1; i >= 0; i-- {
-		errs = append(errs, r.undo[i]())
+	for _, undo := range slices.Backward(r.undo) {
+		errs = append(errs, undo())
 	}
 	r.undo = nil
 	return errors.Join(errs...)

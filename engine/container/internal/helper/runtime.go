@@ -105,14 +105,16 @@ func (r *runner) config() *configs.Config {
 	spec := &r.guest.req.Spec
 	usual := 0 // not the helper's
 	c := &configs.Config{
-		Rootfs:          r.guest.rootDir(),
-		Hostname:        spec.Hostname,
-		Namespaces:      configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}},
-		Mounts:          systemMounts(),
-		Devices:         nodes(),
-		Cgroups:         r.cgroup.config,
-		MaskPaths:       maskedPaths(),
-		ReadonlyPaths:   readOnlyPaths(),
+		Rootfs:     r.guest.rootDir(),
+		Hostname:   spec.Hostname,
+		Namespaces: configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}},
+		Mounts:     systemMounts(),
+		Devices:    nodes(),
+		Cgroups:    r.cgroup.config,
+		// They show the host's memory and keys.
+		MaskPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
+		// They would change the host's kernel when a package's script writes its settings.
+		ReadonlyPaths:   []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		NoNewKeyring:    true,
 		RootlessCgroups: r.cgroup.config.Rootless,
 		Capabilities: &configs.Capabilities{
@@ -231,17 +233,6 @@ func nodes() []*devices.Device {
 		})
 	}
 	return list
-}
-
-// readOnlyPaths would change the host's kernel when a package's script writes
-// its settings.
-func readOnlyPaths() []string {
-	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
-}
-
-// maskedPaths show the host's memory and keys.
-func maskedPaths() []string {
-	return []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"}
 }
 
 // limits are those of a login on a usual system. With the millions of files

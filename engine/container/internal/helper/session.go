@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,12 +41,22 @@ type FirstProcess interface {
 // its descriptor. It closes remote.
 type launch func(ctx context.Context, remote *os.File) (FirstProcess, error)
 
+// ends connect the command to what the caller has: streams, or a terminal.
+type ends interface {
+	// files are the command's standard streams, none for a terminal.
+	files() []*os.File
+	// handOver closes the files here, after they were sent.
+	handOver()
+	// finish waits for the last output. It needs the processes to be gone.
+	finish() error
+}
+
 // session is the caller's side of one run.
 type session struct {
 	spec         container.Spec
 	stage        *stage
-	streams      *streams  // or
-	terminal     *terminal // the other is nil
+	ends         ends
+	terminal     *terminal // ends, if they are one
 	firstProcess FirstProcess
 	wire         *wire
 }
@@ -76,7 +87,7 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 	if err != nil {
 		return Failed, err
 	}
-	defer func() { err = errors.Join(err, s.disconnect()) }()
+	defer func() { err = errors.Join(err, s.ends.finish()) }()
 	wire, remote, err := newWires()
 	if err != nil {
 		return Failed, err
@@ -102,36 +113,23 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 		}
 	}
 	if to.TTY == nil {
-		s.streams, err = newStreams(to)
+		s.ends, err = newStreams(to)
 		return req, err
 	}
 	if s.terminal, err = newTerminal(to.TTY); err != nil {
 		return nil, err
 	}
+	s.ends = s.terminal
 	req.Console = s.terminal.size()
 	return req, nil
-}
-
-// disconnect waits for the last output. It needs the processes to be gone.
-func (s *session) disconnect() error {
-	if s.streams != nil {
-		return s.streams.finish()
-	}
-	return s.terminal.finish()
 }
 
 // converse sends the request and follows the run to its end, when the
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
-	files := s.stage.trees
-	if s.streams != nil {
-		files = append(files[:len(files):len(files)], s.streams.remote...)
-	}
-	sent := s.wire.send(message{Request: req}, files...)
+	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.ends.files())...)
 	s.stage.handOver()
-	if s.streams != nil {
-		s.streams.handOver()
-	}
+	s.ends.handOver()
 	outcomes := make(chan *outcome, 1)
 	go func() { outcomes <- s.listen() }()
 	out, why := s.supervise(ctx, outcomes)

@@ -83,16 +83,16 @@ func (s *streams) connectOutput(w io.Writer, name string, failed *error) error {
 		return err
 	}
 	s.remote = append(s.remote, remote)
-	s.outputs.Add(1)
-	go func() {
-		defer s.outputs.Done()
+	s.outputs.Go(func() {
 		defer r.Close()
 		if _, err := io.Copy(w, r); err != nil {
 			*failed = fmt.Errorf("write %s of the command: %w", name, err)
 		}
-	}()
+	})
 	return nil
 }
+
+func (s *streams) files() []*os.File { return s.remote }
 
 // handOver closes the command's ends here, after they were sent.
 func (s *streams) handOver() {

@@ -29,6 +29,10 @@ func newTerminal(tty *os.File) (*terminal, error) {
 	return &terminal{tty: tty}, nil
 }
 
+// A terminal has no files to hand over: its other end comes from the container.
+func (*terminal) files() []*os.File { return nil }
+func (*terminal) handOver()         {}
+
 // size is the terminal's, or that of a usual one where it has none.
 func (t *terminal) size() *windowSize {
 	w, err := unix.IoctlGetWinsize(int(t.tty.Fd()), unix.TIOCGWINSZ)
@@ -55,14 +59,12 @@ func (t *terminal) connect(master *os.File) error {
 		return fmt.Errorf("terminal: %w", err)
 	}
 	t.followSize(master)
-	t.output.Add(1)
-	go func() {
-		defer t.output.Done()
+	t.output.Go(func() {
 		// It ends with EIO when the last process has let go of the terminal.
 		_, _ = io.Copy(t.tty, master)
 		t.stopResizing()
 		master.Close()
-	}()
+	})
 	return nil
 }
 
@@ -71,14 +73,12 @@ func (t *terminal) followSize(master *os.File) {
 	signal.Notify(t.resized, unix.SIGWINCH)
 	// The size may have changed before the signal was asked for.
 	t.resized <- unix.SIGWINCH
-	t.resizing.Add(1)
-	go func() {
-		defer t.resizing.Done()
+	t.resizing.Go(func() {
 		for range t.resized {
 			s := t.size()
 			_ = unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: s.Columns, Row: s.Rows})
 		}
-	}()
+	})
 }
 
 func (t *terminal) stopResizing() {
