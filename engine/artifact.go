@@ -62,7 +62,7 @@ func (a *Artifact) Open() (Blob, error) {
 	if a.object.Kind == store.Tree {
 		return nil, fmt.Errorf("%s is a directory, which has no content to open", a.object.Digest)
 	}
-	return blob.Open(a.filePath())
+	return blob.Open(a.place())
 }
 
 // ReadAll reads the content of a file into memory, if it has at most limit
@@ -76,8 +76,8 @@ func (a *Artifact) ReadAll(limit int64) ([]byte, error) {
 	return data, errors.Join(err, b.Close())
 }
 
-// filePath is where the content of a file lies.
-func (a *Artifact) filePath() string {
+// place is where the content of a file, or of a located source, lies.
+func (a *Artifact) place() string {
 	if a.Stored() {
 		return a.store.Path(a.object.Digest)
 	}
@@ -119,7 +119,7 @@ func (x *Exposed) Close() error {
 // tree of the store is written out for that, into a scratch directory.
 func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
 	if a.object.Kind != store.Tree || !a.Stored() {
-		return a.exposeInPlace(), nil
+		return &Exposed{Path: a.place()}, nil
 	}
 	scratch, err := a.store.Scratch("expose " + a.object.Digest.String())
 	if err != nil {
@@ -130,14 +130,6 @@ func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
 		return nil, errors.Join(err, scratch.Close())
 	}
 	return &Exposed{Path: dir, release: sync.OnceValue(scratch.Close)}, nil
-}
-
-// exposeInPlace names where a file, or a located source, lies anyway.
-func (a *Artifact) exposeInPlace() *Exposed {
-	if a.object.Kind == store.Tree {
-		return &Exposed{Path: a.path}
-	}
-	return &Exposed{Path: a.filePath()}
 }
 
 // outputsOf makes artifacts of the outputs that are recorded under the key of

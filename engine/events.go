@@ -50,17 +50,12 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	n, err := w.to.Write(p)
 	w.rest = append(w.rest, p[:n]...)
 	for {
-		i := bytes.IndexByte(w.rest, '\n')
-		if i < 0 && len(w.rest) < longestLine {
+		line, rest, whole := bytes.Cut(w.rest, []byte("\n"))
+		if !whole && len(w.rest) < longestLine {
 			return n, err
 		}
-		if i < 0 {
-			w.line(string(w.rest))
-			w.rest = w.rest[:0]
-			return n, err
-		}
-		w.line(string(bytes.TrimRight(w.rest[:i], "\r")))
-		w.rest = append(w.rest[:0], w.rest[i+1:]...)
+		w.line(string(bytes.TrimRight(line, "\r")))
+		w.rest = append(w.rest[:0], rest...)
 	}
 }
 

@@ -86,13 +86,12 @@ func (j *Job) find(role string) int {
 // directory, once, and stays there for `b9 shell` if the step fails.
 func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 	a := j.Input(role)
-	x := a.exposeInPlace()
+	x := &Exposed{Path: a.place()}
 	if a.Kind() == store.Tree && a.Stored() {
-		dir, err := j.tree(ctx, role, a)
-		if err != nil {
+		var err error
+		if x.Path, err = j.tree(ctx, role, a); err != nil {
 			return nil, err
 		}
-		x = &Exposed{Path: dir}
 	}
 	j.exposed = append(j.exposed, x)
 	return x, nil

@@ -116,10 +116,7 @@ func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
 	table := ownActions()
 	maps.Copy(table, e.cfg.Actions)
 	for _, t := range traced {
-		a, err := t.Action(table)
-		if err != nil {
-			return false
-		}
+		a, _ := t.Action(table) // nil for an error, and no Source
 		src, ok := a.(Source)
 		if !ok {
 			return false
