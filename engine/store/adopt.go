@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -83,29 +84,15 @@ func (s *Store) adoptFile(ctx context.Context, n node) (Object, error) {
 // detach replaces the file of n by a copy that has no other name, through
 // which the object could be written to.
 func (s *Store) detach(ctx context.Context, n *node) error {
-	temp, err := s.tempName()
+	dir, err := s.tempDir()
 	if err != nil {
 		return err
 	}
+	temp := filepath.Join(dir, "name-"+rand.Text())
 	if err := copyFile(ctx, n.file, temp, 0o600, s.opts.Workers); err != nil {
 		return err
 	}
 	return os.Rename(temp, n.file)
-}
-
-// tempName returns the name of a file that does not exist, for this process
-// alone.
-func (s *Store) tempName() (string, error) {
-	dir, err := s.tempDir()
-	if err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp(dir, "name-")
-	if err != nil {
-		return "", err
-	}
-	f.Close()
-	return f.Name(), os.Remove(f.Name())
 }
 
 // seal makes the file read-only, stamps it as used, hashes it, and flushes

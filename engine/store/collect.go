@@ -311,11 +311,13 @@ func (c *collector) dropFile(it *item) error {
 // stillFree reports whether the item is there as it was when it was chosen,
 // and nobody needs it.
 func (c *collector) stillFree(it *item) bool {
+	return hasMTime(it.path, it.mtime) && !c.held(it.digest, it.used)
+}
+
+// hasMTime reports whether the file is there with that time.
+func hasMTime(path string, mtime int64) bool {
 	var st unix.Stat_t
-	if unix.Lstat(it.path, &st) != nil || st.Mtim.Nano() != it.mtime {
-		return false
-	}
-	return !c.held(it.digest, it.used)
+	return unix.Lstat(path, &st) == nil && st.Mtim.Nano() == mtime
 }
 
 // remove unlinks the item unless this Store's own builds have just used it.

@@ -56,8 +56,7 @@ func (c *collector) stampRecords(it *item) error {
 // dropRecord unlinks the record unless someone has renewed it, written it
 // anew, or begun to use one of its outputs.
 func (c *collector) dropRecord(r *recordItem) error {
-	var st unix.Stat_t
-	if unix.Lstat(r.path, &st) != nil || st.Mtim.Nano() != r.mtime {
+	if !hasMTime(r.path, r.mtime) {
 		return nil
 	}
 	if !r.damaged && (c.held(r.key, r.used) || slices.ContainsFunc(r.outputs, c.isThere)) {

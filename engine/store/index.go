@@ -46,12 +46,7 @@ func (s *Store) LookupOutputs(key Digest) ([]Output, bool) {
 		}
 	}
 	// Not indexed, or the outputs were collected and perhaps made again.
-	r, err := s.lookup(key)
-	if err != nil || r == nil {
-		return nil, false
-	}
-	s.index.remember(key, appendIndex(nil, key, r.Outputs))
-	return r.Outputs, true
+	return s.remember(s.lookup(key))
 }
 
 // Recorded returns the outputs that a key led to, whether or not they are
@@ -64,11 +59,15 @@ func (s *Store) Recorded(key Digest) ([]Output, bool) {
 	if outputs, ok := s.indexed(key); ok {
 		return outputs, true
 	}
-	r, err := s.readRecord(key)
+	return s.remember(s.readRecord(key))
+}
+
+// remember adds to the index what a record says that was not in it.
+func (s *Store) remember(r *Record, err error) ([]Output, bool) {
 	if err != nil || r == nil {
 		return nil, false
 	}
-	s.index.remember(key, appendIndex(nil, key, r.Outputs))
+	s.index.remember(r.Key, appendIndex(nil, r.Key, r.Outputs))
 	return r.Outputs, true
 }
 

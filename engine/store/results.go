@@ -137,22 +137,18 @@ func resultObjects(label, line string) ([]Object, error) {
 // is gone do not count; their paths are returned, too. A list that can't
 // be read is an error: guessing would cost someone their results.
 func (s *Store) roots() (objs []Object, gone []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, resultsDir))
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, e := range entries {
-		path := filepath.Join(s.dir, resultsDir, e.Name())
+	err = eachIn(filepath.Join(s.dir, resultsDir), func(path string, _ fs.FileInfo) error {
 		found, exists, err := readRoots(path)
 		if err != nil {
-			return nil, nil, fmt.Errorf("results list %s: %w: remove it if it is damaged", path, err)
+			return fmt.Errorf("results list %s: %w: remove it if it is damaged", path, err)
 		}
 		if !exists {
 			gone = append(gone, path)
 		}
 		objs = append(objs, found...)
-	}
-	return objs, gone, nil
+		return nil
+	})
+	return objs, gone, err
 }
 
 func readRoots(path string) (objs []Object, exists bool, err error) {

@@ -132,7 +132,7 @@ func (s *Store) Failed() ([]FailedStep, error) {
 func (s *Store) LockFailed(name string) (unlock func(), err error) {
 	f, err := lockThere(s.failedPath(name))
 	if errors.Is(err, flock.ErrLocked) {
-		return nil, fmt.Errorf("failed step %q: %w", name, ErrInUse)
+		err = ErrInUse
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed step %q: %w", name, err)

@@ -52,24 +52,22 @@ func eachFile(ctx context.Context, nodes []node, workers int, fn func(context.Co
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	for part := range slices.Chunk(nodes, batch) {
-		g.Go(func() error { return eachFileOf(gctx, part, fn) })
+		g.Go(func() error {
+			for i := range part {
+				if part[i].Type != typeFile {
+					continue
+				}
+				if err := gctx.Err(); err != nil {
+					return err
+				}
+				if err := fn(gctx, &part[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	return g.Wait()
-}
-
-func eachFileOf(ctx context.Context, nodes []node, fn func(context.Context, *node) error) error {
-	for i := range nodes {
-		if nodes[i].Type != typeFile {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := fn(ctx, &nodes[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // newManifest lists the nodes. Of a tree that is not full it keeps what a source
@@ -89,8 +87,8 @@ func newManifest(nodes []node, full bool) *manifest {
 // walker collects the nodes of a tree.
 type walker struct {
 	ctx    context.Context
-	skip   func(rel string, dir bool) bool
-	unlock bool // make unreadable directories readable, as the owner may
+	skip   func(rel string, dir bool) bool // nil to skip nothing
+	unlock bool                            // make unreadable directories readable, as the owner may
 	nodes  []node
 }
 
@@ -105,9 +103,6 @@ func walk(ctx context.Context, root string, skip func(string, bool) bool) ([]nod
 }
 
 func (w *walker) run(root string) ([]node, error) {
-	if w.skip == nil {
-		w.skip = func(string, bool) bool { return false }
-	}
 	n, err := statNode(root, ".")
 	if err != nil {
 		return nil, err
@@ -161,7 +156,7 @@ func (w *walker) child(file, rel string) error {
 	if err != nil {
 		return err
 	}
-	if w.skip(rel, n.Type == typeDir) {
+	if w.skip != nil && w.skip(rel, n.Type == typeDir) {
 		return nil
 	}
 	return w.add(n)

@@ -79,13 +79,12 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(v.report.Corrupt, func(a, b Damage) int { return slices.Compare([]byte(a.Path), []byte(b.Path)) })
-	if err := v.trees(ctx); err != nil {
-		return err
+	for _, part := range []func(context.Context) error{v.trees, v.records, v.orphans} {
+		if err := part(ctx); err != nil {
+			return err
+		}
 	}
-	if err := v.records(ctx); err != nil {
-		return err
-	}
-	return v.orphans()
+	return nil
 }
 
 // files hashes the file objects, several at a time.
@@ -221,7 +220,7 @@ func (v *verifier) record(r *Record) {
 	}
 }
 
-func (v *verifier) orphans() error {
+func (v *verifier) orphans(ctx context.Context) error {
 	objs, _, err := v.s.roots()
 	if err != nil {
 		return err
@@ -233,7 +232,7 @@ func (v *verifier) orphans() error {
 		if !v.named[d] {
 			v.report.Orphans++
 		}
-		return nil
+		return ctx.Err()
 	}
 	return errors.Join(v.s.eachStored(objectsDir, count), v.s.eachStored(treesDir, count))
 }
