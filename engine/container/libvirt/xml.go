@@ -56,7 +56,10 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 		Devices: &libvirtxml.DomainDeviceList{
 			Emulator:    p.config.LibvirtEmulator,
 			Filesystems: p.filesystems(),
-			Consoles:    []libvirtxml.DomainConsole{consolePTY()},
+			Consoles: []libvirtxml.DomainConsole{{
+				Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+				Target: &libvirtxml.DomainConsoleTarget{Type: "lxc"},
+			}},
 		},
 	}
 	p.limit(d)
@@ -67,13 +70,6 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 		d.Features.PrivNet = &libvirtxml.DomainFeature{}
 	}
 	return d
-}
-
-func consolePTY() libvirtxml.DomainConsole {
-	return libvirtxml.DomainConsole{
-		Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
-		Target: &libvirtxml.DomainConsoleTarget{Type: "lxc"},
-	}
 }
 
 // filesystems are the domain's root and the host's libraries in it.

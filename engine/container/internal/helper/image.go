@@ -30,11 +30,10 @@ func openImage(ctx context.Context, m container.Mount) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkImage(f, m); err != nil {
-		f.Close()
-		return nil, err
+	if err = checkImage(f, m); err == nil {
+		err = lockImage(ctx, f, lock)
 	}
-	if err := lockImage(ctx, f, lock); err != nil {
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -43,12 +43,11 @@ func (s *stage) add(ctx context.Context, m container.Mount) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	var l *loop
 	fstype, err := imageFS(image, m)
-	if err != nil {
-		image.Close()
-		return nil, err
+	if err == nil {
+		l, err = attachLoop(ctx, image, m)
 	}
-	l, err := attachLoop(ctx, image, m)
 	if err != nil {
 		image.Close()
 		return nil, err
