@@ -14,12 +14,14 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,17 +110,12 @@ func currentUser() string {
 	return os.Getenv("USER")
 }
 
-// repeatable reports whether all values of a keyword count, not only the first.
-func repeatable(keyword string) bool {
-	return keyword == "identityfile" || keyword == "certificatefile"
-}
-
 // set applies a line that counts for the host.
 func (r *reader) set(l line) error {
 	if err := l.refused(); err != nil {
 		return err
 	}
-	if repeatable(l.keyword) {
+	if l.keyword == "identityfile" || l.keyword == "certificatefile" { // all values count, not only the first
 		if !slices.Contains(r.values[l.keyword], l.args[0]) {
 			r.values[l.keyword] = append(r.values[l.keyword], l.args[0])
 		}
@@ -159,104 +156,88 @@ func (r *reader) fill(h *Host) error {
 	h.Bind = r.first("bindaddress", "")
 	h.Ciphers, h.MACs = r.first("ciphers", ""), r.first("macs", "")
 	h.KeyExchanges, h.HostKeyAlgorithms = r.first("kexalgorithms", ""), r.first("hostkeyalgorithms", "")
-	for _, step := range []func(*Host) error{r.fillNumbers, r.fillChoices, r.fillJumps, r.fillFiles} {
-		if err := step(h); err != nil {
-			return err
-		}
-	}
-	return nil
+	h.Port = r.number("port", 22, 1, 65535)
+	h.AliveCount = r.number("serveralivecountmax", defaultAliveCount, 1, 1<<30)
+	h.Timeout = cmp.Or(r.duration("connecttimeout", defaultTimeout), defaultTimeout)
+	h.Alive = r.duration("serveraliveinterval", defaultAlive)
+	r.fillChoices(h)
+	h.Jumps = r.jumps(h)
+	h.Identities = r.paths(h, "identityfile")
+	h.Certificates = r.paths(h, "certificatefile")
+	h.KnownHosts = append(r.paths(h, "userknownhostsfile", "~/.ssh/known_hosts", "~/.ssh/known_hosts2"),
+		r.paths(h, "globalknownhostsfile", systemDir+"/ssh_known_hosts", systemDir+"/ssh_known_hosts2")...)
+	h.Agent = r.agent(h)
+	return r.err
 }
 
-// fault is an error that names where the keyword's value stands.
-func (r *reader) fault(keyword string, err error) error {
-	return fmt.Errorf("%s: %s: %w", r.where[keyword], keyword, err)
+// fault notes that a keyword's value is wrong, if err says so and nothing was
+// wrong before, and where the value stands.
+func (r *reader) fault(keyword string, err error) {
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("%s: %s: %w", r.where[keyword], keyword, err)
+	}
 }
 
-func (r *reader) fillNumbers(h *Host) (err error) {
-	if h.Port, err = r.number("port", 22, 1, 65535); err != nil {
-		return err
-	}
-	if h.AliveCount, err = r.number("serveralivecountmax", defaultAliveCount, 1, 1<<30); err != nil {
-		return err
-	}
-	if h.Timeout, err = r.duration("connecttimeout", defaultTimeout); err != nil {
-		return err
-	}
-	if h.Timeout == 0 {
-		h.Timeout = defaultTimeout
-	}
-	h.Alive, err = r.duration("serveraliveinterval", defaultAlive)
-	return err
-}
-
-func (r *reader) fillChoices(h *Host) error {
+func (r *reader) fillChoices(h *Host) {
 	networks := map[string]string{"any": "tcp", "inet": "tcp4", "inet6": "tcp6"}
 	family := strings.ToLower(r.first("addressfamily", "any"))
 	if h.Network = networks[family]; h.Network == "" {
-		return r.fault("addressfamily", fmt.Errorf("%q is none of any, inet, inet6", family))
+		r.fault("addressfamily", fmt.Errorf("%q is none of any, inet, inet6", family))
 	}
-	switch only := strings.ToLower(r.first("identitiesonly", "no")); only {
-	case "yes", "true":
-		h.IdentitiesOnly = true
-	case "no", "false":
-	default:
-		return r.fault("identitiesonly", fmt.Errorf("%q is neither yes nor no", only))
+	answers, ok := map[string]bool{"yes": true, "true": true, "no": false, "false": false}, false
+	only := strings.ToLower(r.first("identitiesonly", "no"))
+	if h.IdentitiesOnly, ok = answers[only]; !ok {
+		r.fault("identitiesonly", fmt.Errorf("%q is neither yes nor no", only))
 	}
-	return nil
 }
 
 // number reads a whole number within bounds.
-func (r *reader) number(keyword string, def, low, high int) (int, error) {
+func (r *reader) number(keyword string, def, low, high int) int {
 	text := r.first(keyword, "")
 	if text == "" {
-		return def, nil
+		return def
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < low || n > high {
-		return 0, r.fault(keyword, fmt.Errorf("%q is no number from %d to %d", text, low, high))
+		r.fault(keyword, fmt.Errorf("%q is no number from %d to %d", text, low, high))
 	}
-	return n, nil
+	return n
 }
 
 // duration reads a time such as 90, 10m or 1h30m; without a unit it counts
 // seconds. "none" is 0.
-func (r *reader) duration(keyword string, def time.Duration) (time.Duration, error) {
+func (r *reader) duration(keyword string, def time.Duration) time.Duration {
 	text := r.first(keyword, "")
 	if text == "" {
-		return def, nil
+		return def
 	}
 	if strings.EqualFold(text, "none") {
-		return 0, nil
+		return 0
 	}
 	d, ok := parseTime(text)
 	if !ok {
-		return 0, r.fault(keyword, fmt.Errorf("%q is no time such as 30 or 1m30s", text))
+		r.fault(keyword, fmt.Errorf("%q is no time such as 30 or 1m30s", text))
 	}
-	return d, nil
+	return d
 }
 
 // parseTime reads the TIME FORMATS of sshd_config(5).
 func parseTime(text string) (total time.Duration, ok bool) {
-	units := map[byte]time.Duration{
-		's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour,
+	units := map[string]time.Duration{
+		"": time.Second, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
 	}
-	for rest := text; rest != ""; {
-		digits := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
-		if digits < 0 {
-			digits = len(rest)
+	part := regexp.MustCompile(`^([0-9]+)([smhdw]?)`)
+	for rest := strings.ToLower(text); rest != ""; {
+		m := part.FindStringSubmatch(rest)
+		if m == nil {
+			return 0, false
 		}
-		n, err := strconv.ParseUint(rest[:digits], 10, 24)
+		n, err := strconv.ParseUint(m[1], 10, 24)
 		if err != nil {
 			return 0, false
 		}
-		unit := time.Second
-		if rest = rest[digits:]; rest != "" {
-			if unit, ok = units[rest[0]|0x20]; !ok {
-				return 0, false
-			}
-			rest = rest[1:]
-		}
-		total += time.Duration(n) * unit
+		total += time.Duration(n) * units[m[2]]
+		rest = rest[len(m[0]):]
 	}
 	return total, text != ""
 }

@@ -34,6 +34,7 @@ type reader struct {
 	local  string              // the current user
 	values map[string][]string // by keyword in lower case, in the order found
 	where  map[string]string   // file:line of the first value, by keyword
+	err    error               // the first fault of a value
 }
 
 // line is one line of a configuration file.
@@ -188,6 +189,9 @@ func (r *reader) match(l line) (bool, error) {
 	if len(l.args) == 0 {
 		return false, l.errorf("Match needs a criterion")
 	}
+	subjects := map[string]string{
+		"host": strings.ToLower(r.hostName()), "originalhost": r.alias, "user": r.first("user", r.local), "localuser": r.local,
+	}
 	for args := l.args; len(args) > 0; {
 		name, negated := strings.CutPrefix(strings.ToLower(args[0]), "!")
 		if name == "all" {
@@ -196,7 +200,7 @@ func (r *reader) match(l line) (bool, error) {
 			}
 			return true, nil
 		}
-		text, ok := r.subject(name)
+		text, ok := subjects[name]
 		if !ok {
 			return false, l.errorf("b9 can't evaluate \"Match %s\" (only all, host, originalhost, user and localuser): put the host into a Host block above it", name)
 		}
@@ -209,21 +213,6 @@ func (r *reader) match(l line) (bool, error) {
 		args = args[2:]
 	}
 	return true, nil
-}
-
-// subject is the text that a criterion of a Match line is compared with.
-func (r *reader) subject(criterion string) (text string, ok bool) {
-	switch criterion {
-	case "host":
-		return strings.ToLower(r.hostName()), true
-	case "originalhost":
-		return r.alias, true
-	case "user":
-		return r.first("user", r.local), true
-	case "localuser":
-		return r.local, true
-	}
-	return "", false
 }
 
 // first returns the first value of a keyword, or def.
