@@ -59,7 +59,7 @@ func Dial(ctx context.Context, to Target, o Options, start func(*Client) error) 
 type link struct {
 	host   *config.Host
 	client *ssh.Client
-	wire   *countedConn
+	wire   *wire
 	via    *link
 }
 
@@ -100,7 +100,11 @@ func (d *dialer) connect(ctx context.Context, to Target, jumps []Target, depth i
 	}
 	l := &link{host: h}
 	if n := len(jumps); n > 0 {
-		if l.via, err = d.connect(ctx, jumps[n-1], before(jumps), depth+1); err != nil {
+		var before []Target // the first jump goes the way of its own configuration, as ssh(1) does it
+		if n > 1 {
+			before = jumps[:n-1]
+		}
+		if l.via, err = d.connect(ctx, jumps[n-1], before, depth+1); err != nil {
 			return nil, fmt.Errorf("on the way to %s: %w", h, err)
 		}
 	}
@@ -111,22 +115,13 @@ func (d *dialer) connect(ctx context.Context, to Target, jumps []Target, depth i
 	return l, nil
 }
 
-// before is the way to the last of several jumps. The first jump goes the
-// way that its own configuration says, as ssh(1) does it.
-func before(jumps []Target) []Target {
-	if len(jumps) == 1 {
-		return nil
-	}
-	return jumps[:len(jumps)-1]
-}
-
 // open makes the connection itself.
 func (l *link) open(ctx context.Context, o *Options, known *trust) error {
 	conn, err := l.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", l.host, err)
 	}
-	l.wire = &countedConn{Conn: conn}
+	l.wire = newWire(conn)
 	l.client, err = shakeHands(ctx, l.wire, l.host, o, known)
 	if err != nil {
 		conn.Close()
@@ -138,20 +133,15 @@ func (l *link) open(ctx context.Context, o *Options, known *trust) error {
 func (l *link) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.host.Timeout, fmt.Errorf("no answer within %v", l.host.Timeout))
 	defer cancel()
-	var conn net.Conn
-	var err error
-	if l.via != nil {
-		conn, err = l.via.client.DialContext(ctx, "tcp", l.host.Address())
-	} else {
-		dialer := net.Dialer{}
-		if l.host.Bind != "" {
-			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(l.host.Bind)}
-		}
-		conn, err = dialer.DialContext(ctx, l.host.Network, l.host.Address())
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			conn = acknowledging(tcp)
-		}
+	dialer := net.Dialer{}
+	if l.host.Bind != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(l.host.Bind)}
 	}
+	dial, network := dialer.DialContext, l.host.Network
+	if l.via != nil {
+		dial, network = l.via.client.DialContext, "tcp"
+	}
+	conn, err := dial(ctx, network, l.host.Address())
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -204,54 +194,42 @@ func clientConfig(h *config.Host, known *trust) *ssh.ClientConfig {
 	}
 }
 
-// countedConn counts the bytes that pass it.
-type countedConn struct {
+// wire counts the bytes that pass a connection, and acknowledges at once what
+// arrives over TCP. An sshd sends a small packet only after the one before it was
+// acknowledged (Nagle's algorithm is on there), and the kernel would delay the
+// acknowledgement.
+type wire struct {
 	net.Conn
+	raw            syscall.RawConn // nil where it is not TCP
 	sent, received atomic.Int64
 }
 
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.received.Add(int64(n))
-	return n, err
-}
-
-func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
-}
-
-// acknowledgingConn acknowledges at once what arrives. An sshd sends a small
-// packet only after the one before it was acknowledged (Nagle's algorithm is
-// on there), and the kernel would delay the acknowledgement.
-type acknowledgingConn struct {
-	net.Conn
-	raw syscall.RawConn
-}
-
-func acknowledging(conn *net.TCPConn) net.Conn {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return conn
+func newWire(conn net.Conn) *wire {
+	w := &wire{Conn: conn}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		w.raw, _ = tcp.SyscallConn() // nil where it fails
 	}
-	return acknowledgingConn{conn, raw}
+	return w
 }
 
 // quickAck has to be repeated: the kernel falls back by itself, see
 // TCP_QUICKACK in tcp(7).
-func (c acknowledgingConn) quickAck() {
-	c.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+func (w *wire) quickAck() {
+	if w.raw != nil {
+		w.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+	}
 }
 
-func (c acknowledgingConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.quickAck()
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.received.Add(int64(n))
+	w.quickAck()
 	return n, err
 }
 
-func (c acknowledgingConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.quickAck()
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	w.sent.Add(int64(n))
+	w.quickAck()
 	return n, err
 }

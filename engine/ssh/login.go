@@ -44,16 +44,11 @@ func (l *login) signers(ctx context.Context) []ssh.Signer {
 	isNamed := func(s ssh.Signer) bool {
 		return slices.ContainsFunc(files, func(f *fileKey) bool { return sameKey(f.public, plainKey(s.PublicKey())) })
 	}
-	var list, others []ssh.Signer
-	for _, s := range held {
-		switch {
-		case isNamed(s):
-			list = append(list, s)
-		case !l.host.IdentitiesOnly:
-			others = append(others, s)
-		}
+	others := slices.DeleteFunc(slices.Clone(held), isNamed)
+	list := slices.DeleteFunc(slices.Clone(held), func(s ssh.Signer) bool { return !isNamed(s) })
+	if !l.host.IdentitiesOnly {
+		list = append(list, others...)
 	}
-	list = append(list, others...)
 	list = append(list, l.certified(files, list)...)
 	for _, f := range files {
 		if f.path != "" && !slices.ContainsFunc(held, func(s ssh.Signer) bool { return sameKey(s.PublicKey(), f.public) }) {
@@ -89,16 +84,14 @@ func (l *login) agentSigners(ctx context.Context) []ssh.Signer {
 	if l.host.Agent == "" {
 		return nil
 	}
+	var signers []ssh.Signer
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", l.host.Agent)
-	if err != nil {
-		l.note("no agent (%v)", err)
-		return nil
+	if err == nil {
+		l.agent = conn
+		signers, err = agent.NewClient(conn).Signers()
 	}
-	l.agent = conn
-	signers, err := agent.NewClient(conn).Signers()
 	if err != nil {
 		l.note("no agent (%v)", err)
-		return nil
 	}
 	for _, s := range signers {
 		l.note("agent key %s", fingerprint(s.PublicKey()))

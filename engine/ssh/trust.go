@@ -1,7 +1,6 @@
 package ssh
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/hmac"
@@ -63,42 +62,39 @@ func readKnownHosts(files []string, name string) ([]knownKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read known hosts: %w", err)
 		}
-		found, err := parseKnownHosts(data, name)
+		found, err := parseKnownHosts(file, data, name)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%w", file, err)
+			return nil, err
 		}
-		for _, k := range found {
-			k.Filename = file
-			known = append(known, k)
-		}
+		known = append(known, found...)
 	}
 	return known, nil
 }
 
-// parseKnownHosts collects the lines about a name. As in OpenSSH a line that
-// can't be read accepts no key and is passed over, but where it revokes one
-// it is an error, which begins with the line's number.
-func parseKnownHosts(data []byte, name string) ([]knownKey, error) {
+// parseKnownHosts collects the lines about a name from the data of a file. As in
+// OpenSSH a line that can't be read accepts no key and is passed over, but where
+// it revokes one it is an error.
+func parseKnownHosts(file string, data []byte, name string) ([]knownKey, error) {
 	var known []knownKey
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, len(data)+1)
-	for number := 1; lines.Scan(); number++ {
-		line := bytes.TrimSpace(lines.Bytes())
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
 		marker, hosts, key, _, _, err := ssh.ParseKnownHosts(line)
 		if err != nil {
 			if bytes.HasPrefix(line, []byte("@"+markerRevoked)) {
-				return nil, fmt.Errorf("%d: a revoked key can't be read: %w", number, err)
+				return nil, fmt.Errorf("%s:%d: a revoked key can't be read: %w", file, number, err)
 			}
 			continue
 		}
 		if matchKnownHosts(hosts, name) {
-			known = append(known, knownKey{xknownhosts.KnownKey{Key: key, Line: number}, marker})
+			known = append(known, knownKey{xknownhosts.KnownKey{Key: key, Filename: file, Line: number}, marker})
 		}
 	}
-	return known, lines.Err()
+	return known, nil
 }
 
 // matchKnownHosts says whether the host field of a line matches name. Letter
@@ -108,11 +104,8 @@ func matchKnownHosts(patterns []string, name string) bool {
 	if len(patterns) == 1 && strings.HasPrefix(patterns[0], "|") {
 		return matchHashedHost(patterns[0], name)
 	}
-	lower := make([]string, len(patterns))
-	for i, p := range patterns {
-		lower[i] = strings.ToLower(p)
-	}
-	return config.MatchList(lower, name)
+	lower := strings.ToLower(strings.Join(patterns, ","))
+	return config.MatchList(strings.Split(lower, ","), name)
 }
 
 // matchHashedHost compares a name with |1|salt|hash, where the hash is the
@@ -153,52 +146,42 @@ func readTrust(h *config.Host) (*trust, error) {
 // check is the ssh.HostKeyCallback. It runs before the server hears the user's
 // name.
 func (t *trust) check(_ string, _ net.Addr, key ssh.PublicKey) error {
-	if k, ok := t.revoked(key); ok {
+	keys := []ssh.PublicKey{key}
+	cert, certified := key.(*ssh.Certificate)
+	if certified {
+		keys = []ssh.PublicKey{cert.Key, cert.SignatureKey}
+	}
+	if k, ok := find(slices.Concat(t.known, t.plain), markerRevoked, keys...); ok {
 		return t.refuseRevoked(k, key)
 	}
-	if cert, ok := key.(*ssh.Certificate); ok {
-		if t.authority(cert.SignatureKey) {
+	if certified {
+		if _, ok := find(t.known, markerAuthority, cert.SignatureKey); ok {
 			return t.checkCertificate(cert)
 		}
 		key = cert.Key
 	}
-	err := t.lookUp(key)
-	switch {
-	case knownhosts.IsHostKeyChanged(err):
-		return t.refuseChanged(key, err)
-	case knownhosts.IsHostUnknown(err):
-		return t.refuseUnknown(key, err)
+	answer := &xknownhosts.KeyError{Want: plainKeys(t.known)}
+	lines := t.known
+	if len(answer.Want) == 0 {
+		lines = t.plain
 	}
-	return nil
-}
-
-// lookUp returns nil for a key that is known, and otherwise a
-// *xknownhosts.KeyError with the keys that are known instead.
-func (t *trust) lookUp(key ssh.PublicKey) error {
-	known := plainKeys(t.known)
-	if holds(known, key) || len(known) == 0 && holds(plainKeys(t.plain), key) {
+	if _, ok := find(lines, "", key); ok {
 		return nil
 	}
-	return &xknownhosts.KeyError{Want: known}
+	if knownhosts.IsHostKeyChanged(answer) {
+		return t.refuseChanged(key, answer)
+	}
+	return t.refuseUnknown(key, answer)
 }
 
-// revoked finds the line that revokes a key, or a certificate's authority.
-func (t *trust) revoked(key ssh.PublicKey) (xknownhosts.KnownKey, bool) {
-	keys := []ssh.PublicKey{key}
-	if cert, ok := key.(*ssh.Certificate); ok {
-		keys = []ssh.PublicKey{cert.Key, cert.SignatureKey}
-	}
-	for _, k := range slices.Concat(t.known, t.plain) {
-		if k.marker == markerRevoked && slices.ContainsFunc(keys, func(key ssh.PublicKey) bool { return sameKey(k.Key, key) }) {
+// find returns the first of the lines with this marker that has one of the keys.
+func find(lines []knownKey, marker string, keys ...ssh.PublicKey) (xknownhosts.KnownKey, bool) {
+	for _, k := range lines {
+		if k.marker == marker && slices.ContainsFunc(keys, func(key ssh.PublicKey) bool { return sameKey(k.Key, key) }) {
 			return k.KnownKey, true
 		}
 	}
 	return xknownhosts.KnownKey{}, false
-}
-
-// authority says whether key may certify this server.
-func (t *trust) authority(key ssh.PublicKey) bool {
-	return slices.ContainsFunc(t.known, func(k knownKey) bool { return k.marker == markerAuthority && sameKey(k.Key, key) })
 }
 
 // checkCertificate checks kind, dates, principal and signature.
@@ -233,10 +216,6 @@ func plainKeys(list []knownKey) []xknownhosts.KnownKey {
 		}
 	}
 	return plain
-}
-
-func holds(list []xknownhosts.KnownKey, key ssh.PublicKey) bool {
-	return slices.ContainsFunc(list, func(k xknownhosts.KnownKey) bool { return sameKey(k.Key, key) })
 }
 
 // fingerprint renders a key for people, with its type.

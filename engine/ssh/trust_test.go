@@ -292,7 +292,7 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Add([]byte("[h]:22 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJBt9lmpaN4tzFUOOOCJWhMDuvuHqBhIbGcZC1xG7nRK\n@revoked * x\n"), "h")
 	f.Add([]byte("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= ssh-rsa AAAA"), "192.168.1.61")
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
-		known, err := parseKnownHosts(data, name)
+		known, err := parseKnownHosts("known_hosts", data, name)
 		for _, k := range known {
 			if err == nil && (k.Key == nil || k.Line < 1) {
 				t.Errorf("a line without a key: %+v", k)
