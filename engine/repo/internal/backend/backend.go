@@ -96,10 +96,9 @@ func tempName(name string) string {
 }
 
 // Write makes a file that appears under its name in whole and flushed, or not at
-// all. No file ever had the name. A collection without grace may delete the
-// temporary file: then it is written again.
+// all. No file ever had the name.
 func Write(ctx context.Context, b Backend, name string, data []byte) error {
-	for try := 1; ; try++ {
+	return retry(func() error {
 		temp := tempName(name)
 		if err := b.Create(ctx, temp, data); err != nil {
 			if ctx.Err() != nil {
@@ -108,13 +107,22 @@ func Write(ctx context.Context, b Backend, name string, data []byte) error {
 			return err
 		}
 		err := b.Rename(ctx, temp, name)
-		if err == nil || try == 3 || !errors.Is(err, fs.ErrNotExist) {
-			if err != nil {
-				b.Remove(ctx, temp)
-			}
-			return err
+		if err != nil {
+			b.Remove(ctx, temp)
+		}
+		return err
+	})
+}
+
+// retry calls fn again, at most twice, while a file is missing: a collection
+// without grace may delete the temporary file that fn has made.
+func retry(fn func() error) (err error) {
+	for range 3 {
+		if err = fn(); !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
 	}
+	return err
 }
 
 // tidy removes what a cancelled call left, if that does not take long. A later
@@ -172,26 +180,19 @@ func ReadFrom(ctx context.Context, b Backend, name string, off int64, first int,
 }
 
 // Now returns the time by the clock that gives the files their times: the
-// server's, over SFTP. A collection without grace may delete the file that shows
-// it: then it is made again.
-func Now(ctx context.Context, b Backend) (time.Time, error) {
-	for try := 1; ; try++ {
-		now, err := stamp(ctx, b, tempName("clock"))
-		if err == nil || try == 3 || !errors.Is(err, fs.ErrNotExist) {
-			return now, err
+// server's, over SFTP. It makes a file and removes it.
+func Now(ctx context.Context, b Backend) (now time.Time, err error) {
+	err = retry(func() error {
+		name := tempName("clock")
+		if err := b.Create(ctx, name, []byte("b9")); err != nil {
+			return err
 		}
-	}
-}
-
-// stamp makes a file, removes it, and returns the time that it got.
-func stamp(ctx context.Context, b Backend, name string) (time.Time, error) {
-	if err := b.Create(ctx, name, []byte("b9")); err != nil {
-		return time.Time{}, err
-	}
-	defer b.Remove(ctx, name)
-	info, err := b.Stat(ctx, name)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return info.ModTime(), nil
+		defer b.Remove(ctx, name)
+		info, err := b.Stat(ctx, name)
+		if err == nil {
+			now = info.ModTime()
+		}
+		return err
+	})
+	return now, err
 }

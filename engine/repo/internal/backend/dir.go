@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -75,20 +77,14 @@ func (d *Dir) Create(ctx context.Context, name string, data []byte) error {
 // finish writes and flushes data, and closes f.
 func (d *Dir) finish(ctx context.Context, f *os.File, data []byte) error {
 	const piece = 4 << 20 // so that cancelling does not wait for a whole pack
-	var err error
-	for len(data) > 0 && err == nil {
-		n := 0
-		n, err = f.Write(data[:min(piece, len(data))])
+	for part := range slices.Chunk(data, piece) {
+		n, err := f.Write(part)
 		d.sent.Add(int64(n))
-		data = data[n:]
-		if err == nil {
-			err = ctx.Err()
+		if err = cmp.Or(err, ctx.Err()); err != nil {
+			return errors.Join(err, f.Close())
 		}
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Append holds a lock, because a share may not append in one piece for

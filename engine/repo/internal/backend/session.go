@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pkg/sftp"
 
@@ -18,9 +19,12 @@ import (
 // can be under way in it: over a distance several carry more.
 type session struct {
 	*ssh.Client
-	mu       sync.Mutex
+	server  string        // for messages
+	silence time.Duration // after which a channel in which nothing moves is given up
+	widened sync.Once
+
+	mu       sync.Mutex // guards the rest
 	channels []*channel
-	widened  bool
 	users    int // exchanges and readers that are not cancelled
 	why      error
 }
@@ -32,7 +36,7 @@ var errClosed = errors.New("the connection was closed")
 type channel struct {
 	*sftp.Client
 	stream *stream
-	busy   int // exchanges under way
+	busy   atomic.Int32 // exchanges under way
 }
 
 // stream counts the bytes that pass an SSH channel, both ways. Keep-alives
@@ -123,49 +127,28 @@ func (s *session) background(fn func()) bool {
 	return true
 }
 
-// acquire returns the channel ch, or if that is nil the one with the least to
-// do. The caller releases it.
-func (s *session) acquire(ch *channel) *channel {
+// acquire returns the channel with the least to do, for one exchange.
+func (s *session) acquire() *channel {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ch == nil {
-		ch = slices.MinFunc(s.channels, func(a, b *channel) int { return a.busy - b.busy })
-	}
-	ch.busy++
+	ch := slices.MinFunc(s.channels, func(a, b *channel) int { return int(a.busy.Load() - b.busy.Load()) })
+	ch.busy.Add(1)
 	return ch
 }
 
-func (s *session) release(ch *channel) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ch.busy--
-}
-
-// shared reports whether several exchanges use the channel.
-func (s *session) shared(ch *channel) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return ch.busy > 1
-}
-
-// widen opens more channels. A server that allows no more is no error.
+// widen opens more channels, once. A server that allows no more is no error.
 func (s *session) widen() {
-	s.mu.Lock()
-	first := !s.widened
-	s.widened = true
-	s.mu.Unlock()
-	for range moreChannels {
-		if !first || s.ended() != nil {
-			return
+	s.widened.Do(func() {
+		for range moreChannels {
+			more, err := openChannel(s.Client)
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.channels = append(s.channels, more)
+			s.mu.Unlock()
 		}
-		more, err := openChannel(s.Client)
-		if err != nil {
-			return
-		}
-		s.mu.Lock()
-		s.channels = append(s.channels, more)
-		s.mu.Unlock()
-	}
+	})
 }
 
 // giveUp notes the first reason to end the connection.

@@ -60,7 +60,7 @@ func (t *SFTP) connected(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, Mark(err, ErrUnreachable)
 	}
-	t.session = &session{Client: client, channels: []*channel{first}}
+	t.session = &session{Client: client, server: t.server.Name, silence: t.timeout, channels: []*channel{first}}
 	return t.session, nil
 }
 
@@ -90,27 +90,19 @@ func (t *SFTP) enter(ctx context.Context) (*session, error) {
 }
 
 // do runs one exchange with the server that has no result.
-func (t *SFTP) do(ctx context.Context, name string, fn func(*sftp.Client) error) error {
-	_, err := ask(ctx, t, t.rules(), name, func(c *sftp.Client) (struct{}, error) { return struct{}{}, fn(c) })
+func (t *SFTP) do(ctx context.Context, name string, fn func(c *sftp.Client, name string) error) error {
+	_, err := ask(ctx, t, name, 0, func(c *sftp.Client, name string) (struct{}, error) { return struct{}{}, fn(c, name) })
 	return err
 }
 
-// ask runs one exchange with the server about a file.
-func ask[T any](ctx context.Context, t *SFTP, r rules, name string, fn func(*sftp.Client) (T, error)) (T, error) {
+// ask runs one exchange with the server about a file, whose whole name fn gets.
+func ask[T any](ctx context.Context, t *SFTP, name string, most int64, fn func(c *sftp.Client, name string) (T, error)) (none T, err error) {
 	s, err := t.enter(ctx)
 	if err != nil {
-		var none T
 		return none, err
 	}
-	ch := s.acquire(nil)
-	return exchange(ctx, s, ch, r, func() (T, error) {
-		v, err := fn(ch.Client)
-		return v, explain(err, s, t.path(name))
-	}, nil)
+	return exchange(ctx, s, s.acquire(), t.path(name), most, fn)
 }
-
-// rules returns the rules of an exchange with a short answer.
-func (t *SFTP) rules() rules { return rules{server: t.server.Name, silence: t.timeout} }
 
 // explain adds to an error what the protocol's own words leave out.
 func explain(err error, s *session, name string) error {
@@ -133,15 +125,15 @@ func explain(err error, s *session, name string) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// blame returns the reason why the server refused to write into dir. SFTP has no
+// blame returns the reason why the server refused to write a file. SFTP has no
 // code for a full or read-only disk, so blame asks the server about the disk.
-func blame(c *sftp.Client, dir string, err error) error {
+func blame(c *sftp.Client, name string, err error) error {
 	var status *sftp.StatusError
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
 		return err
 	}
 	const readOnly = 1 // of f_flag, in statvfs@openssh.com
-	disk, serr := c.StatVFS(dir)
+	disk, serr := c.StatVFS(path.Dir(name))
 	switch {
 	case serr != nil:
 		return fmt.Errorf("%w: is the server's disk full or read-only?", err)
@@ -153,14 +145,14 @@ func blame(c *sftp.Client, dir string, err error) error {
 	return fmt.Errorf("%w (there are %d bytes left on its disk)", err, disk.Bavail*disk.Frsize)
 }
 
-// remoteFile is an open file.
+// remoteFile is an open file. It is a user of the session until it is closed or
+// the context of the Open call ends, which it does not outlive.
 type remoteFile struct {
 	*sftp.File
-	t       *SFTP
-	ctx     context.Context // of the Open call: a reader does not outlive it
+	ctx     context.Context
 	session *session
 	ch      *channel
-	leave   func(cause error) // once
+	stop    func() bool // the watch over ctx
 }
 
 // ReadAt may go on writing to p after ctx ended.
@@ -168,19 +160,20 @@ func (f remoteFile) ReadAt(p []byte, off int64) (int, error) {
 	if !f.session.enter() {
 		return 0, explain(fs.ErrClosed, f.session, f.Name())
 	}
-	n, err := exchange(f.ctx, f.session, f.session.acquire(f.ch), f.t.rules(), func() (int, error) {
-		n, err := f.File.ReadAt(p, off)
-		return n, explain(err, f.session, f.Name())
-	}, nil)
-	if cause := context.Cause(f.ctx); cause != nil {
-		f.leave(cause)
+	f.ch.busy.Add(1)
+	return exchange(f.ctx, f.session, f.ch, f.Name(), 0, func(*sftp.Client, string) (int, error) { return f.File.ReadAt(p, off) })
+}
+
+// leave ends the use of the session, unless ctx has.
+func (f remoteFile) leave() {
+	if f.stop() {
+		f.session.leave(nil)
 	}
-	return n, err
 }
 
 // Close does not wait for the answer.
 func (f remoteFile) Close() error {
-	f.leave(nil)
+	f.leave()
 	f.session.background(func() { f.File.Close() })
 	return nil
 }
@@ -191,48 +184,41 @@ func (t *SFTP) Open(ctx context.Context, name string) (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	var once sync.Once
-	leave := func(cause error) { once.Do(func() { s.leave(cause) }) }
-	if !s.enter() { // for the reader, beside opening it
-		leave = func(error) {}
-	}
-	ch := s.acquire(nil)
-	file, err := exchange(ctx, s, ch, t.rules(), func() (*sftp.File, error) {
-		f, err := ch.Open(t.path(name))
-		return f, explain(err, s, t.path(name))
-	}, func(f *sftp.File) { f.Close() })
-	if err != nil {
-		leave(context.Cause(ctx))
+	s.enter() // for the reader, beside opening it
+	f := remoteFile{ctx: ctx, session: s, ch: s.acquire()}
+	f.stop = context.AfterFunc(ctx, func() { s.leave(context.Cause(ctx)) })
+	if f.File, err = exchange(ctx, s, f.ch, t.path(name), 0, (*sftp.Client).Open); err != nil {
+		f.leave()
 		return nil, err
 	}
-	return remoteFile{t: t, ctx: ctx, session: s, ch: ch, File: file, leave: leave}, nil
+	return f, nil
 }
 
 // Rename uses the plain request where the server has no posix-rename: no file ever
 // had the new name.
 func (t *SFTP) Rename(ctx context.Context, from, to string) error {
-	return t.do(ctx, to, func(c *sftp.Client) error {
+	return t.do(ctx, to, func(c *sftp.Client, to string) error {
 		rename := c.PosixRename
 		if _, ok := c.HasExtension("posix-rename@openssh.com"); !ok {
 			rename = c.Rename
 		}
-		return blame(c, path.Dir(t.path(to)), rename(t.path(from), t.path(to)))
+		return blame(c, to, rename(t.path(from), to))
 	})
 }
 
 // Create implements Backend.
 func (t *SFTP) Create(ctx context.Context, name string, data []byte) error {
-	return t.do(ctx, name, func(c *sftp.Client) error {
-		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	return t.do(ctx, name, func(c *sftp.Client, name string) error {
+		f, err := c.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 		if err != nil {
-			if _, serr := c.Lstat(t.path(name)); serr == nil {
+			if _, serr := c.Lstat(name); serr == nil {
 				return fs.ErrExist
 			}
-			return blame(c, path.Dir(t.path(name)), err)
+			return blame(c, name, err)
 		}
 		if err := finishSFTP(c, f, data); err != nil {
-			err = blame(c, path.Dir(t.path(name)), err)
-			c.Remove(t.path(name))
+			err = blame(c, name, err)
+			c.Remove(name)
 			return err
 		}
 		return nil
@@ -255,55 +241,51 @@ func finishSFTP(c *sftp.Client, f *sftp.File, data []byte) error {
 // Append relies on the server: it opens the file with O_APPEND, and writes a packet
 // in one write(2).
 func (t *SFTP) Append(ctx context.Context, name string, data []byte) error {
-	return t.do(ctx, name, func(c *sftp.Client) error {
-		f, err := c.OpenFile(t.path(name), os.O_WRONLY|os.O_APPEND)
+	return t.do(ctx, name, func(c *sftp.Client, name string) error {
+		f, err := c.OpenFile(name, os.O_WRONLY|os.O_APPEND)
 		if err == nil {
 			err = finishSFTP(c, f, data)
 		}
-		return blame(c, path.Dir(t.path(name)), err)
+		return blame(c, name, err)
 	})
 }
 
 // SyncDir opens the directory as a file, which an OpenSSH server can flush.
 // It is no error if a server can't.
 func (t *SFTP) SyncDir(ctx context.Context, dir string) error {
-	return t.do(ctx, dir, func(c *sftp.Client) error {
+	return t.do(ctx, dir, func(c *sftp.Client, dir string) error {
 		if _, ok := c.HasExtension("fsync@openssh.com"); !ok {
 			return nil
 		}
-		f, err := c.Open(t.path(dir))
-		if err != nil {
-			return nil
+		if f, err := c.Open(dir); err == nil {
+			f.Sync()
+			go f.Close()
 		}
-		f.Sync()
-		go f.Close()
 		return nil
 	})
-}
-
-// List implements Backend.
-func (t *SFTP) List(ctx context.Context, dir string) ([]fs.FileInfo, error) {
-	r := t.rules()
-	r.most, r.what = maxListing, t.path(dir)
-	return ask(ctx, t, r, dir, func(c *sftp.Client) ([]fs.FileInfo, error) { return c.ReadDir(t.path(dir)) })
 }
 
 // maxListing bounds the bytes of a directory's listing, some 400,000 names.
 const maxListing = 64 << 20
 
+// List implements Backend.
+func (t *SFTP) List(ctx context.Context, dir string) ([]fs.FileInfo, error) {
+	return ask(ctx, t, dir, maxListing, (*sftp.Client).ReadDir)
+}
+
 // Stat implements Backend.
 func (t *SFTP) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
-	return ask(ctx, t, t.rules(), name, func(c *sftp.Client) (fs.FileInfo, error) { return c.Stat(t.path(name)) })
+	return ask(ctx, t, name, 0, (*sftp.Client).Stat)
 }
 
 // Remove implements Backend.
 func (t *SFTP) Remove(ctx context.Context, name string) error {
-	return t.do(ctx, name, func(c *sftp.Client) error { return c.Remove(t.path(name)) })
+	return t.do(ctx, name, (*sftp.Client).Remove)
 }
 
 // Mkdir implements Backend.
 func (t *SFTP) Mkdir(ctx context.Context, dir string) error {
-	return t.do(ctx, dir, func(c *sftp.Client) error { return c.MkdirAll(t.path(dir)) })
+	return t.do(ctx, dir, (*sftp.Client).MkdirAll)
 }
 
 // Widen returns at once.
