@@ -58,10 +58,10 @@ func putFile(t *testing.T, path string, data []byte) {
 
 // goldenID is a name with no random part.
 func goldenID(n byte) (id fileID) {
-	for i := range id.sum {
-		id.sum[i] = n + byte(i)
+	for i := range sumSize {
+		id[i] = n + byte(i)
 	}
-	id.nonce = [4]byte{0xde, 0xad, n, n}
+	copy(id[sumSize:], []byte{0xde, 0xad, n, n})
 	return id
 }
 

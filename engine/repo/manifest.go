@@ -2,7 +2,6 @@ package repo
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -57,44 +56,55 @@ func (c *content) data() (n int64) {
 }
 
 // encode returns the manifest as it is stored: the magic, and one zstd frame.
-// Numbers are varints; a pack's block is told from where the last run of the
-// same pack ended, so that most runs take four or five bytes.
 func (m *manifest) encode() []byte {
-	var b []byte
-	b = binary.AppendUvarint(b, uint64(len(m.packs)))
-	for _, p := range m.packs {
-		b = append(append(b, p.id.sum[:]...), p.id.nonce[:]...)
-		b = binary.AppendUvarint(b, uint64(p.data))
-		b = binary.AppendUvarint(b, uint64(p.index))
-		b = binary.AppendUvarint(b, uint64(p.blocks))
-	}
-	b = appendBytes(b, m.record)
-	b = binary.AppendUvarint(b, uint64(len(m.objects)))
-	for i := range m.objects {
-		b = m.objects[i].append(b, len(m.packs))
-	}
-	return newEncoder(zstd.SpeedBetterCompression).EncodeAll(b, []byte(manifestMagic))
+	c := &coder{}
+	m.code(c)
+	return newEncoder(zstd.SpeedBetterCompression).EncodeAll(c.b, []byte(manifestMagic))
 }
 
-func appendBytes(b, p []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(p))), p...)
+// code describes a manifest. Numbers are varints.
+func (m *manifest) code(c *coder) {
+	list(c, &m.packs, maxPacks, func(p *packRef) {
+		c.bytes(p.id[:])
+		number(c, &p.data, packBlocks*maxFrame)
+		number(c, &p.index, packBlocks*32)
+		number(c, &p.blocks, packBlocks)
+	})
+	m.record = c.text(m.record, maxRecord)
+	next, left := make([]int, len(m.packs)), maxRuns
+	list(c, &m.objects, maxObjects, func(o *content) {
+		o.code(c, m.packs, next, left)
+		left -= len(o.runs)
+	})
 }
 
-func (c *content) append(b []byte, packs int) []byte {
-	b = appendBytes(b, []byte(c.name))
-	b = append(b, c.digest[:]...)
-	b = binary.AppendUvarint(b, uint64(c.size))
-	b = binary.AppendUvarint(b, uint64(len(c.runs)))
-	next := make([]int, packs)
+// code describes one file with at most so many runs. A pack's block is told from
+// where the last run of the same pack ended, so that most runs take four or five
+// bytes. next has a zero for each pack, before and afterwards.
+func (o *content) code(c *coder, packs []packRef, next []int, most int) {
+	o.name = string(c.text([]byte(o.name), 1<<10))
+	c.bytes(o.digest[:])
+	number(c, &o.size, maxSize)
 	var at int64
-	for _, r := range c.runs {
-		b = binary.AppendUvarint(b, uint64(r.at-at))
-		b = binary.AppendUvarint(b, uint64(r.count))
-		b = binary.AppendUvarint(b, uint64(r.pack))
-		b = binary.AppendVarint(b, int64(r.block-next[r.pack]))
+	list(c, &o.runs, most, func(r *run) {
+		gap := r.at - at
+		number(c, &gap, maxSize)
+		number(c, &r.count, math.MaxInt32)
+		number(c, &r.pack, maxPacks)
+		if !c.check(r.pack < len(packs)) {
+			return
+		}
+		step := r.block - next[r.pack]
+		c.signed(&step, packBlocks)
+		r.at, r.block = at+gap, next[r.pack]+step
 		at, next[r.pack] = r.at+int64(r.count), r.block+r.count
+		c.check(r.count > 0 && r.block >= 0 && next[r.pack] <= packs[r.pack].blocks && at <= blocksIn(o.size))
+	})
+	for _, r := range o.runs {
+		if c.err == nil {
+			next[r.pack] = 0
+		}
 	}
-	return b
 }
 
 // check refuses what decodeManifest would refuse.
@@ -122,65 +132,13 @@ func decodeManifest(stored []byte) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &decoder{b: b}
-	m := &manifest{}
-	for n := d.count(maxPacks); n > 0 && d.err == nil; n-- {
-		m.packs = append(m.packs, d.pack())
+	c, m := &coder{b: b, reading: true}, &manifest{}
+	m.code(c)
+	if c.err == nil && len(c.b) > 0 {
+		c.err = fmt.Errorf("%d bytes follow its end", len(c.b))
 	}
-	m.record = bytes.Clone(d.bytes(d.count(maxRecord)))
-	next, left := make([]int, len(m.packs)), maxRuns
-	for n := d.count(maxObjects); n > 0 && d.err == nil; n-- {
-		c := d.content(m.packs, next, left)
-		left -= len(c.runs)
-		m.objects = append(m.objects, c)
-	}
-	if d.err == nil && len(d.b) > 0 {
-		d.err = fmt.Errorf("%d bytes follow its end", len(d.b))
-	}
-	if d.err != nil {
-		return nil, d.err
+	if c.err != nil {
+		return nil, c.err
 	}
 	return m, nil
-}
-
-func (d *decoder) pack() (p packRef) {
-	copy(p.id.sum[:], d.bytes(len(p.id.sum)))
-	copy(p.id.nonce[:], d.bytes(len(p.id.nonce)))
-	p.data = int64(d.count(packBlocks * maxFrame))
-	p.index = int64(d.count(packBlocks * 32))
-	p.blocks = d.count(packBlocks)
-	return p
-}
-
-// content reads one file with at most so many runs. next has a zero for each
-// pack, before and afterwards.
-func (d *decoder) content(packs []packRef, next []int, most int) (c content) {
-	c.name = string(d.bytes(d.count(1 << 10)))
-	copy(c.digest[:], d.bytes(len(c.digest)))
-	c.size = int64(d.count(maxSize))
-	n := d.count(min(most, len(d.b)/4))
-	if n > 0 {
-		c.runs = make([]run, 0, n)
-	}
-	var at int64
-	for ; n > 0 && d.err == nil; n-- {
-		r := run{at: at + int64(d.count(maxSize)), count: d.count(math.MaxInt32), pack: d.count(max(len(packs)-1, 0))}
-		step, n := binary.Varint(d.b)
-		if n <= 0 || len(packs) == 0 || step > packBlocks || step < -packBlocks {
-			d.fail()
-			return c
-		}
-		d.b = d.b[n:]
-		r.block = next[r.pack] + int(step)
-		at, next[r.pack] = r.at+int64(r.count), r.block+r.count
-		if r.count < 1 || r.block < 0 || next[r.pack] > packs[r.pack].blocks || at > blocksIn(c.size) {
-			d.fail()
-			return c
-		}
-		c.runs = append(c.runs, r)
-	}
-	for _, r := range c.runs {
-		next[r.pack] = 0
-	}
-	return c
 }

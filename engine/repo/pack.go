@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -36,40 +37,33 @@ const (
 // fileID names a pack or a manifest: 128 bits of the BLAKE3 hash of its index
 // or of the whole, and 32 random bits, so that a deleted file never comes
 // back under the same name.
-type fileID struct {
-	sum   [16]byte
-	nonce [4]byte
-}
+type fileID [20]byte
+
+// sumSize is how many bytes of a fileID are a hash.
+const sumSize = 16
 
 // newFileID names what b describes.
 func newFileID(b []byte) (id fileID) {
 	sum := blake3.Sum256(b)
-	copy(id.sum[:], sum[:])
-	rand.Read(id.nonce[:])
+	rand.Read(id[copy(id[:sumSize], sum[:]):])
 	return id
 }
 
 // matches reports whether b is what the id names.
 func (id fileID) matches(b []byte) bool {
 	sum := blake3.Sum256(b)
-	return bytes.Equal(id.sum[:], sum[:len(id.sum)])
+	return bytes.Equal(id[:sumSize], sum[:sumSize])
 }
 
 // String returns 32 hexadecimal digits, "-" and 8 more.
-func (id fileID) String() string {
-	return hex.EncodeToString(id.sum[:]) + "-" + hex.EncodeToString(id.nonce[:])
-}
+func (id fileID) String() string { return fmt.Sprintf("%x-%x", id[:sumSize], id[sumSize:]) }
 
 // parseFileID is the inverse of String.
 func parseFileID(s string) (id fileID, err error) {
-	raw, err := hex.DecodeString(s[:min(len(s), 32)] + s[min(len(s), 33):])
-	if err != nil || len(raw) != 20 {
-		return id, fmt.Errorf("%q is not the name of a pack or manifest", s)
-	}
-	copy(id.sum[:], raw)
-	copy(id.nonce[:], raw[16:])
-	if id.String() != s {
-		return id, fmt.Errorf("%q is not the name of a pack or manifest", s)
+	sum, nonce, _ := strings.Cut(s, "-")
+	raw, err := hex.DecodeString(sum + nonce)
+	if copy(id[:], raw); err != nil || id.String() != s {
+		return fileID{}, fmt.Errorf("%q is not the name of a pack or manifest", s)
 	}
 	return id, nil
 }
@@ -109,19 +103,30 @@ type packIndex struct {
 	ids    []blockID
 }
 
-// encode returns the bytes of the index: the magic, the number of frames,
-// each frame's length and number of blocks (all as varints), and the blocks'
-// names.
+// encode returns the bytes of the index.
 func (x *packIndex) encode() []byte {
-	b := binary.AppendUvarint([]byte(packMagic), uint64(len(x.frames)))
-	for _, f := range x.frames {
-		b = binary.AppendUvarint(b, uint64(f.length))
-		b = binary.AppendUvarint(b, uint64(f.blocks))
+	c := &coder{b: []byte(packMagic)}
+	x.code(c)
+	return c.b
+}
+
+// code describes an index behind its magic: the number of frames, each frame's
+// length and number of blocks (all as varints), and the blocks' names. It
+// returns how many bytes and blocks the frames have.
+func (x *packIndex) code(c *coder) (size int64, blocks int) {
+	list(c, &x.frames, packBlocks, func(f *frameRef) {
+		f.off, f.first = size, blocks
+		number(c, &f.length, maxFrame)
+		number(c, &f.blocks, frameBlocks)
+		size, blocks = size+f.length, blocks+f.blocks
+	})
+	if c.reading {
+		x.ids = make([]blockID, len(c.b)/len(blockID{}))
 	}
-	for _, id := range x.ids {
-		b = append(b, id[:]...)
+	for i := range x.ids {
+		c.bytes(x.ids[i][:])
 	}
-	return b
+	return size, blocks
 }
 
 // maxFrame bounds the compressed length of a frame: zstd adds little to what
@@ -134,67 +139,96 @@ func decodeIndex(b []byte, p packRef) (*packIndex, error) {
 	if !ok {
 		return nil, errors.New("its index does not begin as one does")
 	}
-	d := decoder{b: rest}
+	c := &coder{b: rest, reading: true}
 	x := &packIndex{}
-	var off int64
-	first := 0
-	for n := d.count(packBlocks); n > 0 && d.err == nil; n-- {
-		f := frameRef{off: off, length: int64(d.count(maxFrame)), first: first, blocks: d.count(frameBlocks)}
-		off += f.length
-		first += f.blocks
-		x.frames = append(x.frames, f)
+	size, blocks := x.code(c)
+	if c.err != nil {
+		return nil, fmt.Errorf("its index: %w", c.err)
 	}
-	if d.err != nil {
-		return nil, fmt.Errorf("its index: %w", d.err)
-	}
-	if off != p.data || first != p.blocks || len(d.b) != first*len(blockID{}) {
-		return nil, fmt.Errorf("its index describes %d bytes with %d blocks and names %d, not %d with %d", off, first, len(d.b)/len(blockID{}), p.data, p.blocks)
-	}
-	x.ids = make([]blockID, first)
-	for i := range x.ids {
-		copy(x.ids[i][:], d.b[i*len(blockID{}):])
+	if size != p.data || blocks != p.blocks || len(x.ids) != blocks || len(c.b) > 0 {
+		return nil, fmt.Errorf("its index describes %d bytes with %d blocks and names %d, not %d with %d", size, blocks, len(x.ids), p.data, p.blocks)
 	}
 	return x, nil
 }
 
-// decoder reads varints; after an error it only gives zeros.
-type decoder struct {
-	b   []byte
-	err error
+// coder writes an index or a manifest, or reads one into the same variables, so
+// that both follow one description. After an error it only reads zeros.
+type coder struct {
+	b       []byte // what was written, or what is left to be read
+	reading bool
+	err     error // in reading: nothing that is written is refused
 }
 
-// count reads a number that is at most limit.
-func (d *decoder) count(limit int) int {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 || v > uint64(limit) {
-		d.fail()
-		return 0
+// number codes a number that is at most limit.
+func number[T int | int64](c *coder, v *T, limit T) {
+	if !c.reading {
+		c.b = binary.AppendUvarint(c.b, uint64(*v))
+		return
 	}
-	d.b = d.b[n:]
-	return int(v)
+	u, n := binary.Uvarint(c.b)
+	if c.check(n > 0 && u <= uint64(limit)) {
+		*v, c.b = T(u), c.b[n:]
+	}
 }
 
-// bytes returns the next n bytes.
-func (d *decoder) bytes(n int) []byte {
-	if n > len(d.b) {
-		d.fail()
-		return make([]byte, min(n, 64))
+// signed codes a number that is at most limit, or as much below zero.
+func (c *coder) signed(v *int, limit int64) {
+	if !c.reading {
+		c.b = binary.AppendVarint(c.b, int64(*v))
+		return
 	}
-	p := d.b[:n]
-	d.b = d.b[n:]
+	i, n := binary.Varint(c.b)
+	if c.check(n > 0 && -limit <= i && i <= limit) {
+		*v, c.b = int(i), c.b[n:]
+	}
+}
+
+// bytes codes as many bytes as p has.
+func (c *coder) bytes(p []byte) {
+	if !c.reading {
+		c.b = append(c.b, p...)
+	} else if c.check(len(p) <= len(c.b)) {
+		c.b = c.b[copy(p, c.b):]
+	}
+}
+
+// text codes the length of p, at most limit, and p, which it returns.
+func (c *coder) text(p []byte, limit int) []byte {
+	n := len(p)
+	if number(c, &n, limit); c.reading && c.check(n <= len(c.b)) {
+		p = make([]byte, n)
+	}
+	c.bytes(p)
 	return p
 }
 
-func (d *decoder) fail() {
-	if d.err == nil {
-		d.err = errors.New("a number is cut off or out of range")
+// list codes the length of a list, at most limit, and its elements. Each takes a
+// byte at least.
+func list[T any](c *coder, all *[]T, limit int, element func(*T)) {
+	n := len(*all)
+	if number(c, &n, limit); c.reading && c.check(n <= len(c.b)) && n > 0 {
+		*all = make([]T, n)
 	}
-	d.b = nil
+	for i := range *all {
+		if c.err == nil {
+			element(&(*all)[i])
+		}
+	}
 }
 
-// newEncoder returns a compressor for one goroutine at a time.
-func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+// check is an error in reading unless ok, which it returns.
+func (c *coder) check(ok bool) bool {
+	if c.reading && !ok && c.err == nil {
+		c.b, c.err = nil, errors.New("a number is cut off or out of range")
+	}
+	return ok
+}
+
+// newEncoder returns a compressor for EncodeAll, by one goroutine at a time unless
+// an option says otherwise.
+func newEncoder(level zstd.EncoderLevel, more ...zstd.EOption) *zstd.Encoder {
+	options := []zstd.EOption{zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false)}
+	e, err := zstd.NewWriter(nil, append(options, more...)...)
 	if err != nil {
 		panic(err) // only options that contradict each other
 	}
