@@ -35,21 +35,10 @@ type CleanReport struct {
 // the files that no version and no step needs. It is safe beside pushes: a push
 // that relied on a deleted file sends it again. While the manifest of a version
 // or step that stays can't be read, no file is deleted, for it might be needed.
-func (r *Repo) Clean(ctx context.Context, o CleanOptions) (CleanReport, error) {
-	var report CleanReport
-	err := r.clean(ctx, o, &report)
-	if err != nil {
-		return report, fmt.Errorf("clean %s: %w", r.loc, err)
-	}
-	return report, nil
-}
-
-func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) error {
-	if r.old != nil {
-		return ErrReadOnly
-	}
+func (r *Repo) Clean(ctx context.Context, o CleanOptions) (report CleanReport, err error) {
+	defer wrap(&err, "clean %s", r.loc)
 	if err := r.sync(ctx); err != nil {
-		return err
+		return report, err
 	}
 	var lines []line
 	for _, e := range r.expired(o) {
@@ -61,9 +50,10 @@ func (r *Repo) clean(ctx context.Context, o CleanOptions, report *CleanReport) e
 		}
 	}
 	if err := r.appendLog(ctx, lines...); err != nil {
-		return err
+		return report, err
 	}
-	return r.collect(ctx, o.Grace, report)
+	err = r.collect(ctx, o.Grace, &report)
+	return report, err
 }
 
 // expired returns the entries that o does not keep: versions, oldest first, then
@@ -180,8 +170,7 @@ func (r *Repo) unused(ctx context.Context, needed map[fileID]bool, grace time.Du
 		}
 		for _, f := range files {
 			id, err := parseFileID(f.Name())
-			known := err == nil && dir != "tmp"
-			if f.Mode().IsRegular() && (known || dir == "tmp") && !needed[id] && now.Sub(f.ModTime()) >= grace {
+			if f.Mode().IsRegular() && (err == nil || dir == "tmp") && !needed[id] && now.Sub(f.ModTime()) >= grace {
 				all = append(all, unusedFile{dir + "/" + f.Name(), id, f.Size()})
 			}
 		}

@@ -59,7 +59,7 @@ func (s state) beginPush(of string) (j *journal, taken, others []sentPack) {
 			if len(others) < othersMost {
 				others = append(others, readJournal(path)...)
 			}
-		} else if f := lockDead(path); f != nil {
+		} else if f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive); err == nil {
 			taken = append(taken, readJournal(path)...)
 			dead = append(dead, f)
 		}
@@ -100,11 +100,12 @@ func (s state) journals() []string {
 	return paths
 }
 
-// trimPushes removes the oldest journals of pushes that died.
+// trimPushes removes the oldest journals of pushes that died. Nobody has a lock on
+// these.
 func (s state) trimPushes() {
 	paths := s.journals()
 	for _, path := range paths[min(len(paths), journalsMost):] {
-		if f := lockDead(path); f != nil {
+		if f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive); err == nil {
 			os.Remove(path)
 			f.Close()
 		}
@@ -127,15 +128,6 @@ func newJournal(dir, prefix string) *journal {
 	return &journal{f, path}
 }
 
-// lockDead opens and locks the journal of a push that died; nil if it runs.
-func lockDead(path string) *os.File {
-	f, err := flock.TryOpen(path, os.O_RDWR, flock.Exclusive)
-	if err != nil {
-		return nil
-	}
-	return f
-}
-
 // readJournal reads the packs in a journal; none if it can't be read. It passes
 // over lines that are torn or that no push writes.
 func readJournal(path string) (packs []sentPack) {
@@ -153,7 +145,8 @@ func parseJournal(b []byte) (packs []sentPack) {
 	return packs
 }
 
-// add notes a pack that is about to be sent.
+// add notes a pack that is about to be sent, for the next push if this one dies.
+// Several goroutines may call it: a line is one write.
 func (j *journal) add(p sentPack) {
 	if j.f == nil {
 		return

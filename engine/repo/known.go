@@ -39,48 +39,43 @@ const (
 
 // manifestOf returns a manifest, from this machine's state if it is there.
 func (r *Repo) manifestOf(ctx context.Context, ref recipeRef) (*manifest, error) {
-	b, err := r.stored(ctx, ref.ID, ref.path(), 0, ref.Length, "content")
-	if err != nil {
-		return nil, err
-	}
-	m, err := decodeManifest(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", ref.path(), ErrDamaged, err)
-	}
-	return m, nil
+	return stored(ctx, r, part{ref.ID, ref.path(), 0, ref.Length, "content"}, decodeManifest)
 }
 
 // indexOf returns a pack's index, from this machine's state if it is there.
 func (r *Repo) indexOf(ctx context.Context, p packRef) (*packIndex, error) {
-	b, err := r.stored(ctx, p.id, p.path(), p.data, p.index, "index")
-	if err != nil {
-		return nil, err
-	}
-	x, err := decodeIndex(b, p)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", p.path(), ErrDamaged, err)
-	}
-	return x, nil
+	return stored(ctx, r, part{p.id, p.path(), p.data, p.index, "index"}, func(b []byte) (*packIndex, error) { return decodeIndex(b, p) })
 }
 
-// stored returns the part of a file that the id is a hash of, from this
-// machine's state if it is there. what names the part in the error.
-func (r *Repo) stored(ctx context.Context, id fileID, path string, off, length int64, what string) ([]byte, error) {
-	if b, ok := r.state.get(id); ok {
-		return b, nil
+// part is a part of a file that the id is a hash of.
+type part struct {
+	id          fileID
+	path        string
+	off, length int64
+	what        string // for messages
+}
+
+// stored reads a part and decodes it.
+func stored[T any](ctx context.Context, r *Repo, p part, decode func([]byte) (*T, error)) (*T, error) {
+	b, kept := r.state.get(p.id)
+	if !kept {
+		if p.length < 0 || p.length > maxStored {
+			return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", p.path, ErrDamaged, p.length, maxStored)
+		}
+		var err error
+		if b, err = backend.ReadPart(ctx, r.files, p.path, p.off, p.length); err != nil {
+			return nil, lost(p.path, err)
+		}
+		if !p.id.matches(b) {
+			return nil, fmt.Errorf("%s: %w: its %s is not what its name says", p.path, ErrDamaged, p.what)
+		}
+		r.state.put(p.id, b)
 	}
-	if length < 0 || length > maxStored {
-		return nil, fmt.Errorf("%s: %w: its length would be %d, and %d is the most", path, ErrDamaged, length, maxStored)
-	}
-	b, err := backend.ReadPart(ctx, r.files, path, off, length)
+	v, err := decode(b)
 	if err != nil {
-		return nil, lost(path, err)
+		return nil, fmt.Errorf("%s: %w: %w", p.path, ErrDamaged, err)
 	}
-	if !id.matches(b) {
-		return nil, fmt.Errorf("%s: %w: its %s is not what its name says", path, ErrDamaged, what)
-	}
-	r.state.put(id, b)
-	return b, nil
+	return v, nil
 }
 
 // lost returns damage in place of the error that a file is missing, for one
@@ -294,7 +289,7 @@ type packCheck struct {
 // usablePacks returns those packs of earlier pushes that the repository has in
 // whole and that no collection up to the epoch is about to delete.
 func (r *Repo) usablePacks(ctx context.Context, sent []sentPack, epoch int) (packs []packRef, err error) {
-	if err := r.checkPacks(ctx, r.uncheckedPacks(sent, epoch), epoch); err != nil {
+	if err := r.checkPacks(ctx, sent, epoch); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -307,20 +302,15 @@ func (r *Repo) usablePacks(ctx context.Context, sent []sentPack, epoch int) (pac
 	return packs, nil
 }
 
-// uncheckedPacks returns the packs that the repository has to be asked for.
-func (r *Repo) uncheckedPacks(sent []sentPack, epoch int) (list []sentPack) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range sent {
-		if c, ok := r.checked[p.ID]; !ok || c.usable && c.epoch != epoch {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// checkPacks asks the repository for packs and notes its answers in r.checked.
+// checkPacks asks the repository for packs, unless it has answered already, and
+// notes its answers in r.checked.
 func (r *Repo) checkPacks(ctx context.Context, sent []sentPack, epoch int) error {
+	r.mu.Lock()
+	sent = slices.DeleteFunc(slices.Clone(sent), func(p sentPack) bool {
+		c, ok := r.checked[p.ID]
+		return ok && (!c.usable || c.epoch == epoch)
+	})
+	r.mu.Unlock()
 	if len(sent) == 0 {
 		return nil
 	}

@@ -149,19 +149,19 @@ func newView() *view {
 // feed applies the lines that follow in the file. It leaves a line without an end
 // for the next call.
 func (v *view) feed(b []byte) error {
-	for {
-		n := bytes.IndexByte(b, '\n')
-		if n < 0 {
-			return nil
+	for text := range bytes.Lines(b) {
+		l, whole := bytes.CutSuffix(text, []byte("\n"))
+		if !whole {
+			break
 		}
-		if text := b[:n]; len(text) > 0 {
-			if err := v.line(text); err != nil {
+		if len(l) > 0 {
+			if err := v.line(l); err != nil {
 				return err
 			}
 		}
-		b = b[n+1:]
-		v.offset += int64(n) + 1
+		v.offset += int64(len(text))
 	}
+	return nil
 }
 
 // line applies one line that is not empty.
@@ -298,8 +298,12 @@ func (v *view) live() []*entry {
 	return append(slices.Clone(v.images), v.newestSteps(len(v.steps))...)
 }
 
-// sync reads what was appended to the log since the last time.
+// sync reads what was appended to the log since the last time. A repository of the
+// forerunner has none.
 func (r *Repo) sync(ctx context.Context) error {
+	if r.old != nil {
+		return ErrReadOnly
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.readLog(ctx)
@@ -331,10 +335,9 @@ func (r *Repo) readLog(ctx context.Context) error {
 	var rest []byte // of a line that is not complete yet
 	return backend.ReadFrom(ctx, r.files, logName, r.view.offset-int64(len(r.copied.tail)), first, maxLog, func(b []byte) (err error) {
 		if !compared {
-			if b, err = r.copied.compare(b); err != nil {
-				return err
+			if b, compared = bytes.CutPrefix(b, r.copied.tail); !compared {
+				return errOtherLog
 			}
-			compared = true
 		}
 		if r.copied.path != "" {
 			r.copied.fresh = append(r.copied.fresh, b)

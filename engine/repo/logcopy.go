@@ -68,16 +68,6 @@ func unsealed(b []byte) ([]byte, bool) {
 	return b[:n], bytes.Equal(sum[:], b[n:])
 }
 
-// compare cuts the end of the copy off the beginning of b, which was read from
-// where the end of the copy begins.
-func (k *logCopy) compare(b []byte) ([]byte, error) {
-	rest, same := bytes.CutPrefix(b, k.tail)
-	if !same {
-		return nil, errOtherLog
-	}
-	return rest, nil
-}
-
 // keep makes a new copy, up to length, if the log has grown by keptStep.
 func (k *logCopy) keep(length int64) {
 	fresh := k.fresh

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -117,43 +118,34 @@ func oldImage(v Version) string { return v.Name + "_" + v.Version + "." + v.Form
 //
 // however it is broken into lines.
 func parseB9si(text string) (Version, error) {
-	field := func(name string) string {
-		m := regexp.MustCompile(`\b` + name + `\s+"([^"\\]*)"`).FindStringSubmatch(text)
-		if m == nil {
-			return ""
+	fields := map[string]string{}
+	for _, m := range regexp.MustCompile(`\b(\w+)\s+"([^"\\]*)"`).FindAllStringSubmatch(text, -1) {
+		if _, twice := fields[m[1]]; !twice {
+			fields[m[1]] = m[2]
 		}
-		return m[1]
 	}
-	v := Version{Name: field("SharedImageName"), Version: field("SharedImageBuildId")}
+	v := Version{Name: fields["SharedImageName"], Version: fields["SharedImageBuildId"], Created: oldDate(fields["SharedImageDate"])}
 	for _, part := range []string{v.Name, v.Version} {
 		if err := ValidName(part); err != nil {
 			return Version{}, err
 		}
 	}
-	v.Created = oldDate(field("SharedImageDate"))
-	words := regexp.MustCompile(`"[^"]*"|\(|\)|\w+`).FindAllString(text, -1)
-	for _, word := range words {
+	for _, word := range regexp.MustCompile(`"[^"]*"|\w+`).FindAllString(text, -1) {
 		switch word {
 		case "QCow2", "Raw", "Vmdk":
 			v.Format = strings.ToLower(word)
-		case "Ext4", "Ext4_64", "ISO9660", "VFAT", "NoFileSystem":
-			v.FileSystems = oldFileSystem(word)
+		case "Ext4", "ISO9660", "VFAT":
+			v.FileSystems = []string{strings.ToLower(word)}
+		case "Ext4_64":
+			v.FileSystems = []string{"ext4"}
+		case "NoFileSystem":
+			v.FileSystems = nil
 		}
 	}
 	if v.Format == "" {
 		return Version{}, errors.New("it names no format (QCow2, Raw or Vmdk)")
 	}
 	return v, nil
-}
-
-func oldFileSystem(word string) []string {
-	switch word {
-	case "NoFileSystem":
-		return nil
-	case "Ext4_64":
-		return []string{"ext4"}
-	}
-	return []string{strings.ToLower(word)}
 }
 
 // oldDate reads a date in one of the forms that the forerunner has written. For
@@ -170,10 +162,8 @@ func oldDate(text string) time.Time {
 // pull copies an image to dst and leaves holes where it has zeros.
 func (o *oldLayout) pull(ctx context.Context, r *Repo, v Version, dst string) (Transfer, error) {
 	m := r.newMeter(v.Name, v.Size)
-	if err := o.copy(ctx, r.files, v, dst, m); err != nil {
-		return m.end(), fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, err)
-	}
-	return m.end(), nil
+	err := o.copy(ctx, r.files, v, dst, m)
+	return m.end(), err
 }
 
 func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst string, m *meter) error {
@@ -200,42 +190,33 @@ func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst 
 	return err
 }
 
-func copyBlocks(ctx context.Context, out *os.File, in backend.Reader, size int64, m *meter) error {
+// copyBlocks copies size bytes, and leaves out blocks of zeros.
+func copyBlocks(ctx context.Context, out *os.File, from backend.Reader, size int64, m *meter) error {
 	if err := out.Truncate(size); err != nil {
 		return err
 	}
-	buf := make([]byte, min(stretchSize, size))
-	for off := int64(0); off < size; off += int64(len(buf)) {
+	in := bufio.NewReaderSize(io.NewSectionReader(from, 0, size), stretchSize)
+	var buf [leafSize]byte
+	for off := int64(0); off < size; off += leafSize {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		part := buf[:min(int64(len(buf)), size-off)]
-		if n, err := in.ReadAt(part, off); n < len(part) {
-			if err == io.EOF {
-				err = fmt.Errorf("%w: it ends at %d, before %d", ErrDamaged, off+int64(n), size)
-			}
+		block := buf[:min(leafSize, size-off)]
+		n, err := io.ReadFull(in, block)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return fmt.Errorf("%w: it ends at %d, before %d", ErrDamaged, off+int64(n), size)
+		}
+		if err == nil && sparse.IsZero(block) {
+			m.count(0, 0, int64(n))
+			continue
+		}
+		if err == nil {
+			_, err = out.WriteAt(block, off)
+		}
+		if err != nil {
 			return err
 		}
-		if err := writeData(out, part, off, m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeData writes the parts of p that are not zeros, of leafSize each.
-func writeData(out *os.File, p []byte, off int64, m *meter) error {
-	for len(p) > 0 {
-		part := p[:min(leafSize, len(p))]
-		if sparse.IsZero(part) {
-			m.count(0, 0, int64(len(part)))
-		} else {
-			if _, err := out.WriteAt(part, off); err != nil {
-				return err
-			}
-			m.count(int64(len(part)), 0, 0)
-		}
-		p, off = p[len(part):], off+int64(len(part))
+		m.count(int64(n), 0, 0)
 	}
 	return nil
 }

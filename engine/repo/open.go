@@ -233,11 +233,12 @@ func (r *Repo) Remove(ctx context.Context, v Version) error {
 // entryOf finds the line of a version.
 func (r *Repo) entryOf(v Version) (found *entry, err error) {
 	r.withView(func(w *view) {
-		for _, e := range w.newest(v.Name) {
-			if e.Image.Digest == v.Digest && (v.Version == "" || v.Version == e.Image.Version) {
-				found = e
-				return
-			}
+		list := w.newest(v.Name)
+		chosen := func(e *entry) bool {
+			return e.Image.Digest == v.Digest && (v.Version == "" || v.Version == e.Image.Version)
+		}
+		if i := slices.IndexFunc(list, chosen); i >= 0 {
+			found = list[i]
 		}
 	})
 	if found == nil {

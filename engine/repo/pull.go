@@ -20,21 +20,19 @@ import (
 // is not even read when an earlier pull made it and it did not change. What an
 // interrupted pull to the same dst had fetched is used again. A version of the
 // forerunner has no digest: it is fetched in whole and can't be verified.
-func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions) (Transfer, error) {
+func (r *Repo) Pull(ctx context.Context, v Version, dst string, opts PullOptions) (t Transfer, err error) {
+	defer wrap(&err, "pull %s from %s", v.Name, r.loc)
 	if r.old != nil {
 		return r.old.pull(ctx, r, v, dst)
 	}
 	var id fileID // of the manifest
-	t, err := r.fetch(ctx, v.Name, v.Digest, dst, opts, func() (*manifest, int, error) {
+	t, err = r.fetch(ctx, v.Name, v.Digest, dst, opts, func() (*manifest, int, error) {
 		if err := r.sync(ctx); err != nil {
 			return nil, 0, err
 		}
 		return r.described(ctx, v, &id)
 	})
-	if err != nil {
-		return t, fmt.Errorf("pull %s from %s: %w", v.Name, r.loc, r.unlessGone(ctx, id, err))
-	}
-	return t, nil
+	return t, r.unlessGone(ctx, id, err)
 }
 
 // described returns the manifest of a version, and sets id to its ID.
@@ -55,8 +53,9 @@ func (r *Repo) described(ctx context.Context, v Version, id *fileID) (*manifest,
 }
 
 // Fetch makes dst the content of a step's object, as [Repo.Pull] does.
-func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions) (Transfer, error) {
-	t, err := r.fetch(ctx, o.Name, o.Digest, dst, opts, func() (*manifest, int, error) {
+func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions) (t Transfer, err error) {
+	defer wrap(&err, "fetch %s of a step from %s", o.Name, r.loc)
+	t, err = r.fetch(ctx, o.Name, o.Digest, dst, opts, func() (*manifest, int, error) {
 		m, err := r.manifestOf(ctx, o.recipe)
 		if err != nil {
 			return nil, 0, err
@@ -68,10 +67,7 @@ func (r *Repo) Fetch(ctx context.Context, o Object, dst string, opts PullOptions
 		}
 		return nil, 0, fmt.Errorf("%s: %w: it has no object %s", o.recipe.path(), ErrDamaged, o.Name)
 	})
-	if err != nil {
-		return t, fmt.Errorf("fetch %s of a step from %s: %w", o.Name, r.loc, r.unlessGone(ctx, o.recipe.ID, err))
-	}
-	return t, nil
+	return t, r.unlessGone(ctx, o.recipe.ID, err)
 }
 
 // fetch makes dst the content with digest d. find is asked for its

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"b9.build/b9/engine/internal/flock"
 )
 
 // TestPulledByAnother replaces the file of a pull before it is noted: the note
@@ -45,7 +47,7 @@ func TestPartialIsHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if again := lockDead(f.Name()); again != nil {
+		if again, err := flock.TryOpen(f.Name(), os.O_RDWR, flock.Exclusive); err == nil {
 			again.Close()
 			t.Errorf("nobody holds %s", f.Name())
 		}

@@ -40,32 +40,24 @@ var errOutrun = errors.New("collections of unused files ran again and again mean
 // flushed; until then, and after an error, the repository is as it was. A
 // version that exists with this content is returned with nothing sent; with
 // another content the error wraps [ErrVersionTaken].
-func (r *Repo) Push(ctx context.Context, s PushSpec) (Version, Transfer, error) {
-	v, t, err := r.push(ctx, s)
-	if err != nil {
-		return Version{}, t, fmt.Errorf("push %s to %s: %w", s.Name, r.loc, err)
-	}
-	return v, t, nil
-}
-
-func (r *Repo) push(ctx context.Context, s PushSpec) (Version, Transfer, error) {
+func (r *Repo) Push(ctx context.Context, s PushSpec) (v Version, t Transfer, err error) {
+	defer wrap(&err, "push %s to %s", s.Name, r.loc)
 	if err := s.check(); err != nil {
-		return Version{}, Transfer{}, err
+		return v, t, err
 	}
 	p, err := r.newPush(ctx, s.Name, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest}})
 	if err != nil {
-		return Version{}, Transfer{}, err
+		return v, t, err
 	}
 	published, err := p.publish(ctx, func(m *manifest) (line, *entry, error) {
 		v := s.version(&m.objects[0])
 		e, err := p.existing(v, s.Version == "")
 		return line{Op: opImage, Image: &v}, e, err
 	})
-	t := p.finish(err == nil)
-	if err != nil {
-		return Version{}, t, err
+	if err == nil {
+		v = *published.Image
 	}
-	return *published.Image, t, nil
+	return v, p.finish(err == nil), err
 }
 
 // check checks what takes no reading of the image.
@@ -147,9 +139,6 @@ func (p *pushing) uploaded(s sentPack) {
 // is the same for pushes of the same image or step; what such a push had sent
 // before it died is not sent again.
 func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []StepFile) (*pushing, error) {
-	if r.old != nil {
-		return nil, ErrReadOnly
-	}
 	var total int64
 	for _, f := range files {
 		info, err := os.Stat(f.Path)

@@ -26,6 +26,7 @@ package repo
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"b9.build/b9/engine/repo/internal/backend"
@@ -52,6 +53,13 @@ var (
 
 // errNoRepository: the location holds no repository, or is not there.
 var errNoRepository = errors.New("no b9 repository")
+
+// wrap puts before *err, unless it is nil, what was done, and where.
+func wrap(err *error, format string, args ...any) {
+	if *err != nil {
+		*err = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), *err)
+	}
+}
 
 // Options say how a repository is used. The zero value is usable.
 type Options struct {

@@ -11,8 +11,7 @@ import (
 // [ErrNotFound]. The log is read once, when the repository is opened, so a build
 // asks the server only for steps that it has.
 func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
-	var e *entry
-	r.withView(func(v *view) { e = v.steps[key] })
+	e := r.step(key)
 	if e == nil {
 		return Step{}, fmt.Errorf("step %s is %w %s", key, ErrNotFound, r.loc)
 	}
@@ -29,34 +28,27 @@ func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
 
 // PublishStep adds a step: record (at most 1 MiB), and files, which are sent
 // as Push does. A step that is there already is left as it is.
-func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
-	t, err := r.publishStep(ctx, key, record, files)
-	if err != nil {
-		return t, fmt.Errorf("publish step %s to %s: %w", key, r.loc, err)
-	}
-	return t, nil
-}
-
-func (r *Repo) publishStep(ctx context.Context, key string, record []byte, files []StepFile) (Transfer, error) {
+func (r *Repo) PublishStep(ctx context.Context, key string, record []byte, files []StepFile) (t Transfer, err error) {
+	defer wrap(&err, "publish step %s to %s", key, r.loc)
 	if err := checkStep(key, record, files); err != nil {
-		return Transfer{}, backend.Mark(err, ErrSource)
+		return t, backend.Mark(err, ErrSource)
 	}
 	p, err := r.newPush(ctx, "step "+key, "", "", files)
 	if err != nil {
-		return Transfer{}, err
+		return t, err
 	}
 	p.record = record
-	if p.step(key) == nil {
+	if r.step(key) == nil {
 		_, err = p.publish(ctx, func(*manifest) (line, *entry, error) {
-			return line{Op: opStep, StepKey: key}, p.step(key), nil
+			return line{Op: opStep, StepKey: key}, r.step(key), nil
 		})
 	}
 	return p.finish(err == nil), err
 }
 
 // step returns the step as it is published; nil if it is not.
-func (p *pushing) step(key string) (e *entry) {
-	p.r.withView(func(v *view) { e = v.steps[key] })
+func (r *Repo) step(key string) (e *entry) {
+	r.withView(func(v *view) { e = v.steps[key] })
 	return e
 }
 
