@@ -184,9 +184,9 @@ func (r *reader) fillChoices(h *Host) {
 	if h.Network = networks[family]; h.Network == "" {
 		r.fault("addressfamily", fmt.Errorf("%q is none of any, inet, inet6", family))
 	}
-	answers, ok := map[string]bool{"yes": true, "true": true, "no": false, "false": false}, false
 	only := strings.ToLower(r.first("identitiesonly", "no"))
-	if h.IdentitiesOnly, ok = answers[only]; !ok {
+	answer, ok := map[string]bool{"yes": true, "true": true, "no": false, "false": false}[only]
+	if h.IdentitiesOnly = answer; !ok {
 		r.fault("identitiesonly", fmt.Errorf("%q is neither yes nor no", only))
 	}
 }

@@ -13,7 +13,6 @@ package backend
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +91,7 @@ func Mark(err, as error) error {
 func tempName(name string) string {
 	var b [8]byte
 	rand.Read(b[:])
-	return "tmp/" + path.Base(name) + "." + hex.EncodeToString(b[:])
+	return fmt.Sprintf("tmp/%s.%x", path.Base(name), b)
 }
 
 // Write makes a file that appears under its name in whole and flushed, or not at

@@ -67,11 +67,10 @@ func (d *Dir) Create(ctx context.Context, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := d.finish(ctx, f, data); err != nil {
+	if err = d.finish(ctx, f, data); err != nil {
 		os.Remove(f.Name())
-		return err
 	}
-	return nil
+	return err
 }
 
 // finish writes and flushes data, and closes f.

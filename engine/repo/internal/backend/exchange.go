@@ -40,17 +40,16 @@ func exchange[T any](ctx context.Context, s *session, ch *channel, name string, 
 		return none, Mark(s.ended(), ErrUnreachable)
 	}
 	cause := await(ctx, s, ch, name, most, came)
-	if cause != nil {
-		close(cancelled)
-		if most > 0 { // nobody would see how long the answer is
-			s.abort(cause)
-		}
+	if cause == nil {
+		s.leave(nil)
+		return value, err
+	}
+	close(cancelled)
+	if most > 0 { // nobody would see how long the answer is
+		s.abort(cause)
 	}
 	s.leave(cause)
-	if cause != nil {
-		return none, cause
-	}
-	return value, err
+	return none, cause
 }
 
 // await waits for the end of an exchange, and gives the connection up where

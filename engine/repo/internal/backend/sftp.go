@@ -216,12 +216,11 @@ func (t *SFTP) Create(ctx context.Context, name string, data []byte) error {
 			}
 			return blame(c, name, err)
 		}
-		if err := finishSFTP(c, f, data); err != nil {
+		if err = finishSFTP(c, f, data); err != nil {
 			err = blame(c, name, err)
 			c.Remove(name)
-			return err
 		}
-		return nil
+		return err
 	})
 }
 
