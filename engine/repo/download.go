@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sort"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -115,8 +114,8 @@ type download struct {
 	indexes []*packIndex
 	f       *os.File
 	meter   *meter
-	starts  []int32   // number of the first data block of each run
-	ids     []blockID // by number of the data block
+	at      []int64   // where in the file, by number of the data block
+	ids     []blockID // likewise
 	have    []bool    // likewise
 
 	mu      sync.Mutex
@@ -127,26 +126,13 @@ type download struct {
 func newDownload(r *Repo, m *manifest, c *window, indexes []*packIndex, f *os.File, meter *meter) *download {
 	d := &download{r: r, packs: m.packs, c: c, indexes: indexes, f: f, meter: meter}
 	for _, run := range c.runs {
-		d.starts = append(d.starts, int32(len(d.ids)))
+		for i := range run.count {
+			d.at = append(d.at, run.at+int64(i))
+		}
 		d.ids = append(d.ids, indexes[run.pack].ids[run.block:run.block+run.count]...)
 	}
 	d.have = make([]bool, len(d.ids))
 	return d
-}
-
-// block returns where the data block n is in the file.
-func (d *download) block(n int32) int64 {
-	i := sort.Search(len(d.starts), func(i int) bool { return d.starts[i] > n }) - 1
-	return d.c.runs[i].at + int64(n-d.starts[i])
-}
-
-// number is the inverse of block; false for a block of zeros.
-func (d *download) number(block int64) (int32, bool) {
-	i := sort.Search(len(d.c.runs), func(i int) bool { return d.c.runs[i].at > block }) - 1
-	if i < 0 || block >= d.c.runs[i].at+int64(d.c.runs[i].count) {
-		return 0, false
-	}
-	return d.starts[i] + int32(block-d.c.runs[i].at), true
 }
 
 // fill fills every block of the window.
@@ -167,19 +153,20 @@ func (d *download) fill(ctx context.Context, bases []string) error {
 }
 
 // resume finds the blocks that an interrupted pull left in the file. Where zeros
-// belong it erases data, which a pull of another version has left.
+// belong it makes a hole of data that a pull of another version has left, or writes
+// zeros where there can't be one.
 func (d *download) resume(ctx context.Context) error {
 	var held int64
-	o := scanOptions{workers: d.r.opts.workers, blocks: true, from: d.c.from * blockSize, to: d.c.to * blockSize}
+	o := scanOptions{workers: d.r.opts.workers, from: d.c.from * blockSize, to: min(d.c.to*blockSize, d.c.size)}
 	err := scan(ctx, d.f, d.c.size, o, func(s *segment) error {
 		for i, id := range s.ids {
 			at := s.start/blockSize + int64(i)
 			if id == (blockID{}) || at < d.c.from || at >= d.c.to {
 				continue
 			}
-			n, ok := d.number(at)
+			n, ok := slices.BinarySearch(d.at, at)
 			if !ok {
-				if err := d.erase(ctx, at); err != nil {
+				if err := sparse.Zero(ctx, d.f, at*blockSize, min(blockSize, d.c.size-at*blockSize)); err != nil {
 					return err
 				}
 			} else if d.have[n] = id == d.ids[n]; d.have[n] {
@@ -190,11 +177,6 @@ func (d *download) resume(ctx context.Context) error {
 	})
 	d.meter.count(0, held, 0)
 	return err
-}
-
-// erase makes a block a hole, or writes zeros where there can't be one.
-func (d *download) erase(ctx context.Context, at int64) error {
-	return sparse.Zero(ctx, d.f, at*blockSize, min(blockSize, d.c.size-at*blockSize))
 }
 
 // listMissing lists the blocks that resume has not found.
@@ -221,16 +203,17 @@ func (d *download) useBase(ctx context.Context, path string) error {
 		return nil
 	}
 	defer f.Close()
-	o := scanOptions{workers: d.r.opts.workers, blocks: true}
+	size := info.Size()
+	whole := scanOptions{workers: d.r.opts.workers, to: size}
 	if d.c.whole {
-		return d.copyFrom(ctx, f, info.Size(), o)
+		return d.copyFrom(ctx, f, size, whole)
 	}
-	o.from, o.to = d.c.from*blockSize, d.c.to*blockSize
-	if err := d.copyFrom(ctx, f, info.Size(), o); err != nil || len(d.missing) < wholeBase {
+	same := whole
+	same.from, same.to = d.c.from*blockSize, min(d.c.to*blockSize, size)
+	if err := d.copyFrom(ctx, f, size, same); err != nil || len(d.missing) < wholeBase {
 		return err
 	}
-	o.from, o.to = 0, 0
-	return d.copyFrom(ctx, f, info.Size(), o)
+	return d.copyFrom(ctx, f, size, whole)
 }
 
 // copyFrom copies missing blocks from a part of a file, unless a sample of it
@@ -297,7 +280,7 @@ func (d *download) claim(id blockID) (places []int64) {
 	}
 	delete(d.missing, id)
 	for ; n >= 0; n = d.next[n] {
-		places = append(places, d.block(n))
+		places = append(places, d.at[n])
 	}
 	return places
 }
@@ -308,7 +291,7 @@ func (d *download) claimAt(id blockID, block int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, ok := d.missing[id]
-	if !ok || d.next[n] >= 0 || d.block(n) != block {
+	if !ok || d.next[n] >= 0 || d.at[n] != block {
 		return false
 	}
 	delete(d.missing, id)
@@ -434,15 +417,11 @@ func (x *packIndex) frame(dec *zstd.Decoder, packed []byte, f frameRef, buf []by
 
 // verify compares the whole file with the content's digest.
 func verify(ctx context.Context, workers int, f *os.File, c *content) error {
-	sum := digest.New(c.size)
-	err := scan(ctx, f, c.size, scanOptions{workers: workers, leaves: true}, func(s *segment) error {
-		sum.Add(s.leaves)
-		return nil
-	})
+	got, err := digest.Content(ctx, f, c.size, workers)
 	if err != nil {
 		return err
 	}
-	if got := sum.Digest(); got != c.digest {
+	if got != c.digest {
 		return fmt.Errorf("%s: %w: what its manifest makes has the digest %s instead of %s", c.name, ErrDamaged, got, c.digest)
 	}
 	return nil

@@ -17,14 +17,3 @@ func forEach[T any](ctx context.Context, limit int, list []T, fn func(ctx contex
 	}
 	return g.Wait()
 }
-
-// handOver sends v to a goroutine that receives from the channel, unless ctx ends
-// before.
-func handOver[T any](ctx context.Context, to chan<- T, v T) error {
-	select {
-	case to <- v:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -116,16 +116,8 @@ type pushing struct {
 	journal *journal
 	meter   *meter
 
-	mu   sync.Mutex // guards sent and the journal
+	mu   sync.Mutex // guards sent
 	sent []sentPack // by this push and by others that the journals tell of
-}
-
-// uploading notes a pack in the journal, for the next push if this one dies. It
-// is called before the pack is sent, so that no pack arrives without a note.
-func (p *pushing) uploading(s sentPack) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.journal.add(s)
 }
 
 // uploaded notes a pack that has arrived, for this push if it begins again.

@@ -21,25 +21,21 @@ const (
 // in common do not share one block in sampleHits. It is true as well for small
 // files, and for those that can't be read.
 func (d *download) promising(f *os.File, size int64, o scanOptions) bool {
-	to := size
-	if o.to > 0 {
-		to = min(o.to, size)
-	}
-	if to-o.from < sampleFrom*segmentSize {
+	if o.to-o.from < sampleFrom*segmentSize {
 		return true
 	}
 	s := segment{data: make([]byte, segmentSize)}
 	blocks, hits, next := 0, 0, o.from
 	for i := range int64(sampled) {
-		start, _, err := sparse.Run(f, max(next, o.from+(to-o.from)/sampled*i), size)
+		start, _, err := sparse.Run(f, max(next, o.from+(o.to-o.from)/sampled*i), size)
 		if err != nil {
 			return true
 		}
-		if start -= start % segmentSize; start >= to {
+		if start -= start % segmentSize; start >= o.to {
 			break
 		}
 		s.start, next = start, start+segmentSize
-		if err := s.fill(f, size, scanOptions{blocks: true}); err != nil {
+		if err := s.fill(f, size, false); err != nil {
 			return true
 		}
 		for _, id := range s.ids {

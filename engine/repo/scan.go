@@ -1,11 +1,14 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,8 +24,8 @@ import (
 // their blocks (a block of zeros has none) and the leaves of the file's digest.
 // The caller gets the segments in the file's order, however the workers finish:
 // each stands in a queue from when it was cut, and has a channel that is closed
-// when it is done. A fixed number of buffers goes round, so that a fast reader
-// waits for a slow caller.
+// when it is done. The queue is short, so that a fast reader waits for a slow
+// caller.
 
 // segment is a stretch of a file that has data, from a multiple of
 // segmentSize on.
@@ -31,127 +34,97 @@ type segment struct {
 	data   []byte    // padded with zeros to whole blocks
 	ids    []blockID // of data's blocks; the zero blockID for zeros
 	leaves []digest.Leaf
+	err    error // in reading it
 	done   chan struct{}
-	free   func()
 }
 
-// scanOptions say what a scan computes.
+// scanOptions say what a scan reads and computes.
 type scanOptions struct {
 	workers int
-	blocks  bool // the blocks' names
-	leaves  bool // what the file's digest takes
+	leaves  bool // what the file's digest takes, beside the blocks' names
 
-	// from and to bound the segments: those that have a part between. Zero
-	// for to means the end of the file.
+	// from and to bound the segments: those that have a part between. to is
+	// at most the file's size.
 	from, to int64
 }
 
 // scan reads the data of f, size bytes long, by several goroutines, and calls
-// fn for each segment in the file's order. The segment's buffer is used again
-// when fn returns, unless fn takes it over by clearing s.free.
+// fn for each segment in the file's order. The segment is used again when fn
+// returns.
 func scan(ctx context.Context, f *os.File, size int64, o scanOptions, fn func(*segment) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	window := 4 * o.workers
-	work, order := make(chan *segment), make(chan *segment, window)
-	buffers := make(chan []byte, window)
-	for range window {
-		buffers <- nil
-	}
+	g.SetLimit(2 + o.workers)
+	order := make(chan *segment, 4*o.workers)
+	used := sync.Pool{New: func() any { return &segment{data: make([]byte, segmentSize)} }}
 	g.Go(func() error {
 		defer close(order)
-		defer close(work)
-		return cut(ctx, f, size, o, buffers, order, work)
-	})
-	for range o.workers {
-		g.Go(func() error {
-			for s := range work {
-				if err := s.fill(f, size, o); err != nil {
-					return err
-				}
-				close(s.done)
+		return cut(f, size, o, func(start, end int64) error {
+			s := used.Get().(*segment)
+			s.start, s.data, s.done = start, s.data[:blocksIn(end-start)*blockSize], make(chan struct{})
+			select {
+			case order <- s:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
+			g.Go(func() error {
+				defer close(s.done)
+				s.err = s.fill(f, size, o.leaves)
+				return s.err
+			})
 			return nil
 		})
-	}
-	g.Go(func() error { return deliver(ctx, order, fn) })
+	})
+	g.Go(func() error {
+		for s := range order {
+			<-s.done
+			if err := cmp.Or(s.err, ctx.Err()); err != nil {
+				return err
+			}
+			if err := fn(s); err != nil {
+				return err
+			}
+			used.Put(s)
+		}
+		return ctx.Err()
+	})
 	return g.Wait()
 }
 
-// deliver calls fn for finished segments, in order.
-func deliver(ctx context.Context, order <-chan *segment, fn func(*segment) error) error {
-	for s := range order {
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := fn(s); err != nil {
-			return err
-		}
-		if s.free != nil {
-			s.free()
-		}
-	}
-	return ctx.Err()
-}
-
-// cut sends every segment that has data, first to order and then to work.
-func cut(ctx context.Context, f *os.File, size int64, o scanOptions, buffers chan []byte, order, work chan<- *segment) error {
-	to := size
-	if o.to > 0 {
-		to = min(o.to, size)
-	}
-	for pos := o.from; pos < to; {
+// cut calls begin with the bounds of every segment that has data.
+func cut(f *os.File, size int64, o scanOptions, begin func(start, end int64) error) error {
+	for pos := o.from; pos < o.to; {
 		start, _, err := sparse.Run(f, pos, size)
-		if err != nil || start >= to {
+		if err != nil || start >= o.to {
 			return err
 		}
 		start -= start % segmentSize
-		var buf []byte
-		select {
-		case buf = <-buffers:
-		case <-ctx.Done():
-			return ctx.Err()
+		pos = min(start+segmentSize, size)
+		if err := begin(start, pos); err != nil {
+			return err
 		}
-		if buf == nil {
-			buf = make([]byte, segmentSize)
-		}
-		end := min(start+segmentSize, size)
-		s := &segment{start: start, data: buf[:blocksIn(end-start)*blockSize], done: make(chan struct{})}
-		s.free = func() { buffers <- buf }
-		for _, to := range []chan<- *segment{order, work} {
-			if err := handOver(ctx, to, s); err != nil {
-				return err
-			}
-		}
-		pos = end
 	}
 	return nil
 }
 
-// fill reads the segment and hashes what o asks for.
-func (s *segment) fill(f *os.File, size int64, o scanOptions) error {
+// fill reads the segment and hashes its blocks, and with leaves those as well.
+func (s *segment) fill(f *os.File, size int64, leaves bool) error {
 	n := min(int64(len(s.data)), size-s.start)
 	if err := readData(f, s.data[:n], s.start, size); err != nil {
 		return err
 	}
 	clear(s.data[n:])
-	if o.leaves {
+	if s.leaves = s.leaves[:0]; leaves {
 		s.leaves = digest.Leaves(s.leaves, s.data[:n], s.start/leafSize)
 	}
-	if o.blocks {
-		s.hashBlocks()
+	s.ids = s.ids[:0]
+	for block := range slices.Chunk(s.data, blockSize) {
+		var id blockID
+		if !sparse.IsZero(block) {
+			id = idOf(block)
+		}
+		s.ids = append(s.ids, id)
 	}
 	return nil
-}
-
-func (s *segment) hashBlocks() {
-	s.ids = make([]blockID, len(s.data)/blockSize)
-	for i := range s.ids {
-		if block := s.data[i*blockSize : (i+1)*blockSize]; !sparse.IsZero(block) {
-			s.ids[i] = idOf(block)
-		}
-	}
 }
 
 // readData fills p from off on, and reads nothing where there are holes.

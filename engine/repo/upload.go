@@ -32,52 +32,54 @@ type upload struct {
 	epoch int
 	first int // slot of the first pack to send
 
-	pack   *building // being filled; nil: none
-	frames chan *frame
-	ready  chan *building
-
-	sending atomic.Int32   // packs that wait for the line
-	named   sync.WaitGroup // packs that have no name yet
-	mu      sync.Mutex
-	sent    map[int]packRef // by slot
-}
-
-// frame is a group of blocks on the way from the reader to a pack.
-type frame struct {
-	raw    []byte
-	packed []byte // set when done is closed
-	blocks int
-	late   bool // not of the first pack
-	done   chan struct{}
+	dense, quick *zstd.Encoder
+	compressing  errgroup.Group // frames
+	pack         *building      // being filled; nil: none
+	refs         []*packRef     // of the packs to send, by slot from first on
+	sending      atomic.Int32   // packs that wait for the line
+	named        sync.WaitGroup // packs that have no name yet
 }
 
 // building is a pack on its way.
 type building struct {
-	slot   int // among known's packs
-	frames []*frame
+	slot   int      // among known's packs
+	ref    *packRef // empty until it has a name
 	ids    []blockID
+	frames []*frame
+	raw    []byte // blocks that are in no frame yet
+}
+
+// frame is a group of blocks that is compressed on its own.
+type frame struct {
+	blocks int
+	packed []byte // set when done is closed
+	done   chan struct{}
 }
 
 func newUpload(p *pushing, k *known, epoch int) *upload {
-	return &upload{p: p, k: k, epoch: epoch, first: len(k.packs), frames: make(chan *frame, 4), ready: make(chan *building), sent: map[int]packRef{}}
+	workers := p.r.opts.workers
+	each := zstd.WithEncoderConcurrency(workers)
+	u := &upload{p: p, k: k, epoch: epoch, first: len(k.packs), dense: newEncoder(dense, each), quick: newEncoder(quick, each)}
+	u.compressing.SetLimit(workers)
+	return u
 }
 
 // packs returns the packs that contents refer to, when all have names.
 func (u *upload) packs() []packRef {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for slot, p := range u.sent {
-		u.k.packs[slot] = p
+	for i, ref := range u.refs {
+		u.k.packs[u.first+i] = *ref
 	}
 	return u.k.packs
 }
 
 // run reads all files and returns when everything they need is there. In
-// between, when all packs have names, it calls described.
+// between, when all packs have names, it calls described. The reading waits
+// while as many frames or packs are under way as may be.
 func (u *upload) run(ctx context.Context, described func(context.Context, []content) error) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(1 + uploads)
 	g.Go(func() error {
-		contents, err := u.readAll(ctx)
+		contents, err := u.readAll(ctx, g)
 		if err != nil {
 			return err
 		}
@@ -87,58 +89,35 @@ func (u *upload) run(ctx context.Context, described func(context.Context, []cont
 		}
 		return described(ctx, contents)
 	})
-	for range u.p.r.opts.workers {
-		g.Go(func() error {
-			u.compressAll()
-			return nil
-		})
-	}
-	for range uploads {
-		g.Go(func() error {
-			for b := range u.ready {
-				if err := u.send(ctx, b); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
+	defer u.compressing.Wait()
 	return g.Wait()
 }
 
-// readAll reads the files, and hands over what is left in the last pack.
-func (u *upload) readAll(ctx context.Context) ([]content, error) {
-	defer close(u.ready)
-	defer close(u.frames)
+// readAll reads the files. senders run what sends the packs.
+func (u *upload) readAll(ctx context.Context, senders *errgroup.Group) ([]content, error) {
+	send := func(b *building) {
+		if len(b.raw) > 0 {
+			u.compress(b)
+		}
+		u.named.Add(1)
+		senders.Go(func() error { return u.send(ctx, b) })
+	}
 	var contents []content
 	for _, f := range u.p.files {
-		c, err := u.readFile(ctx, f)
+		c, err := u.readFile(ctx, f, send)
 		if err != nil {
 			return nil, err
 		}
 		contents = append(contents, c)
 	}
-	return contents, u.sendRest(ctx)
-}
-
-// compressAll compresses frames until there are no more. What fits into one
-// pack is always compressed well: most pushes are small.
-func (u *upload) compressAll() {
-	well, fast := newEncoder(dense), newEncoder(quick)
-	defer well.Close()
-	defer fast.Close()
-	for f := range u.frames {
-		enc := well
-		if f.late && u.sending.Load() == 0 {
-			enc = fast
-		}
-		f.packed = enc.EncodeAll(f.raw, make([]byte, 0, len(f.raw)/2))
-		f.raw = nil
-		close(f.done)
+	if u.pack != nil {
+		send(u.pack)
 	}
+	return contents, nil
 }
 
-func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
+// readFile reads one file, and calls send with each pack that is full.
+func (u *upload) readFile(ctx context.Context, from StepFile, send func(*building)) (content, error) {
 	f, info, err := sparse.Open(from.Path)
 	if err != nil {
 		return content{}, backend.Mark(err, ErrSource)
@@ -147,16 +126,15 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 	c := content{name: from.Name, size: info.Size()}
 	sum := digest.New(c.size)
 	counted := int64(0) // up to here the meter has counted
-	var failed error    // in sending
-	o := scanOptions{workers: u.p.r.opts.workers, blocks: true, leaves: true}
+	o := scanOptions{workers: u.p.r.opts.workers, leaves: true, to: c.size}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
 		sum.Add(s.leaves)
 		u.p.meter.count(0, 0, s.start-counted)
 		counted = min(s.start+int64(len(s.data)), c.size)
-		failed = u.segment(ctx, &c, s)
-		return failed
+		u.segment(&c, s, send)
+		return nil
 	})
-	if failed != nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return c, err
 	}
 	u.p.meter.count(0, 0, c.size-counted)
@@ -172,7 +150,7 @@ func (u *upload) readFile(ctx context.Context, from StepFile) (content, error) {
 }
 
 // segment adds each block of s to c, and to a pack if the repository lacks it.
-func (u *upload) segment(ctx context.Context, c *content, s *segment) error {
+func (u *upload) segment(c *content, s *segment, send func(*building)) {
 	var moved, reused, holes int64
 	for i, id := range s.ids {
 		at := s.start/blockSize + int64(i)
@@ -186,15 +164,11 @@ func (u *upload) segment(ctx context.Context, c *content, s *segment) error {
 			reused += n
 		} else {
 			moved += n
-			var err error
-			if where, err = u.add(ctx, id, s.data[i*blockSize:(i+1)*blockSize]); err != nil {
-				return err
-			}
+			where = u.add(id, s.data[i*blockSize:(i+1)*blockSize], send)
 		}
 		c.addBlock(at, where)
 	}
 	u.p.meter.count(moved, reused, holes)
-	return nil
 }
 
 // addBlock adds a block to the runs.
@@ -210,70 +184,61 @@ func (c *content) addBlock(at int64, where blockRef) {
 }
 
 // add puts a new block into the pack that is being filled.
-func (u *upload) add(ctx context.Context, id blockID, block []byte) (blockRef, error) {
+func (u *upload) add(id blockID, block []byte, send func(*building)) blockRef {
 	if u.pack == nil {
-		u.pack = &building{slot: len(u.k.packs)}
+		u.pack = &building{slot: len(u.k.packs), ref: &packRef{}}
+		u.refs = append(u.refs, u.pack.ref)
 		u.k.packs = append(u.k.packs, packRef{})
 	}
 	b := u.pack
 	where := blockRef{int32(b.slot), int32(len(b.ids))}
 	u.k.places[id] = where
 	b.ids = append(b.ids, id)
-	if len(b.frames) == 0 || b.frames[len(b.frames)-1].blocks == frameBlocks {
-		b.frames = append(b.frames, &frame{raw: make([]byte, 0, frameBlocks*blockSize), late: b.slot > u.first, done: make(chan struct{})})
+	if b.raw == nil {
+		b.raw = make([]byte, 0, frameBlocks*blockSize)
 	}
-	f := b.frames[len(b.frames)-1]
-	f.raw = append(f.raw, block...)
-	f.blocks++
-	if f.blocks < frameBlocks {
-		return where, nil
+	if b.raw = append(b.raw, block...); len(b.raw) == frameBlocks*blockSize {
+		u.compress(b)
 	}
-	if err := handOver(ctx, u.frames, f); err != nil {
-		return where, err
+	if len(b.ids) == packBlocks {
+		u.pack = nil
+		send(b)
 	}
-	if len(b.ids) < packBlocks {
-		return where, nil
-	}
-	return where, u.enqueue(ctx)
+	return where
 }
 
-// enqueue gives the pack to the goroutines that send.
-func (u *upload) enqueue(ctx context.Context) error {
-	u.named.Add(1)
-	err := handOver(ctx, u.ready, u.pack)
-	if err != nil {
-		u.named.Done()
-	}
-	u.pack = nil
-	return err
-}
-
-// sendRest sends what is left of the last frame and pack.
-func (u *upload) sendRest(ctx context.Context) error {
-	if u.pack == nil {
-		return nil
-	}
-	if last := u.pack.frames[len(u.pack.frames)-1]; last.blocks < frameBlocks {
-		if err := handOver(ctx, u.frames, last); err != nil {
-			return err
+// compress makes a frame of the blocks that are in none yet. What fits into one
+// pack is always compressed well: most pushes are small.
+func (u *upload) compress(b *building) {
+	raw, f := b.raw, &frame{blocks: len(b.raw) / blockSize, done: make(chan struct{})}
+	b.raw, b.frames = nil, append(b.frames, f)
+	late := b.slot > u.first
+	u.compressing.Go(func() error {
+		enc := u.dense
+		if late && u.sending.Load() == 0 {
+			enc = u.quick
 		}
-	}
-	return u.enqueue(ctx)
+		f.packed = enc.EncodeAll(raw, make([]byte, 0, len(raw)/2))
+		close(f.done)
+		return nil
+	})
 }
 
 // send uploads one pack.
 func (u *upload) send(ctx context.Context, b *building) error {
-	p, file, err := u.compose(ctx, b)
+	file, err := b.compose(ctx)
+	u.named.Done()
 	if err != nil {
 		return err
 	}
+	p := b.ref
 	if p.blocks == packBlocks {
 		u.p.r.files.Widen()
 	}
 	u.sending.Add(1)
 	defer u.sending.Add(-1)
 	note := sentPack{p.id, p.data, p.index, int64(p.blocks), u.epoch}
-	u.p.uploading(note)
+	u.p.journal.add(note) // before it is sent, so that no pack arrives without a note
 	if err := backend.Write(ctx, u.p.r.files, p.path(), file); err != nil {
 		return err
 	}
@@ -282,17 +247,17 @@ func (u *upload) send(ctx context.Context, b *building) error {
 	return nil
 }
 
-// compose makes the file of a pack, when its frames are compressed.
-func (u *upload) compose(ctx context.Context, b *building) (packRef, []byte, error) {
-	defer u.named.Done()
+// compose names the pack and makes its file, when its frames are compressed.
+func (b *building) compose(ctx context.Context) ([]byte, error) {
 	x := packIndex{ids: b.ids}
 	var parts [][]byte
-	p := packRef{blocks: len(b.ids)}
+	p := b.ref
+	p.blocks = len(b.ids)
 	for _, f := range b.frames {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return p, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 		x.frames = append(x.frames, frameRef{length: int64(len(f.packed)), blocks: f.blocks})
 		parts = append(parts, f.packed)
@@ -300,8 +265,5 @@ func (u *upload) compose(ctx context.Context, b *building) (packRef, []byte, err
 	}
 	index := x.encode()
 	p.id, p.index = newFileID(index), int64(len(index))
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.sent[b.slot] = p
-	return p, slices.Concat(append(parts, index)...), nil
+	return slices.Concat(append(parts, index)...), nil
 }
