@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -127,32 +128,17 @@ func parsed[T any](value any, want string, parse func(string) (T, error)) (none 
 // optionText is the text of an option. Only the declaration of the option in a
 // build file knows its type.
 func optionText(value any) (string, error) {
-	switch v := value.(type) {
-	case text:
-		return string(v), nil
-	case string:
-		return v, nil
-	case int64, bool:
-		return fmt.Sprint(v), nil
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64), nil
+	switch value.(type) {
+	case text, string, int64, float64, bool:
+		return fmt.Sprint(value), nil
 	}
 	return "", wrongType("a string, a number, true or false", value)
 }
 
 // format renders the value that p points to in the form of flags.
 func format(p any) string {
-	switch v := p.(type) {
-	case *string:
-		return *v
-	case *int:
-		return strconv.Itoa(*v)
-	case *bool:
-		return strconv.FormatBool(*v)
-	case *float64:
-		return strconv.FormatFloat(*v, 'g', -1, 64)
-	case *[]string:
-		return strings.Join(*v, ",")
+	if list, ok := p.(*[]string); ok {
+		return strings.Join(*list, ",")
 	}
-	return fmt.Sprint(p)
+	return fmt.Sprint(reflect.ValueOf(p).Elem())
 }

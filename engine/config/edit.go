@@ -34,11 +34,11 @@ func EditRepository(path, name, location string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	lock, err := flock.Open(filepath.Dir(path), os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	mode := fs.FileMode(0o644)
 	data, err := readFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -52,14 +52,6 @@ func EditRepository(path, name, location string) error {
 		return err
 	}
 	return renameio.WriteFile(path, edited, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
-}
-
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := flock.Open(dir, os.O_RDONLY, flock.Exclusive)
-	if err != nil {
-		return nil, err
-	}
-	return func() { f.Close() }, nil
 }
 
 // editRepository edits the text of the file at path, and makes sure that it
@@ -91,15 +83,10 @@ func sets(values map[string]any, name, location string) bool {
 // withRepository is a copy of values in which the repository is set, or not
 // set, and no table of repositories is as good as an empty one.
 func withRepository(values map[string]any, name, location string) map[string]any {
-	all := maps.Clone(values)
-	if all == nil {
-		all = map[string]any{}
-	}
-	table, _ := all["repositories"].(map[string]any)
-	table = maps.Clone(table)
-	if table == nil {
-		table = map[string]any{}
-	}
+	all, table := map[string]any{}, map[string]any{}
+	maps.Copy(all, values)
+	before, _ := values["repositories"].(map[string]any)
+	maps.Copy(table, before)
 	if delete(table, name); location != "" {
 		table[name] = location
 	}

@@ -70,20 +70,17 @@ type fileWalk struct {
 }
 
 func (w *fileWalk) entry(e toml.Entry) {
-	switch e.Kind {
-	case toml.Table:
-		var at source
-		w.table, at = w.key(nil, e)
-		w.header(at)
-	case toml.ArrayTable:
-		var at source
-		w.table, at = w.key(nil, e)
-		if !w.skipped(w.table) {
-			w.leaf(at, w.table)
-			w.skip[join(w.table)] = true
-		}
-	case toml.KeyValue:
+	if e.Kind == toml.KeyValue {
 		w.keyValue(w.table, e)
+		return
+	}
+	var at source
+	w.table, at = w.key(nil, e)
+	if e.Kind == toml.Table {
+		w.header(at)
+	} else if !w.skipped(w.table) {
+		w.leaf(at, w.table)
+		w.skip[join(w.table)] = true
 	}
 }
 
