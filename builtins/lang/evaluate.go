@@ -50,16 +50,9 @@ func (w *Workspace) evaluate(ctx context.Context, m *module) {
 
 // knownNames lists what every file finds defined, by b9 or by the language.
 func knownNames(env starlark.StringDict) []string {
-	var names []string
-	for _, dict := range []starlark.StringDict{env, starlark.Universe} {
-		for name := range dict {
-			if len(name) > 1 {
-				names = append(names, name)
-			}
-		}
-	}
+	names := append(env.Keys(), starlark.Universe.Keys()...)
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.DeleteFunc(slices.Compact(names), isGuard)
 }
 
 func (m *module) fail(e *Error) {

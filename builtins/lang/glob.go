@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -38,14 +39,8 @@ func globValue(c *Call) (starlark.Value, error) {
 	if c.m.library {
 		return nil, fmt.Errorf("a library has no source files: call it from a build file")
 	}
-	g := globber{ws: c.m.ws, pkg: c.m.base.Pkg}
-	for _, p := range c.Strings("include") {
-		g.include = append(g.include, c.globPattern("include", p))
-	}
-	for _, p := range c.Strings("exclude") {
-		g.exclude = append(g.exclude, c.globPattern("exclude", p))
-	}
-	if len(c.errs) > 0 {
+	g := globber{ws: c.m.ws, pkg: c.m.base.Pkg, include: c.globPatterns("include"), exclude: c.globPatterns("exclude")}
+	if c.Failed() {
 		return starlark.None, nil
 	}
 	if err := g.walk(""); err != nil {
@@ -62,24 +57,32 @@ func globValue(c *Call) (starlark.Value, error) {
 	return starlark.NewList(values), nil
 }
 
-// globPattern splits a pattern into its parts, and checks them.
-func (c *Call) globPattern(param, p string) []string {
-	parts := strings.Split(p, "/")
+// globPatterns splits patterns into their parts, and checks them.
+func (c *Call) globPatterns(param string) [][]string {
+	var all [][]string
+	for _, p := range c.Strings(param) {
+		parts := strings.Split(p, "/")
+		if err := checkGlob(parts); err != nil {
+			c.Errorf("%s: bad pattern %q: %w", param, p, err)
+		}
+		all = append(all, parts)
+	}
+	return all
+}
+
+func checkGlob(parts []string) error {
 	for _, part := range parts {
 		if part == "" || part == "." || part == ".." {
-			c.Errorf("%s: bad pattern %q: it has an empty, \".\" or \"..\" part", param, p)
-			return nil
+			return errors.New(`it has an empty, "." or ".." part`)
 		}
 		if _, err := path.Match(part, ""); err != nil {
-			c.Errorf("%s: bad pattern %q: %w", param, p, err)
-			return nil
+			return err
 		}
 		if strings.Contains(part, "**") && part != "**" {
-			c.Errorf("%s: bad pattern %q: ** must stand alone between slashes", param, p)
-			return nil
+			return errors.New("** must stand alone between slashes")
 		}
 	}
-	return parts
+	return nil
 }
 
 type globber struct {
@@ -104,24 +107,22 @@ func (g *globber) walk(rel string) error {
 	}
 	for _, e := range entries {
 		name := path.Join(rel, e.Name())
-		if e.IsDir() {
-			if g.enters(name) {
-				if err := g.walk(name); err != nil {
-					return err
-				}
+		if e.IsDir() && g.enters(name) {
+			if err := g.walk(name); err != nil {
+				return err
 			}
-			continue
 		}
-		if (e.Type().IsRegular() || g.linkToFile(name, e)) && g.wanted(name) {
+		if g.isFile(name, e) && g.wanted(name) {
 			g.found = append(g.found, name)
 		}
 	}
 	return nil
 }
 
-func (g *globber) linkToFile(name string, e fs.DirEntry) bool {
+// isFile reports whether the entry is a regular file, or a link to one.
+func (g *globber) isFile(name string, e fs.DirEntry) bool {
 	if e.Type()&fs.ModeSymlink == 0 {
-		return false
+		return e.Type().IsRegular()
 	}
 	st, err := os.Stat(g.ws.reads(path.Join(g.pkg, name)))
 	return err == nil && st.Mode().IsRegular()
@@ -133,34 +134,21 @@ func (g *globber) enters(dir string) bool {
 		return false
 	}
 	parts := strings.Split(dir, "/")
-	for _, pattern := range g.include {
-		if matchPrefix(pattern, parts) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.include, func(pattern []string) bool {
+		return slices.Contains(advance(pattern, parts)[:len(pattern)], true)
+	})
 }
 
 func (g *globber) wanted(name string) bool {
 	parts := strings.Split(name, "/")
-	match := func(pattern []string) bool { return matchParts(pattern, parts) }
+	match := func(pattern []string) bool { return advance(pattern, parts)[len(pattern)] }
 	return slices.ContainsFunc(g.include, match) && !slices.ContainsFunc(g.exclude, match)
 }
 
-// matchParts matches a whole path. It keeps the set of pattern positions that
-// the path so far can be at, so that many ** cost no more than few.
-func matchParts(pattern, parts []string) bool {
-	return advance(pattern, parts)[len(pattern)]
-}
-
-// matchPrefix reports whether a path that begins with parts can match.
-func matchPrefix(pattern, parts []string) bool {
-	at := advance(pattern, parts)
-	return slices.Contains(at[:len(pattern)], true)
-}
-
 // advance returns, for each number n, whether the first n parts of the
-// pattern can match all the parts of the path.
+// pattern can match all the parts of the path. It keeps the set of pattern
+// positions that the path so far can be at, so that many ** cost no more than
+// few.
 func advance(pattern, parts []string) []bool {
 	at := make([]bool, len(pattern)+1)
 	at[0] = true

@@ -23,23 +23,37 @@ const (
 
 type builtinFunc func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error)
 
+// universe is a function of the interpreter's own.
+func universe(name string) *starlark.Builtin { return starlark.Universe[name].(*starlark.Builtin) }
+
+// guarded is the function, called only with arguments that check allows.
+func guarded(original *starlark.Builtin, check func(args starlark.Tuple, kwargs []starlark.Tuple) error) *starlark.Builtin {
+	name := original.Name()
+	return starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		if err := check(args, kwargs); err != nil {
+			return nil, fmt.Errorf("%s(): %w", name, err)
+		}
+		return original.CallInternal(thread, args, kwargs)
+	})
+}
+
 // languageNames is what the language itself offers in place of, or beside,
 // the interpreter's own: the guarded operators and functions, struct and json.
 func languageNames() starlark.StringDict {
 	env := starlark.StringDict{
 		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 		"json":   guardedJSON(),
+		"str":    textOf("str", false),
+		"repr":   textOf("repr", false),
+		"print":  textOf("print", true),
 	}
 	for name, fn := range map[string]builtinFunc{
 		guardMul:  mul,
 		guardMod:  mod,
-		guardAttr: attr,
+		guardAttr: getattr,
 		"getattr": getattr,
 		"range":   boundedRange,
-		"str":     textOf("str", false),
-		"repr":    textOf("repr", false),
-		"print":   textOf("print", true),
-		"fail":    textOf("fail", true),
+		"fail":    fail,
 	} {
 		env[name] = starlark.NewBuiltin(name, fn)
 	}
@@ -48,18 +62,17 @@ func languageNames() starlark.StringDict {
 
 // textOf is the interpreter's own function, called only with values that may
 // become text.
-func textOf(name string, handles bool) builtinFunc {
-	original := starlark.Universe[name].(*starlark.Builtin)
-	return func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-		if err := CheckText(args, handles); err != nil {
-			return nil, fmt.Errorf("%s(): %w", name, err)
-		}
-		v, err := original.CallInternal(thread, args, kwargs)
-		if err != nil && name == "fail" {
-			err = errors.New("fail(): " + strings.TrimPrefix(err.Error(), "fail: "))
-		}
-		return v, err
+func textOf(name string, handles bool) *starlark.Builtin {
+	return guarded(universe(name), func(args starlark.Tuple, _ []starlark.Tuple) error { return CheckText(args, handles) })
+}
+
+// fail is the interpreter's, with its error in our form.
+func fail(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	if err := CheckText(args, true); err != nil {
+		return nil, fmt.Errorf("fail(): %w", err)
 	}
+	_, err := universe("fail").CallInternal(thread, args, kwargs)
+	return nil, errors.New("fail(): " + strings.TrimPrefix(err.Error(), "fail: "))
 }
 
 // mul is x * y within the limits.
@@ -87,14 +100,10 @@ func checkRepeat(n starlark.Int, v starlark.Value) error {
 			return fmt.Errorf("the product has more than %d bits", maxIntBits)
 		}
 		return nil
-	case starlark.String:
-		length, limit = len(v), maxRepeatBytes
-	case starlark.Bytes:
-		length, limit = len(v), maxRepeatBytes
-	case *starlark.List:
-		length = v.Len()
-	case starlark.Tuple:
-		length = v.Len()
+	case starlark.String, starlark.Bytes:
+		length, limit = starlark.Len(v), maxRepeatBytes
+	case *starlark.List, starlark.Tuple:
+		length = starlark.Len(v)
 	}
 	count, ok := n.Int64()
 	if length > 0 && n.Sign() > 0 && (!ok || count > int64(limit/length)) {
@@ -123,26 +132,12 @@ func mod(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starl
 // checkFormat checks the values that go into a format, each perhaps as often
 // as the format can name it.
 func checkFormat(times int, values []starlark.Value) error {
-	limit := maxTextBytes / max(1, times)
-	m := measure{parts: maxTextParts / max(1, times), bytes: limit}
-	for _, v := range values {
-		if err := m.walk(v, 0); err != nil {
-			return err
-		}
-	}
-	return nil
+	m := measure{parts: maxTextParts / max(1, times), bytes: maxTextBytes / max(1, times)}
+	return m.elements(starlark.Tuple(values), 0)
 }
 
-// attr is x.name for the guarded methods.
-func attr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
-	name := string(args[1].(starlark.String))
-	if s, ok := args[0].(starlark.String); ok {
-		return guardedMethod(s, name)
-	}
-	return starlark.Universe["getattr"].(*starlark.Builtin).CallInternal(thread, args, nil)
-}
-
-// getattr is the interpreter's, except that it gives the guarded methods too.
+// getattr is the interpreter's, except that it gives the guarded methods. It
+// stands for x.name, too, where name is one of theirs.
 func getattr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	if len(args) >= 2 {
 		s, isText := args[0].(starlark.String)
@@ -151,7 +146,7 @@ func getattr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, 
 			return guardedMethod(s, name)
 		}
 	}
-	return starlark.Universe["getattr"].(*starlark.Builtin).CallInternal(thread, args, kwargs)
+	return universe("getattr").CallInternal(thread, args, kwargs)
 }
 
 // guardedMethod is the method of s, which looks at its arguments first.
@@ -163,12 +158,7 @@ func guardedMethod(s starlark.String, name string) (starlark.Value, error) {
 	check := map[string]func(starlark.String, starlark.Tuple, []starlark.Tuple) error{
 		"join": checkJoin, "replace": checkReplace, "format": checkFormatCall,
 	}[name]
-	return starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-		if err := check(s, args, kwargs); err != nil {
-			return nil, fmt.Errorf("%s(): %w", name, err)
-		}
-		return method.(*starlark.Builtin).CallInternal(thread, args, kwargs)
-	}), nil
+	return guarded(method.(*starlark.Builtin), func(args starlark.Tuple, kwargs []starlark.Tuple) error { return check(s, args, kwargs) }), nil
 }
 
 func checkJoin(sep starlark.String, args starlark.Tuple, _ []starlark.Tuple) error {
@@ -215,7 +205,7 @@ func checkFormatCall(s starlark.String, args starlark.Tuple, kwargs []starlark.T
 // boundedRange is range() with at most maxRange numbers, since everything
 // that could be made too long in one step starts from a range.
 func boundedRange(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	v, err := starlark.Universe["range"].(*starlark.Builtin).CallInternal(thread, args, kwargs)
+	v, err := universe("range").CallInternal(thread, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -227,21 +217,15 @@ func boundedRange(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tu
 
 // guardedJSON is the json module, with limits on what goes in.
 func guardedJSON() *starlarkstruct.Module {
-	guarded := &starlarkstruct.Module{Name: "json", Members: starlark.StringDict{}}
+	module := &starlarkstruct.Module{Name: "json", Members: starlark.StringDict{}}
 	for name, member := range json.Module.Members {
-		original := member.(*starlark.Builtin)
-		guarded.Members[name] = starlark.NewBuiltin(original.Name(), func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-			if err := checkJSON(args); err != nil {
-				return nil, fmt.Errorf("%s(): %w", original.Name(), err)
-			}
-			return original.CallInternal(thread, args, kwargs)
-		})
+		module.Members[name] = guarded(member.(*starlark.Builtin), checkJSON)
 	}
-	guarded.Freeze()
-	return guarded
+	module.Freeze()
+	return module
 }
 
-func checkJSON(args starlark.Tuple) error {
+func checkJSON(args starlark.Tuple, _ []starlark.Tuple) error {
 	if err := CheckText(args, false); err != nil {
 		return err
 	}

@@ -30,12 +30,7 @@ type measure struct {
 // deep, or there is a handle in them, unless handles says that one may be.
 func CheckText(values []starlark.Value, handles bool) error {
 	m := measure{parts: maxTextParts, bytes: maxTextBytes, handles: handles}
-	for _, v := range values {
-		if err := m.walk(v, 0); err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.elements(starlark.Tuple(values), 0)
 }
 
 // checkKept tells why the globals of a file are too large to be kept.
@@ -58,42 +53,33 @@ func (m *measure) walk(v starlark.Value, depth int) error {
 	}
 	switch v := v.(type) {
 	case starlark.String:
-		return m.text(len(v))
+		m.bytes -= len(v)
 	case starlark.Bytes:
-		return m.text(4 * len(v))
+		m.bytes -= 4 * len(v)
 	case *Handle:
 		if !m.handles {
 			return notText(v)
 		}
 	case *starlark.Dict:
 		return m.dict(v, depth+1)
-	case *starlark.Set:
-		return m.elements(v, depth+1)
-	case *starlark.List:
-		return m.elements(v, depth+1)
-	case starlark.Tuple:
-		return m.elements(v, depth+1)
+	case *starlark.Set, *starlark.List, starlark.Tuple:
+		return m.elements(v.(starlark.Iterable), depth+1)
 	case *starlarkstruct.Struct:
 		return m.attributes(v, depth+1)
+	}
+	if m.bytes < 0 {
+		return errTooLarge
 	}
 	return nil
 }
 
 func (m *measure) dict(d *starlark.Dict, depth int) error {
-	for k, v := range d.Entries() {
-		if err := m.walk(k, depth); err != nil {
-			return err
+	for key, value := range d.Entries() {
+		for _, v := range [...]starlark.Value{key, value} {
+			if err := m.walk(v, depth); err != nil {
+				return err
+			}
 		}
-		if err := m.walk(v, depth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *measure) text(n int) error {
-	if m.bytes -= n; m.bytes < 0 {
-		return errTooLarge
 	}
 	return nil
 }

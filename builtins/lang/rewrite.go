@@ -13,6 +13,8 @@ const (
 	guardAttr = "."
 )
 
+func isGuard(name string) bool { return len(name) == 1 }
+
 // maxDepth bounds how deeply expressions and statements of a file may nest,
 // also where the parser does not nest, as in a chain a.b.c or of elif.
 const maxDepth = 5000
@@ -25,10 +27,7 @@ const maxDepth = 5000
 func guardFile(f *syntax.File) error {
 	g := &guarder{}
 	g.stmts(f.Stmts)
-	if g.err != nil {
-		return g.err
-	}
-	return nil
+	return g.err
 }
 
 type guarder struct {
@@ -144,24 +143,18 @@ func (g *guarder) exprs(list []syntax.Expr) {
 
 // expr rewrites an expression and returns what takes its place.
 func (g *guarder) expr(e syntax.Expr) syntax.Expr {
+	var pos syntax.Position
 	switch e := e.(type) {
-	case nil:
-		return nil
-	case *syntax.Ident, *syntax.Literal:
+	case nil, *syntax.Ident, *syntax.Literal:
 		return e
 	case *syntax.BinaryExpr:
-		if !g.enter(e.OpPos) {
-			return e
-		}
-		defer g.leave()
-		return g.binary(e)
-	default:
-		if !g.enter(syntax.Position{}) {
-			return e
-		}
-		defer g.leave()
-		return g.compound(e)
+		pos = e.OpPos
 	}
+	if !g.enter(pos) {
+		return e
+	}
+	defer g.leave()
+	return g.compound(e)
 }
 
 // binary guards x * y and x % y; f(k=v) and def f(p=v) are binary as well.
@@ -186,9 +179,11 @@ func guardCall(name string, pos syntax.Position, args ...syntax.Expr) syntax.Exp
 	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: name}, Lparen: pos, Args: args, Rparen: pos}
 }
 
-// compound rewrites the expressions that are neither simple nor binary.
+// compound rewrites the expressions that have others in them.
 func (g *guarder) compound(e syntax.Expr) syntax.Expr {
 	switch e := e.(type) {
+	case *syntax.BinaryExpr:
+		return g.binary(e)
 	case *syntax.ParenExpr:
 		e.X = g.expr(e.X)
 	case *syntax.CallExpr:

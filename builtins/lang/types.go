@@ -91,22 +91,23 @@ func typeNames() []typeName {
 
 // check tells why v is not of the type; v is not None.
 func (t Type) check(v starlark.Value) error {
-	if t.basic()&Value != 0 || t.basic().matches(v) {
+	if t.matches(v) {
 		return nil
 	}
 	switch v := v.(type) {
-	case starlark.Indexable: // lists and tuples; strings are caught here only as a mismatch
-		if _, text := v.(starlark.String); !text && t.element() != 0 {
+	case starlark.String:
+		if t&Size != 0 {
+			_, err := size.Parse(string(v))
+			return err
+		}
+	case starlark.Indexable: // lists and tuples
+		if t.element() != 0 {
 			return t.checkElements(v)
 		}
 	case *starlark.Dict:
 		if t.entry() != 0 {
 			return t.checkEntries(v)
 		}
-	}
-	if s, ok := v.(starlark.String); ok && t.basic()&Size != 0 {
-		_, err := size.Parse(string(s))
-		return err
 	}
 	return fmt.Errorf("want %s, got %s", t, v.Type())
 }
@@ -135,25 +136,20 @@ func (t Type) checkEntries(dict *starlark.Dict) error {
 // matches reports whether v is one of the basic types. A size given as a
 // string is left to check, which can say what is wrong with it.
 func (t Type) matches(v starlark.Value) bool {
-	switch v := v.(type) {
+	want := Value
+	switch v.(type) {
 	case starlark.String:
-		if t&(String|File|Tree) != 0 {
-			return true
-		}
-		if t&Size != 0 {
-			_, err := size.Parse(string(v))
-			return err == nil
-		}
+		want |= String | File | Tree
 	case starlark.Bool:
-		return t&Bool != 0
+		want |= Bool
 	case starlark.Int:
-		return t&(Int|Size) != 0
+		want |= Int | Size
 	case starlark.Float:
-		return t&Float != 0
+		want |= Float
 	case *Handle:
-		return t&(File|Tree) != 0
+		want |= File | Tree
 	case *WritableValue:
-		return t&WritableTree != 0
+		want |= WritableTree
 	}
-	return false
+	return t&want != 0
 }

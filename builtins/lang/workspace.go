@@ -47,16 +47,11 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.Steps == 0 {
-		l.Steps = 500_000_000
+	return Limits{
+		Steps:  cmp.Or(l.Steps, 500_000_000),
+		Memory: cmp.Or(l.Memory, 1<<30),
+		Time:   cmp.Or(l.Time, time.Minute),
 	}
-	if l.Memory == 0 {
-		l.Memory = 1 << 30
-	}
-	if l.Time == 0 {
-		l.Time = time.Minute
-	}
-	return l
 }
 
 // Workspace is a directory tree with build files. Its methods may be called
