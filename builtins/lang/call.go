@@ -26,14 +26,15 @@ type Call struct {
 	thread *starlark.Thread
 	pos    engine.Position
 	values []starlark.Value // by parameter; nil is absent
-	errs   []string
-	cause  error // of one of errs, where the caller branches on it
+	errs   []string         // each with the operation's name before it
+	cause  error            // of one of errs, where the caller branches on it
 }
 
 // signature is an operation made ready for calling.
 type signature struct {
 	op     *Operation
 	params []Param
+	names  []string // of params
 }
 
 // environment is what every build file finds defined.
@@ -41,6 +42,9 @@ func environment(ops []Operation) starlark.StringDict {
 	env := languageNames()
 	for i := range ops {
 		sig := &signature{op: &ops[i], params: ops[i].AllParams()}
+		for _, p := range sig.params {
+			sig.names = append(sig.names, p.Name)
+		}
 		env[ops[i].Name] = starlark.NewBuiltin(ops[i].Name, sig.call)
 	}
 	env.Freeze()
@@ -69,26 +73,18 @@ func (s *signature) call(thread *starlark.Thread, _ *starlark.Builtin, args star
 	if s.op.Make != nil {
 		return c.declare()
 	}
-	if len(c.errs) > 0 {
-		return nil, c.joined()
+	var v starlark.Value
+	if !c.Failed() {
+		var err error
+		if v, err = s.op.Value(c); err != nil {
+			c.Errorf("%w", err)
+			c.cause = err
+		}
 	}
-	v, err := s.op.Value(c)
-	if err != nil {
-		c.Errorf("%w", err)
-		c.cause = err
-	}
-	if len(c.errs) > 0 {
-		return nil, c.joined()
+	if c.Failed() {
+		return nil, &callError{strings.Join(c.errs, "; "), c.cause}
 	}
 	return v, nil
-}
-
-func (c *Call) joined() error {
-	var all []string
-	for _, msg := range c.errs {
-		all = append(all, c.sig.op.Name+"(): "+msg)
-	}
-	return &callError{strings.Join(all, "; "), c.cause}
 }
 
 // callError is what is wrong with a call, in a sentence that says it all.
@@ -112,7 +108,7 @@ func (c *Call) bind(args starlark.Tuple, kwargs []starlark.Tuple) {
 		name := string(kv[0].(starlark.String))
 		switch i := c.index(name); {
 		case i < 0:
-			c.unknownParameter(name)
+			c.Errorf("%s", Unknown("unknown parameter", name, c.sig.names))
 		case c.values[i] != nil:
 			c.Errorf("parameter %q is given twice", name)
 		default:
@@ -125,23 +121,12 @@ func (c *Call) bind(args starlark.Tuple, kwargs []starlark.Tuple) {
 }
 
 func (c *Call) tooManyArguments(n int) {
-	var names []string
-	for _, p := range c.sig.params[:c.sig.op.Positional] {
-		names = append(names, p.Name)
-	}
+	names := c.sig.names[:c.sig.op.Positional]
 	if len(names) == 0 {
 		c.Errorf("got %d arguments without a name: write them as NAME=VALUE", n)
 		return
 	}
 	c.Errorf("got %d arguments without a name, takes at most %d (%s): write the others as NAME=VALUE", n, len(names), strings.Join(names, ", "))
-}
-
-func (c *Call) unknownParameter(name string) {
-	names := make([]string, len(c.sig.params))
-	for i, p := range c.sig.params {
-		names[i] = p.Name
-	}
-	c.errs = append(c.errs, Suggest(fmt.Sprintf("unknown parameter %q (%s)", name, Listed(names)), name, names))
 }
 
 // checkArgument checks one argument against its parameter and applies the default.
@@ -159,17 +144,11 @@ func (c *Call) checkArgument(i int) {
 		c.values[i] = nil
 		return
 	}
-	if s, ok := v.(starlark.String); ok && p.Enum != nil {
-		c.checkEnum(p, string(s))
+	if s, ok := v.(starlark.String); ok && p.Enum != nil && !slices.Contains(p.Enum, string(s)) {
+		c.Errorf("%s", Unknown("unknown "+p.Name, string(s), p.Enum))
 	}
 	if p.Min != 0 || p.Max != 0 {
 		c.checkRange(p, v)
-	}
-}
-
-func (c *Call) checkEnum(p *Param, s string) {
-	if !slices.Contains(p.Enum, s) {
-		c.errs = append(c.errs, Suggest(fmt.Sprintf("unknown %s %q (%s)", p.Name, s, Listed(p.Enum)), s, p.Enum))
 	}
 }
 
@@ -200,7 +179,7 @@ func Integer(v starlark.Value) (n int64, ok bool) {
 // Errorf records a mistake in the arguments. It is reported with the place
 // and the operation's name before it.
 func (c *Call) Errorf(format string, args ...any) {
-	c.errs = append(c.errs, fmt.Errorf(format, args...).Error())
+	c.errs = append(c.errs, c.sig.op.Name+"(): "+fmt.Errorf(format, args...).Error())
 }
 
 // Failed reports whether a mistake was recorded.
@@ -209,14 +188,7 @@ func (c *Call) Failed() bool { return len(c.errs) > 0 }
 // Pos is the place of the call in the build file.
 func (c *Call) Pos() engine.Position { return c.pos }
 
-func (c *Call) index(name string) int {
-	for i := range c.sig.params {
-		if c.sig.params[i].Name == name {
-			return i
-		}
-	}
-	return -1
-}
+func (c *Call) index(name string) int { return slices.Index(c.sig.names, name) }
 
 // Value is the argument itself, or nil where it is absent and has no default.
 func (c *Call) Value(param string) starlark.Value {
@@ -309,9 +281,8 @@ func (c *Call) Strings(param string) []string {
 	case starlark.Indexable:
 		list := make([]string, 0, v.Len())
 		for _, item := range c.Elements(param) {
-			if s, ok := item.(starlark.String); ok {
-				list = append(list, string(s))
-			}
+			s, _ := starlark.AsString(item) // as its type was checked
+			list = append(list, s)
 		}
 		return list
 	}
@@ -353,11 +324,11 @@ func (c *Call) Elements(param string) []starlark.Value {
 
 // Input is the argument when it is a handle, label or source path.
 func (c *Call) Input(param string) Input {
-	i := c.index(param)
-	if c.Value(param) == nil {
+	v := c.Value(param)
+	if v == nil {
 		return Input{}
 	}
-	return c.Operand(c.values[i], c.sig.params[i].Type.basic(), param)
+	return c.Operand(v, c.sig.params[c.index(param)].Type.basic(), param)
 }
 
 // Inputs is the argument when it is a list of handles, labels or source paths,
@@ -367,14 +338,14 @@ func (c *Call) Inputs(param string) []Input {
 	if v == nil {
 		return nil
 	}
-	t := c.sig.params[c.index(param)].Type
-	list, ok := v.(starlark.Indexable)
-	if _, text := v.(starlark.String); text || !ok {
-		return []Input{c.Operand(v, t.basic(), param)}
+	_, list := v.(starlark.Indexable)
+	if _, text := v.(starlark.String); text || !list {
+		return []Input{c.Input(param)}
 	}
-	inputs := make([]Input, list.Len())
-	for i := range inputs {
-		inputs[i] = c.Operand(list.Index(i), t.element(), param)
+	want := c.sig.params[c.index(param)].Type.element()
+	var inputs []Input
+	for _, item := range c.Elements(param) {
+		inputs = append(inputs, c.Operand(item, want, param))
 	}
 	return inputs
 }

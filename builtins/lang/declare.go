@@ -21,17 +21,18 @@ const maxMistakes = 100
 func (c *Call) declare() (starlark.Value, error) {
 	d := &declaration{m: c.m, op: c.sig.op.Name, doc: c.String("doc"), name: c.String("name")}
 	d.handle.decl = d
-	d.seq = c.m.nextSeq()
+	c.m.calls++
+	d.seq = c.m.calls
 	c.locate(d)
 	c.nameTarget(d)
-	if len(c.errs) == 0 {
+	if !c.Failed() {
 		step, err := c.sig.op.Make(c)
 		if err != nil {
 			c.Errorf("%w", err)
 		}
 		d.step = step
 	}
-	if len(c.errs) > 0 {
+	if c.Failed() {
 		d.poisoned, d.step = true, Step{}
 		if err := c.note(); err != nil {
 			return nil, err
@@ -56,7 +57,7 @@ func (c *Call) locate(d *declaration) {
 func (c *Call) note() error {
 	stack := framesOf(c.thread.CallStack())
 	for _, msg := range c.errs {
-		c.m.errs = append(c.m.errs, &Error{Pos: c.pos, Stack: stack, Msg: c.sig.op.Name + "(): " + msg})
+		c.m.errs = append(c.m.errs, &Error{Pos: c.pos, Stack: stack, Msg: msg})
 	}
 	if len(c.m.errs) > maxMistakes {
 		return fmt.Errorf("%s: too many mistakes", c.m.id)

@@ -85,28 +85,19 @@ func (es Errors) Unwrap() []error {
 	return all
 }
 
-// sortedErrors drops duplicates and sorts by place. It returns nil for none.
+// sortedErrors sorts the list by place, in itself, and drops duplicates. It
+// returns nil for none.
 func sortedErrors(list []*Error) error {
 	if len(list) == 0 {
 		return nil
 	}
-	type keyed struct {
-		*Error
-		text string
-	}
-	all := make([]keyed, len(list))
-	for i, e := range list {
-		all[i] = keyed{e, e.Error()}
-	}
-	slices.SortStableFunc(all, func(a, b keyed) int {
-		return cmp.Or(comparePositions(a.Pos, b.Pos), strings.Compare(a.text, b.text))
+	slices.SortStableFunc(list, func(a, b *Error) int {
+		if order := comparePositions(a.Pos, b.Pos); order != 0 {
+			return order
+		}
+		return strings.Compare(a.Error(), b.Error())
 	})
-	all = slices.CompactFunc(all, func(a, b keyed) bool { return a.text == b.text })
-	es := make(Errors, len(all))
-	for i, k := range all {
-		es[i] = k.Error
-	}
-	return es
+	return Errors(slices.CompactFunc(list, func(a, b *Error) bool { return a.Error() == b.Error() }))
 }
 
 func comparePositions(a, b engine.Position) int {
@@ -185,6 +176,12 @@ func framesOf(stack starlark.CallStack) []Frame {
 // Suggest appends ": did you mean ...?" where a candidate is close to name.
 func Suggest(msg, name string, candidates []string) string {
 	return msg + near.Hint(name, candidates)
+}
+
+// Unknown says that what has no such name, such as "unknown format" or "the
+// step has no output": it lists those there are, and suggests one.
+func Unknown(what, name string, have []string) string {
+	return Suggest(fmt.Sprintf("%s %q (%s)", what, name, Listed(have)), name, have)
 }
 
 // maxListed bounds how many alternatives a message lists.

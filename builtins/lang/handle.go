@@ -122,7 +122,7 @@ func (d *declaration) describe() string {
 
 func (d *declaration) label() Label {
 	l := d.m.base
-	l.Name = d.name
+	l.Name, l.Output = d.name, d.picked
 	return l
 }
 
@@ -167,7 +167,7 @@ func (d *declaration) noOutput(name string) string {
 	if len(names) == 1 && names[0] == "" || len(names) == 0 {
 		return fmt.Sprintf("%s has no output %q: it has a single one, which needs no selection", d.describe(), name)
 	}
-	return Suggest(fmt.Sprintf("%s has no output %q (%s)", d.describe(), name, Listed(names)), name, names)
+	return Unknown(d.describe()+" has no output", name, names)
 }
 
 func (d *declaration) outputNames() []string {

@@ -19,8 +19,7 @@ type linkState struct {
 	failed  bool  // it cannot have a node, for a reason that has been reported
 	visit   visit // of the walk that makes nodes
 	node    *engine.Node
-	refs    []engine.Ref
-	title   string
+	target  Target         // what a graph shows of it: the title once visited, the outputs at the end
 	counter map[string]int // of unnamed steps titled after this one, by operation
 }
 
@@ -61,7 +60,8 @@ func (l *linker) closure(roots []*declaration) error {
 
 func (l *linker) loadPending() error {
 	files, waiting := slices.Collect(maps.Values(l.pending)), l.waiting
-	l.pending, l.waiting = nil, nil
+	clear(l.pending)
+	l.waiting = nil
 	if err := l.w.loadAll(l.ctx, files); err != nil {
 		return err
 	}
@@ -76,67 +76,61 @@ func (l *linker) link(d *declaration) {
 		return
 	}
 	d.link.linked = true
-	for i := range d.step.Inputs {
-		l.resolve(reference{d, &d.step.Inputs[i].From})
-	}
-	for i := range d.step.Group {
-		l.resolve(reference{d, &d.step.Group[i]})
+	for in := range d.inputs() {
+		l.resolve(reference{d, in})
 	}
 }
 
-// resolve finds the declaration of one input and puts it on the stack.
+// resolve finds the declaration of one input and puts it on the stack, unless
+// the input has to wait for a file.
 func (l *linker) resolve(r reference) {
 	if r.in.IsZero() {
 		return
 	}
-	if r.in.decl == nil && !l.find(r) {
-		return
+	if r.in.decl == nil {
+		label := r.in.label
+		m := l.w.loaded(label.file())
+		if m == nil {
+			l.pending[label.file()] = Label{Pkg: label.Pkg, File: label.File}
+			l.waiting = append(l.waiting, r)
+			return
+		}
+		if err := l.find(m, r); err != nil {
+			l.fail(r, err)
+			return
+		}
 	}
-	if r.in.decl.source != nil && !l.identify(r) {
+	if err := l.check(r.in); err != nil {
+		l.fail(r, err)
 		return
 	}
 	l.stack = append(l.stack, r.in.decl)
 }
 
-// find finds the target that a label names. It reports whether there is one now.
-func (l *linker) find(r reference) bool {
-	label := *r.in.label
-	m := l.w.loaded(label.file())
-	if m == nil {
-		if l.pending == nil {
-			l.pending = map[string]Label{}
-		}
-		l.pending[label.file()] = Label{Pkg: label.Pkg, File: label.File}
-		l.waiting = append(l.waiting, r)
-		return false
-	}
+// find finds the target of a file that the label of an input names.
+func (l *linker) find(m *module, r reference) error {
+	label, from := *r.in.label, r.from.m.base.Pkg
 	d, err := l.w.target(m, label)
-	if err == nil && !d.visibleFrom(r.from.m.base.Pkg) {
-		err = fmt.Errorf("%s is not visible from here: it was declared at %s without visibility for //%s", label, d.pos(), r.from.m.base.Pkg)
-	}
-	if err == nil {
-		r.in.decl, r.in.output = d, label.Output
-		err = r.in.check()
-	}
 	if err != nil {
-		l.fail(r, err)
-		return false
+		return err
 	}
-	return true
+	if !d.visibleFrom(from) {
+		return fmt.Errorf("%s is not visible from here: it was declared at %s without visibility for //%s", label, d.pos(), from)
+	}
+	r.in.decl, r.in.output = d, label.Output
+	return nil
 }
 
-// identify finds out what the source of an input is.
-func (l *linker) identify(r reference) bool {
-	err := l.w.identify(r.in.decl)
-	r.in.decl.link.failed = err != nil
-	if err == nil {
-		err = r.in.check()
+// check finds out what the source of an input is, and whether it is what is wanted.
+func (l *linker) check(in *Input) error {
+	if in.decl.source != nil {
+		err := l.w.identify(in.decl)
+		in.decl.link.failed = err != nil
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		l.fail(r, err)
-		return false
-	}
-	return true
+	return in.check()
 }
 
 // fail reports an input that cannot be used, at the call that gave it.
@@ -186,8 +180,7 @@ func (w *Workspace) target(m *module, l Label) (*declaration, error) {
 	case l.Name == "":
 		return m.defaultTarget()
 	}
-	msg := fmt.Sprintf("%s has no target %q (%s)", m.id, l.Name, Listed(m.targetNames()))
-	return nil, errors.New(Suggest(msg, l.Name, m.targetNames()))
+	return nil, errors.New(Unknown(m.id+" has no target", l.Name, m.targetNames()))
 }
 
 func (w *Workspace) isSource(l Label) bool {

@@ -87,16 +87,10 @@ func (w *Workspace) await(ctx context.Context, from *module, label, id string, b
 	if cycle != nil {
 		return nil, cycle
 	}
-	if mine {
-		w.evaluate(ctx, m)
-		return m, nil
-	}
-	select {
-	case <-m.done:
-		return m, nil
-	case <-ctx.Done():
+	if !w.finish(ctx, m, mine) {
 		return nil, errDependency
 	}
+	return m, nil
 }
 
 // cycle is the error of a module that waits, through others, for itself. It
@@ -149,15 +143,8 @@ func (m *module) checkWanted(label string, globals starlark.StringDict) error {
 		if globals.Has(want.name) {
 			continue
 		}
-		var have []string
-		for name := range globals {
-			if !strings.HasPrefix(name, "_") {
-				have = append(have, name)
-			}
-		}
-		slices.Sort(have)
-		msg := fmt.Sprintf("%s has no %q (%s)", label, want.name, Listed(have))
-		return &Error{Pos: want.pos, Msg: Suggest(msg, want.name, have)}
+		have := slices.DeleteFunc(globals.Keys(), func(name string) bool { return strings.HasPrefix(name, "_") })
+		return &Error{Pos: want.pos, Msg: Unknown(label+" has no", want.name, have)}
 	}
 	return nil
 }
@@ -174,13 +161,9 @@ func (w *Workspace) missingFile(m *module) string {
 	if m.base.File == "" {
 		return w.missingPackage(m.base.Pkg)
 	}
-	dir := filepath.Join(w.root, filepath.FromSlash(m.base.Pkg))
-	entries, _ := os.ReadDir(dir)
-	var names []string
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".star") {
-			names = append(names, path.Join(m.base.Pkg, e.Name()))
-		}
+	names, _ := fs.Glob(os.DirFS(filepath.Join(w.root, filepath.FromSlash(m.base.Pkg))), "*.star")
+	for i := range names {
+		names[i] = path.Join(m.base.Pkg, names[i])
 	}
 	return Suggest(fmt.Sprintf("there is no file %s", m.id), m.id, names)
 }

@@ -54,14 +54,8 @@ const localKey = "module"
 
 func moduleOf(thread *starlark.Thread) *module { return thread.Local(localKey).(*module) }
 
-// claim returns the module of that identity. The caller that gets mine must
-// evaluate it and close its done channel.
-func (w *Workspace) claim(id string, base Label, library bool) (m *module, mine bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.claimLocked(id, base, library)
-}
-
+// claimLocked returns the module of that identity. The caller that gets mine
+// must evaluate it and close its done channel. w.mu must be held.
 func (w *Workspace) claimLocked(id string, base Label, library bool) (m *module, mine bool) {
 	if m := w.modules[id]; m != nil {
 		return m, false
@@ -79,11 +73,6 @@ func (m *module) ended() bool {
 	default:
 		return false
 	}
-}
-
-func (m *module) nextSeq() uint32 {
-	m.calls++
-	return m.calls
 }
 
 func (m *module) addTarget(d *declaration) {

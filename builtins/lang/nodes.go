@@ -2,6 +2,7 @@ package lang
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ func (l *Linked) Mode(role string) uint32 {
 // people, such as "convert"; it must have outputs.
 func (l *Linked) Between(what string, a engine.Action, inputs []engine.Input, outputs []engine.Output) (*engine.Node, error) {
 	return engine.NewNode(a, engine.NodeOptions{
-		Label:   fmt.Sprintf("%s (%s)", l.decl.link.title, what),
+		Label:   fmt.Sprintf("%s (%s)", l.decl.link.target.Title, what),
 		Builtin: what, Stack: l.decl.stack, Inputs: inputs, Outputs: outputs,
 	})
 }
@@ -115,6 +116,17 @@ func (k *maker) make(root *declaration) {
 	}
 }
 
+// inputs yields every input, or every member of a group.
+func (d *declaration) inputs() iter.Seq[*Input] {
+	return func(yield func(*Input) bool) {
+		for i := 0; ; i++ {
+			if in := d.input(i); in == nil || !yield(in) {
+				return
+			}
+		}
+	}
+}
+
 // input is the i-th input or group member, or nil behind the last one.
 func (d *declaration) input(i int) *Input {
 	if n := len(d.step.Inputs); i < n {
@@ -130,9 +142,10 @@ func (k *maker) enter(d, owner *declaration) {
 		return
 	}
 	d.link.visit = onPath
-	d.link.title = title(d, owner)
+	d.link.target = Target{Title: title(d, owner), Builtin: d.op, Doc: d.doc, Position: d.pos(), decl: d}
 	if d.name != "" {
 		owner = d
+		d.link.target.Label = d.label()
 	}
 	k.path = append(k.path, step{d: d, owner: owner})
 }
@@ -191,7 +204,7 @@ func (k *maker) finish(d *declaration) {
 		return
 	}
 	if len(d.step.Group) > 0 {
-		d.link.refs = d.groupRefs()
+		d.link.target.Refs = d.groupRefs()
 		return
 	}
 	node, err := k.node(d)
@@ -202,7 +215,7 @@ func (k *maker) finish(d *declaration) {
 	}
 	d.link.node = node
 	for _, out := range node.Outputs() {
-		d.link.refs = append(d.link.refs, node.Ref(out.Name))
+		d.link.target.Refs = append(d.link.target.Refs, node.Ref(out.Name))
 	}
 }
 
@@ -211,22 +224,19 @@ func (k *maker) finish(d *declaration) {
 func (d *declaration) unseenSource() bool { return d.source != nil && len(d.step.Outputs) == 0 }
 
 func (d *declaration) inputFailed() bool {
-	for i := 0; ; i++ {
-		in := d.input(i)
-		if in == nil {
-			return false
-		}
+	for in := range d.inputs() {
 		if in.decl != nil && in.decl.link.failed || in.decl == nil && in.label != nil {
 			return true
 		}
 	}
+	return false
 }
 
 // groupRefs lists the outputs of a group's members, each once.
 func (d *declaration) groupRefs() []engine.Ref {
 	var refs []engine.Ref
 	for _, in := range d.step.Group {
-		for _, ref := range in.decl.link.refs {
+		for _, ref := range in.decl.link.target.Refs {
 			if (in.output == "" || ref.Output == in.output) && !slices.Contains(refs, ref) {
 				refs = append(refs, ref)
 			}
@@ -261,6 +271,6 @@ func (k *maker) node(d *declaration) (*engine.Node, error) {
 		}
 	}
 	return engine.NewNode(l.Action, engine.NodeOptions{
-		Label: d.link.title, Builtin: d.op, Stack: d.stack, Inputs: l.Inputs, Outputs: l.Outputs,
+		Label: d.link.target.Title, Builtin: d.op, Stack: d.stack, Inputs: l.Inputs, Outputs: l.Outputs,
 	})
 }

@@ -44,12 +44,6 @@ type declaredOption struct {
 // the configuration, that no option takes.
 var ErrOption = errors.New("wrong value for an option")
 
-type optionError struct{ msg string }
-
-func (e *optionError) Error() string { return e.msg }
-
-func (e *optionError) Is(target error) bool { return target == ErrOption }
-
 func optionValue(c *Call) (starlark.Value, error) {
 	o := declaredOption{name: c.String("name"), kind: c.String("type"), at: c.pos, value: starlark.None}
 	if err := checkTargetName(o.name); err != nil {
@@ -66,7 +60,7 @@ func optionValue(c *Call) (starlark.Value, error) {
 	}
 	if text, set := c.m.ws.cfg.Options[o.name]; set {
 		if err := o.parse(text); err != nil {
-			return nil, &optionError{fmt.Sprintf("-D %s=%s: %v", o.name, text, err)}
+			return nil, &callError{fmt.Sprintf("-D %s=%s: %v", o.name, text, err), ErrOption}
 		}
 	}
 	return o.value, c.m.ws.declareOption(o)
@@ -75,7 +69,7 @@ func optionValue(c *Call) (starlark.Value, error) {
 // parse sets the value from text.
 func (o *declaredOption) parse(text string) error {
 	if o.choices != nil && !slices.Contains(o.choices, text) {
-		return fmt.Errorf("%s", Suggest(fmt.Sprintf("unknown value %q (%s)", text, Listed(o.choices)), text, o.choices))
+		return errors.New(Unknown("unknown value", text, o.choices))
 	}
 	switch o.kind {
 	case "int":

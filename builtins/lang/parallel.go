@@ -7,9 +7,9 @@ import (
 	"runtime/metrics"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // grace is how long a file that was told to stop may take to do so.
@@ -76,33 +76,41 @@ func (w *Workspace) running() []string {
 }
 
 func (w *Workspace) runWorkers(ctx context.Context, files []Label) {
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(files)) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(files) || ctx.Err() != nil {
-					return
-				}
-				w.loadOne(ctx, files[i])
-			}
+	var workers errgroup.Group
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	for _, base := range files {
+		workers.Go(func() error {
+			w.loadOne(ctx, base)
+			return nil
 		})
 	}
-	workers.Wait()
+	_ = workers.Wait() // mistakes are left in the modules
 }
 
 // loadOne evaluates the file unless it has been claimed already; then it
 // waits for its end.
 func (w *Workspace) loadOne(ctx context.Context, base Label) {
-	m, mine := w.claim(base.file(), Label{Pkg: base.Pkg, File: base.File}, false)
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	m, mine := w.claimLocked(base.file(), Label{Pkg: base.Pkg, File: base.File}, false)
+	w.mu.Unlock()
+	w.finish(ctx, m, mine)
+}
+
+// finish evaluates a module that the caller has claimed, and waits for the end
+// of any other. It reports whether the module has ended.
+func (w *Workspace) finish(ctx context.Context, m *module, mine bool) bool {
 	if mine {
 		w.evaluate(ctx, m)
-		return
+		return true
 	}
 	select {
 	case <-m.done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 

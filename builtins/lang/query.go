@@ -1,80 +1,48 @@
 package lang
 
-// reachable lists everything the declarations need, what is needed first,
-// and they themselves.
-func reachable(roots []*declaration) []*declaration {
-	var order []*declaration
-	seen := map[*declaration]bool{}
+import "slices"
+
+// reachable lists everything the roots need, what is needed first, and they
+// themselves.
+func reachable(roots []*Target) []*Target {
+	var order []*Target
 	var path []step
-	for _, root := range roots {
-		if !seen[root] {
-			seen[root] = true
-			path = append(path, step{d: root})
+	seen := map[*declaration]bool{}
+	enter := func(d *declaration) {
+		if d != nil && !seen[d] {
+			seen[d] = true
+			path = append(path, step{d: d})
 		}
+	}
+	for _, root := range roots {
+		enter(root.decl)
 		for len(path) > 0 {
 			top := &path[len(path)-1]
-			in := top.d.input(top.next)
-			top.next++
-			switch {
-			case in == nil:
-				order = append(order, top.d)
-				path = path[:len(path)-1]
-			case in.decl != nil && !seen[in.decl]:
-				seen[in.decl] = true
-				path = append(path, step{d: in.decl})
+			if in := top.d.input(top.next); in != nil {
+				top.next++
+				enter(in.decl)
+				continue
 			}
+			order = append(order, &top.d.link.target)
+			path = path[:len(path)-1]
 		}
 	}
 	return order
 }
 
-// order is everything reachable, what is needed first.
-func (g *Graph) order() []*declaration {
-	g.once.Do(func() { g.all = reachable(g.roots) })
-	return g.all
-}
-
-// target returns the target of a declaration, the same one every time.
-func (g *Graph) target(d *declaration) *Target {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.known == nil {
-		g.known = make(map[*declaration]*Target, len(g.Targets))
-		for _, t := range g.Targets {
-			g.known[t.decl] = t
-		}
-	}
-	t := g.known[d]
-	if t == nil {
-		made := newTarget(d)
-		t = &made
-		g.known[d] = t
-	}
-	return t
-}
-
 // Deps lists what the targets need, directly and through others, and they
 // themselves, what is needed first.
-func (g *Graph) Deps(of ...*Target) []*Target {
-	roots := make([]*declaration, len(of))
-	for i, t := range of {
-		roots[i] = t.decl
-	}
-	return g.convert(reachable(roots))
-}
+func (g *Graph) Deps(of ...*Target) []*Target { return reachable(of) }
 
 // Direct lists what the target needs directly, in the order of its inputs.
 func (g *Graph) Direct(of *Target) []*Target {
-	var list []*declaration
-	for i := 0; ; i++ {
-		in := of.decl.input(i)
-		if in == nil {
-			return g.convert(list)
-		}
+	var list []*Target
+	for in := range of.decl.inputs() {
 		if in.decl != nil {
-			list = append(list, in.decl)
+			list = append(list, &in.decl.link.target)
 		}
 	}
+	return list
 }
 
 // Rdeps lists what, among everything in the graph, needs one of the targets,
@@ -84,38 +52,22 @@ func (g *Graph) Rdeps(of ...*Target) []*Target {
 	for _, t := range of {
 		needs[t.decl] = true
 	}
-	var list []*declaration
-	for _, d := range g.order() {
-		for i := 0; !needs[d]; i++ {
-			in := d.input(i)
-			if in == nil {
-				break
-			}
-			needs[d] = needs[in.decl]
+	var list []*Target
+	for _, t := range reachable(g.Targets) {
+		for in := range t.decl.inputs() {
+			needs[t.decl] = needs[t.decl] || needs[in.decl]
 		}
-		if needs[d] {
-			list = append(list, d)
+		if needs[t.decl] {
+			list = append(list, t)
 		}
 	}
-	return g.convert(list)
+	return list
 }
 
 // Kind lists everything in the graph that the operation of that name made,
 // or all source files for "source".
 func (g *Graph) Kind(builtin string) []*Target {
-	var list []*declaration
-	for _, d := range g.order() {
-		if d.op == builtin && d.picked == "" {
-			list = append(list, d)
-		}
-	}
-	return g.convert(list)
-}
-
-func (g *Graph) convert(list []*declaration) []*Target {
-	out := make([]*Target, len(list))
-	for i, d := range list {
-		out[i] = g.target(d)
-	}
-	return out
+	return slices.DeleteFunc(reachable(g.Targets), func(t *Target) bool {
+		return t.Builtin != builtin || t.decl.picked != ""
+	})
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"b9.build/b9/engine"
 )
@@ -15,13 +14,6 @@ import (
 // Graph is what was asked for, resolved to nodes of the engine.
 type Graph struct {
 	Targets []*Target // what the patterns named, in their order, each once
-
-	roots []*declaration
-	once  sync.Once
-	all   []*declaration // everything reachable, what is needed first; see order
-
-	mu    sync.Mutex
-	known map[*declaration]*Target
 }
 
 // Target is one target, unnamed step or source file of a graph.
@@ -49,7 +41,7 @@ func (w *Workspace) Resolve(ctx context.Context, patterns []string) (*Graph, err
 	if w.broken != nil {
 		return nil, w.broken
 	}
-	l := &linker{w: w, ctx: ctx}
+	l := &linker{w: w, ctx: ctx, pending: map[string]Label{}}
 	roots, err := l.roots(patterns)
 	if err == nil {
 		err = l.closure(roots)
@@ -69,7 +61,11 @@ func (w *Workspace) Resolve(ctx context.Context, patterns []string) (*Graph, err
 	if err := sortedErrors(errs); err != nil {
 		return nil, err
 	}
-	return newGraph(roots), nil
+	g := &Graph{Targets: make([]*Target, len(roots))}
+	for i, d := range roots {
+		g.Targets[i] = &d.link.target
+	}
+	return g, nil
 }
 
 // stopError reports where evaluation was when it was stopped.
@@ -77,12 +73,7 @@ func (w *Workspace) stopError(err error) error {
 	if w.broken != nil {
 		return w.broken
 	}
-	var at []*Error
-	for _, e := range w.moduleErrors() {
-		if errors.Is(e, err) {
-			at = append(at, e)
-		}
-	}
+	at := slices.DeleteFunc(w.moduleErrors(), func(e *Error) bool { return !errors.Is(e, err) })
 	if len(at) > 0 {
 		return sortedErrors(at)
 	}
@@ -127,10 +118,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 		}
 		parsed = append(parsed, p)
 	}
-	sorted := make([]Label, 0, len(files))
-	for _, id := range slices.Sorted(maps.Keys(files)) {
-		sorted = append(sorted, files[id])
-	}
+	sorted := slices.SortedFunc(maps.Values(files), func(a, b Label) int { return strings.Compare(a.file(), b.file()) })
 	if err := l.w.loadAll(l.ctx, sorted); err != nil {
 		return nil, err
 	}
@@ -255,26 +243,4 @@ func (w *Workspace) unknownOptions() []*Error {
 		}
 	}
 	return errs
-}
-
-func newGraph(roots []*declaration) *Graph {
-	g := &Graph{roots: roots, Targets: make([]*Target, len(roots))}
-	block := make([]Target, len(roots))
-	for i, d := range roots {
-		block[i] = newTarget(d)
-		g.Targets[i] = &block[i]
-	}
-	return g
-}
-
-func newTarget(d *declaration) Target {
-	t := Target{Title: d.link.title, Builtin: d.op, Doc: d.doc, Refs: d.link.refs, Position: d.pos(), decl: d}
-	if d.name != "" {
-		t.Label = d.label()
-	}
-	if d.picked != "" {
-		t.Label.Output = d.picked
-		t.Title = t.Label.String()
-	}
-	return t
 }
