@@ -66,10 +66,11 @@ func (d *digestFile) Run(ctx context.Context, job *engine.Job) error {
 		return err
 	}
 	defer file.Close()
-	h, err := d.hash()
-	if err != nil {
-		return err
+	newHash, ok := hashes()[d.Algorithm]
+	if !ok {
+		return fmt.Errorf("unknown algorithm %q", d.Algorithm)
 	}
+	h := newHash()
 	in, buf := io.NewSectionReader(file, 0, file.Size()), make([]byte, 1<<20)
 	for done := int64(0); ; {
 		if err := ctx.Err(); err != nil {
@@ -88,16 +89,9 @@ func (d *digestFile) Run(ctx context.Context, job *engine.Job) error {
 	}
 }
 
-func (d *digestFile) hash() (hash.Hash, error) {
-	switch d.Algorithm {
-	case "sha256":
-		return sha256.New(), nil
-	case "sha512":
-		return sha512.New(), nil
-	case "blake3":
-		return blake3.New(), nil
-	}
-	return nil, fmt.Errorf("unknown algorithm %q", d.Algorithm)
+// hashes are the algorithms that digest() has.
+func hashes() map[string]func() hash.Hash {
+	return map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New, "blake3": func() hash.Hash { return blake3.New() }}
 }
 
 // sizeFile writes the size of its input.

@@ -50,7 +50,7 @@ result is laid out as Erlang's formatter does it.`,
 
 func makeErlangConfig(c *lang.Call) (lang.Step, error) {
 	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: readMode(c, "mode")}
-	s := lang.Step{Action: a, Outputs: lang.OneFile(""), Mode: a.Mode, Finish: a.check}
+	s := lang.Step{Action: a, Outputs: lang.ModedFile("", a.Mode), Finish: a.check}
 	e := erlConverter{c: c, binary: a.Binary, maps: c.String("dicts") == "map", text: c.String("keys") == "text"}
 	for i, v := range c.Elements("inputs") {
 		a.Docs = append(a.Docs, e.document(&s, i, v))

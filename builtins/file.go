@@ -7,9 +7,11 @@ import (
 	"strconv"
 
 	"go.starlark.net/starlark"
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 func fileOperation() lang.Operation {
@@ -36,8 +38,7 @@ func makeFile(c *lang.Call) (lang.Step, error) {
 	return lang.Step{
 		Action:  &writeFile{Content: c.String("content"), Mode: mode},
 		Inputs:  []lang.StepInput{{Role: "src", From: c.Input("src")}},
-		Outputs: lang.OneFile(""),
-		Mode:    mode,
+		Outputs: lang.ModedFile("", mode),
 	}, nil
 }
 
@@ -95,16 +96,4 @@ func writeText(job *engine.Job, text []byte, mode uint32) error {
 }
 
 // permissions translates octal bits into what package os calls them.
-func permissions(bits uint32) os.FileMode {
-	mode := os.FileMode(bits & 0o777)
-	if bits&0o4000 != 0 {
-		mode |= os.ModeSetuid
-	}
-	if bits&0o2000 != 0 {
-		mode |= os.ModeSetgid
-	}
-	if bits&0o1000 != 0 {
-		mode |= os.ModeSticky
-	}
-	return mode
-}
+func permissions(bits uint32) os.FileMode { return tree.FileMode(unix.S_IFREG | bits&0o7777) }

@@ -278,7 +278,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	return l.removeSockets(job)
+	return l.removeSockets(ctx, job)
 }
 
 // trim gives back the space of what the script deleted, so that it is neither
@@ -414,16 +414,16 @@ func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Re
 }
 
 // removeSockets removes the sockets from writable shares: they can't be stored.
-func (l *lxcExec) removeSockets(job *engine.Job) error {
+func (l *lxcExec) removeSockets(ctx context.Context, job *engine.Job) error {
 	for _, s := range l.Shares {
 		if !s.Writable {
 			continue
 		}
-		err := filepath.WalkDir(job.Output(s.Target), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type()&fs.ModeSocket != 0 {
-				err = os.Remove(path)
+		err := walk(ctx, job.Output(s.Target), func(file, _ string, d fs.DirEntry) error {
+			if d.Type()&fs.ModeSocket != 0 {
+				return os.Remove(file)
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			return err
@@ -444,11 +444,7 @@ func envArg(c *lang.Call) map[string]string {
 		if e.Key == "" || strings.ContainsAny(e.Key, "=\x00") {
 			c.Errorf("env: %q is no name of a variable", e.Key)
 		}
-		if s, ok := starlark.AsString(e.Value); ok {
-			env[e.Key] = s
-		} else {
-			env[e.Key] = e.Value.String()
-		}
+		env[e.Key] = lang.Text(e.Value)
 	}
 	return env
 }

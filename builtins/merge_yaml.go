@@ -66,7 +66,7 @@ func makeMergeYAML(c *lang.Call) (lang.Step, error) {
 			addMistakes(c, ownPlace(err, c.Pos(), "inputs"))
 		}
 	}
-	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.OneFile(a.Format), Mode: a.Mode, Finish: checkMergeYAML}, nil
+	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.ModedFile(a.Format, a.Mode), Finish: checkMergeYAML}, nil
 }
 
 // checkMergeYAML merges what is known before anything is built.

@@ -52,7 +52,7 @@ func makeTemplate(c *lang.Call) (lang.Step, error) {
 	if c.Given("content") {
 		a.checkInline(c)
 	}
-	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.OneFile(""), Mode: a.Mode, Finish: checkTemplateFile}, nil
+	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.ModedFile("", a.Mode), Finish: checkTemplateFile}, nil
 }
 
 func varRole(name string) string { return "var:" + name }

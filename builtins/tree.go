@@ -1,6 +1,7 @@
 package builtins
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -172,8 +173,7 @@ func (t *makeTree) finish(l *lang.Linked) error {
 	for i := range done.Entries {
 		e := &done.Entries[i]
 		if out, ok := l.Output(entryRole(i)); ok {
-			e.Tree = out.Kind == store.Tree
-			e.Mode = l.Mode(entryRole(i))
+			e.Tree, e.Mode = out.Kind == store.Tree, out.Mode
 		}
 		if e.Path == "." && !e.Tree {
 			return fmt.Errorf(`"." is the root of the tree: only a directory can be put there`)
@@ -240,26 +240,21 @@ func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, ro
 		return err
 	}
 	switch {
-	case e.Tree:
-		dir, err := job.Expose(ctx, role)
-		if err != nil {
-			return err
-		}
-		return errors.Join(e.graft(ctx, dir.Path, root), dir.Close())
 	case e.Link != "":
 		return root.Symlink(e.Link, e.Path)
 	case e.Dir:
 		return makeDirs(root, e.Path)
 	}
-	mode := e.Mode
-	if mode == 0 {
-		mode = 0o644
-	}
 	src, err := job.Expose(ctx, role)
 	if err != nil {
 		return err
 	}
-	return errors.Join(copyInto(root, src.Path, e.Path, permissions(mode)), src.Close())
+	if e.Tree {
+		err = e.graft(ctx, src.Path, root)
+	} else {
+		err = copyInto(root, src.Path, e.Path, permissions(cmp.Or(e.Mode, 0o644)))
+	}
+	return errors.Join(err, src.Close())
 }
 
 // makeDirs makes a directory and those above it that are missing, with mode
@@ -295,18 +290,26 @@ func copyInto(root *os.Root, src, dst string, mode fs.FileMode) (err error) {
 // graft copies the content of dir below the entry's path, with permissions
 // and links.
 func (e *treeEntry) graft(ctx context.Context, dir string, root *os.Root) error {
+	return walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
+		return graftOne(root, file, path.Join(e.Path, rel), d)
+	})
+}
+
+// walk visits everything from dir down. rel is the slash-separated path of file
+// below dir.
+func walk(ctx context.Context, dir string, visit func(file, rel string, d fs.DirEntry) error) error {
 	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil {
+			err = ctx.Err()
 		}
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(dir, file)
 		if err != nil {
 			return err
 		}
-		return graftOne(root, file, path.Join(e.Path, filepath.ToSlash(rel)), d)
+		return visit(file, filepath.ToSlash(rel), d)
 	})
 }
 
@@ -340,18 +343,8 @@ func graftOne(root *os.Root, file, dst string, d fs.DirEntry) error {
 func (t *makeTree) normalize(ctx context.Context, dir string, at time.Time) error {
 	stamp := unix.NsecToTimespec(at.UnixNano())
 	used := make([]bool, len(t.Rules))
-	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, file)
-		if err != nil {
-			return err
-		}
-		if err := t.own(file, filepath.ToSlash(rel), d, used); err != nil {
+	err := walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
+		if err := t.own(file, rel, d, used); err != nil {
 			return err
 		}
 		return unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)

@@ -60,7 +60,7 @@ func makeStep(c *lang.Call) (lang.Step, error) {
 	}
 	step := lang.Step{Action: f, Outputs: lang.OneFile(ext)}
 	if c.Bool("executable") {
-		step.Mode, step.Outputs[0].Mode = 0o755, 0o755
+		step.Outputs[0].Mode = 0o755
 	}
 	return step, nil
 }

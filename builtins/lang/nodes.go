@@ -59,7 +59,7 @@ func (l *Linked) SetRef(role string, ref engine.Ref) {
 }
 
 // Output is the declared output that the input of that role refers to, for
-// its Kind and Ext; ok is false when the input was not given.
+// its Kind, Ext and Mode; ok is false when the input was not given.
 func (l *Linked) Output(role string) (out engine.Output, ok bool) {
 	ref, ok := l.Ref(role)
 	if !ok {
@@ -67,16 +67,6 @@ func (l *Linked) Output(role string) (out engine.Output, ok bool) {
 	}
 	out, err := ref.Node.Declared(ref.Output)
 	return out, err == nil
-}
-
-// Mode is the permission bits that the input of that role asks for, or 0.
-func (l *Linked) Mode(role string) uint32 {
-	for _, in := range l.decl.step.Inputs {
-		if in.Role == role && in.From.decl != nil {
-			return in.From.decl.step.Mode
-		}
-	}
-	return 0
 }
 
 // Between makes a further step and returns its node. what names it for
@@ -245,18 +235,8 @@ func (d *declaration) groupRefs() []engine.Ref {
 	return refs
 }
 
-// moded is the outputs with the permission bits that the step asks for.
-func (d *declaration) moded() []engine.Output {
-	if d.step.Mode == 0 || len(d.step.Outputs) != 1 || d.step.Outputs[0].Mode != 0 {
-		return d.step.Outputs
-	}
-	out := d.step.Outputs[0]
-	out.Mode = d.step.Mode
-	return []engine.Output{out}
-}
-
 func (k *maker) node(d *declaration) (*engine.Node, error) {
-	l := Linked{Action: d.step.Action, Outputs: d.moded(), decl: d}
+	l := Linked{Action: d.step.Action, Outputs: d.step.Outputs, decl: d}
 	if n := len(d.step.Inputs); n > 0 {
 		l.Inputs = make([]engine.Input, 0, n)
 	}

@@ -44,11 +44,6 @@ type Step struct {
 	Inputs  []StepInput
 	Outputs []engine.Output // at least one; their names are what handle["name"] selects
 
-	// Mode is the permission bits that a file output asks for, or 0. The
-	// store does not keep them: operations that put files into trees and
-	// images ask for them with Linked.Mode.
-	Mode uint32
-
 	// Finish, when not nil, is called once when every input has its node. It
 	// may look at the inputs, put further steps between, and replace the
 	// action, inputs and outputs (but not the outputs' names).
@@ -110,8 +105,13 @@ func (o *Operation) AllParams() []Param {
 
 // OneFile is the outputs of a step that makes one file, whose name ends in ext
 // where it is placed; ext has no dot and may be empty.
-func OneFile(ext string) []engine.Output {
-	return []engine.Output{{Kind: store.File, Ext: ext}}
+func OneFile(ext string) []engine.Output { return ModedFile(ext, 0) }
+
+// ModedFile is the same with the permission bits that the file asks for, or 0.
+// The store does not keep them: operations that put files into trees and images
+// ask for them with Linked.Output.
+func ModedFile(ext string, mode uint32) []engine.Output {
+	return []engine.Output{{Kind: store.File, Ext: ext, Mode: mode}}
 }
 
 // OneTree is the outputs of a step that makes one directory.

@@ -92,8 +92,7 @@ func (w *Workspace) identify(d *declaration) error {
 		d.step.Outputs = OneTree()
 	case st.Mode().IsRegular():
 		d.step.Action = &engine.FileSource{Path: full, Rel: s.path}
-		d.step.Outputs = OneFile(strings.TrimPrefix(path.Ext(s.path), "."))
-		d.step.Mode = uint32(st.Mode().Perm())
+		d.step.Outputs = ModedFile(strings.TrimPrefix(path.Ext(s.path), "."), uint32(st.Mode().Perm()))
 	default:
 		s.err = fmt.Errorf("%s is neither a file nor a directory", s.path)
 	}
