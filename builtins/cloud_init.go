@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,8 +115,7 @@ func (b *seedBuilder) output(format string) engine.Output {
 	case "dir":
 		return engine.Output{Name: "dir", Kind: store.Tree}
 	}
-	have := []string{"iso", "vfat", "dir"}
-	b.c.Errorf("%s", lang.Suggest(fmt.Sprintf("unknown format %q (%s)", format, lang.Listed(have)), format, have))
+	b.c.Errorf("%s", lang.Unknown("unknown format", format, []string{"iso", "vfat", "dir"}))
 	return engine.Output{Name: format, Kind: store.File}
 }
 
@@ -143,16 +141,15 @@ func (b *seedBuilder) check() {
 }
 
 func (b *seedBuilder) file(e lang.Entry) {
-	clean := path.Clean(e.Key)
-	standard := slices.Contains([]string{"user-data", "meta-data"}, clean) || slices.ContainsFunc(b.a.Parts, func(p seedPart) bool { return p.Name == clean })
-	near := slices.IndexFunc(b.names(), func(name string) bool { return clash(name, clean, slices.Contains(b.c.Strings("formats"), "vfat")) })
+	clean, names := path.Clean(e.Key), b.names()
+	near := slices.IndexFunc(names, func(name string) bool { return clash(name, clean, slices.Contains(b.c.Strings("formats"), "vfat")) })
 	switch {
 	case e.Key == "" || path.IsAbs(clean) || clean == "." || clean == ".." || strings.HasPrefix(clean, "../"):
 		b.c.Errorf("files: %q is not the name of a file in the seed", e.Key)
-	case standard || slices.Contains(b.a.Files, clean):
+	case slices.Contains(names, clean):
 		b.c.Errorf("files: there is a %q in the seed already", clean)
 	case near >= 0:
-		b.c.Errorf("files: %q and %q can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case", b.names()[near], clean)
+		b.c.Errorf("files: %q and %q can't be in one seed: one is a file where the other needs a directory, or (on vfat) they differ only in case", names[near], clean)
 	default:
 		b.a.Files = append(b.a.Files, clean)
 		b.s.Inputs = append(b.s.Inputs, lang.StepInput{Role: "file " + clean, From: b.c.Operand(e.Value, lang.File, "files["+strconv.Quote(e.Key)+"]")})
@@ -216,7 +213,7 @@ func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]tree.File, er
 		p := &c.Parts[i]
 		r, err := p.render(runTexts(job), c.Silence)
 		if err != nil {
-			return nil, ownPlace(err, p.place(), p.Param)
+			return nil, ownPlace(err, p.Docs[0].At, p.Param)
 		}
 		user = user || p.Name == "user-data"
 		if p.Role == metaPart && !r.identified {
@@ -278,11 +275,11 @@ func writeSeed(ctx context.Context, format, path string, at time.Time, files []t
 	case "vfat":
 		return vfat.Make(ctx, path, vfat.Options{Label: strings.ToUpper(seedVolume), Time: at}, files)
 	}
-	return writeDir(path, files, at)
+	return writeDir(ctx, path, files, at)
 }
 
 // writeDir writes the files into a new directory.
-func writeDir(dir string, files []tree.File, at time.Time) error {
+func writeDir(ctx context.Context, dir string, files []tree.File, at time.Time) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -299,12 +296,7 @@ func writeDir(dir string, files []tree.File, at time.Time) error {
 			return err
 		}
 	}
-	return filepath.WalkDir(dir, func(file string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Chtimes(file, at, at)
-	})
+	return walk(ctx, dir, func(file, _ string, _ os.DirEntry) error { return os.Chtimes(file, at, at) })
 }
 
 func writeSeedFile(root *os.Root, f tree.File) error {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"b9.build/b9/engine"
 	"b9.build/b9/engine/content/cloudinit"
 	"b9.build/b9/engine/content/yaml"
 )
@@ -37,8 +36,6 @@ type rendered struct {
 	warnings   []yaml.Finding
 	identified bool // meta-data: it has an instance-id
 }
-
-func (p *seedPart) place() engine.Position { return p.Docs[0].At }
 
 // pack compresses user-data if that is asked for.
 func (p *seedPart) pack(text string) ([]byte, error) {
@@ -71,11 +68,11 @@ func (p *seedPart) render(t texts, silence []string) (rendered, error) {
 	}
 	fields, isMap := m.root.Value.(yaml.Fields)
 	if !isMap && m.root.Value != nil {
-		return r, fmt.Errorf("%s: want a mapping of keys to values", m.root.At)
+		return r, m.root.At.Errorf("want a mapping of keys to values")
 	}
 	id := slices.IndexFunc(fields, func(f yaml.Field) bool { return f.Key.Value == any("instance-id") })
 	if r.identified = id >= 0; r.identified && p.Role == metaPart && (fields[id].Value.Value == nil || fields[id].Value.Value == "") {
-		return r, fmt.Errorf("%s: instance-id has no value: give one, or leave it out to have one made of the seed's content", fields[id].Value.At)
+		return r, fields[id].Value.At.Errorf("instance-id has no value: give one, or leave it out to have one made of the seed's content")
 	}
 	if r.text, err = p.writeMapping(m.root, t, r.identified || p.Role != metaPart); err != nil || r.identified || len(fields) > 0 {
 		return r, err

@@ -72,40 +72,6 @@ func readDocument(c *lang.Call, name string, v starlark.Value) (document, []lang
 	return d, nil
 }
 
-// texts is where documents get the texts of inputs from.
-type texts struct {
-	file     func(role string) (text string, known bool, err error)
-	embedded func(role string) (string, error)
-}
-
-// unknownTexts knows no input: it is for checks before the graph is linked.
-func unknownTexts() texts {
-	return texts{
-		file:     func(string) (string, bool, error) { return "", false, nil },
-		embedded: func(role string) (string, error) { return "text of " + role, nil },
-	}
-}
-
-// linkedTexts knows the inputs that are source files.
-func linkedTexts(l *lang.Linked) texts {
-	return texts{embedded: sourceTexts(l), file: func(role string) (string, bool, error) {
-		name, ok := l.SourcePath(role)
-		if !ok {
-			return "", false, nil
-		}
-		text, err := lang.ReadText(name)
-		return text, true, err
-	}}
-}
-
-// runTexts knows every input of a running step.
-func runTexts(job *engine.Job) texts {
-	return texts{embedded: jobTexts(job), file: func(role string) (string, bool, error) {
-		text, err := lang.InputText(job, role)
-		return text, true, err
-	}}
-}
-
 // nameFiles names the documents that are files after them; how a name ends
 // says what format it is in.
 func nameFiles(docs []document, l *lang.Linked) {
@@ -123,7 +89,7 @@ func (d *document) text(t texts) (text string, known bool, err error) {
 	if d.Role == "" {
 		return d.Text, true, nil
 	}
-	if text, known, err = t.file(d.Role); err != nil {
+	if text, known, err = t.read(d.Role); err != nil {
 		err = fmt.Errorf("%s: %w", d.Name, err)
 	}
 	return text, known, err
@@ -132,11 +98,7 @@ func (d *document) text(t texts) (text string, known bool, err error) {
 // read parses the document; nil is one whose text is not known yet.
 func (d *document) read(t texts) (*yaml.Document, error) {
 	if d.Value.Kind != "" {
-		v, err := d.Value.plain(t.embedded)
-		if err != nil {
-			return nil, err
-		}
-		root, err := yaml.NewNode(v, d.At)
+		root, err := d.Value.node(d.At, t)
 		if err != nil {
 			return nil, err
 		}
@@ -190,19 +152,22 @@ func mergeAll(docs []document, t texts, strategy string) (m mergedDocuments, err
 	return m, err
 }
 
-// ownPlace takes the place of the call off the lines of an error, where it
-// would stand twice, and says instead which parameter is meant.
+// ownPlace takes the place of the call off the mistakes that an error joins,
+// where it would stand twice, and says instead which parameter is meant.
 func ownPlace(err error, at engine.Position, param string) error {
-	if err == nil {
-		return nil
-	}
-	lines := strings.Split(err.Error(), "\n")
-	for i, line := range lines {
-		if rest, ok := strings.CutPrefix(line, at.String()+": "); ok {
-			lines[i] = param + ": " + rest
+	switch e := err.(type) {
+	case *engine.PositionError:
+		if e.Position == at {
+			return fmt.Errorf("%s: %s", param, e.Msg)
 		}
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, one := range e.Unwrap() {
+			all = append(all, ownPlace(one, at, param))
+		}
+		return errors.Join(all...)
 	}
-	return errors.New(strings.Join(lines, "\n"))
+	return err
 }
 
 // warn prints the warnings that are not silenced, each with how to silence it.

@@ -3,6 +3,7 @@ package builtins
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -20,8 +21,8 @@ import (
 // An operation that writes structured text uses it in three places:
 //
 //	d, inputs := embed(c, "user_data", c.Value("user_data"))  // make: keep d in the action, add inputs to the Step's
-//	v, err := d.plain(sourceTexts(l))                        // Finish: to check; sources are read, other texts are stood in for
-//	v, err := d.plain(jobTexts(job))                         // Run: to write
+//	n, err := d.node(at, linkedTexts(l))                     // Finish: to check; sources are read, other texts are stood in for
+//	n, err := d.node(at, runTexts(job))                      // Run: to write
 type datum struct {
 	Kind  datumKind
 	Text  string  // of a bool, int, float or string; of an embedded text, the role of its input
@@ -113,27 +114,25 @@ func (e *embedder) handle(h *lang.Handle, path string) datum {
 	return datum{Kind: embedDatum, Text: role}
 }
 
-// plain is the value as package yaml writes it: nil, bool, int64,
-// *big.Int, float64, string, []any or yaml.Map. text gives the text of the
-// input of a role; it may be nil where nothing is embedded.
-func (d datum) plain(text func(role string) (string, error)) (any, error) {
+// node is the value as package yaml writes it, all of it at one place, with the
+// texts of inputs where they are embedded.
+func (d datum) node(at engine.Position, t texts) (n *yaml.Node, err error) {
+	n = &yaml.Node{At: at}
 	switch d.Kind {
 	case boolDatum:
-		return d.Text == "true", nil
+		n.Value = d.Text == "true"
 	case intDatum:
-		return plainInt(d.Text)
+		n.Value, err = plainInt(d.Text)
 	case floatDatum:
-		return strconv.ParseFloat(d.Text, 64)
+		n.Value, err = strconv.ParseFloat(d.Text, 64)
 	case stringDatum:
-		return d.Text, nil
+		n.Value = d.Text
 	case embedDatum:
-		return text(d.Text)
-	case listDatum:
-		return d.plainList(text)
-	case dictDatum:
-		return d.plainDict(text)
+		n.Value, err = t.embedded(d.Text)
+	case listDatum, dictDatum:
+		n.Value, err = d.items(at, t)
 	}
-	return nil, nil
+	return n, err
 }
 
 func plainInt(s string) (any, error) {
@@ -147,53 +146,58 @@ func plainInt(s string) (any, error) {
 	return n, nil
 }
 
-func (d datum) plainList(text func(string) (string, error)) (any, error) {
-	list := make([]any, len(d.Items))
+// items is the elements of a list as []*yaml.Node, or of a dict as yaml.Fields.
+func (d datum) items(at engine.Position, t texts) (any, error) {
+	items := make([]*yaml.Node, len(d.Items))
 	for i, item := range d.Items {
 		var err error
-		if list[i], err = item.plain(text); err != nil {
+		if items[i], err = item.node(at, t); err != nil {
 			return nil, err
 		}
 	}
-	return list, nil
-}
-
-func (d datum) plainDict(text func(string) (string, error)) (any, error) {
-	m := make(yaml.Map, 0, len(d.Items)/2)
-	for i := 0; i+1 < len(d.Items); i += 2 {
-		v, err := d.Items[i+1].plain(text)
-		if err != nil {
-			return nil, err
-		}
-		m = append(m, yaml.Pair{Key: d.Items[i].Text, Value: v})
+	if d.Kind == listDatum {
+		return items, nil
 	}
-	return m, nil
+	fields := yaml.NewFieldSet(len(items) / 2)
+	for pair := range slices.Chunk(items, 2) {
+		fields.Set(yaml.Field{Key: pair[0], Value: pair[1]})
+	}
+	return fields.Fields, nil
 }
 
-// jobTexts reads the texts of a running step's inputs. Text that is not UTF-8
-// is an error: no structured format could carry it.
-func jobTexts(job *engine.Job) func(role string) (string, error) {
-	return func(role string) (string, error) {
+// texts is where an action gets the texts of its inputs from. It serves an
+// action's checks, before anything is built, as well as its Run.
+type texts struct {
+	read func(role string) (text string, known bool, err error) // known is false for what a step is yet to make
+	name func(role string) string                               // for messages
+}
+
+// unknownTexts knows no input: it is for checks before the graph is linked.
+func unknownTexts() texts {
+	return texts{read: func(string) (string, bool, error) { return "", false, nil }}
+}
+
+// linkedTexts knows the inputs that are source files.
+func linkedTexts(l *lang.Linked) texts { return texts{name: l.SourceName, read: l.SourceText} }
+
+// runTexts knows every input of a running step.
+func runTexts(job *engine.Job) texts {
+	return texts{name: strconv.Quote, read: func(role string) (string, bool, error) {
 		text, err := lang.InputText(job, role)
-		if err == nil && !utf8.ValidString(text) {
-			err = fmt.Errorf("%s: the embedded text is not UTF-8", role)
-		}
-		return text, err
-	}
+		return text, true, err
+	}}
 }
 
-// sourceTexts reads the texts of inputs that are source files, and stands in
-// for those that steps make: they are strings, too, but not known yet.
-func sourceTexts(l *lang.Linked) func(role string) (string, error) {
-	return func(role string) (string, error) {
-		name, ok := l.SourcePath(role)
-		if !ok {
-			return "text of " + role, nil
-		}
-		text, err := lang.ReadText(name)
-		if err == nil && !utf8.ValidString(text) {
-			err = fmt.Errorf("%s is not UTF-8, so it can't be embedded as text", l.SourceName(role))
-		}
-		return text, err
+// embedded is a text that takes the place of a handle in a value. One that is
+// not known yet is stood in for: it is a string, too. Text that is not UTF-8 is
+// an error: no structured format could carry it.
+func (t texts) embedded(role string) (string, error) {
+	text, known, err := t.read(role)
+	if err == nil && !known {
+		return "text of " + role, nil
 	}
+	if err == nil && !utf8.ValidString(text) {
+		err = fmt.Errorf("%s is not UTF-8, so it can't be embedded as text", t.name(role))
+	}
+	return text, err
 }

@@ -119,102 +119,89 @@ func (a *erlangConfig) Kind() string { return "erlang_config/1" }
 // check finds the mistakes in source files and text before anything is
 // built, and all conflicts where no step has to run first.
 func (a *erlangConfig) check(l *lang.Linked) error {
-	known := true
 	for i := range a.Docs {
 		d := &a.Docs[i]
 		if d.Role != "" {
 			d.Name = l.SourceName(d.Role)
 		}
 	}
-	for _, in := range l.Inputs {
-		_, source := l.SourcePath(in.Role)
-		known = known && source
-	}
-	read := func(role string) (string, error) {
-		if name, ok := l.SourcePath(role); ok {
-			return lang.ReadText(name)
-		}
-		return "", errNotYet
-	}
-	if !known {
-		_, err := a.parse(read)
-		return err
-	}
-	_, err := a.merged(read)
+	_, err := a.merged(linkedTexts(l))
 	return err
 }
 
-// errNotYet says that a text is known only when the step runs.
-var errNotYet = fmt.Errorf("the text is not known yet")
-
 // Run implements engine.Action.
 func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
-	terms, err := a.merged(func(role string) (string, error) { return lang.InputText(job, role) })
+	terms, err := a.merged(runTexts(job))
 	if err != nil {
 		return err
 	}
 	return writeText(job, erlang.Format(terms), a.Mode)
 }
 
-func (a *erlangConfig) merged(read func(role string) (string, error)) ([]erlang.Term, error) {
-	docs, err := a.parse(read)
+// merged reads and merges every text, if all are known.
+func (a *erlangConfig) merged(t texts) ([]erlang.Term, error) {
+	values, complete, err := a.embedded(t)
 	if err != nil {
 		return nil, err
 	}
-	return erlang.Merge(docs, a.Strategy)
-}
-
-// parse reads every text. One that read does not know yet is left out.
-func (a *erlangConfig) parse(read func(role string) (string, error)) ([][]erlang.Term, error) {
-	texts, err := a.embedded(read)
-	if err != nil {
-		return nil, err
-	}
-	vars, err := a.variables(texts)
+	vars, err := a.variables(values)
 	if err != nil {
 		return nil, err
 	}
 	var docs [][]erlang.Term
 	for _, d := range a.Docs {
-		text, o := d.Text, erlang.Options{Vars: vars}
-		if d.Value {
-			o = erlang.Options{Vars: texts, Placeless: true}
-		}
-		if d.Role != "" {
-			if text, err = read(d.Role); err == errNotYet {
-				continue
-			} else if err != nil {
-				return nil, fmt.Errorf("%s: %w", d.Name, err)
-			}
-		}
-		terms, err := erlang.Parse(d.Name, text, o)
+		terms, known, err := d.parse(t, values, vars)
 		if err != nil {
 			return nil, err
 		}
+		complete = complete && known
 		docs = append(docs, terms)
 	}
-	return docs, nil
+	if !complete {
+		return nil, nil
+	}
+	return erlang.Merge(docs, a.Strategy)
 }
 
-// embedded reads the texts of the handles inside of values.
-func (a *erlangConfig) embedded(read func(role string) (string, error)) (map[string]erlang.Term, error) {
-	texts := make(map[string]erlang.Term, a.Texts)
-	for i := range a.Texts {
-		text, err := read(textRole(i))
-		if err != nil && err != errNotYet {
-			return nil, err
+// parse reads a text, if it is known. The values are those of handles inside of
+// a value; the vars those that files and texts name.
+func (d *erlangText) parse(t texts, values, vars map[string]erlang.Term) (terms []erlang.Term, known bool, err error) {
+	text, o := d.Text, erlang.Options{Vars: vars}
+	if d.Value {
+		o = erlang.Options{Vars: values, Placeless: true}
+	}
+	if d.Role != "" {
+		if text, known, err = t.read(d.Role); err != nil {
+			return nil, known, fmt.Errorf("%s: %w", d.Name, err)
 		}
+		if !known {
+			return nil, false, nil
+		}
+	}
+	terms, err = erlang.Parse(d.Name, text, o)
+	return terms, true, err
+}
+
+// embedded reads the texts of the handles inside of values, as far as they are known.
+func (a *erlangConfig) embedded(t texts) (values map[string]erlang.Term, complete bool, err error) {
+	values, complete = make(map[string]erlang.Term, a.Texts), true
+	for i := range a.Texts {
+		text, known, err := t.read(textRole(i))
+		if err != nil {
+			return nil, known, err
+		}
+		complete = complete && known
 		name := strings.TrimPrefix(textRole(i), "text ")
 		switch {
 		case a.Binary:
-			texts[name] = erlang.NewBinary(text)
+			values[name] = erlang.NewBinary(text)
 		case !utf8.ValidString(text):
-			return nil, fmt.Errorf(`the text to be embedded as a string is not UTF-8: give strings = "binary" to embed it as it is`)
+			return nil, known, fmt.Errorf(`the text to be embedded as a string is not UTF-8: give strings = "binary" to embed it as it is`)
 		default:
-			texts[name] = erlang.NewString(text)
+			values[name] = erlang.NewString(text)
 		}
 	}
-	return texts, nil
+	return values, complete, nil
 }
 
 func (a *erlangConfig) variables(texts map[string]erlang.Term) (map[string]erlang.Term, error) {

@@ -12,6 +12,7 @@ import (
 
 	"b9.build/b9/builtins/internal/builtinstest"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/content/yaml"
 )
 
@@ -96,15 +97,17 @@ func TestEmbedKeepsValues(t *testing.T) {
 	if c.Failed() || len(inputs) > 0 {
 		t.Fatalf("failed: %v, inputs %v", c.Failed(), inputs)
 	}
-	got, err := d.plain(nil)
+	at := engine.Position{File: "f", Line: 1, Col: 2}
+	got, err := d.node(at, unknownTexts())
 	if err != nil {
 		t.Fatal(err)
 	}
+	node := func(v any) *yaml.Node { return &yaml.Node{Value: v, At: at} }
 	large, _ := new(big.Int).SetString("1208925819614629174706176", 10)
-	want := yaml.Map{
-		{Key: "z", Value: []any{int64(-1), large, 0.1, true, nil}},
-		{Key: "a", Value: []any{"text", yaml.Map{}}},
-	}
+	want := node(yaml.Fields{
+		{Key: node("z"), Value: node([]*yaml.Node{node(int64(-1)), node(large), node(0.1), node(true), node(nil)})},
+		{Key: node("a"), Value: node([]*yaml.Node{node("text"), node(yaml.Fields{})})},
+	})
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %#v, want %#v", got, want)
 	}
@@ -129,10 +132,16 @@ B9BUILD.star:1:1: cloud_init(): user_data["a"][1]: the key 1 is no string`
 }
 
 // TestDatumText holds that the text of an input takes the place of its handle.
-func TestDatumText(t *testing.T) {
+func TestDatumText(test *testing.T) {
 	d := datum{Kind: dictDatum, Items: []datum{{Kind: stringDatum, Text: "k"}, {Kind: listDatum, Items: []datum{{Kind: embedDatum, Text: "role"}}}}}
-	got, err := d.plain(func(role string) (string, error) { return "<" + role + ">", nil })
-	if want := (yaml.Map{{Key: "k", Value: []any{"<role>"}}}); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %#v, %v", got, err)
+	known := texts{read: func(role string) (string, bool, error) { return "<" + role + ">", true, nil }}
+	for want, t := range map[string]texts{"k:\n  - \"<role>\"\n": known, "k:\n  - text of role\n": unknownTexts()} {
+		n, err := d.node(engine.Position{}, t)
+		if err != nil {
+			test.Fatal(err)
+		}
+		if got, err := n.YAML(); err != nil || got != want {
+			test.Errorf("got %q, %v, want %q", got, err, want)
+		}
 	}
 }

@@ -16,29 +16,22 @@ import (
 
 func erlAtomOperation() lang.Operation {
 	return erlValueOperation("erl_atom", "name", "an Erlang atom, for values in erlang_config",
-		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, func(c *lang.Call, text string) erlang.Term {
-			if err := erlang.CheckAtom(text); err != nil {
-				c.Errorf("%w", err)
-			}
-			return erlang.NewAtom(text)
-		})
+		`erlang_config(inputs = [{"kernel": {"logger_level": erl_atom("debug")}}])`, erlang.NewAtom, erlang.CheckAtom)
 }
 
 func erlBinaryOperation() lang.Operation {
 	return erlValueOperation("erl_binary", "text", "an Erlang binary of the text in UTF-8, for values in erlang_config",
-		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, func(_ *lang.Call, text string) erlang.Term {
-			return erlang.NewBinary(text)
-		})
+		`erlang_config(inputs = [{"app": {"secret": erl_binary("s3cret")}}])`, erlang.NewBinary, anyText)
 }
 
 func erlStringOperation() lang.Operation {
 	return erlValueOperation("erl_string", "text", `an Erlang string, for values in erlang_config(strings = "binary")`,
-		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, func(_ *lang.Call, text string) erlang.Term {
-			return erlang.NewString(text)
-		})
+		`erlang_config(inputs = [{"app": {"dir": erl_string("/srv")}}], strings = "binary")`, erlang.NewString, anyText)
 }
 
-func erlValueOperation(name, param, doc, example string, term func(*lang.Call, string) erlang.Term) lang.Operation {
+func anyText(string) error { return nil }
+
+func erlValueOperation(name, param, doc, example string, term func(string) erlang.Term, check func(string) error) lang.Operation {
 	return lang.Operation{
 		Name: name, Doc: doc, Positional: 1,
 		Params:  []lang.Param{{Name: param, Type: lang.String, Required: true, Doc: "the text"}},
@@ -48,7 +41,10 @@ func erlValueOperation(name, param, doc, example string, term func(*lang.Call, s
 			if !utf8.ValidString(text) {
 				c.Errorf("%s: %q is not UTF-8", param, text)
 			}
-			return &erlValue{name, text, term(c, text)}, nil
+			if err := check(text); err != nil {
+				c.Errorf("%w", err)
+			}
+			return &erlValue{name, text, term(text)}, nil
 		},
 	}
 }

@@ -50,42 +50,43 @@ func makeTemplate(c *lang.Call) (lang.Step, error) {
 		a.Vars[e.Key] = lang.Text(e.Value)
 	}
 	if c.Given("content") {
-		a.checkInline(c)
+		if err := a.check(unknownTexts()); err != nil {
+			c.Errorf("%w", err)
+		}
 	}
-	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.ModedFile("", a.Mode), Finish: checkTemplateFile}, nil
+	return lang.Step{Action: a, Inputs: inputs, Outputs: lang.ModedFile("", a.Mode), Finish: a.finish}, nil
 }
 
 func varRole(name string) string { return "var:" + name }
 
-// checkInline checks a template that is given as text.
-func (a *expandTemplate) checkInline(c *lang.Call) {
-	t, err := template.Parse("content", a.Content)
-	if err == nil {
-		err = t.Check(a.names())
-	}
-	if err != nil {
-		c.Errorf("%w", err)
-	}
+// finish checks a template that is a source file before anything is built.
+func (a *expandTemplate) finish(l *lang.Linked) error {
+	a.Name = l.SourceName("src")
+	return a.check(linkedTexts(l))
 }
 
-// checkTemplateFile finds the mistakes of a template that is a source file
-// before anything is built.
-func checkTemplateFile(l *lang.Linked) error {
-	a := l.Action.(*expandTemplate)
-	a.Name = l.SourceName("src")
-	name, ok := l.SourcePath("src")
-	if !ok {
-		return nil
-	}
-	text, err := lang.ReadText(name)
-	if err != nil {
-		return fmt.Errorf("template %s: %w", a.Name, err)
-	}
-	t, err := template.Parse(a.Name, text)
-	if err != nil {
+// check finds the mistakes of a template whose text is known.
+func (a *expandTemplate) check(t texts) error {
+	tmpl, err := a.parse(t)
+	if err != nil || tmpl == nil {
 		return err
 	}
-	return t.Check(a.names())
+	return tmpl.Check(append(slices.Collect(maps.Keys(a.Vars)), a.Texts...))
+}
+
+// parse reads the template; nil is one that is not known yet.
+func (a *expandTemplate) parse(t texts) (*template.Text, error) {
+	if a.Name == "" {
+		return template.Parse("content", a.Content)
+	}
+	text, known, err := t.read("src")
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", a.Name, err)
+	}
+	if !known {
+		return nil, nil
+	}
+	return template.Parse(a.Name, text)
 }
 
 // expandTemplate expands Content, or the input src if there is one.
@@ -94,26 +95,15 @@ type expandTemplate struct {
 	Vars    map[string]string
 	Texts   []string // the names whose values are the texts of inputs
 	Mode    uint32
-	Name    string `key:"-"` // of the template, for messages
+	Name    string `key:"-"` // of the file that is the input, for messages
 }
 
 // Kind implements engine.Action.
 func (a *expandTemplate) Kind() string { return "template/1" }
 
-func (a *expandTemplate) names() []string {
-	return append(slices.Collect(maps.Keys(a.Vars)), a.Texts...)
-}
-
 // Run implements engine.Action.
 func (a *expandTemplate) Run(_ context.Context, job *engine.Job) error {
-	text, name, err := a.Content, "content", error(nil)
-	if job.Has("src") {
-		name = a.Name
-		if text, err = lang.InputText(job, "src"); err != nil {
-			return err
-		}
-	}
-	t, err := template.Parse(name, text)
+	t, err := a.parse(runTexts(job))
 	if err != nil {
 		return err
 	}

@@ -36,20 +36,21 @@ func InputText(job *engine.Job, role string) (string, error) {
 	return string(data), nil
 }
 
-// ReadText reads a file of the host as text. One of more than MaxText bytes is
-// an error.
-func ReadText(name string) (string, error) {
+// SourceText reads the input of that role, a source file, as text; known is false
+// for anything a step makes. One of more than MaxText bytes is an error.
+func (l *Linked) SourceText(role string) (text string, known bool, err error) {
+	name, ok := l.SourcePath(role)
+	if !ok {
+		return "", false, nil
+	}
 	f, err := os.Open(name)
 	if err != nil {
-		return "", err
+		return "", true, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, MaxText+1))
-	if err != nil {
-		return "", err
+	if err == nil && len(data) > MaxText {
+		err = fmt.Errorf("%s is larger than %d bytes", name, MaxText)
 	}
-	if len(data) > MaxText {
-		return "", fmt.Errorf("%s is larger than %d bytes", name, MaxText)
-	}
-	return string(data), nil
+	return string(data), true, err
 }

@@ -4,7 +4,6 @@
 // are read into the same tree. It checks no document against a schema.
 //
 //	Node, Fields, Field   a value and its position; Bytes and Time are values without a Go type of their own
-//	Map, Pair, NewNode    a tree made of plain values
 //	FieldSet              a mapping under construction
 //	Document              what Parse, ParseJSON and ParseTOML return; Node.YAML, JSON and TOML write it
 //	Finding               a mistake or a warning in a document; Silence and Split sort them

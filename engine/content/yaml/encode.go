@@ -10,15 +10,6 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Map is a mapping whose keys keep their order.
-type Map []Pair
-
-// Pair is one entry of a Map.
-type Pair struct {
-	Key   string
-	Value any
-}
-
 func dump(n *yaml.Node) (string, error) {
 	out, err := yaml.Dump(n, yaml.WithV3Defaults(), yaml.WithIndent(2), yaml.WithLineWidth(-1))
 	if err != nil {

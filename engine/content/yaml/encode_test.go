@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"b9.build/b9/engine/content/yaml"
-	"b9.build/b9/engine/internal/position"
 )
 
 // TestPyYAMLReadsBackEqual writes values that YAML readers are known to
@@ -24,18 +23,26 @@ func TestPyYAMLReadsBackEqual(t *testing.T) {
 		"two\nlines", "two\nlines\n", "two\n\nlines\n\n", "\nfirst empty", "  indented\nblock", "tab\there", "\ttab", "quote\"'s", "back\\slash", "ü ☃ 😀",
 		"{a}", "[a]", "&a", "*a", "!a", "|", ">", "%a", "@a", "`a", "a\rb", "\x00\x01", "\u0085x", "2001-01-01", "=", "<<", ".", "...", "---", "a\n---\nb\n", "key: |\n  x\n", "\u2028", "é\n", "x\n ",
 	}
-	var list []any
-	var m yaml.Map
+	field := func(key string, value any) yaml.Field {
+		return yaml.Field{Key: &yaml.Node{Value: key}, Value: &yaml.Node{Value: value}}
+	}
+	list := func(values ...any) (nodes []*yaml.Node) {
+		for _, v := range values {
+			nodes = append(nodes, &yaml.Node{Value: v})
+		}
+		return nodes
+	}
+	var all []any
+	var m yaml.Fields
 	for _, s := range texts {
-		list = append(list, s)
-		m = append(m, yaml.Pair{Key: "k" + s, Value: s})
+		all = append(all, s)
+		m = append(m, field("k"+s, s))
 	}
 	big, _ := new(big.Int).SetString("123456789012345678901234567890", 10)
-	doc := yaml.Map{{"texts", list}, {"map", m}, {"numbers", []any{int64(-5), 0.1, 1e30, 1e-7, 3.0, big}}, {"empty", []any{[]any{}, yaml.Map{}, nil, true, false}}}
-	root, err := yaml.NewNode(doc, position.Position{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := &yaml.Node{Value: yaml.Fields{
+		field("texts", list(all...)), field("map", m), field("numbers", list(int64(-5), 0.1, 1e30, 1e-7, 3.0, big)),
+		field("empty", list(list(), yaml.Fields{}, nil, true, false)),
+	}}
 	text, err := root.YAML()
 	if err != nil {
 		t.Fatal(err)

@@ -214,35 +214,6 @@ func equalFields(a, b Fields) bool {
 	return true
 }
 
-// NewNode makes a tree of a plain value: nil, bool, int64, *big.Int, float64,
-// string, []any and Map. Every node gets the position.
-func NewNode(v any, at position.Position) (*Node, error) {
-	switch v := v.(type) {
-	case nil, bool, int64, *big.Int, float64, string:
-		return &Node{Value: v, At: at}, nil
-	case []any:
-		list := make([]*Node, len(v))
-		for i, item := range v {
-			var err error
-			if list[i], err = NewNode(item, at); err != nil {
-				return nil, err
-			}
-		}
-		return &Node{Value: list, At: at}, nil
-	case Map:
-		s := NewFieldSet(len(v))
-		for _, p := range v {
-			value, err := NewNode(p.Value, at)
-			if err != nil {
-				return nil, err
-			}
-			s.Set(Field{&Node{Value: p.Key, At: at}, value})
-		}
-		return &Node{Value: s.Fields, At: at}, nil
-	}
-	return nil, fmt.Errorf("a %T can't be written as text", v)
-}
-
 // JoinPath names an entry below a path: users[0].name.
 func JoinPath(path string, key *Node) string {
 	text := keyText(key)
