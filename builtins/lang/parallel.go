@@ -7,9 +7,9 @@ import (
 	"runtime/metrics"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // grace is how long a file that was told to stop may take to do so.
@@ -76,23 +76,23 @@ func (w *Workspace) running() []string {
 }
 
 func (w *Workspace) runWorkers(ctx context.Context, files []Label) {
-	var workers errgroup.Group
-	workers.SetLimit(runtime.GOMAXPROCS(0))
-	for _, base := range files {
-		workers.Go(func() error {
-			w.loadOne(ctx, base)
-			return nil
+	// A worker evaluates many files: its stack, once grown for the interpreter,
+	// serves all of them.
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(files)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(files)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				w.loadOne(ctx, files[i])
+			}
 		})
 	}
-	_ = workers.Wait() // mistakes are left in the modules
+	workers.Wait()
 }
 
 // loadOne evaluates the file unless it has been claimed already; then it
 // waits for its end.
 func (w *Workspace) loadOne(ctx context.Context, base Label) {
-	if ctx.Err() != nil {
-		return
-	}
 	w.mu.Lock()
 	m, mine := w.claimLocked(base.file(), Label{Pkg: base.Pkg, File: base.File}, false)
 	w.mu.Unlock()
