@@ -30,12 +30,7 @@ func commands(p *session.Program) *cobra.Command {
 		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
 	)
 	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
-			strict(c)
-		}
-	}
-	describe(root, helpTexts())
+	complete(root, helpTexts())
 	return root
 }
 
@@ -43,7 +38,6 @@ func commands(p *session.Program) *cobra.Command {
 func program() *cobra.Command {
 	return &cobra.Command{
 		Use:               "b9",
-		Short:             "Build virtual-machine images from B9BUILD.star files",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -65,15 +59,4 @@ func register(to *pflag.FlagSet, f *session.Flags) {
 	to.BoolVarP(&f.Quiet, "quiet", "q", false, "print results and errors only")
 	to.BoolVarP(&f.Verbose, "verbose", "v", false, "print the output of every step as it comes")
 	to.StringVar(&f.Store, "store", "", "keep the store in `DIR` (store.dir)")
-}
-
-// strict lets the commands that cobra adds word mistakes as all others do.
-func strict(cmd *cobra.Command) {
-	cmd.Args = command.NoArgs
-	if !cmd.Runnable() {
-		cmd.RunE = command.Help
-	}
-	for _, c := range cmd.Commands() {
-		strict(c)
-	}
 }

@@ -10,38 +10,49 @@ import (
 )
 
 // helpText is what `b9 help COMMAND` says beside the flags: a section for each
-// command, which begins with "== " and the command's path. Examples come last.
+// command, which begins with "== " and the command's path. Its first line is what
+// the list of commands says; examples come last. Where [PLACE] stands, the section
+// of that name is shown.
 //
 //go:embed help.txt
 var helpText string
 
-// helpTexts are the sections by path.
+// helpTexts are the sections of the commands by path.
 func helpTexts() map[string]string {
+	text, place, _ := strings.Cut("\n"+helpText, "\n== PLACE\n\n")
 	texts := map[string]string{}
-	for section := range strings.SplitSeq("\n"+helpText, "\n== ") {
+	for section := range strings.SplitSeq(strings.ReplaceAll(text, "[PLACE]\n", place), "\n== ") {
 		path, text, _ := strings.Cut(section, "\n")
 		texts[path] = text
 	}
 	return texts
 }
 
-// describe gives a command, and those below it, their sections. What a command says
-// itself, because others say the same, follows its section.
-func describe(cmd *cobra.Command, texts map[string]string) {
+// complete gives a command, and those below it, their sections. Those that do not
+// say otherwise take no arguments, and print their help if they do nothing else.
+func complete(cmd *cobra.Command, texts map[string]string) {
 	if text, ok := texts[cmd.CommandPath()]; ok {
+		short, text, _ := strings.Cut(text, "\n")
 		long, example, _ := strings.Cut(text, "\nExamples:\n")
-		cmd.Long = strings.TrimSpace(long + "\n" + cmd.Long)
-		cmd.Example = strings.TrimRight(example, "\n")
+		cmd.Short, cmd.Long, cmd.Example = short, strings.TrimSpace(long), strings.TrimRight(example, "\n")
+	}
+	// Cobra's own commands word mistakes as all others do.
+	if cmd.Args == nil || strings.HasPrefix(cmd.CommandPath(), cmd.Root().Name()+" completion") {
+		cmd.Args = command.NoArgs
+	}
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	for _, c := range cmd.Commands() {
-		describe(c, texts)
+		complete(c, texts)
 	}
 }
 
 func help() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Help about any command",
+		Short: "Help about any command", // cobra adds it after complete
+		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

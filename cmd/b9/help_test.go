@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,12 @@ func TestHelpTexts(t *testing.T) {
 	texts := helpTexts()
 	delete(texts, "") // what comes before the first section
 	each(commands(session.New(nil, nil, nil)), func(cmd *cobra.Command) {
-		if texts[cmd.CommandPath()] != "" && cmd.Long == "" && cmd.Example == "" {
+		short, text, _ := strings.Cut(texts[cmd.CommandPath()], "\n")
+		if short != "" && cmd.Short != short || strings.TrimSpace(text) != "" && cmd.Long == "" && cmd.Example == "" {
 			t.Errorf("%s does not show its section", cmd.CommandPath())
+		}
+		if strings.Contains(cmd.Long, "[PLACE]") {
+			t.Errorf("%s does not say what a place is", cmd.CommandPath())
 		}
 		if cmd.Short == "" {
 			t.Errorf("%s says nothing of itself", cmd.CommandPath())

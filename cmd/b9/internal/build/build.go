@@ -31,9 +31,8 @@ import (
 func Command(p *session.Program) *cobra.Command {
 	var f Flags
 	cmd := &cobra.Command{
-		Use:   "build TARGET...",
-		Short: "Build targets and put the results into b9-out/",
-		Args:  command.SomeTargets,
+		Use:  "build TARGET...",
+		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			b := &maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}
 			return b.run(ctx)

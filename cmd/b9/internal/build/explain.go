@@ -24,9 +24,8 @@ func Explain(p *session.Program) *cobra.Command {
 	var f Flags
 	var all, status bool
 	cmd := &cobra.Command{
-		Use:   "explain TARGET...",
-		Short: "Say which steps would run, and which file, value or tool changed",
-		Args:  command.SomeTargets,
+		Use:  "explain TARGET...",
+		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			reasons, err := reasons(ctx, s, f, args)
 			if err != nil {

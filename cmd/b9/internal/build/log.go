@@ -21,9 +21,8 @@ import (
 func Log(p *session.Program) *cobra.Command {
 	var options []string
 	cmd := &cobra.Command{
-		Use:   "log TARGET",
-		Short: "Print what a step printed when it last ran",
-		Args:  command.Exactly(1, "log takes one target, got %d"),
+		Use:  "log TARGET",
+		Args: command.Exactly(1, "log takes one target, got %d"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			if p.JSON {
 				return exit.Usagef("log prints text: leave out --json")

@@ -23,8 +23,8 @@ func Run(p *session.Program) *cobra.Command {
 	var f Flags
 	var cwd string
 	cmd := &cobra.Command{
-		Use:   "run TARGET [-- COMMAND ARG...]",
-		Short: "Build a target and run a command in it",
+		Use:  "run TARGET [-- COMMAND ARG...]",
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := command.SplitDash(cmd, args)
 			if len(targets) != 1 {
@@ -78,8 +78,8 @@ func Shell(p *session.Program) *cobra.Command {
 	var f Flags
 	var fresh bool
 	cmd := &cobra.Command{
-		Use:   "shell [TARGET] [-- COMMAND ARG...]",
-		Short: "Open a shell in a target, or in the step that failed",
+		Use:  "shell [TARGET] [-- COMMAND ARG...]",
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := command.SplitDash(cmd, args)
 			if len(targets) > 1 {

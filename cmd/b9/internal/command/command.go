@@ -128,6 +128,3 @@ func SplitDash(cmd *cobra.Command, args []string) (before, after []string) {
 	}
 	return args, nil
 }
-
-// Help prints the help of a command that only holds others.
-func Help(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -21,10 +21,8 @@ import (
 func Cat(p *session.Program) *cobra.Command {
 	o := newOpener(p)
 	cmd := &cobra.Command{
-		Use:   "cat PLACE...",
-		Short: "Print files that lie in an image",
-		Long:  help,
-		Args:  command.AtLeast(1, "name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname"),
+		Use:  "cat PLACE...",
+		Args: command.AtLeast(1, "name a file, such as //web:root:/etc/hostname or disk.raw:/etc/hostname"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args); err != nil {
 				return err
@@ -85,10 +83,8 @@ func (c contextReader) Read(b []byte) (int, error) {
 func Cp(p *session.Program) *cobra.Command {
 	o := newOpener(p)
 	cmd := &cobra.Command{
-		Use:   "cp PLACE... DESTINATION",
-		Short: "Copy files and directories out of an image",
-		Long:  help,
-		Args:  command.AtLeast(2, "cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`"),
+		Use:  "cp PLACE... DESTINATION",
+		Args: command.AtLeast(2, "cp takes one place or more and a destination, such as `b9 cp //web:root:/etc/nginx .`"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args[:len(args)-1]); err != nil {
 				return err

@@ -24,10 +24,8 @@ func Ls(p *session.Program) *cobra.Command {
 	o := newOpener(p)
 	var recursive, itself bool
 	cmd := &cobra.Command{
-		Use:   "ls PLACE...",
-		Short: "List files that lie in an image",
-		Long:  help,
-		Args:  command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
+		Use:  "ls PLACE...",
+		Args: command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(args); err != nil {
 				return err

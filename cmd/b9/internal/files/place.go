@@ -31,16 +31,6 @@ import (
 	"b9.build/b9/engine/store"
 )
 
-const help = `A place is WHAT:/PATH. WHAT is a target, which is built first when it has to be,
-but not placed in b9-out/, a shared image as shared:NAME, or an image file. A
-target with several images has them at their mount points, as it was built;
-others are chosen as TARGET:OUTPUT:/PATH. An overlay is read through to the image
-that its call in the build file names, whatever path it records; that of an image
-file is opened only if --backing names it. On a disk with partitions the only, or
-else the largest, Linux file system is meant; another one is WHAT:PARTITION:/PATH,
-by number, name or UUID. Nothing is mounted, and ext2/3/4, vfat, iso9660 and
-squashfs are read in raw, qcow2, vmdk and the other formats.`
-
 // opener opens places.
 type opener struct {
 	*session.Program

@@ -24,9 +24,8 @@ func resize(p *session.Program) *cobra.Command {
 	var f Flags
 	var only bool
 	cmd := &cobra.Command{
-		Use:   "resize FILE SIZE",
-		Short: "Make a raw image larger or smaller, with what is in it",
-		Args:  command.ExactArgs("a file and a size", 2),
+		Use:  "resize FILE SIZE",
+		Args: command.ExactArgs("a file and a size", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			size, err := parseSize(args[1])
 			if err != nil {
@@ -158,9 +157,8 @@ func resizeDisk(path string, size, now int64) error {
 func replace(p *session.Program) *cobra.Command {
 	var f Flags
 	cmd := &cobra.Command{
-		Use:   "replace DISK PARTITION FILE",
-		Short: "Put an image into a partition of a raw disk",
-		Args:  command.ExactArgs("a disk, a partition and a file", 3),
+		Use:  "replace DISK PARTITION FILE",
+		Args: command.ExactArgs("a disk, a partition and a file", 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := p.Path(args[0])
 			if err != nil {

@@ -20,9 +20,8 @@ import (
 func check(p *session.Program) *cobra.Command {
 	var f Flags
 	cmd := &cobra.Command{
-		Use:   "check FILE",
-		Short: "Look for damage in an image",
-		Args:  command.ExactArgs("a file", 1),
+		Use:  "check FILE",
+		Args: command.ExactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, format, err := resolve(p, args[0], &f)
 			if err != nil {
@@ -86,9 +85,8 @@ func checkFormat(ctx context.Context, p *session.Program, name, path, format str
 func compare(p *session.Program) *cobra.Command {
 	var f, second Flags
 	cmd := &cobra.Command{
-		Use:   "compare FILE FILE",
-		Short: "Tell whether two images hold the same bytes",
-		Args:  command.ExactArgs("two files", 2),
+		Use:  "compare FILE FILE",
+		Args: command.ExactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			second.backing, second.Extents = f.backing, f.Extents
 			same, err := compareImages(cmd.Context(), p, args, &f, &second)

@@ -47,9 +47,8 @@ type conversion struct {
 func convert(p *session.Program) *cobra.Command {
 	var c conversion
 	cmd := &cobra.Command{
-		Use:   "convert [-f FORMAT] [-O FORMAT] SOURCE DESTINATION",
-		Short: "Write an image in another format",
-		Args:  command.ExactArgs("a source and a destination", 2),
+		Use:  "convert [-f FORMAT] [-O FORMAT] SOURCE DESTINATION",
+		Args: command.ExactArgs("a source and a destination", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), p, args[0], args[1])
 		},

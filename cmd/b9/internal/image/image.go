@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
@@ -23,12 +22,7 @@ import (
 
 // Command is `b9 image`, with the commands below it.
 func Command(p *session.Program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "image",
-		Short: "Look at, convert, compare and check disk images",
-		Args:  command.NoArgs,
-		RunE:  command.Help,
-	}
+	cmd := &cobra.Command{Use: "image"}
 	cmd.AddCommand(info(p), convert(p), resize(p), partitions(p), replace(p), compare(p), check(p))
 	return cmd
 }

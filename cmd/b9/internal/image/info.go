@@ -27,9 +27,8 @@ type description struct{ output.Image }
 func info(p *session.Program) *cobra.Command {
 	var f Flags
 	cmd := &cobra.Command{
-		Use:   "info FILE",
-		Short: "Tell an image's format, sizes, backing file and content",
-		Args:  command.ExactArgs("a file", 1),
+		Use:  "info FILE",
+		Args: command.ExactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := inspect(p, args[0], &f)
 			if err != nil {
@@ -107,9 +106,8 @@ func partitions(p *session.Program) *cobra.Command {
 	var f Flags
 	var sector int
 	cmd := &cobra.Command{
-		Use:   "partitions FILE",
-		Short: "List the partitions of a disk",
-		Args:  command.ExactArgs("a file", 1),
+		Use:  "partitions FILE",
+		Args: command.ExactArgs("a file", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if sector != 0 && sector != 512 && sector != 4096 {
 				return exit.Usagef("--sector %d: want 512 or 4096", sector)

@@ -18,9 +18,8 @@ import (
 // Builtins is `b9 builtins`.
 func Builtins(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "builtins [NAME]",
-		Short: "List what build files can call, or document one of it",
-		Args:  command.OneAtMost("name"),
+		Use:  "builtins [NAME]",
+		Args: command.OneAtMost("name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return list(p, args)
 		},

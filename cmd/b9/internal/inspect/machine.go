@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/doctor"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
@@ -17,12 +16,7 @@ import (
 
 // Doctor is `b9 doctor`.
 func Doctor(p *session.Program) *cobra.Command {
-	return &cobra.Command{
-		Use:   "doctor",
-		Short: "Tell what this machine can and cannot do, and what to install",
-		Args:  command.NoArgs,
-		RunE:  p.With(examine),
-	}
+	return &cobra.Command{Use: "doctor", RunE: p.With(examine)}
 }
 
 func examine(ctx context.Context, s *session.Session, _ []string) error {
@@ -51,9 +45,7 @@ func examine(ctx context.Context, s *session.Session, _ []string) error {
 // Config is `b9 config`.
 func Config(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "config",
-		Short: "Print every setting, its value and where the value came from",
-		Args:  command.NoArgs,
+		Use: "config",
 		RunE: p.With(func(_ context.Context, s *session.Session, _ []string) error {
 			settings := s.Config.Settings()
 			var text []byte
@@ -68,9 +60,7 @@ func Config(p *session.Program) *cobra.Command {
 // Version is `b9 version`.
 func Version(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  command.NoArgs,
+		Use: "version",
 		RunE: func(*cobra.Command, []string) error {
 			v := session.Version()
 			return p.Show(v, fmt.Sprintf("b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go))

@@ -26,19 +26,19 @@ func Query(p *session.Program) *cobra.Command {
 		})
 	}
 	cmd := &cobra.Command{
-		Use:   "query [PATTERN...]",
-		Short: "List targets, and what depends on what",
-		RunE:  ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
+		Use:  "query [PATTERN...]",
+		Args: cobra.ArbitraryArgs,
+		RunE: ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
 	}
 	command.Define(cmd.PersistentFlags(), &options)
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "deps TARGET...", Short: "List every target and source that the targets are made of",
+			Use:  "deps TARGET...",
 			Args: command.SomeTargets,
 			RunE: ask(func(g *lang.Graph) []*lang.Target { return g.Deps(g.Targets...) }),
 		},
 		&cobra.Command{
-			Use: "rdeps TARGET [PATTERN...]", Short: "List the targets in the patterns (default //...) that are made of the target",
+			Use:  "rdeps TARGET [PATTERN...]",
 			Args: command.SomeTargets,
 			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 				// The target comes first, so that it is the first of the graph's.
@@ -47,7 +47,7 @@ func Query(p *session.Program) *cobra.Command {
 			}),
 		},
 		&cobra.Command{
-			Use: "kind BUILTIN [PATTERN...]", Short: "List the targets that a built-in makes",
+			Use:  "kind BUILTIN [PATTERN...]",
 			Args: command.AtLeast(1, "name a built-in, such as lxc_exec (`b9 builtins` lists them)"),
 			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 				if err := checkBuiltin(args[0]); err != nil {

@@ -19,9 +19,8 @@ import (
 func check(p *session.Program) *cobra.Command {
 	var deep, remove bool
 	cmd := &cobra.Command{
-		Use:   "check [NAME]",
-		Short: "Look for damage in a repository",
-		Args:  command.OneAtMost("name"),
+		Use:  "check [NAME]",
+		Args: command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return checkRepository(ctx, s, command.First(args), deep, remove)
 		}),

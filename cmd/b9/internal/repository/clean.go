@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/share"
-	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -25,9 +24,7 @@ const cleanGrace = 24 * time.Hour
 func CleanLocal(p *session.Program) *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
-		Use:   "clean-local",
-		Short: "Remove all but the newest versions of the shared images on this machine",
-		Args:  command.NoArgs,
+		Use: "clean-local",
 		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
 			return clean(ctx, s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
 		}),
@@ -41,9 +38,7 @@ func CleanRemote(p *session.Program) *cobra.Command {
 	var name string
 	var keep, steps int
 	cmd := &cobra.Command{
-		Use:   "clean-remote",
-		Short: "Remove all but the newest versions of the shared images in a repository",
-		Args:  command.NoArgs,
+		Use: "clean-remote",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if steps < -1 || steps == -1 && cmd.Flags().Changed("steps") {
 				return exit.Usagef("--steps %d: want 0 or more", steps)

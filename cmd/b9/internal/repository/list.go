@@ -33,9 +33,8 @@ func List(p *session.Program) *cobra.Command {
 	var name string
 	var long bool
 	cmd := &cobra.Command{
-		Use:   "list [NAME]",
-		Short: "List the shared images of a repository, newest first",
-		Args:  command.OneAtMost("name"),
+		Use:  "list [NAME]",
+		Args: command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return list(ctx, s, name, command.First(args), long)
 		}),

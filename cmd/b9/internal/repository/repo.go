@@ -19,12 +19,7 @@ import (
 
 // Command is `b9 repo`, with the commands below it.
 func Command(p *session.Program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "repo",
-		Short: "Add, remove, list and check repositories of shared images",
-		Args:  command.NoArgs,
-		RunE:  command.Help,
-	}
+	cmd := &cobra.Command{Use: "repo"}
 	cmd.AddCommand(add(p), remove(p), names(p), check(p))
 	return cmd
 }
@@ -32,9 +27,7 @@ func Command(p *session.Program) *cobra.Command {
 // names is `b9 repo list`.
 func names(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the repositories that have a name",
-		Args:  command.NoArgs,
+		Use: "list",
 		RunE: p.With(func(_ context.Context, s *session.Session, _ []string) error {
 			cfg := s.Config
 			var list []output.Repository
@@ -62,8 +55,7 @@ func names(p *session.Program) *cobra.Command {
 func add(p *session.Program) *cobra.Command {
 	var create bool
 	cmd := &cobra.Command{
-		Use:   "add NAME LOCATION",
-		Short: "Give a repository a name, in the user's configuration",
+		Use: "add NAME LOCATION",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return exit.Usagef("repo add takes a name and a location, got %s", output.Count(len(args), "argument", "arguments"))
@@ -127,10 +119,9 @@ func editRepositories(name, location string) error {
 // remove is `b9 repo remove`.
 func remove(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove NAME",
-		Short: "Forget a repository's name; the repository stays as it is",
-		Args:  command.Exactly(1, "repo remove takes one name, got %d"),
-		RunE:  p.With(removeRepository),
+		Use:  "remove NAME",
+		Args: command.Exactly(1, "repo remove takes one name, got %d"),
+		RunE: p.With(removeRepository),
 	}
 }
 

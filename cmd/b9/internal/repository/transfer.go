@@ -26,9 +26,8 @@ import (
 func Push(p *session.Program) *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use:   "push NAME[@VERSION]",
-		Short: "Send a shared image of this machine to a repository",
-		Args:  command.Exactly(1, "push takes one name, got %d (`b9 list -r local` lists them)"),
+		Use:  "push NAME[@VERSION]",
+		Args: command.Exactly(1, "push takes one name, got %d (`b9 list -r local` lists them)"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return exit.Resumes(push(ctx, s, to, args[0]), "what was sent is kept for the next push")
 		}),
@@ -78,9 +77,8 @@ func push(ctx context.Context, s *session.Session, to, name string) (err error) 
 func Pull(p *session.Program) *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
-		Use:   "pull [NAME[@VERSION]]",
-		Short: "Fetch a shared image, or the newest of each, to this machine",
-		Args:  command.OneAtMost("name"),
+		Use:  "pull [NAME[@VERSION]]",
+		Args: command.OneAtMost("name"),
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			return exit.Resumes(pull(ctx, s, from, args), "what was fetched is kept for the next pull")
 		}),

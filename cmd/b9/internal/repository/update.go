@@ -16,12 +16,7 @@ import (
 
 // Update is `b9 update`.
 func Update(p *session.Program) *cobra.Command {
-	return &cobra.Command{
-		Use:   "update [NAME]",
-		Short: "Move b9.lock to the newest versions of shared images",
-		Args:  command.OneAtMost("name"),
-		RunE:  p.With(update),
-	}
+	return &cobra.Command{Use: "update [NAME]", Args: command.OneAtMost("name"), RunE: p.With(update)}
 }
 
 func update(ctx context.Context, s *session.Session, args []string) error {

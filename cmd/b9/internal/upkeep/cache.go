@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -19,12 +18,7 @@ import (
 
 // Cache is `b9 cache`, with the commands below it.
 func Cache(p *session.Program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "cache",
-		Short: "Show, shrink or verify the store",
-		Args:  command.NoArgs,
-		RunE:  p.With(usage),
-	}
+	cmd := &cobra.Command{Use: "cache", RunE: p.With(usage)}
 	cmd.AddCommand(collect(p), verify(p))
 	return cmd
 }
@@ -52,12 +46,7 @@ type bounds struct {
 // collect is `b9 cache gc`.
 func collect(p *session.Program) *cobra.Command {
 	var b bounds
-	cmd := &cobra.Command{
-		Use:   "gc",
-		Short: "Remove what was not used for longest",
-		Args:  command.NoArgs,
-		RunE:  p.With(b.collect),
-	}
+	cmd := &cobra.Command{Use: "gc", RunE: p.With(b.collect)}
 	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
 	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")
 	cmd.Flags().BoolVar(&b.all, "all", false, "remove all that may go")
@@ -126,9 +115,7 @@ func (b *bounds) collect(ctx context.Context, s *session.Session, _ []string) er
 func verify(p *session.Program) *cobra.Command {
 	var repair bool
 	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Read every object again and compare it with its digest",
-		Args:  command.NoArgs,
+		Use: "verify",
 		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
 			st, err := s.Store()
 			if err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
-	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
@@ -34,9 +33,7 @@ image(
 // Init is `b9 init`.
 func Init(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:   "init",
-		Short: "Make the current directory a workspace",
-		Args:  command.NoArgs,
+		Use: "init",
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := p.WorkDir()
 			if err != nil {
@@ -86,12 +83,7 @@ func writeNew(path, text string) (wrote bool, err error) {
 
 // Clean is `b9 clean`.
 func Clean(p *session.Program) *cobra.Command {
-	return &cobra.Command{
-		Use:   "clean",
-		Short: "Remove the results in b9-out/ and the kept state of failed steps",
-		Args:  command.NoArgs,
-		RunE:  p.With(clean),
-	}
+	return &cobra.Command{Use: "clean", RunE: p.With(clean)}
 }
 
 func clean(_ context.Context, s *session.Session, _ []string) error {
