@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,31 +70,26 @@ const probeTime = 10 * time.Second
 // changes nothing.
 func Examine(ctx context.Context, d Host) []check {
 	d.setDefaults()
-	checks := []check{
-		d.user(),
-		kernelRelease(),
-		loopDevices(),
-		d.fileSystems(),
-		d.optionalFileSystems(),
-		d.cgroups(),
-		d.userNamespaces(),
-		personality32(),
-		d.kvm(),
-	}
-	checks = append(checks, d.tools()...)
-	checks = append(checks, d.libvirtd(ctx))
-	checks = append(checks, d.backends(ctx)...)
-	return append(checks, aboutStore(d.StoreDir)...)
+	return slices.Concat(
+		[]check{d.user(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces(), personality32(), d.kvm()},
+		d.tools(), []check{d.libvirtd(ctx)}, d.backends(ctx), aboutStore(d.StoreDir))
+}
+
+func ok(name, detail string) check { return check{Name: name, Status: statusOK, Detail: detail} }
+
+func warn(name, detail, fix string) check {
+	return check{Name: name, Status: statusWarn, Detail: detail, Fix: fix}
+}
+
+func fail(name, detail, fix string) check {
+	return check{Name: name, Status: statusFail, Detail: detail, Fix: fix}
 }
 
 func (d *Host) user() check {
-	c := check{Name: "user", Status: statusOK, Detail: "root"}
 	if uid := d.UID(); uid != 0 {
-		c.Status = statusFail
-		c.Detail = fmt.Sprintf("user id %d: attaching images and running containers needs root", uid)
-		c.Fix = "run b9 as root, for example with sudo"
+		return fail("user", fmt.Sprintf("user id %d: attaching images and running containers needs root", uid), "run b9 as root, for example with sudo")
 	}
-	return c
+	return ok("user", "root")
 }
 
 // backends asks every backend at the same time.
@@ -110,25 +106,23 @@ func (d *Host) backends(ctx context.Context) []check {
 func (d *Host) backend(ctx context.Context, b container.Backend) check {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	c := check{Name: "container backend " + b.Name(), Status: statusOK}
+	name := "container backend " + b.Name()
 	f, err := b.Probe(ctx)
-	if err == nil {
-		c.Detail = features(f)
-		return c
+	switch {
+	case err == nil:
+		return ok(name, features(f))
+	case d.Backend == b.Name() || (d.Backend == "auto" || d.Backend == "") && b.Name() == "embedded":
+		return fail(name, err.Error(), "do what the message says, or choose another one with -c container.backend=NAME")
 	}
-	c.Status, c.Detail = statusWarn, err.Error()
-	if d.Backend == b.Name() || (d.Backend == "auto" || d.Backend == "") && b.Name() == "embedded" {
-		c.Status = statusFail
-		c.Fix = "do what the message says, or choose another one with -c container.backend=NAME"
-	}
-	return c
+	return warn(name, err.Error(), "")
 }
 
 func features(f container.Features) string {
-	parts := []string{"architectures " + strings.Join(f.Archs, ", "), "networks " + strings.Join(f.Networks, ", ")}
+	var parts []string
 	if f.Version != "" {
-		parts = append([]string{f.Version}, parts...)
+		parts = append(parts, f.Version)
 	}
+	parts = append(parts, "architectures "+strings.Join(f.Archs, ", "), "networks "+strings.Join(f.Networks, ", "))
 	if !f.Limits {
 		parts = append(parts, "no memory or processor limits")
 	}
@@ -140,12 +134,7 @@ func features(f container.Features) string {
 
 // Failed reports whether a check says that building cannot work.
 func Failed(checks []check) bool {
-	for _, c := range checks {
-		if c.Status == statusFail {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(checks, func(c check) bool { return c.Status == statusFail })
 }
 
 // Text is the checks as lines for people, and how many of each status there are.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +16,9 @@ import (
 func kernelRelease() check {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return check{Name: "kernel", Status: statusWarn, Detail: err.Error()}
+		return warn("kernel", err.Error(), "")
 	}
-	return check{Name: "kernel", Status: statusOK, Detail: fmt.Sprintf("Linux %s %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]))}
+	return ok("kernel", fmt.Sprintf("Linux %s %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])))
 }
 
 const loopControl = "/dev/loop-control"
@@ -41,7 +42,7 @@ func loopDevices() check {
 		c.Detail = fmt.Sprintf("%s is free but has no device node", free)
 		return c
 	}
-	return check{Name: c.Name, Status: statusOK, Detail: free + " is free"}
+	return ok(c.Name, free+" is free")
 }
 
 // supports reports whether the kernel has a file system, now or as a module
@@ -66,9 +67,9 @@ func (d *Host) supports(name string) bool {
 
 func (d *Host) fileSystems() check {
 	if d.supports("ext4") {
-		return check{Name: "ext4", Status: statusOK, Detail: "the kernel mounts it"}
+		return ok("ext4", "the kernel mounts it")
 	}
-	return check{Name: "ext4", Status: statusFail, Detail: "the kernel has no ext4, which images are made of", Fix: "modprobe ext4, or use a kernel that has it"}
+	return fail("ext4", "the kernel has no ext4, which images are made of", "modprobe ext4, or use a kernel that has it")
 }
 
 // optionalFileSystems are those whose absence only matters to images that
@@ -82,7 +83,7 @@ func (d *Host) optionalFileSystems() check {
 			lack = append(lack, name)
 		}
 	}
-	c := check{Name: "other file systems", Status: statusOK, Detail: strings.Join(have, ", ")}
+	c := ok("other file systems", strings.Join(have, ", "))
 	if len(lack) > 0 {
 		c.Detail += "; not " + strings.Join(lack, ", ") + ": images that hold one cannot be mounted"
 	}
@@ -109,20 +110,18 @@ func cgroupMounts(mountinfo string) (v2, v1 []string) {
 }
 
 func (d *Host) cgroups() check {
-	c := check{Name: "control groups", Status: statusOK}
+	const name = "control groups"
 	info, err := fs.ReadFile(d.Root, "proc/self/mountinfo")
 	if err != nil {
-		return check{Name: c.Name, Status: statusWarn, Detail: err.Error(), Fix: "mount /proc"}
+		return warn(name, err.Error(), "mount /proc")
 	}
 	v2, v1 := cgroupMounts(string(info))
-	var controllers []string
-	layout := "none mounted"
+	layout, controllers := "none mounted", v1
 	switch {
+	case len(v1) > 0 && len(v2) > 0:
+		layout = "version 1, with version 2 at " + v2[0]
 	case len(v1) > 0:
-		layout, controllers = "version 1", v1
-		if len(v2) > 0 {
-			layout = "version 1, with version 2 at " + v2[0]
-		}
+		layout = "version 1"
 	case len(v2) > 0:
 		layout = "version 2"
 		data, err := fs.ReadFile(d.Root, path.Join(strings.TrimPrefix(v2[0], "/"), "cgroup.controllers"))
@@ -131,24 +130,12 @@ func (d *Host) cgroups() check {
 		}
 		controllers = strings.Fields(string(data))
 	}
-	c.Detail = layout + "; memory and processor limits work"
-	if lack := lacking(controllers); len(lack) > 0 {
-		c.Status = statusWarn
-		c.Detail = fmt.Sprintf("%s; no %s controller seen", layout, strings.Join(lack, " or "))
-		c.Fix = "limits may not be possible here: leave memory and cpus of containers at 0 if steps complain, or mount cgroup2 at /sys/fs/cgroup"
+	lack := slices.DeleteFunc([]string{"memory", "cpu"}, func(need string) bool { return slices.Contains(controllers, need) })
+	if len(lack) == 0 {
+		return ok(name, layout+"; memory and processor limits work")
 	}
-	return c
-}
-
-// lacking are the controllers that limits need and that are not there.
-func lacking(controllers []string) []string {
-	var lack []string
-	for _, need := range []string{"memory", "cpu"} {
-		if !slices.Contains(controllers, need) {
-			lack = append(lack, need)
-		}
-	}
-	return lack
+	return warn(name, fmt.Sprintf("%s; no %s controller seen", layout, strings.Join(lack, " or ")),
+		"limits may not be possible here: leave memory and cpus of containers at 0 if steps complain, or mount cgroup2 at /sys/fs/cgroup")
 }
 
 // userNamespaces only matter without root.
@@ -158,7 +145,7 @@ func (d *Host) userNamespaces() check {
 		{"proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone is 0"},
 		{"proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns is 1"},
 	}
-	c := check{Name: "user namespaces", Status: statusOK, Detail: "for everyone"}
+	c := ok("user namespaces", "for everyone")
 	for _, o := range off {
 		data, err := fs.ReadFile(d.Root, o.file)
 		if err == nil && strings.TrimSpace(string(data)) == o.value {
@@ -176,57 +163,46 @@ const perLinux32 = 8
 
 // personality32 tries whether the kernel calls the machine a 32-bit one to a process, which containers with arch="i686" need.
 func personality32() check {
-	c := check{Name: "32-bit containers", Status: statusOK}
+	const name = "32-bit containers"
 	if runtime.GOARCH != "amd64" {
-		c.Detail = "not on " + runtime.GOARCH
-		return c
+		return ok(name, "not on "+runtime.GOARCH)
 	}
 	machine, err := machineAs32()
 	switch {
 	case err != nil:
-		c.Status, c.Detail = statusWarn, "personality(2): "+err.Error()
-		c.Fix = `only arch="i686" needs it: allow personality(2) where b9 runs (a seccomp filter may forbid it)`
+		return warn(name, "personality(2): "+err.Error(), `only arch="i686" needs it: allow personality(2) where b9 runs (a seccomp filter may forbid it)`)
 	case machine != "i686":
-		c.Status, c.Detail = statusWarn, "the kernel calls itself "+machine+" to 32-bit programs"
-		c.Fix = `only arch="i686" needs it: use a kernel with 32-bit emulation`
-	default:
-		c.Detail = "the kernel calls itself i686 to them"
+		return warn(name, "the kernel calls itself "+machine+" to 32-bit programs", `only arch="i686" needs it: use a kernel with 32-bit emulation`)
 	}
-	return c
+	return ok(name, "the kernel calls itself i686 to them")
 }
 
 // machineAs32 is uname's machine under the 32-bit personality. It works on a
 // thread of its own, which ends with the goroutine.
-func machineAs32() (string, error) {
-	type answer struct {
-		machine string
-		err     error
-	}
-	result := make(chan answer)
-	go func() {
+func machineAs32() (machine string, err error) {
+	var thread sync.WaitGroup
+	thread.Go(func() {
 		runtime.LockOSThread() // and never unlock it
 		if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, perLinux32, 0, 0); errno != 0 {
-			result <- answer{err: errno}
+			err = errno
 			return
 		}
 		var u unix.Utsname
-		err := unix.Uname(&u)
-		result <- answer{unix.ByteSliceToString(u.Machine[:]), err}
-	}()
-	a := <-result
-	return a.machine, a.err
+		err = unix.Uname(&u)
+		machine = unix.ByteSliceToString(u.Machine[:])
+	})
+	thread.Wait()
+	return machine, err
 }
 
 // kvm only says what it can: that the device opens does not prove that a
 // guest would run.
 func (d *Host) kvm() check {
-	c := check{Name: "/dev/kvm", Status: statusOK}
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
-		c.Detail = "not usable: what was built boots under emulation, ten times slower; building does not need it"
-		return c
+		return ok("/dev/kvm", "not usable: what was built boots under emulation, ten times slower; building does not need it")
 	}
-	c.Detail = "opens, which does not prove that guests run; building does not need it"
+	c := ok("/dev/kvm", "opens, which does not prove that guests run; building does not need it")
 	if err := f.Close(); err != nil {
 		c.Detail += " (" + err.Error() + ")"
 	}

@@ -30,7 +30,7 @@ func aboutStore(dir string) []check {
 	at := existing(dir)
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err != nil {
-		return []check{{Name: "store", Status: statusFail, Detail: fmt.Sprintf("%s: %v", at, err), Fix: "choose another place with -c store.dir=DIR"}}
+		return []check{fail("store", fmt.Sprintf("%s: %v", at, err), "choose another place with -c store.dir=DIR")}
 	}
 	name, ok := fsNames[int64(st.Type)]
 	if !ok {
@@ -41,48 +41,40 @@ func aboutStore(dir string) []check {
 
 // existing is dir, or the nearest directory above it that is there.
 func existing(dir string) string {
-	for {
-		if st, err := os.Stat(dir); err == nil && st.IsDir() {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return dir
-		}
-		dir = up
+	if st, err := os.Stat(dir); err == nil && st.IsDir() || dir == filepath.Dir(dir) {
+		return dir
 	}
+	return existing(filepath.Dir(dir))
 }
 
 func freeSpace(dir, at, name string, free int64) check {
-	c := check{Name: "store", Status: statusOK, Detail: fmt.Sprintf("%s on %s, %s free", dir, name, size.About(free))}
+	const another = "choose another place with -c store.dir=DIR"
+	detail := fmt.Sprintf("%s on %s, %s free", dir, name, size.About(free))
 	switch {
 	case unix.Access(at, unix.W_OK|unix.X_OK) != nil:
-		c.Status, c.Detail, c.Fix = statusFail, at+" is not writable", "choose another place with -c store.dir=DIR"
+		return fail("store", at+" is not writable", another)
 	case free < tooFewSpace:
-		c.Status, c.Fix = statusFail, "free some space, with `b9 cache gc` or otherwise, or choose another place with -c store.dir=DIR"
+		return fail("store", detail, "free some space, with `b9 cache gc` or otherwise, or "+another)
 	case free < littleSpace:
-		c.Status, c.Fix = statusWarn, "a Debian system takes about 1 GiB for each step that changes it: `b9 cache gc --max-size SIZE` frees space, -c store.dir=DIR chooses another place"
+		return warn("store", detail, "a Debian system takes about 1 GiB for each step that changes it: `b9 cache gc --max-size SIZE` frees space, -c store.dir=DIR chooses another place")
 	case name == "tmpfs":
-		c.Status, c.Fix = statusWarn, "results are lost when the machine stops, and take memory: choose another place with -c store.dir=DIR"
+		return warn("store", detail, "results are lost when the machine stops, and take memory: "+another)
 	case name == "nfs":
-		c.Status, c.Fix = statusWarn, "locks over a network are slow and not always sound: choose a local disk with -c store.dir=DIR"
+		return warn("store", detail, "locks over a network are slow and not always sound: choose a local disk with -c store.dir=DIR")
 	}
-	return c
+	return ok("store", detail)
 }
 
 // reflink tries whether an image can be forked without copying it.
 func reflink(at, name string) check {
-	c := check{Name: "reflink", Status: statusOK}
 	err := tryClone(at)
 	switch {
 	case err == nil:
-		c.Detail = name + " clones files: starting a step from an image costs nothing"
+		return ok("reflink", name+" clones files: starting a step from an image costs nothing")
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV):
-		c.Detail = name + " cannot clone files: each step copies the data of its images; a store on xfs or btrfs would not"
-	default:
-		c.Status, c.Detail = statusWarn, fmt.Sprintf("could not be tried: %v", err)
+		return ok("reflink", name+" cannot clone files: each step copies the data of its images; a store on xfs or btrfs would not")
 	}
-	return c
+	return warn("reflink", fmt.Sprintf("could not be tried: %v", err), "")
 }
 
 // tryClone clones one nameless file to another.

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"net"
 	"strings"
@@ -44,17 +43,16 @@ func (d *Host) tools() []check {
 			found = append(found, t.program)
 			continue
 		}
-		c := check{Name: "tool " + t.program, Status: statusWarn, Detail: "not installed; it " + t.use, Fix: "apt-get install " + tool.Package(t.program)}
+		lack := warn
 		if t.needed {
-			c.Status = statusFail
+			lack = fail
 		}
-		missing = append(missing, c)
+		missing = append(missing, lack("tool "+t.program, "not installed; it "+t.use, "apt-get install "+tool.Package(t.program)))
 	}
 	if _, err := fs.Stat(d.Root, keyring); err != nil {
-		missing = append(missing, check{
-			Name: "Debian's keys", Status: statusWarn, Detail: "/" + keyring + " is not there; it verifies Debian's archive", Fix: "apt-get install debian-archive-keyring"})
+		missing = append(missing, warn("Debian's keys", "/"+keyring+" is not there; it verifies Debian's archive", "apt-get install debian-archive-keyring"))
 	}
-	return append([]check{{Name: "tools", Status: statusOK, Detail: strings.Join(found, ", ")}}, missing...)
+	return append([]check{ok("tools", strings.Join(found, ", "))}, missing...)
 }
 
 // libvirtSockets are where the daemons that can run LXC containers listen.
@@ -64,24 +62,21 @@ var libvirtSockets = [...]string{"/run/libvirt/libvirt-sock", "/run/libvirt/virt
 const lxcDriver = "usr/lib/*/libvirt/connection-driver/libvirt_driver_lxc.so"
 
 func (d *Host) libvirtd(ctx context.Context) check {
-	c := check{Name: "libvirtd", Status: statusWarn, Fix: "only the libvirt-lxc backend needs it: apt-get install libvirt-daemon libvirt-daemon-driver-lxc, then start libvirtd"}
 	driver, _ := fs.Glob(d.Root, lxcDriver) // the pattern is well-formed
 	for _, s := range libvirtSockets {
 		if d.Dial(ctx, s) != nil {
 			continue
 		}
 		if len(driver) == 0 && strings.HasSuffix(s, "libvirt-sock") {
-			c.Detail = "listens at " + s + ", but its LXC driver is not installed"
-			c.Fix = "apt-get install libvirt-daemon-driver-lxc, then restart libvirtd"
-			return c
+			return warn("libvirtd", "listens at "+s+", but its LXC driver is not installed", "apt-get install libvirt-daemon-driver-lxc, then restart libvirtd")
 		}
-		return check{Name: c.Name, Status: statusOK, Detail: "listens at " + s}
+		return ok("libvirtd", "listens at "+s)
 	}
-	c.Detail = fmt.Sprintf("nothing listens at %s", strings.Join(libvirtSockets[:], " or "))
+	detail := "nothing listens at " + strings.Join(libvirtSockets[:], " or ")
 	if d.LibvirtURI != "" && d.LibvirtURI != "lxc:///" {
-		c.Detail += " (libvirt.uri is " + d.LibvirtURI + ")"
+		detail += " (libvirt.uri is " + d.LibvirtURI + ")"
 	}
-	return c
+	return warn("libvirtd", detail, "only the libvirt-lxc backend needs it: apt-get install libvirt-daemon libvirt-daemon-driver-lxc, then start libvirtd")
 }
 
 // dialSocket reports whether somebody listens at a Unix socket.
