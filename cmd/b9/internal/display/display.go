@@ -38,6 +38,9 @@ var modes = [...]string{"auto", "live", "plain", "json", "quiet"}
 // frameInterval is the time between two frames, at the least.
 const frameInterval = 100 * time.Millisecond
 
+// levels are the values of Verbosity.
+var levels = [...]string{"quiet", "normal", "verbose", "debug"}
+
 // The levels of verbosity, each with all that the one before shows.
 const (
 	levelQuiet   = iota // failures
@@ -85,7 +88,7 @@ func New(w io.Writer, o Options) *Display {
 	d.progress.start = d.now()
 	switch o.mode(w) {
 	case "json":
-		d.json = &events{w: w, now: d.now}
+		d.json = &events{w: w, now: d.now, progress: map[*engine.Node]time.Time{}}
 	case "live":
 		d.screen = &screen{w: w, size: o.Width, color: o.Getenv("NO_COLOR") == ""}
 		d.stop, d.stopped = make(chan struct{}), make(chan struct{})
@@ -110,13 +113,8 @@ func (o *Options) level() int {
 	if o.Mode == "quiet" {
 		return levelQuiet
 	}
-	switch o.Verbosity {
-	case "quiet":
-		return levelQuiet
-	case "verbose":
-		return levelVerbose
-	case "debug":
-		return levelDebug
+	if level := slices.Index(levels[:], o.Verbosity); level >= 0 {
+		return level
 	}
 	return levelNormal
 }
@@ -209,12 +207,6 @@ func (d *Display) Note(message string) {
 	for _, line := range strings.Split(strings.TrimRight(message, "\n"), "\n") {
 		d.print(segment{plain, line})
 	}
-}
-
-// Write is Note for what expects a writer. A line must come in one call.
-func (d *Display) Write(p []byte) (int, error) {
-	d.Note(string(p))
-	return len(p), nil
 }
 
 // Finish erases the region and prints how the build ended: one line, and

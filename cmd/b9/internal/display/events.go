@@ -38,10 +38,7 @@ func (j *events) event(e engine.Event) {
 			return
 		}
 		out.Done, out.Total = &e.Done, &e.Total
-	case engine.StepDone:
-		out.Seconds = &seconds
-		delete(j.progress, e.Node)
-	case engine.StepFailed:
+	case engine.StepDone, engine.StepFailed:
 		out.Seconds = &seconds
 		fail(&out, e.Err)
 		delete(j.progress, e.Node)
@@ -53,9 +50,6 @@ func (j *events) event(e engine.Event) {
 func (j *events) due(n *engine.Node, now time.Time) bool {
 	if last, ok := j.progress[n]; ok && now.Sub(last) < frameInterval {
 		return false
-	}
-	if j.progress == nil {
-		j.progress = map[*engine.Node]time.Time{}
 	}
 	j.progress[n] = now
 	return true

@@ -26,35 +26,21 @@ func isFailure(err error) bool {
 
 // tell prints the lines that an event is worth.
 func (d *Display) tell(s *step, e engine.Event) {
-	switch e.Type {
-	case engine.StepStarted:
-		if d.level >= levelNormal && d.screen == nil {
-			d.stepLine(s, segment{plain, "started"})
-		}
-	case engine.StepLog:
-		if d.level >= levelVerbose {
-			d.logLine(s, e.Line)
-		}
-	case engine.StepDone:
-		if d.level >= levelNormal {
-			d.stepLine(s, segment{green, "done"}, segment{plain, " " + took(e.Duration)})
-		}
-	case engine.StepCached:
-		if d.level >= levelVerbose {
-			d.stepLine(s, segment{faint, "cached"})
-		}
-	case engine.StepFailed:
-		d.tellFailed(s, e)
-	}
-}
-
-func (d *Display) tellFailed(s *step, e engine.Event) {
+	lasted := segment{plain, " " + took(e.Duration)}
 	switch {
+	case e.Type == engine.StepLog && d.level >= levelVerbose:
+		d.logLine(s, e.Line)
+	case e.Type == engine.StepCached && d.level >= levelVerbose:
+		d.stepLine(s, segment{faint, "cached"})
 	case d.level < levelNormal:
-	case isFailure(e.Err):
-		d.stepLine(s, segment{red, "failed"}, segment{plain, " " + took(e.Duration)})
-	default:
-		d.stepLine(s, segment{plain, "stopped " + took(e.Duration)})
+	case e.Type == engine.StepStarted && d.screen == nil:
+		d.stepLine(s, segment{plain, "started"})
+	case e.Type == engine.StepDone:
+		d.stepLine(s, segment{green, "done"}, lasted)
+	case e.Type == engine.StepFailed && isFailure(e.Err):
+		d.stepLine(s, segment{red, "failed"}, lasted)
+	case e.Type == engine.StepFailed:
+		d.stepLine(s, segment{plain, "stopped"}, lasted)
 	}
 }
 

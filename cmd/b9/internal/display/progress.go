@@ -2,6 +2,7 @@ package display
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"b9.build/b9/engine"
@@ -23,17 +24,13 @@ type step struct {
 // log notes a line of output.
 func (s *step) log(line string) {
 	s.lines++
-	if len(s.tail) == logTail {
-		copy(s.tail, s.tail[1:])
-		s.tail = s.tail[:logTail-1]
-	}
-	s.tail = append(s.tail, line)
+	s.tail = append(slices.Delete(s.tail, 0, max(0, len(s.tail)+1-logTail)), line)
 }
 
 // last is the last line of output that shows anything.
 func (s *step) last() string {
-	for i := len(s.tail) - 1; i >= 0; i-- {
-		if text := Clean(s.tail[i]); text != "" {
+	for _, line := range slices.Backward(s.tail) {
+		if text := Clean(line); text != "" {
 			return text
 		}
 	}
@@ -88,7 +85,9 @@ func (p *progress) event(e engine.Event, now time.Time) *step {
 	default:
 		return nil
 	}
-	return p.remove(e.Node)
+	s := p.find(e.Node)
+	p.running = slices.DeleteFunc(p.running, func(r *step) bool { return r == s })
+	return s
 }
 
 // find returns the running step of a node, or an empty one: a step can fail,
@@ -96,16 +95,6 @@ func (p *progress) event(e engine.Event, now time.Time) *step {
 func (p *progress) find(n *engine.Node) *step {
 	for _, s := range p.running {
 		if s.node == n {
-			return s
-		}
-	}
-	return &step{node: n}
-}
-
-func (p *progress) remove(n *engine.Node) *step {
-	for i, s := range p.running {
-		if s.node == n {
-			p.running = append(p.running[:i], p.running[i+1:]...)
 			return s
 		}
 	}

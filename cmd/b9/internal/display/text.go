@@ -2,7 +2,9 @@ package display
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -88,10 +90,8 @@ func Clean(s string) string {
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
-		case r == '\x1b':
-			n = escapeLength(s)
-		case r == '\u009b':
-			n += controlLength(s[n:])
+		case r == '\x1b' || r == '\u009b':
+			n = len(controlFunction().FindString(s))
 		case r == '\r' || r == '\n':
 			if strings.Trim(s[n:], "\r\n") != "" {
 				b.Reset()
@@ -108,12 +108,7 @@ func Clean(s string) string {
 
 // isClean is the quick way out for most lines.
 func isClean(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // visible reports whether a character may be shown: not one that controls the
@@ -122,47 +117,15 @@ func visible(r rune) bool {
 	return !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs)
 }
 
-// escapeLength is the length of the escape sequence that s begins with.
-func escapeLength(s string) int {
-	if len(s) < 2 {
-		return len(s)
-	}
-	switch s[1] {
-	case '[':
-		return 2 + controlLength(s[2:])
-	case ']', 'P', 'X', '^', '_': // a string, up to BEL or ST
-		if i := strings.IndexAny(s[2:], "\a\x1b\u009c"); i < 0 {
-			return len(s)
-		} else if rest := s[2+i:]; strings.HasPrefix(rest, "\x1b\\") || strings.HasPrefix(rest, "\u009c") {
-			return 2 + i + 2
-		} else if rest[0] == '\a' {
-			return 2 + i + 1
-		} else {
-			return 2 + i
-		}
-	}
-	i := 1
-	for i < len(s) && s[i] >= 0x20 && s[i] <= 0x2f {
-		i++
-	}
-	if i < len(s) && s[i] >= 0x30 && s[i] <= 0x7e {
-		i++
-	}
-	return i
-}
-
-// controlLength is the length of the parameters and the final byte of a
-// control sequence.
-func controlLength(s string) int {
-	i := 0
-	for i < len(s) && s[i] >= 0x20 && s[i] <= 0x3f {
-		i++
-	}
-	if i < len(s) && s[i] >= 0x40 && s[i] <= 0x7e {
-		i++
-	}
-	return i
-}
+// controlFunction is one that a terminal obeys (ECMA-48), with what belongs to it: a
+// control sequence, a string up to BEL or ST, or another escape sequence. It may end
+// too early.
+var controlFunction = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:` +
+		`(?:\x1b\[|\x{9b})[ -?]*[@-~]?|` +
+		`\x1b[\]PX^_][^\a\x1b\x{9c}]*(?:\a|\x1b\\|\x{9c})?|` +
+		`\x1b[ -/]*[0-~]?)`)
+})
 
 // wide are the characters of two columns, roughly those that Unicode's
 // annex 11 calls wide.
