@@ -1,7 +1,7 @@
 // Package exit chooses the exit status of b9.
 //
 //	Error     an error with a status of its own: see Usage and Status
-//	Reported  marks an error that is printed already
+//	Reported  an error that is printed already
 //	Resumes   adds how a command goes on after an interruption
 //	Of        the status for what a command returned
 //
@@ -38,6 +38,8 @@ const (
 type Error struct {
 	Status int
 	Err    error // nil for a status that says all
+
+	reported bool // by the command
 }
 
 // Error is the text of Err.
@@ -86,18 +88,13 @@ func Interruption(err error) error {
 	return errors.New("interrupted")
 }
 
-// reported is an error that is printed already.
-type reported struct{ error }
+// Reported makes err one that the command has printed already.
+func Reported(err error) error { return &Error{Status: Failed, Err: err, reported: true} }
 
-func (r reported) Unwrap() error { return r.error }
-
-// Reported marks an error that the command has printed already.
-func Reported(err error) error { return reported{err} }
-
-// IsReported reports whether err was marked by [Reported].
+// IsReported reports whether err is one of [Reported].
 func IsReported(err error) bool {
-	var r reported
-	return errors.As(err, &r)
+	var e *Error
+	return errors.As(err, &e) && e.reported
 }
 
 // Of returns the exit status for the error of a command, and whether the error
@@ -112,10 +109,8 @@ func Of(ctx context.Context, err error) (status int, tell bool) {
 		return chosen.Status, false
 	case context.Cause(ctx) != nil:
 		return Interrupted, true
-	case IsReported(err):
-		return Failed, false
 	case chosen != nil:
-		return chosen.Status, true
+		return chosen.Status, !chosen.reported
 	case errors.As(err, &mistakes) && fromCommandLine(mistakes):
 		return WrongUsage, true
 	}
