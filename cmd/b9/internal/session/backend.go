@@ -1,9 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"time"
+	"slices"
 
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container"
@@ -49,18 +50,10 @@ type configured struct {
 // Run implements container.Backend.
 func (c configured) Run(ctx context.Context, s container.Spec, io container.IO) (container.Result, error) {
 	d := c.cfg.Container
-	if s.Memory == 0 {
-		s.Memory = int64(d.Memory)
-	}
-	if s.CPUs == 0 {
-		s.CPUs = d.CPUs
-	}
-	if s.Network == "" {
-		s.Network = d.Network
-	}
-	if s.Timeout == 0 {
-		s.Timeout = time.Duration(d.Timeout)
-	}
-	s.Capabilities = append(append([]string(nil), s.Capabilities...), d.Capabilities...)
+	s.Memory = cmp.Or(s.Memory, int64(d.Memory))
+	s.CPUs = cmp.Or(s.CPUs, d.CPUs)
+	s.Network = cmp.Or(s.Network, d.Network)
+	s.Timeout = cmp.Or(s.Timeout, d.Timeout.Std())
+	s.Capabilities = slices.Concat(s.Capabilities, d.Capabilities)
 	return c.Backend.Run(ctx, s, io)
 }

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"bufio"
-	"bytes"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -106,8 +104,8 @@ func commitID(text string) string {
 func originURL(config string) string {
 	data, _ := os.ReadFile(config)
 	inside := false
-	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
-		line := strings.TrimSpace(lines.Text())
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
 			inside = strings.HasPrefix(line, `[remote "origin"]`)
 		}
@@ -123,11 +121,7 @@ func originURL(config string) string {
 // that is no URL, since it may hold a password, too.
 func withoutUser(text string) string {
 	if !strings.Contains(text, "://") {
-		_, rest, ok := strings.Cut(text, "@")
-		if ok {
-			return rest // user@host:path
-		}
-		return text
+		return text[strings.Index(text, "@")+1:] // user@host:path
 	}
 	u, err := url.Parse(text)
 	if err != nil {

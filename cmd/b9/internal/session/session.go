@@ -61,7 +61,7 @@ func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) 
 		}
 	}
 	s := &Session{Program: p, Dir: dir, Root: root, Config: cfg}
-	s.open = s.opener()
+	s.open = sync.OnceValues(s.openStore)
 	return s, nil
 }
 
@@ -100,15 +100,11 @@ func checkLocations(cfg *config.Config) error {
 // Store opens the store, the first time, and clears away what dead processes left.
 func (s *Session) Store() (*store.Store, error) { return s.open() }
 
-// opener returns what opens the store once.
-func (s *Session) opener() func() (*store.Store, error) {
-	return sync.OnceValues(func() (st *store.Store, err error) {
-		if st, err = store.Open(s.Config.Store.Dir, store.Options{}); err != nil {
-			return nil, err
-		}
-		s.opened = st
-		return st, st.Reap()
-	})
+func (s *Session) openStore() (st *store.Store, err error) {
+	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{}); err != nil {
+		return nil, err
+	}
+	return s.opened, s.opened.Reap()
 }
 
 // Relative shortens a path beneath the working directory.

@@ -36,10 +36,8 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	if err != nil {
 		return nil, err
 	}
-	values := maps.Clone(s.Config.Options)
-	if values == nil {
-		values = map[string]string{}
-	}
+	values := map[string]string{}
+	maps.Copy(values, s.Config.Options)
 	for _, o := range e.Options {
 		k, v, ok := strings.Cut(o, "=")
 		if !ok || k == "" {
