@@ -21,8 +21,9 @@ type Reason struct {
 
 // Change is one part of a key that differs from the last run's.
 type Change struct {
-	Part     string // such as "input script" or "Script[2]"
-	Old, New string // "" where the part is new or gone
+	Part string `json:"part"` // such as "input script" or "Script[2]"
+	Old  string `json:"old"`  // "" where the part is new
+	New  string `json:"new"`  // "" where it is gone
 }
 
 // Explain tells, for every step that refs need and inputs first, whether it

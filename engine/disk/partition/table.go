@@ -37,14 +37,15 @@ type Table struct {
 // Partition is an entry of a Table. An MBR's extended partition is one too; the
 // logical ones in it have numbers from 5 on.
 type Partition struct {
-	Number        int
-	Start, Length int64  // bytes
-	Type          string // GUID in lower case, or "0x83"
-	TypeName      string // such as "linux"; empty where the type has no name here
-	Name          string // GPT only
-	ID            string // GUID in lower case, or as Linux derives it for MBR: "1234abcd-01"
-	Bootable      bool   // MBR's active flag, GPT's legacy BIOS bootable
-	Attributes    uint64 // GPT only
+	Number     int    `json:"number"`
+	Start      int64  `json:"start"`                // bytes
+	Length     int64  `json:"size"`                 // bytes
+	Type       string `json:"type"`                 // GUID in lower case, or "0x83"
+	TypeName   string `json:"type_name,omitempty"`  // such as "linux"; empty where the type has no name here
+	Name       string `json:"name,omitempty"`       // GPT only
+	ID         string `json:"id,omitempty"`         // GUID in lower case, or as Linux derives it for MBR: "1234abcd-01"
+	Bootable   bool   `json:"bootable,omitempty"`   // MBR's active flag, GPT's legacy BIOS bootable
+	Attributes uint64 `json:"attributes,omitempty"` // GPT only
 }
 
 // End is the offset in bytes after the last byte of p.

@@ -18,8 +18,9 @@ import (
 // Position is a place in a text. Line and Col count from 1, Col in
 // characters; both are 0 where only the file is known.
 type Position struct {
-	File      string
-	Line, Col int
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Col  int    `json:"col"`
 }
 
 // String renders the position as file:line:col, as the file's name alone

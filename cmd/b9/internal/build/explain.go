@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +30,7 @@ func Explain(p *session.Program) *cobra.Command {
 			if err != nil {
 				return exit.Resumes(err, resumes)
 			}
-			if err := printReasons(s, reasons, all); err != nil {
+			if err := s.Show(document(reasons), text(reasons, all)); err != nil {
 				return err
 			}
 			if status && slices.ContainsFunc(reasons, func(r engine.Reason) bool { return r.Runs }) {
@@ -64,15 +63,6 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	return slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" }), nil
 }
 
-// printReasons prints the steps as a document, or for people.
-func printReasons(s *session.Session, reasons []engine.Reason, all bool) error {
-	if s.JSON {
-		return s.Print(document(reasons))
-	}
-	_, err := io.WriteString(s.Out, text(reasons, all))
-	return err
-}
-
 // text is the steps that would run, or all, and how many there are.
 func text(reasons []engine.Reason, all bool) string {
 	var text strings.Builder
@@ -103,15 +93,12 @@ const fromCache = "from the step cache"
 func document(reasons []engine.Reason) output.Explain {
 	rows := make([]output.Step, len(reasons))
 	for i, r := range reasons {
-		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: r.Note}
+		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: r.Note, Changes: r.Changes}
 		if r.Cache {
 			rows[i].Note = fromCache
 		}
 		if r.Failed != nil {
 			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed)}
-		}
-		for _, c := range r.Changes {
-			rows[i].Changes = append(rows[i].Changes, output.Change(c))
 		}
 	}
 	return output.Explain{Steps: rows}

@@ -20,9 +20,6 @@ import (
 	"b9.build/b9/engine/size"
 )
 
-// description is an image that is being described.
-type description struct{ output.Image }
-
 // info is `b9 image info`.
 func info(p *session.Program) *cobra.Command {
 	var f Flags
@@ -34,7 +31,7 @@ func info(p *session.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.Show(d.Image, d.text())
+			return p.Show(*d, describe(d))
 		},
 	}
 	f.Register(cmd)
@@ -43,7 +40,7 @@ func info(p *session.Program) *cobra.Command {
 
 // inspect describes an image. Its content is left out where its backing file is not
 // named.
-func inspect(p *session.Program, name string, f *Flags) (*description, error) {
+func inspect(p *session.Program, name string, f *Flags) (*output.Image, error) {
 	path, format, err := resolve(p, name, f)
 	if err != nil {
 		return nil, err
@@ -52,7 +49,7 @@ func inspect(p *session.Program, name string, f *Flags) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := &description{output.Image{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}}
+	info := &output.Image{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}
 	if d.Backing != nil {
 		info.Backing, info.BackingFormat = d.Backing.Path, d.Backing.Format
 		if len(f.backing) == 0 {
@@ -63,11 +60,11 @@ func inspect(p *session.Program, name string, f *Flags) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
-	return info, errors.Join(info.addContent(img), img.Close())
+	return info, errors.Join(addContent(info, img), img.Close())
 }
 
 // addContent recognises a file system or a partition table.
-func (i *description) addContent(img disk.Image) error {
+func addContent(i *output.Image, img disk.Image) error {
 	fs, err := fsys.ProbeAt(img, img.Size())
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.Path, err)
@@ -80,12 +77,12 @@ func (i *description) addContent(img disk.Image) error {
 	if err != nil {
 		return nil // no table: there need not be one
 	}
-	i.Table, i.UUID, i.Partitions = t.Kind, t.ID, listPartitions(t)
+	i.Table, i.UUID, i.Partitions = t.Kind, t.ID, t.Partitions
 	return nil
 }
 
-// text is the description for people: a line for each value that there is.
-func (i *description) text() string {
+// describe is the description for people: a line for each value that there is.
+func describe(i *output.Image) string {
 	rows := slices.DeleteFunc([][]string{
 		{"file", i.Path},
 		{"format", strings.TrimSpace(i.Format + " " + i.Subformat)},
@@ -121,8 +118,7 @@ func partitions(p *session.Program) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			list := listPartitions(t)
-			return p.Show(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: list}, partitionTable(list))
+			return p.Show(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: output.List(t.Partitions)}, partitionTable(t.Partitions))
 		},
 	}
 	f.Register(cmd)
@@ -130,16 +126,8 @@ func partitions(p *session.Program) *cobra.Command {
 	return cmd
 }
 
-func listPartitions(t *partition.Table) []output.Partition {
-	all := []output.Partition{}
-	for _, p := range t.Partitions {
-		all = append(all, output.Partition{Number: p.Number, Start: p.Start, Size: p.Length, Type: p.Type, TypeName: p.TypeName, Name: p.Name, ID: p.ID, Bootable: p.Bootable, Attributes: p.Attributes})
-	}
-	return all
-}
-
 // partitionTable is the partitions for people; "" for none.
-func partitionTable(all []output.Partition) string {
+func partitionTable(all []partition.Partition) string {
 	if len(all) == 0 {
 		return ""
 	}
@@ -149,7 +137,7 @@ func partitionTable(all []output.Partition) string {
 		if part.Bootable {
 			kind += " (boot)"
 		}
-		rows = append(rows, []string{strconv.Itoa(part.Number), strconv.FormatInt(part.Start, 10), size.About(part.Size), kind, part.Name, part.ID})
+		rows = append(rows, []string{strconv.Itoa(part.Number), strconv.FormatInt(part.Start, 10), size.About(part.Length), kind, part.Name, part.ID})
 	}
 	return output.Table(rows)
 }

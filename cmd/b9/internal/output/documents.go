@@ -14,6 +14,7 @@ import (
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/repo"
 	"b9.build/b9/engine/store"
 )
@@ -55,23 +56,17 @@ func Documents() []Document {
 	}
 }
 
-// Place is a position in a file. Lines and columns count from 1.
-type Place struct {
-	File string `json:"file"`
-	Line int    `json:"line"`
-	Col  int    `json:"col"`
-}
+// Place is a position in a file.
+type Place engine.Position
 
 // PlaceOf is the document's form of a position; nil for none.
 func PlaceOf(p engine.Position) *Place {
 	if p.File == "" {
 		return nil
 	}
-	at := place(p)
+	at := Place(p)
 	return &at
 }
-
-func place(p engine.Position) Place { return Place{p.File, p.Line, p.Col} }
 
 // Build is what a build made.
 type Build struct {
@@ -214,19 +209,12 @@ type Explain struct {
 
 // Step is one step, and why it would run.
 type Step struct {
-	Label   string      `json:"label"`
-	Builtin string      `json:"builtin"`
-	Runs    bool        `json:"runs"`
-	Note    string      `json:"note,omitempty"`
-	Changes []Change    `json:"changes,omitempty"`
-	Failed  *FailedStep `json:"failed,omitempty"` // when it ran last
-}
-
-// Change is a part of a step's key that differs.
-type Change struct {
-	Part string `json:"part"`
-	Old  string `json:"old"`
-	New  string `json:"new"`
+	Label   string          `json:"label"`
+	Builtin string          `json:"builtin"`
+	Runs    bool            `json:"runs"`
+	Note    string          `json:"note,omitempty"`
+	Changes []engine.Change `json:"changes,omitempty"`
+	Failed  *FailedStep     `json:"failed,omitempty"` // when it ran last
 }
 
 // FailedStep is what a failed step left.
@@ -259,41 +247,28 @@ type File struct {
 
 // Image describes a disk image. Sizes are bytes.
 type Image struct {
-	Path          string      `json:"path"`
-	Format        string      `json:"format"`
-	Subformat     string      `json:"subformat,omitempty"`
-	Size          int64       `json:"size"`
-	Allocated     int64       `json:"allocated"`
-	Unit          int64       `json:"unit,omitempty"`
-	Compression   string      `json:"compression,omitempty"`
-	Backing       string      `json:"backing,omitempty"`
-	BackingFormat string      `json:"backing_format,omitempty"`
-	FileSystem    string      `json:"file_system,omitempty"`
-	Label         string      `json:"label,omitempty"`
-	UUID          string      `json:"uuid,omitempty"`
-	Table         string      `json:"table,omitempty"`
-	Partitions    []Partition `json:"partitions,omitempty"`
-}
-
-// Partition is one of a disk's. Sizes are bytes.
-type Partition struct {
-	Number     int    `json:"number"`
-	Start      int64  `json:"start"`
-	Size       int64  `json:"size"`
-	Type       string `json:"type"`
-	TypeName   string `json:"type_name,omitempty"`
-	Name       string `json:"name,omitempty"`
-	ID         string `json:"id,omitempty"`
-	Bootable   bool   `json:"bootable,omitempty"`
-	Attributes uint64 `json:"attributes,omitempty"`
+	Path          string                `json:"path"`
+	Format        string                `json:"format"`
+	Subformat     string                `json:"subformat,omitempty"`
+	Size          int64                 `json:"size"`
+	Allocated     int64                 `json:"allocated"`
+	Unit          int64                 `json:"unit,omitempty"`
+	Compression   string                `json:"compression,omitempty"`
+	Backing       string                `json:"backing,omitempty"`
+	BackingFormat string                `json:"backing_format,omitempty"`
+	FileSystem    string                `json:"file_system,omitempty"`
+	Label         string                `json:"label,omitempty"`
+	UUID          string                `json:"uuid,omitempty"`
+	Table         string                `json:"table,omitempty"`
+	Partitions    []partition.Partition `json:"partitions,omitempty"`
 }
 
 // Partitions is a partition table.
 type Partitions struct {
-	Table      string      `json:"table"`
-	Sector     int         `json:"sector"` // bytes
-	ID         string      `json:"id"`
-	Partitions []Partition `json:"partitions"`
+	Table      string                `json:"table"`
+	Sector     int                   `json:"sector"` // bytes
+	ID         string                `json:"id"`
+	Partitions []partition.Partition `json:"partitions"`
 }
 
 // Images lists versions of shared images.

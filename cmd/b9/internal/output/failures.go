@@ -63,22 +63,20 @@ func Failures(err error) []Failure {
 	var all []Failure
 	for _, part := range parts(err) {
 		var step *engine.StepError
-		switch e := part.(type) {
-		case nil:
-		case lang.Errors:
-			for _, m := range e {
+		var mistake *engine.PositionError
+		mistakes, ok := part.(lang.Errors)
+		switch {
+		case part == nil:
+		case ok:
+			for _, m := range mistakes {
 				all = append(all, ofMistake(m))
 			}
+		case errors.As(part, &step):
+			all = append(all, ofStep(step))
+		case errors.As(part, &mistake) && mistake.Error() == part.Error():
+			all = append(all, Failure{Place: (*Place)(&mistake.Position), Cause: mistake.Msg})
 		default:
-			var mistake *engine.PositionError
-			switch {
-			case errors.As(part, &step):
-				all = append(all, ofStep(step))
-			case errors.As(part, &mistake) && mistake.Error() == part.Error():
-				all = append(all, Failure{Place: &Place{mistake.File, mistake.Line, mistake.Col}, Cause: mistake.Msg})
-			default:
-				all = append(all, Failure{Cause: part.Error()})
-			}
+			all = append(all, Failure{Cause: part.Error()})
 		}
 	}
 	return all
@@ -87,7 +85,7 @@ func Failures(err error) []Failure {
 func ofMistake(m *lang.Error) Failure {
 	f := Failure{Label: m.Label, Place: PlaceOf(m.Pos), Cause: m.Msg}
 	for i := 1; i < len(m.Stack); i++ {
-		f.CalledFrom = append(f.CalledFrom, place(m.Stack[i].Pos))
+		f.CalledFrom = append(f.CalledFrom, Place(m.Stack[i].Pos))
 	}
 	return f
 }
@@ -96,7 +94,7 @@ func ofStep(s *engine.StepError) Failure {
 	f := Failure{Label: s.Node.Label(), Builtin: s.Node.Builtin(), Place: PlaceOf(s.Node.Where()), Cause: s.Err.Error(), Log: s.Log, Kept: s.Kept}
 	for i, at := range s.Node.Stack() {
 		if i > 0 {
-			f.CalledFrom = append(f.CalledFrom, place(at))
+			f.CalledFrom = append(f.CalledFrom, Place(at))
 		}
 	}
 	return f

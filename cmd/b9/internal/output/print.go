@@ -93,6 +93,14 @@ func Table(rows [][]string) string {
 	return string(text)
 }
 
+// List is a list as documents have it: empty, where there is none.
+func List[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}
+
 // Count says how many there are of something: "1 step", "2 steps".
 func Count(n int, one, many string) string {
 	if n == 1 {

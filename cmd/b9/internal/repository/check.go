@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,11 +70,7 @@ func printDamage(s *session.Session, damage []repo.Damage) error {
 	var text []byte
 	for i, d := range damage {
 		list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
-		hurts := "nothing"
-		if len(d.Hurts) > 0 {
-			hurts = strings.Join(d.Hurts, ", ")
-		}
-		text = fmt.Appendf(text, "%s: %s, which hurts %s\n", d.Path, d.What, hurts)
+		text = fmt.Appendf(text, "%s: %s, which hurts %s\n", d.Path, d.What, cmp.Or(strings.Join(d.Hurts, ", "), "nothing"))
 	}
 	return s.Show(output.Damage{Damage: list}, string(text))
 }

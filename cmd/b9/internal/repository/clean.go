@@ -39,19 +39,16 @@ func CleanRemote(p *session.Program) *cobra.Command {
 	var keep, steps int
 	cmd := &cobra.Command{
 		Use: "clean-remote",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if steps < -1 || steps == -1 && cmd.Flags().Changed("steps") {
 				return exit.Usagef("--steps %d: want 0 or more", steps)
 			}
-			s, err := p.Open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			if r := s.Repositories(); r.Name(name) == config.LocalRepository {
-				return r.NotRemote(name != "")
-			}
-			return clean(cmd.Context(), s, name, repo.CleanOptions{Keep: keep, Steps: steps, Grace: cleanGrace})
+			return p.With(func(ctx context.Context, s *session.Session, _ []string) error {
+				if r := s.Repositories(); r.Name(name) == config.LocalRepository {
+					return r.NotRemote(name != "")
+				}
+				return clean(ctx, s, name, repo.CleanOptions{Keep: keep, Steps: steps, Grace: cleanGrace})
+			})(cmd, args)
 		},
 	}
 	nameFlag(cmd, &name)
@@ -74,23 +71,23 @@ func clean(ctx context.Context, s *session.Session, name string, o repo.CleanOpt
 	if err != nil {
 		return err
 	}
-	if report.Removed == nil {
-		report.Removed = []repo.Version{}
-	}
-	if s.JSON {
-		return s.Print(output.Clean{CleanReport: report})
-	}
+	report.Removed = output.List(report.Removed)
+	_, local := r.(*share.LocalImages)
+	return s.Show(output.Clean{CleanReport: report}, cleaned(report, local))
+}
+
+// cleaned says what was removed, from what this machine has or from a repository.
+func cleaned(report repo.CleanReport, local bool) string {
+	var text []byte
 	for _, v := range report.Removed {
-		fmt.Fprintf(s.Out, "removed %s@%s\n", v.Name, v.Version)
+		text = fmt.Appendf(text, "removed %s@%s\n", v.Name, v.Version)
 	}
 	versions := output.Count(len(report.Removed), "version", "versions")
-	if _, ok := r.(*share.LocalImages); ok {
-		_, err = fmt.Fprintf(s.Out, "%s removed; what nothing else needs goes when the store collects, or with `b9 cache gc --all` at once\n", versions)
-		return err
+	if local {
+		return string(fmt.Appendf(text, "%s removed; what nothing else needs goes when the store collects, or with `b9 cache gc --all` at once\n", versions))
 	}
 	if report.Steps > 0 {
 		versions += " and " + output.Count(report.Steps, "build step", "build steps")
 	}
-	_, err = fmt.Fprintf(s.Out, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, output.Count(report.Files, "file", "files"), size.About(report.Bytes))
-	return err
+	return string(fmt.Appendf(text, "%s removed; %s (%s) that nothing needs deleted, what is younger than a day stays\n", versions, output.Count(report.Files, "file", "files"), size.About(report.Bytes)))
 }

@@ -98,10 +98,7 @@ func shortDigest(d repo.Digest) string {
 
 // showVersions prints versions as a document, or as the text.
 func showVersions(s *session.Session, versions []repo.Version, text string) error {
-	if versions == nil {
-		versions = []repo.Version{}
-	}
-	return s.Show(output.Images{Images: versions}, text)
+	return s.Show(output.Images{Images: output.List(versions)}, text)
 }
 
 // printVersions prints versions as a document, or as a table.

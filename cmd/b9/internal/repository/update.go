@@ -32,9 +32,6 @@ func update(ctx context.Context, s *session.Session, args []string) error {
 	if err != nil {
 		return err
 	}
-	if after == nil {
-		after = []share.Locked{}
-	}
 	if len(after) == 0 && !s.JSON {
 		s.Tell("nothing to move: %s has no newest version of a shared image (a build that uses one adds it)", share.LockFile)
 	}
@@ -46,5 +43,5 @@ func update(ctx context.Context, s *session.Session, args []string) error {
 		}
 		text = fmt.Appendf(text, "%s\t%s\n", l, state)
 	}
-	return s.Show(output.Lock{Images: after}, string(text))
+	return s.Show(output.Lock{Images: output.List(after)}, string(text))
 }

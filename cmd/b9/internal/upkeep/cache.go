@@ -125,7 +125,8 @@ func verify(p *session.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = s.Show(verification(r), verified(r))
+			r.Corrupt, r.Missing = output.List(r.Corrupt), output.List(r.Missing)
+			err = s.Show(output.Verification{VerifyReport: r}, verified(r))
 			if damaged := len(r.Corrupt) + len(r.Missing); err == nil && damaged > 0 && !repair {
 				err = fmt.Errorf("%d objects are damaged: `b9 cache verify --repair` removes them, the next build makes them again", damaged)
 			}
@@ -134,17 +135,6 @@ func verify(p *session.Program) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged objects and the records that name them")
 	return cmd
-}
-
-// verification has lists where the report has none.
-func verification(r store.VerifyReport) output.Verification {
-	if r.Corrupt == nil {
-		r.Corrupt = []store.Damage{}
-	}
-	if r.Missing == nil {
-		r.Missing = []store.Damage{}
-	}
-	return output.Verification{VerifyReport: r}
 }
 
 // verified is the report for people.

@@ -32,20 +32,15 @@ image(
 
 // Init is `b9 init`.
 func Init(p *session.Program) *cobra.Command {
-	return &cobra.Command{
-		Use: "init",
-		RunE: func(*cobra.Command, []string) error {
-			dir, err := p.WorkDir()
-			if err != nil {
-				return err
-			}
-			return start(p, dir)
-		},
-	}
+	return &cobra.Command{Use: "init", RunE: func(*cobra.Command, []string) error { return start(p) }}
 }
 
 // start writes what a workspace needs, and says what it wrote.
-func start(p *session.Program, dir string) error {
+func start(p *session.Program) error {
+	dir, err := p.WorkDir()
+	if err != nil {
+		return err
+	}
 	done := output.Init{Wrote: []string{}, There: []string{}}
 	var text strings.Builder
 	for _, f := range []struct{ name, text string }{
