@@ -65,7 +65,7 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if _, err := b.Console.Write([]byte(t.Printed)); err != nil {
 		return nil, err
 	}
-	return &report{root: b.Root, Build: output.Build{Cached: t.Steps, Shared: share.Traced(t), Results: b.shown(t.Results)}}, nil
+	return &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps, Shared: share.Traced(t), Results: b.shown(t.Results)}}, nil
 }
 
 // stands reports whether all that the trace rests on is as it was.
@@ -82,18 +82,14 @@ func (b *maker) stands(ctx context.Context, st *store.Store, t *engine.Trace) (b
 // remember keeps the trace of a build that went well, and what evaluation printed.
 // It is only a help, so what hinders it is no error.
 func (b *maker) remember(r *report, ws *session.Workspace, printed string) {
-	st, err := b.Store()
-	if err != nil {
-		return
-	}
 	t := r.trace
 	t.Stamps, t.Printed = append(t.Stamps, ws.Stamps()...), printed
-	names, err := st.ResultsDigest(r.root)
+	names, err := r.store.ResultsDigest(r.root)
 	if err != nil || t.Racy(b.grain) {
 		return
 	}
 	t.Names = names
 	if key, err := b.traceKey(); err == nil {
-		_ = st.WriteNote(key, t.Encode())
+		_ = r.store.WriteNote(key, t.Encode())
 	}
 }

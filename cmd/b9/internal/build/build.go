@@ -11,6 +11,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -34,8 +35,7 @@ func Command(p *session.Program) *cobra.Command {
 		Use:  "build TARGET...",
 		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
-			b := &maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}
-			return b.run(ctx)
+			return (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}).run(ctx)
 		}, f.Configure),
 	}
 	f.Register(cmd)
@@ -60,7 +60,7 @@ func (b *maker) run(ctx context.Context) error {
 	if err := b.tell(r, nil); err != nil {
 		return err
 	}
-	return b.collect(ctx)
+	return b.collect(ctx, r.store)
 }
 
 // Flags are those of every command that builds.
@@ -108,15 +108,9 @@ func (f *Flags) Configure(cfg *config.Config) error {
 	case f.backend != "" && !slices.Contains(backends, f.backend):
 		return exit.Usagef("--backend %s: want %s", f.backend, strings.Join(backends, ", "))
 	}
-	if f.jobs > 0 {
-		cfg.Build.Jobs = f.jobs
-	}
-	if f.keepGoing {
-		cfg.Build.KeepGoing = true
-	}
-	if f.backend != "" {
-		cfg.Container.Backend = f.backend
-	}
+	cfg.Build.Jobs = cmp.Or(f.jobs, cfg.Build.Jobs)
+	cfg.Build.KeepGoing = f.keepGoing || cfg.Build.KeepGoing
+	cfg.Container.Backend = cmp.Or(f.backend, cfg.Container.Backend)
 	if f.out == "" {
 		return nil
 	}

@@ -84,7 +84,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	if err != nil {
 		return nil, reported(ctx, err)
 	}
-	return &Built{Graph: graph, Result: result}, b.collect(ctx)
+	return &Built{Graph: graph, Result: result}, b.collect(ctx, r.store)
 }
 
 // reported marks the error of a step, which the display has printed.
@@ -110,7 +110,7 @@ func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Wor
 		refs = append(refs, backing(graph)...)
 	}
 	result, err := m.Build(ctx, refs...)
-	return &report{root: ws.Root(), Build: output.Build{Executed: result.Executed, Cached: result.Cached}}, result, errors.Join(err, m.Close())
+	return &report{store: m.store, root: ws.Root(), Build: output.Build{Executed: result.Executed, Cached: result.Cached}}, result, errors.Join(err, m.Close())
 }
 
 // Refs are the outputs of the targets.
@@ -122,9 +122,10 @@ func Refs(g *lang.Graph) []engine.Ref {
 	return refs
 }
 
-// cachedEngine is an engine, and the cache that it uses.
+// cachedEngine is an engine, and the store and the cache that it uses.
 type cachedEngine struct {
 	*engine.Engine
+	store *store.Store
 	steps *stepCache // nil for none
 }
 
@@ -150,7 +151,7 @@ func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine
 	if steps != nil { // not a nil pointer in an interface
 		cfg.Cache = steps
 	}
-	return &cachedEngine{engine.New(cfg), steps}, nil
+	return &cachedEngine{engine.New(cfg), st, steps}, nil
 }
 
 // Close ends what the engine and the cache still do.
@@ -161,11 +162,7 @@ func (m *cachedEngine) Close() error {
 }
 
 // collect keeps the store within its configured bounds, now and then.
-func (b *maker) collect(ctx context.Context) error {
-	st, err := b.Store()
-	if err != nil {
-		return err
-	}
-	_, err = st.AutoCollect(ctx, store.Policy{MaxSize: int64(b.Config.Store.MaxSize), MaxAge: time.Duration(b.Config.Store.MaxAge)})
+func (b *maker) collect(ctx context.Context, st *store.Store) error {
+	_, err := st.AutoCollect(ctx, store.Policy{MaxSize: int64(b.Config.Store.MaxSize), MaxAge: time.Duration(b.Config.Store.MaxAge)})
 	return err
 }

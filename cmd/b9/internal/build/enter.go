@@ -1,11 +1,13 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"b9.build/b9/builtins"
@@ -138,19 +140,32 @@ func locateFS(raw string, m *container.Mount) error {
 	if err != nil {
 		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
 	}
-	var largest *partition.Partition
-	for i, p := range table.Partitions {
-		info, err := fsys.Probe(raw, p.Start, p.Length)
-		if err == nil && strings.HasPrefix(info.Type, "ext") && (largest == nil || p.Length > largest.Length) {
-			largest = &table.Partitions[i]
-			m.FSType = info.Type
+	for _, v := range Volumes(img, table) {
+		if strings.HasPrefix(v.FSType, "ext") {
+			m.FSType, m.Offset, m.Length = v.FSType, v.Start, v.Length
+			return nil
 		}
 	}
-	if largest == nil {
-		return fmt.Errorf("no partition holds a Linux file system: %w", errNotEnterable)
+	return fmt.Errorf("no partition holds a Linux file system: %w", errNotEnterable)
+}
+
+// Volume is a file system in a partition.
+type Volume struct {
+	*partition.Partition
+	FSType string
+}
+
+// Volumes lists the file systems in the partitions of a disk, the largest first.
+func Volumes(img disk.Image, table *partition.Table) []Volume {
+	var all []Volume
+	for i, p := range table.Partitions {
+		section := disk.Section(img, p.Start, p.Length)
+		if info, err := fsys.ProbeAt(section, section.Size()); err == nil && info.Type != "" && !p.Extended() {
+			all = append(all, Volume{&table.Partitions[i], info.Type})
+		}
 	}
-	m.Offset, m.Length = largest.Start, largest.Length
-	return nil
+	slices.SortStableFunc(all, func(a, b Volume) int { return cmp.Compare(b.Length, a.Length) })
+	return all
 }
 
 // enter runs a command, or a shell, with the mounts, and passes its status on.

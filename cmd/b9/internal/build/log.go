@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,12 @@ func Log(p *session.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printFile(s.Out, path)
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(s.Out, f)
+			return errors.Join(err, f.Close())
 		}),
 	}
 	command.Define(cmd.Flags(), &options)
@@ -68,7 +72,7 @@ func logOf(ctx context.Context, s *session.Session, options []string, target str
 func stepLog(st *store.Store, kept []store.FailedStep, name string) (string, error) {
 	for _, k := range kept {
 		if k.Name == name {
-			return filepath.Join(k.Dir, "log"), nil
+			return engine.Log(k), nil
 		}
 	}
 	r, err := st.Latest(name)
@@ -79,13 +83,4 @@ func stepLog(st *store.Store, kept []store.FailedStep, name string) (string, err
 		return "", errors.New("its log is not on this machine: it was collected, or the step is only known from the step cache")
 	}
 	return st.Path(r.Log.Digest), nil
-}
-
-func printFile(w io.Writer, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(w, f)
-	return errors.Join(err, f.Close())
 }

@@ -19,16 +19,13 @@ import (
 // report is what a build made.
 type report struct {
 	output.Build
+	store *store.Store
 	root  string
 	trace *engine.Trace // of a build that went well
 }
 
 // writeResults puts every output of every target into the output directory.
-func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) error {
-	st, err := b.Store()
-	if err != nil {
-		return err
-	}
+func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) (err error) {
 	if r.trace, err = res.Trace(ctx); err != nil {
 		return err
 	}
@@ -45,7 +42,7 @@ func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Res
 		names[p.Label] = append(names[p.Label], art.Object())
 	}
 	r.Results = b.shown(r.trace.Results)
-	return errors.Join(placer.Close(), st.NameResults(r.root, names))
+	return errors.Join(placer.Close(), r.store.NameResults(r.root, names))
 }
 
 // shown is the results as they are printed.
@@ -76,7 +73,9 @@ func placements(g *lang.Graph) []lang.Placement {
 // tell prints what was made, or found made, or why it was not.
 func (b *maker) tell(r *report, err error) error {
 	if !b.JSON {
-		b.tellShared(r.Shared)
+		for _, l := range r.Shared {
+			b.Tell("shared %s", l)
+		}
 		b.tellPublished(r.Published)
 	}
 	switch {
@@ -101,9 +100,7 @@ func (b *maker) document(doc output.Build, err error) error {
 	if err != nil {
 		doc.Error, doc.Errors = err.Error(), output.Failures(err)
 	}
-	if doc.Results == nil {
-		doc.Results = []output.Result{}
-	}
+	doc.Results = output.List(doc.Results)
 	return b.PrintTo(b.Results, doc)
 }
 
@@ -119,13 +116,6 @@ func (b *maker) tellPublished(list []share.Published) {
 			where = "in repository " + p.Repository
 		}
 		b.Tell("published %s@%s %s", p.Name, p.Version.Version, where)
-	}
-}
-
-// tellShared says what shared images a build used.
-func (b *maker) tellShared(list []share.Locked) {
-	for _, l := range list {
-		b.Tell("shared %s", l)
 	}
 }
 

@@ -136,14 +136,13 @@ func failedStep(ctx context.Context, s *session.Session, f Flags, targets []stri
 			labels[n.Label()] = true
 		}
 	}
-	var newest *store.FailedStep
-	for i, k := range kept {
+	for _, k := range kept { // the newest first
 		label, workspace := engine.SplitStepName(k.Name)
-		if workspace == s.Root && (len(targets) == 0 || labels[label]) && (newest == nil || k.Time.After(newest.Time)) {
-			newest = &kept[i]
+		if workspace == s.Root && (len(targets) == 0 || labels[label]) {
+			return &k, nil
 		}
 	}
-	return newest, nil
+	return nil, nil
 }
 
 func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string) error {

@@ -27,24 +27,11 @@ func Cat(p *session.Program) *cobra.Command {
 			if err := o.check(args); err != nil {
 				return err
 			}
-			for _, arg := range args {
-				if err := o.cat(cmd.Context(), arg); err != nil {
-					return err
-				}
-			}
-			return nil
+			return o.each(cmd.Context(), args, func(ctx context.Context, p *place) error { return p.cat(ctx, o.Out) })
 		},
 	}
 	o.register(cmd)
 	return cmd
-}
-
-func (o *opener) cat(ctx context.Context, arg string) error {
-	p, err := o.open(ctx, arg)
-	if err != nil {
-		return err
-	}
-	return errors.Join(p.cat(ctx, o.Out), p.Close())
 }
 
 func (p *place) cat(ctx context.Context, w io.Writer) error {
@@ -106,16 +93,7 @@ func (o *opener) copyAll(ctx context.Context, args []string, to string) error {
 	if !into && len(args) > 1 {
 		return exit.Usagef("%s is no directory, and %d places cannot become one file", to, len(args))
 	}
-	for _, arg := range args {
-		p, err := o.open(ctx, arg)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(p.copy(ctx, to, into, o.Console), p.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return o.each(ctx, args, func(ctx context.Context, p *place) error { return p.copy(ctx, to, into, o.Console) })
 }
 
 // copy copies to the path to, or with into to a name in that directory.

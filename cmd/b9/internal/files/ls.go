@@ -2,7 +2,6 @@ package files
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,7 +21,7 @@ import (
 // Ls is `b9 ls`.
 func Ls(p *session.Program) *cobra.Command {
 	o := newOpener(p)
-	var recursive, itself bool
+	l := lister{program: p}
 	cmd := &cobra.Command{
 		Use:  "ls PLACE...",
 		Args: command.AtLeast(1, "name an image, such as //web:root:/etc or disk.raw:/etc"),
@@ -30,43 +29,17 @@ func Ls(p *session.Program) *cobra.Command {
 			if err := o.check(args); err != nil {
 				return err
 			}
-			files := []output.File{}
-			for _, arg := range args {
-				list, err := o.list(cmd.Context(), arg, recursive, itself)
-				if err != nil {
-					return err
-				}
-				files = append(files, list...)
+			err := o.each(cmd.Context(), args, l.list)
+			if err != nil || !p.JSON {
+				return err
 			}
-			if p.JSON {
-				return p.Print(output.Files{Files: files})
-			}
-			return nil
+			return p.Print(output.Files{Files: output.List(l.files)})
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list what is in directories too")
-	cmd.Flags().BoolVarP(&itself, "itself", "d", false, "list a directory itself, not what is in it")
+	cmd.Flags().BoolVarP(&l.recursive, "recursive", "R", false, "list what is in directories too")
+	cmd.Flags().BoolVarP(&l.itself, "itself", "d", false, "list a directory itself, not what is in it")
 	return cmd
-}
-
-func (o *opener) list(ctx context.Context, arg string, recursive, itself bool) (files []output.File, err error) {
-	p, err := o.open(ctx, arg)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	l := &lister{ctx: ctx, p: p, recursive: recursive, seen: make(map[uint64]bool)}
-	if !o.JSON {
-		l.print = func(title string, rows []listed) error { return printRows(o.Out, title, rows) }
-	}
-	if err := l.start(itself); err != nil {
-		return nil, err
-	}
-	for _, row := range l.rows {
-		files = append(files, row.File)
-	}
-	return files, nil
 }
 
 // listed is one file, and how it is shown.
@@ -76,27 +49,28 @@ type listed struct {
 	mode fs.FileMode
 }
 
-// lister walks through an image. Rows are kept for JSON, else printed a
-// directory at a time.
+// lister walks through images. It prints files a directory at a time, or keeps them
+// for the document.
 type lister struct {
-	ctx       context.Context
-	p         *place
-	recursive bool
-	seen      map[uint64]bool                         // directories
-	rows      []listed                                // that are kept
-	print     func(title string, rows []listed) error // nil: keep them
+	program           *session.Program
+	recursive, itself bool
+	files             []output.File
+
+	p    *place
+	seen map[uint64]bool // directories of its image
 }
 
-// start lists what is in the directory of the place, or the file or link there.
-func (l *lister) start(itself bool) error {
-	info, err := l.p.files.Stat(l.p.path)
-	if err == nil && info.IsDir() && !itself {
-		return l.directory(l.p.path, info)
+// list lists what is in the directory of the place, or the file or link there.
+func (l *lister) list(ctx context.Context, p *place) error {
+	l.p, l.seen = p, map[uint64]bool{}
+	info, err := p.files.Stat(p.path)
+	if err == nil && info.IsDir() && !l.itself {
+		return l.directory(ctx, p.path, info)
 	}
-	if info, err = l.p.files.Lstat(l.p.path); err != nil {
-		return l.p.explain(l.p.path, err)
+	if info, err = p.files.Lstat(p.path); err != nil {
+		return p.explain(p.path, err)
 	}
-	row, err := l.row(l.p.path, info)
+	row, err := l.row(p.path, info)
 	if err != nil {
 		return err
 	}
@@ -105,15 +79,17 @@ func (l *lister) start(itself bool) error {
 }
 
 func (l *lister) put(title string, rows []listed) error {
-	if l.print == nil {
-		l.rows = append(l.rows, rows...)
-		return nil
+	if !l.program.JSON {
+		return printRows(l.program.Out, title, rows)
 	}
-	return l.print(title, rows)
+	for _, row := range rows {
+		l.files = append(l.files, row.File)
+	}
+	return nil
 }
 
-func (l *lister) directory(dir string, info fs.FileInfo) error {
-	if err := context.Cause(l.ctx); err != nil {
+func (l *lister) directory(ctx context.Context, dir string, info fs.FileInfo) error {
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	id := info.Sys().(*tree.Attr).Inode
@@ -148,7 +124,7 @@ func (l *lister) directory(dir string, info fs.FileInfo) error {
 		return err
 	}
 	for _, info := range below {
-		if err := l.directory(path.Join(dir, info.Name()), info); err != nil {
+		if err := l.directory(ctx, path.Join(dir, info.Name()), info); err != nil {
 			return err
 		}
 	}
@@ -158,12 +134,12 @@ func (l *lister) directory(dir string, info fs.FileInfo) error {
 func (l *lister) row(p string, info fs.FileInfo) (listed, error) {
 	st := info.Sys().(*tree.Attr)
 	mode := uint32(info.Mode().Perm())
-	for bit, flag := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if info.Mode()&flag != 0 {
-			mode |= bit
+	for _, f := range modeFlags {
+		if info.Mode()&f.flag != 0 {
+			mode |= f.bit
 		}
 	}
-	row := listed{File: output.File{Image: l.p.what, Path: slashed(p), Type: typeName(info.Mode()), Mode: fmt.Sprintf("%04o", mode), Links: st.Links, UID: st.UID, GID: st.GID,
+	row := listed{File: output.File{Image: l.p.what, Path: slashed(p), Type: kinds[info.Mode().Type()].name, Mode: fmt.Sprintf("%04o", mode), Links: st.Links, UID: st.UID, GID: st.GID,
 		Size: info.Size(), Time: info.ModTime().UTC(), Major: st.Major, Minor: st.Minor}, name: info.Name(), mode: info.Mode()}
 	if info.Mode().Type() == fs.ModeSymlink {
 		target, err := l.p.files.ReadLink(p)
@@ -175,23 +151,23 @@ func (l *lister) row(p string, info fs.FileInfo) (listed, error) {
 	return row, nil
 }
 
-func typeName(m fs.FileMode) string {
-	switch m.Type() {
-	case 0:
-		return "file"
-	case fs.ModeDir:
-		return "directory"
-	case fs.ModeSymlink:
-		return "link"
-	case fs.ModeDevice:
-		return "block"
-	case fs.ModeDevice | fs.ModeCharDevice:
-		return "char"
-	case fs.ModeNamedPipe:
-		return "fifo"
-	}
-	return "socket"
+// kinds are the types of files, with what `ls -l` has for them.
+var kinds = map[fs.FileMode]struct {
+	name   string
+	letter byte
+}{
+	0: {"file", '-'}, fs.ModeDir: {"directory", 'd'}, fs.ModeSymlink: {"link", 'l'}, fs.ModeDevice: {"block", 'b'},
+	fs.ModeDevice | fs.ModeCharDevice: {"char", 'c'}, fs.ModeNamedPipe: {"fifo", 'p'}, fs.ModeSocket: {"socket", 's'},
 }
+
+// modeFlags are the flags of a mode: their bits, and what `ls -l` has for them, where
+// the file may be executed and where not.
+var modeFlags = [...]struct {
+	flag    fs.FileMode
+	bit     uint32
+	at      int
+	set, no byte
+}{{fs.ModeSetuid, 0o4000, 3, 's', 'S'}, {fs.ModeSetgid, 0o2000, 6, 's', 'S'}, {fs.ModeSticky, 0o1000, 9, 't', 'T'}}
 
 // printRows prints files as `ls -l` does, a title before them.
 func printRows(w io.Writer, title string, rows []listed) error {
@@ -231,12 +207,8 @@ func printRows(w io.Writer, title string, rows []listed) error {
 // lsMode is type and permissions in ten letters.
 func lsMode(m fs.FileMode) string {
 	b := []byte(m.Perm().String())
-	b[0] = map[string]byte{"file": '-', "directory": 'd', "link": 'l', "block": 'b', "char": 'c', "fifo": 'p', "socket": 's'}[typeName(m)]
-	for _, s := range []struct {
-		flag    fs.FileMode
-		at      int
-		set, no byte
-	}{{fs.ModeSetuid, 3, 's', 'S'}, {fs.ModeSetgid, 6, 's', 'S'}, {fs.ModeSticky, 9, 't', 'T'}} {
+	b[0] = kinds[m.Type()].letter
+	for _, s := range modeFlags {
 		switch {
 		case m&s.flag == 0:
 		case b[s.at] == 'x':

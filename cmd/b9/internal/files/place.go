@@ -125,6 +125,20 @@ func (o *opener) open(ctx context.Context, arg string) (*place, error) {
 	return p, nil
 }
 
+// each visits places, which are open meanwhile, one after another.
+func (o *opener) each(ctx context.Context, args []string, visit func(context.Context, *place) error) error {
+	for _, arg := range args {
+		p, err := o.open(ctx, arg)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(visit(ctx, p), p.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openImage opens the file or the target's image and returns what chooses a
 // partition of it.
 func (o *opener) openImage(ctx context.Context, p *place) (sel string, err error) {
@@ -238,29 +252,24 @@ func chooseOutput(t *lang.Target, sel, file *string) (engine.Ref, engine.Output,
 			images = append(images, image{ref, out})
 		}
 	}
+	switch len(images) {
+	case 0:
+		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, lang.OutputDir)
+	case 1:
+		return images[0].ref, images[0].out, nil
+	}
 	best, depth := -1, -1
 	for i, m := range images {
-		at := strings.TrimPrefix(m.out.Name, "/")
-		if m.out.Name != "" && at == m.out.Name && len(images) > 1 {
-			continue // no mount point
-		}
-		if len(images) == 1 || at == "" || *file == at || strings.HasPrefix(*file, at+"/") {
-			if len(at) > depth {
-				best, depth = i, len(at)
-			}
+		at, mounted := strings.CutPrefix(m.out.Name, "/")
+		if above := at == "" || mounted && strings.HasPrefix(*file+"/", at+"/"); above && len(at) > depth {
+			best, depth = i, len(at)
 		}
 	}
-	switch {
-	case len(images) == 0:
-		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, lang.OutputDir)
-	case best < 0:
+	if best < 0 {
 		return engine.Ref{}, engine.Output{}, exit.Usagef("%s: has several images: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
 	}
-	m := images[best]
-	if len(images) > 1 {
-		*file = strings.TrimPrefix(strings.TrimPrefix(*file, strings.TrimPrefix(m.out.Name, "/")), "/")
-	}
-	return m.ref, m.out, nil
+	*file = strings.TrimPrefix((*file)[depth:], "/")
+	return images[best].ref, images[best].out, nil
 }
 
 // choosePartition finds the one that sel names; without it the largest Linux
@@ -269,25 +278,16 @@ func choosePartition(img disk.Image, table *partition.Table, sel string) (*parti
 	if sel != "" {
 		return table.Find(sel)
 	}
-	var linux *partition.Partition
 	var other []*partition.Partition
-	for i := range table.Partitions {
-		part := &table.Partitions[i]
-		section := disk.Section(img, part.Start, part.Length)
-		switch info, err := fsys.ProbeAt(section, section.Size()); {
-		case err != nil || part.Extended():
-		case strings.HasPrefix(info.Type, "ext") || info.Type == "squashfs":
-			if linux == nil || part.Length > linux.Length {
-				linux = part
-			}
-		case info.Type == "vfat" || info.Type == "iso9660":
-			other = append(other, part)
+	for _, v := range build.Volumes(img, table) {
+		switch {
+		case strings.HasPrefix(v.FSType, "ext") || v.FSType == "squashfs":
+			return v.Partition, nil
+		case v.FSType == "vfat" || v.FSType == "iso9660":
+			other = append(other, v.Partition)
 		}
 	}
-	switch {
-	case linux != nil:
-		return linux, nil
-	case len(other) == 1:
+	if len(other) == 1 {
 		return other[0], nil
 	}
 	return nil, fmt.Errorf("none of the %d partitions is the obvious one: name one, as in IMAGE:1:/", len(table.Partitions))
