@@ -49,9 +49,7 @@ func convert(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:  "convert [-f FORMAT] [-O FORMAT] SOURCE DESTINATION",
 		Args: command.ExactArgs("a source and a destination", 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd.Context(), p, args[0], args[1])
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), p, args[0], args[1]) },
 	}
 	c.Register(cmd)
 	fl := cmd.Flags()
@@ -74,7 +72,8 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 			return err
 		}
 	}
-	if _, err := disk.Lookup(c.to); err != nil {
+	format, err := disk.Lookup(c.to)
+	if err != nil {
 		return exit.Usage(err)
 	}
 	if _, err := os.Lstat(dst); err == nil && !c.force {
@@ -93,7 +92,7 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 		}
 		o.Backing = &disk.Backing{Path: path, Format: format}
 	}
-	if err := checkWriteOptions(ctx, c.to, o); err != nil {
+	if err := checkWriteOptions(ctx, format, o); err != nil {
 		return err
 	}
 	src, err := Open(p, from, &c.Flags)
@@ -105,16 +104,12 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 
 // checkWriteOptions finds out whether a format has the options, by writing a
 // blank image to memory.
-func checkWriteOptions(ctx context.Context, to string, o disk.WriteOptions) error {
-	format, err := disk.Lookup(to)
-	if err != nil {
-		return exit.Usage(err)
-	}
+func checkWriteOptions(ctx context.Context, format image.Format, o disk.WriteOptions) error {
 	fd, err := unix.MemfdCreate("b9-image", unix.MFD_CLOEXEC)
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), "blank."+to)
+	f := os.NewFile(uintptr(fd), "blank."+format.Name())
 	defer f.Close()
 	o.Progress, o.Backing = nil, nil // whose path is relative to the destination
 	if err := format.Write(ctx, f, image.Blank(1<<20), o); err != nil && ctx.Err() == nil {
@@ -131,11 +126,11 @@ func progress(p *session.Program) func(done, total int64) {
 	}
 	var last time.Time
 	return func(done, total int64) {
-		if now := time.Now(); done < total && now.Sub(last) > 100*time.Millisecond {
-			last = now
-			line(fmt.Sprintf("%3d%% of %s ", int(100*float64(done)/float64(total)), size.About(total)))
-		} else if done >= total {
+		if done >= total {
 			p.Console.EndLine()
+		} else if time.Since(last) > 100*time.Millisecond {
+			last = time.Now()
+			line(fmt.Sprintf("%3d%% of %s ", int(100*float64(done)/float64(total)), size.About(total)))
 		}
 	}
 }

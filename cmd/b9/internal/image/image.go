@@ -51,10 +51,7 @@ func (f *Flags) RegisterAs(cmd *cobra.Command, usage string) {
 
 // Check refuses a format that is none.
 func (f *Flags) Check() error {
-	if f.format == "" {
-		return nil
-	}
-	if _, err := disk.Lookup(f.format); err != nil {
+	if _, err := disk.Lookup(f.format); err != nil && f.format != "" {
 		return exit.Usage(err)
 	}
 	return nil
