@@ -135,7 +135,7 @@ func changed(old, new string) string {
 	was, is := differingLines(old, new)
 	cut := 0
 	if len(was) > 0 && len(is) > 0 && len(was[0]) > briefMost && len(is[0]) > briefMost {
-		cut = max(0, commonPrefix(was[0], is[0])-briefMost/3)
+		cut = max(0, commonPrefix([]byte(was[0]), []byte(is[0]))-briefMost/3)
 	}
 	text := brief(was, cut) + " -> " + brief(is, cut)
 	if n := max(len(was), len(is)) - 1; n > 0 {
@@ -147,9 +147,8 @@ func changed(old, new string) string {
 // differingLines leaves out the lines that both texts begin and end with.
 func differingLines(old, new string) (was, is []string) {
 	was, is = lines(old), lines(new)
-	for len(was) > 0 && len(is) > 0 && was[0] == is[0] {
-		was, is = was[1:], is[1:]
-	}
+	n := commonPrefix(was, is)
+	was, is = was[n:], is[n:]
 	for len(was) > 0 && len(is) > 0 && was[len(was)-1] == is[len(is)-1] {
 		was, is = was[:len(was)-1], is[:len(is)-1]
 	}
@@ -164,7 +163,7 @@ func lines(text string) []string {
 	return strings.Split(text, "\n")
 }
 
-func commonPrefix(a, b string) int {
+func commonPrefix[T comparable](a, b []T) int {
 	n := 0
 	for n < min(len(a), len(b)) && a[n] == b[n] {
 		n++

@@ -82,7 +82,11 @@ func (b *maker) tell(r *report, err error) error {
 	case b.Results == nil:
 		return nil
 	case b.JSON:
-		return b.document(r.Build, err)
+		if err != nil {
+			r.Error, r.Errors = err.Error(), output.Failures(err)
+		}
+		r.Results = output.List(r.Results)
+		return b.PrintTo(b.Results, r.Build)
 	case len(r.Results) > 100 && display.IsTerminal(b.Results):
 		_, err := fmt.Fprintf(b.Results, "%d results in %s\n", len(r.Results), b.Config.Build.Out)
 		return err
@@ -93,15 +97,6 @@ func (b *maker) tell(r *report, err error) error {
 	}
 	_, werr := b.Results.Write(text)
 	return werr
-}
-
-// document prints the report as JSON.
-func (b *maker) document(doc output.Build, err error) error {
-	if err != nil {
-		doc.Error, doc.Errors = err.Error(), output.Failures(err)
-	}
-	doc.Results = output.List(doc.Results)
-	return b.PrintTo(b.Results, doc)
 }
 
 // tellPublished says what a build published.

@@ -152,13 +152,10 @@ func Text(checks []check) string {
 			fmt.Fprintf(&b, "%*s  fix: %s\n", len("warn  ")+width, "", display.Clean(c.Fix))
 		}
 	}
-	fmt.Fprintf(&b, "%d ok, %s, %s: %s\n", count[statusOK], output.Count(count[statusWarn], "warning", "warnings"), output.Count(count[statusFail], "failure", "failures"), verdict(checks))
-	return b.String()
-}
-
-func verdict(checks []check) string {
+	verdict := "this machine can build images"
 	if Failed(checks) {
-		return "builds that use containers or images will not work here"
+		verdict = "builds that use containers or images will not work here"
 	}
-	return "this machine can build images"
+	fmt.Fprintf(&b, "%d ok, %s, %s: %s\n", count[statusOK], output.Count(count[statusWarn], "warning", "warnings"), output.Count(count[statusFail], "failure", "failures"), verdict)
+	return b.String()
 }

@@ -20,9 +20,7 @@ func Builtins(p *session.Program) *cobra.Command {
 	return &cobra.Command{
 		Use:  "builtins [NAME]",
 		Args: command.OneAtMost("name"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return list(p, args)
-		},
+		RunE: func(_ *cobra.Command, args []string) error { return list(p, args) },
 	}
 }
 

@@ -60,16 +60,11 @@ func encode(doc any) []byte {
 // as JSON escapes.
 func escapeControls(text []byte) []byte {
 	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case c == 0x7f:
-			out = append(out, `\u007f`...)
-		case c == 0xc2 && i+1 < len(text) && text[i+1] < 0xa0:
-			out = fmt.Appendf(out, `\u%04x`, text[i+1])
-			i++
-		default:
-			out = append(out, c)
+	for _, r := range string(text) {
+		if r >= 0x7f && r <= 0x9f {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
 		}
 	}
 	return out

@@ -65,7 +65,7 @@ func list(ctx context.Context, s *session.Session, repository, image string, lon
 		tellLocal(s)
 	}
 	if long {
-		return showVersions(s, versions, inLong(versions))
+		return s.Show(output.Images{Images: output.List(versions)}, inLong(versions))
 	}
 	return printVersions(s, versions)
 }
@@ -96,18 +96,13 @@ func shortDigest(d repo.Digest) string {
 	return d.String()[:15]
 }
 
-// showVersions prints versions as a document, or as the text.
-func showVersions(s *session.Session, versions []repo.Version, text string) error {
-	return s.Show(output.Images{Images: output.List(versions)}, text)
-}
-
 // printVersions prints versions as a document, or as a table.
 func printVersions(s *session.Session, versions []repo.Version) error {
 	rows := [][]string{{"NAME", "VERSION", "FORMAT", "SIZE", "DATA", "CREATED", "DIGEST"}}
 	for _, v := range versions {
 		rows = append(rows, []string{v.Name, v.Version, v.Format, size.About(v.Size), size.About(v.Data), v.Created.Local().Format(time.DateTime), shortDigest(v.Digest)})
 	}
-	return showVersions(s, versions, output.Table(rows))
+	return s.Show(output.Images{Images: output.List(versions)}, output.Table(rows))
 }
 
 // inLong is a few lines on each of the versions.
