@@ -3,7 +3,6 @@ package yaml
 import (
 	"fmt"
 	"math"
-	"math/big"
 	"strconv"
 	"strings"
 
@@ -18,27 +17,9 @@ func dump(n *yaml.Node) (string, error) {
 	return string(out), nil
 }
 
-// plain is the node of a value that is neither a list nor a mapping.
-func plain(v any) (*yaml.Node, error) {
-	switch v := v.(type) {
-	case nil:
-		return scalar("!!null", "null"), nil
-	case bool:
-		return scalar("!!bool", strconv.FormatBool(v)), nil
-	case int64:
-		return scalar("!!int", strconv.FormatInt(v, 10)), nil
-	case *big.Int:
-		return scalar("!!int", v.String()), nil
-	case float64:
-		return scalar("!!float", formatFloat(v)), nil
-	case string:
-		return textNode(v), nil
-	}
-	return nil, fmt.Errorf("a %T can't be written as YAML", v)
-}
-
-func scalar(tag, text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
+// scalar is the node of a value that is neither a list nor a mapping.
+func scalar(tag string, n *Node) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: keyText(n)}
 }
 
 // formatFloat writes a dot and a signed exponent, without which the number
@@ -64,15 +45,15 @@ func formatFloat(f float64) string {
 }
 
 // textNode writes text plainly only where every reader reads it as text.
-func textNode(s string) *yaml.Node {
-	n := scalar("!!str", s)
+func textNode(n *Node) *yaml.Node {
+	out := scalar("!!str", n)
 	switch {
-	case blockSafe(s):
-		n.Style = yaml.LiteralStyle
-	case !plainSafe(s):
-		n.Style = yaml.DoubleQuotedStyle
+	case blockSafe(out.Value):
+		out.Style = yaml.LiteralStyle
+	case !plainSafe(out.Value):
+		out.Style = yaml.DoubleQuotedStyle
 	}
-	return n
+	return out
 }
 
 // blockSafe reports whether text of several lines can stand as a literal

@@ -46,14 +46,17 @@ type Finding struct {
 
 // Error renders the finding as file:line:col: path: message.
 func (f Finding) Error() string {
-	msg := f.Msg
-	if f.Path != "" {
-		msg = f.Path + ": " + msg
-	}
 	if f.At.File == "" {
-		return msg
+		return f.text()
 	}
-	return f.At.String() + ": " + msg
+	return f.At.String() + ": " + f.text()
+}
+
+func (f Finding) text() string {
+	if f.Path == "" {
+		return f.Msg
+	}
+	return f.Path + ": " + f.Msg
 }
 
 // Silence drops the findings that names ask not to report. A name is that of
@@ -73,14 +76,7 @@ func Split(list []Finding) (warnings []Finding, err error) {
 			warnings = append(warnings, f)
 			continue
 		}
-		msg := f.Msg
-		if f.Path != "" {
-			msg = f.Path + ": " + msg
-		}
-		errs = append(errs, f.At.Errorf("%s", msg))
-	}
-	if len(errs) == 0 {
-		return warnings, nil
+		errs = append(errs, f.At.Errorf("%s", f.text()))
 	}
 	return warnings, position.Join(errs)
 }
@@ -121,20 +117,18 @@ func realSurprise(s string) string {
 
 // Explain says what a surprising scalar means, and how to write the other meaning.
 func (n *Node) Explain() string {
-	written := n.surprise.written
-	switch n.surprise.name {
-	case SurpriseBool:
-		return fmt.Sprintf("%s is the bool %v here: write %v, or %q for the text", written, n.Value, n.Value, written)
-	case surpriseOctal:
-		return fmt.Sprintf("%s is octal for the number %v here: write %q for the text", written, n.Show(), written)
-	case surpriseSixty:
-		return fmt.Sprintf("%s is the number %v here, in base 60: write %q for the text", written, n.Show(), written)
-	case surpriseDate:
-		return fmt.Sprintf("%s is a date here: write %q for the text", written, written)
-	case surpriseNumber:
-		return fmt.Sprintf("%s is the number %s here: write %q for the text", written, n.Show(), written)
-	case surpriseText:
-		return fmt.Sprintf("%s is text here, no number: write %q if it is meant", written, written)
+	formats := map[string]string{
+		SurpriseBool:   "%[1]s is the bool %[2]s here: write %[2]s, or %[1]q for the text",
+		surpriseOctal:  "%[1]s is octal for the number %[2]s here: write %[1]q for the text",
+		surpriseSixty:  "%[1]s is the number %[2]s here, in base 60: write %[1]q for the text",
+		surpriseDate:   "%[1]s is a date here: write %[1]q for the text",
+		surpriseNumber: "%[1]s is the number %[2]s here: write %[1]q for the text",
+		surpriseText:   "%[1]s is text here, no number: write %[1]q if it is meant",
 	}
-	return ""
+	return fmt.Sprintf(formats[n.surprise.name], n.surprise.written, n.Show())
+}
+
+// warning makes the finding of something doubtful at a node.
+func warning(n *Node, name, format string, args ...any) Finding {
+	return Finding{At: n.At, Name: name, Msg: fmt.Sprintf(format, args...), Warning: true}
 }

@@ -24,23 +24,31 @@ func ParseJSON(file, text string) (*Document, error) {
 	}
 	r := jsonReader{text: text, dec: json.NewDecoder(strings.NewReader(text)), at: position.NewCursor(file, text)}
 	r.dec.UseNumber()
-	root, err := r.value(0)
-	if err != nil {
-		return nil, err
-	}
+	root := r.value(0)
 	at := r.next()
 	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, at.Errorf("there is more behind the end of the document")
+		r.fail(at, "there is more behind the end of the document")
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	return &Document{Root: root, Warnings: r.warnings}, nil
 }
 
-// jsonReader follows the decoder's tokens and their positions.
+// jsonReader follows the decoder's tokens and their positions. After a mistake
+// it makes nothing that counts.
 type jsonReader struct {
 	text     string
 	dec      *json.Decoder
 	at       position.Cursor
 	warnings []Finding
+	err      *position.Error // the first mistake
+}
+
+func (r *jsonReader) fail(at position.Position, format string, args ...any) {
+	if r.err == nil {
+		r.err = at.Errorf(format, args...)
+	}
 }
 
 // next is the position of the next token.
@@ -52,80 +60,67 @@ func (r *jsonReader) next() position.Position {
 	return r.at.Position(end)
 }
 
-// token reads a token; an error gets the position where it was found.
-func (r *jsonReader) token() (json.Token, error) {
+// token reads a token; a mistake gets the position where it was found.
+func (r *jsonReader) token() json.Token {
 	at := r.next()
 	tok, err := r.dec.Token()
-	if err == nil {
-		return tok, nil
-	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) && int(syntax.Offset) > r.at.Offset() {
 		at = r.at.Position(min(int(syntax.Offset)-1, len(r.text)))
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, r.at.Position(len(r.text)).Errorf("the document ends too early")
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		r.fail(r.at.Position(len(r.text)), "the document ends too early")
+	default:
+		r.fail(at, "%v", err)
 	}
-	return nil, at.Errorf("%v", err)
+	return tok
 }
 
-func (r *jsonReader) value(depth int) (*Node, error) {
-	at := r.next()
+func (r *jsonReader) value(depth int) *Node {
+	n := &Node{At: r.next()}
 	if depth > maxDepth {
-		return nil, at.Errorf("nested more than %d deep", maxDepth)
+		r.fail(n.At, "nested more than %d deep", maxDepth)
+		return n
 	}
-	tok, err := r.token()
-	if err != nil {
-		return nil, err
-	}
-	switch v := tok.(type) {
+	switch v := r.token().(type) {
 	case json.Number:
-		n, err := jsonNumber(string(v))
-		if err != nil {
-			return nil, at.Errorf("%v", err)
+		var err error
+		if n.Value, err = jsonNumber(string(v)); err != nil {
+			r.fail(n.At, "%v", err)
 		}
-		return &Node{Value: n, At: at}, nil
 	case json.Delim:
 		if v == '[' {
-			return r.list(at, depth)
+			n.Value = r.list(depth)
+		} else {
+			n.Value = r.object(depth)
 		}
-		return r.object(at, depth)
+	default:
+		n.Value = v
 	}
-	return &Node{Value: tok, At: at}, nil
+	return n
 }
 
-func (r *jsonReader) list(at position.Position, depth int) (*Node, error) {
+func (r *jsonReader) list(depth int) []*Node {
 	list := []*Node{}
-	for r.dec.More() {
-		v, err := r.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
+	for r.err == nil && r.dec.More() {
+		list = append(list, r.value(depth+1))
 	}
-	_, err := r.token()
-	return &Node{Value: list, At: at}, err
+	r.token()
+	return list
 }
 
-func (r *jsonReader) object(at position.Position, depth int) (*Node, error) {
+func (r *jsonReader) object(depth int) Fields {
 	s := NewFieldSet(8)
-	for r.dec.More() {
-		keyAt := r.next()
-		key, err := r.token()
-		if err != nil {
-			return nil, err
-		}
-		v, err := r.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		if old := s.Set(Field{&Node{Value: key, At: keyAt}, v}); old != nil {
-			r.warnings = append(r.warnings, Finding{At: keyAt, Name: duplicateKey, Warning: true,
-				Msg: fmt.Sprintf("the key %q is there already at %s: only this last one counts", key, old.Value.At)})
+	for r.err == nil && r.dec.More() {
+		key := &Node{At: r.next(), Value: r.token()}
+		if old := s.Set(Field{key, r.value(depth + 1)}); old != nil {
+			r.warnings = append(r.warnings, warning(key, duplicateKey, "the key %q is there already at %s: only this last one counts", key.Value, old.Value.At))
 		}
 	}
-	_, err := r.token()
-	return &Node{Value: s.Fields, At: at}, err
+	r.token()
+	return s.Fields
 }
 
 func jsonNumber(s string) (any, error) {
@@ -147,9 +142,9 @@ func jsonNumber(s string) (any, error) {
 // keys. Dates become text, keys that are none become text; NaN, infinities
 // and binary data are errors, which are *position.Error.
 func (n *Node) JSON() (string, error) {
-	w := jsonWriter{left: MaxNodes}
-	if err := w.value(n); err != nil {
-		return "", err
+	w := jsonWriter{writer{left: MaxNodes}}
+	if w.value(n); w.err != nil {
+		return "", w.err
 	}
 	var b bytes.Buffer
 	if err := json.Indent(&b, w.b.Bytes(), "", "  "); err != nil {
@@ -160,77 +155,41 @@ func (n *Node) JSON() (string, error) {
 }
 
 // jsonWriter writes JSON on one line.
-type jsonWriter struct {
-	b    bytes.Buffer
-	left int
-}
+type jsonWriter struct{ writer }
 
-func (w *jsonWriter) value(n *Node) error {
-	if w.left--; w.left < 0 {
-		return n.At.Errorf("the document has more than %d values", MaxNodes)
+func (w *jsonWriter) value(n *Node) {
+	if !w.visit(n) {
+		return
 	}
 	switch v := n.Value.(type) {
-	case nil:
-		w.b.WriteString("null")
-	case bool, int64, *big.Int:
-		fmt.Fprint(&w.b, v)
+	case nil, bool, int64, *big.Int:
+		w.b.WriteString(keyText(n))
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return n.At.Errorf("%s can't be written as JSON", formatFloat(v))
+			w.fail(n.At.Errorf("%s can't be written as JSON", formatFloat(v)))
 		}
 		w.b.WriteString(formatFloat(v))
-	case string:
-		return w.text(v)
-	case Time:
-		return w.text(string(v))
+	case string, Time:
+		w.text(keyText(n))
 	case Bytes:
-		return n.At.Errorf("binary data can't be written as JSON")
+		w.fail(n.At.Errorf("binary data can't be written as JSON"))
 	case []*Node:
-		return w.items('[', ']', len(v), func(i int) error { return w.value(v[i]) })
+		w.items("[", ",", "]", len(v), func(i int) { w.value(v[i]) })
 	case Fields:
-		return w.object(v)
+		keys := w.keys(v)
+		w.items("{", ",", "}", len(v), func(i int) {
+			w.text(keys[i])
+			w.b.WriteByte(':')
+			w.value(v[i].Value)
+		})
 	}
-	return nil
 }
 
-func (w *jsonWriter) text(s string) error {
+func (w *jsonWriter) text(s string) {
 	enc := json.NewEncoder(&w.b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
+		w.fail(fmt.Errorf("write JSON: %w", err))
 	}
 	w.b.Truncate(w.b.Len() - 1)
-	return nil
-}
-
-func (w *jsonWriter) object(fields Fields) error {
-	seen := map[string]bool{}
-	return w.items('{', '}', len(fields), func(i int) error {
-		f := fields[i]
-		key := keyText(f.Key)
-		if seen[key] {
-			return f.Key.At.Errorf("two keys would both be written as %q", key)
-		}
-		seen[key] = true
-		if err := w.text(key); err != nil {
-			return err
-		}
-		w.b.WriteByte(':')
-		return w.value(f.Value)
-	})
-}
-
-// items writes elements with commas between them, in brackets.
-func (w *jsonWriter) items(open, end byte, count int, write func(i int) error) error {
-	w.b.WriteByte(open)
-	for i := range count {
-		if i > 0 {
-			w.b.WriteByte(',')
-		}
-		if err := write(i); err != nil {
-			return err
-		}
-	}
-	w.b.WriteByte(end)
-	return nil
 }

@@ -47,7 +47,7 @@ func (f Fields) Get(key string) *Node {
 	return nil
 }
 
-// keyText is how messages, JSON and TOML write a key.
+// keyText is how messages, JSON and TOML write a key, and YAML a scalar.
 func keyText(key *Node) string {
 	switch v := key.Value.(type) {
 	case string:

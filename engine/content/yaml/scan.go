@@ -186,9 +186,8 @@ func (s *scanner) blankAt(n int) bool {
 func (s *scanner) skip(n int) {
 	n = min(n, len(s.text)-s.pos)
 	gone := s.text[s.pos : s.pos+n]
-	chars := n
-	if wide := strings.IndexFunc(gone, func(r rune) bool { return r >= utf8.RuneSelf }); wide >= 0 {
-		chars = utf8.RuneCountInString(gone)
+	chars := utf8.RuneCountInString(gone)
+	if chars != n {
 		s.at.col -= strings.Count(gone, "\ufeff") // has no width
 	}
 	s.pos += n
@@ -196,21 +195,47 @@ func (s *scanner) skip(n int) {
 	s.at.index += chars
 }
 
-func (s *scanner) skipSpaces() {
-	n := 0
-	for s.char(n) == ' ' {
-		n++
-	}
+// read consumes n bytes, as skip does, and returns them.
+func (s *scanner) read(n int) string {
+	from := s.pos
 	s.skip(n)
+	return s.text[from : from+n]
 }
 
-// skipLine consumes what is left of the line, not its end.
-func (s *scanner) skipLine() {
+// span is how many bytes there are from n on that are in the set, which is of ASCII.
+func (s *scanner) span(n int, set string) int {
+	rest := s.text[min(s.pos+n, len(s.text)):]
+	return len(rest) - len(strings.TrimLeft(rest, set))
+}
+
+func (s *scanner) skipSpaces() { s.skip(s.span(0, " ")) }
+
+// line consumes what is left of the line, not its end, and returns it.
+func (s *scanner) line() string {
 	n := 0
 	for !s.lineEndAt(n) {
 		n++
 	}
-	s.skip(n)
+	return s.read(n)
+}
+
+// skipComment consumes spaces and what behind them is a comment.
+func (s *scanner) skipComment() {
+	if s.skipSpaces(); s.char(0) == '#' {
+		s.line()
+	}
+}
+
+// breaks consumes line breaks and what indentation consumes of each line, and
+// returns what the breaks mean.
+func (s *scanner) breaks(indentation func()) string {
+	var all strings.Builder
+	for {
+		if indentation(); s.breakAt(0) == 0 {
+			return all.String()
+		}
+		all.WriteString(s.skipBreak())
+	}
 }
 
 // skipBreak consumes a line break, if there is one, and returns what it means
@@ -235,10 +260,7 @@ func (s *scanner) skipToToken() {
 		s.skip(len("\ufeff"))
 	}
 	for {
-		s.skipSpaces()
-		if s.char(0) == '#' {
-			s.skipLine()
-		}
+		s.skipComment()
 		if s.skipBreak() == "" {
 			return
 		}
@@ -256,22 +278,25 @@ func (s *scanner) fetch() {
 	switch {
 	case s.err != nil:
 	case s.pos == len(s.text):
-		s.endBlock(-1)
+		s.endBlocks()
 		s.add(tokStreamEnd)
 		s.done = true
 	case s.at.col == 0 && s.char(0) == '%':
-		s.endBlock(-1)
+		s.endBlocks()
 		s.directive()
 	case s.documentMark("---"):
-		s.endBlock(-1)
+		s.endBlocks()
 		s.addIndicator(tokDocumentStart, 3)
 	case s.documentMark("..."):
-		s.endBlock(-1)
+		s.endBlocks()
 		s.addIndicator(tokDocumentEnd, 3)
 	default:
 		s.fetchValue()
 	}
 }
+
+// documentEnds reports whether a line begins here that ends the document.
+func (s *scanner) documentEnds() bool { return s.documentMark("---") || s.documentMark("...") }
 
 // documentMark reports whether a line begins here with the mark alone.
 func (s *scanner) documentMark(mark string) bool {
@@ -347,9 +372,9 @@ func (s *scanner) unwind(col int) {
 	}
 }
 
-// endBlock closes every block collection: a document or the text ends.
-func (s *scanner) endBlock(col int) {
-	s.unwind(col)
+// endBlocks closes every block collection: a document or the text ends.
+func (s *scanner) endBlocks() {
+	s.unwind(-1)
 	s.forgetKey()
 	s.keyHere = false
 }

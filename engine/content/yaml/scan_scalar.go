@@ -22,7 +22,7 @@ func (s *scanner) plain() {
 	var b strings.Builder // used if there is more than one word
 	for n := s.plainLength(); n > 0; n = s.plainLength() {
 		s.keyHere = false
-		word := s.text[s.pos : s.pos+n]
+		word := s.read(n)
 		if t.text == "" {
 			t.text = word
 		} else {
@@ -32,7 +32,6 @@ func (s *scanner) plain() {
 			b.WriteString(spaces)
 			b.WriteString(word)
 		}
-		s.skip(n)
 		if spaces = s.plainSpaces(); spaces == "" || s.char(0) == '#' || s.flow == 0 && s.at.col < indent {
 			break
 		}
@@ -64,24 +63,17 @@ func (s *scanner) plainLength() int {
 // plainSpaces consumes the space between two words of a plain scalar and
 // returns what it means; "" if the scalar ends there.
 func (s *scanner) plainSpaces() string {
-	from := s.pos
-	s.skipSpaces()
-	spaces := s.text[from:s.pos]
+	spaces := s.read(s.span(0, " "))
 	if s.breakAt(0) == 0 {
 		return spaces
 	}
 	first := s.skipBreak()
 	s.keyHere = true
-	var more strings.Builder
-	for {
-		if s.documentMark("---") || s.documentMark("...") {
-			return ""
-		}
-		if s.skipSpaces(); s.breakAt(0) == 0 {
-			return foldedBreak(first, more.String())
-		}
-		more.WriteString(s.skipBreak())
+	more := s.breaks(s.skipSpaces)
+	if s.documentEnds() {
+		return ""
 	}
+	return foldedBreak(first, more)
 }
 
 // foldedBreak is what a line break and the empty lines behind it mean where
@@ -126,8 +118,7 @@ func (s *scanner) quotedWord(b *strings.Builder, quote byte, start mark) {
 		for c := s.char(0); !s.blankAt(n) && c != '\'' && c != '"' && c != '\\'; c = s.char(n) {
 			n++
 		}
-		b.WriteString(s.text[s.pos : s.pos+n])
-		s.skip(n)
+		b.WriteString(s.read(n))
 		switch c := s.char(0); {
 		case quote == '\'' && c == '\'' && s.char(1) == '\'':
 			b.WriteByte('\'')
@@ -145,12 +136,7 @@ func (s *scanner) quotedWord(b *strings.Builder, quote byte, start mark) {
 
 // quotedSpaces scans the space between two words in quotes.
 func (s *scanner) quotedSpaces(b *strings.Builder, start mark) {
-	n := 0
-	for c := s.char(0); c == ' ' || c == '\t'; c = s.char(n) {
-		n++
-	}
-	spaces := s.text[s.pos : s.pos+n]
-	s.skip(n)
+	spaces := s.read(s.span(0, " \t"))
 	switch {
 	case s.pos == len(s.text):
 		s.fail(start, "the text has no closing quote")
@@ -165,22 +151,11 @@ func (s *scanner) quotedSpaces(b *strings.Builder, start mark) {
 // quotedBreaks consumes empty lines in quotes and the space that the next line
 // begins with.
 func (s *scanner) quotedBreaks(start mark) string {
-	var breaks strings.Builder
-	for {
-		if s.documentMark("---") || s.documentMark("...") {
-			s.fail(start, "the text has no closing quote before the document ends")
-			return ""
-		}
-		n := 0
-		for c := s.char(0); c == ' ' || c == '\t'; c = s.char(n) {
-			n++
-		}
-		s.skip(n)
-		if s.breakAt(0) == 0 {
-			return breaks.String()
-		}
-		breaks.WriteString(s.skipBreak())
+	breaks := s.breaks(func() { s.skip(s.span(0, " \t")) })
+	if s.documentEnds() {
+		s.fail(start, "the text has no closing quote before the document ends")
 	}
+	return breaks
 }
 
 // escape scans what a backslash in double quotes begins.
@@ -241,9 +216,7 @@ func (s *scanner) block(folded bool) {
 	for s.at.col == indent && s.pos < len(s.text) {
 		b.WriteString(breaks)
 		indented := isSpace(s.char(0))
-		from := s.pos
-		s.skipLine()
-		b.WriteString(s.text[from:s.pos])
+		b.WriteString(s.line())
 		last = s.skipBreak()
 		breaks = s.blockBreaks(indent)
 		if s.at.col != indent || s.pos == len(s.text) {
@@ -287,10 +260,7 @@ func (s *scanner) blockHeader() (chomp byte, increment int) {
 
 // restOfLine consumes a comment and the end of the line.
 func (s *scanner) restOfLine(behind string) {
-	s.skipSpaces()
-	if s.char(0) == '#' {
-		s.skipLine()
-	}
+	s.skipComment()
 	if !s.lineEndAt(0) {
 		s.fail(s.at, "there is more in the line behind %s", behind)
 	}
@@ -300,29 +270,14 @@ func (s *scanner) restOfLine(behind string) {
 // blockIndent consumes empty lines up to the first line of a block and finds
 // how deep the deepest of all of them is indented.
 func (s *scanner) blockIndent() (breaks string, deepest int) {
-	var b strings.Builder
-	for {
+	breaks = s.breaks(func() {
 		s.skipSpaces()
 		deepest = max(deepest, s.at.col)
-		if s.breakAt(0) == 0 {
-			return b.String(), deepest
-		}
-		b.WriteString(s.skipBreak())
-	}
+	})
+	return breaks, deepest
 }
 
 // blockBreaks consumes empty lines and indentation in a block.
 func (s *scanner) blockBreaks(indent int) string {
-	var breaks strings.Builder
-	for {
-		n := 0
-		for s.at.col+n < indent && s.char(n) == ' ' {
-			n++
-		}
-		s.skip(n)
-		if s.breakAt(0) == 0 {
-			return breaks.String()
-		}
-		breaks.WriteString(s.skipBreak())
-	}
+	return s.breaks(func() { s.skip(min(s.span(0, " "), max(0, indent-s.at.col))) })
 }

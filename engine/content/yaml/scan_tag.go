@@ -6,18 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// wordLength is how many letters, digits, - and _ there are from n on.
-func (s *scanner) wordLength(n int) int {
-	from := n
-	for isWord(s.char(n)) {
-		n++
-	}
-	return n - from
-}
-
-func isWord(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '-' || c == '_'
-}
+// wordCharacters are those of the names of anchors, handles and directives.
+const wordCharacters = letters + "0123456789-_"
 
 // property scans an alias, an anchor or a tag.
 func (s *scanner) property(c byte) {
@@ -36,7 +26,7 @@ func (s *scanner) property(c byte) {
 		t.kind = tokAlias
 	}
 	s.skip(1)
-	n := s.wordLength(0)
+	n := s.span(0, wordCharacters)
 	if t.text = s.text[s.pos : s.pos+n]; n == 0 {
 		s.fail(t.at, "%s wants a name of letters, digits, - and _: put the text in quotes if it is none", t.kind)
 		return
@@ -88,28 +78,21 @@ func (s *scanner) tagHasHandle() bool {
 func (s *scanner) tagHandle() string {
 	n := 1
 	if s.char(1) != ' ' {
-		n += s.wordLength(1)
+		n += s.span(1, wordCharacters)
 		if s.char(n) != '!' {
 			s.fail(s.at, `a tag's handle is !, !! or a word between two !`)
 			return ""
 		}
 		n++
 	}
-	handle := s.text[s.pos : s.pos+n]
-	s.skip(n)
-	return handle
+	return s.read(n)
 }
 
 // uri scans the rest of a tag.
 func (s *scanner) uri() string {
 	var b strings.Builder
 	for s.err == nil {
-		n := 0
-		for c := s.char(0); isWord(c) || c != 0 && strings.IndexByte(";/?:@&=+$,.!~*'()[]", c) >= 0; c = s.char(n) {
-			n++
-		}
-		b.WriteString(s.text[s.pos : s.pos+n])
-		s.skip(n)
+		b.WriteString(s.read(s.span(0, wordCharacters+";/?:@&=+$,.!~*'()[]")))
 		if s.char(0) != '%' {
 			break
 		}
@@ -126,8 +109,9 @@ func (s *scanner) uriEscapes() string {
 	at := s.at
 	var b []byte
 	for s.char(0) == '%' {
-		code, err := strconv.ParseUint(s.text[s.pos+1:min(s.pos+3, len(s.text))], 16, 8)
-		if err != nil || !isHex(s.char(1)) || !isHex(s.char(2)) {
+		digits := s.text[s.pos+1 : min(s.pos+3, len(s.text))]
+		code, err := strconv.ParseUint(digits, 16, 8)
+		if err != nil || len(digits) < 2 {
 			s.fail(s.at, "a %% in a tag wants two hexadecimal digits behind it")
 			return ""
 		}
@@ -140,17 +124,13 @@ func (s *scanner) uriEscapes() string {
 	return string(b)
 }
 
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' || c >= 'a' && c <= 'f'
-}
-
 // directive scans a line such as "%YAML 1.1" or "%TAG !e! tag:x,2000:". The
 // token of a %TAG has a handle; text of the others is YAML or something unknown,
 // which is ignored.
 func (s *scanner) directive() {
 	t := token{kind: tokDirective, at: s.at}
 	s.skip(1)
-	n := s.wordLength(0)
+	n := s.span(0, wordCharacters)
 	if t.text = s.text[s.pos : s.pos+n]; n == 0 || !s.lineEndAt(n) && s.char(n) != ' ' {
 		s.fail(t.at, "%% at the beginning of a line begins a directive, and this is none: put the text in quotes")
 		return
@@ -164,7 +144,7 @@ func (s *scanner) directive() {
 		s.skipSpaces()
 		t.handle, t.text = s.tagDirective()
 	default:
-		s.skipLine()
+		s.line()
 	}
 	s.restOfLine("a directive")
 	s.tokens = append(s.tokens, t)
@@ -186,24 +166,14 @@ func (s *scanner) version(start mark) {
 	}
 }
 
-func (s *scanner) digits() string {
-	n := 0
-	for c := s.char(0); c >= '0' && c <= '9'; c = s.char(n) {
-		n++
-	}
-	digits := s.text[s.pos : s.pos+n]
-	s.skip(n)
-	return digits
-}
+func (s *scanner) digits() string { return s.read(s.span(0, "0123456789")) }
 
 // tagDirective scans the handle of %TAG and what it stands for.
 func (s *scanner) tagDirective() (handle, prefix string) {
-	if s.char(0) != '!' {
-		s.fail(s.at, "%%TAG wants a handle such as !e! and what it stands for")
-		return "", ""
+	if s.char(0) == '!' {
+		handle = s.tagHandle()
 	}
-	handle = s.tagHandle()
-	if s.char(0) != ' ' {
+	if handle == "" || s.char(0) != ' ' {
 		s.fail(s.at, "%%TAG wants a handle such as !e! and what it stands for")
 		return "", ""
 	}

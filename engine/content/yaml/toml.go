@@ -116,22 +116,17 @@ func (s *shape) node(v any) *Node {
 }
 
 func tomlScalar(v any) any {
+	text := ""
 	switch v := v.(type) {
-	case time.Time:
-		t, err := pyTime(v.Format("2006-01-02T15:04:05.999999Z07:00"))
-		if err == nil {
-			return t
-		}
-	case gotoml.LocalDateTime:
-		if t, err := pyTime(v.String()); err == nil {
-			return t
-		}
-	case gotoml.LocalDate:
-		if t, err := pyTime(v.String()); err == nil {
-			return t
-		}
 	case string, bool, int64, float64:
 		return v
+	case time.Time:
+		text = v.Format("2006-01-02T15:04:05.999999Z07:00")
+	case gotoml.LocalDateTime, gotoml.LocalDate:
+		text = fmt.Sprint(v)
+	}
+	if t, err := pyTime(text); err == nil {
+		return t
 	}
 	return fmt.Sprint(v)
 }

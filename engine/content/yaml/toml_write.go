@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -20,17 +21,14 @@ func (n *Node) TOML() (string, error) {
 	if !ok {
 		return "", n.At.Errorf("a TOML document is a mapping, got %s", n.Kind())
 	}
-	w := tomlWriter{left: MaxNodes}
-	if err := w.table(fields, nil); err != nil {
-		return "", err
+	w := tomlWriter{writer{left: MaxNodes}}
+	if w.table(fields, nil); w.err != nil {
+		return "", w.err
 	}
 	return w.b.String(), nil
 }
 
-type tomlWriter struct {
-	b    strings.Builder
-	left int
-}
+type tomlWriter struct{ writer }
 
 // isTable reports whether a field is written under a header of its own: a
 // mapping, or a list of nothing but mappings.
@@ -39,58 +37,42 @@ func isTable(n *Node) bool {
 	case Fields:
 		return true
 	case []*Node:
-		for _, item := range v {
-			if _, ok := item.Value.(Fields); !ok {
-				return false
-			}
-		}
-		return len(v) > 0
+		isOther := func(item *Node) bool { _, ok := item.Value.(Fields); return !ok }
+		return len(v) > 0 && !slices.ContainsFunc(v, isOther)
 	}
 	return false
 }
 
 // table writes the fields of the table at path, its own values first.
-func (w *tomlWriter) table(fields Fields, path []string) error {
-	keys, err := tomlKeys(fields)
-	if err != nil {
-		return err
+func (w *tomlWriter) table(fields Fields, path []string) {
+	keys := w.keys(fields)
+	for i, f := range fields {
+		if !isTable(f.Value) {
+			w.field(keys[i], f.Value)
+			w.b.WriteByte('\n')
+		}
 	}
 	for i, f := range fields {
 		if isTable(f.Value) {
-			continue
-		}
-		w.b.WriteString(keys[i] + " = ")
-		if err := w.value(f.Value); err != nil {
-			return err
-		}
-		w.b.WriteByte('\n')
-	}
-	for i, f := range fields {
-		if isTable(f.Value) {
-			if err := w.tables(f.Value, append(path[:len(path):len(path)], keys[i])); err != nil {
-				return err
-			}
+			w.tables(f.Value, append(path[:len(path):len(path)], keys[i]))
 		}
 	}
-	return nil
 }
 
-func (w *tomlWriter) tables(n *Node, path []string) error {
-	if w.left--; w.left < 0 {
-		return n.At.Errorf("the document has more than %d values", MaxNodes)
+func (w *tomlWriter) tables(n *Node, path []string) {
+	if !w.visit(n) {
+		return
 	}
 	name := strings.Join(path, ".")
 	if fields, ok := n.Value.(Fields); ok {
 		w.header("[" + name + "]\n")
-		return w.table(fields, path)
+		w.table(fields, path)
+		return
 	}
 	for _, item := range n.Value.([]*Node) {
 		w.header("[[" + name + "]]\n")
-		if err := w.table(item.Value.(Fields), path); err != nil {
-			return err
-		}
+		w.table(item.Value.(Fields), path)
 	}
-	return nil
 }
 
 func (w *tomlWriter) header(text string) {
@@ -100,91 +82,55 @@ func (w *tomlWriter) header(text string) {
 	w.b.WriteString(text)
 }
 
+func (w *tomlWriter) field(key string, value *Node) {
+	w.b.WriteString(key + " = ")
+	w.value(value)
+}
+
 // value writes a value on the line of its key.
-func (w *tomlWriter) value(n *Node) error {
-	if w.left--; w.left < 0 {
-		return n.At.Errorf("the document has more than %d values", MaxNodes)
+func (w *tomlWriter) value(n *Node) {
+	if !w.visit(n) {
+		return
 	}
 	switch v := n.Value.(type) {
-	case bool, int64:
+	case bool, int64, Time:
 		fmt.Fprint(&w.b, v)
 	case float64, string:
-		return w.library(v)
-	case Time:
-		w.b.WriteString(string(v))
+		w.library(v)
 	case []*Node:
-		return w.list(v)
+		w.items("[", ", ", "]", len(v), func(i int) { w.value(v[i]) })
 	case Fields:
-		return w.inline(v)
+		keys := w.keys(v)
+		w.items("{", ", ", "}", len(v), func(i int) { w.field(keys[i], v[i].Value) })
 	case *big.Int:
-		return n.At.Errorf("%s does not fit into the 64 bits of TOML", n.Show())
+		w.fail(n.At.Errorf("%s does not fit into the 64 bits of TOML", n.Show()))
 	default:
-		return n.At.Errorf("%s can't be written as TOML", n.Kind())
+		w.fail(n.At.Errorf("%s can't be written as TOML", n.Kind()))
 	}
-	return nil
-}
-
-func (w *tomlWriter) list(items []*Node) error {
-	w.b.WriteByte('[')
-	for i, item := range items {
-		if i > 0 {
-			w.b.WriteString(", ")
-		}
-		if err := w.value(item); err != nil {
-			return err
-		}
-	}
-	w.b.WriteByte(']')
-	return nil
-}
-
-func (w *tomlWriter) inline(fields Fields) error {
-	keys, err := tomlKeys(fields)
-	if err != nil {
-		return err
-	}
-	w.b.WriteByte('{')
-	for i, f := range fields {
-		if i > 0 {
-			w.b.WriteString(", ")
-		}
-		w.b.WriteString(keys[i] + " = ")
-		if err := w.value(f.Value); err != nil {
-			return err
-		}
-	}
-	w.b.WriteByte('}')
-	return nil
 }
 
 // library writes a value as the library does; text of several lines stays
 // readable.
-func (w *tomlWriter) library(value any) error {
+func (w *tomlWriter) library(value any) {
 	line, err := toml.Marshal(struct {
 		V any `toml:"v,multiline"`
 	}{value})
 	if err != nil {
-		return fmt.Errorf("write TOML: %w", err)
+		w.fail(fmt.Errorf("write TOML: %w", err))
 	}
 	w.b.Write(bytes.TrimSuffix(bytes.TrimPrefix(line, []byte("v = ")), []byte("\n")))
-	return nil
 }
 
-// tomlKeys are the keys of a mapping as the library writes them, which puts
-// quotes around those that need them. No two may be equal as text.
-func tomlKeys(fields Fields) ([]string, error) {
-	keys, seen := make([]string, len(fields)), map[string]bool{}
-	for i, f := range fields {
-		key := keyText(f.Key)
-		if seen[key] {
-			return nil, f.Key.At.Errorf("two keys would both be written as %q", key)
-		}
-		seen[key] = true
+// keys are the keys of a mapping as the library writes them, which puts quotes
+// around those that need them.
+func (w *tomlWriter) keys(fields Fields) []string {
+	keys := w.writer.keys(fields)
+	for i, key := range keys {
 		line, err := toml.Marshal(map[string]bool{key: true})
 		if err != nil {
-			return nil, fmt.Errorf("write TOML: %w", err)
+			w.fail(fmt.Errorf("write TOML: %w", err))
 		}
 		keys[i] = strings.TrimSuffix(string(line), " = true\n")
 	}
-	return keys, nil
+	return keys
 }
