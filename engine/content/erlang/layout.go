@@ -43,14 +43,6 @@ func (n *node) leaf() bool {
 	return n.form == leafNode
 }
 
-// mapIndent is by how much the value below its key is indented.
-func (w *writer) mapIndent() int {
-	if w.tag > 0 {
-		return w.tag
-	}
-	return 4
-}
-
 // writer writes the nodes of one document.
 type writer struct {
 	b     *bytes.Buffer
@@ -88,7 +80,6 @@ func (w *writer) line(n *node) {
 	if w.trial {
 		return
 	}
-	open, end := "", ""
 	switch n.form {
 	case leafNode:
 		w.b.WriteString(n.text)
@@ -101,13 +92,8 @@ func (w *writer) line(n *node) {
 		w.b.WriteString(" => ")
 		w.line(&n.items[1])
 		return
-	case listNode:
-		open, end = "[", "]"
-	case mapNode:
-		open, end = "#{", "}"
-	default:
-		open, end = "{", "}"
 	}
+	open, end := n.brackets()
 	w.b.WriteString(open)
 	for i := range n.items {
 		if i > 0 {
@@ -116,6 +102,17 @@ func (w *writer) line(n *node) {
 		w.line(&n.items[i])
 	}
 	w.b.WriteString(end)
+}
+
+// brackets are what stands around the items of a node.
+func (n *node) brackets() (open, end string) {
+	switch n.form {
+	case listNode:
+		return "[", "]"
+	case mapNode:
+		return "#{", "}"
+	}
+	return "{", "}"
 }
 
 // separator is what stands before the i-th item.
@@ -132,35 +129,25 @@ func (w *writer) node(n *node, f frame) {
 		w.line(n)
 		return
 	}
-	inner := f
-	inner.used++
 	switch n.form {
 	case bytesNode:
 		if !w.trial {
 			w.bytes(n.text, f)
 		}
-	case listNode, tupleNode:
-		inner.col, inner.indent = f.col+1, f.indent+1
-		brackets := "{}"
-		if n.form == listNode {
-			brackets = "[]"
-		}
-		w.put(brackets[:1])
-		w.items(n, 0, inner)
-		w.put(brackets[1:])
-	case taggedNode:
-		w.put("{")
-		w.tagged(n, inner)
-		w.put("}")
-	case mapNode:
-		inner.col, inner.indent = f.col+2, f.indent+2
-		if w.trial {
-			inner.used++ // Erlang counts both characters of "#{" here, and one when it writes
-		}
-		w.put("#{")
-		w.pairs(n, inner)
-		w.put("}")
+		return
+	case pairNode:
+		w.pair(n, f)
+		return
 	}
+	open, end := n.brackets()
+	f.used++
+	w.put(open)
+	if n.form == taggedNode {
+		w.tagged(n, f)
+	} else {
+		w.items(n, 0, frame{col: f.col + len(open), indent: f.indent + len(open), used: f.used, last: f.last})
+	}
+	w.put(end)
 }
 
 // tagged writes a tuple whose tag stands before the other items, which are
@@ -183,7 +170,13 @@ func (w *writer) tagged(n *node, f frame) {
 
 // items writes the items from the first on; its line has begun.
 func (w *writer) items(n *node, first int, f frame) {
+	if n.form == mapNode && w.trial {
+		f.used++ // Erlang counts both characters of "#{" here, and one when it writes
+	}
 	wide := w.item(n, first, f)
+	if n.form == mapNode {
+		f.used = 0 // Erlang does not count what surrounds a map behind its first pair
+	}
 	w.tail(n, first+1, f, f.col+wide, f.used+wide)
 }
 
@@ -249,41 +242,16 @@ func (w *writer) newline(indent int) {
 	w.put(strings.Repeat(" ", indent))
 }
 
-// pairs writes the pairs of a map.
-func (w *writer) pairs(n *node, f frame) {
-	wide := w.pair(n, 0, f)
-	col, used := f.col+wide, wide
-	for i := 1; i < len(n.items); i++ {
-		p := &n.items[i]
-		w.put(",")
-		if w.beside(n, i, frame{col: col, used: used}, n.lastOf(i, f.last)) {
-			w.line(p)
-			col, used = col+1+p.width, used+1+p.width
-			continue
-		}
-		w.newline(f.indent)
-		wide := w.pair(n, i, frame{col: f.col, indent: f.indent, last: f.last})
-		col, used = f.col+wide, wide
+// pair writes what does not fit on a line: the key, and the value below it.
+func (w *writer) pair(n *node, f frame) {
+	by := w.tag
+	if by <= 0 {
+		by = 4
 	}
-}
-
-// pair writes one pair, and returns the columns as item does.
-func (w *writer) pair(n *node, i int, f frame) int {
-	p := &n.items[i]
-	f.last = n.lastOf(i, f.last)
-	if w.fits(p, f) {
-		w.line(p)
-		if p.leaf() {
-			return p.width
-		}
-		return columns
-	}
-	by := w.mapIndent()
-	w.node(&p.items[0], f)
+	w.node(&n.items[0], f)
 	w.put(" =>")
 	w.newline(f.indent + by)
-	w.node(&p.items[1], frame{col: f.col + by, indent: f.indent + by, last: f.last})
-	return columns
+	w.node(&n.items[1], frame{col: f.col + by, indent: f.indent + by, last: f.last})
 }
 
 // bytes writes the numbers of a binary over several lines.

@@ -57,8 +57,7 @@ func layout(t *Term) node {
 	case t.kind == binaryTerm:
 		return newBinary(t)
 	case len(t.items) == 0 || t.kind == funTerm:
-		text := leafText(t)
-		return node{text: text, width: utf8.RuneCountInString(text)}
+		return leaf(leafText(t))
 	case t.kind == mapTerm:
 		return newMap(t)
 	}
@@ -76,13 +75,15 @@ func layout(t *Term) node {
 	return n
 }
 
+func leaf(text string) node { return node{text: text, width: utf8.RuneCountInString(text)} }
+
 // characters is a string that can't be shown as one.
 func characters(s string) node {
 	n := node{form: listNode, width: 1}
 	for _, r := range s {
-		text := formatInt(int64(r))
-		n.items = append(n.items, node{text: text, width: len(text)})
-		n.width += len(text) + 1
+		number := leaf(formatInt(int64(r)))
+		n.items = append(n.items, number)
+		n.width += number.width + 1
 	}
 	return n
 }
@@ -100,20 +101,21 @@ func newMap(t *Term) node {
 
 // newBinary shows a binary as text where it can be, else as numbers.
 func newBinary(t *Term) node {
-	text := "<<>>"
+	shown, encoding := t.text, ""
+	switch {
+	case !utf8.ValidString(shown):
+		shown = latin1(shown)
+	case !ascii(shown):
+		encoding = "/utf8"
+	}
 	switch {
 	case t.text == "":
-	case t.bits == 0 && utf8.ValidString(t.text) && printable(t.text) && ascii(t.text):
-		text = "<<" + quote(t.text, '"') + ">>"
-	case t.bits == 0 && utf8.ValidString(t.text) && printable(t.text):
-		text = "<<" + quote(t.text, '"') + "/utf8>>"
-	case t.bits == 0 && !utf8.ValidString(t.text) && printable(latin1(t.text)):
-		text = "<<" + quote(latin1(t.text), '"') + ">>"
-	default:
-		text = numbers(t)
+		return leaf("<<>>")
+	case t.bits > 0 || !printable(shown):
+		text := numbers(t)
 		return node{form: bytesNode, text: text, width: len(text) + 4}
 	}
-	return node{text: text, width: utf8.RuneCountInString(text)}
+	return leaf("<<" + quote(shown, '"') + encoding + ">>")
 }
 
 // numbers is the bytes of a binary between commas; a last one that is not
@@ -213,42 +215,21 @@ func quote(s string, quote byte) string {
 // floatText is the shortest decimal that reads back equal, with an exponent
 // where that is shorter or where the number has no exact neighbours.
 func floatText(f float64) string {
-	text := strconv.FormatFloat(math.Abs(f), 'e', -1, 64)
-	mantissa, exponent, _ := strings.Cut(text, "e")
-	point, _ := strconv.Atoi(exponent)
-	digits := strings.TrimRight(strings.Replace(mantissa, ".", "", 1), "0")
-	if digits == "" {
-		digits, point = "0", 0
+	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+	power, _ := strconv.Atoi(exponent)
+	scientific := withPoint(mantissa) + "e" + strconv.Itoa(power)
+	plain := withPoint(strconv.FormatFloat(f, 'f', -1, 64))
+	if math.Abs(f) >= 1<<53 || len(plain) > len(scientific) {
+		return scientific
 	}
-	sign := ""
-	if math.Signbit(f) {
-		sign = "-"
-	}
-	return sign + shiftPoint(digits, point+1, math.Abs(f) >= 1<<53)
+	return plain
 }
 
-// shiftPoint writes 0.digits times ten to the power of place.
-func shiftPoint(digits string, place int, large bool) string {
-	cost := len(strconv.Itoa(place-1)) + 2 // of an exponent
-	if len(digits) == 1 {
-		cost++
+func withPoint(digits string) string {
+	if strings.Contains(digits, ".") {
+		return digits
 	}
-	zeros := 2 - place // before the digits
-	if place > 0 {
-		zeros = place - len(digits) + 2
-	}
-	switch {
-	case large || place > len(digits) && zeros > cost || place <= 0 && zeros > cost:
-		if len(digits) == 1 {
-			digits += "0"
-		}
-		return digits[:1] + "." + digits[1:] + "e" + strconv.Itoa(place-1)
-	case place <= 0:
-		return "0." + strings.Repeat("0", -place) + digits
-	case place >= len(digits):
-		return digits + strings.Repeat("0", place-len(digits)) + ".0"
-	}
-	return digits[:place] + "." + digits[place:]
+	return digits + ".0"
 }
 
 // FormatLine renders a term on one line, without a dot.
