@@ -2,6 +2,7 @@ package content
 
 import (
 	"fmt"
+	"slices"
 
 	"b9.build/b9/engine/content/cloudinit"
 	"b9.build/b9/engine/content/yaml"
@@ -31,9 +32,13 @@ func Strategies() []string { return []string{"strict", "original", "cloud-init"}
 func Merge(strategy string, docs []*yaml.Node) (*yaml.Node, error) {
 	switch strategy {
 	case "strict":
-		return mergeStrict(docs)
+		kept := slices.DeleteFunc(slices.Clone(docs), func(d *yaml.Node) bool { return d.Value == nil })
+		if len(kept) == 0 {
+			kept = docs[:min(1, len(docs))]
+		}
+		return mergeAll(kept, refuseUnequal)
 	case "original":
-		return mergeOriginal(docs)
+		return mergeAll(docs, (*merger).intoList)
 	case "cloud-init":
 		return cloudinit.Merge(docs, nil)
 	}
@@ -58,42 +63,20 @@ type merger struct {
 	errs    []*position.Error
 }
 
-func mergeStrict(docs []*yaml.Node) (*yaml.Node, error) {
-	m := &merger{scalars: refuseUnequal, nodes: yaml.MaxNodes, own: map[*yaml.Node]bool{}}
-	var all *yaml.Node
-	for _, d := range docs {
-		switch {
-		case d.Value == nil && len(docs) > 1:
-		case all == nil:
-			all = d
-		default:
-			all = m.merge(all, d, "")
-		}
-	}
-	if all == nil && len(docs) > 0 {
-		all = docs[0]
-	}
-	return m.result(all)
-}
-
-func mergeOriginal(docs []*yaml.Node) (*yaml.Node, error) {
-	m := &merger{scalars: (*merger).intoList, nodes: yaml.MaxNodes, own: map[*yaml.Node]bool{}}
+func mergeAll(docs []*yaml.Node, scalars func(m *merger, a, b *yaml.Node, path string) *yaml.Node) (*yaml.Node, error) {
+	m := &merger{scalars: scalars, nodes: yaml.MaxNodes, own: map[*yaml.Node]bool{}}
 	var all *yaml.Node
 	for _, d := range docs {
 		if all == nil {
 			all = d
-			continue
+		} else {
+			all = m.merge(all, d, "")
 		}
-		all = m.merge(all, d, "")
 	}
-	return m.result(all)
-}
-
-func (m *merger) result(n *yaml.Node) (*yaml.Node, error) {
-	if len(m.errs) > 0 {
-		return nil, position.Join(m.errs)
+	if err := position.Join(m.errs); err != nil {
+		return nil, err
 	}
-	return n, nil
+	return all, nil
 }
 
 // made counts values that are made; past the limit it records an error.

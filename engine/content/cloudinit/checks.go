@@ -7,89 +7,56 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"b9.build/b9/engine/content/yaml"
 	"b9.build/b9/engine/near"
 )
 
-// checks are the checks that tables ask for by their names. Each returns the
-// name of the finding and what the problem is, "" where there is none.
-func checks() map[string]func(*yaml.Node) (name, problem string) {
-	return map[string]func(*yaml.Node) (name, problem string){
-		"permissions": checkPermissions,
-		"userName":    checkUserName,
-		"playbook":    checkPlaybook,
-		"yumRepo":     checkYumRepo,
-		"mac":         checkMAC,
+// A check returns the name of the finding and what the problem is, "" where
+// there is none.
+type check func(*yaml.Node) (name, problem string)
+
+// checks are the checks that tables ask for by their names.
+func checks() map[string]check {
+	return map[string]check{
 		"address":     checkAddress,
 		"netmask":     checkNetmask,
 		"destination": checkDestination,
-		"deviceName":  checkDeviceName,
 		"v1Type":      checkV1Type,
-		"v1Route":     checkV1Route,
-		"switch":      checkSwitch,
 		"v2Address":   checkV2Address,
 	}
 }
 
-var permissionForm = regexp.MustCompile(`^\s*(0o)?[0-7]{3,5}\s*$`)
-
-// checkPermissions holds permissions of files to be octal digits.
-func checkPermissions(n *yaml.Node) (name, problem string) {
-	s, ok := n.Value.(string)
-	if !ok || permissionForm.MatchString(s) {
+// oneKey checks that a mapping has one of the keys, of which the first is the
+// usual one; both says why it can't have two of them, "" where it can.
+func oneKey(keys []string, both string) check {
+	return func(n *yaml.Node) (name, problem string) {
+		fields, ok := n.Value.(yaml.Fields)
+		have := 0
+		for _, key := range keys {
+			if fields.Get(key) != nil {
+				have++
+			}
+		}
+		switch {
+		case ok && have == 0:
+			return findMissing, fmt.Sprintf("the key %q is missing", keys[0])
+		case have > 1 && both != "":
+			return findValue, both
+		}
 		return "", ""
 	}
-	return findPermissions, fmt.Sprintf("%q are no permission bits: write octal digits such as \"0644\"", s)
 }
 
-func checkUserName(n *yaml.Node) (name, problem string) {
-	f, ok := n.Value.(yaml.Fields)
-	hasName, isSnap := f.Get("name") != nil, f.Get("snapuser") != nil
-	switch {
-	case !ok || hasName != isSnap:
-		return "", ""
-	case hasName:
-		return findValue, `a user has either a "name" or a "snapuser", not both`
-	}
-	return findMissing, `the key "name" is missing`
-}
-
-// checkPlaybook holds what is pulled to a playbook, of which later versions of
-// cloud-init accept a list.
-func checkPlaybook(n *yaml.Node) (name, problem string) {
-	fields, ok := n.Value.(yaml.Fields)
-	one, many := fields.Get("playbook_name") != nil, fields.Get("playbook_names") != nil
-	switch {
-	case !ok || one != many:
-		return "", ""
-	case one:
-		return findValue, `there is either a "playbook_name" or a list "playbook_names", not both`
-	}
-	return findMissing, `the key "playbook_name" is missing`
-}
-
-// checkYumRepo holds a repository to an address, of which later versions of
-// cloud-init accept three kinds.
-func checkYumRepo(n *yaml.Node) (name, problem string) {
-	fields, ok := n.Value.(yaml.Fields)
-	if !ok || fields.Get("baseurl") != nil || fields.Get("metalink") != nil || fields.Get("mirrorlist") != nil {
+// textForm checks the form of a text. In what the problem is, ${text} stands for
+// the text in quotes.
+func textForm(form *regexp.Regexp, finding, says string) check {
+	return func(n *yaml.Node) (name, problem string) {
+		if s, ok := n.Value.(string); ok && !form.MatchString(s) {
+			return finding, strings.ReplaceAll(says, "${text}", strconv.Quote(s))
+		}
 		return "", ""
 	}
-	return findMissing, `the key "baseurl" is missing`
-}
-
-var macForm = regexp.MustCompile(`^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}(:[0-9a-fA-F]{2}){0,14}$`)
-
-func checkMAC(n *yaml.Node) (name, problem string) {
-	if n.Surprise() != "" {
-		return findType, "want text: " + n.Explain()
-	}
-	if s, ok := n.Value.(string); ok && !macForm.MatchString(s) {
-		return findValue, fmt.Sprintf("%q is no MAC address: write it as \"52:54:00:12:34:56\"", s)
-	}
-	return "", ""
 }
 
 func checkAddress(n *yaml.Node) (name, problem string) { return checkIP(n, false) }
@@ -153,36 +120,6 @@ func checkV1Type(n *yaml.Node) (name, problem string) {
 		return "", ""
 	}
 	return findValue, fmt.Sprintf("unknown type %s (have %s)%s", kind.Show(), strings.Join(v1TypeNames(), ", "), near.Hint(s, v1TypeNames()))
-}
-
-// checkDeviceName refuses names that the kernel can't have (IFNAMSIZ).
-func checkDeviceName(n *yaml.Node) (name, problem string) {
-	const most = 15
-	if s, ok := n.Value.(string); ok && utf8.RuneCountInString(s) > most {
-		return findValue, fmt.Sprintf("%q is longer than the %d characters that a network device's name can have", s, most)
-	}
-	return "", ""
-}
-
-// checkV1Route holds a route of a subnet to one destination.
-func checkV1Route(n *yaml.Node) (name, problem string) {
-	fields, ok := n.Value.(yaml.Fields)
-	to, network := fields.Get("destination"), fields.Get("network")
-	switch {
-	case ok && to == nil && network == nil:
-		return findMissing, `the key "destination" is missing`
-	case to != nil && network != nil:
-		return findValue, `a route has either a "destination" or a "network", which mean the same`
-	}
-	return "", ""
-}
-
-// checkSwitch checks a bool, or one of the two words that netplan reads as one.
-func checkSwitch(n *yaml.Node) (name, problem string) {
-	if s, ok := n.Value.(string); ok && s != "yes" && s != "no" {
-		return findType, "want bool, got text"
-	}
-	return "", ""
 }
 
 // checkV2Address checks an address, or a mapping of one address to what goes

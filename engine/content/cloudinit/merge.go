@@ -130,27 +130,27 @@ func checkMergeRules(rules []mergeRule) error {
 // splitMergeHow splits a document into its merge_how or merge_type, if it has
 // one, and the rest.
 func splitMergeHow(fields yaml.Fields) ([]mergeRule, yaml.Fields, error) {
-	how := fields.Get("merge_how")
-	rest := slices.DeleteFunc(slices.Clone(fields), func(f yaml.Field) bool { return f.Key.Value == any("merge_how") })
-	if how == nil || how.Value == nil {
-		how = fields.Get("merge_type")
-		rest = slices.DeleteFunc(rest, func(f yaml.Field) bool { return f.Key.Value == any("merge_type") })
+	rest := slices.Clone(fields)
+	for _, name := range []string{"merge_how", "merge_type"} {
+		how := fields.Get(name)
+		rest = slices.DeleteFunc(rest, func(f yaml.Field) bool { return f.Key.Value == any(name) })
+		if how != nil && how.Value != nil {
+			rules, err := mergeRulesOf(how)
+			return rules, rest, err
+		}
 	}
-	if how == nil || how.Value == nil {
-		return nil, rest, nil
-	}
-	var rules []mergeRule
-	var err error
+	return nil, rest, nil
+}
+
+func mergeRulesOf(how *yaml.Node) (rules []mergeRule, err error) {
 	switch v := how.Value.(type) {
 	case string:
-		if rules, err = parseMergeHow(v); err == nil {
-			return rules, rest, nil
-		}
+		rules, err = parseMergeHow(v)
 	case []*yaml.Node:
 		for _, item := range v {
 			rule, err := mergeRuleOf(item)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			rules = append(rules, rule)
 		}
@@ -159,9 +159,9 @@ func splitMergeHow(fields yaml.Fields) ([]mergeRule, yaml.Fields, error) {
 		err = fmt.Errorf("want a text or a list, got %s", how.Kind())
 	}
 	if err != nil {
-		return nil, nil, how.At.Errorf("merge_how: %v", err)
+		return nil, how.At.Errorf("merge_how: %v", err)
 	}
-	return rules, rest, nil
+	return rules, nil
 }
 
 // mergeRuleOf reads an element of a merge_how list: {name: list, settings:

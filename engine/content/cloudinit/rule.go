@@ -101,7 +101,7 @@ type rule struct {
 	isDate     bool
 	one, any   []*rule
 	deprecated bool
-	also       func(n *yaml.Node) (name, problem string) // a check of our own
+	also       check // of our own
 }
 
 type fieldPattern struct {

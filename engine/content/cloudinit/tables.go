@@ -97,7 +97,7 @@ func parseTable(file, text string) *yaml.Node {
 // regexp.MustCompile does: the tests read every table.
 type ruleReader struct {
 	made   map[*yaml.Node]*rule // what has several aliases is one rule
-	checks map[string]func(*yaml.Node) (name, problem string)
+	checks map[string]check
 }
 
 func newRuleReader() *ruleReader {
@@ -167,9 +167,7 @@ func (r *ruleReader) word(made *rule, key, n *yaml.Node) {
 	case "rest":
 		made.rest = r.rule(n)
 	case "required":
-		for _, v := range value[[]*yaml.Node](n) {
-			made.required = append(made.required, value[string](v))
-		}
+		made.required = texts(n)
 	case "items":
 		made.items = r.rule(n)
 	case "oneOf":
@@ -183,6 +181,13 @@ func (r *ruleReader) word(made *rule, key, n *yaml.Node) {
 		if made.also == nil {
 			mistake(n, "unknown check %s", n.Show())
 		}
+	case "oneKey": // of several; see oneKey
+		words := value[yaml.Fields](n)
+		made.also = oneKey(texts(words.Get("of")), textOr(words.Get("both"), ""))
+	case "form": // of a text, with what to say of others; see textForm
+		words := value[yaml.Fields](n)
+		form := regexp.MustCompile(value[string](words.Get("of")))
+		made.also = textForm(form, textOr(words.Get("finding"), findValue), value[string](words.Get("says")))
 	case "minimum":
 		made.minimum = new(value[int64](n))
 	case "maximum":
@@ -204,6 +209,22 @@ func (r *ruleReader) word(made *rule, key, n *yaml.Node) {
 	default:
 		mistake(key, "unknown word %s", key.Show())
 	}
+}
+
+func texts(n *yaml.Node) []string {
+	var all []string
+	for _, v := range value[[]*yaml.Node](n) {
+		all = append(all, value[string](v))
+	}
+	return all
+}
+
+// textOr is the text of a word that may be absent.
+func textOr(n *yaml.Node, absent string) string {
+	if n == nil {
+		return absent
+	}
+	return value[string](n)
 }
 
 func (r *ruleReader) list(n *yaml.Node) []*rule {
