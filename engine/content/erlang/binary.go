@@ -209,14 +209,15 @@ func (p *parser) segmentTypes() ([]string, bool) {
 func (s *segment) resolve(types []string) error {
 	set := map[string]string{}
 	for _, t := range types {
-		for what, value := range segmentMeaning(t) {
+		meaning := segmentMeaning(t)
+		if meaning == nil {
+			return fmt.Errorf("unknown type %s of a segment (have integer, float, binary, bytes, bitstring, bits, utf8, utf16, utf32, signed, unsigned, big, little, native, unit:1 to unit:256)", t)
+		}
+		for what, value := range meaning {
 			if old, twice := set[what]; twice && old != value {
 				return fmt.Errorf("the types of the segment contradict each other: %s %s and %s", what, old, value)
 			}
 			set[what] = value
-		}
-		if len(segmentMeaning(t)) == 0 {
-			return fmt.Errorf("unknown type %s of a segment (have integer, float, binary, bytes, bitstring, bits, utf8, utf16, utf32, signed, unsigned, big, little, native, unit:1 to unit:256)", t)
 		}
 	}
 	s.typ, s.little = set["type"], set["order"] == "little"

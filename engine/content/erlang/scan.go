@@ -42,11 +42,8 @@ func (p *parser) skip() {
 	for p.pos < len(p.text) {
 		c := p.text[p.pos]
 		if c == '%' {
-			n := strings.IndexByte(p.text[p.pos:], '\n')
-			if n < 0 {
-				n = len(p.text) - p.pos
-			}
-			p.pos += n
+			comment, _, _ := strings.Cut(p.text[p.pos:], "\n")
+			p.pos += len(comment)
 			continue
 		}
 		if c > ' ' && c != 0xc2 {

@@ -259,41 +259,33 @@ func (p *parser) hexadecimal() (rune, bool) {
 func (p *parser) tripleQuoted(n, head int) (string, bool) {
 	at := p.pos
 	end := strings.Repeat(`"`, n)
-	var lines []int // offsets
-	for from := at + head; ; {
+	start := at + head
+	for from := start; ; {
 		line, _, more := strings.Cut(p.text[from:], "\n")
 		indent := len(line) - len(strings.TrimLeft(line, " \t"))
 		if strings.HasPrefix(line[indent:], end) && !strings.HasPrefix(line[indent+n:], `"`) {
 			p.pos = from + indent + n
-			return p.unindented(lines, line[:indent], from)
+			return p.unindented(start, p.text[start:max(start, from-1)], line[:indent])
 		}
 		if !more {
 			return "", p.fail(at, "%s is not closed: the line that closes it begins with %s", end, end)
 		}
-		lines = append(lines, from)
 		from += len(line) + 1
 	}
 }
 
-// unindented joins the lines that begin at the offsets.
-func (p *parser) unindented(lines []int, indent string, end int) (string, bool) {
-	var b strings.Builder
-	for i, from := range lines {
-		to := end
-		if i+1 < len(lines) {
-			to = lines[i+1]
-		}
-		line := p.text[from : to-1]
+// unindented is the text, whose lines begin at the offset, without the indentation.
+func (p *parser) unindented(from int, text, indent string) (string, bool) {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
 		rest, ok := strings.CutPrefix(line, indent)
 		if !ok && line != "" {
 			return "", p.fail(from, "a line of a triple-quoted string is indented less than the line that closes it")
 		}
-		b.WriteString(rest)
-		if i+1 < len(lines) {
-			b.WriteByte('\n')
-		}
+		lines = append(lines, rest)
+		from += len(line) + 1
 	}
-	return strings.TrimSuffix(b.String(), "\r"), true
+	return strings.TrimSuffix(strings.Join(lines, "\n"), "\r"), true
 }
 
 // sigil reads ~"text" and its kin: s and S for strings, b, B and none for
