@@ -269,11 +269,12 @@ func instanceID(job *engine.Job, meta string, files []tree.File) string {
 }
 
 func writeSeed(ctx context.Context, format, path string, at time.Time, files []tree.File) error {
+	content := tree.FromFiles(files, at)
 	switch format {
 	case "iso":
-		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: seedVolume, Joliet: true, RockRidge: true, Time: at}, files)
+		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: seedVolume, Joliet: true, RockRidge: true, Time: at}, content)
 	case "vfat":
-		return vfat.Make(ctx, path, vfat.Options{Label: strings.ToUpper(seedVolume), Time: at}, files)
+		return vfat.Make(ctx, path, vfat.Options{Label: strings.ToUpper(seedVolume), Time: at}, content)
 	}
 	return writeDir(ctx, path, files, at)
 }

@@ -337,12 +337,9 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 			}
 			o.VolumeID = id
 		}
-		if content == nil {
-			content = tree.FromFiles(nil, at)
-		}
-		return vfat.Fill(ctx, path, o, content)
+		return vfat.Make(ctx, path, o, content)
 	case "iso9660":
-		return iso9660.Fill(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
+		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
 	case "squashfs":
 		return squashfs.Make(ctx, path, squashfs.Options{Compress: m.Compress, Time: at}, content)
 	case "swap":

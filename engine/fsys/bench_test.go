@@ -72,7 +72,7 @@ func BenchmarkISO(b *testing.B) {
 			return exec.Command("genisoimage", "-quiet", "-J", "-R", "-V", "cidata", "-o", img, dir+"/d").Run()
 		},
 		"b9": func() error {
-			return iso9660.Make(b.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, seedFiles())
+			return iso9660.Make(b.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, tree.FromFiles(seedFiles(), time.Time{}))
 		},
 	}, img)
 }

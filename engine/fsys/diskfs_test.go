@@ -165,7 +165,7 @@ func mixture(n int) []byte {
 // Where one fails the library has mended it, and the note can go.
 func TestFaultsOfGoDiskfs(t *testing.T) {
 	img := path.Join(t.TempDir(), "fat")
-	if err := vfat.Make(t.Context(), img, vfat.Options{}, []tree.File{{Path: "empty"}}); err != nil {
+	if err := vfat.Make(t.Context(), img, vfat.Options{}, tree.FromFiles([]tree.File{{Path: "empty"}}, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openDiskfs(t, "fat12", img).ReadFile("empty"); err == nil {

@@ -23,7 +23,7 @@
 // business of this package.
 //
 // Nothing here keeps a file's data in memory. Every function that may take long
-// obeys its context, kills the tools it started, and removes the file it was making.
+// obeys its context, kills the tools it started, and leaves the file it was to replace as it was.
 package fsys
 
 import (

@@ -36,7 +36,7 @@ func TestISO(t *testing.T) {
 	files := append(variedFiles(), posixFiles()...)
 	o := iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true, Time: time.Unix(1_600_000_000, 0)}
 	img := dir + "/s.iso"
-	if err := iso9660.Make(t.Context(), img, o, files); err != nil {
+	if err := iso9660.Make(t.Context(), img, o, tree.FromFiles(files, o.Time)); err != nil {
 		t.Fatal(err)
 	}
 	out := dir + "/out"
@@ -107,13 +107,13 @@ func TestISOSameBytes(t *testing.T) {
 	dir := t.TempDir()
 	o := iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}
 	files := variedFiles()
-	if err := iso9660.Make(t.Context(), dir+"/a", o, files); err != nil {
+	if err := iso9660.Make(t.Context(), dir+"/a", o, tree.FromFiles(files, o.Time)); err != nil {
 		t.Fatal(err)
 	}
 	for i, j := 0, len(files)-1; i < j; i, j = i+1, j-1 {
 		files[i], files[j] = files[j], files[i]
 	}
-	if err := iso9660.Make(t.Context(), dir+"/b", o, files); err != nil {
+	if err := iso9660.Make(t.Context(), dir+"/b", o, tree.FromFiles(files, o.Time)); err != nil {
 		t.Fatal(err)
 	}
 	sameBytes(t, dir+"/a", dir+"/b")

@@ -34,10 +34,16 @@ func fuzzImages(f *testing.F) [][]byte {
 	old.Features = []string{"^has_journal", "^resize_inode", "^extent", "^64bit", "^metadata_csum"}
 	var images [][]byte
 	for _, build := range []func(string) error{
-		func(p string) error { return vfat.Make(ctx, p, vfat.Options{}, files) },
-		func(p string) error { return vfat.Make(ctx, p, vfat.Options{Bits: 16}, files) },
-		func(p string) error { return iso9660.Make(ctx, p, iso9660.Options{RockRidge: true}, posix) },
-		func(p string) error { return iso9660.Make(ctx, p, iso9660.Options{Joliet: true}, files) },
+		func(p string) error { return vfat.Make(ctx, p, vfat.Options{}, tree.FromFiles(files, time.Time{})) },
+		func(p string) error {
+			return vfat.Make(ctx, p, vfat.Options{Bits: 16}, tree.FromFiles(files, time.Time{}))
+		},
+		func(p string) error {
+			return iso9660.Make(ctx, p, iso9660.Options{RockRidge: true}, tree.FromFiles(posix, time.Time{}))
+		},
+		func(p string) error {
+			return iso9660.Make(ctx, p, iso9660.Options{Joliet: true}, tree.FromFiles(files, time.Time{}))
+		},
 		func(p string) error { return ext4.Make(ctx, p, small, tree.FromFiles(posix, time.Time{})) },
 		func(p string) error { return ext4.Make(ctx, p, old, tree.FromFiles(posix, time.Time{})) },
 		func(p string) error {

@@ -24,16 +24,20 @@ import (
 func readerMakers(t *testing.T, files []tree.File) map[string]func(img string) error {
 	fsystest.Need(t, "mke2fs")
 	return map[string]func(img string) error{
-		"fat12": func(img string) error { return vfat.Make(t.Context(), img, vfat.Options{}, files) },
-		"fat16": func(img string) error { return vfat.Make(t.Context(), img, vfat.Options{Size: 16 << 20}, files) },
+		"fat12": func(img string) error {
+			return vfat.Make(t.Context(), img, vfat.Options{}, tree.FromFiles(files, time.Time{}))
+		},
+		"fat16": func(img string) error {
+			return vfat.Make(t.Context(), img, vfat.Options{Size: 16 << 20}, tree.FromFiles(files, time.Time{}))
+		},
 		"fat32": func(img string) error {
-			return vfat.Make(t.Context(), img, vfat.Options{Size: 64 << 20, Bits: 32}, files)
+			return vfat.Make(t.Context(), img, vfat.Options{Size: 64 << 20, Bits: 32}, tree.FromFiles(files, time.Time{}))
 		},
 		"rockridge": func(img string) error {
-			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, files)
+			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, tree.FromFiles(files, time.Time{}))
 		},
 		"joliet": func(img string) error {
-			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true}, jolietOnly(files))
+			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true}, tree.FromFiles(jolietOnly(files), time.Time{}))
 		},
 		"ext4": func(img string) error {
 			return ext4.Make(t.Context(), img, ext4.Options{Size: 32 << 20}, tree.FromFiles(files, time.Time{}))

@@ -51,7 +51,7 @@ func TestVFAT(t *testing.T) {
 			img := t.TempDir() + "/f.img"
 			files := variedFiles()
 			o.Time = time.Unix(1_500_000_000, 0)
-			if err := vfat.Make(t.Context(), img, o, files); err != nil {
+			if err := vfat.Make(t.Context(), img, o, tree.FromFiles(files, o.Time)); err != nil {
 				t.Fatal(err)
 			}
 			fsystest.Run(t, "fsck.vfat", "-n", "-v", img)
@@ -72,7 +72,7 @@ func TestVFATSmallest(t *testing.T) {
 	fsystest.Need(t, "fsck.vfat", "mcopy")
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b"} {
-		if err := vfat.Make(t.Context(), dir+"/"+name, vfat.Options{Label: "CIDATA"}, seedFiles()); err != nil {
+		if err := vfat.Make(t.Context(), dir+"/"+name, vfat.Options{Label: "CIDATA"}, tree.FromFiles(seedFiles(), time.Time{})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestVFATSmallest(t *testing.T) {
 	if size := fileSize(t, dir+"/a"); size != vfat.Least {
 		t.Errorf("a seed takes %d bytes", size)
 	}
-	if err := vfat.Make(t.Context(), dir+"/large", vfat.Options{}, []tree.File{{Path: "f", Size: 100 << 20, Source: fsystest.SparseFile(t, 100<<20)}}); err != nil {
+	if err := vfat.Make(t.Context(), dir+"/large", vfat.Options{}, tree.FromFiles([]tree.File{{Path: "f", Size: 100 << 20, Source: fsystest.SparseFile(t, 100<<20)}}, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	fsystest.Run(t, "fsck.vfat", "-n", dir+"/large")

@@ -95,14 +95,14 @@ const config = `[defaults]
 // becomes a hole.
 //
 // Errors: a label that is too long, a feature that mke2fs refuses (with its
-// words), a size that does not hold the content (naming the size that does). On
-// error path is removed unless it was there before. The features bigalloc,
-// quota, meta_bg and journal_dev are refused together with content.
+// words), a size that does not hold the content (naming the size that does). After
+// one path is what it was before. The features bigalloc, quota, meta_bg and
+// journal_dev are refused together with content.
 func Make(ctx context.Context, path string, o Options, content tree.Content) error {
 	check := func() error { return o.check(content) }
-	return tree.Make(ctx, path, "ext4", content, check, func(f *os.File, t *tree.Tree) error {
-		m := maker{ctx: ctx, f: f, o: o, tree: t}
-		return m.make()
+	return tree.Make(ctx, path, "ext4", content, check, func(t *tree.Tree) (func(*os.File) error, error) {
+		m := maker{ctx: ctx, o: o, tree: t}
+		return m.make, nil
 	})
 }
 
@@ -144,7 +144,8 @@ type maker struct {
 	config *os.File
 }
 
-func (m *maker) make() error {
+func (m *maker) make(f *os.File) error {
+	m.f = f
 	if m.tree != nil && m.o.ClampTimes {
 		m.tree.Clamp(tree.FixedTime(m.o.Time))
 	}

@@ -3,8 +3,8 @@
 // their identifiers, and the system use entries. It makes no boot records and no
 // files of 4 GiB, and reads neither zisofs nor interleaved files.
 //
-//	Make, Fill, Options   a new file system with files in it
-//	Probe, Open           volume descriptors recognised; an image's files read
+//	Make, Options   a new file system with files in it
+//	Probe, Open     volume descriptors recognised; an image's files read
 //
 // Inside: writer gives every extent its place, then writes from front to back;
 // directories is one hierarchy with its path tables, names its identifiers, more
@@ -46,25 +46,16 @@ const (
 	maxDirs = 1<<16 - 1      // path table numbers
 )
 
-// Make makes an ISO 9660 file system in a new file at path (ECMA-119, level
+// Make makes an ISO 9660 file system of content in a new file at path (ECMA-119, level
 // 2 names; the Joliet specification, level 3; IEEE P1282 Rock Ridge 1.12 on
-// SUSP 1.12). The same options and files give the same bytes. Directories may be
+// SUSP 1.12). The same options and content give the same bytes. Directories may be
 // nested deeper than eight levels, as Linux reads them. Files of 4 GiB and
 // more, and without Rock Ridge anything but files and directories, are errors;
-// extended attributes are not stored. On error path is removed unless it was
-// there before.
-func Make(ctx context.Context, path string, o Options, files []tree.File) error {
-	return Fill(ctx, path, o, tree.FromFiles(files, o.Time))
-}
-
-// Fill is Make with content of any kind.
-func Fill(ctx context.Context, path string, o Options, content tree.Content) error {
-	return tree.Make(ctx, path, "iso9660", content, o.check, func(f *os.File, t *tree.Tree) error {
+// extended attributes are not stored. After an error path is what it was before.
+func Make(ctx context.Context, path string, o Options, content tree.Content) error {
+	return tree.Make(ctx, path, "iso9660", content, o.check, func(t *tree.Tree) (func(*os.File) error, error) {
 		w := &writer{ctx: ctx, o: o, extents: make(map[*tree.Inode]uint32)}
-		if err := w.plan(t); err != nil {
-			return err
-		}
-		return w.write(f)
+		return w.write, w.plan(t)
 	})
 }
 

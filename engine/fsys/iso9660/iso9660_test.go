@@ -23,7 +23,7 @@ func TestISOPlain(t *testing.T) {
 	for i := range 3000 {
 		files = append(files, tree.File{Path: fmt.Sprintf("dir%d/a name that folds to the same %d.longext", i%40, i), Data: []byte{byte(i)}})
 	}
-	if err := iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "PLAIN"}, files); err != nil {
+	if err := iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "PLAIN"}, tree.FromFiles(files, time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	list := strings.Split(strings.TrimSpace(fsystest.Run(t, "isoinfo", "-f", "-i", img)), "\n")
@@ -53,7 +53,7 @@ func TestISORefusals(t *testing.T) {
 		{iso9660.Options{}, []tree.File{{Path: "absent", Source: "/no/such/file"}}, "no such file"},
 		{iso9660.Options{RockRidge: true}, []tree.File{{Path: "h", Link: "missing"}}, "is not there"},
 	} {
-		fsystest.WantError(t, iso9660.Make(t.Context(), img, c.o, c.files), c.want)
+		fsystest.WantError(t, iso9660.Make(t.Context(), img, c.o, tree.FromFiles(c.files, c.o.Time)), c.want)
 		fsystest.Gone(t, img)
 	}
 }
@@ -76,7 +76,7 @@ func TestRockRidgeLinks(t *testing.T) {
 	}
 	theirs, ours := filepath.Join(dir, "theirs"), filepath.Join(dir, "ours")
 	fsystest.Run(t, "genisoimage", "-quiet", "-R", "-o", theirs, src)
-	if err := iso9660.Fill(t.Context(), ours, iso9660.Options{RockRidge: true}, tree.FromFiles(files, time.Unix(0, 0))); err != nil {
+	if err := iso9660.Make(t.Context(), ours, iso9660.Options{RockRidge: true}, tree.FromFiles(files, time.Unix(0, 0))); err != nil {
 		t.Fatal(err)
 	}
 	for _, img := range []string{theirs, ours} {

@@ -54,12 +54,12 @@ const (
 // content: data, owners, modes, times in whole seconds, symbolic and hard links,
 // devices, and extended attributes but POSIX access control lists, which squashfs
 // does not hold. The same options and content give the same bytes. Blocks are
-// compressed in parallel. The file's length is a multiple of 4096. On error
-// path is removed unless it was there before.
+// compressed in parallel. The file's length is a multiple of 4096. After an
+// error path is what it was before.
 func Make(ctx context.Context, path string, o Options, content tree.Content) error {
-	return tree.Make(ctx, path, "squashfs", content, o.check, func(f *os.File, t *tree.Tree) error {
-		w := &writer{ctx: ctx, f: f, o: o, pos: super, files: make(map[*tree.Inode]*fileData)}
-		return w.write(t)
+	return tree.Make(ctx, path, "squashfs", content, o.check, func(t *tree.Tree) (func(*os.File) error, error) {
+		w := &writer{ctx: ctx, o: o, tree: t, pos: super, files: make(map[*tree.Inode]*fileData)}
+		return w.write, nil
 	})
 }
 
@@ -85,6 +85,7 @@ type writer struct {
 	ctx       context.Context
 	f         *os.File
 	o         Options
+	tree      *tree.Tree
 	pos       int64 // where the next byte goes
 	files     map[*tree.Inode]*fileData
 	fragments []fragment
@@ -107,11 +108,12 @@ type fragment struct {
 	size  uint32
 }
 
-func (w *writer) write(t *tree.Tree) error {
-	if err := w.data(t); err != nil {
+func (w *writer) write(f *os.File) error {
+	w.f = f
+	if err := w.data(w.tree); err != nil {
 		return err
 	}
-	if err := w.tables.build(w, t); err != nil {
+	if err := w.tables.build(w, w.tree); err != nil {
 		return err
 	}
 	if err := w.writeTables(); err != nil {

@@ -37,19 +37,20 @@ const (
 )
 
 // Make makes a swap area (Linux, version 1, pages of 4096 bytes, little
-// endian) in a new, sparse file at path. The same options give the same bytes. On
-// error path is removed unless it was there before.
+// endian) in a new, sparse file at path. The same options give the same bytes. After
+// an error path is what it was before.
 func Make(ctx context.Context, path string, o Options) error {
-	return tree.Make(ctx, path, "swap", nil, o.check, func(f *os.File, _ *tree.Tree) error {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if err := f.Truncate(o.Size); err != nil {
-			return err
-		}
-		_, err := f.WriteAt(o.header(), 0)
-		return err
+	return tree.Make(ctx, path, "swap", nil, o.check, func(*tree.Tree) (func(*os.File) error, error) {
+		return o.write, context.Cause(ctx)
 	})
+}
+
+func (o *Options) write(f *os.File) error {
+	if err := f.Truncate(o.Size); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(o.header(), 0)
+	return err
 }
 
 func (o *Options) check() error {

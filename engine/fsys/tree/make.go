@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -25,21 +27,21 @@ func FixedTime(t time.Time) int64 {
 	return t.Unix()
 }
 
+// Plan decides where everything in t goes, or refuses it, before there is a file.
+// write then writes that into an empty file.
+type Plan func(t *Tree) (write func(f *os.File) error, err error)
+
 // Make checks the options of a new file system, loads its content (nil: none),
-// creates or truncates the file at path and lets fill write it; t is nil without
-// content. Errors begin with the file system's kind. After one the file is
-// removed, unless it was there before. The content is closed in any case.
-func Make(ctx context.Context, path, kind string, content Content, check func() error, fill func(f *os.File, t *Tree) error) error {
-	err := check()
-	var t *Tree
+// plans, and only then touches the file at path; plan gets nil without content.
+// Errors begin with the file system's kind. After one, path is what it was before,
+// unless it is a device. The content is closed in any case.
+func Make(ctx context.Context, path, kind string, content Content, check func() error, plan Plan) error {
+	write, err := planned(ctx, path, content, check, plan)
 	if content != nil {
 		defer content.Close()
-		if err == nil {
-			t, err = content.Load(ctx, filepath.Dir(path))
-		}
 	}
 	if err == nil {
-		err = makeFile(path, func(f *os.File) error { return fill(f, t) })
+		err = makeFile(path, write)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
@@ -47,19 +49,55 @@ func Make(ctx context.Context, path, kind string, content Content, check func() 
 	return nil
 }
 
-func makeFile(path string, fill func(*os.File) error) (err error) {
-	_, statErr := os.Lstat(path)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+func planned(ctx context.Context, path string, content Content, check func() error, plan Plan) (func(f *os.File) error, error) {
+	if err := check(); err != nil {
+		return nil, err
+	}
+	if content == nil {
+		return plan(nil)
+	}
+	t, err := content.Load(ctx, filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	return plan(t)
+}
+
+// makeFile lets write fill a new file and then gives it the name path, with the
+// permissions of the file that is there. The new file lies in a directory of its
+// own beside it until then. What is there and is no regular file, such as a
+// device, is written in place.
+func makeFile(path string, write func(*os.File) error) error {
+	old, err := os.Stat(path)
+	if err == nil && !old.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".b9-make-*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if err != nil && errors.Is(statErr, fs.ErrNotExist) {
-			os.Remove(path)
-		}
-	}()
-	return fill(f)
+	defer os.RemoveAll(dir)
+	temp := filepath.Join(dir, "new")
+	fd, err := unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return &fs.PathError{Op: "create", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path) // the name that errors are to tell
+	err = write(f)
+	if err == nil && old != nil {
+		err = f.Chmod(old.Mode().Perm())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
 }
 
 // CopyTo writes a regular file's bytes into f from off on, and leaves holes for

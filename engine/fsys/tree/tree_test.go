@@ -97,17 +97,24 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestMakeRemoves leaves no file behind after an error, but one that was there.
-func TestMakeRemoves(t *testing.T) {
+// TestMakeFails leaves no file behind after an error, but one that was there.
+func TestMakeFails(t *testing.T) {
 	dir := t.TempDir()
 	fsystest.Write(t, dir+"/old", "old")
 	for _, p := range []string{dir + "/new", dir + "/old"} {
-		err := Make(t.Context(), p, "fs", nil, func() error { return nil }, func(*os.File, *Tree) error { return errors.New("no room") })
-		fsystest.WantError(t, err, "fs: no room")
+		for _, write := range []error{nil, errors.New("no room")} {
+			plan := func(*Tree) (func(*os.File) error, error) {
+				if write == nil {
+					return nil, errors.New("no room")
+				}
+				return func(f *os.File) error { return errors.Join(f.Truncate(1), write) }, nil
+			}
+			fsystest.WantError(t, Make(t.Context(), p, "fs", nil, func() error { return nil }, plan), "fs: no room")
+		}
 	}
 	fsystest.Gone(t, dir+"/new")
-	if _, err := os.Stat(dir + "/old"); err != nil {
-		t.Error(err)
+	if b, err := os.ReadFile(dir + "/old"); err != nil || string(b) != "old" {
+		t.Errorf("%q, %v", b, err)
 	}
 	err := Make(t.Context(), dir+"/new", "fs", FromDir(dir+"/absent"), func() error { return nil }, nil)
 	fsystest.WantError(t, err, "fs: ", "absent")

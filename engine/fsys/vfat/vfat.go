@@ -4,8 +4,8 @@
 // owners, modes, links or attributes, since FAT has none, and changes no file
 // system that is there.
 //
-//	Make, Fill, Options   a new file system with files in it; Least is the smallest
-//	Probe, Open           a boot sector recognised; an image's files read
+//	Make, Options   a new file system with files in it; Least is the smallest
+//	Probe, Open     a boot sector recognised; an image's files read
 //
 // Inside: geometry is what the BIOS parameter block says, for both ways; writer
 // plans where everything lies and writes it, names makes the short names of a
@@ -57,23 +57,18 @@ const (
 )
 
 // Make makes a FAT file system with long names in a new file at path and
-// puts files into it, following Microsoft's FAT specification 1.03. Times are
-// UTC. The same options and files give the same bytes. Owners, modes (but for
+// fills it with content (nil: empty), following Microsoft's FAT specification 1.03. Times are
+// UTC. The same options and content give the same bytes. Owners, modes (but for
 // write protection) and extended attributes are not stored; anything but files
 // and directories, names that differ only in case, and characters that Windows
-// forbids are errors. On error path is removed unless it was there before.
-func Make(ctx context.Context, path string, o Options, files []tree.File) error {
-	return Fill(ctx, path, o, tree.FromFiles(files, o.Time))
-}
-
-// Fill is Make with content of any kind.
-func Fill(ctx context.Context, path string, o Options, content tree.Content) error {
-	return tree.Make(ctx, path, "vfat", content, o.check, func(f *os.File, t *tree.Tree) error {
+// forbids are errors. After an error path is what it was before.
+func Make(ctx context.Context, path string, o Options, content tree.Content) error {
+	if content == nil {
+		content = tree.FromFiles(nil, o.Time)
+	}
+	return tree.Make(ctx, path, "vfat", content, o.check, func(t *tree.Tree) (func(*os.File) error, error) {
 		w := &writer{ctx: ctx, o: o, tree: t, first: make(map[*tree.Inode]uint32)}
-		if err := w.plan(); err != nil {
-			return err
-		}
-		return w.write(f)
+		return w.write, w.plan()
 	})
 }
 

@@ -29,7 +29,7 @@ func TestVFATRefusals(t *testing.T) {
 		{vfat.Options{}, []tree.File{{Path: "f", Size: 5 << 30, Source: fsystest.SparseFile(t, 5<<30)}}, "holds files of"},
 		{vfat.Options{Size: 1 << 20, Bits: 32}, nil, "cannot be divided"},
 	} {
-		fsystest.WantError(t, vfat.Make(t.Context(), img, c.o, c.files), c.want)
+		fsystest.WantError(t, vfat.Make(t.Context(), img, c.o, tree.FromFiles(c.files, c.o.Time)), c.want)
 		fsystest.Gone(t, img)
 	}
 }
