@@ -60,29 +60,30 @@ func (c *copier) copy(name, as string, info fs.FileInfo) error {
 	if info.IsDir() {
 		return c.directory(name, as, info, st)
 	}
-	if first, ok := c.names[st.Inode]; ok && st.Links > 1 {
-		return c.replace(as, func(tmp string) error { return c.dst.Link(first, tmp) })
-	}
-	var err error
-	switch info.Mode().Type() {
-	case 0:
-		err = c.replace(as, func(tmp string) error { return c.file(name, tmp, info) })
-	case fs.ModeSymlink:
-		err = c.replace(as, func(tmp string) error { return c.link(name, tmp, info, st) })
-	case fs.ModeSocket:
+	var fill func(tmp string) error
+	switch first, copied := c.names[st.Inode]; {
+	case copied && st.Links > 1:
+		fill = func(tmp string) error { return c.dst.Link(first, tmp) }
+	case info.Mode().IsRegular():
+		fill = func(tmp string) error { return c.file(name, tmp, info) }
+	case info.Mode()&fs.ModeSymlink != 0:
+		fill = func(tmp string) error { return c.link(name, tmp, info) }
+	case info.Mode()&fs.ModeSocket != 0:
 		c.skip(name, "is a socket")
 		return nil
+	case !c.o.Owners:
+		c.skip(name, "is a device or pipe, which only root makes")
+		return nil
 	default:
-		if !c.o.Owners {
-			c.skip(name, "is a device or pipe, which only root makes")
-			return nil
-		}
-		err = c.replace(as, func(tmp string) error { return c.device(name, tmp, info, st) })
+		fill = func(tmp string) error { return c.device(name, tmp, info) }
 	}
-	if err == nil && st.Links > 1 {
+	if err := c.replace(as, fill); err != nil {
+		return err
+	}
+	if st.Links > 1 {
 		c.names[st.Inode] = as
 	}
-	return err
+	return nil
 }
 
 func (c *copier) skip(name, why string) {
@@ -189,25 +190,15 @@ func (c *copier) sparse(out *os.File, in fs.File, size int64) error {
 
 // writeData writes the runs of b that are not zeros.
 func writeData(out *os.File, b []byte, off int64) error {
-	const unit = 4096
-	for at := 0; at < len(b); {
-		end := at
-		for end < len(b) && !sparse.IsZero(b[end:min(end+unit, len(b))]) {
-			end = min(end+unit, len(b))
-		}
-		if end == at {
-			at = min(at+unit, len(b))
-			continue
-		}
-		if _, err := out.WriteAt(b[at:end], off+int64(at)); err != nil {
+	for from, to := range sparse.Runs(b, 4096) {
+		if _, err := out.WriteAt(b[from:to], off+int64(from)); err != nil {
 			return err
 		}
-		at = end
 	}
 	return nil
 }
 
-func (c *copier) link(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
+func (c *copier) link(name, tmp string, info fs.FileInfo) error {
 	target, err := c.r.ReadLink(name)
 	if err != nil {
 		return err
@@ -215,49 +206,48 @@ func (c *copier) link(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
 		return &fs.PathError{Op: "copy", Path: name, Err: volume.Damaged("a link to nothing")}
 	}
-	if err := c.dst.Symlink(target, tmp); err != nil {
+	return c.special(name, tmp, info, func(dir int, base string) error { return unix.Symlinkat(target, dir, base) })
+}
+
+func (c *copier) device(name, tmp string, info fs.FileInfo) error {
+	mode, err := tree.UnixMode(info.Mode().Type())
+	if err != nil {
 		return err
 	}
-	if c.o.Owners {
-		if err := c.dst.Lchown(tmp, int(st.UID), int(st.GID)); err != nil {
-			return err
-		}
-	}
-	return c.inParent(tmp, func(dir int, base string) error {
-		at := timespecs(info.ModTime())
-		return unix.UtimesNanoAt(dir, base, at[:], unix.AT_SYMLINK_NOFOLLOW)
+	st := info.Sys().(*tree.Attr)
+	return c.special(name, tmp, info, func(dir int, base string) error {
+		return unix.Mknodat(dir, base, mode&unix.S_IFMT|0o600, int(unix.Mkdev(st.Major, st.Minor)))
 	})
 }
 
-func (c *copier) device(name, tmp string, info fs.FileInfo, st *tree.Attr) error {
+// special lets make make what is no file, in the directory that holds tmp, and sets
+// its attributes without opening it.
+func (c *copier) special(name, tmp string, info fs.FileInfo, make func(dir int, base string) error) error {
 	mode, err := tree.UnixMode(info.Mode())
 	if err != nil {
 		return err
 	}
-	return c.inParent(tmp, func(dir int, base string) error {
-		at := timespecs(info.ModTime())
-		err := unix.Mknodat(dir, base, mode&unix.S_IFMT|0o600, int(unix.Mkdev(st.Major, st.Minor)))
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := unix.Fchownat(dir, base, int(st.UID), int(st.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if err := unix.Fchmodat(dir, base, mode&0o7777, 0); err != nil {
-			return err
-		}
-		return unix.UtimesNanoAt(dir, base, at[:], unix.AT_SYMLINK_NOFOLLOW)
-	})
-}
-
-// inParent calls do with the directory that holds a path.
-func (c *copier) inParent(p string, do func(dir int, base string) error) error {
-	dir, err := c.dst.Open(path.Dir(p))
+	parent, err := c.dst.Open(path.Dir(tmp))
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return do(int(dir.Fd()), path.Base(p))
+	defer parent.Close()
+	dir, base, st := int(parent.Fd()), path.Base(tmp), info.Sys().(*tree.Attr)
+	err = make(dir, base)
+	if err == nil && c.o.Owners {
+		err = unix.Fchownat(dir, base, int(st.UID), int(st.GID), unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err == nil && info.Mode()&fs.ModeSymlink == 0 {
+		err = unix.Fchmodat(dir, base, mode&0o7777, 0)
+	}
+	if err == nil {
+		at := timespecs(info.ModTime())
+		err = unix.UtimesNanoAt(dir, base, at[:], unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // attributes are set on the open copy, the mode after the owner, which clears
@@ -267,10 +257,7 @@ func (c *copier) attributes(f *os.File, name string, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	bits := mode & 0o777
-	if info.Mode().Perm() == 0 {
-		bits = 0
-	}
+	bits := uint32(info.Mode().Perm())
 	if c.o.Owners {
 		bits |= mode & 0o7000
 		st := info.Sys().(*tree.Attr)

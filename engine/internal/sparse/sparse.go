@@ -3,7 +3,7 @@
 //
 //	Open       opens a regular file, whatever path names
 //	Data, Run  where the next data is (lseek(2), SEEK_DATA and SEEK_HOLE)
-//	IsZero     whether bytes could be a hole
+//	IsZero     whether bytes could be a hole; Runs, which of them could not
 //	Punch      makes a hole; Zero writes zeros where there can't be one
 //
 // A file system that keeps no account of holes, and a device, have data
@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,23 @@ func IsZero(p []byte) bool {
 	// Comparing with itself, moved by one, uses the vector instructions of
 	// bytes.Equal, and ends at the first difference.
 	return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
+}
+
+// Runs yields the runs [from, to) of b that hold other than zeros, in steps of unit
+// bytes from b's beginning on.
+func Runs(b []byte, unit int) iter.Seq2[int, int] {
+	return func(yield func(from, to int) bool) {
+		for from := 0; from < len(b); {
+			to := from
+			for to < len(b) && !IsZero(b[to:min(to+unit, len(b))]) {
+				to = min(to+unit, len(b))
+			}
+			if to > from && !yield(from, to) {
+				return
+			}
+			from = min(to+unit, len(b)) // past the zeros
+		}
+	}
 }
 
 // Punch makes bytes [off, off+n) of f a hole and keeps f's size. The error is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -184,5 +185,22 @@ func TestZero(t *testing.T) {
 	cancel()
 	if err := writeZeros(ctx, f, 0, 10); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestRuns finds data wherever it lies, in whole units but at the end.
+func TestRuns(t *testing.T) {
+	for _, c := range []struct{ b, want string }{
+		{"", ""}, {"........", ""}, {"xxxxxxxx", "[0 8]"}, {"...x....", "[0 4]"}, {"....x...", "[4 8]"},
+		{"xxxx....xx", "[0 4][8 10]"}, {"....xxxx...x..", "[4 12]"}, {".........", ""}, {"........x", "[8 9]"},
+	} {
+		b := bytes.ReplaceAll([]byte(c.b), []byte("."), []byte{0})
+		got := ""
+		for from, to := range Runs(b, 4) {
+			got += fmt.Sprint([]int{from, to})
+		}
+		if got != c.want {
+			t.Errorf("%q: %s, want %s", c.b, got, c.want)
+		}
 	}
 }
