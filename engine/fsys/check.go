@@ -23,11 +23,12 @@ func Check(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}
-	tool, args := checker(info.Type)
-	if tool == "" {
+	program := checker(info.Type)
+	if program == nil {
 		return fmt.Errorf("check %s: there is no checker for %s", path, nameOf(info.Type))
 	}
-	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, tool, append(args, hosttool.ImagePath)...)
+	tool, args := program[0], append(program[1:], hosttool.ImagePath)
+	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, tool, args...)
 	var exit *hosttool.ExitError
 	if errors.As(err, &exit) && exit.Code < 0 {
 		return fmt.Errorf("check %s: the %s file system has errors that %s does not come to an end with: %w", path, info.Type, tool, err)
@@ -45,16 +46,10 @@ func Check(ctx context.Context, path string) error {
 // about an inode table that it would move and may not.
 const maxFindings = 1 << 20
 
-func checker(kind string) (string, []string) {
-	switch kind {
-	case "ext2", "ext3", "ext4":
-		return "e2fsck", []string{"-fn"}
-	case "vfat":
-		return "fsck.vfat", []string{"-n"}
-	case "xfs":
-		return "xfs_repair", []string{"-n", "-f"}
-	case "btrfs":
-		return "btrfs", []string{"check", "--readonly"}
-	}
-	return "", nil
+// checker is the program that checks a type, and its options.
+func checker(kind string) []string {
+	return map[string][]string{
+		"ext2": {"e2fsck", "-fn"}, "ext3": {"e2fsck", "-fn"}, "ext4": {"e2fsck", "-fn"},
+		"vfat": {"fsck.vfat", "-n"}, "xfs": {"xfs_repair", "-n", "-f"}, "btrfs": {"btrfs", "check", "--readonly"},
+	}[kind]
 }

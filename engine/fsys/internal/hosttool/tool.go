@@ -6,32 +6,21 @@
 //	Command        what a program gets besides its arguments; Run runs it
 //	ImagePath      how the program names the image; ExtraPath, the next file
 //	ExitError      a program that ran and refused, with its words
-//	MissingError   a program that is not installed, with its Debian package
 package hosttool
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"b9.build/b9/engine/tool"
 )
-
-// MissingError says that a program of the host is not installed.
-type MissingError struct {
-	Name    string // the program
-	Package string // the Debian package that has it
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("%s is not installed: install the Debian package %s", e.Name, e.Package)
-}
 
 // ExitError is a program that ran and refused, with what it said.
 type ExitError struct {
@@ -93,7 +82,7 @@ type Command struct {
 func (c Command) Run(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := tool.Find(name)
 	if err != nil {
-		return "", &MissingError{Name: name, Package: tool.Package(name)}
+		return "", missing(name)
 	}
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
@@ -123,19 +112,18 @@ func (c Command) Run(ctx context.Context, name string, args ...string) (string, 
 	return text, nil
 }
 
+func missing(name string) error {
+	return fmt.Errorf("%s is not installed: install the Debian package %s", name, tool.Package(name))
+}
+
 // environment is the environment of the host without what changes e2fsprogs'
 // output or its language.
 func environment() []string {
-	var env []string
-	for _, kv := range os.Environ() {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		switch {
-		case strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "MKE2FS_"),
-			strings.HasPrefix(name, "E2FS"), name == "LANG", name == "LANGUAGE":
-		default:
-			env = append(env, kv)
-		}
-	}
+		return name == "LANG" || name == "LANGUAGE" ||
+			strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "MKE2FS_") || strings.HasPrefix(name, "E2FS")
+	})
 	return append(env, "LC_ALL=C")
 }
 
@@ -143,12 +131,10 @@ func environment() []string {
 // and date) go, line breaks inside become "; ".
 func sentence(out []byte) string {
 	var keep []string
-	for _, line := range bytes.Split(out, []byte{'\n'}) {
-		s := strings.TrimSpace(string(line))
-		if s == "" || isBanner(s) {
-			continue
+	for line := range strings.Lines(string(out)) {
+		if s := strings.TrimSpace(line); s != "" && !isBanner(s) {
+			keep = append(keep, s)
 		}
-		keep = append(keep, s)
 	}
 	return strings.Join(keep, "; ")
 }
