@@ -16,29 +16,28 @@ import (
 // first size bytes of r, such as a disk image in any format. r stays open as
 // long as the Reader is in use.
 func NewReader(r io.ReaderAt, size int64) (tree.Reader, error) {
-	v, err := open(io.NewSectionReader(r, 0, size))
-	if err != nil {
-		return nil, err
-	}
-	return volume.New(v), nil
-}
-
-// open recognises a file system and opens it.
-func open(in *io.SectionReader) (volume.Volume, error) {
+	in := io.NewSectionReader(r, 0, size)
 	info, err := probe(in)
 	if err != nil {
 		return nil, err
 	}
-	p := volume.NewPages(in)
-	switch info.Type {
+	v, err := open(volume.NewPages(in), info.Type)
+	if err != nil {
+		return nil, err
+	}
+	return volume.New(v, info.Type), nil
+}
+
+func open(p *volume.Pages, kind string) (volume.Volume, error) {
+	switch kind {
 	case "ext2", "ext3", "ext4":
-		return ext4.Open(p, info.Type)
+		return ext4.Open(p)
 	case "vfat":
 		return vfat.Open(p)
 	case "iso9660":
 		return iso9660.Open(p)
 	case "squashfs":
-		return squashfs.Open(in, p)
+		return squashfs.Open(p)
 	}
-	return nil, fmt.Errorf("it holds %s, which cannot be read (ext2, ext3, ext4, vfat, iso9660 and squashfs can)", nameOf(info.Type))
+	return nil, fmt.Errorf("it holds %s, which cannot be read (ext2, ext3, ext4, vfat, iso9660 and squashfs can)", nameOf(kind))
 }

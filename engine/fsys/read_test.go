@@ -188,7 +188,8 @@ func TestReaderReplaysJournal(t *testing.T) {
 // TestReaderForeign reads what other tools made.
 func TestReaderForeign(t *testing.T) {
 	dir := t.TempDir()
-	for _, f := range variedFiles() {
+	files := append(variedFiles(), tree.File{Path: "lines", Data: []byte(strings.Repeat("a line that is compressed\n", 50_000))})
+	for _, f := range files {
 		if !f.Mode.IsDir() {
 			fsystest.Write(t, filepath.Join(dir, "src", f.Path), string(f.Data))
 		}
@@ -200,6 +201,9 @@ func TestReaderForeign(t *testing.T) {
 		"xorriso":     "xorriso -as mkisofs -quiet -R -o IMG SRC",
 		"squashfs":    "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root",
 		"xz":          "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root -comp xz",
+		"lzma":        "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root -comp lzma",
+		"lzo":         "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root -comp lzo -b 1M",
+		"lz4":         "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root -comp lz4",
 		"zstd":        "mksquashfs SRC IMG -quiet -no-progress -noappend -all-root -comp zstd -b 16384",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +212,7 @@ func TestReaderForeign(t *testing.T) {
 			fsystest.Need(t, args[0])
 			fsystest.Run(t, args[0], args[1:]...)
 			r := opened(t, img, 0)
-			for _, f := range variedFiles() {
+			for _, f := range files {
 				if f.Mode.IsDir() {
 					continue
 				}

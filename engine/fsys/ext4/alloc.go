@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -11,7 +12,7 @@ import (
 func bitmap(r io.ReaderAt, d *group) ([]byte, error) {
 	l := d.l
 	bitmap := make([]byte, l.blockSize)
-	if d.flags()&groupBlockUninit == 0 || l.ro&(roGdtCsum|roMetadataCsum) == 0 {
+	if d.flags()&groupBlockUninit == 0 || !l.sums() {
 		if _, err := r.ReadAt(bitmap, int64(d.blockBitmap())*int64(l.blockSize)); err != nil {
 			return nil, fmt.Errorf("block bitmap of group %d: %w", d.num, err)
 		}
@@ -50,6 +51,14 @@ func nextBit(b []byte, i, n uint32, want bool) uint32 {
 			return min(i+uint32(bits.TrailingZeros8(c)), n)
 		}
 		i = i&^7 + 8
+	}
+	return n
+}
+
+// topBit returns one above the highest of n bits that is set, 0 when none is.
+func topBit(b []byte, n uint32) uint32 {
+	for n > 0 && !testBit(b, n-1) {
+		n--
 	}
 	return n
 }
@@ -94,23 +103,23 @@ func (a *allocator) next(want uint32) (uint64, uint32, error) {
 }
 
 // errFull is out of blocks.
-type errFull struct{ blocks uint64 }
-
-func (e *errFull) Error() string {
-	return fmt.Sprintf("the content does not fit into %d blocks", e.blocks)
-}
+var errFull = errors.New("no block is free")
 
 func (a *allocator) enter() error {
 	if a.g >= uint32(len(a.groups)) {
-		return &errFull{a.l.blocks}
+		return errFull
 	}
 	bitmap, err := bitmap(a.f, a.groups[a.g])
 	a.bitmap, a.at, a.used = bitmap, 0, 0
 	return err
 }
 
-// leave writes the bitmap of the group, if anything was allocated, and moves on.
+// leave writes the bitmap that is in memory, if anything was allocated in its
+// group, and moves on.
 func (a *allocator) leave() error {
+	if a.bitmap == nil {
+		return nil
+	}
 	d := a.groups[a.g]
 	if a.used > 0 {
 		d.clearFlag(groupBlockUninit)
@@ -123,12 +132,4 @@ func (a *allocator) leave() error {
 	a.bitmap = nil
 	a.g++
 	return nil
-}
-
-// finish writes what is still in memory.
-func (a *allocator) finish() error {
-	if a.bitmap == nil {
-		return nil
-	}
-	return a.leave()
 }

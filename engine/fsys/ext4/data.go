@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -25,7 +24,7 @@ type batch struct {
 }
 
 type piece struct {
-	order   int    // index of the inode
+	o       *object
 	logical uint64 // first file block
 	off     int    // in the batch
 	size    int    // in the batch, whole blocks; 0 for an end without data
@@ -71,12 +70,12 @@ type batchReader struct {
 }
 
 func (r *batchReader) run() error {
-	for i, n := range r.x.order {
-		if !n.IsRegular() {
+	for _, o := range r.x.order {
+		if !o.IsRegular() {
 			continue
 		}
-		if err := r.file(i, n); err != nil {
-			return r.x.named(i, err)
+		if err := r.file(o); err != nil {
+			return r.x.named(o, err)
 		}
 	}
 	if r.b != nil {
@@ -114,58 +113,51 @@ func (r *batchReader) space() error {
 	}
 }
 
-func (r *batchReader) file(i int, n *tree.Inode) error {
-	r.x.disk[i].size = n.Size
-	if n.Size == 0 {
-		return r.piece(piece{order: i, last: true})
+func (r *batchReader) file(o *object) error {
+	if o.Size == 0 {
+		if err := r.space(); err != nil {
+			return err
+		}
+		r.b.pieces = append(r.b.pieces, piece{o: o, last: true})
+		return nil
 	}
-	if limit := r.x.l.maxFile(); n.Size > limit {
-		return fmt.Errorf("is %d bytes long, the file system holds files of %d", n.Size, limit)
+	if limit := r.x.l.maxFile(); o.Size > limit {
+		return fmt.Errorf("is %d bytes long, the file system holds files of %d", o.Size, limit)
 	}
-	in, err := n.Open()
+	in, err := o.Open()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	bs := int64(r.x.l.blockSize)
-	for off := int64(0); off < n.Size; {
+	for off := int64(0); off < o.Size; {
 		if off, err = skipHole(in, off, bs); err != nil {
 			return err
 		}
-		if off, err = r.chunk(in, i, n, off); err != nil {
+		if off, err = r.chunk(in, o, off); err != nil {
 			return err
 		}
 	}
-	return n.CheckEnd(in)
+	return o.CheckEnd(in)
 }
 
 // chunk reads the next bytes of a file into the batch.
-func (r *batchReader) chunk(in io.Reader, i int, n *tree.Inode, off int64) (int64, error) {
+func (r *batchReader) chunk(in io.Reader, o *object, off int64) (int64, error) {
 	bs := r.x.l.blockSize
 	if err := r.space(); err != nil {
 		return 0, err
 	}
 	room := (len(r.b.buf) - r.b.used) / bs * bs
-	want := int(min(int64(room), n.Size-off))
+	want := int(min(int64(room), o.Size-off))
 	dst := r.b.buf[r.b.used:]
 	if _, err := io.ReadFull(in, dst[:want]); err != nil && want > 0 {
-		return 0, n.Short(err)
+		return 0, o.Short(err)
 	}
 	padded := (want + bs - 1) / bs * bs
 	clear(dst[want:padded])
-	p := piece{order: i, logical: uint64(off) / uint64(bs), off: r.b.used, size: padded, last: off+int64(want) == n.Size}
-	r.b.used += padded
-	return off + int64(want), r.piece(p)
-}
-
-func (r *batchReader) piece(p piece) error {
-	if r.b == nil {
-		if err := r.space(); err != nil {
-			return err
-		}
-	}
-	r.b.pieces = append(r.b.pieces, p)
-	return nil
+	p := piece{o: o, logical: uint64(off) / uint64(bs), off: r.b.used, size: padded, last: off+int64(want) == o.Size}
+	r.b.used, r.b.pieces = r.b.used+padded, append(r.b.pieces, p)
+	return off + int64(want), nil
 }
 
 // maxFile is the largest file, in bytes.
@@ -193,7 +185,7 @@ func (p *dataWriter) batch(b *batch) error {
 	}
 	for _, q := range b.pieces {
 		if err := p.piece(b, q); err != nil {
-			return p.x.named(q.order, err)
+			return p.x.named(q.o, err)
 		}
 	}
 	return p.flush(b)
@@ -201,26 +193,15 @@ func (p *dataWriter) batch(b *batch) error {
 
 func (p *dataWriter) piece(b *batch, q piece) error {
 	bs := p.x.l.blockSize
-	end := q.off + q.size
-	for off := q.off; off < end; {
-		stop := off
-		for stop < end && !sparse.IsZero(b.buf[stop:stop+bs]) {
-			stop += bs
-		}
-		if stop == off {
-			off += bs
-			continue
-		}
-		logical := q.logical + uint64((off-q.off)/bs)
-		if err := p.put(b, logical, off, stop); err != nil {
+	for from, to := range sparse.Runs(b.buf[q.off:q.off+q.size], bs) {
+		if err := p.put(b, q.logical+uint64(from/bs), q.off+from, q.off+to); err != nil {
 			return err
 		}
-		off = stop
 	}
 	if !q.last {
 		return nil
 	}
-	err := p.x.setMap(q.order, p.list)
+	err := p.x.setMap(q.o, p.list)
 	p.list = p.list[:0]
 	return err
 }

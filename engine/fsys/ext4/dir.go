@@ -28,16 +28,13 @@ type dirWriter struct {
 	room  int // bytes of a block that entries may use
 	at    int // where the next entry begins
 	last  int // where the last entry of the block begins
-	open  bool
 }
 
 func (w *dirWriter) add(name string, num uint32, mode uint32) {
 	size := direntSize(len(name))
-	if !w.open || w.at+size > len(w.out)-w.l.blockSize+w.room {
+	if w.at+size > len(w.out)-w.l.blockSize+w.room {
 		w.end()
-		w.at = len(w.out)
 		w.out = append(w.out, make([]byte, w.l.blockSize)...)
-		w.open = true
 	}
 	le := binary.LittleEndian
 	e := w.out[w.at:]
@@ -51,13 +48,14 @@ func (w *dirWriter) add(name string, num uint32, mode uint32) {
 	w.last, w.at = w.at, w.at+size
 }
 
-// end stretches the last entry to the end of its block.
+// end stretches the last entry to the end of its block; the next one begins a new
+// block.
 func (w *dirWriter) end() {
-	if w.open {
+	if len(w.out) > 0 {
 		end := len(w.out) - w.l.blockSize + w.room
 		binary.LittleEndian.PutUint16(w.out[w.last+4:], uint16(end-w.last))
 	}
-	w.open = false
+	w.at = len(w.out)
 }
 
 // tails writes the checksum that ends every block.
@@ -96,31 +94,31 @@ func (x *fill) dirData(n *tree.Inode, parent uint32, least int) []byte {
 
 // directories writes all of them, in order, from the first free block on.
 func (x *fill) directories() error {
-	parents := map[*tree.Inode]uint32{x.order[0]: rootInode}
-	for i, n := range x.order {
-		if !n.IsDir() {
+	parents := map[*tree.Inode]uint32{x.order[0].Inode: rootInode}
+	for _, o := range x.order {
+		if !o.IsDir() {
 			continue
 		}
 		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
-		for _, e := range n.Entries {
+		for _, e := range o.Entries {
 			if e.Inode.IsDir() {
-				parents[e.Inode] = n.Number
+				parents[e.Inode] = o.Number
 			}
 		}
-		if err := x.directory(i, n, parents[n]); err != nil {
-			return x.named(i, err)
+		if err := x.directory(o, parents[o.Inode]); err != nil {
+			return x.named(o, err)
 		}
-		delete(parents, n)
+		delete(parents, o.Inode)
 	}
 	return nil
 }
 
-func (x *fill) directory(i int, n *tree.Inode, parent uint32) error {
-	old := x.old[n.Number]
-	data := x.dirData(n, parent, len(old))
-	x.disk[i].size = int64(len(data))
+func (x *fill) directory(o *object, parent uint32) error {
+	old := x.old[o.Number]
+	data := x.dirData(o.Inode, parent, len(old))
+	o.Size = int64(len(data))
 	var list extentList
 	for logical := uint64(0); len(data) > 0; {
 		at, count, err := x.dirBlocks(&old, len(data)/x.l.blockSize)
@@ -134,7 +132,7 @@ func (x *fill) directory(i int, n *tree.Inode, parent uint32) error {
 		list.add(logical, at, count)
 		logical, data = logical+uint64(count), data[size:]
 	}
-	return x.setMap(i, list)
+	return x.setMap(o, list)
 }
 
 // dirBlocks returns blocks that the directory already has, then free ones.

@@ -125,10 +125,7 @@ func (o *Options) check(content tree.Content) error {
 		return fmt.Errorf("block size %d is not 1024, 2048 or 4096", o.BlockSize)
 	}
 	for _, id := range []string{o.UUID, o.HashSeed} {
-		if id == "" {
-			continue
-		}
-		if _, err := ident.Parse(id); err != nil {
+		if _, err := ident.Parse(id); id != "" && err != nil {
 			return err
 		}
 	}
@@ -161,8 +158,7 @@ func (m *maker) make(f *os.File) error {
 		return nil
 	}
 	err := fillImage(m.ctx, m.f, m.tree, m.o.Time)
-	var full *errFull
-	if errors.As(err, &full) {
+	if errors.Is(err, errFull) {
 		return m.tooSmall()
 	}
 	return err

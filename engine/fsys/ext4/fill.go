@@ -40,20 +40,19 @@ type fill struct {
 	alloc  *allocator
 	maps   *mapper
 	w      *blockWriter
-	order  []*tree.Inode // by inode number
-	paths  []string
-	disk   []diskInode // beside order
-	lost   uint32      // inode number of lost+found
-	first  uint32      // first inode number that was free
+	order  []*object // by inode number
+	lost   object    // lost+found
+	first  uint32    // first inode number that was free
 	old    map[uint32][]uint64
 }
 
-// diskInode is what of an inode is known only after its blocks are allocated.
-type diskInode struct {
+// object is an inode, and what is known of it only after its blocks are allocated.
+type object struct {
+	*tree.Inode
+	path    string
 	iblock  [60]byte
 	sectors uint64 // 512 bytes each
 	acl     uint64
-	size    int64
 	mapped  bool // iblock maps blocks
 }
 
@@ -76,7 +75,7 @@ func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) er
 	}}
 	for _, step := range []func() error{
 		func() error { return x.number(t, when) },
-		x.directories, x.small, x.data, x.inodes, x.alloc.finish, x.finish,
+		x.directories, x.small, x.data, x.inodes, x.alloc.leave, x.finish,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -121,11 +120,11 @@ func (x *fill) number(t *tree.Tree, when time.Time) error {
 		return err
 	}
 	next := x.first
-	err := t.Walk(func(p string, n *tree.Inode) error {
-		switch {
-		case n == t.Root:
+	return t.Walk(func(p string, n *tree.Inode) error {
+		switch n {
+		case t.Root:
 			n.Number = rootInode
-		case n.Number == x.lost: // set by findLost
+		case x.lost.Inode: // lies behind the root already
 			return nil
 		default:
 			n.Number = next
@@ -134,23 +133,12 @@ func (x *fill) number(t *tree.Tree, when time.Time) error {
 		if n.Number > x.l.inodes {
 			return fmt.Errorf("the content has more files than the file system has inodes (%d): raise Inodes or lower InodeRatio", x.l.inodes)
 		}
-		x.order, x.paths = append(x.order, n), append(x.paths, p)
+		x.order = append(x.order, &object{Inode: n, path: p})
 		if n == t.Root {
-			x.appendLost(t)
+			x.order = append(x.order, &x.lost)
 		}
 		return nil
 	})
-	x.disk = make([]diskInode, len(x.order))
-	return err
-}
-
-// appendLost keeps order sorted by number: lost+found comes after the root.
-func (x *fill) appendLost(t *tree.Tree) {
-	for _, e := range t.Root.Entries {
-		if e.Inode.Number == x.lost {
-			x.order, x.paths = append(x.order, e.Inode), append(x.paths, "/"+e.Name)
-		}
-	}
 }
 
 const lostFound = "lost+found"
@@ -162,35 +150,26 @@ func (x *fill) findLost(t *tree.Tree, when time.Time) error {
 	if _, err := x.f.ReadAt(bitmap, int64(g.inodeBitmap())*int64(x.l.blockSize)); err != nil {
 		return err
 	}
-	x.first = nextBit(bitmap, 0, x.l.inodesPerGroup, false) + 1
-	for i := x.first; i < x.l.inodesPerGroup; i++ {
-		if testBit(bitmap, i) {
-			x.first = i + 2
-		}
-	}
-	x.lost = x.l.firstInode
-	for _, num := range []uint32{rootInode, x.lost} {
+	x.first = topBit(bitmap, x.l.inodesPerGroup) + 1
+	for _, num := range []uint32{rootInode, x.l.firstInode} {
 		blocks, err := x.oldBlocks(num)
 		if err != nil {
 			return err
 		}
 		x.old[num] = blocks
 	}
-	for _, e := range t.Root.Entries {
-		if e.Name != lostFound {
-			continue
-		}
-		if !e.Inode.IsDir() {
-			return errors.New("/lost+found in the content is not a directory")
-		}
-		e.Inode.Number = x.lost
-		return nil
+	i, found := slices.BinarySearchFunc(t.Root.Entries, lostFound, func(e tree.Entry, name string) int { return strings.Compare(e.Name, name) })
+	if !found {
+		dir := tree.NewDir(when)
+		dir.Mode, dir.Links = unix.S_IFDIR|0o700, 2
+		t.Root.Links++
+		t.Root.Entries = slices.Insert(t.Root.Entries, i, tree.Entry{Name: lostFound, Inode: dir})
 	}
-	dir := tree.NewDir(when)
-	dir.Mode, dir.Links, dir.Number = unix.S_IFDIR|0o700, 2, x.lost
-	t.Root.Links++
-	i, _ := slices.BinarySearchFunc(t.Root.Entries, lostFound, func(e tree.Entry, name string) int { return strings.Compare(e.Name, name) })
-	t.Root.Entries = slices.Insert(t.Root.Entries, i, tree.Entry{Name: lostFound, Inode: dir})
+	x.lost = object{Inode: t.Root.Entries[i].Inode, path: "/" + lostFound}
+	if !x.lost.IsDir() {
+		return errors.New("/lost+found in the content is not a directory")
+	}
+	x.lost.Number = x.l.firstInode
 	return nil
 }
 
@@ -222,7 +201,7 @@ func (x *fill) oldBlocks(num uint32) ([]uint64, error) {
 // reader reads what mke2fs made.
 func (x *fill) reader() *reader {
 	in := io.NewSectionReader(x.f, 0, x.l.size())
-	return &reader{r: volume.NewPages(in), l: x.l, tables: make(map[uint32]int64)}
+	return &reader{r: volume.NewPages(in), l: x.l}
 }
 
 func (x *fill) inodeAt(num uint32) int64 {
@@ -240,72 +219,63 @@ func (l *layout) inodeSeed(num uint32) uint32 {
 
 // small writes long symbolic links and attributes that fill a block.
 func (x *fill) small() error {
-	for i, n := range x.order {
+	for _, o := range x.order {
 		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
-		err := x.link(i, n)
+		err := x.link(o)
 		if err == nil {
-			err = x.attributes(i, n)
+			err = x.attributes(o)
 		}
 		if err != nil {
-			return x.named(i, err)
+			return x.named(o, err)
 		}
 	}
 	return nil
 }
 
 // named adds the path to an error, unless it is about the whole file system.
-func (x *fill) named(i int, err error) error {
-	var full *errFull
-	if errors.As(err, &full) || x.ctx.Err() != nil || strings.Contains(err.Error(), x.paths[i]) && x.paths[i] != "" {
+func (x *fill) named(o *object, err error) error {
+	if errors.Is(err, errFull) || x.ctx.Err() != nil || strings.Contains(err.Error(), o.path) && o.path != "" {
 		return err
 	}
-	return fmt.Errorf("/%s: %w", strings.TrimPrefix(x.paths[i], "/"), err)
+	return fmt.Errorf("/%s: %w", strings.TrimPrefix(o.path, "/"), err)
 }
 
-func (x *fill) link(i int, n *tree.Inode) error {
-	if !n.IsLink() {
-		return nil
-	}
-	d := &x.disk[i]
-	d.size = int64(len(n.Target))
+func (x *fill) link(o *object) error {
 	switch {
-	case n.Target == "":
-		return errors.New("the symbolic link has no target")
-	case len(n.Target) < len(d.iblock):
-		copy(d.iblock[:], n.Target)
+	case !o.IsLink():
 		return nil
-	case len(n.Target) >= x.l.blockSize || len(n.Target) > tree.MaxPath:
-		return fmt.Errorf("the symbolic link's target is %d bytes long, a block holds %d", len(n.Target), x.l.blockSize-1)
+	case o.Target == "":
+		return errors.New("the symbolic link has no target")
+	case len(o.Target) < len(o.iblock):
+		copy(o.iblock[:], o.Target)
+		return nil
+	case len(o.Target) >= x.l.blockSize || len(o.Target) > tree.MaxPath:
+		return fmt.Errorf("the symbolic link's target is %d bytes long, a block holds %d", len(o.Target), x.l.blockSize-1)
 	}
 	b, _, err := x.alloc.next(1)
 	if err != nil {
 		return err
 	}
 	block := make([]byte, x.l.blockSize)
-	copy(block, n.Target)
+	copy(block, o.Target)
 	if err := x.w.put(block, b); err != nil {
 		return err
 	}
-	return x.setMap(i, extentList{{0, b, 1}})
+	return x.setMap(o, extentList{{0, b, 1}})
 }
 
 // setMap finishes an inode's block map and its count of sectors.
-func (x *fill) setMap(i int, list extentList) error {
-	d := &x.disk[i]
-	var err error
-	d.iblock, err = x.maps.iblock(list, x.l.inodeSeed(x.order[i].Number))
-	d.sectors += (list.blocks() + x.maps.meta) * uint64(x.l.blockSize/512)
-	d.mapped = true
+func (x *fill) setMap(o *object, list extentList) (err error) {
+	o.iblock, err = x.maps.iblock(list, x.l.inodeSeed(o.Number))
+	o.sectors += (list.blocks() + x.maps.meta) * uint64(x.l.blockSize/512)
+	o.mapped = true
 	return err
 }
 
-func (x *fill) attributes(i int, n *tree.Inode) error {
-	if len(n.Xattrs) == 0 {
-		return nil
-	}
-	list, err := xattrs(n.Xattrs)
+func (x *fill) attributes(o *object) error {
+	list, err := xattrs(o.Xattrs)
 	if err != nil {
 		return err
 	}
@@ -321,8 +291,8 @@ func (x *fill) attributes(i int, n *tree.Inode) error {
 	if err != nil {
 		return err
 	}
-	x.disk[i].acl = at
-	x.disk[i].sectors += uint64(x.l.blockSize / 512)
+	o.acl = at
+	o.sectors += uint64(x.l.blockSize / 512)
 	return x.w.put(b, at)
 }
 

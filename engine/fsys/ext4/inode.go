@@ -10,160 +10,108 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// inodes writes the inode tables and bitmaps of the groups that get inodes.
+// inodes writes the inode tables and bitmaps of the groups that get inodes. order
+// is sorted by number, so each group's inodes follow each other in it.
 func (x *fill) inodes() error {
-	t := inodeTable{x: x, group: -1, block: -1}
-	for i := range x.order {
+	free := x.l.freeInodes()
+	for i := 0; i < len(x.order); {
+		g := x.groupOf(i)
+		end := i + 1
+		for end < len(x.order) && x.groupOf(end) == g {
+			end++
+		}
 		if err := context.Cause(x.ctx); err != nil {
 			return err
 		}
-		if err := t.add(i); err != nil {
-			return x.named(i, err)
+		used, err := x.groupInodes(g, i, end)
+		if err != nil {
+			return err
 		}
+		i, free = end, free-used
 	}
-	if err := t.leaveGroup(); err != nil {
-		return err
-	}
-	left := x.l.freeInodes() - t.added
-	binary.LittleEndian.PutUint32(x.l.sb[0x10:], left)
+	binary.LittleEndian.PutUint32(x.l.sb[0x10:], free)
 	return nil
 }
 
-// inodeTable writes inodes in ascending order, a block and a group at a time.
-type inodeTable struct {
-	x      *fill
-	group  int64
-	bitmap []byte
-	top    uint32 // one above the highest inode of the group
-	inodes uint32 // new in the group
-	dirs   uint32
-	added  uint32 // new altogether
-	block  int64
-	buf    []byte
-}
+// groupOf is the group of order[i].
+func (x *fill) groupOf(i int) uint32 { return (x.order[i].Number - 1) / x.l.inodesPerGroup }
 
-func (t *inodeTable) add(i int) error {
-	n, l := t.x.order[i], t.x.l
-	g, index := (n.Number-1)/l.inodesPerGroup, (n.Number-1)%l.inodesPerGroup
-	if int64(g) != t.group {
-		if err := t.enterGroup(g); err != nil {
-			return err
-		}
-	}
-	if !testBit(t.bitmap, index) {
-		setBit(t.bitmap, index)
-		t.inodes++
-		if n.IsDir() {
-			t.dirs++
-		}
-	}
-	t.top = max(t.top, index+1)
-	at := t.x.inodeAt(n.Number)
-	if err := t.enterBlock(at / int64(l.blockSize)); err != nil {
-		return err
-	}
-	start := int(at % int64(l.blockSize))
-	raw := t.buf[start : start+l.inodeSize]
-	clear(raw)
-	return t.x.encodeInode(raw, i)
-}
-
-func (t *inodeTable) enterGroup(g uint32) error {
-	if err := t.leaveGroup(); err != nil {
-		return err
-	}
-	l, d := t.x.l, t.x.groups[g]
-	t.group, t.top, t.inodes, t.dirs = int64(g), 0, 0, 0
-	t.bitmap = make([]byte, l.blockSize)
-	if d.flags()&groupInodeUninit == 0 || l.ro&(roGdtCsum|roMetadataCsum) == 0 {
-		if _, err := t.x.f.ReadAt(t.bitmap, int64(d.inodeBitmap())*int64(l.blockSize)); err != nil {
-			return err
+// groupInodes writes order[from:to], the inodes of group g, and returns how many
+// of them were free.
+func (x *fill) groupInodes(g uint32, from, to int) (used uint32, err error) {
+	l, d := x.l, x.groups[g]
+	bitmap := make([]byte, l.blockSize)
+	if d.flags()&groupInodeUninit == 0 || !l.sums() {
+		if _, err := x.f.ReadAt(bitmap, int64(d.inodeBitmap())*int64(l.blockSize)); err != nil {
+			return 0, err
 		}
 	}
 	for i := l.inodesPerGroup; i < uint32(l.blockSize)*8; i++ {
-		setBit(t.bitmap, i)
+		setBit(bitmap, i)
 	}
-	for i := range l.inodesPerGroup {
-		if testBit(t.bitmap, i) {
-			t.top = i + 1
+	bs := int64(l.blockSize)
+	start, end := x.inodeAt(x.order[from].Number)/bs*bs, x.inodeAt(x.order[to-1].Number)/bs*bs+bs
+	table := make([]byte, end-start)
+	if _, err := x.f.ReadAt(table, start); err != nil { // some of its inodes may be those of mke2fs
+		return 0, err
+	}
+	dirs := uint32(0)
+	for _, o := range x.order[from:to] {
+		if index := (o.Number - 1) % l.inodesPerGroup; !testBit(bitmap, index) {
+			setBit(bitmap, index)
+			used++
+			if o.IsDir() {
+				dirs++
+			}
+		}
+		raw := table[x.inodeAt(o.Number)-start:][:l.inodeSize]
+		clear(raw)
+		if err := x.encodeInode(raw, o); err != nil {
+			return 0, x.named(o, err)
 		}
 	}
-	return nil
-}
-
-func (t *inodeTable) leaveGroup() error {
-	if t.group < 0 {
-		return nil
+	if _, err := x.f.WriteAt(table, start); err != nil {
+		return 0, err
 	}
-	if err := t.leaveBlock(); err != nil {
-		return err
-	}
-	l, d := t.x.l, t.x.groups[t.group]
 	d.clearFlag(groupInodeUninit)
-	d.useInodes(t.inodes, t.dirs, l.inodesPerGroup-t.top)
-	d.sumBitmap(t.bitmap, true)
-	t.added += t.inodes
-	return t.x.w.put(t.bitmap, d.inodeBitmap())
+	d.useInodes(used, dirs, l.inodesPerGroup-topBit(bitmap, l.inodesPerGroup))
+	d.sumBitmap(bitmap, true)
+	return used, x.w.put(bitmap, d.inodeBitmap())
 }
 
-func (t *inodeTable) enterBlock(block int64) error {
-	if block == t.block {
-		return nil
-	}
-	if err := t.leaveBlock(); err != nil {
-		return err
-	}
-	t.block = block
-	if t.buf == nil {
-		t.buf = make([]byte, t.x.l.blockSize)
-	}
-	// A block with inodes of mke2fs keeps them; all others are zeros.
-	_, err := t.x.f.ReadAt(t.buf, block*int64(t.x.l.blockSize))
-	return err
-}
-
-func (t *inodeTable) leaveBlock() error {
-	if t.block < 0 {
-		return nil
-	}
-	at := uint64(t.block)
-	t.block = -1
-	return t.x.w.put(t.buf, at)
-}
-
-// encodeInode writes the on-disk inode (struct ext4_inode) of order[i].
-func (x *fill) encodeInode(raw []byte, i int) error {
-	n, d, le := x.order[i], &x.disk[i], binary.LittleEndian
-	links, err := x.l.linkCount(n)
+// encodeInode writes the on-disk inode (struct ext4_inode).
+func (x *fill) encodeInode(raw []byte, o *object) error {
+	le := binary.LittleEndian
+	links, err := x.l.linkCount(o.Inode)
 	if err != nil {
 		return err
 	}
-	if d.sectors > 1<<32-1 {
+	if o.sectors > 1<<32-1 {
 		return errors.New("has too many blocks")
 	}
-	le.PutUint16(raw[0x00:], uint16(n.Mode))
-	le.PutUint16(raw[0x02:], uint16(n.UID))
-	le.PutUint16(raw[0x18:], uint16(n.GID))
-	le.PutUint16(raw[0x78:], uint16(n.UID>>16))
-	le.PutUint16(raw[0x7a:], uint16(n.GID>>16))
-	le.PutUint32(raw[0x04:], uint32(d.size))
-	le.PutUint32(raw[0x6c:], uint32(d.size>>32))
+	le.PutUint16(raw[0x00:], uint16(o.Mode))
+	le.PutUint16(raw[0x02:], uint16(o.UID))
+	le.PutUint16(raw[0x18:], uint16(o.GID))
+	le.PutUint16(raw[0x78:], uint16(o.UID>>16))
+	le.PutUint16(raw[0x7a:], uint16(o.GID>>16))
+	le.PutUint32(raw[0x04:], uint32(o.Size))
+	le.PutUint32(raw[0x6c:], uint32(o.Size>>32))
 	le.PutUint16(raw[0x1a:], links)
-	le.PutUint32(raw[0x1c:], uint32(d.sectors))
-	if d.mapped && x.l.incompat&incompatExtents != 0 {
+	le.PutUint32(raw[0x1c:], uint32(o.sectors))
+	if o.mapped && x.l.incompat&incompatExtents != 0 {
 		le.PutUint32(raw[0x20:], inodeFlagExtents)
 	}
-	copy(raw[0x28:], d.iblock[:])
-	if n.Kind() == unix.S_IFCHR || n.Kind() == unix.S_IFBLK {
-		putDevice(raw[0x28:], n.Major, n.Minor)
+	copy(raw[0x28:], o.iblock[:])
+	if o.Kind() == unix.S_IFCHR || o.Kind() == unix.S_IFBLK {
+		putDevice(raw[0x28:], o.Major, o.Minor)
 	}
-	le.PutUint32(raw[0x68:], uint32(d.acl))
-	le.PutUint16(raw[0x76:], uint16(d.acl>>32))
-	x.putTimes(raw, n)
-	if err := x.putInside(raw, n); err != nil {
+	le.PutUint32(raw[0x68:], uint32(o.acl))
+	le.PutUint16(raw[0x76:], uint16(o.acl>>32))
+	x.putTimes(raw, o.Inode)
+	if err := x.putInside(raw, o.Inode); err != nil {
 		return err
 	}
-	x.sumInode(raw, n.Number)
+	x.sumInode(raw, o.Number)
 	return nil
 }
 
@@ -205,9 +153,6 @@ func (x *fill) putInside(raw []byte, n *tree.Inode) error {
 		return nil
 	}
 	binary.LittleEndian.PutUint16(raw[0x80:], uint16(x.l.extraInodeBytes))
-	if len(n.Xattrs) == 0 {
-		return nil
-	}
 	list, err := xattrs(n.Xattrs)
 	if err != nil {
 		return err

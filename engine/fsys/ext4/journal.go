@@ -24,7 +24,8 @@ const (
 // journal is a pass over the journal's transactions.
 type journal struct {
 	v        *reader
-	f        *file
+	x        *inode
+	f        *volume.Extents
 	first    uint32 // block of the journal after its superblock
 	length   uint32 // blocks
 	incompat uint32
@@ -54,7 +55,7 @@ func (v *reader) replay() error {
 		return err
 	}
 	x := n.Private.(*inode)
-	j := &journal{v: v, f: &file{v: v, x: x}, revoked: make(map[uint64]uint32)}
+	j := &journal{v: v, x: x, f: v.data(x), revoked: make(map[uint64]uint32)}
 	if err := j.scan(); err != nil {
 		return err
 	}
@@ -71,7 +72,6 @@ func (v *reader) replay() error {
 		over.base = base
 		return over
 	})
-	clear(v.tables)
 	v.l, err = readLayout(v.r)
 	return err
 }
@@ -129,14 +129,14 @@ func (j *journal) transaction(at, seq uint32, left int) (next uint32, used int, 
 		at, used = j.after(at), used+1
 		switch be.Uint32(b[4:]) {
 		case 1:
-			good = good && j.checkTail(b)
+			good = good && j.check(b, len(b)-4)
 			n := len(records)
 			if records, at, err = j.tags(b, at, seq, records, left); err != nil {
 				return 0, 0, err
 			}
 			used += len(records) - n
 		case 2:
-			if !j.checkCommit(b) {
+			if !j.check(b, 16) {
 				return 0, 0, nil // as if it were not complete
 			}
 			if !good {
@@ -148,7 +148,7 @@ func (j *journal) transaction(at, seq uint32, left int) (next uint32, used int, 
 			}
 			return at, used, nil
 		case 5:
-			good = good && j.checkTail(b)
+			good = good && j.check(b, len(b)-4)
 			j.revokes(b, revoked)
 		default:
 			return 0, 0, nil
@@ -189,7 +189,7 @@ func (j *journal) tags(b []byte, at, seq uint32, out []journalRecord, left int) 
 		if j.incompat&journal64Bit != 0 {
 			r.block |= uint64(be.Uint32(b[8:])) << 32
 		}
-		physical, _, err := j.v.run(j.f.x, uint64(at))
+		physical, _, err := j.v.run(j.x, uint64(at))
 		if err != nil {
 			return nil, 0, err
 		}
@@ -209,17 +209,16 @@ func (j *journal) tags(b []byte, at, seq uint32, out []journalRecord, left int) 
 func (j *journal) revokes(b []byte, out map[uint64]bool) {
 	be := binary.BigEndian
 	end := min(int(be.Uint32(b[12:])), len(b))
-	for i := 16; i+4 <= end; {
-		if j.incompat&journal64Bit == 0 {
-			out[uint64(be.Uint32(b[i:]))] = true
-			i += 4
-			continue
+	size := 4
+	if j.incompat&journal64Bit != 0 {
+		size = 8
+	}
+	for at := 16; at+size <= end; at += size {
+		if size == 8 {
+			out[be.Uint64(b[at:])] = true
+		} else {
+			out[uint64(be.Uint32(b[at:]))] = true
 		}
-		if i+8 > end {
-			return
-		}
-		out[be.Uint64(b[i:])] = true
-		i += 8
 	}
 }
 
@@ -290,14 +289,10 @@ func (j *journal) checkSuperblock(sb []byte) bool {
 	return sb[0x50] == crc32c && crcWithout(^uint32(0), sb, 0xfc) == binary.BigEndian.Uint32(sb[0xfc:])
 }
 
-// checkTail checks a descriptor or revocation block, which ends with its checksum.
-func (j *journal) checkTail(b []byte) bool {
-	at := len(b) - 4
+// check compares a block with the checksum at one of its offsets: the last four
+// bytes of a descriptor or a revocation block, 16 in a commit block.
+func (j *journal) check(b []byte, at int) bool {
 	return !j.summed() || crcWithout(j.seed, b, at) == binary.BigEndian.Uint32(b[at:])
-}
-
-func (j *journal) checkCommit(b []byte) bool {
-	return !j.summed() || crcWithout(j.seed, b, 16) == binary.BigEndian.Uint32(b[16:])
 }
 
 // check compares the block as it lies in the journal with the checksum that the

@@ -72,7 +72,7 @@ func parseSuper(sb []byte) (*layout, error) {
 	}
 	le := binary.LittleEndian
 	l := &layout{
-		sb: sb, blocks: uint64(le.Uint32(sb[4:])), inodes: le.Uint32(sb),
+		sb: sb, inodes: le.Uint32(sb),
 		firstData: uint64(le.Uint32(sb[0x14:])), blocksPerGroup: le.Uint32(sb[0x20:]),
 		inodesPerGroup: le.Uint32(sb[0x28:]), inodeSize: 128, firstInode: 11, descSize: 32,
 		reservedGDT: uint64(le.Uint16(sb[0xce:])), compat: le.Uint32(sb[0x5c:]),
@@ -81,8 +81,8 @@ func parseSuper(sb []byte) (*layout, error) {
 	if le.Uint32(sb[0x4c:]) > 0 { // revision 1: variable inode size
 		l.inodeSize, l.firstInode = int(le.Uint16(sb[0x58:])), le.Uint32(sb[0x54:])
 	}
+	l.blocks = l.wide(4, 0x150)
 	if l.incompat&incompat64Bit != 0 {
-		l.blocks |= uint64(le.Uint32(sb[0x150:])) << 32
 		l.descSize = int(le.Uint16(sb[0xfe:]))
 	}
 	shift := le.Uint32(sb[0x18:])
@@ -131,13 +131,12 @@ func (l *layout) check() error {
 // size is the file system's length in bytes.
 func (l *layout) size() int64 { return int64(l.blocks) * int64(l.blockSize) }
 
-func (l *layout) freeBlocks() uint64 {
-	n := uint64(binary.LittleEndian.Uint32(l.sb[0xc:]))
-	if l.incompat&incompat64Bit != 0 {
-		n |= uint64(binary.LittleEndian.Uint32(l.sb[0x158:])) << 32
-	}
-	return n
-}
+// wide reads a number kept as two halves, hi only in file systems of 64 bits.
+func (l *layout) wide(lo, hi int) uint64 { return wide(l.sb, lo, hi, l.incompat&incompat64Bit != 0) }
+
+func (l *layout) freeBlocks() uint64 { return l.wide(0xc, 0x158) }
+
+func (l *layout) reservedBlocks() uint64 { return l.wide(8, 0x154) }
 
 func (l *layout) setFreeBlocks(n uint64) {
 	binary.LittleEndian.PutUint32(l.sb[0xc:], uint32(n))
@@ -146,15 +145,19 @@ func (l *layout) setFreeBlocks(n uint64) {
 	}
 }
 
-func (l *layout) reservedBlocks() uint64 {
-	n := uint64(binary.LittleEndian.Uint32(l.sb[8:]))
-	if l.incompat&incompat64Bit != 0 {
-		n |= uint64(binary.LittleEndian.Uint32(l.sb[0x154:])) << 32
+func wide(b []byte, lo, hi int, both bool) uint64 {
+	n := uint64(binary.LittleEndian.Uint32(b[lo:]))
+	if both {
+		n |= uint64(binary.LittleEndian.Uint32(b[hi:])) << 32
 	}
 	return n
 }
 
 func (l *layout) freeInodes() uint32 { return binary.LittleEndian.Uint32(l.sb[0x10:]) }
+
+// sums reports whether group descriptors have checksums of any kind, so that their
+// flags count.
+func (l *layout) sums() bool { return l.ro&(roGdtCsum|roMetadataCsum) != 0 }
 
 func (l *layout) csum() bool { return l.ro&roMetadataCsum != 0 }
 
@@ -245,13 +248,7 @@ func (l *layout) readGroup(r io.ReaderAt, g uint32) (*group, error) {
 }
 
 // wide reads a number kept as two halves, hi only in 64-byte descriptors.
-func (d *group) wide(lo, hi int) uint64 {
-	n := uint64(binary.LittleEndian.Uint32(d.raw[lo:]))
-	if len(d.raw) >= 64 {
-		n |= uint64(binary.LittleEndian.Uint32(d.raw[hi:])) << 32
-	}
-	return n
-}
+func (d *group) wide(lo, hi int) uint64 { return wide(d.raw, lo, hi, len(d.raw) >= 64) }
 
 // count and setCount do the same for counters of two 16-bit halves.
 func (d *group) count(lo, hi int) uint32 {
@@ -287,7 +284,7 @@ func (d *group) useBlocks(n uint32) { d.setCount(0xc, 0x2c, d.count(0xc, 0x2c)-n
 func (d *group) useInodes(inodes, dirs, unused uint32) {
 	d.setCount(0xe, 0x2e, d.count(0xe, 0x2e)-inodes)
 	d.setCount(0x10, 0x30, d.count(0x10, 0x30)+dirs)
-	if d.l.ro&(roGdtCsum|roMetadataCsum) != 0 {
+	if d.l.sums() {
 		d.setCount(0x1c, 0x32, unused)
 	}
 }

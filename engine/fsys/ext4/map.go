@@ -1,6 +1,9 @@
 package ext4
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"sort"
+)
 
 // extent maps count blocks of a file, from logical on, to physical on.
 type extent struct {
@@ -21,20 +24,21 @@ type extentList []extent
 
 func (e *extentList) add(logical, physical uint64, count uint32) {
 	for count > 0 {
-		if n := len(*e); n > 0 {
-			last := &(*e)[n-1]
-			room := maxExtent - last.count
-			if last.logical+uint64(last.count) == logical && last.physical+uint64(last.count) == physical && room > 0 {
-				k := min(room, count)
-				last.count += k
-				logical, physical, count = logical+uint64(k), physical+uint64(k), count-k
-				continue
-			}
+		n := len(*e)
+		if n == 0 || !(*e)[n-1].joins(logical, physical) {
+			*e = append(*e, extent{logical, physical, 0})
+			continue
 		}
-		k := min(maxExtent, count)
-		*e = append(*e, extent{logical, physical, k})
+		last := &(*e)[n-1]
+		k := min(maxExtent-last.count, count)
+		last.count += k
 		logical, physical, count = logical+uint64(k), physical+uint64(k), count-k
 	}
+}
+
+// joins reports whether a block can be x's next.
+func (x *extent) joins(logical, physical uint64) bool {
+	return x.count < maxExtent && x.logical+uint64(x.count) == logical && x.physical+uint64(x.count) == physical
 }
 
 // blocks is the number of data blocks mapped.
@@ -188,14 +192,6 @@ func (m *mapper) indirect(list extentList, first uint64, depth int) (uint64, err
 
 // from cuts off the extents that end at or before a file block.
 func (e extentList) from(logical uint64) extentList {
-	lo, hi := 0, len(e)
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if e[mid].logical+uint64(e[mid].count) <= logical {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return e[lo:]
+	i := sort.Search(len(e), func(i int) bool { return e[i].logical+uint64(e[i].count) > logical })
+	return e[i:]
 }

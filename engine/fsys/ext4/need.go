@@ -102,15 +102,14 @@ func scanData(ctx context.Context, n *tree.Inode, bs int64) (blocks, runs int64,
 		if err != nil && !(errors.Is(err, io.EOF) && k == 0 && off == n.Size) {
 			return 0, 0, n.Short(err)
 		}
-		for b := buf[:k]; len(b) > 0; b = b[min(bs, int64(len(b))):] {
-			data := !sparse.IsZero(b[:min(bs, int64(len(b)))])
-			if data {
-				blocks++
-			}
-			if data && !inRun {
+		ended := inRun // with data
+		inRun = false
+		for from, to := range sparse.Runs(buf[:k], int(bs)) {
+			blocks += (int64(to-from) + bs - 1) / bs
+			if from > 0 || !ended {
 				runs++
 			}
-			inRun = data
+			inRun = to == k
 		}
 		off += int64(k)
 	}

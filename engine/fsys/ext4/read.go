@@ -27,13 +27,11 @@ const (
 	flagEAInode = 0x200000
 )
 
-// volume reads ext2, ext3 and ext4. A journal that waits to be replayed is
+// reader reads ext2, ext3 and ext4. A journal that waits to be replayed is
 // replayed in memory; nothing is written.
 type reader struct {
-	r      *volume.Pages
-	l      *layout
-	name   string
-	tables map[uint32]int64 // group to byte offset of its inode table
+	r *volume.Pages
+	l *layout
 }
 
 // inode is what of an inode the blocks and attributes follow from.
@@ -46,8 +44,8 @@ type inode struct {
 	size   int64
 }
 
-// Open reads the superblock of an image of ext2, ext3 or ext4; name tells which.
-func Open(r *volume.Pages, name string) (volume.Volume, error) {
+// Open reads the superblock of an image of ext2, ext3 or ext4.
+func Open(r *volume.Pages) (volume.Volume, error) {
 	l, err := readLayout(r)
 	if err != nil {
 		return nil, err
@@ -55,7 +53,7 @@ func Open(r *volume.Pages, name string) (volume.Volume, error) {
 	if odd := l.incompat &^ readable; odd != 0 {
 		return nil, fmt.Errorf("the file system has features that cannot be read (incompatible feature bits %#x)", odd)
 	}
-	v := &reader{r: r, l: l, name: name, tables: make(map[uint32]int64)}
+	v := &reader{r: r, l: l}
 	if l.incompat&incompatRecover != 0 {
 		if err := v.replay(); err != nil {
 			return nil, fmt.Errorf("the journal that waits to be replayed: %w", err)
@@ -64,30 +62,11 @@ func Open(r *volume.Pages, name string) (volume.Volume, error) {
 	return v, nil
 }
 
-func (v *reader) Type() string { return v.name }
-
 func (v *reader) Fold(name string) string { return name }
 
 func (v *reader) Root() (*volume.Node, error) { return v.inode(rootInode) }
 
 func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return v.inode(e.Number) }
-
-// table is the byte offset of a group's inode table.
-func (v *reader) table(g uint32) (int64, error) {
-	if at, ok := v.tables[g]; ok {
-		return at, nil
-	}
-	d, err := v.l.readGroup(v.r, g)
-	if err != nil {
-		return 0, err
-	}
-	if len(v.tables) > 1<<16 {
-		clear(v.tables)
-	}
-	at := int64(d.inodeTable()) * int64(v.l.blockSize)
-	v.tables[g] = at
-	return at, nil
-}
 
 func (v *reader) inode(num uint64) (*volume.Node, error) {
 	if num < 1 || num > uint64(v.l.inodes) {
@@ -97,11 +76,12 @@ func (v *reader) inode(num uint64) (*volume.Node, error) {
 	if g >= v.l.groups {
 		return nil, volume.Damaged("inode %d lies in no block group", num)
 	}
-	at, err := v.table(g)
+	d, err := v.l.readGroup(v.r, g)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := v.r.Bytes(at+int64(index)*int64(v.l.inodeSize), v.l.inodeSize)
+	at := int64(d.inodeTable())*int64(v.l.blockSize) + int64(index)*int64(v.l.inodeSize)
+	raw, err := v.r.Bytes(at, v.l.inodeSize)
 	if err != nil {
 		return nil, fmt.Errorf("inode %d: %w", num, err)
 	}
@@ -166,7 +146,7 @@ func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
 		return nil, errors.New("is encrypted")
 	}
 	if x.flags&inodeFlagInline == 0 {
-		return &file{v: v, x: x}, nil
+		return v.data(x), nil
 	}
 	b, err := v.inline(x)
 	if err != nil {
@@ -225,7 +205,7 @@ func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
 	case x.size > volume.MaxDirBytes:
 		return nil, volume.Damaged("a directory of %d bytes", x.size)
 	}
-	f, bs := &file{v: v, x: x}, int64(v.l.blockSize)
+	f, bs := v.data(x), int64(v.l.blockSize)
 	b := make([]byte, bs)
 	var out []volume.Entry
 	for off := int64(0); off+bs <= x.size; off += bs {

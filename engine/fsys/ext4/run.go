@@ -2,57 +2,21 @@ package ext4
 
 import (
 	"encoding/binary"
-	"io"
 
 	"b9.build/b9/engine/fsys/internal/volume"
 )
 
-// file is the data of an inode.
-type file struct {
-	v *reader
-	x *inode
-}
-
-func (f *file) ReadAt(b []byte, off int64) (int, error) {
-	if off >= f.x.size {
-		return 0, io.EOF
-	}
-	var end error
-	if left := f.x.size - off; int64(len(b)) > left {
-		b, end = b[:left], io.EOF
-	}
-	bs := int64(f.v.l.blockSize)
-	done := 0
-	for done < len(b) {
-		physical, count, err := f.v.run(f.x, uint64(off/bs))
-		if err != nil {
-			return done, err
-		}
-		part := b[done:]
-		if left := int64(min(count, 1<<32))*bs - off%bs; int64(len(part)) > left {
-			part = part[:left]
-		}
+// data is the bytes of an inode, as its blocks hold them.
+func (v *reader) data(x *inode) *volume.Extents {
+	bs := int64(v.l.blockSize)
+	return &volume.Extents{Pages: v.r, Size: x.size, Run: func(off, _ int64) (at, n int64, err error) {
+		physical, count, err := v.run(x, uint64(off/bs))
+		at, n = int64(physical)*bs+off%bs, int64(min(count, 1<<32))*bs-off%bs
 		if physical == 0 {
-			clear(part)
-		} else if _, err := f.v.r.ReadAt(part, int64(physical)*bs+off%bs); err != nil {
-			return done, err
+			at = volume.Hole
 		}
-		done, off = done+len(part), off+int64(len(part))
-	}
-	return done, end
-}
-
-// NextData skips holes.
-func (f *file) NextData(off int64) (int64, error) {
-	bs := int64(f.v.l.blockSize)
-	for off < f.x.size {
-		physical, count, err := f.v.run(f.x, uint64(off/bs))
-		if err != nil || physical != 0 {
-			return off, err
-		}
-		off = (off/bs + int64(min(count, 1<<32))) * bs
-	}
-	return f.x.size, nil
+		return at, n, err
+	}}
 }
 
 // run says where a file's blocks from logical on lie: count of them follow each

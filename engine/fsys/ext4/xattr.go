@@ -1,11 +1,12 @@
 package ext4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"sort"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine/fsys/internal/volume"
@@ -36,31 +37,28 @@ func xattrs(list []tree.Xattr) ([]xattr, error) {
 		}
 		out = append(out, e)
 	}
-	sort.Slice(out, func(i, j int) bool {
-		a, b := &out[i], &out[j]
-		if a.index != b.index {
-			return a.index < b.index
-		}
-		if len(a.name) != len(b.name) {
-			return len(a.name) < len(b.name)
-		}
-		return a.name < b.name
+	slices.SortFunc(out, func(a, b xattr) int {
+		return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name))
 	})
 	return out, nil
 }
 
+// namespaces are the numbers of what attributes' names begin with, or are.
+func namespaces() map[byte]string {
+	return map[byte]string{1: "user.", 2: tree.ACLAccess, 3: tree.ACLDefault, 4: "trusted.", 6: "security."}
+}
+
 func toDisk(x tree.Xattr) (xattr, error) {
-	switch x.Name {
-	case tree.ACLAccess, tree.ACLDefault:
-		value, err := diskACL(x.Value)
-		index := byte(2)
-		if x.Name == tree.ACLDefault {
-			index = 3
-		}
-		return xattr{index: index, value: value}, err
-	}
-	for prefix, index := range map[string]byte{"user.": 1, "trusted.": 4, "security.": 6} {
-		if rest, ok := strings.CutPrefix(x.Name, prefix); ok && rest != "" && len(rest) <= tree.MaxName {
+	for index, prefix := range namespaces() {
+		rest, ok := strings.CutPrefix(x.Name, prefix)
+		switch {
+		case !ok:
+		case index == 2 || index == 3:
+			if rest == "" {
+				value, err := diskACL(x.Value)
+				return xattr{index: index, value: value}, err
+			}
+		case rest != "" && len(rest) <= tree.MaxName:
 			return xattr{index, rest, x.Value}, nil
 		}
 	}
@@ -240,7 +238,7 @@ func (v *reader) farValue(num uint64, size uint32) ([]byte, error) {
 		return nil, volume.Damaged("inode %d is no extended attribute of %d bytes", num, size)
 	}
 	b := make([]byte, size)
-	if _, err := (&file{v: v, x: x}).ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := v.data(x).ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return b, nil
@@ -249,21 +247,15 @@ func (v *reader) farValue(num uint64, size uint32) ([]byte, error) {
 // portable translates to what getxattr would give; false for what is the file
 // system's own.
 func (x *xattr) portable() (tree.Xattr, bool) {
-	switch x.index {
-	case 1:
-		return tree.Xattr{Name: "user." + x.name, Value: x.value}, true
-	case 2, 3:
+	prefix, ok := namespaces()[x.index]
+	switch {
+	case !ok, strings.HasPrefix(prefix+x.name, "trusted.overlay."):
+		return tree.Xattr{}, false
+	case x.index == 2 || x.index == 3:
 		value, ok := hostACL(x.value)
-		if x.index == 2 {
-			return tree.Xattr{Name: tree.ACLAccess, Value: value}, ok
-		}
-		return tree.Xattr{Name: tree.ACLDefault, Value: value}, ok
-	case 4:
-		return tree.Xattr{Name: "trusted." + x.name, Value: x.value}, !strings.HasPrefix(x.name, "overlay.")
-	case 6:
-		return tree.Xattr{Name: "security." + x.name, Value: x.value}, true
+		return tree.Xattr{Name: prefix, Value: value}, ok
 	}
-	return tree.Xattr{}, false
+	return tree.Xattr{Name: prefix + x.name, Value: x.value}, true
 }
 
 // hostACL is the opposite of diskACL.

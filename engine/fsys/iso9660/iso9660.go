@@ -141,20 +141,18 @@ func (w *writer) write(f *os.File) error {
 	if err := f.Truncate(int64(w.sectors) * sector); err != nil {
 		return err
 	}
-	lba := int64(16)
 	put := func(b []byte, at int64) error {
 		_, err := f.WriteAt(b, at*sector)
 		return err
 	}
-	for _, tr := range w.trees {
-		if err := put(tr.descriptor(), lba); err != nil {
+	for i, tr := range w.trees {
+		if err := put(tr.descriptor(), int64(16+i)); err != nil {
 			return err
 		}
-		lba++
 	}
 	end := make([]byte, sector)
 	copy(end, "\xffCD001\x01")
-	if err := put(end, lba); err != nil {
+	if err := put(end, int64(16+len(w.trees))); err != nil {
 		return err
 	}
 	for _, tr := range w.trees {
@@ -164,7 +162,7 @@ func (w *writer) write(f *os.File) error {
 	}
 	for _, n := range w.files {
 		if err := n.CopyTo(w.ctx, f, int64(w.extents[n])*sector); err != nil {
-			return fmt.Errorf("%s: %w", n.Origin, err)
+			return err
 		}
 	}
 	return nil

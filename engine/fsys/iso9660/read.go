@@ -13,7 +13,7 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// volume reads ISO 9660: the Rock Ridge tree where there is one, else
+// reader reads ISO 9660: the Rock Ridge tree where there is one, else
 // Joliet's, else the plain one with names in lower case and without versions.
 type reader struct {
 	r         *volume.Pages
@@ -107,8 +107,6 @@ func area(b []byte) []byte {
 	return b[at:]
 }
 
-func (v *reader) Type() string { return "iso9660" }
-
 func (v *reader) Xattrs(*volume.Node) ([]tree.Xattr, error) { return nil, nil }
 
 func (v *reader) ReadLink(n *volume.Node) (string, error) { return n.Private.(*node).target, nil }
@@ -156,32 +154,18 @@ func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
 	if p.packed {
 		return nil, errors.New("is compressed (zisofs), which cannot be read")
 	}
-	return &file{v: v, parts: p.parts, size: n.Size}, nil
+	return &volume.Extents{Pages: v.r, Size: n.Size, Run: p.run}, nil
 }
 
-// file is the data of a file, in one extent or several.
-type file struct {
-	v     *reader
-	parts []part
-	size  int64
-}
-
-func (f *file) ReadAt(b []byte, off int64) (int, error) {
-	done := 0
-	for _, p := range f.parts {
-		if off >= p.size {
-			off -= p.size
-			continue
+// run finds the part that holds a byte of the file.
+func (p *node) run(off, _ int64) (at, n int64, err error) {
+	for _, part := range p.parts {
+		if off < part.size {
+			return part.at + off, part.size - off, nil
 		}
-		part := b[done:min(int64(len(b)), int64(done)+p.size-off)]
-		if n, err := f.v.r.ReadAt(part, p.at+off); err != nil {
-			return done + n, err
-		}
-		if done, off = done+len(part), 0; done == len(b) {
-			return done, nil
-		}
+		off -= part.size
 	}
-	return done, io.EOF
+	return 0, 0, io.EOF
 }
 
 // List reads a directory's records, which do not cross sectors.
@@ -256,7 +240,7 @@ func (v *reader) record(b []byte, at int64) (*volume.Node, *posix, error) {
 	if (b[26] != 0 || b[27] != 0) && n.Size > 0 {
 		return nil, nil, errors.New("a file is interleaved, which cannot be read")
 	}
-	r := &posix{}
+	r := &posix{n: n}
 	if v.rock {
 		area := area(b)
 		if len(b) > 33 && (b[32] != 1 || b[33] != 0 || !strings.HasPrefix(string(area), "SP")) {
@@ -265,7 +249,7 @@ func (v *reader) record(b []byte, at int64) (*volume.Node, *posix, error) {
 		if err := v.rockRidge(area, r); err != nil {
 			return nil, nil, err
 		}
-		r.apply(n)
+		r.finish()
 	}
 	switch {
 	case n.Kind() == unix.S_IFDIR:

@@ -2,6 +2,7 @@ package iso9660
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,14 +125,9 @@ func linkEntries(target string) [][]byte {
 // linkParts splits a path; a leading slash is the part "/". Doubled and
 // trailing slashes, which mean nothing, are dropped.
 func linkParts(target string) []string {
-	var parts []string
+	parts := strings.FieldsFunc(target, func(c rune) bool { return c == '/' })
 	if strings.HasPrefix(target, "/") {
-		parts = append(parts, "/")
-	}
-	for _, p := range strings.Split(target, "/") {
-		if p != "" {
-			parts = append(parts, p)
-		}
+		return slices.Insert(parts, 0, "/")
 	}
 	return parts
 }
@@ -186,42 +182,29 @@ func fitEntries(b []byte, list [][]byte, room int) ([]byte, [][]byte) {
 // maxArea bounds the system use entries of one record, in bytes.
 const maxArea = 64 << 10
 
-// posix is what the system use entries of a record say of its object.
+// posix is what the system use entries of a record say of its object n, beyond
+// what they set in it.
 type posix struct {
-	mode, links, uid, gid uint32
-	owned                 bool // mode, links, uid and gid are there
-	name                  string
-	target                []byte
-	joined                bool // the last component of target goes on
-	linked                bool
-	sec                   int64
-	timed                 bool
-	major, minor          uint32
-	device                bool
-	child                 int64 // block of a relocated directory
-	moved                 bool  // is the relocated directory: listed elsewhere
-	packed                bool
+	n      *volume.Node
+	name   string
+	target []byte
+	joined bool // the last component of target goes on
+	linked bool
+	child  int64 // block of a relocated directory
+	moved  bool  // is the relocated directory: listed elsewhere
+	packed bool
 }
 
-// apply puts them on a record's object.
-func (r *posix) apply(n *volume.Node) {
-	p := n.Private.(*node)
-	if r.owned {
-		n.Mode, n.Links, n.UID, n.GID = r.mode, r.links, r.uid, r.gid
-	}
-	if r.timed {
-		n.Sec = r.sec
-	}
-	if r.device {
-		n.Major, n.Minor = r.major, r.minor
-	}
+// finish sets what follows from all entries together.
+func (r *posix) finish() {
+	p := r.n.Private.(*node)
 	p.packed = r.packed
-	switch n.Kind() {
+	switch r.n.Kind() {
 	case unix.S_IFREG, unix.S_IFDIR:
 	case unix.S_IFLNK:
-		p.target, n.Size = string(r.target), int64(len(r.target))
+		p.target, r.n.Size = string(r.target), int64(len(r.target))
 	default:
-		n.Size = 0
+		r.n.Size = 0
 	}
 }
 
@@ -265,16 +248,14 @@ func (v *reader) rockRidge(area []byte, r *posix) error {
 
 // entry reads one; b is what follows its header.
 func (r *posix) entry(sig string, b []byte) {
-	le := binary.LittleEndian
+	le, n := binary.LittleEndian, r.n
 	switch {
 	case sig == "PX" && len(b) >= 32:
-		r.owned = true
-		r.mode, r.links, r.uid, r.gid = le.Uint32(b), le.Uint32(b[8:]), le.Uint32(b[16:]), le.Uint32(b[24:])
+		n.Mode, n.Links, n.UID, n.GID = le.Uint32(b), le.Uint32(b[8:]), le.Uint32(b[16:]), le.Uint32(b[24:])
 	case sig == "PN" && len(b) >= 16:
-		r.device = true
-		r.major, r.minor = le.Uint32(b), le.Uint32(b[8:])
-		if r.major == 0 && r.minor > 0xff {
-			r.major, r.minor = r.minor>>8, r.minor&0xff
+		n.Major, n.Minor = le.Uint32(b), le.Uint32(b[8:])
+		if n.Major == 0 && n.Minor > 0xff {
+			n.Major, n.Minor = n.Minor>>8, n.Minor&0xff
 		}
 	case sig == "TF" && len(b) >= 1:
 		r.times(b[0], b[1:])
@@ -304,11 +285,11 @@ func (r *posix) times(flags byte, b []byte) {
 		return
 	}
 	if size == 7 {
-		r.sec, r.timed = date7(b), true
+		r.n.Sec = date7(b)
 		return
 	}
 	if t, err := time.Parse("20060102150405", string(b[:14])); err == nil {
-		r.sec, r.timed = t.Unix()-int64(int8(b[16]))*900, true
+		r.n.Sec = t.Unix() - int64(int8(b[16]))*900
 	}
 }
 

@@ -1,13 +1,10 @@
 package squashfs
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io"
 	"slices"
 
-	"github.com/klauspost/compress/zlib"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/internal/volume"
@@ -16,18 +13,20 @@ import (
 
 // Bounds on what an image may make a reader keep.
 const (
+	minBlock  = 4096    // bytes
+	maxBlock  = 1 << 20 // bytes
 	blocks    = 1 << 22 // blocks of one file
 	xattrSize = 1 << 20 // bytes of one file's attributes
 	metaKept  = 256     // blocks of metadata
 	dataKept  = 8       // blocks of data
 )
 
-// volume reads squashfs 4.0 with gzip and zstd.
+// reader reads squashfs 4.0.
 type reader struct {
 	r         *volume.Pages
 	blockSize int64
-	sb        []byte
-	zstd      *zstd.Decoder // nil: gzip
+	sb        superblock
+	decode    decoder
 	meta      map[int64]metaBlock
 	blocks    map[int64][]byte // by position
 	order     []int64          // of blocks, the oldest first
@@ -40,72 +39,40 @@ type metaBlock struct {
 
 // inode is where an object's data is described.
 type inode struct {
-	dirBlock, dirOffset uint32
-	listing             int64 // bytes of a directory's entries
-	start               int64
-	fragment, offset    uint32
-	sizes               cursor // where the block sizes stand
-	target              string
-	xattr               uint32
+	dir              uint64 // reference to a directory's entries
+	listing          int64  // bytes of them
+	start            int64
+	fragment, offset uint32
+	sizes            cursor // where the block sizes stand
+	target           string
+	xattr            uint32
 }
 
-// Open reads the superblock of a squashfs image: in, whose pages r keeps.
-func Open(in *io.SectionReader, r *volume.Pages) (volume.Volume, error) {
-	sb, err := r.Bytes(0, super)
+// Open reads the superblock of a squashfs image.
+func Open(r *volume.Pages) (volume.Volume, error) {
+	b, err := r.Bytes(0, super)
 	if err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
-	v := &reader{r: r, sb: sb, blockSize: int64(le.Uint32(sb[12:])), meta: make(map[int64]metaBlock), blocks: make(map[int64][]byte)}
-	if v.blockSize < 4096 || v.blockSize > 1<<20 || v.blockSize&(v.blockSize-1) != 0 {
+	v := &reader{r: r, meta: make(map[int64]metaBlock), blocks: make(map[int64][]byte)}
+	if _, err := unpack(b, &v.sb); err != nil {
+		return nil, err
+	}
+	v.blockSize = int64(v.sb.BlockSize)
+	if v.blockSize < minBlock || v.blockSize > maxBlock || v.blockSize&(v.blockSize-1) != 0 {
 		return nil, volume.Damaged("blocks of %d bytes", v.blockSize)
 	}
-	switch kind := le.Uint16(sb[20:]); kind {
-	case 1:
-	case 6:
-		v.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2<<20), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, err
-		}
-	case 2, 3, 4, 5:
-		return openOther(in)
-	default:
-		return nil, volume.Damaged("compression %d is unknown", kind)
-	}
-	return v, nil
+	v.decode, err = newDecoder(v.sb.Compression)
+	return v, err
 }
-
-func (v *reader) Type() string { return "squashfs" }
 
 func (v *reader) Fold(name string) string { return name }
 
-func (v *reader) Root() (*volume.Node, error) { return v.inode(v.word64(32)) }
+func (v *reader) Root() (*volume.Node, error) { return v.inode(v.sb.Root) }
 
 func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return v.inode(e.Number) }
 
 func (v *reader) ReadLink(n *volume.Node) (string, error) { return n.Private.(*inode).target, nil }
-
-func (v *reader) word64(at int) uint64 { return binary.LittleEndian.Uint64(v.sb[at:]) }
-
-// unpack decompresses to at most limit bytes.
-func (v *reader) unpack(b []byte, limit int64) ([]byte, error) {
-	if v.zstd != nil {
-		out, err := v.zstd.DecodeAll(b, nil)
-		if err != nil || int64(len(out)) > limit {
-			return nil, volume.Damaged("a block does not decompress")
-		}
-		return out, nil
-	}
-	z, err := zlib.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, volume.Damaged("a block does not decompress")
-	}
-	out, err := io.ReadAll(io.LimitReader(z, limit+1))
-	if err != nil || int64(len(out)) > limit {
-		return nil, volume.Damaged("a block does not decompress")
-	}
-	return out, nil
-}
 
 // metaBlock reads a block of metadata.
 func (v *reader) metaBlock(at int64) (metaBlock, error) {
@@ -123,7 +90,7 @@ func (v *reader) metaBlock(at int64) (metaBlock, error) {
 	}
 	b, err := v.r.Bytes(at+2, size)
 	if err == nil && word&0x8000 == 0 {
-		b, err = v.unpack(b, meta)
+		b, err = v.decode.decompress(b, meta)
 	}
 	if err != nil {
 		return metaBlock{}, err
@@ -171,110 +138,116 @@ func (c *cursor) read(n int64) ([]byte, error) {
 	return out, nil
 }
 
-// indexed reads an entry of a table whose blocks are listed at a byte.
-func (v *reader) indexed(list uint64, entry, size int64) ([]byte, error) {
-	b, err := v.r.Bytes(int64(list&(1<<62-1))+entry*size/meta*8, 8)
-	if err != nil {
-		return nil, err
+// decode reads values of fixed size.
+func (c *cursor) decode(values ...any) error {
+	for _, value := range values {
+		b, err := c.read(int64(binary.Size(value)))
+		if err != nil {
+			return err
+		}
+		if _, err := unpack(b, value); err != nil {
+			return err
+		}
 	}
-	c := v.cursor(binary.LittleEndian.Uint64(b), uint64(entry*size%meta))
-	return c.read(size)
+	return nil
 }
 
-func (v *reader) id(i uint16) (uint32, error) {
-	if i >= binary.LittleEndian.Uint16(v.sb[26:]) {
+// indexed reads an entry of a table whose blocks are listed at a byte.
+func (v *reader) indexed(list uint64, i int64, entry any) error {
+	at := i * int64(binary.Size(entry))
+	b, err := v.r.Bytes(int64(list&(1<<62-1))+at/meta*8, 8)
+	if err != nil {
+		return err
+	}
+	c := v.cursor(binary.LittleEndian.Uint64(b), uint64(at%meta))
+	return c.decode(entry)
+}
+
+func (v *reader) id(i uint16) (id uint32, err error) {
+	if i >= v.sb.IDs {
 		return 0, volume.Damaged("owner %d is not listed", i)
 	}
-	b, err := v.indexed(v.word64(48), int64(i), 4)
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint32(b), nil
+	err = v.indexed(v.sb.IDTable, int64(i), &id)
+	return id, err
 }
 
 func (v *reader) inode(ref uint64) (*volume.Node, error) {
-	le := binary.LittleEndian
-	c := v.cursor(v.word64(64), ref)
-	b, err := c.read(16)
-	if err != nil {
+	c := v.cursor(v.sb.InodeTable, ref)
+	var h inodeHead
+	if err := c.decode(&h); err != nil {
 		return nil, err
 	}
-	kind, x := int(le.Uint16(b)), false
-	if kind > ext {
-		kind, x = kind-ext, true
+	kind, extended := h.Kind, h.Kind > ext
+	if extended {
+		kind -= ext
 	}
 	if kind < 1 || kind > ext {
 		return nil, volume.Damaged("an object of type %d", kind)
 	}
 	p := &inode{xattr: none}
-	n := &volume.Node{Mode: kinds()[kind] | uint32(le.Uint16(b[2:]))&0o7777, Sec: int64(le.Uint32(b[8:])), Private: p}
-	n.Inode, n.Links = uint64(le.Uint32(b[12:])), 1
-	if n.UID, err = v.id(le.Uint16(b[4:])); err != nil {
+	n := &volume.Node{Mode: kinds()[kind] | uint32(h.Mode)&0o7777, Sec: int64(h.Time), Private: p}
+	n.Inode, n.Links = uint64(h.Number), 1
+	var err error
+	if n.UID, err = v.id(h.UID); err != nil {
 		return nil, err
 	}
-	if n.GID, err = v.id(le.Uint16(b[6:])); err != nil {
+	if n.GID, err = v.id(h.GID); err != nil {
 		return nil, err
 	}
 	switch kind {
 	case dir:
-		err = c.directory(n, p, x)
+		err = c.directory(n, p, extended)
 	case reg:
-		err = c.file(n, p, x)
+		err = c.file(n, p, extended)
 	default:
-		err = c.special(n, p, x)
+		err = c.special(n, p, extended)
 	}
 	return n, err
 }
 
-// words reads numbers of 32 bits.
-func (c *cursor) words(out ...*uint32) error {
-	b, err := c.read(int64(4 * len(out)))
-	if err != nil {
-		return err
-	}
-	for i, p := range out {
-		*p = binary.LittleEndian.Uint32(b[4*i:])
-	}
-	return nil
-}
-
-func (c *cursor) directory(n *volume.Node, p *inode, ext bool) error {
-	var size, place, parent uint32
+func (c *cursor) directory(n *volume.Node, p *inode, extended bool) error {
+	var d longDir
 	var err error
-	if ext {
-		err = c.words(&n.Links, &size, &p.dirBlock, &parent, &place, &p.xattr)
-		p.dirOffset = place >> 16
+	if extended {
+		err = c.decode(&d)
+		p.xattr = d.Xattr
 	} else {
-		err = c.words(&p.dirBlock, &n.Links, &place, &parent)
-		size, p.dirOffset = place&0xffff, place>>16
+		var short shortDir
+		err = c.decode(&short)
+		d = longDir{Links: short.Links, Size: uint32(short.Size), Block: short.Block, Offset: short.Offset}
 	}
-	p.listing = int64(size) - 3
+	n.Links, p.listing = d.Links, int64(d.Size)-3
+	p.dir = uint64(d.Block)<<16 | uint64(d.Offset)
 	return err
 }
 
-func (c *cursor) file(n *volume.Node, p *inode, ext bool) error {
-	var low, high, size, sizeHigh, sparse uint32
+func (c *cursor) file(n *volume.Node, p *inode, extended bool) error {
+	var f longFile
 	var err error
-	if ext {
-		err = c.words(&low, &high, &size, &sizeHigh, &sparse, &sparse, &n.Links, &p.fragment, &p.offset, &p.xattr)
+	if extended {
+		err = c.decode(&f)
+		n.Links, p.xattr = f.Links, f.Xattr
 	} else {
-		err = c.words(&low, &p.fragment, &p.offset, &size)
+		var short shortFile
+		err = c.decode(&short)
+		f = longFile{Start: uint64(short.Start), Size: uint64(short.Size), Fragment: short.Fragment, Offset: short.Offset}
 	}
-	p.start, n.Size, p.sizes = int64(low)|int64(high)<<32, int64(size)|int64(sizeHigh)<<32, *c
+	p.start, p.fragment, p.offset, p.sizes = int64(f.Start), f.Fragment, f.Offset, *c
+	n.Size = int64(f.Size)
 	if err == nil && (p.start < 0 || n.Size < 0 || n.Size > blocks*c.v.blockSize) {
 		err = volume.Damaged("a file of %d bytes at %d", n.Size, p.start)
 	}
 	return err
 }
 
-func (c *cursor) special(n *volume.Node, p *inode, ext bool) error {
-	if err := c.words(&n.Links); err != nil {
+func (c *cursor) special(n *volume.Node, p *inode, extended bool) error {
+	if err := c.decode(&n.Links); err != nil {
 		return err
 	}
 	var word uint32
 	switch n.Kind() {
 	case unix.S_IFLNK:
-		if err := c.words(&word); err != nil {
+		if err := c.decode(&word); err != nil {
 			return err
 		}
 		if word >= volume.MaxLinkTarget {
@@ -286,13 +259,13 @@ func (c *cursor) special(n *volume.Node, p *inode, ext bool) error {
 		}
 		p.target, n.Size = string(b), int64(word)
 	case unix.S_IFBLK, unix.S_IFCHR:
-		if err := c.words(&word); err != nil {
+		if err := c.decode(&word); err != nil {
 			return err
 		}
 		n.Major, n.Minor = word>>8&0xfff, word&0xff|word>>12&0xfff00
 	}
-	if ext {
-		return c.words(&p.xattr)
+	if extended {
+		return c.decode(&p.xattr)
 	}
 	return nil
 }
@@ -305,58 +278,61 @@ func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
 	if p.listing > volume.MaxDirBytes {
 		return nil, volume.Damaged("a directory of %d bytes", p.listing)
 	}
-	c := v.cursor(v.word64(72), uint64(p.dirBlock)<<16|uint64(p.dirOffset))
+	c := v.cursor(v.sb.DirTable, p.dir)
 	b, err := c.read(p.listing)
 	if err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
 	var out []volume.Entry
-	for len(b) >= 12 {
-		count, block := le.Uint32(b), uint64(le.Uint32(b[4:]))
-		if count > 255 {
-			return nil, volume.Damaged("a run of %d entries", count)
+	for {
+		var run dirRun
+		if b, err = unpack(b, &run); err != nil {
+			return out, nil // the end
 		}
-		b = b[12:]
-		for range count + 1 {
-			if len(b) < 8 || len(b) < 9+int(le.Uint16(b[6:])) {
+		if run.Count > 255 {
+			return nil, volume.Damaged("a run of %d entries", run.Count)
+		}
+		for range run.Count + 1 {
+			var e dirEntry
+			if b, err = unpack(b, &e); err != nil || len(b) <= int(e.Length) {
 				return nil, volume.Damaged("a directory entry is cut off")
 			}
-			size := int(le.Uint16(b[6:])) + 1
-			name := string(b[8 : 8+size])
-			if size > tree.MaxName || name == "." || name == ".." {
+			name := string(b[:int(e.Length)+1])
+			if len(name) > tree.MaxName || name == "." || name == ".." {
 				return nil, volume.Damaged("%.40q is no name", name)
 			}
-			if out, err = volume.Append(out, volume.Entry{Name: name, Number: block<<16 | uint64(le.Uint16(b))}); err != nil {
+			if out, err = volume.Append(out, volume.Entry{Name: name, Number: uint64(run.Block)<<16 | uint64(e.Offset)}); err != nil {
 				return nil, err
 			}
-			b = b[8+size:]
+			b = b[len(name):]
 		}
 	}
-	return out, nil
 }
 
 func (v *reader) Xattrs(n *volume.Node) ([]tree.Xattr, error) {
-	p, le := n.Private.(*inode), binary.LittleEndian
-	table := v.word64(56)
-	if p.xattr == none || table == 1<<64-1 {
+	p, at := n.Private.(*inode), v.sb.XattrTable
+	if p.xattr == none || at == noTable {
 		return nil, nil
 	}
-	head, err := v.r.Bytes(int64(table&(1<<62-1)), 16)
+	var table xattrTable
+	b, err := v.r.Bytes(int64(at&(1<<62-1)), binary.Size(table))
 	if err != nil {
 		return nil, err
 	}
-	if p.xattr >= le.Uint32(head[8:]) {
+	if _, err := unpack(b, &table); err != nil {
+		return nil, err
+	}
+	if p.xattr >= table.Count {
 		return nil, volume.Damaged("attributes %d are not listed", p.xattr)
 	}
-	e, err := v.indexed(table+16, int64(p.xattr), 16)
-	if err != nil {
+	var set xattrSet
+	if err := v.indexed(at+uint64(len(b)), int64(p.xattr), &set); err != nil {
 		return nil, err
 	}
-	c := v.cursor(le.Uint64(head), le.Uint64(e))
+	c := v.cursor(table.Start, set.Ref)
 	var out []tree.Xattr
-	for left, read := le.Uint32(e[8:]), 0; left > 0; left-- {
-		x, err := c.xattr(le.Uint64(head))
+	for left, read := set.Count, 0; left > 0; left-- {
+		x, err := c.xattr(table.Start)
 		if err != nil {
 			return nil, err
 		}
@@ -370,30 +346,30 @@ func (v *reader) Xattrs(n *volume.Node) ([]tree.Xattr, error) {
 
 // xattr reads one; a long value that several share lies elsewhere in the table.
 func (c *cursor) xattr(table uint64) (tree.Xattr, error) {
-	le := binary.LittleEndian
-	b, err := c.read(4)
-	if err != nil {
+	var kind, length uint16
+	if err := c.decode(&kind, &length); err != nil {
 		return tree.Xattr{}, err
 	}
-	kind := le.Uint16(b)
-	if kind&0xff > 2 {
+	space := int(kind & 0xff)
+	if space >= len(namespaces()) {
 		return tree.Xattr{}, volume.Damaged("an attribute of type %d", kind)
 	}
-	name, err := c.read(int64(le.Uint16(b[2:])))
+	name, err := c.read(int64(length))
 	if err != nil {
 		return tree.Xattr{}, err
 	}
 	var size uint32
-	if err := c.words(&size); err != nil {
+	if err := c.decode(&size); err != nil {
 		return tree.Xattr{}, err
 	}
 	at := c
 	if kind&0x100 != 0 {
-		if b, err = c.read(8); err != nil {
+		var ref uint64
+		if err := c.decode(&ref); err != nil {
 			return tree.Xattr{}, err
 		}
-		far := c.v.cursor(table, le.Uint64(b))
-		if err := far.words(&size); err != nil {
+		far := c.v.cursor(table, ref)
+		if err := far.decode(&size); err != nil {
 			return tree.Xattr{}, err
 		}
 		at = &far
@@ -402,7 +378,7 @@ func (c *cursor) xattr(table uint64) (tree.Xattr, error) {
 		return tree.Xattr{}, volume.Damaged("an attribute of %d bytes", size)
 	}
 	value, err := at.read(int64(size))
-	return tree.Xattr{Name: []string{"user.", "trusted.", "security."}[kind&0xff] + string(name), Value: value}, err
+	return tree.Xattr{Name: namespaces()[space] + string(name), Value: value}, err
 }
 
 // Data reads the list of a file's blocks.
@@ -413,16 +389,9 @@ func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
 	if p.fragment == none && n.Size%v.blockSize != 0 {
 		count++
 	}
+	f.sizes, f.at = make([]uint32, count), p.start
 	c := p.sizes
-	b, err := c.read(4 * count)
-	if err != nil {
-		return nil, err
-	}
-	for ; len(b) > 0; b = b[4:] {
-		f.sizes = append(f.sizes, binary.LittleEndian.Uint32(b))
-	}
-	f.at = p.start
-	return f, nil
+	return f, c.decode(f.sizes)
 }
 
 // file is a file's data. It remembers where a block lies, so that reading
@@ -479,14 +448,14 @@ func (f *file) block(i int64) ([]byte, error) {
 
 // tail is the end of the file, in a block that it shares.
 func (f *file) tail() ([]byte, error) {
-	if f.p.fragment >= binary.LittleEndian.Uint32(f.v.sb[16:]) {
+	if f.p.fragment >= f.v.sb.Fragments {
 		return nil, volume.Damaged("fragment %d is not listed", f.p.fragment)
 	}
-	e, err := f.v.indexed(f.v.word64(80), int64(f.p.fragment), 16)
-	if err != nil {
+	var e fragment
+	if err := f.v.indexed(f.v.sb.FragmentTable, int64(f.p.fragment), &e); err != nil {
 		return nil, err
 	}
-	b, err := f.v.dataBlock(int64(binary.LittleEndian.Uint64(e)&(1<<62-1)), binary.LittleEndian.Uint32(e[8:]))
+	b, err := f.v.dataBlock(int64(e.Start&(1<<62-1)), e.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -507,7 +476,7 @@ func (v *reader) dataBlock(at int64, word uint32) ([]byte, error) {
 	}
 	b, err := v.r.Bytes(at, int(size))
 	if err == nil && word&plain == 0 {
-		b, err = v.unpack(b, v.blockSize)
+		b, err = v.decode.decompress(b, v.blockSize)
 	}
 	if err != nil {
 		return nil, err
@@ -522,10 +491,13 @@ func (v *reader) dataBlock(at int64, word uint32) ([]byte, error) {
 
 // Probe reads the superblock of squashfs 4.
 func Probe(r *io.SectionReader) (tree.Info, error) {
-	b, err := volume.Peek(r, 0, 96)
-	if err != nil || string(b[:4]) != "hsqs" || binary.LittleEndian.Uint16(b[28:]) != 4 {
+	b, err := volume.Peek(r, 0, super)
+	if err != nil {
 		return tree.Info{}, err
 	}
-	le := binary.LittleEndian
-	return tree.Info{Type: "squashfs", Size: volume.Bytes(le.Uint64(b[40:]), 1), BlockSize: int64(le.Uint32(b[12:]))}, nil
+	var sb superblock
+	if _, err := unpack(b, &sb); err != nil || sb.Magic != magic || sb.Version != 4 {
+		return tree.Info{}, err
+	}
+	return tree.Info{Type: "squashfs", Size: volume.Bytes(sb.Used, 1), BlockSize: int64(sb.BlockSize)}, nil
 }

@@ -1,30 +1,28 @@
 // Package squashfs makes and reads squashfs 4.0, as the kernel's
 // Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h describe
 // it. It hides compression, the sharing of blocks by the ends of files, and the
-// tables of metadata. It makes zstd and gzip only, and no export table; what is
-// compressed otherwise is read through go-diskfs, with the limits told at other.
+// tables of metadata. It makes zstd and gzip only, and no export table; it reads
+// lzma, lzo, xz (without filters for machine code) and lz4 too.
 //
 //	Make, Options   a new file system
 //	Probe, Open     a superblock recognised; an image's files read
 //
 // Inside: writer appends to the file; cutter cuts files into blocks, which are
 // compressed in parallel; tables holds inodes, directories and attributes in
-// metaWriters. reader reads, and cursor reads metadata on from a reference.
+// metaWriters. reader reads, and cursor reads metadata on from a reference. format.go
+// has the structures, codec.go the compressions.
 package squashfs
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
-	"github.com/klauspost/compress/zlib"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/fsys/tree"
@@ -40,15 +38,6 @@ type Options struct {
 	// Time of the file system.
 	Time time.Time
 }
-
-const (
-	super    = 96      // bytes
-	meta     = 8192    // bytes of a block of metadata
-	plain    = 1 << 24 // in a data block's size: not compressed
-	none     = 1<<32 - 1
-	maxID    = 1 << 16
-	noXattrs = 0x200 // flag
-)
 
 // Make makes a squashfs 4.0 in a new file at path and fills it with
 // content: data, owners, modes, times in whole seconds, symbolic and hard links,
@@ -67,7 +56,7 @@ func (o *Options) check() error {
 	if o.BlockSize == 0 {
 		o.BlockSize = 128 << 10
 	}
-	if o.BlockSize < 4096 || o.BlockSize > 1<<20 || o.BlockSize&(o.BlockSize-1) != 0 {
+	if o.BlockSize < minBlock || o.BlockSize > maxBlock || o.BlockSize&(o.BlockSize-1) != 0 {
 		return fmt.Errorf("block size %d is no power of two from 4096 to 1048576", o.BlockSize)
 	}
 	switch o.Compress {
@@ -90,7 +79,7 @@ type writer struct {
 	files     map[*tree.Inode]*fileData
 	fragments []fragment
 	tables    tables
-	super     [super]byte
+	super     superblock
 }
 
 // fileData is where a file's data lies.
@@ -101,11 +90,6 @@ type fileData struct {
 	sparse   int64  // bytes of blocks that are all zeros
 	fragment uint32 // number, or none
 	offset   uint32 // in the fragment
-}
-
-type fragment struct {
-	start int64
-	size  uint32
 }
 
 func (w *writer) write(f *os.File) error {
@@ -119,7 +103,7 @@ func (w *writer) write(f *os.File) error {
 	if err := w.writeTables(); err != nil {
 		return err
 	}
-	if _, err := w.f.WriteAt(w.super[:], 0); err != nil {
+	if _, err := w.f.WriteAt(pack(nil, w.super), 0); err != nil {
 		return err
 	}
 	return w.f.Truncate((w.pos + 4095) &^ 4095)
@@ -153,10 +137,10 @@ func (w *writer) data(t *tree.Tree) error {
 	order, work := make(chan *block, 2*workers), make(chan *block, 2*workers)
 	for range workers {
 		g.Go(func() error {
-			c := newCodec(w.o.Compress)
+			encode := newEncoder(w.o.Compress)
 			for b := range work {
 				var err error
-				b.out, err = c.compress(b.raw)
+				b.out, err = encode.compress(b.raw)
 				b.done <- err
 			}
 			return nil
@@ -282,7 +266,7 @@ func (c *cutter) flush() error {
 	b := c.tail
 	c.tail, c.tails = nil, c.tails+1
 	return c.send(b, func(pos int64, size uint32) {
-		c.w.fragments = append(c.w.fragments, fragment{pos, size})
+		c.w.fragments = append(c.w.fragments, fragment{Start: uint64(pos), Size: size})
 	})
 }
 
@@ -298,145 +282,68 @@ func (c *cutter) send(raw []byte, wrote func(int64, uint32)) error {
 	return nil
 }
 
-// codec compresses blocks, one at a time.
-type codec struct {
-	z *zlib.Writer
-	s *zstd.Encoder
-	b bytes.Buffer
-}
-
-func newCodec(kind string) *codec {
-	c := &codec{}
-	if kind == "gzip" {
-		c.z, _ = zlib.NewWriterLevel(nil, 6) // fails for a level out of range only
-		return c
-	}
-	c.s, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true),
-		zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(1<<20)) // fails for bad options only
-	return c
-}
-
-// compress returns b itself when it does not get shorter.
-func (c *codec) compress(b []byte) ([]byte, error) {
-	var out []byte
-	if c.s != nil {
-		out = c.s.EncodeAll(b, nil)
-	} else {
-		c.b.Reset()
-		c.z.Reset(&c.b)
-		if _, err := c.z.Write(b); err != nil {
-			return nil, err
-		}
-		if err := c.z.Close(); err != nil {
-			return nil, err
-		}
-		out = bytes.Clone(c.b.Bytes())
-	}
-	if len(out) >= len(b) {
-		return b, nil
-	}
-	return out, nil
-}
-
 // writeTables appends the tables and fills in the superblock.
 func (w *writer) writeTables() error {
-	le, t, sb := binary.LittleEndian, &w.tables, w.super[:]
-	offset := func(at int) { le.PutUint64(sb[at:], uint64(w.pos)) }
-	offset(64)
+	t, sb := &w.tables, &w.super
+	sb.InodeTable = uint64(w.pos)
 	if err := w.put(t.inodes.finish()); err != nil {
 		return err
 	}
-	offset(72)
+	sb.DirTable = uint64(w.pos)
 	if err := w.put(t.dirs.finish()); err != nil {
 		return err
 	}
-	fragments := make([]byte, 0, 16*len(w.fragments))
-	for _, f := range w.fragments {
-		fragments = le.AppendUint64(fragments, uint64(f.start))
-		fragments = le.AppendUint64(fragments, uint64(f.size))
-	}
-	if err := w.indexed(fragments, nil, 80); err != nil {
+	var err error
+	if sb.FragmentTable, err = w.indexed(pack(nil, w.fragments), nil); err != nil {
 		return err
 	}
-	le.PutUint64(sb[88:], 1<<64-1) // no export table
-	var ids []byte
-	for _, id := range t.ids {
-		ids = le.AppendUint32(ids, id)
-	}
-	if err := w.indexed(ids, nil, 48); err != nil {
+	if sb.IDTable, err = w.indexed(pack(nil, t.ids), nil); err != nil {
 		return err
 	}
-	flags := uint16(0)
-	if len(t.xattrList) == 0 {
-		le.PutUint64(sb[56:], 1<<64-1)
-		flags |= noXattrs
-	} else if err := w.writeXattrs(); err != nil {
-		return err
+	sb.ExportTable, sb.XattrTable, sb.Flags = noTable, noTable, noXattrs
+	if len(t.xattrList) > 0 {
+		head := xattrTable{Start: uint64(w.pos), Count: uint32(len(t.xattrList))}
+		if err := w.put(t.xattrs.finish()); err != nil {
+			return err
+		}
+		if sb.XattrTable, err = w.indexed(pack(nil, t.xattrList), pack(nil, head)); err != nil {
+			return err
+		}
+		sb.Flags = 0
 	}
-	w.header(flags)
+	w.describe()
 	return nil
 }
 
-// writeXattrs appends the attributes, and the table of who has which.
-func (w *writer) writeXattrs() error {
-	le, t := binary.LittleEndian, &w.tables
-	start := w.pos
-	if err := w.put(t.xattrs.finish()); err != nil {
-		return err
-	}
-	head := le.AppendUint64(nil, uint64(start))
-	head = le.AppendUint32(head, uint32(len(t.xattrList)))
-	head = le.AppendUint32(head, 0)
-	var list []byte
-	for _, x := range t.xattrList {
-		list = le.AppendUint64(list, x.ref)
-		list = le.AppendUint32(list, x.count)
-		list = le.AppendUint32(list, x.size)
-	}
-	return w.indexed(list, head, 56)
-}
-
 // indexed appends a table in blocks of metadata, then head and the offsets of
-// these blocks; where that begins goes into the superblock at a byte.
-func (w *writer) indexed(table, head []byte, at int) error {
-	le := binary.LittleEndian
+// these blocks, and returns where that begins.
+func (w *writer) indexed(table, head []byte) (uint64, error) {
 	m := newMetaWriter(w.o.Compress)
-	index := head
-	base := w.pos
-	for len(table) > 0 {
-		index = le.AppendUint64(index, uint64(base)+uint64(len(m.out)))
-		n := min(meta, len(table))
-		m.write(table[:n])
-		table = table[n:]
+	index, base := head, uint64(w.pos)
+	for part := range slices.Chunk(table, meta) {
+		index = pack(index, base+uint64(len(m.out)))
+		m.write(part)
 	}
 	if err := w.put(m.finish()); err != nil {
-		return err
+		return 0, err
 	}
-	le.PutUint64(w.super[at:], uint64(w.pos))
-	return w.put(index)
+	at := uint64(w.pos)
+	return at, w.put(index)
 }
 
-func (w *writer) header(flags uint16) {
-	le, t, sb := binary.LittleEndian, &w.tables, w.super[:]
-	copy(sb, "hsqs")
-	le.PutUint32(sb[4:], t.count)
-	le.PutUint32(sb[8:], unixTime(tree.FixedTime(w.o.Time)))
-	le.PutUint32(sb[12:], uint32(w.o.BlockSize))
-	le.PutUint32(sb[16:], uint32(len(w.fragments)))
-	le.PutUint16(sb[20:], map[string]uint16{"gzip": 1, "zstd": 6}[w.o.Compress])
-	log := uint16(0)
-	for 1<<log < w.o.BlockSize {
-		log++
+// describe fills in what of the superblock is no place of a table.
+func (w *writer) describe() {
+	t, sb := &w.tables, &w.super
+	sb.Magic, sb.Version = magic, 4
+	sb.Inodes, sb.Fragments, sb.IDs = t.count, uint32(len(w.fragments)), uint16(len(t.ids))
+	sb.Time = unixTime(tree.FixedTime(w.o.Time))
+	sb.BlockSize, sb.BlockLog = uint32(w.o.BlockSize), uint16(bits.TrailingZeros(uint(w.o.BlockSize)))
+	sb.Compression = zstdCoded
+	if w.o.Compress == "gzip" {
+		sb.Compression = gzipCoded
 	}
-	le.PutUint16(sb[22:], log)
-	le.PutUint16(sb[24:], flags)
-	le.PutUint16(sb[26:], uint16(len(t.ids)))
-	le.PutUint16(sb[28:], 4)
-	le.PutUint64(sb[32:], t.root)
-	le.PutUint64(sb[40:], uint64(w.pos))
+	sb.Root, sb.Used = t.root, uint64(w.pos)
 }
 
 // unixTime clamps a time to the 32 bits that there are for it.
 func unixTime(sec int64) uint32 { return uint32(min(max(sec, 0), 1<<32-1)) }
-
-var errSquashIDs = errors.New("more than 65536 different owners and groups")

@@ -5,29 +5,21 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// Types of inodes in squashfs; an extended one is ext higher.
-const (
-	dir = 1
-	reg = 2
-	ext = 7
-)
-
 // metaWriter collects metadata in compressed blocks.
 type metaWriter struct {
-	codec *codec
-	out   []byte
-	buf   []byte
+	encode encoder
+	out    []byte
+	buf    []byte
 }
 
 func newMetaWriter(kind string) *metaWriter {
-	return &metaWriter{codec: newCodec(kind)}
+	return &metaWriter{encode: newEncoder(kind)}
 }
 
 // at is the reference to the next byte: its block, and the place in it.
@@ -47,7 +39,7 @@ func (m *metaWriter) flush() {
 	if len(m.buf) == 0 {
 		return
 	}
-	out, err := m.codec.compress(m.buf)
+	out, err := m.encode.compress(m.buf)
 	if err != nil {
 		out = m.buf // into memory: cannot fail
 	}
@@ -64,13 +56,6 @@ func (m *metaWriter) finish() []byte {
 	return m.out
 }
 
-// xattrs is a set of attributes that inodes refer to by its number.
-type xattrs struct {
-	ref   uint64
-	count uint32
-	size  uint32
-}
-
 // tables are the metadata of the tree.
 type tables struct {
 	w          *writer
@@ -79,7 +64,7 @@ type tables struct {
 	xattrs     *metaWriter
 	ids        []uint32
 	idIndex    map[uint32]uint16
-	xattrList  []xattrs
+	xattrList  []xattrSet
 	xattrIndex map[string]uint32
 	refs       map[*tree.Inode]uint64
 	count      uint32 // inodes
@@ -113,58 +98,34 @@ func (t *tables) directory(d *tree.Inode, parent uint32) error {
 	}
 	block, offset := t.dirs.at()
 	size := t.list(d) + 3 // as if "." and ".." took three bytes
-	le := binary.LittleEndian
 	x, err := t.xattr(d)
 	if err != nil {
 		return err
 	}
 	if size <= 1<<16-1 && x == none {
-		b, err := t.head(d, dir)
-		if err != nil {
-			return err
-		}
-		b = le.AppendUint32(b, block)
-		b = le.AppendUint32(b, d.Links)
-		b = le.AppendUint16(b, uint16(size))
-		b = le.AppendUint16(b, uint16(offset))
-		t.add(d, le.AppendUint32(b, parent))
-		return nil
+		return t.add(d, dir, shortDir{block, d.Links, uint16(size), uint16(offset), parent})
 	}
-	b, err := t.head(d, dir+ext)
+	return t.add(d, dir+ext, longDir{Links: d.Links, Size: uint32(size), Block: block, Parent: parent, Offset: uint16(offset), Xattr: x})
+}
+
+// add writes an inode of a type in parts, and remembers where it is.
+func (t *tables) add(n *tree.Inode, kind int, parts ...any) error {
+	uid, err := t.id(n.UID)
 	if err != nil {
 		return err
 	}
-	for _, v := range []uint32{d.Links, uint32(size), block, parent, offset << 16, x} {
-		b = le.AppendUint32(b, v) // no index: the count before offset is 0
+	gid, err := t.id(n.GID)
+	if err != nil {
+		return err
 	}
-	t.add(d, b)
-	return nil
-}
-
-// add writes an inode and remembers where it is.
-func (t *tables) add(n *tree.Inode, b []byte) {
+	b := pack(nil, inodeHead{uint16(kind), uint16(n.Mode & 0o7777), uid, gid, unixTime(n.Sec), n.Number})
+	for _, part := range parts {
+		b = pack(b, part)
+	}
 	block, offset := t.inodes.at()
 	t.refs[n] = uint64(block)<<16 | uint64(offset)
 	t.inodes.write(b)
-}
-
-// head begins an inode of a type.
-func (t *tables) head(n *tree.Inode, kind uint16) ([]byte, error) {
-	le := binary.LittleEndian
-	uid, err := t.id(n.UID)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := t.id(n.GID)
-	if err != nil {
-		return nil, err
-	}
-	b := le.AppendUint16(nil, kind)
-	b = le.AppendUint16(b, uint16(n.Mode&0o7777))
-	b = le.AppendUint16(b, uid)
-	b = le.AppendUint16(b, gid)
-	b = le.AppendUint32(b, unixTime(n.Sec))
-	return le.AppendUint32(b, n.Number), nil
+	return nil
 }
 
 func (t *tables) id(id uint32) (uint16, error) {
@@ -172,7 +133,7 @@ func (t *tables) id(id uint32) (uint16, error) {
 		return i, nil
 	}
 	if len(t.ids) == maxID-1 {
-		return 0, errSquashIDs
+		return 0, fmt.Errorf("more than %d different owners and groups", maxID)
 	}
 	i := uint16(len(t.ids))
 	t.ids, t.idIndex[id] = append(t.ids, id), i
@@ -188,74 +149,36 @@ func (t *tables) object(n *tree.Inode) error {
 	if n.IsRegular() {
 		return t.file(n, x)
 	}
-	kind := kind(n.Mode)
-	if x != none {
-		kind += ext
-	}
-	b, err := t.head(n, kind)
-	if err != nil {
-		return err
-	}
-	le := binary.LittleEndian
-	b = le.AppendUint32(b, n.Links)
+	kind, parts := kind(n.Mode), []any{n.Links}
 	switch n.Kind() {
 	case unix.S_IFLNK:
 		if len(n.Target) > tree.MaxPath {
 			return fmt.Errorf("%s: the symbolic link's target is longer than %d bytes", n.Origin, tree.MaxPath)
 		}
-		b = append(le.AppendUint32(b, uint32(len(n.Target))), n.Target...)
+		parts = append(parts, uint32(len(n.Target)), []byte(n.Target))
 	case unix.S_IFBLK, unix.S_IFCHR:
-		b = le.AppendUint32(b, n.Minor&0xff|n.Major<<8|n.Minor&^0xff<<12)
+		parts = append(parts, n.Minor&0xff|n.Major<<8|n.Minor&^0xff<<12)
 	}
 	if x != none {
-		b = le.AppendUint32(b, x)
+		kind, parts = kind+ext, append(parts, x)
 	}
-	t.add(n, b)
-	return nil
+	return t.add(n, kind, parts...)
 }
 
-// kinds are the file types of struct stat by their number in squashfs.
-func kinds() []uint32 {
-	return []uint32{0, unix.S_IFDIR, unix.S_IFREG, unix.S_IFLNK, unix.S_IFBLK, unix.S_IFCHR, unix.S_IFIFO, unix.S_IFSOCK}
-}
-
-func kind(mode uint32) uint16 {
-	return uint16(slices.Index(kinds(), mode&unix.S_IFMT))
-}
+func kind(mode uint32) int { return slices.Index(kinds(), mode&unix.S_IFMT) }
 
 func (t *tables) file(n *tree.Inode, x uint32) error {
-	d, le := t.w.files[n], binary.LittleEndian
-	kind := uint16(reg)
+	d := t.w.files[n]
 	if x != none || n.Links > 1 || d.sparse > 0 || d.start > 1<<32-1 || n.Size > 1<<32-1 {
-		kind += ext
+		return t.add(n, reg+ext, longFile{uint64(d.start), uint64(n.Size), uint64(d.sparse), n.Links, d.fragment, d.offset, x}, d.sizes)
 	}
-	b, err := t.head(n, kind)
-	if err != nil {
-		return err
-	}
-	if kind == reg {
-		for _, v := range []uint32{uint32(d.start), d.fragment, d.offset, uint32(n.Size)} {
-			b = le.AppendUint32(b, v)
-		}
-	} else {
-		for _, v := range []uint64{uint64(d.start), uint64(n.Size), uint64(d.sparse)} {
-			b = le.AppendUint64(b, v)
-		}
-		for _, v := range []uint32{n.Links, d.fragment, d.offset, x} {
-			b = le.AppendUint32(b, v)
-		}
-	}
-	for _, size := range d.sizes {
-		b = le.AppendUint32(b, size)
-	}
-	t.add(n, b)
-	return nil
+	return t.add(n, reg, shortFile{uint32(d.start), d.fragment, d.offset, uint32(n.Size)}, d.sizes)
 }
 
 // list writes a directory's entries, in runs that share a block of inodes and
 // lie near each other by number, and returns their length in bytes.
 func (t *tables) list(dir *tree.Inode) int {
-	le, size := binary.LittleEndian, 0
+	size := 0
 	for rest := dir.Entries; len(rest) > 0; {
 		first := rest[0].Inode
 		block := t.refs[first] >> 16
@@ -265,14 +188,10 @@ func (t *tables) list(dir *tree.Inode) int {
 				break
 			}
 		}
-		b := le.AppendUint32(nil, uint32(n-1))
-		b = le.AppendUint32(b, uint32(block))
-		b = le.AppendUint32(b, first.Number)
+		b := pack(nil, dirRun{uint32(n - 1), uint32(block), first.Number})
 		for _, e := range rest[:n] {
-			b = le.AppendUint16(b, uint16(t.refs[e.Inode]))
-			b = le.AppendUint16(b, uint16(e.Inode.Number-first.Number))
-			b = le.AppendUint16(b, kind(e.Inode.Mode))
-			b = le.AppendUint16(b, uint16(len(e.Name)-1))
+			number := int16(e.Inode.Number - first.Number)
+			b = pack(b, dirEntry{uint16(t.refs[e.Inode]), number, uint16(kind(e.Inode.Mode)), uint16(len(e.Name) - 1)})
 			b = append(b, e.Name...)
 		}
 		t.dirs.write(b)
@@ -290,11 +209,11 @@ func (t *tables) xattr(n *tree.Inode) (uint32, error) {
 		if x.Name == tree.ACLAccess || x.Name == tree.ACLDefault {
 			continue
 		}
-		kind, name, ok := xattrName(x.Name)
+		space, name, ok := splitXattr(x.Name)
 		if !ok {
 			return 0, fmt.Errorf("%s: extended attribute %s: squashfs stores only the name spaces user, trusted and security", n.Origin, x.Name)
 		}
-		b = le.AppendUint16(b, kind)
+		b = le.AppendUint16(b, uint16(space))
 		b = append(le.AppendUint16(b, uint16(len(name))), name...)
 		b = append(le.AppendUint32(b, uint32(len(x.Value))), x.Value...)
 		count++
@@ -307,17 +226,8 @@ func (t *tables) xattr(n *tree.Inode) (uint32, error) {
 	}
 	block, offset := t.xattrs.at()
 	i := uint32(len(t.xattrList))
-	t.xattrList = append(t.xattrList, xattrs{uint64(block)<<16 | uint64(offset), count, uint32(len(b))})
+	t.xattrList = append(t.xattrList, xattrSet{uint64(block)<<16 | uint64(offset), count, uint32(len(b))})
 	t.xattrIndex[string(b)] = i
 	t.xattrs.write(b)
 	return i, nil
-}
-
-func xattrName(full string) (kind uint16, name string, ok bool) {
-	for i, prefix := range []string{"user.", "trusted.", "security."} {
-		if name, ok := strings.CutPrefix(full, prefix); ok && name != "" && len(name) <= tree.MaxName {
-			return uint16(i), name, true
-		}
-	}
-	return 0, "", false
 }

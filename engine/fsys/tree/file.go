@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sort"
 	"time"
 )
 
@@ -94,8 +93,8 @@ func (f *File) inode(implied time.Time) (*Inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.UID < 0 || f.GID < 0 || int64(f.UID) > maxID || int64(f.GID) > maxID {
-		return nil, fmt.Errorf("owner %d:%d is out of range", f.UID, f.GID)
+	if err := checkOwner(f.UID, f.GID); err != nil {
+		return nil, err
 	}
 	when := f.Time
 	if when.IsZero() {
@@ -106,7 +105,7 @@ func (f *File) inode(implied time.Time) (*Inode, error) {
 	for name, value := range f.Xattrs {
 		n.Xattrs = append(n.Xattrs, Xattr{name, []byte(value)})
 	}
-	sort.Slice(n.Xattrs, func(i, j int) bool { return n.Xattrs[i].Name < n.Xattrs[j].Name })
+	sortXattrs(n.Xattrs)
 	switch {
 	case n.IsLink():
 		n.Target, n.Size = f.Link, int64(len(f.Link))

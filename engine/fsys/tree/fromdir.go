@@ -126,13 +126,7 @@ func (w *dirWalker) inode(p string) (*Inode, error) {
 
 // xattrs reads the extended attributes that an image can carry, by name.
 func (w *dirWalker) xattrs(p string) ([]Xattr, error) {
-	n, err := unix.Llistxattr(p, w.buf[:])
-	list := w.buf[:max(n, 0)]
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10)
-		n, err = unix.Llistxattr(p, list)
-		list = list[:max(n, 0)]
-	}
+	list, err := filled(w.buf[:], func(b []byte) (int, error) { return unix.Llistxattr(p, b) })
 	if err != nil && !errors.Is(err, unix.ENOTSUP) {
 		return nil, &os.PathError{Op: "listxattr", Path: p, Err: err}
 	}
@@ -150,7 +144,7 @@ func (w *dirWalker) xattrs(p string) ([]Xattr, error) {
 		}
 		out = append(out, Xattr{name, value})
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	sortXattrs(out)
 	return out, nil
 }
 
@@ -167,16 +161,24 @@ func portableXattr(name string) bool {
 }
 
 func getXattr(p, name string) ([]byte, error) {
-	value := make([]byte, 256)
-	n, err := unix.Lgetxattr(p, name, value)
-	if errors.Is(err, unix.ERANGE) {
-		value = make([]byte, 64<<10)
-		n, err = unix.Lgetxattr(p, name, value)
-	}
+	value, err := filled(make([]byte, 256), func(b []byte) (int, error) { return unix.Lgetxattr(p, name, b) })
 	if err != nil {
 		return nil, fmt.Errorf("extended attribute %s of %s: %w", name, p, err)
 	}
-	return value[:n:n], nil
+	return value, nil
+}
+
+// filled returns what call puts into b, or into 64 KiB where b is too short.
+func filled(b []byte, call func([]byte) (int, error)) ([]byte, error) {
+	n, err := call(b)
+	if errors.Is(err, unix.ERANGE) {
+		b = make([]byte, 64<<10)
+		n, err = call(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b[:n:n], nil
 }
 
 // hostFile is a regular file of the host, known to be size bytes long.
@@ -191,19 +193,14 @@ func (h hostFile) Open() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: h.path, Err: err}
 	}
-	r := &hostReader{fd: fd, path: h.path, size: h.size}
-	if h.sparse {
-		return sparseReader{r}, nil
-	}
-	return r, nil
+	return &hostReader{fd: fd, hostFile: h}, nil
 }
 
 // hostReader reads with plain system calls: for thousands of small files the
 // bookkeeping of os.File would cost as much as the reading.
 type hostReader struct {
-	fd   int
-	path string
-	size int64
+	hostFile
+	fd int
 }
 
 func (r *hostReader) Read(b []byte) (int, error) {
@@ -223,9 +220,10 @@ func (r *hostReader) Read(b []byte) (int, error) {
 
 func (r *hostReader) Close() error { return unix.Close(r.fd) }
 
-type sparseReader struct{ *hostReader }
-
-func (r sparseReader) NextData(off int64) (int64, error) {
+func (r *hostReader) NextData(off int64) (int64, error) {
+	if !r.sparse {
+		return off, nil
+	}
 	pos, err := sparse.Data(r, off, r.size)
 	if err != nil {
 		pos = off // read on

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sort"
 	"strings"
 	"time"
 
@@ -49,59 +48,44 @@ func (c *tarContent) Close() error {
 	return err
 }
 
+// Load reads all headers. Data stays where it is: in the archive when that is a
+// plain file, else in a spool that the reading fills.
 func (c *tarContent) Load(ctx context.Context, scratch string) (*Tree, error) {
 	f, err := os.Open(c.path)
 	if err != nil {
 		return nil, err
 	}
 	c.owned = append(c.owned, f)
-	t, err := c.index(ctx, f, scratch)
+	x := c.newIndex(ctx, scratch)
+	plain, err := isPlain(f)
+	if err == nil && plain {
+		x.data = f
+		err = x.run(newTarFile(f))
+	} else if err == nil {
+		err = x.spool(f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tar archive %s: %w", c.path, err)
 	}
-	return t, nil
-}
-
-// index reads all headers. Data stays where it is: in the archive when that is
-// a plain file, else in a spool that the reading fills.
-func (c *tarContent) index(ctx context.Context, r io.Reader, scratch string) (*Tree, error) {
-	x := tarIndex{tree: newTree(time.Time{}), ctx: ctx, scratch: scratch, content: c}
-	in, err := plainFile(r)
-	if err != nil {
-		return nil, err
-	}
-	if in != nil {
-		x.data = in
-		err = x.run(&tarFile{f: in})
-	} else {
-		err = x.spool(r)
-	}
-	if err != nil {
-		return nil, err
-	}
-	x.tree.seal()
 	return x.tree, nil
 }
 
-// plainFile returns the regular, uncompressed file that r is, or nil.
-func plainFile(r io.Reader) (*os.File, error) {
-	f, ok := r.(*os.File)
-	if !ok {
-		return nil, nil
-	}
+func (c *tarContent) newIndex(ctx context.Context, scratch string) *tarIndex {
+	return &tarIndex{tree: newTree(time.Time{}), ctx: ctx, scratch: scratch, content: c}
+}
+
+// isPlain reports whether f is a regular file and not compressed.
+func isPlain(f *os.File) (bool, error) {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
-		return nil, err
+		return false, err
 	}
 	var head [4]byte
 	n, err := f.ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return false, err
 	}
-	if compression(head[:n]) != "" {
-		return nil, nil
-	}
-	return f, nil
+	return compression(head[:n]) == "", nil
 }
 
 func compression(head []byte) string {
@@ -119,57 +103,45 @@ func compression(head []byte) string {
 }
 
 // decompress returns a reader of the archive's plain bytes.
-func decompress(r io.Reader) (io.Reader, func(), error) {
+func decompress(r io.Reader) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 256<<10)
 	head, err := br.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, nil, err
+		return nil, err
 	}
 	switch kind := compression(head); kind {
 	case "gzip":
-		z, err := gzip.NewReader(br)
-		return z, func() {}, err
+		return gzip.NewReader(br)
 	case "zstd":
 		z, err := zstd.NewReader(br, zstd.WithDecoderMaxMemory(128<<20))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return z, z.Close, nil
+		return z.IOReadCloser(), nil
 	case "":
-		return br, func() {}, nil
+		return io.NopCloser(br), nil
 	default:
-		return nil, nil, fmt.Errorf("is compressed with %s: decompress it first (plain, gzip and zstd are read)", kind)
+		return nil, fmt.Errorf("is compressed with %s: decompress it first (plain, gzip and zstd are read)", kind)
 	}
 }
 
 // tarFile reads an archive in place through a small buffer, so that a header
 // costs one system call and skipping data none.
 type tarFile struct {
-	f        io.ReaderAt
-	pos      int64 // of the next byte
-	buf      [4096]byte
-	from, to int64 // the range of positions that buf holds
+	buf  *bufio.Reader // of file
+	file *io.SectionReader
+	pos  int64 // of the next byte
+}
+
+func newTarFile(f *os.File) *tarFile {
+	file := io.NewSectionReader(f, 0, 1<<63-1)
+	return &tarFile{buf: bufio.NewReaderSize(file, 4096), file: file}
 }
 
 func (t *tarFile) Read(b []byte) (int, error) {
-	if len(b) >= len(t.buf) {
-		n, err := t.f.ReadAt(b, t.pos)
-		t.pos += int64(n)
-		if n > 0 {
-			err = nil
-		}
-		return n, err
-	}
-	if t.pos < t.from || t.pos >= t.to {
-		n, err := t.f.ReadAt(t.buf[:], t.pos)
-		if n == 0 {
-			return 0, err
-		}
-		t.from, t.to = t.pos, t.pos+int64(n)
-	}
-	n := copy(b, t.buf[t.pos-t.from:t.to-t.from])
+	n, err := t.buf.Read(b)
 	t.pos += int64(n)
-	return n, nil
+	return n, err
 }
 
 func (t *tarFile) Seek(off int64, whence int) (int64, error) {
@@ -177,7 +149,13 @@ func (t *tarFile) Seek(off int64, whence int) (int64, error) {
 		return 0, errors.New("seek backwards in an archive")
 	}
 	t.pos += off
-	return t.pos, nil
+	if off <= int64(t.buf.Buffered()) {
+		_, err := t.buf.Discard(int(off))
+		return t.pos, err
+	}
+	_, err := t.file.Seek(t.pos, io.SeekStart)
+	t.buf.Reset(t.file)
+	return t.pos, err
 }
 
 func (t *tarFile) position() int64 { return t.pos }
@@ -218,11 +196,11 @@ type tarIndex struct {
 
 // spool indexes a stream while it is copied to a temporary file.
 func (x *tarIndex) spool(r io.Reader) error {
-	plain, done, err := decompress(r)
+	plain, err := decompress(r)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer plain.Close()
 	if x.data, err = x.temp(); err != nil {
 		return err
 	}
@@ -251,6 +229,7 @@ func (x *tarIndex) run(in positioned) error {
 		}
 		h, err := tr.Next()
 		if err == io.EOF {
+			x.tree.seal()
 			return nil
 		}
 		if err != nil {
@@ -303,18 +282,10 @@ func (x *tarIndex) source(h *tar.Header, tr *tar.Reader, in positioned) (func() 
 	}
 	at := x.holesAt
 	x.holesAt += (h.Size + 4095) &^ 4095
-	if err := x.expand(tr, at, h.Size); err != nil {
+	if err := copyData(x.ctx, tr, x.holes, at, h.Size); err != nil {
 		return nil, err
 	}
-	return section{f: x.holes, off: at, size: h.Size, sparse: true}.Open, nil
-}
-
-// expand writes a sparse entry's data, and none of its zeros, at off.
-func (x *tarIndex) expand(tr io.Reader, off, size int64) error {
-	if err := copyData(x.ctx, tr, x.holes, off, size); err != nil {
-		return err
-	}
-	return x.holes.Truncate(x.holesAt)
+	return section{f: x.holes, off: at, size: h.Size, sparse: true}.Open, x.holes.Truncate(x.holesAt)
 }
 
 func isSparse(h *tar.Header) bool {
@@ -331,11 +302,11 @@ func isSparse(h *tar.Header) bool {
 
 // tarInode is an inode with a header's attributes; nil for entries that are no object.
 func tarInode(h *tar.Header) (*Inode, error) {
-	n := &Inode{Mode: uint32(h.Mode) & 0o7777, Sec: h.ModTime.Unix(), Nsec: uint32(h.ModTime.Nanosecond())}
-	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > maxID || int64(h.Gid) > maxID {
-		return nil, fmt.Errorf("%q: owner %d:%d is out of range", h.Name, h.Uid, h.Gid)
+	if err := checkOwner(h.Uid, h.Gid); err != nil {
+		return nil, fmt.Errorf("%q: %w", h.Name, err)
 	}
-	n.UID, n.GID = uint32(h.Uid), uint32(h.Gid)
+	n := &Inode{Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid),
+		Sec: h.ModTime.Unix(), Nsec: uint32(h.ModTime.Nanosecond())}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont, '\x00':
 		n.Mode |= unix.S_IFREG
@@ -363,9 +334,6 @@ func tarInode(h *tar.Header) (*Inode, error) {
 	return n, err
 }
 
-// maxID is the largest owner and group number.
-const maxID = 1<<32 - 2
-
 func tarXattrs(h *tar.Header) ([]Xattr, error) {
 	var out []Xattr
 	for k, v := range h.PAXRecords {
@@ -382,7 +350,7 @@ func tarXattrs(h *tar.Header) ([]Xattr, error) {
 		}
 		out = append(out, Xattr{name, value})
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	sortXattrs(out)
 	return out, nil
 }
 
@@ -395,11 +363,7 @@ type section struct {
 }
 
 func (s section) Open() (io.ReadCloser, error) {
-	r := &sectionReader{SectionReader: io.NewSectionReader(s.f, s.off, s.size), s: s}
-	if s.sparse {
-		return sparseSection{r}, nil
-	}
-	return r, nil
+	return &sectionReader{io.NewSectionReader(s.f, s.off, s.size), s}, nil
 }
 
 type sectionReader struct {
@@ -409,9 +373,10 @@ type sectionReader struct {
 
 func (r *sectionReader) Close() error { return nil }
 
-type sparseSection struct{ *sectionReader }
-
-func (r sparseSection) NextData(off int64) (int64, error) {
+func (r *sectionReader) NextData(off int64) (int64, error) {
+	if !r.s.sparse {
+		return off, nil
+	}
 	pos, err := sparse.Data(r.s.f, r.s.off+off, r.s.off+r.s.size)
 	if err != nil {
 		pos = r.s.off + off // read on

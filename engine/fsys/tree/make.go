@@ -101,13 +101,20 @@ func makeFile(path string, write func(*os.File) error) error {
 }
 
 // CopyTo writes a regular file's bytes into f from off on, and leaves holes for
-// zeros. A file that has another length than n.Size by now is an error.
+// zeros. A file that has another length than n.Size by now is an error. Errors
+// begin with n.Origin.
 func (n *Inode) CopyTo(ctx context.Context, f *os.File, off int64) error {
 	in, err := n.Open()
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(n.copy(ctx, in, f, off), in.Close())
 	}
-	defer in.Close()
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.Origin, err)
+	}
+	return nil
+}
+
+func (n *Inode) copy(ctx context.Context, in io.Reader, f *os.File, off int64) error {
 	if err := copyData(ctx, in, f, off, n.Size); err != nil {
 		return n.Short(err)
 	}

@@ -22,8 +22,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,19 @@ const (
 	ACLAccess  = "system.posix_acl_access"
 	ACLDefault = "system.posix_acl_default"
 )
+
+func sortXattrs(list []Xattr) {
+	slices.SortFunc(list, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// checkOwner refuses numbers that no user or group has.
+func checkOwner(uid, gid int) error {
+	const most = 1<<32 - 2
+	if uid < 0 || gid < 0 || int64(uid) > most || int64(gid) > most {
+		return fmt.Errorf("owner %d:%d is out of range", uid, gid)
+	}
+	return nil
+}
 
 // Inode is an object of a tree; hard links are several entries with one Inode.
 type Inode struct {
@@ -230,14 +244,10 @@ func (t *Tree) seal() {
 }
 
 func seal(dir *Inode) {
-	if dir.index != nil {
-		dir.Entries = make([]Entry, 0, len(dir.index))
-		for name, n := range dir.index {
-			dir.Entries = append(dir.Entries, Entry{name, n})
-		}
-		dir.index = nil
+	for _, name := range slices.Sorted(maps.Keys(dir.index)) {
+		dir.Entries = append(dir.Entries, Entry{name, dir.index[name]})
 	}
-	sort.Slice(dir.Entries, func(i, j int) bool { return dir.Entries[i].Name < dir.Entries[j].Name })
+	dir.index = nil
 	dir.Links++ // its "."
 	for _, e := range dir.Entries {
 		e.Inode.Links++

@@ -69,6 +69,9 @@ func (g *geometry) rootSectors() uint64 {
 	return (g.rootEntries*32 + g.sectorSize - 1) / g.sectorSize
 }
 
+// last is the table's entry for the end of a chain: all bits that count.
+func (g *geometry) last() uint32 { return 1<<min(g.bits, 28) - 1 }
+
 // demand is the number of clusters that the content needs.
 func (w *writer) demand(perCluster uint64, bits int) uint64 {
 	size := perCluster * sector

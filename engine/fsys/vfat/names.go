@@ -127,23 +127,23 @@ func (f *names) number(basis [11]byte) ([11]byte, error) {
 func (w *writer) dirBytes(d *dir) []byte {
 	out := make([]byte, 0, d.slots*32)
 	if d.parent == nil && w.o.Label != "" {
-		out = append(out, record([11]byte(w.label11()), 0x08, 0, 0, tree.FixedTime(w.o.Time))...)
+		out = append(out, record([11]byte(w.label11()), attrLabel, 0, 0, tree.FixedTime(w.o.Time))...)
 	}
 	if d.parent != nil {
 		up := w.first[d.parent.inode]
 		if d.parent.parent == nil {
 			up = 0 // the root is cluster 0 here, even where it has one
 		}
-		out = append(out, record([11]byte([]byte(".          ")), 0x10, w.first[d.inode], 0, d.inode.Sec)...)
-		out = append(out, record([11]byte([]byte("..         ")), 0x10, up, 0, d.inode.Sec)...)
+		out = append(out, record([11]byte([]byte(".          ")), attrDir, w.first[d.inode], 0, d.inode.Sec)...)
+		out = append(out, record([11]byte([]byte("..         ")), attrDir, up, 0, d.inode.Sec)...)
 	}
 	for _, e := range d.entries {
 		out = append(out, longRecords(e)...)
-		attr, size := byte(0x20), uint32(e.inode.Size)
+		attr, size := byte(attrArchive), uint32(e.inode.Size)
 		if e.inode.IsDir() {
-			attr, size = 0x10, 0
+			attr, size = attrDir, 0
 		} else if e.inode.Mode&0o222 == 0 {
-			attr |= 0x01
+			attr |= attrReadOnly
 		}
 		out = append(out, record(e.short, attr, w.first[e.inode], size, e.inode.Sec)...)
 	}
@@ -151,19 +151,13 @@ func (w *writer) dirBytes(d *dir) []byte {
 }
 
 func record(name [11]byte, attr byte, cluster, size uint32, sec int64) []byte {
-	le := binary.LittleEndian
-	b := make([]byte, 32)
-	copy(b, name[:])
-	b[11] = attr
 	date, clock := dosTime(sec)
-	le.PutUint16(b[14:], clock)
-	le.PutUint16(b[16:], date)
-	le.PutUint16(b[18:], date)
-	le.PutUint16(b[20:], uint16(cluster>>16))
-	le.PutUint16(b[22:], clock)
-	le.PutUint16(b[24:], date)
-	le.PutUint16(b[26:], uint16(cluster))
-	le.PutUint32(b[28:], size)
+	r := dirRecord{Name: name, Attr: attr, Created: clock, CreatedDate: date, Accessed: date,
+		High: uint16(cluster >> 16), Clock: clock, Date: date, Low: uint16(cluster), Size: size}
+	b, err := binary.Append(nil, binary.LittleEndian, r)
+	if err != nil {
+		panic(err) // it is of fixed size
+	}
 	return b
 }
 

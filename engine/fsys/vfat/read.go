@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -14,7 +15,7 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// volume reads FAT12, FAT16 and FAT32 with long names. Owners are 0, modes
+// reader reads FAT12, FAT16 and FAT32 with long names. Owners are 0, modes
 // 0755 and 0644, or 0444 for what is write-protected; times are read as UTC.
 type reader struct {
 	r *volume.Pages
@@ -41,8 +42,6 @@ func Open(r *volume.Pages) (volume.Volume, error) {
 	return &reader{r: r, g: g}, nil
 }
 
-func (v *reader) Type() string { return "vfat" }
-
 func (v *reader) Fold(name string) string { return strings.ToUpper(name) }
 
 func (v *reader) Load(e *volume.Entry) (*volume.Node, error) { return e.Node, nil }
@@ -54,7 +53,12 @@ func (v *reader) ReadLink(*volume.Node) (string, error) { return "", errors.New(
 func (v *reader) clusterSize() int64 { return int64(v.g.perCluster * v.g.sectorSize) }
 
 func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
-	return v.open(n.Private.(node).first, n.Size)
+	if n.Size > int64(v.g.clusters)*v.clusterSize() {
+		return nil, volume.Damaged("a file of %d bytes, %d clusters hold less", n.Size, v.g.clusters)
+	}
+	first := n.Private.(node).first
+	c := &chain{v: v, first: first, cluster: first}
+	return &volume.Extents{Pages: v.r, Size: n.Size, Run: c.run}, nil
 }
 
 func (v *reader) Root() (*volume.Node, error) {
@@ -63,37 +67,18 @@ func (v *reader) Root() (*volume.Node, error) {
 	return n, nil
 }
 
-func (v *reader) open(first uint32, size int64) (*file, error) {
-	if size > int64(v.g.clusters)*v.clusterSize() {
-		return nil, volume.Damaged("a file of %d bytes, %d clusters hold less", size, v.g.clusters)
-	}
-	return &file{v: v, first: first, size: size, cluster: first}, nil
-}
-
 // next is the cluster that follows one in its chain; 0 is the end.
 func (v *reader) next(cluster uint32) (uint32, error) {
-	at, n := int64(cluster)*int64(v.g.bits)/8, 2
-	if v.g.bits == 32 {
-		n = 4
-	}
-	b, err := v.r.Bytes(int64(v.g.reserved*v.g.sectorSize)+at, n)
-	if err != nil {
+	at := int64(v.g.reserved*v.g.sectorSize) + int64(cluster)*int64(v.g.bits)/8
+	var word [4]byte
+	if _, err := v.r.ReadAt(word[:max(2, v.g.bits/8)], at); err != nil {
 		return 0, err
 	}
-	var value, end uint32
-	switch v.g.bits {
-	case 12:
-		value, end = uint32(binary.LittleEndian.Uint16(b)), 0xff8
-		if cluster%2 == 1 {
-			value >>= 4
-		}
-		value &= 0xfff
-	case 16:
-		value, end = uint32(binary.LittleEndian.Uint16(b)), 0xfff8
-	default:
-		value, end = binary.LittleEndian.Uint32(b)&0x0fffffff, 0x0ffffff8
+	value, last := binary.LittleEndian.Uint32(word[:]), v.g.last()
+	if v.g.bits == 12 && cluster%2 == 1 {
+		value >>= 4
 	}
-	if value >= end {
+	if value &= last; value >= last&^7 {
 		return 0, nil
 	}
 	return value, v.check(value)
@@ -106,89 +91,62 @@ func (v *reader) check(cluster uint32) error {
 	return nil
 }
 
-// file is the data of a chain of clusters. It remembers where it was, so
-// that reading on does not begin the chain anew.
-type file struct {
+// chain is where a file's data lies. It remembers where it was, so that reading
+// on does not begin anew.
+type chain struct {
 	v       *reader
 	first   uint32
-	size    int64
 	index   int64 // of cluster in the chain
 	cluster uint32
 }
 
-func (f *file) ReadAt(b []byte, off int64) (int, error) {
-	cs := f.v.clusterSize()
-	for done := 0; done < len(b); {
-		if err := f.seek((off + int64(done)) / cs); err != nil {
-			return done, err
-		}
-		skip := (off + int64(done)) % cs
-		at := f.v.g.clusterAt(f.cluster) + skip
-		n, err := f.run(skip + int64(len(b)-done))
-		if err != nil {
-			return done, err
-		}
-		part := b[done:min(int64(len(b)), int64(done)+n-skip)]
-		if _, err := f.v.r.ReadAt(part, at); err != nil {
-			return done, err
-		}
-		done += len(part)
-	}
-	return len(b), nil
-}
-
 // seek goes to a cluster of the chain.
-func (f *file) seek(index int64) error {
-	if index < f.index {
-		f.index, f.cluster = 0, f.first
+func (c *chain) seek(index int64) error {
+	if index < c.index {
+		c.index, c.cluster = 0, c.first
 	}
-	if err := f.v.check(f.cluster); err != nil {
+	if err := c.v.check(c.cluster); err != nil {
 		return err
 	}
-	for ; f.index < index; f.index++ {
-		next, err := f.v.next(f.cluster)
+	for ; c.index < index; c.index++ {
+		next, err := c.v.next(c.cluster)
 		if err != nil {
 			return err
 		}
 		if next == 0 {
 			return volume.Damaged("a file is longer than its chain of clusters")
 		}
-		f.cluster = next
+		c.cluster = next
 	}
 	return nil
 }
 
-// run moves on while clusters lie next to each other, want bytes at most, and
-// returns the bytes of that run.
-func (f *file) run(want int64) (int64, error) {
-	cs := f.v.clusterSize()
-	n := cs
+// run goes to a byte of the file, and on while clusters lie next to each other.
+func (c *chain) run(off, want int64) (at, n int64, err error) {
+	cs := c.v.clusterSize()
+	if err := c.seek(off / cs); err != nil {
+		return 0, 0, err
+	}
+	at, n = c.v.g.clusterAt(c.cluster)+off%cs, cs-off%cs
 	for n < want {
-		next, err := f.v.next(f.cluster)
+		next, err := c.v.next(c.cluster)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		if next != f.cluster+1 {
+		if next != c.cluster+1 {
 			break
 		}
-		f.cluster, f.index, n = next, f.index+1, n+cs
+		c.cluster, c.index, n = next, c.index+1, n+cs
 	}
-	return n, nil
+	return at, n, nil
 }
 
 // List reads a directory's records.
 func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
-	p := n.Private.(node)
-	var out []volume.Entry
-	d := records{v: v}
+	p, d := n.Private.(node), records{v: v}
 	if p.fixed {
-		at := v.g.rootAt()
-		b, err := v.r.Bytes(at, int(v.g.rootEntries*32))
-		if err != nil {
-			return nil, err
-		}
-		out, _ = d.read(b, at, out)
-		return out, nil
+		_, err := d.read(v.g.rootAt(), int(v.g.rootEntries*32))
+		return d.out, err
 	}
 	for cluster, read := p.first, int64(0); cluster != 0; {
 		if err := v.check(cluster); err != nil {
@@ -197,51 +155,69 @@ func (v *reader) List(n *volume.Node) ([]volume.Entry, error) {
 		if read += v.clusterSize(); read > maxDir*32+v.clusterSize() {
 			return nil, volume.Damaged("a directory with more than %d records", maxDir)
 		}
-		at := v.g.clusterAt(cluster)
-		b, err := v.r.Bytes(at, int(v.clusterSize()))
-		if err != nil {
-			return nil, err
+		more, err := d.read(v.g.clusterAt(cluster), int(v.clusterSize()))
+		if err == nil && more {
+			cluster, err = v.next(cluster)
 		}
-		var more bool
-		if out, more = d.read(b, at, out); !more {
-			break
-		}
-		if cluster, err = v.next(cluster); err != nil {
-			return nil, err
+		if err != nil || !more {
+			return d.out, err
 		}
 	}
-	return out, nil
+	return d.out, nil
 }
 
-// records puts the parts of long names together.
+// records collects a directory's entries, and puts the parts of long names together.
 type records struct {
 	v    *reader
+	out  []volume.Entry
 	long []uint16
 	left byte // parts still to come
 	sum  byte
 }
 
-// read reads a run of records that lies at a byte offset; false when the
-// directory's end was among them.
-func (d *records) read(b []byte, at int64, out []volume.Entry) ([]volume.Entry, bool) {
+// dirRecord is a record of a directory (Microsoft's FAT specification 1.03, section 6).
+type dirRecord struct {
+	Name                 [11]byte
+	Attr, Case, Tenths   byte
+	Created, CreatedDate uint16
+	Accessed, High       uint16
+	Clock, Date, Low     uint16
+	Size                 uint32
+}
+
+// Attributes of a record.
+const (
+	attrReadOnly = 0x01
+	attrLabel    = 0x08
+	attrDir      = 0x10
+	attrArchive  = 0x20
+	attrLong     = 0x0f // and its whole low half
+)
+
+// read reads the records in n bytes of the image; false when the directory's end
+// was among them.
+func (d *records) read(at int64, n int) (more bool, err error) {
+	b, err := d.v.r.Bytes(at, n)
+	if err != nil {
+		return false, err
+	}
 	for ; len(b) >= 32; b, at = b[32:], at+32 {
+		var r dirRecord
+		if _, err := binary.Decode(b, binary.LittleEndian, &r); err != nil {
+			return false, err
+		}
 		switch {
 		case b[0] == 0:
-			return out, false
-		case b[0] == 0xe5:
-			d.long = nil
-		case b[11]&0x3f == 0x0f:
+			return false, nil
+		case b[0] != 0xe5 && r.Attr&0x3f == attrLong:
 			d.part(b)
-		case b[11]&0x08 != 0: // the volume's label
-			d.long = nil
-		default:
-			if e, ok := d.entry(b, at); ok {
-				out = append(out, e)
-			}
-			d.long = nil
+			continue
+		case b[0] != 0xe5 && r.Attr&attrLabel == 0:
+			d.entry(&r, at)
 		}
+		d.long = nil
 	}
-	return out, true
+	return true, nil
 }
 
 // part adds one record of a long name; the last part comes first.
@@ -259,43 +235,39 @@ func (d *records) part(b []byte) {
 	}
 }
 
-func (d *records) entry(b []byte, at int64) (volume.Entry, bool) {
-	le := binary.LittleEndian
-	name := d.name(b)
+// entry adds the object of a record that lies at a byte offset.
+func (d *records) entry(r *dirRecord, at int64) {
+	name := d.name(r)
 	if name == "" || name == "." || name == ".." {
-		return volume.Entry{}, false
+		return
 	}
-	first := uint32(le.Uint16(b[26:]))
+	first := uint32(r.Low)
 	if d.v.g.bits == 32 {
-		first |= uint32(le.Uint16(b[20:])) << 16
+		first |= uint32(r.High) << 16
 	}
-	n := &volume.Node{Mode: unix.S_IFREG | 0o644, Size: int64(le.Uint32(b[28:])), Private: node{first: first}}
+	n := &volume.Node{Mode: unix.S_IFREG | 0o644, Size: int64(r.Size), Sec: dosSeconds(r.Date, r.Clock), Private: node{first: first}}
 	n.Inode, n.Links = 1<<32|uint64(at/32), 1
-	n.Sec = dosSeconds(le.Uint16(b[24:]), le.Uint16(b[22:]))
-	if b[11]&0x10 != 0 {
+	if r.Attr&attrDir != 0 {
 		n.Mode, n.Size, n.Inode = unix.S_IFDIR|0o755, 0, uint64(first)
-	} else if b[11]&0x01 != 0 {
+	} else if r.Attr&attrReadOnly != 0 {
 		n.Mode = unix.S_IFREG | 0o444
 	}
-	return volume.Entry{Name: name, Kind: n.Kind(), Node: n}, true
+	d.out = append(d.out, volume.Entry{Name: name, Kind: n.Kind(), Node: n})
 }
 
 // name is the long one where it belongs to this record, else the short one.
-func (d *records) name(b []byte) string {
-	if d.long != nil && d.left == 0 && d.sum == shortSum(b) {
+func (d *records) name(r *dirRecord) string {
+	if d.long != nil && d.left == 0 && d.sum == shortSum(r.Name[:]) {
 		long := d.long
-		for i, c := range long {
-			if c == 0 {
-				long = long[:i]
-				break
-			}
+		if end := slices.Index(long, 0); end >= 0 {
+			long = long[:end]
 		}
 		if name := string(utf16.Decode(long)); name != "" && !strings.ContainsAny(name, "/\x00") {
 			return name
 		}
 	}
-	stem, ext := dosText(b[:8], b[12]&0x08 != 0), dosText(b[8:11], b[12]&0x10 != 0)
-	if b[0] == 0x05 { // stands for 0xe5, which would mean deleted
+	stem, ext := dosText(r.Name[:8], r.Case&0x08 != 0), dosText(r.Name[8:], r.Case&0x10 != 0)
+	if r.Name[0] == 0x05 { // stands for 0xe5, which would mean deleted
 		stem = "σ" + strings.TrimPrefix(stem, "\x05")
 	}
 	name := stem

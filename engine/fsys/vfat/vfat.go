@@ -230,7 +230,7 @@ func (w *writer) write(f *os.File) error {
 	}
 	for _, n := range w.files {
 		if err := n.CopyTo(w.ctx, f, w.geo.clusterAt(w.first[n])); err != nil {
-			return fmt.Errorf("%s: %w", n.Origin, err)
+			return err
 		}
 	}
 	return nil
@@ -316,10 +316,7 @@ func (w *writer) bootSector() []byte {
 func (w *writer) writeTable(out io.Writer) error {
 	bw := bufio.NewWriterSize(out, 64<<10)
 	t := tablePacker{w: bw, bits: w.geo.bits}
-	last := uint32(1)<<w.geo.bits - 1
-	if w.geo.bits == 32 {
-		last = 1<<28 - 1
-	}
+	last := w.geo.last()
 	t.put(last&^0xff | 0xf8)
 	t.put(last)
 	chain := 0

@@ -16,15 +16,13 @@ const (
 type Pages struct {
 	r    io.ReaderAt
 	size int64
-	slot map[int64]int // page number to slot
-	held [pageCount]int64
-	data [pageCount][]byte
-	next int // slot that is reused next
+	data map[int64][]byte // by page number
+	held []int64          // their numbers, the oldest first
 }
 
 // NewPages returns a reader of an image without a page of it yet.
 func NewPages(r *io.SectionReader) *Pages {
-	return &Pages{r: r, size: r.Size(), slot: make(map[int64]int)}
+	return &Pages{r: r, size: r.Size(), data: make(map[int64][]byte)}
 }
 
 // ReadAt reads all of b; an image that ends before is damaged.
@@ -51,26 +49,25 @@ func (p *Pages) ReadAt(b []byte, off int64) (int, error) {
 }
 
 func (p *Pages) page(num int64) ([]byte, error) {
-	if i, ok := p.slot[num]; ok {
-		return p.data[i], nil
+	if b, ok := p.data[num]; ok {
+		return b, nil
 	}
-	i := p.next
-	p.next = (i + 1) % pageCount
-	if p.data[i] != nil {
-		delete(p.slot, p.held[i])
+	var b []byte
+	if len(p.held) < pageCount {
+		b = make([]byte, pageSize)
 	} else {
-		p.data[i] = make([]byte, pageSize)
+		b = p.data[p.held[0]]
+		delete(p.data, p.held[0])
+		p.held = p.held[1:]
 	}
-	b := p.data[i][:min(pageSize, p.size-num*pageSize):pageSize]
+	b = b[:min(pageSize, p.size-num*pageSize)]
 	if n, err := p.r.ReadAt(b, num*pageSize); n < len(b) {
-		p.data[i] = nil
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err
 	}
-	p.data[i] = b
-	p.slot[num], p.held[i] = i, num
+	p.data[num], p.held = b, append(p.held, num)
 	return b, nil
 }
 
@@ -84,7 +81,6 @@ func (p *Pages) Bytes(off int64, n int) ([]byte, error) {
 // Overlay reads from now on what over makes of the image's reader, and forgets
 // what was read before.
 func (p *Pages) Overlay(over func(io.ReaderAt) io.ReaderAt) {
-	p.r = over(p.r)
-	clear(p.slot)
-	p.data = [pageCount][]byte{}
+	p.r, p.held = over(p.r), nil
+	clear(p.data)
 }

@@ -15,15 +15,16 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 )
 
-// New returns a reader of a volume's files. Where several entries of a directory
+// New returns a reader of the files of a volume, whose type is as in tree.Info. Where several entries of a directory
 // have one name, it finds the first.
-func New(v Volume) tree.Reader { return &reader{v: v} }
+func New(v Volume, kind string) tree.Reader { return &reader{v: v, kind: kind} }
 
 // reader adds paths, links, and a memory of the directories that were read
 // last to a volume. Each listing that is remembered has an index by name, so that
 // a walk over a directory of n entries takes n steps and not n squared.
 type reader struct {
 	v    Volume
+	kind string
 	dirs []*listing // the one that was used last comes first
 }
 
@@ -44,7 +45,7 @@ const (
 // maxFollow is how many links a path may lead through, as in Linux.
 const maxFollow = 40
 
-func (r *reader) Type() string { return r.v.Type() }
+func (r *reader) Type() string { return r.kind }
 
 // listing reads a directory, or remembers it.
 func (r *reader) listing(n *Node) (*listing, error) {
@@ -87,7 +88,7 @@ func load(v Volume, e *Entry) (*Node, error) {
 
 // child finds a name in a directory.
 func (r *reader) child(dir *Node, name string) (*Node, error) {
-	if dir.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if dir.Kind() != unix.S_IFDIR {
 		return nil, syscall.ENOTDIR
 	}
 	l, err := r.listing(dir)
@@ -101,19 +102,24 @@ func (r *reader) child(dir *Node, name string) (*Node, error) {
 	return load(r.v, &l.entries[i])
 }
 
-// resolve walks a path; follow says whether a link at its end is followed.
-func (r *reader) resolve(op, name string, follow bool) (*Node, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
-	}
+// on finds the object called name for do; its errors and do's tell op and name.
+// follow says whether a link at the end of the path is followed.
+func on[T any](r *reader, op, name string, follow bool, do func(n *Node) (T, error)) (T, error) {
+	var out T
 	n, err := r.walkPath(name, follow)
-	if err != nil {
-		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	if err == nil {
+		out, err = do(n)
 	}
-	return n, nil
+	if err != nil {
+		return out, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return out, nil
 }
 
 func (r *reader) walkPath(rest string, follow bool) (*Node, error) {
+	if !fs.ValidPath(rest) {
+		return nil, fs.ErrInvalid
+	}
 	root, err := r.v.Root()
 	if err != nil {
 		return nil, err
@@ -159,57 +165,34 @@ func (r *reader) Stat(name string) (fs.FileInfo, error) { return r.info("stat", 
 func (r *reader) Lstat(name string) (fs.FileInfo, error) { return r.info("lstat", name, false) }
 
 func (r *reader) info(op, name string, follow bool) (fs.FileInfo, error) {
-	n, err := r.resolve(op, name, follow)
-	if err != nil {
-		return nil, err
-	}
-	return &nodeInfo{name: path.Base(name), n: n}, nil
+	return on(r, op, name, follow, func(n *Node) (fs.FileInfo, error) { return &nodeInfo{path.Base(name), n}, nil })
 }
 
 func (r *reader) ReadLink(name string) (string, error) {
-	n, err := r.resolve("readlink", name, false)
-	if err != nil {
-		return "", err
-	}
-	if n.Kind() != unix.S_IFLNK {
-		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
-	}
-	target, err := r.v.ReadLink(n)
-	if err != nil {
-		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
-	}
-	return target, nil
+	return on(r, "readlink", name, false, func(n *Node) (string, error) {
+		if n.Kind() != unix.S_IFLNK {
+			return "", fs.ErrInvalid
+		}
+		return r.v.ReadLink(n)
+	})
 }
 
 func (r *reader) Xattrs(name string) (map[string]string, error) {
-	n, err := r.resolve("xattrs", name, false)
-	if err != nil {
-		return nil, err
-	}
-	list, err := r.v.Xattrs(n)
-	if err != nil {
-		return nil, &fs.PathError{Op: "xattrs", Path: name, Err: err}
-	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	out := make(map[string]string, len(list))
-	for _, x := range list {
-		out[x.Name] = string(x.Value)
-	}
-	return out, nil
+	return on(r, "xattrs", name, false, func(n *Node) (map[string]string, error) {
+		list, err := r.v.Xattrs(n)
+		if err != nil || len(list) == 0 {
+			return nil, err
+		}
+		out := make(map[string]string, len(list))
+		for _, x := range list {
+			out[x.Name] = string(x.Value)
+		}
+		return out, nil
+	})
 }
 
 func (r *reader) ReadDir(name string) ([]fs.DirEntry, error) {
-	n, err := r.resolve("readdir", name, true)
-	if err != nil {
-		return nil, err
-	}
-	list, err := r.readDir(n)
-	if err != nil {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
-	}
-	return list, nil
+	return on(r, "readdir", name, true, r.readDir)
 }
 
 // readDir lists a directory by name.
@@ -229,7 +212,7 @@ func (r *reader) readDir(n *Node) ([]fs.DirEntry, error) {
 			if err != nil {
 				return nil, err
 			}
-			e.d.Kind = n.Mode & unix.S_IFMT
+			e.d.Kind = n.Kind()
 		}
 		out[i] = e
 	}
@@ -238,26 +221,24 @@ func (r *reader) readDir(n *Node) ([]fs.DirEntry, error) {
 }
 
 func (r *reader) Open(name string) (fs.File, error) {
-	n, err := r.resolve("open", name, true)
-	if err != nil {
-		return nil, err
-	}
-	info := &nodeInfo{name: path.Base(name), n: n}
-	switch n.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		list, err := r.readDir(n)
-		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	return on(r, "open", name, true, func(n *Node) (fs.File, error) {
+		info := &nodeInfo{path.Base(name), n}
+		switch n.Kind() {
+		case unix.S_IFDIR:
+			list, err := r.readDir(n)
+			if err != nil {
+				return nil, err
+			}
+			return &openDir{info: info, rest: list}, nil
+		case unix.S_IFREG:
+			data, err := r.v.Data(n)
+			if err != nil {
+				return nil, err
+			}
+			return &openFile{SectionReader: io.NewSectionReader(data, 0, n.Size), info: info, data: data}, nil
 		}
-		return &openDir{info: info, rest: list}, nil
-	case unix.S_IFREG:
-		data, err := r.v.Data(n)
-		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-		}
-		return &openFile{SectionReader: io.NewSectionReader(data, 0, n.Size), info: info, data: data}, nil
-	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+		return nil, errors.New("is not a regular file")
+	})
 }
 
 // openFile is a regular file inside the image.

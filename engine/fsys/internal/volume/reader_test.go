@@ -15,8 +15,6 @@ import (
 // numbered is a volume of a root and directories d0, d1, ... with nothing in them.
 type numbered struct{ n int }
 
-func (numbered) Type() string { return "numbered" }
-
 func (numbered) Fold(name string) string { return name }
 
 func (numbered) Data(*Node) (io.ReaderAt, error) { return nil, errors.ErrUnsupported }
@@ -40,7 +38,7 @@ func (v numbered) List(n *Node) (list []Entry, err error) {
 
 // Many small directories are no reason to remember more and more.
 func TestReaderForgetsDirectories(t *testing.T) {
-	r := New(numbered{3 * keptDirectories})
+	r := New(numbered{3 * keptDirectories}, "numbered")
 	for range 2 {
 		for i := range 3 * keptDirectories {
 			if _, err := r.ReadDir(fmt.Sprintf("d%d", i)); err != nil {

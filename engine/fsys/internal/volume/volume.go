@@ -6,6 +6,7 @@
 //	Node     an object of an image; Entry is a name of one in a directory
 //	New      a tree.Reader over a Volume
 //	Pages    an image's bytes, of which the pages read last are kept
+//	Extents  the data of a file that lies in runs of the image
 //	Peek     bytes of a superblock, for the formats' probes
 //	Damaged  the error about an image's own structures
 //
@@ -25,8 +26,6 @@ import (
 
 // Volume is one file system in an image.
 type Volume interface {
-	// Type is the file system's name, as in tree.Info.
-	Type() string
 	Root() (*Node, error)
 	// List returns a directory's entries without "." and "..", in any order.
 	List(n *Node) ([]Entry, error)
