@@ -91,12 +91,11 @@ func Join(all []*Error) error {
 		return all[0]
 	}
 	shown := make([]error, 0, min(len(all), MaxErrors+1))
-	for i, e := range all {
-		if i == MaxErrors {
-			shown = append(shown, fmt.Errorf("%s: %d more mistakes", e.File, len(all)-i))
-			break
-		}
+	for _, e := range all[:min(len(all), MaxErrors)] {
 		shown = append(shown, e)
+	}
+	if more := len(all) - MaxErrors; more > 0 {
+		shown = append(shown, fmt.Errorf("%s: %d more mistakes", all[MaxErrors].File, more))
 	}
 	return errors.Join(shown...)
 }

@@ -10,6 +10,7 @@
 package toml
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -65,23 +66,28 @@ type Span struct{ From, To int }
 
 // Parse reads a document. The file's name begins its positions. The error is a
 // *position.Error.
+//
+// The walk comes first and refuses what is nested too deep for the functions that
+// call themselves, in the library (which decodes a dotted key that way) and in
+// whoever reads the values. The library's parser has a bound of its own.
 func Parse(file, text string) (*Document, error) {
-	if err := checkDepth(file, text); err != nil {
-		return nil, err
-	}
 	d := &Document{}
-	if err := toml.Unmarshal([]byte(text), &d.Values); err != nil {
-		return nil, mistake(file, err)
-	}
 	w := walk{at: position.NewCursor(file, text)}
 	w.parser.Reset([]byte(text))
 	for w.parser.NextExpression() {
 		n := w.parser.Expression()
-		if kind := kindOf(n); kind != 0 {
-			d.Entries = append(d.Entries, w.entry(kind, n))
+		kind := kindOf(n)
+		if kind == 0 {
+			continue
 		}
+		e := w.entry(kind, n, 0)
+		if w.deepest > MaxDepth {
+			return nil, e.Keys[0].At.Errorf("nested more than %d deep", MaxDepth)
+		}
+		d.Entries = append(d.Entries, e)
 	}
-	if err := w.parser.Error(); err != nil {
+	err := toml.Unmarshal([]byte(text), &d.Values) // says where a mistake is, which the parser does not
+	if err := cmp.Or(err, w.parser.Error()); err != nil {
 		return nil, mistake(file, err)
 	}
 	return d, nil
@@ -113,11 +119,14 @@ func kindOf(n *unstable.Node) Kind {
 // walk turns the library's syntax tree, which lasts until the next expression
 // is read, into entries.
 type walk struct {
-	parser unstable.Parser
-	at     position.Cursor
+	parser  unstable.Parser
+	at      position.Cursor
+	deepest int // most arrays and inline tables in each other so far, or dots in a key
 }
 
-func (w *walk) entry(kind Kind, n *unstable.Node) Entry {
+// entry turns an expression into an entry; depth arrays and inline tables are
+// around it.
+func (w *walk) entry(kind Kind, n *unstable.Node, depth int) Entry {
 	e := Entry{Kind: kind}
 	for it := n.Key(); it.Next(); {
 		k := it.Node()
@@ -127,21 +136,26 @@ func (w *walk) entry(kind Kind, n *unstable.Node) Entry {
 		}
 		e.Span.To = span(k).To
 	}
+	w.deepest = max(w.deepest, len(e.Keys)-1)
 	if kind == KeyValue {
 		e.Span = span(n)
-		e.Value = w.value(n.Value())
+		e.Value = w.value(n.Value(), depth)
 	}
 	return e
 }
 
-func (w *walk) value(n *unstable.Node) Value {
+func (w *walk) value(n *unstable.Node, depth int) Value {
 	v := Value{Span: span(n), Inline: n.Kind == unstable.InlineTable}
+	if v.Inline || n.Kind == unstable.Array {
+		depth++
+		w.deepest = max(w.deepest, depth)
+	}
 	for it := n.Children(); it.Next(); {
 		switch c := it.Node(); {
 		case v.Inline && c.Kind == unstable.KeyValue:
-			v.Fields = append(v.Fields, w.entry(KeyValue, c))
+			v.Fields = append(v.Fields, w.entry(KeyValue, c, depth))
 		case n.Kind == unstable.Array && c.Kind != unstable.Comment:
-			v.Items = append(v.Items, w.value(c))
+			v.Items = append(v.Items, w.value(c, depth))
 		}
 	}
 	return v

@@ -68,19 +68,34 @@ func TestEntries(t *testing.T) {
 	}
 }
 
+// nested is n arrays or inline tables in each other.
+func nested(open, value, end string, n int) string {
+	return strings.Repeat(open, n) + value + strings.Repeat(end, n)
+}
+
 func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = 1\na = 2\n":                       "f:2:1: ",
-		"a = \n":                               "f:1:",
-		"[a]\nb = 1\n[a]\n":                    "f:3:",
-		"a = " + strings.Repeat("[", 1e6):      "f:1:1: nested more than 200 deep",
-		"a" + strings.Repeat(".a", 300):        "f:1:1: nested more than 200 deep",
-		"x = '''\n'''\ny = \"\xff\"\n":         "f:3:",
-		"s = \"a\\\"[[[\" # [[[\nt = [1, ]\n[": "f:3:",
+		"a = 1\na = 2\n":                         "f:2:1: ",
+		"a = \n":                                 "f:1:",
+		"[a]\nb = 1\n[a]\n":                      "f:3:",
+		"\na = " + nested("[", "1", "]", 201):    "f:2:1: nested more than 200 deep",
+		"a = " + nested("{b = ", "1", "}", 201):  "f:1:1: nested more than 200 deep",
+		"a = " + strings.Repeat("[", 1e6):        "f:1:10005: arrays and inline tables are nested more than",
+		"a" + strings.Repeat(".a", 300) + " = 1": "f:1:1: nested more than 200 deep",
+		"x = '''\n'''\ny = \"\xff\"\n":           "f:3:",
+		"s = \"a\\\"[[[\" # [[[\nt = [1, ]\n[":   "f:3:",
 	} {
 		_, err := Parse("f", text)
 		if _, ok := err.(*position.Error); !ok || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "toml: ") {
 			t.Errorf("%.40q: got %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestTheDeepestThatIsAllowed(t *testing.T) {
+	for _, text := range []string{"[t]\na = " + nested("[", "1", "]", MaxDepth), "a" + strings.Repeat(".a", MaxDepth) + " = 1"} {
+		if _, err := Parse("f", text); err != nil {
+			t.Errorf("%.40q: %v", text, err)
 		}
 	}
 }
