@@ -60,7 +60,7 @@ func packedSource(b *testing.B, dir string, size int64) string {
 	}
 	defer f.Close()
 	const run = 1 << 20
-	real, runs := disktest.RealData(b, size/5*3+run), int64(0)
+	real, runs := realData(b, size/5*3+run), int64(0)
 	for off := int64(0); off+run <= size; off += run {
 		if off/run%5 >= 3 {
 			continue
@@ -153,25 +153,25 @@ func BenchmarkConvert(b *testing.B) {
 			var ours, theirs, copies, ourCPU, theirCPU []float64
 			var size, theirSize float64
 			for b.Loop() {
-				before := disktest.OwnCPU(b)
+				before := ownCPU(b)
 				out := outputs.next(b)
 				ours = append(ours, timed(func() error { return convertFile(from, c.from, out, c.to, c.o) }, b))
-				ourCPU = append(ourCPU, disktest.OwnCPU(b)-before)
+				ourCPU = append(ourCPU, ownCPU(b)-before)
 				size = sizeOf(b, out)
 				out = outputs.next(b)
 				qemu := exec.Command("qemu-img", append(slices.Clip(args), from, out)...)
 				theirs = append(theirs, timed(qemu.Run, b))
-				theirCPU = append(theirCPU, disktest.Milliseconds(qemu.ProcessState.UserTime()+qemu.ProcessState.SystemTime()))
+				theirCPU = append(theirCPU, milliseconds(qemu.ProcessState.UserTime()+qemu.ProcessState.SystemTime()))
 				theirSize = sizeOf(b, out)
 				out = outputs.next(b)
 				copies = append(copies, timed(exec.Command("cp", "--sparse=auto", src, out).Run, b))
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(disktest.Median(ours), "b9-ms")
-			b.ReportMetric(disktest.Median(theirs), "qemu-ms")
-			b.ReportMetric(disktest.Median(copies), "cp-ms")
-			b.ReportMetric(disktest.Median(ours)/disktest.Median(theirs), "ratio")
-			b.ReportMetric(disktest.Median(ourCPU)/disktest.Median(theirCPU), "cpu-ratio")
+			b.ReportMetric(median(ours), "b9-ms")
+			b.ReportMetric(median(theirs), "qemu-ms")
+			b.ReportMetric(median(copies), "cp-ms")
+			b.ReportMetric(median(ours)/median(theirs), "ratio")
+			b.ReportMetric(median(ourCPU)/median(theirCPU), "cpu-ratio")
 			b.ReportMetric(size/theirSize, "size-ratio")
 		})
 	}
@@ -185,7 +185,7 @@ func timed(f func() error, b *testing.B) float64 {
 	if err := f(); err != nil {
 		b.Fatal(err)
 	}
-	return disktest.Milliseconds(time.Since(start))
+	return milliseconds(time.Since(start))
 }
 
 // outputs names the files that are written. Each stays until a dozen newer ones

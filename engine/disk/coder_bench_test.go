@@ -1,21 +1,21 @@
-package press
+package disk
 
 import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 
-	"b9.build/b9/engine/disk/internal/disktest"
+	"b9.build/b9/engine/disk/press"
 )
 
-// BenchmarkZstd compresses units of real data by the coder here and by the
+// BenchmarkZstd compresses units of real data by package press and by the
 // library at its default level, in turn, on one processor, and reports medians in
-// MB/s of processor time, their ratio, and that of the sizes. The coder here
+// MB/s of processor time, their ratio, and that of the sizes. Our coder
 // stays while it is at least 1.5 times as fast.
 func BenchmarkZstd(b *testing.B) {
-	const unit = unitSize
-	data := disktest.RealData(b, 64<<20)
-	ours, err := NewZstd()
+	const unit = 64 << 10
+	data := realData(b, 64<<20)
+	ours, err := press.NewZstd()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -25,25 +25,25 @@ func BenchmarkZstd(b *testing.B) {
 		b.Fatal(err)
 	}
 	buf := make([]byte, 0, 2*unit)
-	press := func(compress func(dst, src []byte) []byte) (speed, size float64) {
-		before := disktest.OwnCPU(b)
+	measure := func(compress func(dst, src []byte) []byte) (speed, size float64) {
+		before := ownCPU(b)
 		for at := 0; at+unit <= len(data); at += unit {
 			size += float64(len(compress(buf, data[at:at+unit])))
 		}
-		return float64(len(data)) / (disktest.OwnCPU(b) - before) / 1000, size
+		return float64(len(data)) / (ownCPU(b) - before) / 1000, size
 	}
 	var speeds, theirs []float64
 	var size, theirSize float64
 	for b.Loop() {
 		var speed float64
-		speed, size = press(ours.Compress)
+		speed, size = measure(ours.Compress)
 		speeds = append(speeds, speed)
-		speed, theirSize = press(func(dst, src []byte) []byte { return library.EncodeAll(src, dst) })
+		speed, theirSize = measure(func(dst, src []byte) []byte { return library.EncodeAll(src, dst) })
 		theirs = append(theirs, speed)
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(disktest.Median(speeds), "b9-MB/s")
-	b.ReportMetric(disktest.Median(theirs), "library-MB/s")
-	b.ReportMetric(disktest.Median(speeds)/disktest.Median(theirs), "ratio")
+	b.ReportMetric(median(speeds), "b9-MB/s")
+	b.ReportMetric(median(theirs), "library-MB/s")
+	b.ReportMetric(median(speeds)/median(theirs), "ratio")
 	b.ReportMetric(size/theirSize, "size-ratio")
 }

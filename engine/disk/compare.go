@@ -3,14 +3,10 @@ package disk
 import (
 	"bytes"
 	"context"
-	"errors"
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/pump"
 )
-
-// errDifferent ends the walk at the first difference.
-var errDifferent = errors.New("different")
 
 // piece is what is compared at a time, in bytes.
 const piece = 1 << 20
@@ -21,29 +17,26 @@ const piece = 1 << 20
 func Compare(ctx context.Context, a, b image.Image) (int64, error) {
 	first, second := make([]byte, piece), make([]byte, piece)
 	size := max(a.Size(), b.Size())
-	both := pump.Overlaid{Top: image.Section(a, 0, size), Under: image.Section(b, 0, size)}
-	different := int64(-1)
-	err := pump.Walk(ctx, both, 1, piece, func(off, length int64) error {
-		x, y := first[:length], second[:length]
-		if err := image.ReadPadded(both.Top, x, off); err != nil {
-			return err
+	both := pump.Overlaid{Image: image.Section(a, 0, size), Under: image.Section(b, 0, size)}
+	for e, err := range pump.Walk(ctx, both, 1, piece) {
+		if err != nil {
+			return -1, err
 		}
-		if err := image.ReadPadded(both.Under, y, off); err != nil {
-			return err
+		x, y := first[:e.Length], second[:e.Length]
+		if err := image.ReadPadded(both, x, e.Start); err != nil {
+			return -1, err
+		}
+		if err := image.ReadPadded(both.Under, y, e.Start); err != nil {
+			return -1, err
 		}
 		if bytes.Equal(x, y) {
-			return nil
+			continue
 		}
 		for i := range x {
 			if x[i] != y[i] {
-				different = off + int64(i)
-				return errDifferent
+				return e.Start + int64(i), nil
 			}
 		}
-		return nil
-	})
-	if err == errDifferent {
-		err = nil
 	}
-	return different, err
+	return -1, nil
 }

@@ -36,6 +36,7 @@ import (
 	"b9.build/b9/engine/disk/vhd"
 	"b9.build/b9/engine/disk/vhdx"
 	"b9.build/b9/engine/disk/vmdk"
+	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/near"
 )
 
@@ -70,13 +71,13 @@ func Open(path, format string, o image.OpenOptions) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
+	src, err := blob.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	img, err := f.Open(file, o)
+	img, err := f.Open(src, path, o)
 	if err != nil {
-		file.Close()
+		src.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if most := cmp.Or(o.MaxSize, image.DefaultMaxSize); img.Size() > most {

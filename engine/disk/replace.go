@@ -9,7 +9,7 @@ import (
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/partition"
-	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -40,7 +40,7 @@ func Replace(ctx context.Context, path, selector string, img image.Image) (err e
 
 // replaceable finds a partition that has room for size bytes.
 func replaceable(f *os.File, selector string, size int64) (*partition.Partition, error) {
-	disk, err := raw.Format{}.Open(f, image.OpenOptions{})
+	disk, err := blob.FromFile(f)
 	if err != nil {
 		return nil, err
 	}

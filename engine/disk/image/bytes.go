@@ -1,24 +1,9 @@
 package image
 
 import (
-	"fmt"
+	"encoding/binary"
 	"io"
 )
-
-// Clip bounds a read of n bytes at off by the size of an image. It returns how
-// many bytes can be read, and io.EOF if that is fewer than n.
-func Clip(n int, off, size int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read at negative offset %d", off)
-	}
-	if off >= size {
-		return 0, io.EOF
-	}
-	if int64(n) > size-off {
-		return int(size - off), io.EOF
-	}
-	return n, nil
-}
 
 // ReadPadded fills p from r at off; what lies after its end is zero.
 func ReadPadded(r io.ReaderAt, p []byte, off int64) error {
@@ -40,4 +25,14 @@ func RoundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 type Chunk struct {
 	At    int64
 	Bytes []byte
+}
+
+// Encode returns the bytes of v, a structure of fixed size or a slice of such.
+// Anything else is a mistake of the caller's, and panics.
+func Encode(order binary.ByteOrder, v any) []byte {
+	b, err := binary.Append(nil, order, v)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

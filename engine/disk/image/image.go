@@ -10,7 +10,7 @@
 //   - [OpenOptions], [WriteOptions], [Backing]: what the caller decides
 //   - [Structured], [Layout], [Report]: what else an image can tell, and a check
 //   - [Joined], [Section], [Bytes], [Blank]: images made of others, or of nothing
-//   - [Chunk], [ReadPadded], [RoundUp], [Clip]: bytes at an offset
+//   - [Chunk], [ReadPadded], [RoundUp], [Encode]: bytes at an offset
 package image
 
 import (
@@ -44,9 +44,10 @@ type Format interface {
 	Extensions() []string
 	// Probe reports whether head, the first bytes of a file, look like the format.
 	Probe(head []byte) bool
-	// Open reads the image in f. The image owns f from then on; after an error
-	// the caller still does. Files that f refers to are looked for beside f.Name().
-	Open(f *os.File, o OpenOptions) (Image, error)
+	// Open reads the image in src, the content of the file at path. The image owns
+	// src from then on; after an error the caller still does. Files that the image
+	// refers to are looked for beside path.
+	Open(src Image, path string, o OpenOptions) (Image, error)
 	// Write fills the empty file w with src. It does not close or sync w.
 	Write(ctx context.Context, w *os.File, src Image, o WriteOptions) error
 }

@@ -1,10 +1,13 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"sort"
+
+	"b9.build/b9/engine/internal/blob"
 )
 
 // Joined is an image put together from parts of others. What no part covers is
@@ -67,7 +70,7 @@ func (j *Joined) at(off int64) (*Part, int64) {
 
 // ReadAt implements Image.
 func (j *Joined) ReadAt(b []byte, off int64) (int, error) {
-	n, eof := Clip(len(b), off, j.Length)
+	n, eof := blob.Clip(len(b), off, j.Length)
 	for done := 0; done < n; {
 		p, length := j.at(off + int64(done))
 		piece := b[done:min(int64(n), int64(done)+length)]
@@ -114,11 +117,7 @@ func (b Bytes) Close() error { return nil }
 
 // ReadAt implements Image.
 func (b Bytes) ReadAt(p []byte, off int64) (int, error) {
-	n, eof := Clip(len(p), off, b.Size())
-	if n > 0 {
-		copy(p[:n], b[off:])
-	}
-	return n, eof
+	return bytes.NewReader(b).ReadAt(p, off)
 }
 
 // Extent implements Image.

@@ -1,6 +1,7 @@
 package press
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/adler32"
 
@@ -13,15 +14,7 @@ import (
 type Deflater struct {
 	packed *flate.Writer
 	stored *flate.Writer // for units that no coder makes smaller
-	out    appender
-}
-
-// appender is a slice as an io.Writer.
-type appender []byte
-
-func (a *appender) Write(p []byte) (int, error) {
-	*a = append(*a, p...)
-	return len(p), nil
+	out    bytes.Buffer
 }
 
 // NewDeflater returns a deflater of one of the library's levels, 1 (fast) to 9 (small).
@@ -46,12 +39,11 @@ func (d *Deflater) Deflate(dst, src []byte) []byte {
 	if Incompressible(src) {
 		w = d.stored
 	}
-	d.out = dst
+	d.out = *bytes.NewBuffer(dst)
 	w.Reset(&d.out)
-	w.Write(src) // an appender returns no error
+	w.Write(src) // a buffer returns no error
 	w.Close()
-	dst, d.out = d.out, nil
-	return dst
+	return d.out.Bytes()
 }
 
 // Incompressible reports whether samples spread over b have the even

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 )
 
 // maxCounted bounds the clusters whose reference counts are checked: those of a
@@ -28,30 +28,21 @@ func (x *index) checkRefcounts(ctx context.Context, r *image.Report) error {
 		return fmt.Errorf("the file has %d clusters, more than the %d whose reference counts can be checked", n, maxCounted)
 	}
 	c := &refCheck{x, r, make([]uint16, n)}
-	var fixed [112]byte
-	if _, err := x.file.ReadAt(fixed[:], 0); err != nil && err != io.EOF {
-		return err
-	}
-	be := binary.BigEndian
-	if snapshots := be.Uint32(fixed[60:]); snapshots > 0 {
-		return fmt.Errorf("the image has %d internal snapshots: their reference counts can't be checked", snapshots)
-	}
-	order := uint32(4)
-	if x.version >= 3 {
-		order = be.Uint32(fixed[96:])
+	if x.Snapshots > 0 {
+		return fmt.Errorf("the image has %d internal snapshots: their reference counts can't be checked", x.Snapshots)
 	}
 	c.use(0, x.cluster())
-	c.use(x.l1Offset, int64(x.l1Size)*8)
+	c.use(int64(x.L1At), int64(x.L1Size)*8)
 	if err := c.useTables(ctx); err != nil {
 		return err
 	}
-	table, size := int64(be.Uint64(fixed[48:])), int64(be.Uint32(fixed[56:]))*x.cluster()
-	if table <= 0 || table%x.cluster() != 0 || size > 8<<20 && size > x.end || table > x.end-size {
+	table, size := int64(x.CountsAt), int64(x.CountsClusters)*x.cluster()
+	if table > x.end-size {
 		r.Corrupt("the table of reference counts, offset %d, %d bytes, does not lie in the file", table, size)
 		return nil
 	}
 	c.use(table, size)
-	return c.compare(ctx, table, size, order)
+	return c.compare(ctx, table, size)
 }
 
 // use counts a use of all clusters from off on for length bytes.
@@ -96,47 +87,48 @@ func (c *refCheck) useTables(ctx context.Context) error {
 }
 
 // compare reads the blocks of counts that the table names.
-func (c *refCheck) compare(ctx context.Context, table, size int64, order uint32) error {
-	blocks := make([]byte, size)
-	if _, err := c.file.ReadAt(blocks, table); err != nil && err != io.EOF {
+func (c *refCheck) compare(ctx context.Context, table, size int64) error {
+	blocks := make([]uint64, size/8)
+	if err := mapped.Read(c.file, table, binary.BigEndian, blocks); err != nil {
 		return err
 	}
-	per := c.cluster() * 8 >> order
-	for i := int64(0); i < size/8; i++ {
-		at := int64(binary.BigEndian.Uint64(blocks[i*8:]) &^ 511)
+	for i := range blocks {
+		blocks[i] &^= 511
+		at := int64(blocks[i])
 		if at != 0 && (at%c.cluster() != 0 || at < 0 || at > c.end-c.cluster()) {
 			c.r.Corrupt("block %d of reference counts at offset %d of a file of %d bytes", i, at, c.end)
 		} else if at != 0 {
 			c.use(at, c.cluster())
 		}
 	}
+	per := c.cluster() * 8 >> c.CountOrder
 	buf := make([]byte, c.cluster())
 	for first := int64(0); first < int64(len(c.uses)); first += per {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		clear(buf)
-		if i := first / per; i < size/8 {
-			at := int64(binary.BigEndian.Uint64(blocks[i*8:]) &^ 511)
+		if i := first / per; i < int64(len(blocks)) {
+			at := int64(blocks[i])
 			if at > 0 && at <= c.end-c.cluster() {
 				if _, err := c.file.ReadAt(buf, at); err != nil {
 					return err
 				}
 			}
 		}
-		c.compareBlock(buf, first, per, order)
+		c.compareBlock(buf, first, per)
 	}
 	return nil
 }
 
 // compareBlock compares the counts of the clusters from first on.
-func (c *refCheck) compareBlock(buf []byte, first, per int64, order uint32) {
+func (c *refCheck) compareBlock(buf []byte, first, per int64) {
 	for i := int64(0); i < per && first+i < int64(len(c.uses)); i++ {
-		got, want := refcount(buf, i, order), uint64(c.uses[first+i])
+		got, want := refcount(buf, i, c.CountOrder), uint64(c.uses[first+i])
 		switch {
 		case got > want:
 			c.r.Leak("cluster %d is counted %d times and used %d times: leaked", first+i, got, want)
-		case got < want && c.features&dirty == 0:
+		case got < want && c.Incompatible&dirty == 0:
 			c.r.Corrupt("cluster %d is counted %d times and used %d times", first+i, got, want)
 		}
 	}

@@ -14,8 +14,7 @@ func FuzzQcow2(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, end := disktest.InMemory(b)
-		if img, err := open(file, end, image.OpenOptions{}); err == nil {
+		if img, err := (Format{}).Open(image.Bytes(b), "", image.OpenOptions{}); err == nil {
 			disktest.Drain(t, img)
 		}
 	})
@@ -67,8 +66,7 @@ func tinyQcow2s() [][]byte {
 // TestTinyQcow2s makes sure that the seeds are images, not just rubbish.
 func TestTinyQcow2s(t *testing.T) {
 	for i, b := range tinyQcow2s() {
-		file, end := disktest.InMemory(b)
-		img, err := open(file, end, image.OpenOptions{})
+		img, err := Format{}.Open(image.Bytes(b), "", image.OpenOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

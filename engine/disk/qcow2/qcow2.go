@@ -15,15 +15,12 @@ package qcow2
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"b9.build/b9/engine/disk/image"
-	"b9.build/b9/engine/disk/internal/mapped"
 )
 
 // Format is QEMU's copy-on-write format, as docs/interop/qcow2.rst of its source describes
@@ -52,6 +49,9 @@ const (
 
 	lazy = 1 << 0 // compatible: lazy refcounts
 
+	zlibType = 0 // compression types
+	zstdType = 1
+
 	offset = 0x00fffffffffffe00 // of L1 entries, and L2 entries that are not packed
 	packed = 1 << 62
 	copied = 1 << 63
@@ -61,30 +61,52 @@ const (
 	dataExtension   = 0x44415441
 )
 
+// maxFirst bounds what of the first cluster may hold the header, its extensions
+// and the name of the backing file, in bytes.
+const maxFirst = 64 << 10
+
 // maxL1 bounds the first-level table in bytes, as QEMU does.
 const maxL1 = 32 << 20
 
 // maxCounts bounds the table of reference counts in bytes, as QEMU does.
 const maxCounts = 8 << 20
 
-// header holds the fields of the header that reading needs.
-type header struct {
-	version     uint32
-	backing     image.Backing
-	clusterBits uint32
-	size        int64
-	l1Size      uint32
-	l1Offset    int64
-	features    uint64
-	zstd        bool
-	dataFile    string
+// fields is the header as it lies in the file ("Header"). Version 2 ends before
+// Incompatible.
+type fields struct {
+	Magic                               [4]byte
+	Version                             uint32
+	BackingAt                           uint64 // the name of the backing file
+	BackingLength, ClusterBits          uint32
+	Size                                uint64
+	Encryption, L1Size                  uint32
+	L1At, CountsAt                      uint64
+	CountsClusters, Snapshots           uint32
+	SnapshotsAt                         uint64
+	Incompatible, Compatible, Autoclear uint64
+	CountOrder, Length                  uint32
+	Compression                         uint8
+	_                                   [7]byte
 }
 
-func (h *header) cluster() int64 { return 1 << h.clusterBits }
+const (
+	lengthOf2  = 72
+	lengthOf3  = 104 // at least
+	fullLength = 112
+)
+
+// header is a header that was read, with what its extensions say.
+type header struct {
+	fields
+	backing  image.Backing
+	dataFile string
+}
+
+func (h *header) cluster() int64 { return 1 << h.ClusterBits }
 
 // entrySize is the bytes of an L2 entry.
 func (h *header) entrySize() int64 {
-	if h.features&extendedL2 != 0 {
+	if h.Incompatible&extendedL2 != 0 {
 		return 16
 	}
 	return 8
@@ -93,121 +115,104 @@ func (h *header) entrySize() int64 {
 // perTable is the number of entries of an L2 table.
 func (h *header) perTable() int64 { return h.cluster() / h.entrySize() }
 
-// readHeader reads and checks the header of a file of end bytes.
-func readHeader(r io.ReaderAt, end int64) (*header, error) {
-	var fixed [112]byte
-	n, err := r.ReadAt(fixed[:], 0)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	if n < 72 || string(fixed[:4]) != magic {
-		return nil, errors.New("not a qcow2 image: it does not begin with the qcow2 signature")
-	}
-	be := binary.BigEndian
-	h := &header{
-		version:     be.Uint32(fixed[4:]),
-		clusterBits: be.Uint32(fixed[20:]),
-		l1Size:      be.Uint32(fixed[36:]),
-	}
-	if h.version != 2 && h.version != 3 {
-		return nil, fmt.Errorf("qcow2 version %d is not supported (have 2 and 3)", h.version)
-	}
-	if h.clusterBits < 9 || h.clusterBits > 21 {
-		return nil, fmt.Errorf("corrupt qcow2: cluster size of 2^%d bytes (allowed are 2^9 to 2^21)", h.clusterBits)
-	}
-	length := int64(72)
-	if h.version == 3 {
-		if n < 104 {
-			return nil, errors.New("corrupt qcow2: the file ends in its header")
-		}
-		length = int64(be.Uint32(fixed[100:]))
-		if err := h.readVersion3(fixed[:], length); err != nil {
-			return nil, err
-		}
-	}
-	if method := be.Uint32(fixed[32:]); method != 0 {
-		return nil, fmt.Errorf("encrypted qcow2 (method %d) is not supported: decrypt it first", method)
-	}
-	if err := h.readSizes(fixed[:], end); err != nil {
-		return nil, err
-	}
-	if err := h.readExtensions(r, length, be.Uint64(fixed[8:]), be.Uint32(fixed[16:])); err != nil {
-		return nil, err
-	}
-	return h, h.refuse()
-}
+// size is the virtual size in bytes. QEMU ignores a last part of a sector.
+func (h *header) size() int64 { return int64(h.Size) / 512 * 512 }
 
-// readVersion3 reads what version 2 has not.
-func (h *header) readVersion3(b []byte, length int64) error {
-	be := binary.BigEndian
-	h.features = be.Uint64(b[72:])
-	if length < 104 || length > h.cluster() || length%8 != 0 {
-		return fmt.Errorf("corrupt qcow2: header of %d bytes", length)
-	}
-	if order := be.Uint32(b[96:]); order > 6 {
-		return fmt.Errorf("corrupt qcow2: reference counts of 2^%d bits", order)
-	}
-	if length <= 104 || h.features&compressed == 0 {
-		return nil
-	}
-	switch b[104] {
-	case 0:
-	case 1:
-		h.zstd = true
-	default:
-		return fmt.Errorf("qcow2 compression type %d is not supported (have zlib and zstd)", b[104])
-	}
-	return nil
-}
-
-// readSizes reads and checks the virtual size and the places of the L1 table and
-// of the table of reference counts. Counts do not matter to reading, but an
-// image without them was made by nobody.
-func (h *header) readSizes(b []byte, end int64) error {
-	be := binary.BigEndian
-	size, l1 := be.Uint64(b[24:]), be.Uint64(b[40:])
-	if size > 1<<62 {
-		return fmt.Errorf("corrupt qcow2: virtual size of %d bytes", size)
-	}
-	h.size = int64(size) / 512 * 512 // QEMU ignores a last part of a sector
+// tables is the number of L2 tables that the virtual size needs.
+func (h *header) tables() int64 {
 	span := h.cluster() * h.perTable()
-	need := (h.size + span - 1) / span
-	if int64(h.l1Size) < need {
-		return fmt.Errorf("corrupt qcow2: L1 table of %d entries for a virtual size of %d bytes, which needs %d", h.l1Size, h.size, need)
+	return (h.size() + span - 1) / span
+}
+
+// readHeader reads and checks the header.
+func readHeader(src image.Image) (*header, error) {
+	first := make([]byte, maxFirst)
+	n, err := src.ReadAt(first, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
 	}
-	if int64(h.l1Size)*8 > maxL1 {
-		return fmt.Errorf("qcow2 L1 table of %d entries is too large (at most %d)", h.l1Size, maxL1/8)
+	h := &header{}
+	if _, err := binary.Decode(first, binary.BigEndian, &h.fields); err != nil {
+		return nil, err
 	}
-	if l1%uint64(h.cluster()) != 0 || l1 > uint64(end) || int64(l1) > end-need*8 {
-		return fmt.Errorf("corrupt qcow2: L1 table at offset %d does not lie in the file of %d bytes", l1, end)
+	switch {
+	case n < lengthOf2 || string(h.Magic[:]) != magic:
+		return nil, errors.New("not a qcow2 image: it does not begin with the qcow2 signature")
+	case h.Version != 2 && h.Version != 3:
+		return nil, fmt.Errorf("qcow2 version %d is not supported (have 2 and 3)", h.Version)
+	case h.ClusterBits < 9 || h.ClusterBits > 21:
+		return nil, fmt.Errorf("corrupt qcow2: cluster size of 2^%d bytes (allowed are 2^9 to 2^21)", h.ClusterBits)
+	case h.Version == 2:
+		h.Incompatible, h.CountOrder, h.Length = 0, 4, lengthOf2
+	case n < lengthOf3:
+		return nil, errors.New("corrupt qcow2: the file ends in its header")
 	}
-	h.l1Offset = int64(l1)
-	counts, clusters := be.Uint64(b[48:]), int64(be.Uint32(b[56:]))
-	if counts == 0 || counts%uint64(h.cluster()) != 0 || counts > uint64(end) || clusters == 0 || clusters > maxCounts/h.cluster() {
-		return fmt.Errorf("corrupt qcow2: table of reference counts of %d clusters at offset %d in a file of %d bytes", clusters, counts, end)
+	err = h.checkFields()
+	if err == nil {
+		err = h.checkSizes(src.Size())
+	}
+	if err == nil {
+		err = h.readExtensions(first[:min(int64(n), h.cluster())])
+	}
+	if err == nil {
+		err = h.refuse()
+	}
+	return h, err
+}
+
+// checkFields checks what version 2 has not, and refuses encryption. The
+// compression is zlib where the header does not say.
+func (h *header) checkFields() error {
+	if h.Length <= lengthOf3 || h.Incompatible&compressed == 0 {
+		h.Compression = zlibType
+	}
+	switch {
+	case h.Version == 3 && (h.Length < lengthOf3 || int64(h.Length) > h.cluster() || h.Length%8 != 0):
+		return fmt.Errorf("corrupt qcow2: header of %d bytes", h.Length)
+	case h.CountOrder > 6:
+		return fmt.Errorf("corrupt qcow2: reference counts of 2^%d bits", h.CountOrder)
+	case h.Compression > zstdType:
+		return fmt.Errorf("qcow2 compression type %d is not supported (have zlib and zstd)", h.Compression)
+	case h.Encryption != 0:
+		return fmt.Errorf("encrypted qcow2 (method %d) is not supported: decrypt it first", h.Encryption)
 	}
 	return nil
 }
 
-// readExtensions reads the header extensions after length bytes, and the name
-// of the backing file, all of which must lie in the first cluster.
-func (h *header) readExtensions(r io.ReaderAt, length int64, nameOff uint64, nameLen uint32) error {
-	first := make([]byte, min(h.cluster(), 64<<10))
-	n, err := r.ReadAt(first, 0)
-	if err != nil && err != io.EOF {
-		return err
+// checkSizes checks the virtual size and the places of the L1 table and of the
+// table of reference counts in a file of end bytes. Counts do not matter to reading, but an image
+// without them was made by nobody.
+func (h *header) checkSizes(end int64) error {
+	need := h.tables()
+	switch {
+	case h.Size > 1<<62:
+		return fmt.Errorf("corrupt qcow2: virtual size of %d bytes", h.Size)
+	case int64(h.L1Size) < need:
+		return fmt.Errorf("corrupt qcow2: L1 table of %d entries for a virtual size of %d bytes, which needs %d", h.L1Size, h.size(), need)
+	case int64(h.L1Size)*8 > maxL1:
+		return fmt.Errorf("qcow2 L1 table of %d entries is too large (at most %d)", h.L1Size, maxL1/8)
+	case h.L1At%uint64(h.cluster()) != 0 || h.L1At > uint64(end) || int64(h.L1At) > end-need*8:
+		return fmt.Errorf("corrupt qcow2: L1 table at offset %d does not lie in the file of %d bytes", h.L1At, end)
+	case h.CountsAt == 0 || h.CountsAt%uint64(h.cluster()) != 0 || h.CountsAt > uint64(end) ||
+		h.CountsClusters == 0 || int64(h.CountsClusters) > maxCounts/h.cluster():
+		return fmt.Errorf("corrupt qcow2: table of reference counts of %d clusters at offset %d in a file of %d bytes", h.CountsClusters, h.CountsAt, end)
 	}
-	first = first[:n]
-	stop := int64(n)
-	if nameOff != 0 {
-		if nameLen > 1023 || nameOff > uint64(n) || nameOff+uint64(nameLen) > uint64(n) {
-			return fmt.Errorf("corrupt qcow2: name of the backing file at offset %d, %d bytes", nameOff, nameLen)
+	return nil
+}
+
+// readExtensions reads the header extensions, and the name of the backing file,
+// all of which must lie in the first cluster.
+func (h *header) readExtensions(first []byte) error {
+	stop := int64(len(first))
+	if at, length := h.BackingAt, uint64(h.BackingLength); at != 0 {
+		if length > 1023 || at > uint64(stop) || at+length > uint64(stop) {
+			return fmt.Errorf("corrupt qcow2: name of the backing file at offset %d, %d bytes", at, length)
 		}
-		h.backing.Path = string(first[nameOff : nameOff+uint64(nameLen)])
-		stop = min(stop, int64(nameOff))
+		h.backing.Path = string(first[at : at+length])
+		stop = min(stop, int64(at))
 	}
 	be := binary.BigEndian
-	for at := length; at+8 <= stop; {
+	for at := int64(h.Length); at+8 <= stop; {
 		kind, size := be.Uint32(first[at:]), int64(be.Uint32(first[at+4:]))
 		at += 8
 		if kind == 0 {
@@ -229,14 +234,14 @@ func (h *header) readExtensions(r io.ReaderAt, length int64, nameOff uint64, nam
 
 // refuse returns an error for features that are not read.
 func (h *header) refuse() error {
-	switch f := h.features; {
+	switch f := h.Incompatible; {
 	case f&^known != 0:
 		return fmt.Errorf("qcow2 image needs unknown features (incompatible bits %#x)", f&^uint64(known))
 	case f&corrupt != 0:
 		return errors.New("qcow2 image is marked as corrupt: repair it with qemu-img check -r all")
 	case f&dataFile != 0:
 		return fmt.Errorf("qcow2 image keeps its data in another file (%q), which is not supported: convert it with qemu-img first", h.dataFile)
-	case f&extendedL2 != 0 && h.clusterBits < 14:
+	case f&extendedL2 != 0 && h.ClusterBits < 14:
 		return fmt.Errorf("corrupt qcow2: extended L2 entries with clusters of %d bytes", h.cluster())
 	}
 	return nil
@@ -244,24 +249,16 @@ func (h *header) refuse() error {
 
 // Open reads the header and the L1 table. Memory is at most the L1 table's 32 MiB
 // and a few MiB of cache; L2 tables are read when they are needed.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := mapped.FileSize(f)
+func (Format) Open(src image.Image, _ string, o image.OpenOptions) (image.Image, error) {
+	h, err := readHeader(src)
 	if err != nil {
 		return nil, err
 	}
-	return open(f, end, o)
-}
-
-func open(f mapped.Source, end int64, o image.OpenOptions) (image.Image, error) {
-	h, err := readHeader(f, end)
+	x, err := newIndex(src, h)
 	if err != nil {
 		return nil, err
 	}
-	x, err := newIndex(f, end, h)
-	if err != nil {
-		return nil, err
-	}
-	m := x.image(f)
+	m := x.image()
 	if h.backing.Path == "" {
 		return m, nil
 	}
@@ -273,14 +270,4 @@ func open(f mapped.Source, end int64, o image.OpenOptions) (image.Image, error) 
 		return nil, fmt.Errorf("backing file: %w", err)
 	}
 	return m, nil
-}
-
-// Write makes w a Format with compatibility level 1.1, clusters of 64 KiB, 16-bit
-// reference counts and the lazy refcounts feature, without snapshots. A size
-// that is no multiple of 512 bytes is rounded up, as QEMU does.
-func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
-	if err := o.Refuse("qcow2", image.Compression, image.BackingFile); err != nil {
-		return err
-	}
-	return write(ctx, w, src, o)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
 
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/mapped"
 )
 
@@ -18,7 +19,7 @@ import (
 // each entry is checked when it is used.
 type index struct {
 	*header
-	file   io.ReaderAt
+	file   image.Image
 	end    int64 // size of file
 	l1     []uint64
 	l2     *mapped.Cache
@@ -26,21 +27,17 @@ type index struct {
 	unzstd *zstd.Decoder
 }
 
-func newIndex(f io.ReaderAt, end int64, h *header) (*index, error) {
-	span := h.cluster() * h.perTable()
-	raw := make([]byte, (h.size+span-1)/span*8)
-	if _, err := f.ReadAt(raw, h.l1Offset); err != nil {
+func newIndex(src image.Image, h *header) (*index, error) {
+	x := &index{header: h, file: src, end: src.Size(), l1: make([]uint64, h.tables())}
+	x.inflat.New = func() any { return flate.NewReader(bytes.NewReader(nil)) }
+	if err := mapped.Read(src, int64(h.L1At), binary.BigEndian, x.l1); err != nil {
 		return nil, err
-	}
-	x := &index{header: h, file: f, end: end, l1: make([]uint64, len(raw)/8)}
-	for i := range x.l1 {
-		x.l1[i] = binary.BigEndian.Uint64(raw[i*8:])
 	}
 	if at, twice := mapped.Repeated(x.l1, offset); twice {
 		return nil, fmt.Errorf("corrupt qcow2: two L1 entries share the L2 table at offset %d", at)
 	}
-	x.l2 = mapped.NewCache(f, end, int(h.cluster()))
-	if h.zstd {
+	x.l2 = mapped.NewCache(src, int(h.cluster()))
+	if h.Compression == zstdType {
 		var err error
 		x.unzstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0),
 			zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
@@ -52,7 +49,7 @@ func newIndex(f io.ReaderAt, end int64, h *header) (*index, error) {
 }
 
 // image returns the image whose clusters x finds.
-func (x *index) image(f mapped.Source) *mapped.Image {
+func (x *index) image() *mapped.Image {
 	t := &mapped.Tree{Name: "qcow2 L2 table", Cache: x.l2, Tables: int64(len(x.l1)), Per: x.perTable(), Unit: x.cluster()}
 	t.Table = func(i int64) (int64, error) {
 		at := x.l1[i] & offset
@@ -64,12 +61,12 @@ func (x *index) image(f mapped.Source) *mapped.Image {
 	t.Entry = func(table []byte, j int64) (mapped.Spot, error) { return x.entry(binary.BigEndian.Uint64(table[j*8:])) }
 	m := &mapped.Image{
 		Locate: t.Locate, Unpack: x.unpack, Verify: x.checkRefcounts,
-		File: f, End: x.end, Length: x.size, Unit: x.cluster(), Compress: "zlib",
+		File: x.file, Length: x.size(), Unit: x.cluster(), Compress: "zlib",
 	}
-	if x.zstd {
+	if x.Compression == zstdType {
 		m.Compress = "zstd"
 	}
-	if x.features&extendedL2 != 0 { // several runs of subclusters may be in one cluster
+	if x.Incompatible&extendedL2 != 0 { // several runs of subclusters may be in one cluster
 		m.Split = true
 		t.Within = func(table []byte, j, in int64) (mapped.Spot, error) { return x.locateExtended(table[j*16:], in) }
 	}
@@ -82,7 +79,7 @@ func (x *index) entry(e uint64) (mapped.Spot, error) {
 		return x.packedEntry(e)
 	}
 	s, err := x.plainEntry(e)
-	if err == nil && e&zero != 0 && x.version >= 3 {
+	if err == nil && e&zero != 0 && x.Version >= 3 {
 		s = mapped.Spot{Kind: mapped.Zero, Length: x.cluster()}
 	}
 	return s, err
@@ -102,9 +99,9 @@ func (x *index) plainEntry(e uint64) (mapped.Spot, error) {
 // packedEntry decodes the descriptor of a compressed cluster, whose length is
 // known only in sectors, and may be said to reach past the end of the file.
 func (x *index) packedEntry(e uint64) (mapped.Spot, error) {
-	shift := 62 - (x.clusterBits - 8)
+	shift := 62 - (x.ClusterBits - 8)
 	at := int64(e & (1<<shift - 1))
-	sectors := int64(e>>shift&(1<<(x.clusterBits-8)-1)) + 1
+	sectors := int64(e>>shift&(1<<(x.ClusterBits-8)-1)) + 1
 	size := min(sectors*512-at%512, x.end-at)
 	if at >= x.end || size <= 0 {
 		return mapped.Spot{}, fmt.Errorf("corrupt qcow2: compressed cluster at offset %d of a file of %d bytes", at, x.end)
@@ -149,7 +146,7 @@ func (x *index) locateExtended(b []byte, in int64) (mapped.Spot, error) {
 // unpack decompresses one cluster. What follows the stream in the last sector
 // is ignored; a stream that holds less than a cluster is an error.
 func (x *index) unpack(dst, src []byte, off int64, _ mapped.Spot) (err error) {
-	if x.zstd {
+	if x.Compression == zstdType {
 		err = unpackZstd(x.unzstd, dst, src)
 	} else {
 		err = x.inflate(dst, src)
@@ -161,13 +158,11 @@ func (x *index) unpack(dst, src []byte, off int64, _ mapped.Spot) (err error) {
 }
 
 func (x *index) inflate(dst, src []byte) error {
-	r, _ := x.inflat.Get().(io.ReadCloser)
-	if r == nil {
-		r = flate.NewReader(bytes.NewReader(src))
-	} else if err := r.(flate.Resetter).Reset(bytes.NewReader(src), nil); err != nil {
+	r := x.inflat.Get().(io.ReadCloser)
+	defer x.inflat.Put(r)
+	if err := r.(flate.Resetter).Reset(bytes.NewReader(src), nil); err != nil {
 		return err
 	}
-	defer x.inflat.Put(r)
 	_, err := io.ReadFull(r, dst)
 	return err
 }

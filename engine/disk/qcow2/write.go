@@ -7,9 +7,9 @@ import (
 	"os"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 	"b9.build/b9/engine/disk/internal/pump"
 	"b9.build/b9/engine/disk/press"
-	"b9.build/b9/engine/internal/sparse"
 	"b9.build/b9/engine/near"
 )
 
@@ -49,7 +49,13 @@ type writer struct {
 	l2Offset int64
 }
 
-func write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
+// Write makes f an image with compatibility level 1.1, clusters of 64 KiB, 16-bit
+// reference counts and the lazy refcounts feature, without snapshots. A size
+// that is no multiple of 512 bytes is rounded up, as QEMU does.
+func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.WriteOptions) error {
+	if err := o.Refuse("qcow2", image.Compression, image.BackingFile); err != nil {
+		return err
+	}
 	pack, err := packer(o.Compress)
 	if err != nil {
 		return err
@@ -190,9 +196,9 @@ func (w *writer) place(u *pump.Unit) error {
 func (w *writer) entry(u *pump.Unit) (uint64, error) {
 	var err error
 	switch u.Kind {
-	case pump.Zeroed:
+	case mapped.Zero:
 		return zero, nil
-	case pump.Packed:
+	case mapped.Packed:
 		n := int64(len(u.Body))
 		if u.At, err = w.packedBytes(n); err != nil {
 			return 0, err
@@ -247,16 +253,8 @@ func (w *writer) finish(o image.WriteOptions) error {
 	if err := w.flushCounts(); err != nil {
 		return err
 	}
-	if err := w.file.Truncate(w.next * cluster); err != nil {
-		return err
-	}
-	if !sparse.IsZero(w.l1) {
-		if _, err := w.file.WriteAt(w.l1, w.l1Offset); err != nil {
-			return err
-		}
-	}
-	_, err = w.file.WriteAt(w.header(o, tableAt, clusters), 0)
-	return err
+	header := image.Chunk{Bytes: w.header(o, tableAt, clusters)}
+	return pump.Finish(w.file, w.next*cluster, image.Chunk{At: w.l1Offset, Bytes: w.l1}, header)
 }
 
 // refcountTable writes the table of blocks of reference counts to contiguous
@@ -286,33 +284,24 @@ func (w *writer) refcountTable() (at, clusters int64, err error) {
 
 // header returns the header with its extensions and the name of the backing file.
 func (w *writer) header(o image.WriteOptions, tableAt, tableClusters int64) []byte {
-	be := binary.BigEndian
-	h := make([]byte, 112)
-	copy(h, magic)
-	be.PutUint32(h[4:], 3)
-	be.PutUint32(h[20:], 16)
-	be.PutUint64(h[24:], uint64(w.size))
-	be.PutUint32(h[36:], uint32(len(w.l1)/8))
-	be.PutUint64(h[40:], uint64(w.l1Offset))
-	be.PutUint64(h[48:], uint64(tableAt))
-	be.PutUint32(h[56:], uint32(tableClusters))
-	be.PutUint64(h[80:], lazy)
-	be.PutUint32(h[96:], 4)
-	be.PutUint32(h[100:], uint32(len(h)))
+	h := fields{
+		Magic: [4]byte([]byte(magic)), Version: 3, ClusterBits: 16, Size: uint64(w.size),
+		L1Size: uint32(len(w.l1) / 8), L1At: uint64(w.l1Offset), CountsAt: uint64(tableAt), CountsClusters: uint32(tableClusters),
+		Compatible: lazy, CountOrder: 4, Length: fullLength,
+	}
 	if o.Compress == "zstd" {
-		be.PutUint64(h[72:], compressed)
-		h[104] = 1
+		h.Incompatible, h.Compression = compressed, zstdType
 	}
+	var more []byte
 	if o.Backing != nil {
-		h = appendExtension(h, formatExtension, o.Backing.Format)
+		more = appendExtension(more, formatExtension, o.Backing.Format)
 	}
-	h = append(h, make([]byte, 8)...) // the end of the extensions
+	more = append(more, make([]byte, 8)...) // the end of the extensions
 	if o.Backing != nil {
-		be.PutUint64(h[8:], uint64(len(h)))
-		be.PutUint32(h[16:], uint32(len(o.Backing.Path)))
-		h = append(h, o.Backing.Path...)
+		h.BackingAt, h.BackingLength = fullLength+uint64(len(more)), uint32(len(o.Backing.Path))
+		more = append(more, o.Backing.Path...)
 	}
-	return h
+	return append(image.Encode(binary.BigEndian, h), more...)
 }
 
 func appendExtension(h []byte, kind uint32, value string) []byte {
@@ -328,46 +317,46 @@ func packer(method string) (func() (pump.PackFunc, error), error) {
 	case "":
 		return nil, nil
 	case "zlib":
-		return deflatePacker, nil
+		return smaller(newDeflate), nil
 	case "zstd":
-		return zstdPacker, nil
+		return smaller(newZstd), nil
 	}
 	return nil, fmt.Errorf("unknown compression %q (have zlib, zstd)%s", method, near.Hint(method, []string{"zlib", "zstd"}))
-}
-
-// deflatePacker packs as raw deflate. Distances reach back up to 32 KiB, as RFC
-// 1951 allows. QEMU declares a smaller window when it inflates, but hands over a
-// buffer for the whole cluster, so that nothing depends on the window.
-func deflatePacker() (pump.PackFunc, error) {
-	d, err := press.NewDeflater(level)
-	if err != nil {
-		return nil, err
-	}
-	return packSmaller(d.Deflate), nil
 }
 
 // level is the deflate level of clusters: the fastest whose files are not
 // larger than qemu-img's by half a percent or more.
 const level = 6
 
-func zstdPacker() (pump.PackFunc, error) {
-	p, err := press.NewZstd()
-	if err != nil {
-		return nil, err
-	}
-	return packSmaller(p.Compress), nil
+// appendFunc appends the packed form of src to dst.
+type appendFunc func(dst, src []byte) []byte
+
+// newDeflate makes a coder for raw deflate. Distances reach back up to 32 KiB, as RFC
+// 1951 allows. QEMU declares a smaller window when it inflates, but hands over a
+// buffer for the whole cluster, so that nothing depends on the window.
+func newDeflate() (appendFunc, error) {
+	d, err := press.NewDeflater(level)
+	return d.Deflate, err
 }
 
-// packSmaller leaves units as they are that pack, which appends the packed form
-// of src to dst, would not make smaller.
-func packSmaller(pack func(dst, src []byte) []byte) pump.PackFunc {
-	return func(dst []byte, _ int64, unit []byte) ([]byte, error) {
-		if press.Incompressible(unit) {
+func newZstd() (appendFunc, error) {
+	p, err := press.NewZstd()
+	return p.Compress, err
+}
+
+// smaller makes compressors that leave units as they are which the coder would not
+// make smaller.
+func smaller(newCoder func() (appendFunc, error)) func() (pump.PackFunc, error) {
+	return func() (pump.PackFunc, error) {
+		code, err := newCoder()
+		return func(dst []byte, _ int64, unit []byte) ([]byte, error) {
+			if press.Incompressible(unit) {
+				return dst, nil
+			}
+			if out := code(dst, unit); len(out)-len(dst) < len(unit) {
+				return out, nil
+			}
 			return dst, nil
-		}
-		if out := pack(dst, unit); len(out)-len(dst) < len(unit) {
-			return out, nil
-		}
-		return dst, nil
+		}, err
 	}
 }

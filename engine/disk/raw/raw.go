@@ -12,7 +12,6 @@ import (
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/pump"
-	"b9.build/b9/engine/internal/blob"
 )
 
 // Format is the format of plain bytes.
@@ -27,10 +26,9 @@ func (Format) Extensions() []string { return []string{"raw", "img"} }
 // Probe returns false: nothing marks a raw image.
 func (Format) Probe([]byte) bool { return false }
 
-// Open takes the size from the file or block device. A size that is no multiple
-// of the sector size is kept as it is.
-func (Format) Open(f *os.File, _ image.OpenOptions) (image.Image, error) {
-	return blob.FromFile(f)
+// Open returns src. A size that is no multiple of the sector size is kept as it is.
+func (Format) Open(src image.Image, _ string, _ image.OpenOptions) (image.Image, error) {
+	return src, nil
 }
 
 // Write makes w a sparse file with the size and contents of src. Where src is a

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/disktest"
 )
 
@@ -13,8 +14,7 @@ func FuzzVDI(f *testing.F) {
 	binary.LittleEndian.PutUint32(b[0x158:], 1024)
 	f.Add(b[:1536])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, end := disktest.InMemory(b)
-		if img, err := open(file, end); err == nil {
+		if img, err := (Format{}).Open(image.Bytes(b), "", image.OpenOptions{}); err == nil {
 			disktest.Drain(t, img)
 		}
 	})

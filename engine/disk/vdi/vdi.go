@@ -17,7 +17,6 @@ import (
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/mapped"
 	"b9.build/b9/engine/disk/internal/pump"
-	"b9.build/b9/engine/internal/sparse"
 )
 
 // Format is VirtualBox's disk image, version 1.1: a header, a table of blocks of
@@ -37,9 +36,10 @@ func (Format) Probe(head []byte) bool {
 }
 
 const (
-	magic  = 0xbeda107f
-	block  = 1 << 20
-	header = 512
+	magic      = 0xbeda107f
+	version    = 1<<16 | 1 // 1.1
+	block      = 1 << 20
+	headerSize = 512
 
 	dynamic = 1
 	fixed   = 2
@@ -52,54 +52,68 @@ const (
 	maxBlocks = 1<<29/4 - 128
 )
 
-// Open reads dynamic and static images. Differencing images are refused.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := mapped.FileSize(f)
-	if err != nil {
-		return nil, err
-	}
-	return open(f, end)
+// header is the start of a file: VDIPREHEADER and VDIHEADER1PLUS.
+type header struct {
+	Text                      [64]byte
+	Magic, Version            uint32
+	Length                    uint32 // bytes from here to the end of Modified
+	Kind, Flags               uint32
+	Comment                   [256]byte
+	TableAt, DataAt           uint32 // offsets of the table and of the first block
+	Cylinders, Heads, Sectors uint32
+	SectorSize, _             uint32
+	Size                      uint64
+	Block, Extra              uint32 // bytes of a block, and of what is before it
+	Blocks, Used              uint32
+	ID, Modified              [16]byte // UUIDs of the image and of its last change
+	Parent                    [32]byte // both of the image beneath
+	_                         [56]byte
 }
 
-func open(f mapped.Source, end int64) (image.Image, error) {
-	h := make([]byte, header)
-	if err := mapped.ReadHeader(f, h); err != nil {
+// check refuses what is not read.
+func (h *header) check() error {
+	switch {
+	case h.Magic != magic:
+		return errors.New("not a vdi: it has not the signature at offset 64")
+	case h.Version != version:
+		return fmt.Errorf("vdi version %d.%d is not supported (have 1.1)", h.Version>>16, h.Version&0xffff)
+	case h.Kind != dynamic && h.Kind != fixed || h.Parent != [32]byte{}:
+		return fmt.Errorf("vdi is a snapshot (type %d), which is not supported: clone it to a disk of its own first", h.Kind)
+	case h.SectorSize != 512:
+		return fmt.Errorf("corrupt vdi: sectors of %d bytes", h.SectorSize)
+	case h.Block != block || h.Extra != 0:
+		return fmt.Errorf("vdi with blocks of %d bytes is not supported (have %d)", h.Block, block)
+	case h.DataAt%512 != 0 || h.TableAt%512 != 0:
+		return fmt.Errorf("corrupt vdi: table at offset %d, blocks from offset %d on: no multiples of 512", h.TableAt, h.DataAt)
+	case h.Blocks > maxBlocks || h.Size > uint64(h.Blocks)*block:
+		return fmt.Errorf("corrupt vdi: %d bytes in %d blocks", h.Size, h.Blocks)
+	}
+	return nil
+}
+
+// Open reads dynamic and static images. Differencing images are refused.
+func (Format) Open(src image.Image, _ string, _ image.OpenOptions) (image.Image, error) {
+	var h header
+	if err := mapped.ReadHeader(src, binary.LittleEndian, &h); err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
-	if le.Uint32(h[64:]) != magic {
-		return nil, errors.New("not a vdi: it has not the signature at offset 64")
-	}
-	size, data := le.Uint64(h[0x170:]), int64(le.Uint32(h[0x158:]))
-	blocks := int64(le.Uint32(h[0x180:]))
-	switch kind, version := le.Uint32(h[0x4c:]), le.Uint32(h[0x44:]); {
-	case version != 0x00010001:
-		return nil, fmt.Errorf("vdi version %d.%d is not supported (have 1.1)", version>>16, version&0xffff)
-	case kind != dynamic && kind != fixed || !sparse.IsZero(h[0x1a8:0x1c8]):
-		return nil, fmt.Errorf("vdi is a snapshot (type %d), which is not supported: clone it to a disk of its own first", kind)
-	case le.Uint32(h[0x168:]) != 512:
-		return nil, fmt.Errorf("corrupt vdi: sectors of %d bytes", le.Uint32(h[0x168:]))
-	case le.Uint32(h[0x178:]) != block || le.Uint32(h[0x17c:]) != 0:
-		return nil, fmt.Errorf("vdi with blocks of %d bytes is not supported (have %d)", le.Uint32(h[0x178:]), block)
-	case data%512 != 0 || le.Uint32(h[0x154:])%512 != 0:
-		return nil, fmt.Errorf("corrupt vdi: table at offset %d, blocks from offset %d on: no multiples of 512", le.Uint32(h[0x154:]), data)
-	case blocks > maxBlocks || size > uint64(blocks)*block:
-		return nil, fmt.Errorf("corrupt vdi: %d bytes in %d blocks", size, blocks)
+	if err := h.check(); err != nil {
+		return nil, err
 	}
 	x := &mapped.Blocks{
-		Name: "vdi", At: int64(le.Uint32(h[0x154:])), Entry: 4, Unit: block, Blocks: blocks,
+		Name: "vdi", At: int64(h.TableAt), Entry: 4, Unit: block, Blocks: int64(h.Blocks),
 		Decode: func(b []byte) (mapped.Spot, error) {
-			switch n := le.Uint32(b); n {
+			switch n := binary.LittleEndian.Uint32(b); n {
 			case free:
 				return mapped.Spot{Kind: mapped.Hole}, nil
 			case discarded:
 				return mapped.Spot{Kind: mapped.Zero}, nil
 			default:
-				return mapped.Spot{Kind: mapped.Plain, At: data + int64(n)*block}, nil
+				return mapped.Spot{Kind: mapped.Plain, At: int64(h.DataAt) + int64(n)*block}, nil
 			}
 		},
 	}
-	return x.Open(f, end, image.RoundUp(int64(size), 512))
+	return x.Open(src, image.RoundUp(int64(h.Size), 512))
 }
 
 // writer places blocks one after the other.
@@ -122,15 +136,12 @@ func (Format) Write(ctx context.Context, f *os.File, src image.Image, o image.Wr
 	}
 	w := &writer{id: pump.NewIdentity("vdi", size)}
 	w.table = bytes.Repeat([]byte{0xff}, int(image.RoundUp(blocks*4, 512)))
-	w.data = image.RoundUp(header+int64(len(w.table)), block)
+	w.data = image.RoundUp(headerSize+int64(len(w.table)), block)
 	j := pump.Job{Src: src, Out: f, Unit: block, Progress: o.Progress, Place: w.place, Reserve: pump.Growth(f, w.data)}
 	if err := j.Run(ctx); err != nil {
 		return err
 	}
-	if err := f.Truncate(w.data + w.used*block); err != nil {
-		return err
-	}
-	return pump.WriteChunks(f, image.Chunk{At: header, Bytes: w.table}, image.Chunk{Bytes: w.header(size, blocks)})
+	return pump.Finish(f, w.data+w.used*block, image.Chunk{At: headerSize, Bytes: w.table}, image.Chunk{Bytes: w.header(size, blocks)})
 }
 
 func (w *writer) place(u *pump.Unit) error {
@@ -142,21 +153,11 @@ func (w *writer) place(u *pump.Unit) error {
 }
 
 func (w *writer) header(size, blocks int64) []byte {
-	le := binary.LittleEndian
-	h := make([]byte, header)
-	copy(h, "<<< Oracle VM VirtualBox Disk Image >>>\n")
-	le.PutUint32(h[0x40:], magic)
-	le.PutUint32(h[0x44:], 0x00010001)
-	le.PutUint32(h[0x48:], 0x190) // bytes of the header from here on
-	le.PutUint32(h[0x4c:], dynamic)
-	le.PutUint32(h[0x154:], header)
-	le.PutUint32(h[0x158:], uint32(w.data))
-	le.PutUint32(h[0x168:], 512)
-	le.PutUint64(h[0x170:], uint64(size))
-	le.PutUint32(h[0x178:], block)
-	le.PutUint32(h[0x180:], uint32(blocks))
-	le.PutUint32(h[0x184:], uint32(w.used))
-	copy(h[0x188:], w.id.UUID(1)) // of the image
-	copy(h[0x198:], w.id.UUID(2)) // of its last change
-	return h
+	h := header{
+		Magic: magic, Version: version, Length: 0x190, Kind: dynamic, TableAt: headerSize, DataAt: uint32(w.data),
+		SectorSize: 512, Size: uint64(size), Block: block, Blocks: uint32(blocks), Used: uint32(w.used),
+		ID: w.id.UUID(1), Modified: w.id.UUID(2),
+	}
+	copy(h.Text[:], "<<< Oracle VM VirtualBox Disk Image >>>\n")
+	return image.Encode(binary.LittleEndian, h)
 }

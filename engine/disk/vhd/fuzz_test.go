@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/disktest"
 )
 
@@ -18,8 +19,7 @@ func FuzzVHD(f *testing.F) {
 			binary.BigEndian.PutUint32(b[64:], checksum(b[:512], 64))
 			binary.BigEndian.PutUint32(b[512+36:], checksum(b[512:1536], 36))
 		}
-		file, end := disktest.InMemory(b)
-		if img, err := open(file, end); err == nil {
+		if img, err := (Format{}).Open(image.Bytes(b), "", image.OpenOptions{}); err == nil {
 			disktest.Drain(t, img)
 		}
 	})

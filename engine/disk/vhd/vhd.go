@@ -15,11 +15,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
+	"slices"
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/mapped"
-	"b9.build/b9/engine/internal/blob"
 )
 
 // Format is Microsoft's "Virtual Hard Disk Image Format Specification", version
@@ -50,6 +49,9 @@ const (
 	stride  = block + 4096 // blocks lie so far apart, so that their data is aligned
 	absent  = math.MaxUint32
 
+	reserved = 2 // the feature that is always set
+	version  = 1 << 16
+
 	kindFixed   = 2
 	kindDynamic = 3
 	kindChild   = 4
@@ -58,11 +60,30 @@ const (
 	maxSize = 2040 << 30
 )
 
-// info holds what reading needs of the footer.
-type info struct {
-	kind uint32
-	data uint64 // offset of the header of a dynamic disk
-	size int64
+// hardDisk is the footer, "Hard Disk Footer Format".
+type hardDisk struct {
+	Cookie            [8]byte
+	Features, Version uint32
+	HeaderAt          uint64 // of a dynamic disk
+	Time              uint32 // seconds since the beginning of the year 2000
+	Creator           [4]byte
+	CreatorVersion    uint32
+	CreatorHost       [4]byte
+	Original, Size    uint64
+	Cylinders         uint16
+	Heads, Sectors    uint8
+	Kind, Checksum    uint32
+	ID                [16]byte
+	_                 [428]byte
+}
+
+// dynamicDisk is the header of a dynamic disk, "Dynamic Disk Header Format".
+type dynamicDisk struct {
+	Cookie           [8]byte
+	Next, TableAt    uint64
+	Version, Entries uint32
+	Unit, Checksum   uint32
+	_                [984]byte // of differencing disks
 }
 
 // checksum is the complement of the sum of all bytes but those at offset at.
@@ -77,113 +98,102 @@ func checksum(b []byte, at int) uint32 {
 }
 
 // decode reads a footer or its copy.
-func (v *info) decode(b []byte) error {
-	be := binary.BigEndian
-	if string(b[:8]) != cookie {
+func (d *hardDisk) decode(b []byte) error {
+	if _, err := binary.Decode(b, binary.BigEndian, d); err != nil {
+		return err
+	}
+	got := checksum(b, 64)
+	switch {
+	case string(d.Cookie[:]) != cookie:
 		return errors.New("not a vhd: there is no footer with the cookie conectix")
-	}
-	if got := checksum(b, 64); got != be.Uint32(b[64:]) {
-		return fmt.Errorf("corrupt vhd: the footer's checksum is %#x, not %#x", got, be.Uint32(b[64:]))
-	}
-	size := be.Uint64(b[48:])
-	if size > maxSize {
-		return fmt.Errorf("corrupt vhd: %d bytes (at most %d)", size, int64(maxSize))
-	}
-	*v = info{kind: be.Uint32(b[60:]), data: be.Uint64(b[16:]), size: int64(size) / 512 * 512}
-	chs := int64(be.Uint16(b[56:])) * int64(b[58]) * int64(b[59])
-	if !bytesCount(string(b[28:32])) && chs > 0 && chs < 65535*16*255 {
-		v.size = chs * 512
+	case got != d.Checksum:
+		return fmt.Errorf("corrupt vhd: the footer's checksum is %#x, not %#x", got, d.Checksum)
+	case d.Size > maxSize:
+		return fmt.Errorf("corrupt vhd: %d bytes (at most %d)", d.Size, int64(maxSize))
 	}
 	return nil
+}
+
+// size is the size in bytes that the program meant which made the file.
+func (d *hardDisk) size() int64 {
+	chs := int64(d.Cylinders) * int64(d.Heads) * int64(d.Sectors)
+	if !bytesCount(string(d.Creator[:])) && chs > 0 && chs < 65535*16*255 {
+		return chs * 512
+	}
+	return int64(d.Size) / 512 * 512
 }
 
 // bytesCount reports whether the program with this identifier means the size
 // in bytes; the others mean the geometry.
 func bytesCount(creator string) bool {
-	switch creator {
-	case "win ", "qem2", "d2v ", "CTXS", "tap\x00":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"win ", "qem2", "d2v ", "CTXS", "tap\x00"}, creator)
 }
 
 // Open reads fixed and dynamic disks. Differencing disks are refused. As in QEMU,
 // the bitmaps of sectors in use are not looked at: unused ones are zero.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := mapped.FileSize(f)
-	if err != nil {
-		return nil, err
-	}
-	return open(f, end)
-}
-
-func open(f mapped.Source, end int64) (image.Image, error) {
+func (Format) Open(src image.Image, _ string, _ image.OpenOptions) (image.Image, error) {
 	b := make([]byte, footer)
-	if err := mapped.ReadHeader(f, b); err != nil {
+	if err := mapped.ReadHeader(src, binary.BigEndian, b); err != nil {
 		return nil, err
 	}
 	if string(b[:8]) != cookie {
-		if _, err := f.ReadAt(b, end-footer); err != nil {
+		if _, err := src.ReadAt(b, src.Size()-footer); err != nil {
 			return nil, err
 		}
 	}
-	var v info
-	if err := v.decode(b); err != nil {
+	var d hardDisk
+	if err := d.decode(b); err != nil {
 		return nil, err
 	}
-	switch v.kind {
+	switch d.Kind {
 	case kindFixed:
-		if v.size > end-footer {
-			return nil, fmt.Errorf("corrupt vhd: %d bytes in a file of %d: it was cut off", v.size, end)
+		size := d.size()
+		if size > src.Size()-footer {
+			return nil, fmt.Errorf("corrupt vhd: %d bytes in a file of %d: it was cut off", size, src.Size())
 		}
-		j := &image.Joined{Length: v.size, Closers: []io.Closer{f}, Subformat: "fixed"}
-		if r, ok := f.(*os.File); ok {
-			b, err := blob.FromFile(r)
-			if err != nil {
-				return nil, err
-			}
-			j.Parts = []image.Part{{Length: v.size, Img: b}}
-		}
-		return j, nil
+		return &image.Joined{Length: size, Parts: []image.Part{{Length: size, Img: src}}, Closers: []io.Closer{src}, Subformat: "fixed"}, nil
 	case kindDynamic:
-		return openDynamic(f, end, v)
+		return openDynamic(src, d)
 	case kindChild:
 		return nil, errors.New("vhd is a differencing disk, which is not supported: merge it with its parent first")
 	}
-	return nil, fmt.Errorf("corrupt vhd: disk type %d", v.kind)
+	return nil, fmt.Errorf("corrupt vhd: disk type %d", d.Kind)
 }
 
-func openDynamic(f mapped.Source, end int64, v info) (image.Image, error) {
-	be := binary.BigEndian
-	h := make([]byte, 1024)
-	if v.data > uint64(end) || int64(v.data) > end-int64(len(h)) {
-		return nil, fmt.Errorf("corrupt vhd: header at offset %d of a file of %d bytes", v.data, end)
+func openDynamic(src image.Image, d hardDisk) (image.Image, error) {
+	var h dynamicDisk
+	b, end := make([]byte, binary.Size(h)), src.Size()
+	if d.HeaderAt > uint64(end) || int64(d.HeaderAt) > end-int64(len(b)) {
+		return nil, fmt.Errorf("corrupt vhd: header at offset %d of a file of %d bytes", d.HeaderAt, end)
 	}
-	if _, err := f.ReadAt(h, int64(v.data)); err != nil {
+	if _, err := src.ReadAt(b, int64(d.HeaderAt)); err != nil {
 		return nil, err
 	}
-	unit, table, entries := int64(be.Uint32(h[32:])), be.Uint64(h[16:]), int64(be.Uint32(h[28:]))
+	if _, err := binary.Decode(b, binary.BigEndian, &h); err != nil {
+		return nil, err
+	}
+	unit, size := int64(h.Unit), d.size()
 	switch {
-	case string(h[:8]) != dynamic:
+	case string(h.Cookie[:]) != dynamic:
 		return nil, errors.New("corrupt vhd: no header with the cookie cxsparse")
-	case checksum(h, 36) != be.Uint32(h[36:]):
+	case checksum(b, 36) != h.Checksum:
 		return nil, errors.New("corrupt vhd: the header's checksum is wrong")
 	case unit < 512 || unit > 256<<20 || unit&(unit-1) != 0:
 		return nil, fmt.Errorf("corrupt vhd: blocks of %d bytes", unit)
-	case table > uint64(end):
-		return nil, fmt.Errorf("corrupt vhd: table at offset %d of a file of %d bytes", table, end)
-	case entries*unit < v.size:
-		return nil, fmt.Errorf("corrupt vhd: a table of %d blocks of %d bytes for %d bytes", entries, unit, v.size)
+	case h.TableAt > uint64(end):
+		return nil, fmt.Errorf("corrupt vhd: table at offset %d of a file of %d bytes", h.TableAt, end)
+	case int64(h.Entries)*unit < size:
+		return nil, fmt.Errorf("corrupt vhd: a table of %d blocks of %d bytes for %d bytes", h.Entries, unit, size)
 	}
 	bitmap := image.RoundUp(max(unit/512/8, 1), 512)
 	x := &mapped.Blocks{
-		Name: "vhd", At: int64(table), Entry: 4, Unit: unit, Blocks: (v.size + unit - 1) / unit, Whole: true,
+		Name: "vhd", At: int64(h.TableAt), Entry: 4, Unit: unit, Blocks: (size + unit - 1) / unit, Whole: true,
 		Decode: func(b []byte) (mapped.Spot, error) {
-			if n := be.Uint32(b); n != absent {
+			if n := binary.BigEndian.Uint32(b); n != absent {
 				return mapped.Spot{Kind: mapped.Plain, At: int64(n)*512 + bitmap}, nil
 			}
 			return mapped.Spot{Kind: mapped.Hole}, nil
 		},
 	}
-	return x.Open(f, end, v.size)
+	return x.Open(src, size)
 }

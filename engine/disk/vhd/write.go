@@ -72,12 +72,9 @@ func (v *writer) writeDynamic(ctx context.Context, src image.Image, o image.Writ
 	if err := j.Run(ctx); err != nil {
 		return err
 	}
-	if err := v.file.Truncate(v.last); err != nil {
-		return err
-	}
 	footer := v.footer(kindDynamic)
 	head := slices.Concat(footer, v.header(blocks), v.table)
-	return pump.WriteChunks(v.file, image.Chunk{At: v.last, Bytes: footer}, image.Chunk{Bytes: head})
+	return pump.Finish(v.file, v.last, image.Chunk{At: v.last, Bytes: footer}, image.Chunk{Bytes: head})
 }
 
 func (v *writer) place(u *pump.Unit) error {
@@ -91,43 +88,30 @@ func (v *writer) place(u *pump.Unit) error {
 	return err
 }
 
-// footer returns the footer. The time is 0: the beginning of the year 2000.
+// footer returns the footer. The time is 0.
 func (v *writer) footer(kind uint32) []byte {
-	be := binary.BigEndian
-	b := make([]byte, footer)
-	copy(b, cookie)
-	be.PutUint32(b[8:], 2) // always set
-	be.PutUint32(b[12:], 0x00010000)
-	be.PutUint64(b[16:], math.MaxUint64)
-	if kind == kindDynamic {
-		be.PutUint64(b[16:], footer)
-	}
-	copy(b[28:], "win ") // the size in bytes counts
-	be.PutUint32(b[32:], 0x000a0000)
-	copy(b[36:], "Wi2k")
-	be.PutUint64(b[40:], uint64(v.size))
-	be.PutUint64(b[48:], uint64(v.size))
 	cylinders, heads, sectors := geometry(v.size / 512)
-	be.PutUint16(b[56:], uint16(cylinders))
-	b[58], b[59] = byte(heads), byte(sectors)
-	be.PutUint32(b[60:], kind)
-	copy(b[68:], v.id.UUID(byte(kind)))
-	be.PutUint32(b[64:], checksum(b, 64))
-	return b
+	d := hardDisk{
+		Cookie: [8]byte([]byte(cookie)), Features: reserved, Version: version, HeaderAt: math.MaxUint64,
+		Creator: [4]byte([]byte("win ")), CreatorVersion: 0x000a0000, CreatorHost: [4]byte([]byte("Wi2k")), // the size in bytes counts
+		Original: uint64(v.size), Size: uint64(v.size),
+		Cylinders: uint16(cylinders), Heads: uint8(heads), Sectors: uint8(sectors), Kind: kind, ID: v.id.UUID(byte(kind)),
+	}
+	if kind == kindDynamic {
+		d.HeaderAt = footer
+	}
+	d.Checksum = checksum(image.Encode(binary.BigEndian, d), 64)
+	return image.Encode(binary.BigEndian, d)
 }
 
 // header returns the header of a dynamic disk.
 func (v *writer) header(blocks int64) []byte {
-	be := binary.BigEndian
-	b := make([]byte, 1024)
-	copy(b, dynamic)
-	be.PutUint64(b[8:], math.MaxUint64)
-	be.PutUint64(b[16:], table)
-	be.PutUint32(b[24:], 0x00010000)
-	be.PutUint32(b[28:], uint32(blocks))
-	be.PutUint32(b[32:], block)
-	be.PutUint32(b[36:], checksum(b, 36))
-	return b
+	d := dynamicDisk{
+		Cookie: [8]byte([]byte(dynamic)), Next: math.MaxUint64, TableAt: table,
+		Version: version, Entries: uint32(blocks), Unit: block,
+	}
+	d.Checksum = checksum(image.Encode(binary.BigEndian, d), 36)
+	return image.Encode(binary.BigEndian, d)
 }
 
 // geometry returns the geometry that the specification's appendix "CHS

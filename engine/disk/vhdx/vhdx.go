@@ -8,12 +8,13 @@ package vhdx
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
+	"slices"
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/guid"
@@ -69,6 +70,22 @@ const (
 	guidParent   = "a8d35f2d-b30b-454d-abf7-d3d84834ab0c"
 )
 
+// region is an entry of the table of regions (section 2.2.3.2).
+type region struct {
+	ID               [16]byte
+	At               uint64
+	Length, Required uint32
+}
+
+// item is an entry of the table of metadata (section 2.6.1.2).
+type item struct {
+	ID                   [16]byte
+	At, Length, Flags, _ uint32
+}
+
+// Flags of an item.
+const virtual, required = 2, 4
+
 // checksum is the CRC-32C of b with the checksum at offset 4 taken as zero.
 func checksum(b []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
@@ -77,26 +94,23 @@ func checksum(b []byte) uint32 {
 	return crc32.Update(sum, table, b[8:])
 }
 
-// part reads size bytes at one of two places, with the signature and a right
-// checksum. better, if both are good, says whether b is newer than a.
-func part(f io.ReaderAt, places [2]int64, size int, signature string, better func(a, b []byte) bool) ([]byte, error) {
-	var best []byte
+// copies reads size bytes at each of two places, and returns those, one or two,
+// that have the signature and a right checksum.
+func copies(f io.ReaderAt, places [2]int64, size int, signature string) ([][]byte, error) {
+	var good [][]byte
 	for _, at := range places {
 		b := make([]byte, size)
 		if _, err := f.ReadAt(b, at); err != nil && err != io.EOF {
 			return nil, err
 		}
-		if string(b[:4]) != signature || checksum(b) != binary.LittleEndian.Uint32(b[4:]) {
-			continue
-		}
-		if best == nil || better(best, b) {
-			best = b
+		if string(b[:4]) == signature && checksum(b) == binary.LittleEndian.Uint32(b[4:]) {
+			good = append(good, b)
 		}
 	}
-	if best == nil {
+	if len(good) == 0 {
 		return nil, fmt.Errorf("corrupt vhdx: neither copy of the part %q is good", signature)
 	}
-	return best, nil
+	return good, nil
 }
 
 // info is what the metadata tell.
@@ -106,71 +120,66 @@ type info struct {
 }
 
 // Open reads fixed and dynamic images. Differencing images are refused.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := mapped.FileSize(f)
-	if err != nil {
-		return nil, err
-	}
-	return open(f, end)
-}
-
-func open(f mapped.Source, end int64) (image.Image, error) {
+func (Format) Open(src image.Image, _ string, _ image.OpenOptions) (image.Image, error) {
 	word := make([]byte, len(magic))
-	if err := mapped.ReadHeader(f, word); err != nil {
+	if err := mapped.ReadHeader(src, binary.LittleEndian, word); err != nil {
 		return nil, err
 	}
 	if string(word) != magic {
 		return nil, errors.New("not a vhdx: it does not begin with the signature vhdxfile")
 	}
 	le := binary.LittleEndian
-	head, err := part(f, [2]int64{header1, header2}, headerSize, "head", func(a, b []byte) bool {
-		return le.Uint64(b[8:]) > le.Uint64(a[8:])
-	})
+	heads, err := copies(src, [2]int64{header1, header2}, headerSize, "head")
 	if err != nil {
 		return nil, err
 	}
+	head := slices.MaxFunc(heads, func(a, b []byte) int { return cmp.Compare(le.Uint64(a[8:]), le.Uint64(b[8:])) }) // the newer one
 	if version := le.Uint16(head[66:]); version != 1 {
 		return nil, fmt.Errorf("vhdx version %d is not supported (have 1)", version)
 	}
 	if !sparse.IsZero(head[48:64]) {
 		return nil, errors.New("vhdx was not closed: its log holds writes that must be replayed first: attach it once in Hyper-V, or run qemu-img check -r all")
 	}
-	regions, err := regions(f, end)
+	regions, err := regions(src)
 	if err != nil {
 		return nil, err
 	}
-	info, err := metadata(f, regions[guidMetadata])
+	info, err := metadata(src, regions[guidMetadata])
 	if err != nil {
 		return nil, err
 	}
-	return openBlocks(f, end, regions[guidBlocks], regions[guidMetadata], info)
+	return openBlocks(src, regions[guidBlocks], regions[guidMetadata], info)
 }
 
 // regions reads the places of the block table and of the metadata.
-func regions(f io.ReaderAt, end int64) (map[string]image.Extent, error) {
-	b, err := part(f, [2]int64{regions1, regions2}, regionSize, "regi", func(a, b []byte) bool { return false })
+func regions(src image.Image) (map[string]image.Extent, error) {
+	tables, err := copies(src, [2]int64{regions1, regions2}, regionSize, "regi")
 	if err != nil {
 		return nil, err
 	}
+	b := tables[0]
 	le := binary.LittleEndian
-	n := le.Uint32(b[8:])
+	n, end := le.Uint32(b[8:]), src.Size()
 	if n > 2047 {
 		return nil, fmt.Errorf("corrupt vhdx: %d regions", n)
 	}
+	entries := make([]region, n)
+	if _, err := binary.Decode(b[16:], le, entries); err != nil {
+		return nil, err
+	}
 	found := map[string]image.Extent{}
-	for i := range int(n) {
-		e := b[16+32*i:]
-		id, at, length := guid.String(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:]))
-		if id != guidBlocks && id != guidMetadata {
-			if le.Uint32(e[28:])&1 != 0 {
+	for _, e := range entries {
+		id, length := guid.String(e.ID[:]), int64(e.Length)
+		switch {
+		case id != guidBlocks && id != guidMetadata:
+			if e.Required&1 != 0 {
 				return nil, fmt.Errorf("vhdx needs an unknown region %s", id)
 			}
 			continue
+		case e.At < 1<<20 || e.At > uint64(end) || int64(e.At) > end-length:
+			return nil, fmt.Errorf("corrupt vhdx: region %s at offset %d, %d bytes, does not lie in the file of %d bytes", id, e.At, length, end)
 		}
-		if at < 1<<20 || at > uint64(end) || int64(at) > end-length {
-			return nil, fmt.Errorf("corrupt vhdx: region %s at offset %d, %d bytes, does not lie in the file of %d bytes", id, at, length, end)
-		}
-		found[id] = image.Extent{Start: int64(at), Length: length}
+		found[id] = image.Extent{Start: int64(e.At), Length: length}
 	}
 	if len(found) != 2 {
 		return nil, errors.New("corrupt vhdx: the region of the block table or of the metadata is missing")
@@ -185,30 +194,32 @@ func metadata(f io.ReaderAt, region image.Extent) (v info, err error) {
 		return v, err
 	}
 	le := binary.LittleEndian
-	n := int(le.Uint16(b[10:]))
-	if string(b[:8]) != "metadata" || n > 2047 {
+	items := make([]item, le.Uint16(b[10:]))
+	if string(b[:8]) != "metadata" || len(items) > 2047 {
 		return v, errors.New("corrupt vhdx: no table of metadata")
 	}
-	for i := range n {
-		e := b[32+32*i:]
-		id, at := guid.String(e[:16]), int64(le.Uint32(e[16:]))
+	if _, err := binary.Decode(b[32:], le, items); err != nil {
+		return v, err
+	}
+	for _, e := range items {
+		id, at := guid.String(e.ID[:]), int64(e.At)
 		if at > region.Length-8 {
 			return v, fmt.Errorf("corrupt vhdx: metadata item at offset %d of %d bytes", at, region.Length)
 		}
-		var item [8]byte
-		if err := image.ReadPadded(f, item[:], region.Start+at); err != nil {
+		var value [8]byte
+		if err := image.ReadPadded(f, value[:], region.Start+at); err != nil {
 			return v, err
 		}
 		switch id {
 		case guidFile:
-			v.block, v.child = int64(le.Uint32(item[:])), item[4]&2 != 0
+			v.block, v.child = int64(le.Uint32(value[:])), value[4]&2 != 0
 		case guidSize:
-			v.size = int64(min(le.Uint64(item[:]), maxSize+1))
+			v.size = int64(min(le.Uint64(value[:]), maxSize+1))
 		case guidSector:
-			v.sector = int64(le.Uint32(item[:]))
+			v.sector = int64(le.Uint32(value[:]))
 		case guidPhysical, guidDisk, guidParent:
 		default:
-			if le.Uint32(e[24:])&4 != 0 {
+			if e.Flags&required != 0 {
 				return v, fmt.Errorf("vhdx needs an unknown metadata item %s", id)
 			}
 		}
@@ -232,21 +243,23 @@ func (v *info) check() error {
 
 // openBlocks reads the block table, in which after each chunk of blocks
 // there is an entry for the bitmap of sectors that a differencing disk has.
-func openBlocks(f mapped.Source, end int64, region, metadata image.Extent, v info) (image.Image, error) {
+func openBlocks(src image.Image, region, metadata image.Extent, v info) (image.Image, error) {
 	blocks := (v.size + v.block - 1) / v.block
 	if blocks > 0 && (v.position(blocks-1)+1)*8 > region.Length {
 		return nil, fmt.Errorf("corrupt vhdx: a block table of %d bytes for %d blocks", region.Length, blocks)
 	}
 	x := &mapped.Blocks{
-		Name: "vhdx", At: region.Start, Entry: 8, Unit: v.block, Blocks: blocks, Position: v.position, Decode: entry,
+		Name: "vhdx", At: region.Start, Entry: 8, Unit: v.block, Blocks: blocks, Chunk: v.chunk(), Decode: entry,
 		Taken: []image.Extent{{Length: 1 << 20}, region, metadata},
 	}
-	return x.Open(f, end, v.size)
+	return x.Open(src, v.size)
 }
 
-// position returns the position of a block's entry in the table. After each chunk
-// of blocks whose sectors one bitmap of 1 MiB describes comes the bitmap's entry.
-func (v *info) position(block int64) int64 { return block + block/((1<<23)*v.sector/v.block) }
+// chunk is how many blocks there are whose sectors one bitmap of 1 MiB describes.
+func (v *info) chunk() int64 { return (1 << 23) * v.sector / v.block }
+
+// position returns the position of a block's entry in the table.
+func (v *info) position(block int64) int64 { return block + block/v.chunk() }
 
 func entry(b []byte) (mapped.Spot, error) {
 	e := binary.LittleEndian.Uint64(b)

@@ -74,11 +74,8 @@ func (w *writer) place(u *pump.Unit) error {
 
 // finish writes everything but the blocks, the signature last.
 func (w *writer) finish() error {
-	if err := w.file.Truncate(w.next); err != nil {
-		return err
-	}
 	regions := w.regions()
-	return pump.WriteChunks(w.file, []image.Chunk{
+	return pump.Finish(w.file, w.next, []image.Chunk{
 		{At: tableAt, Bytes: w.table},
 		{At: metaAt, Bytes: w.metadata()},
 		{At: regions1, Bytes: regions}, {At: regions2, Bytes: regions},
@@ -93,8 +90,9 @@ func (w *writer) header(sequence uint64) []byte {
 	b := make([]byte, headerSize)
 	copy(b, "head")
 	le.PutUint64(b[8:], sequence)
-	copy(b[16:], w.id.UUID(1)) // of the file
-	copy(b[32:], w.id.UUID(2)) // of its data
+	file, data := w.id.UUID(1), w.id.UUID(2)
+	copy(b[16:], file[:])
+	copy(b[32:], data[:])
 	le.PutUint16(b[66:], 1)
 	le.PutUint32(b[68:], log)
 	le.PutUint64(b[72:], log)
@@ -108,16 +106,10 @@ func (w *writer) regions() []byte {
 	b := make([]byte, regionSize)
 	copy(b, "regi")
 	le.PutUint32(b[8:], 2)
-	for i, r := range []struct {
-		id         string
-		at, length int
-	}{{guidBlocks, tableAt, len(w.table)}, {guidMetadata, metaAt, 1 << 20}} {
-		e := b[16+32*i:]
-		putGUID(e, r.id)
-		le.PutUint64(e[16:], uint64(r.at))
-		le.PutUint32(e[24:], uint32(r.length))
-		le.PutUint32(e[28:], 1) // required
-	}
+	copy(b[16:], image.Encode(le, []region{
+		{ID: stored(guidBlocks), At: tableAt, Length: uint32(len(w.table)), Required: 1},
+		{ID: stored(guidMetadata), At: metaAt, Length: 1 << 20, Required: 1},
+	}))
 	le.PutUint32(b[4:], checksum(b))
 	return b
 }
@@ -125,37 +117,34 @@ func (w *writer) regions() []byte {
 // metadata returns the table of metadata and its items (section 2.6).
 func (w *writer) metadata() []byte {
 	le := binary.LittleEndian
-	const virtual, required = 2, 4
-	items := []struct {
+	disk := w.id.UUID(3)
+	values := []struct {
 		id    string
 		value []byte
 		flags uint32
 	}{
 		{guidFile, le.AppendUint64(nil, uint64(w.block)), required},
 		{guidSize, le.AppendUint64(nil, uint64(w.size)), virtual | required},
-		{guidDisk, w.id.UUID(3), virtual | required},
+		{guidDisk, disk[:], virtual | required},
 		{guidSector, le.AppendUint32(nil, uint32(w.sector)), virtual | required},
 		{guidPhysical, le.AppendUint32(nil, 4096), virtual | required},
 	}
-	b := make([]byte, itemsAt+itemStep*len(items))
+	b := make([]byte, itemsAt+itemStep*len(values))
 	copy(b, "metadata")
-	le.PutUint16(b[10:], uint16(len(items)))
-	for i, item := range items {
-		e, at := b[32+32*i:], itemsAt+itemStep*i
-		putGUID(e, item.id)
-		le.PutUint32(e[16:], uint32(at))
-		le.PutUint32(e[20:], uint32(len(item.value)))
-		le.PutUint32(e[24:], item.flags)
-		copy(b[at:], item.value)
+	le.PutUint16(b[10:], uint16(len(values)))
+	for i, v := range values {
+		at := itemsAt + itemStep*i
+		copy(b[32+32*i:], image.Encode(le, item{ID: stored(v.id), At: uint32(at), Length: uint32(len(v.value)), Flags: v.flags}))
+		copy(b[at:], v.value)
 	}
 	return b
 }
 
-// putGUID writes a GUID of this package, which is well formed.
-func putGUID(b []byte, text string) {
+// stored returns the bytes of a GUID of this package, which is well formed.
+func stored(text string) [16]byte {
 	id, err := guid.Parse(text)
 	if err != nil {
 		panic(err)
 	}
-	copy(b, id[:])
+	return id
 }

@@ -2,9 +2,11 @@ package vmdk
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,38 +140,30 @@ func (d *descriptor) refuseParent() error {
 }
 
 func (d *descriptor) needsFiles() bool {
-	for _, e := range d.extents {
-		if e.kind != "ZERO" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.extents, func(e extent) bool { return e.kind != "ZERO" })
 }
 
-// adapters maps the controllers a descriptor can name to their heads.
-var adapters = []struct {
-	name  string
-	heads int64
-}{{"lsilogic", 255}, {"buslogic", 255}, {"ide", 16}, {"legacyESX", 255}}
+// adapter is a controller that a descriptor can name, with the geometry of a disk
+// behind it: how many heads, and how many cylinders at most.
+type adapter struct {
+	name             string
+	heads, cylinders int64
+}
+
+var adapters = []adapter{{"lsilogic", 255, 65535}, {"buslogic", 255, 65535}, {"ide", 16, 16383}, {"legacyESX", 255, 65535}}
 
 // describe returns the descriptor of a single sparse file with the given
 // subformat and capacity in sectors. The content ID depends on these and the name.
 func describe(subformat, file string, capacity int64, o image.WriteOptions) (string, error) {
-	name := o.Name
-	if name == "" {
-		name = filepath.Base(file)
-	}
+	name := cmp.Or(o.Name, filepath.Base(file))
 	if strings.ContainsAny(name, "\"\n\r\x00") || len(name) > 255 {
 		return "", fmt.Errorf("a vmdk can't record the file name %q", name)
 	}
-	adapter, heads, err := adapter(o.Adapter)
+	a, err := findAdapter(o.Adapter)
 	if err != nil {
 		return "", err
 	}
-	cylinders := min(capacity/(heads*63), 16383)
-	if heads == 255 {
-		cylinders = min(capacity/(heads*63), 65535)
-	}
+	cylinders := min(capacity/(a.heads*63), a.cylinders)
 	return fmt.Sprintf(`# Disk DescriptorFile
 version=1
 CID=%08x
@@ -187,19 +181,17 @@ ddb.geometry.cylinders = "%d"
 ddb.geometry.heads = "%d"
 ddb.geometry.sectors = "63"
 ddb.adapterType = "%s"
-`, contentID(subformat, name, capacity), subformat, capacity, name, cylinders, heads, adapter), nil
+`, contentID(subformat, name, capacity), subformat, capacity, name, cylinders, a.heads, a.name), nil
 }
 
-func adapter(name string) (string, int64, error) {
-	if name == "" {
-		name = adapters[0].name
-	}
+// findAdapter returns the adapter of that name; without one, the first.
+func findAdapter(name string) (adapter, error) {
 	var names []string
 	for _, a := range adapters {
-		if a.name == name {
-			return a.name, a.heads, nil
+		if a.name == name || name == "" {
+			return a, nil
 		}
 		names = append(names, a.name)
 	}
-	return "", 0, fmt.Errorf("unknown vmdk adapter %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
+	return adapter{}, fmt.Errorf("unknown vmdk adapter %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 
+	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/disktest"
 )
 
@@ -15,8 +16,7 @@ func FuzzVMDK(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file, end := disktest.InMemory(b)
-		if img, err := openMonolithic(file, end); err == nil {
+		if img, err := openMonolithic(image.Bytes(b)); err == nil {
 			disktest.Drain(t, img)
 		}
 	})
@@ -70,8 +70,7 @@ func FuzzDescriptor(f *testing.F) {
 // TestTinyVMDKs makes sure that the seeds are images, not just rubbish.
 func TestTinyVMDKs(t *testing.T) {
 	for i, b := range tinyVMDKs() {
-		file, end := disktest.InMemory(b)
-		img, err := openMonolithic(file, end)
+		img, err := openMonolithic(image.Bytes(b))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,26 +22,23 @@ type index struct {
 	inflaters sync.Pool
 }
 
-// openSparse opens a sparse extent of end bytes.
-func openSparse(f mapped.Source, end int64) (*mapped.Image, *header, error) {
-	h, err := readHeader(f, end)
+// openSparse opens a sparse extent.
+func openSparse(src image.Image) (image.Image, *header, error) {
+	end := src.Size()
+	h, err := readHeader(src, end)
 	if err != nil {
 		return nil, nil, err
 	}
-	raw := make([]byte, h.tables()*4)
-	if _, err := f.ReadAt(raw, int64(h.DirectoryAt)*sector); err != nil {
+	directory := make([]uint32, h.tables())
+	if err := mapped.Read(src, int64(h.DirectoryAt)*sector, binary.LittleEndian, directory); err != nil {
 		return nil, nil, err
-	}
-	directory := make([]uint32, len(raw)/4)
-	for i := range directory {
-		directory[i] = binary.LittleEndian.Uint32(raw[i*4:])
 	}
 	if at, twice := mapped.Repeated(directory, ^uint32(0)); twice {
 		return nil, nil, fmt.Errorf("corrupt vmdk: two directory entries share the grain table at sector %d", at)
 	}
 	x := &index{header: h, end: end}
 	t := &mapped.Tree{
-		Name: "vmdk grain table", Cache: mapped.NewCache(f, end, int(h.PerTable)*4),
+		Name: "vmdk grain table", Cache: mapped.NewCache(src, int(h.PerTable)*4),
 		Tables: int64(len(directory)), Per: int64(h.PerTable), Unit: x.unit(),
 		Table: func(i int64) (int64, error) { return int64(directory[i]) * sector, nil },
 		Entry: func(table []byte, j int64) (mapped.Spot, error) {
@@ -49,7 +46,7 @@ func openSparse(f mapped.Source, end int64) (*mapped.Image, *header, error) {
 		},
 	}
 	return &mapped.Image{
-		Locate: t.Locate, Unpack: x.unpack(f), File: f, End: end,
+		Locate: t.Locate, Unpack: x.unpack(src), File: src,
 		Length: int64(h.Capacity) * sector, Unit: x.unit(), Subformat: h.subformat(),
 	}, h, nil
 }
@@ -63,15 +60,11 @@ func (h *header) subformat() string {
 
 // readHeader reads the header, or the footer if the header refers to it.
 func readHeader(r io.ReaderAt, end int64) (*header, error) {
-	b := make([]byte, sector)
 	if end < sector {
 		return nil, fmt.Errorf("corrupt vmdk: a file of %d bytes", end)
 	}
-	if _, err := r.ReadAt(b, 0); err != nil {
-		return nil, err
-	}
 	var h header
-	if err := h.decode(b); err != nil {
+	if err := h.read(r, 0); err != nil {
 		return nil, err
 	}
 	if h.DirectoryAt == atEnd {
@@ -79,10 +72,7 @@ func readHeader(r io.ReaderAt, end int64) (*header, error) {
 			return nil, errors.New("corrupt vmdk: the footer is missing: the file was cut off")
 		}
 		// the footer lies before the end-of-stream marker
-		if _, err := r.ReadAt(b, end-2*sector); err != nil {
-			return nil, err
-		}
-		if err := h.decode(b); err != nil {
+		if err := h.read(r, end-2*sector); err != nil {
 			return nil, fmt.Errorf("corrupt vmdk: no footer before the end: the file was cut off (%w)", err)
 		}
 	}
@@ -126,21 +116,18 @@ func (x *index) unpack(f io.ReaderAt) func(dst, src []byte, off int64, s mapped.
 				return err
 			}
 		}
-		n, err := x.inflate(dst, src[:length])
-		if err == nil && int64(n) < min(x.unit(), int64(x.Capacity)*sector-start) {
-			err = io.ErrUnexpectedEOF
-		}
-		clear(dst[n:])
-		if err != nil {
+		want := min(x.unit(), int64(x.Capacity)*sector-start)
+		if err := x.inflate(dst, src[:length], want); err != nil {
 			return fmt.Errorf("corrupt vmdk: grain for offset %d: %w", start, err)
 		}
 		return nil
 	}
 }
 
-// inflate unpacks src to its end, so that its checksum is looked at, and returns
-// how many bytes that gave. More than dst has room for is an error.
-func (x *index) inflate(dst, src []byte) (int, error) {
+// inflate fills the first bytes of dst, of which there must be at least want, with
+// what src unpacks to, and clears the others. It reads src to its end, so that its
+// checksum is looked at. More than dst has room for is an error.
+func (x *index) inflate(dst, src []byte, want int64) error {
 	r, _ := x.inflaters.Get().(io.ReadCloser)
 	var err error
 	if r == nil {
@@ -149,26 +136,19 @@ func (x *index) inflate(dst, src []byte) (int, error) {
 		err = r.(zlib.Resetter).Reset(bytes.NewReader(src), nil)
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer x.inflaters.Put(r)
-	n := 0
-	for n < len(dst) && err == nil {
-		var m int
-		m, err = r.Read(dst[n:])
-		n += m
+	clear(dst[want:])
+	if _, err := io.ReadFull(r, dst[:want]); err == io.EOF {
+		return io.ErrUnexpectedEOF
+	} else if err != nil {
+		return err
 	}
-	if err == nil {
-		var more [1]byte
-		if m, rest := io.ReadFull(r, more[:]); m == 0 {
-			err = rest
-		}
-	}
-	switch err {
-	case io.EOF:
-		err = nil
-	case nil:
+	room := int64(len(dst)) - want
+	more, err := io.Copy(io.Discard, io.LimitReader(r, room+1))
+	if err == nil && more > room {
 		err = fmt.Errorf("it unpacks to more than %d bytes", len(dst))
 	}
-	return n, err
+	return err
 }

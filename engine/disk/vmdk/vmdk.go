@@ -83,8 +83,9 @@ type header struct {
 // newlineTest is what a transfer as text would change.
 const newlineTest = "\n \r\n"
 
-func (h *header) decode(b []byte) error {
-	if _, err := binary.Decode(b, binary.LittleEndian, h); err != nil {
+// read reads a header at an offset of a file.
+func (h *header) read(f io.ReaderAt, at int64) error {
+	if err := mapped.Read(f, at, binary.LittleEndian, h); err != nil {
 		return err
 	}
 	if string(h.Magic[:]) != magic {
@@ -96,14 +97,12 @@ func (h *header) decode(b []byte) error {
 	return nil
 }
 
-// encode is the reverse of decode, padded to a sector.
+// encode is the reverse of read, padded to a sector.
 func (h *header) encode() []byte {
 	copy(h.Magic[:], magic)
 	copy(h.Newlines[:], newlineTest)
 	b := make([]byte, sector)
-	if _, err := binary.Encode(b, binary.LittleEndian, h); err != nil {
-		panic(err) // the structure has a fixed size, less than a sector
-	}
+	copy(b, image.Encode(binary.LittleEndian, h))
 	return b
 }
 
@@ -139,41 +138,37 @@ func (h *header) tables() int64 {
 
 // Open reads a sparse file, or a descriptor and, if o allows, its extents. Only
 // the grain directory and a few MiB of grain tables are held in memory.
-func (Format) Open(f *os.File, o image.OpenOptions) (image.Image, error) {
-	end, err := mapped.FileSize(f)
-	if err != nil {
-		return nil, err
-	}
+func (Format) Open(src image.Image, path string, o image.OpenOptions) (image.Image, error) {
 	head := make([]byte, 512)
-	n, err := f.ReadAt(head, 0)
+	n, err := src.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
 	switch head = head[:n]; {
 	case bytes.HasPrefix(head, []byte(magic)):
-		return openMonolithic(f, end)
+		return openMonolithic(src)
 	case bytes.HasPrefix(head, []byte(oldMagic)):
 		return nil, errors.New("vmdk sparse extents of old ESX servers (COWD) are not supported: convert it with qemu-img first")
 	case isDescriptor(head):
-		return openDescriptor(f, end, o)
+		return openDescriptor(src, path, o)
 	}
 	return nil, errors.New("not a vmdk: it begins neither with the signature KDMV nor with a descriptor")
 }
 
 // openMonolithic opens a sparse file that has its descriptor inside.
-func openMonolithic(f mapped.Source, end int64) (image.Image, error) {
-	x, h, err := openSparse(f, end)
+func openMonolithic(src image.Image) (image.Image, error) {
+	x, h, err := openSparse(src)
 	if err != nil {
 		return nil, err
 	}
 	if h.DescriptorAt == 0 || h.DescriptorSize == 0 {
 		return x, nil
 	}
-	if h.DescriptorSize > maxDescriptor/sector || h.DescriptorAt > uint64(end)/sector {
+	if h.DescriptorSize > maxDescriptor/sector || h.DescriptorAt > uint64(src.Size())/sector {
 		return nil, fmt.Errorf("corrupt vmdk: descriptor at sector %d, %d sectors", h.DescriptorAt, h.DescriptorSize)
 	}
 	text := make([]byte, h.DescriptorSize*sector)
-	if err := image.ReadPadded(f, text, int64(h.DescriptorAt)*sector); err != nil {
+	if err := image.ReadPadded(src, text, int64(h.DescriptorAt)*sector); err != nil {
 		return nil, err
 	}
 	d, err := parseDescriptor(text)
@@ -187,12 +182,12 @@ func openMonolithic(f mapped.Source, end int64) (image.Image, error) {
 }
 
 // openDescriptor opens the extents that a descriptor names.
-func openDescriptor(f *os.File, end int64, o image.OpenOptions) (image.Image, error) {
-	if end > maxDescriptor {
-		return nil, fmt.Errorf("corrupt vmdk: descriptor of %d bytes", end)
+func openDescriptor(src image.Image, path string, o image.OpenOptions) (image.Image, error) {
+	if src.Size() > maxDescriptor {
+		return nil, fmt.Errorf("corrupt vmdk: descriptor of %d bytes", src.Size())
 	}
-	text := make([]byte, end)
-	if _, err := f.ReadAt(text, 0); err != nil {
+	text := make([]byte, src.Size())
+	if _, err := src.ReadAt(text, 0); err != nil {
 		return nil, err
 	}
 	d, err := parseDescriptor(text)
@@ -205,25 +200,26 @@ func openDescriptor(f *os.File, end int64, o image.OpenOptions) (image.Image, er
 	if d.needsFiles() && !o.Extents && o.Extent == nil {
 		return nil, fmt.Errorf("vmdk keeps its data in other files (%q), which may not be opened: allow it where the image is opened (OpenOptions.Extents)", d.extents[0].name)
 	}
-	root, err := os.OpenRoot(filepath.Dir(f.Name()))
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
-	if o.Extent != nil {
-		open = func(name string) (*os.File, error) {
-			path, err := o.Extent(name)
-			if err != nil {
-				return nil, err
-			}
-			return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	open := func(name string) (*os.File, error) {
+		const flags = os.O_RDONLY | syscall.O_NONBLOCK
+		if o.Extent == nil {
+			return root.OpenFile(name, flags, 0)
 		}
+		path, err := o.Extent(name)
+		if err != nil {
+			return nil, err
+		}
+		return os.OpenFile(path, flags, 0)
 	}
-	j := &image.Joined{Closers: []io.Closer{f}, Subformat: d.kind}
+	j := &image.Joined{Closers: []io.Closer{src}, Subformat: d.kind}
 	for _, e := range d.extents {
 		if err := addExtent(j, open, e); err != nil {
-			j.Closers = j.Closers[1:] // the caller closes f
+			j.Closers = j.Closers[1:] // the caller closes src
 			j.Close()
 			return nil, err
 		}
@@ -257,20 +253,27 @@ func openExtent(open func(name string) (*os.File, error), e extent) (image.Image
 	if err != nil {
 		return nil, err
 	}
-	end, err := mapped.FileSize(f)
-	if err != nil {
-		f.Close()
-		return nil, err
+	img, err := regular(f)
+	if err == nil && e.kind != "FLAT" {
+		img, _, err = openSparse(img)
 	}
-	if e.kind == "FLAT" {
-		return blob.FromFile(f)
-	}
-	img, _, err := openSparse(f, end)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return img, nil
+}
+
+// regular returns the content of f, which must be a regular file.
+func regular(f *os.File) (image.Image, error) {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("not a regular file (%s)", info.Mode().Type())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return blob.FromFile(f)
 }
 
 // Write makes w one file: monolithicSparse, or streamOptimized with deflated

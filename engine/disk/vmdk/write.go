@@ -138,33 +138,20 @@ func (w *sparseWriter) finish(h *header, descriptor []byte) error {
 	if err := w.close(); err != nil {
 		return err
 	}
-	if err := w.file.Truncate(w.next); err != nil {
-		return err
-	}
-	for _, d := range []struct {
-		at     uint64
-		tables int64
-	}{{h.RedundantAt, w.first}, {h.DirectoryAt, w.second}} {
-		if err := writeDirectory(w.file, int64(d.at)*sector, h.tables(), d.tables); err != nil {
-			return err
-		}
-	}
-	if _, err := w.file.WriteAt(descriptor, sector); err != nil {
-		return err
-	}
-	_, err := w.file.WriteAt(h.encode(), 0)
-	return err
+	return pump.Finish(w.file, w.next,
+		image.Chunk{At: int64(h.RedundantAt) * sector, Bytes: directory(h.tables(), w.first)},
+		image.Chunk{At: int64(h.DirectoryAt) * sector, Bytes: directory(h.tables(), w.second)},
+		image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
 }
 
-// writeDirectory writes a directory of n tables that follow each other from
-// offset first on.
-func writeDirectory(f *os.File, at, n, first int64) error {
+// directory returns the directory of n tables that follow each other from offset
+// first on.
+func directory(n, first int64) []byte {
 	b := make([]byte, n*4)
 	for i := range n {
 		binary.LittleEndian.PutUint32(b[i*4:], uint32((first+i*table)/sector))
 	}
-	_, err := f.WriteAt(b, at)
-	return err
+	return b
 }
 
 // The kinds of markers in a stream-optimized file.
@@ -206,7 +193,7 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 		return err
 	}
 	h.DirectoryAt = atEnd
-	return pump.WriteChunks(f, image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
+	return pump.Finish(f, w.next, image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
 }
 
 func (w *streamWriter) place(u *pump.Unit) error {

@@ -6,6 +6,7 @@
 //	Blob, Extent, State  an open content, a run of it, and what the run holds
 //	Open, FromFile       a file or a block device of the host as a blob
 //	Reader, ReadAll      all of a blob, in a stream or in memory
+//	Clip                 what of a read lies in a blob, for whoever makes one
 //
 // It knows no format and writes nothing. Of b9 it imports only sparse, for the
 // holes.
@@ -32,15 +33,7 @@ const (
 )
 
 // String returns "data", "zero" or "hole".
-func (s State) String() string {
-	switch s {
-	case Data:
-		return "data"
-	case Zero:
-		return "zero"
-	}
-	return "hole"
-}
+func (s State) String() string { return [...]string{Data: "data", Zero: "zero", Hole: "hole"}[s] }
 
 // Extent is a part of a blob with one state. Start and Length are bytes.
 type Extent struct {
@@ -61,6 +54,21 @@ type Blob interface {
 	// byte long; the next run may have the same state. At or after the end,
 	// and for negative offsets, the error is io.EOF.
 	Extent(off int64) (Extent, error)
+}
+
+// Clip bounds a read of n bytes at off by the size of a blob. It returns how
+// many bytes can be read, and io.EOF if that is fewer than n.
+func Clip(n int, off, size int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at the negative offset %d", off)
+	}
+	if off >= size {
+		return 0, io.EOF
+	}
+	if int64(n) > size-off {
+		return int(size - off), io.EOF
+	}
+	return n, nil
 }
 
 // Reader returns a reader of all of b from its beginning. It does not close b.
@@ -117,24 +125,15 @@ func (f *file) Size() int64 { return f.size }
 // ReadAt implements io.ReaderAt. A file that became shorter is an error other
 // than io.EOF.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	n := int64(len(p))
-	var end error
-	switch {
-	case off < 0:
-		return 0, fmt.Errorf("%s: read at the negative offset %d", f.Name(), off)
-	case off >= f.size:
-		return 0, io.EOF
-	case off+n > f.size:
-		n, end = f.size-off, io.EOF
-	}
+	n, end := Clip(len(p), off, f.size)
 	got, err := f.File.ReadAt(p[:n], off)
-	if err == io.EOF && int64(got) < n {
-		return got, fmt.Errorf("%s was shortened while it was read: %w", f.Name(), io.ErrUnexpectedEOF)
+	switch {
+	case got == n:
+		return got, end
+	case err == io.EOF:
+		err = fmt.Errorf("%s was shortened while it was read: %w", f.Name(), io.ErrUnexpectedEOF)
 	}
-	if err != nil && err != io.EOF {
-		return got, err
-	}
-	return got, end
+	return got, err
 }
 
 // Extent asks the file system where data and holes are.

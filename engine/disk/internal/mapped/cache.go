@@ -2,20 +2,17 @@ package mapped
 
 import (
 	"fmt"
-	"io"
 	"sync"
 
 	"b9.build/b9/engine/disk/image"
-	"b9.build/b9/engine/internal/sparse"
 )
 
 // Cache keeps the tables of a file that were read last, within a bound of
 // memory. All have one size; where they lie in the file is foreign.
 type Cache struct {
-	file io.ReaderAt
-	end  int64 // size of file
-	size int   // bytes a table
-	room int   // tables to keep
+	file image.Image
+	size int // bytes a table
+	room int // tables to keep
 
 	mu    sync.Mutex
 	held  map[int64][]byte
@@ -28,8 +25,8 @@ type Cache struct {
 const cacheMemory = 4 << 20
 
 // NewCache makes a cache for tables of size bytes in a file of end bytes.
-func NewCache(file io.ReaderAt, end int64, size int) *Cache {
-	return &Cache{file: file, end: end, size: size, room: max(2, cacheMemory/size), held: map[int64][]byte{}}
+func NewCache(file image.Image, size int) *Cache {
+	return &Cache{file: file, size: size, room: max(2, cacheMemory/size), held: map[int64][]byte{}}
 }
 
 // At returns the table at offset off of the file. The caller must not change it.
@@ -39,8 +36,8 @@ func (c *Cache) At(off int64) ([]byte, error) {
 	if b, ok := c.held[off]; ok {
 		return b, nil
 	}
-	if off < 0 || off > c.end-int64(c.size) {
-		return nil, fmt.Errorf("corrupt: table at offset %d does not lie in the file of %d bytes", off, c.end)
+	if end := c.file.Size(); off < 0 || off > end-int64(c.size) {
+		return nil, fmt.Errorf("corrupt: table at offset %d does not lie in the file of %d bytes", off, end)
 	}
 	if c.inHole(off) {
 		return c.empty, nil
@@ -63,15 +60,11 @@ func (c *Cache) Blank(table []byte) bool {
 // tables of a large empty disk do; they need not be read one by one.
 func (c *Cache) inHole(off int64) bool {
 	if off < c.hole.Start || off >= c.hole.End() {
-		s, ok := c.file.(io.Seeker)
-		if !ok {
+		e, err := c.file.Extent(off)
+		if err != nil || e.State == image.Data {
 			return false
 		}
-		data, err := sparse.Data(s, off, c.end)
-		if err != nil {
-			return false
-		}
-		c.hole = image.Extent{Start: off, Length: data - off, State: image.Hole}
+		c.hole = e
 	}
 	if off+int64(c.size) > c.hole.End() {
 		return false

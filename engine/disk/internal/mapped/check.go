@@ -17,7 +17,7 @@ const maxCorruptions = 1000
 // Check follows every entry of the tables, unpacks every packed unit, and
 // reports units that share their part of the file.
 func (m *Image) Check(ctx context.Context, r *image.Report) error {
-	c := check{Image: m, report: r, used: make(bitmap, (m.End+m.Unit-1)/m.Unit/64+1), buf: make([]byte, m.Unit)}
+	c := check{Image: m, report: r, used: make(bitmap, (m.File.Size()+m.Unit-1)/m.Unit/64+1), buf: make([]byte, m.Unit)}
 	for off := int64(0); off < m.Length && r.Corruptions <= maxCorruptions; {
 		if err := ctx.Err(); err != nil {
 			return err

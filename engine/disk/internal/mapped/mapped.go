@@ -11,17 +11,19 @@
 //   - [Tree] finds spots through a directory of tables (qcow2, vmdk)
 //   - [Blocks] finds them through one flat table (vdi, vhd, vhdx)
 //   - [Cache] holds the tables that were read last
+//   - [Read], [ReadHeader]: the structures of a file
 package mapped
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/internal/blob"
 )
 
 // Spot says where the bytes of an image from some offset on are kept.
@@ -45,13 +47,7 @@ const (
 
 // state is what a kind is to the reader of an image.
 func (k Kind) state() image.State {
-	switch k {
-	case Hole:
-		return image.Hole
-	case Zero:
-		return image.Zero
-	}
-	return image.Data
+	return [...]image.State{Hole: image.Hole, Zero: image.Zero, Plain: image.Data, Packed: image.Data}[k]
 }
 
 // maxSpot in bytes bounds how many units are joined to one spot.
@@ -82,12 +78,6 @@ func run(i, n, in int64, entry func(i int64) (Spot, error)) (Spot, error) {
 	return s, nil
 }
 
-// Source is the file that an image is read from.
-type Source interface {
-	io.ReaderAt
-	io.Closer
-}
-
 // Image is an image whose units lie in a file where tables say. It owns the file
 // and the image under it.
 type Image struct {
@@ -99,8 +89,7 @@ type Image struct {
 	// Verify, unless nil, checks what else there is than units and their tables.
 	Verify func(context.Context, *image.Report) error
 
-	File      Source
-	End       int64       // size of File in bytes
+	File      image.Image // the content of the file
 	Length    int64       // virtual size in bytes
 	Unit      int64       // bytes of a cluster, grain or block
 	Under     image.Image // or nil
@@ -128,7 +117,7 @@ func (m *Image) Close() error {
 
 // ReadAt implements io.ReaderAt.
 func (m *Image) ReadAt(p []byte, off int64) (int, error) {
-	n, eof := image.Clip(len(p), off, m.Length)
+	n, eof := blob.Clip(len(p), off, m.Length)
 	for done := 0; done < n; {
 		s, err := m.Locate(off + int64(done))
 		if err != nil {
@@ -242,23 +231,17 @@ func (m *Image) extend(e *image.Extent) {
 	}
 }
 
-// FileSize returns the size in bytes of f, which must be a regular file.
-func FileSize(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("not a regular file (%s)", info.Mode().Type())
-	}
-	return info.Size(), nil
+// Read decodes v from f at off: a pointer to a structure of fixed size, or a
+// slice of such.
+func Read(f io.ReaderAt, off int64, order binary.ByteOrder, v any) error {
+	return binary.Read(io.NewSectionReader(f, off, int64(binary.Size(v))), order, v)
 }
 
-// ReadHeader fills b from the start of f.
-func ReadHeader(f io.ReaderAt, b []byte) error {
-	_, err := f.ReadAt(b, 0)
-	if err == io.EOF {
-		return fmt.Errorf("the file ends in the header of %d bytes", len(b))
+// ReadHeader does what Read does with the start of f.
+func ReadHeader(f io.ReaderAt, order binary.ByteOrder, v any) error {
+	err := Read(f, 0, order, v)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("the file ends in the header of %d bytes", binary.Size(v))
 	}
 	return err
 }

@@ -11,16 +11,11 @@ import (
 	"b9.build/b9/engine/disk/image"
 )
 
-// file is a file in memory.
-type file struct{ *bytes.Reader }
-
-func (file) Close() error { return nil }
-
 // blocks is an image with blocks of 16 bytes, whose table of 16-bit entries, each
-// the offset of a block, lies at 0 of the file.
+// the offset of a block, lies at 2 of the file.
 func blocks(t *testing.T, content []byte, n int64) *Image {
 	t.Helper()
-	x := &Blocks{Name: "test", Entry: 2, Unit: 16, Blocks: n, Decode: func(e []byte) (Spot, error) {
+	x := &Blocks{Name: "test", At: 2, Entry: 2, Unit: 16, Blocks: n, Decode: func(e []byte) (Spot, error) {
 		switch at := binary.LittleEndian.Uint16(e); at {
 		case 0:
 			return Spot{Kind: Hole}, nil
@@ -32,18 +27,18 @@ func blocks(t *testing.T, content []byte, n int64) *Image {
 			return Spot{Kind: Plain, At: int64(at)}, nil
 		}
 	}}
-	m, err := x.Open(file{bytes.NewReader(content)}, int64(len(content)), n*16)
+	m, err := x.Open(image.Bytes(content), n*16)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-// content is a file of 80 bytes with a table at its start: blocks lie at 16, 32 ... 64.
+// content is a file of 80 bytes with a table at 2: blocks lie at 16, 32 ... 64.
 func content(entries ...byte) []byte {
 	b := make([]byte, 80)
 	for i, e := range entries {
-		b[2*i] = e
+		b[2+2*i] = e
 	}
 	for i := 16; i < len(b); i++ {
 		b[i] = byte(i)
@@ -76,6 +71,37 @@ func TestReadsFollowTheTable(t *testing.T) {
 	}
 }
 
+// TestChunksOfEntries reads a table in which each third entry is no block's.
+func TestChunksOfEntries(t *testing.T) {
+	b := content(16, 32, 2, 48, 64, 2)
+	x := &Blocks{Name: "test", At: 2, Entry: 2, Unit: 16, Blocks: 4, Chunk: 2, Decode: func(e []byte) (Spot, error) {
+		return Spot{Kind: Plain, At: int64(binary.LittleEndian.Uint16(e))}, nil
+	}}
+	m, err := x.Open(image.Bytes(b), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 64)
+	if n, err := m.ReadAt(got, 0); n != 64 || err != nil || !bytes.Equal(got, b[16:]) {
+		t.Errorf("%d bytes %v, %v", n, got, err)
+	}
+}
+
+// TestZerosThatAreNoHoles reads a table in a hole of the file: an entry of zeros
+// is a block here.
+func TestZerosThatAreNoHoles(t *testing.T) {
+	x := &Blocks{Name: "test", At: 1 << 20, Entry: 2, Unit: 16, Blocks: 4096, Decode: func([]byte) (Spot, error) {
+		return Spot{Kind: Plain, At: 32}, nil
+	}}
+	m, err := x.Open(image.Blank(3<<20), 16*4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.Locate(16); err != nil || got != (Spot{Kind: Plain, At: 32, Length: 16}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestACheckFindsWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		entries []byte
@@ -93,9 +119,11 @@ func TestACheckFindsWhatIsWrong(t *testing.T) {
 }
 
 func TestATableMustLieInTheFile(t *testing.T) {
-	x := &Blocks{Name: "test", Entry: 2, Unit: 16, Blocks: 9}
-	if _, err := x.Open(file{bytes.NewReader(make([]byte, 17))}, 17, 144); err == nil || !strings.Contains(err.Error(), "does not lie in the file of 17 bytes") {
-		t.Errorf("a table of 18 bytes in a file of 17: %v", err)
+	for at, good := range map[int64]bool{-2: false, 0: false, 1: true, 2: true, 3: false} {
+		x := &Blocks{Name: "test", At: at, Entry: 2, Unit: 16, Blocks: 9}
+		if _, err := x.Open(image.Bytes(make([]byte, 20)), 144); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "does not lie in the file of 20 bytes") {
+			t.Errorf("a table of 18 bytes at %d of a file of 20: %v", at, err)
+		}
 	}
 }
 

@@ -39,12 +39,18 @@ func (t *Tree) Locate(off int64) (Spot, error) {
 	switch {
 	case err != nil:
 		return Spot{}, fmt.Errorf("%s: %w", t.Name, err)
-	case t.Cache.Blank(table):
+	case t.Cache.Blank(table) && t.zerosAreHoles(table):
 		return Spot{Kind: Hole, Length: span - off%span}, nil
 	case t.Within != nil:
 		return t.Within(table, j, in)
 	}
 	return run(j, t.Per, in, func(j int64) (Spot, error) { return t.Entry(table, j) })
+}
+
+// zerosAreHoles reports whether the entries of a table of zeros are holes.
+func (t *Tree) zerosAreHoles(table []byte) bool {
+	s, err := t.Entry(table, 0)
+	return err == nil && s.Kind == Hole
 }
 
 // missing counts the tables from i on that there are not. There is none at i.
@@ -63,27 +69,16 @@ func (t *Tree) missing(i int64) int64 {
 // of a directory, of which the bits in mask count. So few tables that claim to
 // describe a vast disk are found before anyone goes through them.
 func Repeated[T uint32 | uint64](entries []T, mask T) (T, bool) {
-	last := T(0)
-	ascending := true
+	used := make([]T, 0, len(entries))
 	for _, e := range entries {
 		if e &= mask; e != 0 {
-			ascending = ascending && e > last
-			last = e
+			used = append(used, e)
 		}
 	}
-	if ascending {
-		return 0, false
-	}
-	sorted := make([]T, 0, len(entries))
-	for _, e := range entries {
-		if e &= mask; e != 0 {
-			sorted = append(sorted, e)
-		}
-	}
-	slices.Sort(sorted)
-	for i := 1; i < len(sorted); i++ {
-		if sorted[i] == sorted[i-1] {
-			return sorted[i], true
+	slices.Sort(used)
+	for i := 1; i < len(used); i++ {
+		if used[i] == used[i-1] {
+			return used[i], true
 		}
 	}
 	return 0, false

@@ -4,16 +4,13 @@ import "b9.build/b9/engine/disk/image"
 
 // Overlaid is the image top, with data where top or the image under it has: what
 // must be looked at to find out how they differ.
-type Overlaid struct{ Top, Under image.Image }
-
-func (e Overlaid) Size() int64 { return e.Top.Size() }
-
-func (e Overlaid) Close() error { return nil }
-
-func (e Overlaid) ReadAt(p []byte, off int64) (int, error) { return e.Top.ReadAt(p, off) }
+type Overlaid struct {
+	image.Image // the top
+	Under       image.Image
+}
 
 func (e Overlaid) Extent(off int64) (image.Extent, error) {
-	a, err := e.Top.Extent(off)
+	a, err := e.Image.Extent(off)
 	if err != nil || off >= e.Under.Size() {
 		return a, err
 	}

@@ -9,7 +9,7 @@
 //   - [Copy] moves an image to the same offsets, and shares blocks
 //   - [Growth] and [Runs] reserve room in the file before it is written
 //   - [Identity] derives UUIDs from what was moved
-//   - [WriteChunks] writes the tables of a new file
+//   - [Finish] writes the tables of a new file
 package pump
 
 import (
@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"runtime"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -50,7 +52,7 @@ type Job struct {
 	Packer func() (PackFunc, error)
 
 	// Place sets the offset (At) of a unit that has a body, and records where
-	// the unit is. It is called for each unit that is not absent, never
+	// the unit is. It is called for each unit that is no hole, never
 	// concurrently, and with ascending offsets.
 	Place func(u *Unit) error
 
@@ -73,19 +75,10 @@ type Unit struct {
 	Off  int64  // offset in the image
 	At   int64  // offset in the file, set by Job.Place
 	Body []byte // what to write there; empty: nothing
-	Kind Kind
+	// Kind says how the unit is stored: a Hole not at all, it reads as zero or as the
+	// image under it; Zero is recorded as zero; Body is Plain or Packed.
+	Kind mapped.Kind
 }
-
-// Kind says how a unit is stored.
-type Kind uint8
-
-// The kinds of a unit.
-const (
-	Absent Kind = iota // not at all: it reads as zero, or as the image under it
-	Zeroed             // recorded as zero
-	Plain              // Body is the unit as it is
-	Packed             // Body is compressed
-)
 
 // Bytes a piece: large enough for few system calls, small enough for sixteen
 // workers to stay far below 64 MiB. Packing needs a second buffer and the
@@ -143,16 +136,19 @@ func (j *Job) workers() int {
 func (j *Job) feed(ctx context.Context, work chan<- piece) error {
 	turn := make(chan struct{})
 	close(turn)
-	return Walk(ctx, j.source(), j.Unit, j.pieceSize(), func(off, length int64) error {
+	for e, err := range Walk(ctx, j.source(), j.Unit, j.pieceSize()) {
+		if err != nil {
+			return err
+		}
 		next := make(chan struct{})
 		select {
-		case work <- piece{off, length, turn, next}:
+		case work <- piece{e.Start, e.Length, turn, next}:
 			turn = next
-			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	})
+	}
+	return nil
 }
 
 // source is the image whose extents say what must be looked at.
@@ -163,37 +159,45 @@ func (j *Job) source() image.Image {
 	return j.Src
 }
 
-// Walk calls emit for the data in src, in ascending order, as runs that start at
-// a multiple of unit, end at one or at the end of src, and lie within one
-// multiple of piece.
-func Walk(ctx context.Context, src image.Image, unit, piece int64, emit func(off, length int64) error) error {
-	size := src.Size()
-	for off := int64(0); off < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		e, err := src.Extent(off)
-		if err != nil {
-			return err
-		}
-		if e.Start != off || e.Length <= 0 {
-			return fmt.Errorf("internal error: extent %+v at offset %d", e, off)
-		}
-		end := min(e.End(), size)
-		if e.State == image.Data {
-			start := off / unit * unit // never before what was emitted: off is at least that
-			end = min(image.RoundUp(end, unit), size)
-			for start < end {
+// Walk goes through the data in src, in ascending order, as runs that start at a
+// multiple of unit, end at one or at the end of src, and lie within one multiple
+// of piece. It ends at the first error.
+func Walk(ctx context.Context, src image.Image, unit, piece int64) iter.Seq2[image.Extent, error] {
+	return func(yield func(image.Extent, error) bool) {
+		size := src.Size()
+		for off := int64(0); off < size; {
+			e, err := extent(ctx, src, off)
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			off = min(e.End(), size)
+			if e.State != image.Data {
+				continue
+			}
+			start := e.Start / unit * unit // never before the end of the last run, which e begins at or after
+			for end := min(image.RoundUp(off, unit), size); start < end; {
 				n := min(end, (start/piece+1)*piece) - start
-				if err := emit(start, n); err != nil {
-					return err
+				if !yield(image.Extent{Start: start, Length: n}, nil) {
+					return
 				}
 				start += n
 			}
+			off = max(off, start)
 		}
-		off = end
 	}
-	return nil
+}
+
+// extent asks src for the extent at off, unless ctx has ended.
+func extent(ctx context.Context, src image.Image, off int64) (image.Extent, error) {
+	if err := ctx.Err(); err != nil {
+		return image.Extent{}, err
+	}
+	e, err := src.Extent(off)
+	if err == nil && (e.Start != off || e.Length <= 0) {
+		err = fmt.Errorf("internal error: extent %+v at offset %d", e, off)
+	}
+	return e, err
 }
 
 // work is one worker: it owns its buffers and takes pieces until there are none.
@@ -235,7 +239,7 @@ func (w *worker) move(ctx context.Context, q piece) error {
 		return ctx.Err()
 	}
 	for i := range w.units {
-		if u := &w.units[i]; u.Kind != Absent {
+		if u := &w.units[i]; u.Kind != mapped.Hole {
 			if err := w.Place(u); err != nil {
 				return err
 			}
@@ -271,12 +275,12 @@ func (w *worker) read(q piece) error {
 	for i := int64(0); i < int64(len(in)); i += w.Unit {
 		u := Unit{Off: q.off + i, Body: in[i : i+w.Unit]}
 		u.Kind = classify(u.Body, below, i)
-		if u.Kind == Plain && w.pack != nil {
+		if u.Kind == mapped.Plain && w.pack != nil {
 			if err := w.squeeze(&u); err != nil {
 				return err
 			}
 		}
-		if u.Kind == Absent || u.Kind == Zeroed {
+		if u.Kind == mapped.Hole || u.Kind == mapped.Zero {
 			u.Body = nil
 		}
 		w.units = append(w.units, u)
@@ -286,21 +290,15 @@ func (w *worker) read(q piece) error {
 
 // classify says how a unit must be stored; below, unless nil, holds the image
 // under it, with the unit's bytes at offset i.
-func classify(body, below []byte, i int64) Kind {
-	if below == nil {
-		if sparse.IsZero(body) {
-			return Absent
-		}
-		return Plain
-	}
-	under := below[i : i+int64(len(body))]
+func classify(body, below []byte, i int64) mapped.Kind {
+	zero := sparse.IsZero(body)
 	switch {
-	case bytes.Equal(body, under):
-		return Absent
-	case sparse.IsZero(body):
-		return Zeroed
+	case below == nil && zero, below != nil && bytes.Equal(body, below[i:][:len(body)]):
+		return mapped.Hole
+	case zero:
+		return mapped.Zero
 	}
-	return Plain
+	return mapped.Plain
 }
 
 // squeeze packs u if that makes it smaller.
@@ -311,7 +309,7 @@ func (w *worker) squeeze(u *Unit) error {
 		return err
 	}
 	if w.packed = out; len(out) > start {
-		u.Body, u.Kind = out[start:], Packed
+		u.Body, u.Kind = out[start:], mapped.Packed
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/internal/mapped"
 )
 
 func create(t *testing.T) *os.File {
@@ -45,7 +46,7 @@ func TestUnitsArePlacedInOrder(t *testing.T) {
 		f := create(t)
 		j := Job{Src: source(), Out: f, Unit: 4096, Under: c.under}
 		j.Place = func(u *Unit) error {
-			if (u.Kind == Zeroed) != (len(u.Body) == 0) {
+			if (u.Kind == mapped.Zero) != (len(u.Body) == 0) {
 				t.Errorf("%s: a unit of kind %d with %d bytes", c.name, u.Kind, len(u.Body))
 			}
 			u.At = int64(len(got)) * 4096
@@ -88,8 +89,13 @@ func TestCopyKeepsToItsPart(t *testing.T) {
 func TestWalkCutsAtPieces(t *testing.T) {
 	src := &image.Joined{Length: 100, Parts: []image.Part{{Start: 13, Length: 40, Img: image.Bytes(make([]byte, 40))}, {Start: 95, Length: 5, Img: image.Bytes("12345")}}}
 	var got []int64
-	err := Walk(context.Background(), src, 8, 32, func(off, n int64) error { got = append(got, off, n); return nil })
-	if want := []int64{8, 24, 32, 24, 88, 8, 96, 4}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("runs %v, %v; want %v", got, err, want)
+	for e, err := range Walk(context.Background(), src, 8, 32) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Start, e.Length)
+	}
+	if want := []int64{8, 24, 32, 24, 88, 8, 96, 4}; !slices.Equal(got, want) {
+		t.Errorf("runs %v, want %v", got, want)
 	}
 }

@@ -7,9 +7,17 @@ import (
 	"b9.build/b9/engine/internal/sparse"
 )
 
-// WriteChunks writes the tables of a new file, in the given order.
-func WriteChunks(f *os.File, chunks ...image.Chunk) error {
+// Finish cuts a new file to size bytes, which frees what was reserved and not
+// used, and then writes its tables, in the given order. What is all zero reads so
+// already.
+func Finish(f *os.File, size int64, chunks ...image.Chunk) error {
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
 	for _, c := range chunks {
+		if sparse.IsZero(c.Bytes) {
+			continue
+		}
 		if err := writeSparse(f, c.Bytes, c.At); err != nil {
 			return err
 		}
