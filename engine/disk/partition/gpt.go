@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
+	"strings"
 	"unicode/utf16"
 
 	"github.com/diskfs/go-diskfs/backend"
@@ -31,13 +33,21 @@ const (
 // errNoGPT says that nothing looks like a GPT, as opposed to a damaged one.
 var errNoGPT = errors.New("no GPT")
 
-// gptHeader is a header whose own checksum is right. Numbers are sectors.
+// gptHeader is a header as it lies on the disk, little endian. Numbers are sectors.
 type gptHeader struct {
-	self             uint64
-	id               string
-	entries          uint64
-	count, entrySize uint32
-	sum              uint32
+	Signature                    [8]byte
+	Revision, Size, Sum, _       uint32
+	Self, Other, First, Last     uint64
+	ID                           [16]byte
+	Entries                      uint64
+	Count, EntrySize, EntriesSum uint32
+}
+
+// gptEntry is an entry of the array. First and Last are sectors.
+type gptEntry struct {
+	Type, ID                [16]byte
+	First, Last, Attributes uint64
+	Name                    [gptNameUnits]uint16
 }
 
 // findGPT looks for the headers with the given sector size, or with both.
@@ -74,20 +84,25 @@ func readGPT(img image.Image, sector int, lba int64) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	array := make([]byte, int64(h.count)*int64(h.entrySize))
-	if err := image.ReadPadded(img, array, int64(h.entries)*int64(sector)); err != nil {
+	array := make([]byte, int64(h.Count)*int64(h.EntrySize))
+	if err := image.ReadPadded(img, array, int64(h.Entries)*int64(sector)); err != nil {
 		return nil, err
 	}
-	if crc32.ChecksumIEEE(array) != h.sum {
+	if crc32.ChecksumIEEE(array) != h.EntriesSum {
 		return nil, fmt.Errorf("the checksum of the entries of the header in sector %d is wrong", lba)
 	}
-	t := &Table{Kind: "gpt", SectorSize: sector, ID: h.id, Size: img.Size()}
-	for i := range int(h.count) {
-		e := array[i*int(h.entrySize):][:h.entrySize]
-		if sparse.IsZero(e[:16]) {
+	t := &Table{Kind: "gpt", SectorSize: sector, ID: guid.String(h.ID[:]), Size: img.Size()}
+	number := 0
+	for b := range slices.Chunk(array, int(h.EntrySize)) {
+		number++
+		if sparse.IsZero(b[:16]) {
 			continue
 		}
-		if err := t.addGPT(i+1, e); err != nil {
+		var e gptEntry
+		if _, err := binary.Decode(b, binary.LittleEndian, &e); err != nil {
+			return nil, err
+		}
+		if err := t.addGPT(number, &e); err != nil {
 			return nil, err
 		}
 	}
@@ -105,56 +120,44 @@ func readGPTHeader(img image.Image, sector, lba int64) (*gptHeader, error) {
 	if err := image.ReadPadded(img, b, lba*sector); err != nil {
 		return nil, err
 	}
-	if string(b[:8]) != gptSignature {
+	h := &gptHeader{}
+	if _, err := binary.Decode(b, binary.LittleEndian, h); err != nil {
+		return nil, err
+	}
+	if string(h.Signature[:]) != gptSignature {
 		return nil, errNoGPT
 	}
-	le := binary.LittleEndian
-	size, sum := int64(le.Uint32(b[12:])), le.Uint32(b[16:])
-	if size < gptHeaderSize || size > sector {
-		return nil, fmt.Errorf("the header in sector %d has %d bytes", lba, size)
+	if h.Size < gptHeaderSize || int64(h.Size) > sector {
+		return nil, fmt.Errorf("the header in sector %d has %d bytes", lba, h.Size)
 	}
 	clear(b[16:20])
-	if crc32.ChecksumIEEE(b[:size]) != sum {
-		return nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
-	}
-	h := &gptHeader{
-		self: le.Uint64(b[24:]), id: guid.String(b[56:72]), entries: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), sum: le.Uint32(b[88:]),
-	}
-	array := int64(h.count) * int64(h.entrySize)
+	array := int64(h.Count) * int64(h.EntrySize)
 	switch {
-	case h.self != uint64(lba):
-		return nil, fmt.Errorf("the header in sector %d says it is in sector %d", lba, h.self)
-	case h.entrySize < gptEntrySize || h.entrySize > 4096 || h.entrySize%8 != 0 || array > gptMaxEntries:
-		return nil, fmt.Errorf("the header in sector %d has %d entries of %d bytes", lba, h.count, h.entrySize)
-	case h.entries > uint64(last) || int64(h.entries)*sector > img.Size()-array:
+	case crc32.ChecksumIEEE(b[:h.Size]) != h.Sum:
+		return nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
+	case h.Self != uint64(lba):
+		return nil, fmt.Errorf("the header in sector %d says it is in sector %d", lba, h.Self)
+	case h.EntrySize < gptEntrySize || h.EntrySize > 4096 || h.EntrySize%8 != 0 || array > gptMaxEntries:
+		return nil, fmt.Errorf("the header in sector %d has %d entries of %d bytes", lba, h.Count, h.EntrySize)
+	case h.Entries > uint64(last) || int64(h.Entries)*sector > img.Size()-array:
 		return nil, fmt.Errorf("the entries of the header in sector %d do not lie in the disk", lba)
 	}
 	return h, nil
 }
 
-// addGPT decodes an entry.
-func (t *Table) addGPT(number int, e []byte) error {
-	le := binary.LittleEndian
-	first, last := le.Uint64(e[32:]), le.Uint64(e[40:])
+// addGPT adds the partition of an entry.
+func (t *Table) addGPT(number int, e *gptEntry) error {
 	sector := int64(t.SectorSize)
-	if first < 1 || last < first || last >= uint64(t.Size/sector) {
-		return fmt.Errorf("partition %d (sectors %d to %d) does not lie in the disk of %d bytes", number, first, last, t.Size)
+	if e.First < 1 || e.Last < e.First || e.Last >= uint64(t.Size/sector) {
+		return fmt.Errorf("partition %d (sectors %d to %d) does not lie in the disk of %d bytes", number, e.First, e.Last, t.Size)
 	}
 	p := Partition{
-		Number: number, Start: int64(first) * sector, Length: int64(last-first+1) * sector,
-		Type: guid.String(e[:16]), ID: guid.String(e[16:32]), Attributes: le.Uint64(e[48:]),
+		Number: number, Start: int64(e.First) * sector, Length: int64(e.Last-e.First+1) * sector,
+		Type: guid.String(e.Type[:]), ID: guid.String(e.ID[:]), Attributes: e.Attributes, Bootable: e.Attributes&gptLegacyBoot != 0,
 	}
 	p.TypeName = typeName(p.Type)
-	p.Bootable = p.Attributes&gptLegacyBoot != 0
-	var name []uint16
-	for i := range gptNameUnits {
-		u := le.Uint16(e[56+2*i:])
-		if u == 0 {
-			break
-		}
-		name = append(name, u)
-	}
-	p.Name = string(utf16.Decode(name))
+	name, _, _ := strings.Cut(string(utf16.Decode(e.Name[:])), "\x00")
+	p.Name = name
 	t.Partitions = append(t.Partitions, p)
 	return nil
 }
@@ -249,10 +252,10 @@ func (p *Partition) toGPT(sector int64) *gpt.Partition {
 // protectiveMBR returns an MBR, from the disk ID on, with one partition of the
 // type 0xee that covers the whole disk (section 5.2.3).
 func protectiveMBR(lastLBA int64) []byte {
-	b := signed()
-	e := b[mbrEntries:]
-	copy(e, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
-	binary.LittleEndian.PutUint32(e[8:], 1)
-	binary.LittleEndian.PutUint32(e[12:], uint32(min(lastLBA, math.MaxUint32)))
-	return b[BootCode:]
+	var r bootRecord
+	r.Entries[0] = mbrEntry{
+		First: [3]byte{0, 2, 0}, Kind: protectiveKind, Last: [3]byte{0xff, 0xff, 0xff},
+		Start: 1, Length: uint32(min(lastLBA, math.MaxUint32)),
+	}
+	return r.encode()[BootCode:]
 }

@@ -130,7 +130,10 @@ func (l *layout) alignOf(s Spec) int64 { return cmp.Or(s.Align, l.align) }
 func (l *layout) put(spare int64) (int64, error) {
 	t, sector := l.table, int64(l.table.SectorSize)
 	t.Partitions = t.Partitions[:0]
-	at := l.headRoom()
+	at, tail := sector, int64(0) // what lies before the first partition at least, and behind the last
+	if t.Kind == "gpt" {
+		at, tail = 2*sector+gptEntries*gptEntrySize, sector+gptEntries*gptEntrySize
+	}
 	for i, s := range l.specs {
 		code, err := typeCode(t.Kind, cmp.Or(s.Type, "linux"))
 		if err != nil {
@@ -156,26 +159,11 @@ func (l *layout) put(spare int64) (int64, error) {
 			return 0, errors.New("the partitions are too large")
 		}
 	}
-	if ext := l.openExtended(); ext != nil {
+	if t.Kind == "mbr" && len(l.specs) > 4 {
+		ext := &t.Partitions[3] // which openLogical added
 		ext.Length = at - ext.Start
 	}
-	return at + l.tailRoom(), nil
-}
-
-// headRoom is the bytes before the first partition at least, tailRoom those
-// behind the last.
-func (l *layout) headRoom() int64 {
-	if l.table.Kind == "gpt" {
-		return 2*int64(l.table.SectorSize) + gptEntries*gptEntrySize
-	}
-	return int64(l.table.SectorSize)
-}
-
-func (l *layout) tailRoom() int64 {
-	if l.table.Kind == "gpt" {
-		return int64(l.table.SectorSize) + gptEntries*gptEntrySize
-	}
-	return 0
+	return at + tail, nil
 }
 
 // openLogical makes room for an extended boot record before logical partition i
@@ -187,15 +175,6 @@ func (l *layout) openLogical(i int, at int64) int64 {
 		l.table.Partitions = append(l.table.Partitions, p)
 	}
 	return at + int64(l.table.SectorSize)
-}
-
-func (l *layout) openExtended() *Partition {
-	for i := range l.table.Partitions {
-		if p := &l.table.Partitions[i]; p.Extended() && p.Length == 0 {
-			return p
-		}
-	}
-	return nil
 }
 
 // identify fills in the IDs that were not given.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 
 	"b9.build/b9/engine/disk/image"
@@ -15,59 +17,74 @@ const BootCode = 440
 // The master boot record as the UEFI specification 2.10, section 5.2.1 gives
 // it, and the chain of extended boot records as Linux and Windows read it.
 const (
-	mbrSize      = 512
-	mbrEntries   = 446
-	mbrEntrySize = 16
-	mbrMaxLinks  = 256 // of extended boot records
+	mbrSize        = 512
+	mbrSignature   = 0xaa55
+	mbrMaxLinks    = 256  // of extended boot records
+	active         = 0x80 // flag of an entry
+	protectiveKind = 0xee // kind of the entry that covers the disk of a GPT
 )
 
-// mbrEntry is one of the four entries of a boot record; numbers are sectors.
-type mbrEntry struct {
-	flag, kind    byte
-	start, length uint32
+// bootRecord is a master or extended boot record as it lies on the disk, little
+// endian. Only the first has code and an ID.
+type bootRecord struct {
+	Code      [BootCode]byte
+	ID        uint32
+	_         uint16
+	Entries   [4]mbrEntry
+	Signature uint16
 }
 
-func (e mbrEntry) extended() bool { return extended(codeText(e.kind)) }
+// mbrEntry is one of the four entries of a boot record. Start and Length are
+// sectors; First and Last the same as cylinder, head and sector.
+type mbrEntry struct {
+	Flag          byte
+	First         [3]byte
+	Kind          byte
+	Last          [3]byte
+	Start, Length uint32
+}
 
-func (e mbrEntry) empty() bool { return e.kind == 0 || e.length == 0 }
+func (e mbrEntry) extended() bool { return extended(codeText(e.Kind)) }
 
-// bootRecord reads the entries of the boot record at off. What is none, such as
-// the first sector of a FAT, gives an error.
-func bootRecord(img image.Image, off int64) (entries [4]mbrEntry, id uint32, err error) {
-	b := make([]byte, mbrSize)
+func (e mbrEntry) empty() bool { return e.Kind == 0 || e.Length == 0 }
+
+// readBootRecord reads the boot record at off. What is none, such as the first
+// sector of a FAT, gives an error.
+func readBootRecord(img image.Image, off int64) (r bootRecord, err error) {
 	if img.Size()-off < mbrSize {
-		return entries, 0, errors.New("no partition table: the image is too small")
+		return r, errors.New("no partition table: the image is too small")
 	}
-	if err := image.ReadPadded(img, b, off); err != nil {
-		return entries, 0, err
+	if err := binary.Read(io.NewSectionReader(img, off, mbrSize), binary.LittleEndian, &r); err != nil {
+		return r, err
 	}
-	if b[510] != 0x55 || b[511] != 0xaa {
-		return entries, 0, errors.New("no partition table: neither a GPT nor the signature of an MBR")
+	if r.Signature != mbrSignature {
+		return r, errors.New("no partition table: neither a GPT nor the signature of an MBR")
 	}
-	le := binary.LittleEndian
-	for i := range entries {
-		e := b[mbrEntries+i*mbrEntrySize:]
-		entries[i] = mbrEntry{flag: e[0], kind: e[4], start: le.Uint32(e[8:]), length: le.Uint32(e[12:])}
-		if e[0]&0x7f != 0 {
-			return entries, 0, errors.New("no partition table: there is the signature of an MBR, but no valid entries")
-		}
+	if slices.ContainsFunc(r.Entries[:], func(e mbrEntry) bool { return e.Flag&0x7f != 0 }) {
+		return r, errors.New("no partition table: there is the signature of an MBR, but no valid entries")
 	}
-	return entries, le.Uint32(b[BootCode:]), nil
+	return r, nil
+}
+
+// encode returns the bytes of a boot record.
+func (r *bootRecord) encode() []byte {
+	r.Signature = mbrSignature
+	return image.Encode(binary.LittleEndian, r)
 }
 
 // readMBR reads the primary and logical partitions.
 func readMBR(img image.Image, sector int) (*Table, error) {
-	entries, id, err := bootRecord(img, 0)
+	r, err := readBootRecord(img, 0)
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{Kind: "mbr", SectorSize: sector, ID: fmt.Sprintf("%08x", id), Size: img.Size()}
-	for i, e := range entries {
+	t := &Table{Kind: "mbr", SectorSize: sector, ID: fmt.Sprintf("%08x", r.ID), Size: img.Size()}
+	for i, e := range r.Entries {
 		if e.empty() {
 			continue
 		}
 		if err := t.addMBR(i+1, e, 0); err != nil {
-			if e.kind == 0xee { // its length means nothing
+			if e.Kind == protectiveKind { // its length means nothing
 				continue
 			}
 			return nil, err
@@ -87,11 +104,11 @@ func readMBR(img image.Image, sector int) (*Table, error) {
 // begins with the table itself is what hybrid ISO images have.
 func (t *Table) addMBR(number int, e mbrEntry, base int64) error {
 	p := Partition{
-		Number: number, Start: base + int64(e.start)*int64(t.SectorSize), Length: int64(e.length) * int64(t.SectorSize),
-		Type: codeText(e.kind), Bootable: e.flag == 0x80, ID: fmt.Sprintf("%s-%02x", t.ID, number),
+		Number: number, Start: base + int64(e.Start)*int64(t.SectorSize), Length: int64(e.Length) * int64(t.SectorSize),
+		Type: codeText(e.Kind), Bootable: e.Flag == active, ID: fmt.Sprintf("%s-%02x", t.ID, number),
 	}
 	p.TypeName = typeName(p.Type)
-	if e.kind == 0xee {
+	if e.Kind == protectiveKind {
 		p.Length = min(p.Length, t.Size-p.Start)
 	}
 	if p.Start < 0 || p.Start == 0 && p.Extended() || p.Length <= 0 || p.End() > t.Size {
@@ -113,7 +130,7 @@ func (t *Table) addLogical(img image.Image, ext Partition) error {
 			return errors.New("corrupt MBR: the chain of logical partitions has no end")
 		}
 		seen[at] = true
-		entries, _, err := bootRecord(img, at)
+		r, err := readBootRecord(img, at)
 		if err != nil {
 			if at == ext.Start {
 				return nil // an extended partition never used
@@ -121,12 +138,12 @@ func (t *Table) addLogical(img image.Image, ext Partition) error {
 			return fmt.Errorf("corrupt MBR: logical partition %d: no boot record at %d", number, at)
 		}
 		next := int64(0)
-		for _, e := range entries {
+		for _, e := range r.Entries {
 			if e.empty() {
 				continue
 			}
 			if e.extended() {
-				next = max(next, int64(e.start)*int64(t.SectorSize))
+				next = max(next, int64(e.Start)*int64(t.SectorSize))
 				continue
 			}
 			if err := t.addMBR(number, e, at); err != nil {
@@ -149,8 +166,7 @@ func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
 	if err != nil || len(t.ID) != 8 {
 		return nil, fmt.Errorf("disk ID %q of an MBR: want eight hexadecimal digits", t.ID)
 	}
-	b := make([]byte, mbrSize-BootCode)
-	binary.LittleEndian.PutUint32(b, uint32(id))
+	r := bootRecord{ID: uint32(id)}
 	var extended *Partition
 	var logical []*Partition
 	for i := range t.Partitions {
@@ -171,12 +187,11 @@ func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
 			}
 			extended = p
 		}
-		if err := t.putEntry(b[mbrEntries-BootCode+(p.Number-1)*mbrEntrySize:], p, p.Start); err != nil {
+		if r.Entries[p.Number-1], err = t.entry(p, p.Start); err != nil {
 			return nil, err
 		}
 	}
-	b[70], b[71] = 0x55, 0xaa
-	chunks := []image.Chunk{{At: BootCode, Bytes: b}}
+	chunks := []image.Chunk{{At: BootCode, Bytes: r.encode()[BootCode:]}}
 	if len(logical) == 0 && extended == nil {
 		return chunks, nil
 	}
@@ -187,35 +202,33 @@ func (t *Table) encodeMBR(size int64) ([]image.Chunk, error) {
 	return append(chunks, more...), err
 }
 
-// putEntry encodes an entry whose start is relative to another place in bytes.
-func (t *Table) putEntry(b []byte, p *Partition, start int64) error {
+// entry returns the entry of a partition; its start is relative to another place
+// in bytes.
+func (t *Table) entry(p *Partition, start int64) (e mbrEntry, err error) {
 	kind, err := strconv.ParseUint(p.Type, 0, 8)
 	if err != nil || kind == 0 {
-		return fmt.Errorf("partition %d: type %q is none of an MBR (such as 0x83)", p.Number, p.Type)
+		return e, fmt.Errorf("partition %d: type %q is none of an MBR (such as 0x83)", p.Number, p.Type)
 	}
 	sector := int64(t.SectorSize)
 	if p.End()/sector > 1<<32 {
-		return fmt.Errorf("partition %d ends at %d bytes, which an MBR can't record: use a GPT", p.Number, p.End())
+		return e, fmt.Errorf("partition %d ends at %d bytes, which an MBR can't record: use a GPT", p.Number, p.End())
 	}
 	if p.Bootable {
-		b[0] = 0x80
+		e.Flag = active
 	}
-	putCHS(b[1:], p.Start/sector)
-	b[4] = byte(kind)
-	putCHS(b[5:], p.End()/sector-1)
-	binary.LittleEndian.PutUint32(b[8:], uint32(start/sector))
-	binary.LittleEndian.PutUint32(b[12:], uint32(p.Length/sector))
-	return nil
+	e.Kind, e.Start, e.Length = byte(kind), uint32(start/sector), uint32(p.Length/sector)
+	e.First, e.Last = chs(p.Start/sector), chs(p.End()/sector-1)
+	return e, nil
 }
 
-// putCHS encodes cylinder, head and sector for 255 heads and 63 sectors; beyond
+// chs returns cylinder, head and sector for 255 heads and 63 sectors; beyond
 // their range it is the largest.
-func putCHS(b []byte, lba int64) {
+func chs(lba int64) [3]byte {
 	c, h, s := lba/(255*63), lba/63%255, lba%63+1
 	if c > 1023 {
 		c, h, s = 1023, 254, 63
 	}
-	b[0], b[1], b[2] = byte(h), byte(s)|byte(c>>8<<6), byte(c)
+	return [3]byte{byte(h), byte(s) | byte(c>>8<<6), byte(c)}
 }
 
 // encodeLogical returns a boot record for each logical partition. The first lies
@@ -224,7 +237,7 @@ func putCHS(b []byte, lba int64) {
 func (t *Table) encodeLogical(ext *Partition, logical []*Partition) ([]image.Chunk, error) {
 	sector := int64(t.SectorSize)
 	if len(logical) == 0 {
-		return []image.Chunk{{At: ext.Start, Bytes: signed()}}, nil
+		return []image.Chunk{{At: ext.Start, Bytes: new(bootRecord).encode()}}, nil
 	}
 	var chunks []image.Chunk
 	places := make([]int64, len(logical)+1)
@@ -241,24 +254,18 @@ func (t *Table) encodeLogical(ext *Partition, logical []*Partition) ([]image.Chu
 		}
 	}
 	for i, p := range logical {
-		b := signed()
-		if err := t.putEntry(b[mbrEntries:], p, p.Start-places[i]); err != nil {
+		var r bootRecord
+		var err error
+		if r.Entries[0], err = t.entry(p, p.Start-places[i]); err != nil {
 			return nil, err
 		}
 		if i+1 < len(logical) {
 			next := Partition{Number: p.Number, Type: "0x05", Start: places[i+1], Length: logical[i+1].End() - places[i+1]}
-			if err := t.putEntry(b[mbrEntries+mbrEntrySize:], &next, next.Start-ext.Start); err != nil {
+			if r.Entries[1], err = t.entry(&next, next.Start-ext.Start); err != nil {
 				return nil, err
 			}
 		}
-		chunks = append(chunks, image.Chunk{At: places[i], Bytes: b})
+		chunks = append(chunks, image.Chunk{At: places[i], Bytes: r.encode()})
 	}
 	return chunks, nil
-}
-
-// signed returns an empty boot record.
-func signed() []byte {
-	b := make([]byte, mbrSize)
-	b[510], b[511] = 0x55, 0xaa
-	return b
 }

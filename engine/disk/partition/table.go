@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -176,7 +175,6 @@ func checkSectors(sector int, size int64) error {
 // checkPlaces checks that partitions have whole sectors and don't overlap.
 func (t *Table) checkPlaces() error {
 	sector := int64(t.SectorSize)
-	sorted := make([]*Partition, 0, len(t.Partitions))
 	seen := map[int]bool{}
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
@@ -187,11 +185,9 @@ func (t *Table) checkPlaces() error {
 			return fmt.Errorf("two partitions have the number %d", p.Number)
 		}
 		seen[p.Number] = true
-		if !p.Extended() {
-			sorted = append(sorted, p)
-		}
 	}
-	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Start < sorted[j].Start })
+	sorted := slices.DeleteFunc(slices.Clone(t.Partitions), func(p Partition) bool { return p.Extended() })
+	slices.SortFunc(sorted, func(a, b Partition) int { return cmp.Compare(a.Start, b.Start) })
 	for i := 1; i < len(sorted); i++ {
 		if a, b := sorted[i-1], sorted[i]; a.End() > b.Start {
 			return fmt.Errorf("partitions %d and %d overlap", a.Number, b.Number)

@@ -10,20 +10,23 @@ package guid
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// order is the order in which the bytes of a GUID's text are stored: its first
-// three fields are little endian (UEFI specification 2.10, appendix A).
-var order = [16]int{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15}
+// swap turns stored bytes into those of the text, or back: the first three fields
+// of a GUID are stored little endian (UEFI specification 2.10, appendix A).
+func swap(b []byte) {
+	slices.Reverse(b[:4])
+	slices.Reverse(b[4:6])
+	slices.Reverse(b[6:8])
+}
 
 // String returns the text of 16 stored bytes, in lower case.
 func String(b []byte) string {
-	var t [16]byte
-	for i, j := range order {
-		t[i] = b[j]
-	}
-	return Text(t)
+	id := [16]byte(b)
+	swap(id[:])
+	return Text(id)
 }
 
 // Parse is the reverse of String, for either case.
@@ -35,10 +38,8 @@ func Parse(s string) (b [16]byte, err error) {
 	if err != nil || len(t) != 16 {
 		return b, fmt.Errorf("%q is no GUID", s)
 	}
-	for i, j := range order {
-		b[j] = t[i]
-	}
-	return b, nil
+	swap(t)
+	return [16]byte(t), nil
 }
 
 // FromHash returns the GUID of version 8 (RFC 9562, section 5.8) that has the
@@ -52,6 +53,5 @@ func FromHash(sum [32]byte) [16]byte {
 
 // Text returns the text of 16 bytes that are in the order of the digits.
 func Text(id [16]byte) string {
-	s := hex.EncodeToString(id[:])
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
