@@ -63,7 +63,7 @@ func (w *writer) items(open, separator, end string, count int, write func(i int)
 // order of its keys, without comments and aliases, text of several lines as
 // blocks. The error is a *position.Error or one of writing.
 func (n *Node) YAML() (string, error) {
-	w := yamlWriter{writer{left: MaxNodes}}
+	w := treeWriter{writer{left: MaxNodes}}
 	out := w.node(n)
 	if w.err != nil {
 		return "", w.err
@@ -71,10 +71,10 @@ func (n *Node) YAML() (string, error) {
 	return dump(out)
 }
 
-// yamlWriter turns our nodes into the library's.
-type yamlWriter struct{ writer }
+// treeWriter turns our nodes into the library's.
+type treeWriter struct{ writer }
 
-func (w *yamlWriter) node(n *Node) *yaml.Node {
+func (w *treeWriter) node(n *Node) *yaml.Node {
 	if !w.visit(n) {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (w *yamlWriter) node(n *Node) *yaml.Node {
 	return collection(yaml.MappingNode, "!!map", w.mapping(n.Value.(Fields)))
 }
 
-func (w *yamlWriter) list(items []*Node) []*yaml.Node {
+func (w *treeWriter) list(items []*Node) []*yaml.Node {
 	content := make([]*yaml.Node, len(items))
 	for i, item := range items {
 		content[i] = w.node(item)
@@ -109,7 +109,7 @@ func (w *yamlWriter) list(items []*Node) []*yaml.Node {
 	return content
 }
 
-func (w *yamlWriter) mapping(fields Fields) []*yaml.Node {
+func (w *treeWriter) mapping(fields Fields) []*yaml.Node {
 	content := make([]*yaml.Node, 0, 2*len(fields))
 	for _, f := range fields {
 		content = append(content, w.node(f.Key), w.node(f.Value))
