@@ -96,8 +96,10 @@ func Prepare(t testing.TB, addr string, kinds ...string) *Server {
 		Keygen(t, s.Path("host_"+kind), "-t", kind, "-N", "")
 		config += "HostKey " + s.Path("host_"+kind) + "\n"
 	}
+	// A login shell of whoever tests must not read that one's own files: they may
+	// print, and wait.
 	s.Configure(config + "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n" +
-		"PermitRootLogin yes\nAuthorizedKeysFile " + s.Path("authorized_keys") + "\nSubsystem sftp internal-sftp\n")
+		"SetEnv HOME=" + s.dir + "\nPermitRootLogin yes\nAuthorizedKeysFile " + s.Path("authorized_keys") + "\nSubsystem sftp internal-sftp\n")
 	Keygen(t, s.Path("id"), "-t", "ed25519", "-N", "")
 	s.Authorize("id")
 	return s
