@@ -33,7 +33,7 @@ type rule struct {
 // floor is the ground floor: what every leaf may import, and what imports
 // nothing of b9 above it.
 var floor = []string{
-	"engine/size", "engine/near", "engine/tool",
+	"engine/size", "engine/near", "engine/tool", "engine/charset",
 	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml", "engine/internal/blob", "engine/internal/position",
 	"engine/internal/sshdtest",
 }
@@ -63,7 +63,9 @@ func table() []rule {
 		case "engine/internal/digest", "engine/internal/blob":
 			row.imports = []string{"engine/internal/sparse"} // both tell holes from data
 		case "engine/internal/toml":
-			row.imports = []string{"engine/internal/position"} // of each key
+			row.imports = []string{"engine/internal/position", "engine/charset"} // of each key; of the text
+		case "engine/charset":
+			row.imports = []string{"engine/internal/position"} // of what is no text
 		}
 		rows = append(rows, row)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/content/erlang"
 	"b9.build/b9/engine/content/template"
 )
@@ -77,8 +78,8 @@ func (e *erlConverter) document(s *lang.Step, i int, v starlark.Value) erlangTex
 	_, isHandle := v.(*lang.Handle)
 	switch {
 	case isText && inlineTerms(string(text)):
-		if !utf8.ValidString(string(text)) {
-			e.c.Errorf("%s: the text is not UTF-8", name)
+		if err := charset.Check(name, string(text)); err != nil {
+			e.c.Errorf("%w", err)
 		}
 		return erlangText{Name: name, Text: string(text)}
 	case isText || isHandle:

@@ -1,10 +1,12 @@
 package builtins
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/fsys"
@@ -159,6 +162,9 @@ func (l *lxcExec) addScript(c *lang.Call, s *lang.Step) {
 		if v.Len() == 0 {
 			c.Errorf("script: the list is empty")
 		}
+		if err := charset.Check("script", l.Script); err != nil {
+			c.Errorf("%w", err)
+		}
 	default:
 		if v != nil {
 			c.Errorf("script: want list of commands, or file (handle, label or path), got %s", v.Type())
@@ -197,6 +203,11 @@ func commands(c *lang.Call, list starlark.Indexable) []string {
 func (l *lxcExec) finish(k *lang.Linked) error {
 	done := *l
 	done.Images = slices.Clone(l.Images)
+	if file, ok := k.SourcePath("script"); ok {
+		if err := checkScript(k.SourceName("script"), file); err != nil {
+			return err
+		}
+	}
 	for i := range done.Images {
 		format, err := image.InputFormat(k, "image "+done.Images[i].Target, "")
 		if err != nil {
@@ -368,9 +379,30 @@ func (l *lxcExec) writeScript(ctx context.Context, job *engine.Job) (string, err
 		if err := job.Input("script").Fork(ctx, path); err != nil {
 			return "", err
 		}
+		if err := checkScript("script", path); err != nil {
+			return "", err
+		}
 		return dir, os.Chmod(path, 0o755)
 	}
 	return dir, os.WriteFile(path, []byte(l.Script), 0o755)
+}
+
+// checkScript finds what is no text in a script file, before a shell passes over it
+// in silence. A program (ELF) is none, and is run as it is.
+func checkScript(name, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, lang.MaxText+1))
+	switch {
+	case err != nil || bytes.HasPrefix(text, []byte("\x7fELF")):
+		return err
+	case len(text) > lang.MaxText:
+		return fmt.Errorf("%s is larger than %d bytes: mount what it holds with shares=", name, lang.MaxText)
+	}
+	return charset.Check(name, string(text))
 }
 
 // DefaultEnv is the environment of every command in a container: enough for

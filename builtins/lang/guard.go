@@ -51,11 +51,23 @@ func languageNames() starlark.StringDict {
 		guardMul:  mul,
 		guardMod:  mod,
 		guardAttr: getattr,
+		guardGrow: grow,
 		"getattr": getattr,
 		"range":   boundedRange,
 		"fail":    fail,
 	} {
 		env[name] = starlark.NewBuiltin(name, fn)
+	}
+	for op, name := range guardedOperators() {
+		if env[name] == nil {
+			env[name] = starlark.NewBuiltin(name, binary(op))
+		}
+	}
+	for name, each := range map[string]int{
+		"list": madeBytes, "tuple": madeBytes, "sorted": elementBytes, "reversed": elementBytes,
+		"enumerate": pairBytes, "zip": pairBytes, "dict": entryBytes, "set": entryBytes, "bytes": 1,
+	} {
+		env[name] = collecting(name, each)
 	}
 	return env
 }
@@ -76,7 +88,7 @@ func fail(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwa
 }
 
 // mul is x * y within the limits.
-func mul(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+func mul(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 	x, y := args[0], args[1]
 	n, isInt := x.(starlark.Int)
 	other := y
@@ -84,12 +96,15 @@ func mul(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starl
 		n, isInt = y.(starlark.Int)
 		other = x
 	}
+	size := 0
 	if isInt {
 		if err := checkRepeat(n, other); err != nil {
 			return nil, err
 		}
+		count, _ := n.Int64()
+		size = bytesOf(other) * int(max(0, count))
 	}
-	return starlark.Binary(syntax.STAR, x, y)
+	return making(thread, size, func() (starlark.Value, error) { return starlark.Binary(syntax.STAR, x, y) })
 }
 
 func checkRepeat(n starlark.Int, v starlark.Value) error {
@@ -139,26 +154,38 @@ func checkFormat(times int, values []starlark.Value) error {
 // getattr is the interpreter's, except that it gives the guarded methods. It
 // stands for x.name, too, where name is one of theirs.
 func getattr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	if len(args) >= 2 {
-		s, isText := args[0].(starlark.String)
-		name, ok := starlark.AsString(args[1])
-		if isText && ok && slices.Contains(guardedMethods(), name) {
-			return guardedMethod(s, name)
-		}
+	method, err := universe("getattr").CallInternal(thread, args, kwargs)
+	fn, isMethod := method.(*starlark.Builtin)
+	if err != nil || !isMethod || fn.Receiver() == nil || !isGuardedMethod(fn.Name()) {
+		return method, err
 	}
-	return universe("getattr").CallInternal(thread, args, kwargs)
+	return guardedMethod(fn), nil
 }
 
-// guardedMethod is the method of s, which looks at its arguments first.
-func guardedMethod(s starlark.String, name string) (starlark.Value, error) {
-	method, err := s.Attr(name)
-	if err != nil {
-		return nil, err
+// guardedMethod is the method, which looks at its arguments first, or at the size
+// of what it is a method of.
+func guardedMethod(method *starlark.Builtin) *starlark.Builtin {
+	s, _ := method.Receiver().(starlark.String)
+	switch method.Name() {
+	case "join":
+		return guarded(method, func(args starlark.Tuple, kwargs []starlark.Tuple) error { return checkJoin(s, args, kwargs) })
+	case "replace":
+		return guarded(method, func(args starlark.Tuple, kwargs []starlark.Tuple) error { return checkReplace(s, args, kwargs) })
+	case "format":
+		return guarded(method, func(args starlark.Tuple, kwargs []starlark.Tuple) error { return checkFormatCall(s, args, kwargs) })
 	}
-	check := map[string]func(starlark.String, starlark.Tuple, []starlark.Tuple) error{
-		"join": checkJoin, "replace": checkReplace, "format": checkFormatCall,
-	}[name]
-	return guarded(method.(*starlark.Builtin), func(args starlark.Tuple, kwargs []starlark.Tuple) error { return check(s, args, kwargs) }), nil
+	return roomyMethod(method)
+}
+
+// roomyMethod is the method, called only where there is room for what it makes.
+func roomyMethod(method *starlark.Builtin) *starlark.Builtin {
+	v, name := method.Receiver(), method.Name()
+	if !takesMore(name) && bytesOf(v) < largeValue/madeBytes {
+		return method // as nearly always
+	}
+	return starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		return making(thread, methodBytes(v, name, args), func() (starlark.Value, error) { return method.CallInternal(thread, args, kwargs) })
+	})
 }
 
 func checkJoin(sep starlark.String, args starlark.Tuple, _ []starlark.Tuple) error {

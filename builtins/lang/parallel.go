@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +27,7 @@ func (w *Workspace) loadAll(ctx context.Context, files []Label) error {
 	defer cancelTime()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	w.memory = newMemoryWatch(w.cfg.Limits.Memory)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -35,7 +35,6 @@ func (w *Workspace) loadAll(ctx context.Context, files []Label) error {
 	}()
 	watching := time.NewTicker(10 * time.Millisecond)
 	defer watching.Stop()
-	watch := newMemoryWatch(w.cfg.Limits.Memory)
 	for {
 		select {
 		case <-done:
@@ -43,7 +42,7 @@ func (w *Workspace) loadAll(ctx context.Context, files []Label) error {
 		case <-ctx.Done():
 			return w.awaitStop(ctx, done)
 		case <-watching.C:
-			if err := watch.check(); err != nil {
+			if err := w.memory.check(); err != nil {
 				cancel(err)
 			}
 		}
@@ -110,60 +109,6 @@ func (w *Workspace) finish(ctx context.Context, m *module, mine bool) bool {
 	case <-m.done:
 		return true
 	case <-ctx.Done():
-		return false
-	}
-}
-
-// memoryWatch notices when the process has grown by more than a limit.
-type memoryWatch struct {
-	samples     []metrics.Sample
-	base, limit uint64
-	collecting  chan struct{} // closed when the garbage collection that check started has ended
-}
-
-func newMemoryWatch(limit uint64) *memoryWatch {
-	m := &memoryWatch{samples: []metrics.Sample{
-		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
-	}, limit: limit}
-	m.base = m.used()
-	return m
-}
-
-func (m *memoryWatch) used() uint64 {
-	metrics.Read(m.samples)
-	return m.samples[0].Value.Uint64() + m.samples[1].Value.Uint64()
-}
-
-// check tells whether the limit is exceeded. What exceeds it by less than
-// twice is given the chance to be garbage; it does not wait for that, because
-// a collection cannot start while one long copy of memory is under way.
-func (m *memoryWatch) check() error {
-	used := m.used()
-	if used <= m.base+m.limit {
-		return nil
-	}
-	if used <= m.base+2*m.limit && (!m.collected() || m.used() <= m.base+m.limit) {
-		return nil
-	}
-	return fmt.Errorf("evaluation needs more than %d MiB of memory", m.limit>>20)
-}
-
-// collected starts a collection of garbage and reports whether one has ended
-// since the limit was first exceeded.
-func (m *memoryWatch) collected() bool {
-	if m.collecting == nil {
-		done := make(chan struct{})
-		m.collecting = done
-		go func() {
-			runtime.GC()
-			close(done)
-		}()
-	}
-	select {
-	case <-m.collecting:
-		m.collecting = nil
-		return true
-	default:
 		return false
 	}
 }

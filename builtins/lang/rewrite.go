@@ -1,19 +1,26 @@
 package lang
 
-import (
-	"slices"
+import "go.starlark.net/syntax"
 
-	"go.starlark.net/syntax"
-)
-
-// Names that no build file can write: the guarded operators. See guard.go.
+// Names that no build file can write: the guarded operators. See guard.go and
+// memory.go.
 const (
 	guardMul  = "*"
 	guardMod  = "%"
 	guardAttr = "."
+	guardGrow = "="
 )
 
 func isGuard(name string) bool { return len(name) == 1 }
+
+// guardedOperators are those that a guard is called in place of: what could make
+// one huge value.
+func guardedOperators() map[syntax.Token]string {
+	return map[syntax.Token]string{
+		syntax.STAR: guardMul, syntax.PERCENT: guardMod,
+		syntax.PLUS: "+", syntax.MINUS: "-", syntax.PIPE: "|", syntax.AMP: "&", syntax.CIRCUMFLEX: "^",
+	}
+}
 
 // maxDepth bounds how deeply expressions and statements of a file may nest,
 // also where the parser does not nest, as in a chain a.b.c or of elif.
@@ -21,18 +28,19 @@ const maxDepth = 5000
 
 // guardFile changes the parsed file in two ways before it is compiled.
 // Operators and methods that can make a huge value in one step, where no
-// limit would be looked at, call a guard instead: x * y, x % y and the
-// methods join, replace and format. And calls are placed at the beginning of
+// limit would be looked at, call a guard instead: x * y, x + y, and methods such as
+// join and append. And calls are placed at the beginning of
 // the called name rather than at the parenthesis, which is where a person looks.
 func guardFile(f *syntax.File) error {
-	g := &guarder{}
+	g := &guarder{operators: guardedOperators()}
 	g.stmts(f.Stmts)
 	return g.err
 }
 
 type guarder struct {
-	depth int
-	err   error
+	operators map[syntax.Token]string
+	depth     int
+	err       error
 }
 
 // enter reports whether to go on below a node at pos; leave must follow when it does.
@@ -101,7 +109,31 @@ func (g *guarder) assign(s *syntax.AssignStmt) {
 		s.Op = syntax.EQ
 	}
 	s.RHS = g.expr(s.RHS)
+	if growing(s.Op) && !isInt(s.RHS) {
+		g.grow(s)
+	}
 	s.LHS = g.expr(s.LHS)
+}
+
+// growing reports whether an assignment makes a value of the old one and another.
+func growing(op syntax.Token) bool {
+	switch op {
+	case syntax.PLUS_EQ, syntax.MINUS_EQ, syntax.PIPE_EQ, syntax.AMP_EQ, syntax.CIRCUMFLEX_EQ:
+		return true
+	}
+	return false
+}
+
+// grow turns x += y into x += grow(x, y), which is y. Where x can't be evaluated
+// twice it stands for as much as y.
+func (g *guarder) grow(s *syntax.AssignStmt) {
+	old, ok := again(s.LHS)
+	if !ok {
+		old, ok = again(s.RHS)
+	}
+	if ok {
+		s.RHS = guardCall(guardGrow, s.OpPos, g.expr(old), s.RHS)
+	}
 }
 
 func guardedAssign(op syntax.Token) (syntax.Token, bool) {
@@ -160,19 +192,19 @@ func (g *guarder) expr(e syntax.Expr) syntax.Expr {
 // binary guards x * y and x % y; f(k=v) and def f(p=v) are binary as well.
 func (g *guarder) binary(e *syntax.BinaryExpr) syntax.Expr {
 	e.X, e.Y = g.expr(e.X), g.expr(e.Y)
-	switch {
-	case e.Op == syntax.STAR && !bothInts(e):
-		return guardCall(guardMul, e.OpPos, e.X, e.Y)
-	case e.Op == syntax.PERCENT && !bothInts(e):
-		return guardCall(guardMod, e.OpPos, e.X, e.Y)
+	x, y := isInt(e.X), isInt(e.Y)
+	switch name := g.operators[e.Op]; {
+	case name == "" || x && y:
+	case (x || y) && name != guardMul && name != guardMod: // only numbers go with a number
+	default:
+		return guardCall(name, e.OpPos, e.X, e.Y)
 	}
 	return e
 }
 
-func bothInts(e *syntax.BinaryExpr) bool {
-	x, okX := e.X.(*syntax.Literal)
-	y, okY := e.Y.(*syntax.Literal)
-	return okX && okY && x.Token == syntax.INT && y.Token == syntax.INT
+func isInt(e syntax.Expr) bool {
+	x, ok := e.(*syntax.Literal)
+	return ok && x.Token == syntax.INT
 }
 
 func guardCall(name string, pos syntax.Position, args ...syntax.Expr) syntax.Expr {
@@ -227,13 +259,21 @@ func (g *guarder) call(e *syntax.CallExpr) {
 	g.exprs(e.Args)
 }
 
-// guardedMethods are the string methods whose result can be far larger than
-// everything that went in.
-func guardedMethods() []string { return []string{"format", "join", "replace"} }
+// isGuardedMethod picks those whose result can be far larger than everything that went
+// in, and those that make or move a copy of what may be huge.
+func isGuardedMethod(name string) bool {
+	switch name {
+	case "format", "join", "replace",
+		"split", "rsplit", "splitlines", "upper", "lower", "title", "capitalize",
+		"append", "extend", "insert", "keys", "values", "items", "update", "union":
+		return true
+	}
+	return false
+}
 
 func (g *guarder) dot(e *syntax.DotExpr) syntax.Expr {
 	e.X = g.expr(e.X)
-	if !slices.Contains(guardedMethods(), e.Name.Name) {
+	if !isGuardedMethod(e.Name.Name) {
 		return e
 	}
 	pos := e.Name.NamePos

@@ -72,6 +72,7 @@ type Workspace struct {
 	resolving sync.Mutex // held by Resolve; guards what follows, and link of every declaration
 	linkErrs  []*Error   // mistakes found while linking
 	broken    error      // evaluation had to be abandoned
+	memory    *memoryWatch
 }
 
 // Open finds the workspace. Nothing is evaluated yet. Where no b9.toml is

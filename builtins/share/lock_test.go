@@ -82,8 +82,11 @@ func TestLockFirstWins(t *testing.T) {
 func TestLockMistakes(t *testing.T) {
 	root := t.TempDir()
 	for text, want := range map[string]string{
-		"image = 1":  "b9.lock:1:",
-		"[[image]\n": "b9.lock:1:8: ",
+		"image = 1":   "b9.lock:1:",
+		"[[image]\n":  "b9.lock:1:8: ",
+		"# a\n# \x00": "b9.lock:2:3: a NUL byte",
+		"# \xe9":      "b9.lock:1:3: the byte 0xE9 is not UTF-8",
+		"\ufeff# a":   "b9.lock:1:1: a byte-order mark",
 		"<<<<<<< ours\n=======\n>>>>>>> theirs\n": "has the marks of a merge: keep one side",
 
 		"[[image]]\nname = \"a\"\nversion = \"1\"\ndigest = \"x\"\n":                          `b9.lock: image "a": digest "x"`,

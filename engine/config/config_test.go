@@ -298,3 +298,16 @@ func FuzzDocument(f *testing.F) {
 		d.config.Settings()
 	})
 }
+
+// TestNoText holds that what is no text is refused with its place.
+func TestNoText(t *testing.T) {
+	for text, want := range map[string]string{
+		"[build]\njobs = 3 # \x00":  ":2:12: a NUL byte can't be part of a text",
+		"[build]\n# \xe9\njobs = 3": ":2:3: the byte 0xE9 is not UTF-8",
+		"\ufeff[build]\njobs = 3":   ":1:1: a byte-order mark (U+FEFF) begins the text",
+	} {
+		if _, err := Load(Layers{WorkspaceFile: write(t, text)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
+	}
+}

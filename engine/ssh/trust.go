@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/ssh/config"
 )
 
@@ -58,6 +59,9 @@ func readKnownHosts(files []string, name string) ([]knownKey, error) {
 		data, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if err == nil {
+			err = charset.Check(file, string(data))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read known hosts: %w", err)

@@ -13,6 +13,7 @@ import (
 	"net/mail"
 	"strings"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/content/yaml"
 	"b9.build/b9/engine/internal/position"
 )
@@ -27,6 +28,8 @@ const (
 // before it is used: in a cloud-config, also as a part of an archive, of a
 // multi-part message and of what is compressed; addresses of an #include that
 // are none; patches that are none. Scripts and templates are not checked.
+//
+// Every text is UTF-8, but for what a message encodes otherwise.
 //
 // Positions in a part name the part, and count its lines from 1. The error is
 // text that can't be read.
@@ -51,6 +54,12 @@ func (u *userData) check(name, text string, kind PartKind, depth int) {
 	first := position.Position{File: name, Line: 1, Col: 1}
 	if !u.within(first, depth) {
 		return
+	}
+	if kind != GzipPart && kind != multiPart && kind != UnknownPart {
+		if err := charset.Check(name, text); err != nil {
+			u.errs = append(u.errs, err)
+			return
+		}
 	}
 	switch kind {
 	case ConfigPart:

@@ -53,7 +53,7 @@ func TestErrors(t *testing.T) {
 		"\"ab\ncd":                             `x:1:1: '"' is not closed`,
 		"[\"\\x{110000}\"].":                   `x:1:3: \x{110000} is no character`,
 		"{37#1, 2}.":                           `x:1:2: bad base 37: a base is from 2 to 36`,
-		"[a\xff].":                             `x:1:3: this is not UTF-8: save the text as UTF-8, or name its encoding in the first line: %% coding: latin-1`,
+		"[a\xff].":                             `x:1:3: the byte 0xFF is not UTF-8 (in Latin-1 it is "ÿ"): save the text as UTF-8, or name its encoding in the first line: %% coding: latin-1`,
 		"<<1/foo>>.":                           `x:1:3: unknown type foo of a segment (have integer, float, binary, bytes, bitstring, bits, utf8, utf16, utf32, signed, unsigned, big, little, native, unit:1 to unit:256)`,
 		"<<1/little-big>>.":                    `x:1:3: the types of the segment contradict each other: order little and big`,
 		"<<1:99999999999>>.":                   `x:1:5: a segment's size is a number from 0 to 2147483648`,

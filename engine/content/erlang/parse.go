@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/internal/position"
 )
 
@@ -29,7 +30,8 @@ type Options struct {
 
 // Parse reads every term of a text as Erlang's file:consult/1 does: terms
 // that each end in a dot, with comments; in UTF-8, or Latin-1 where a comment
-// in the first two lines says so (%% coding: latin-1). Beside what release 25 reads,
+// in the first two lines says so (%% coding: latin-1). A NUL byte, which is white space
+// to Erlang, is refused. Beside what release 25 reads,
 // it knows the triple-quoted strings, sigils and based floats of release 27. File
 // names the text in errors, which are *position.Error.
 //
@@ -107,8 +109,11 @@ func (p *parser) decode() bool {
 	if uint64(len(p.text)) > 1<<32-1 {
 		return p.fail(0, "a text of %d bytes is too large", len(p.text))
 	}
-	if !utf8.ValidString(p.text) {
-		return p.fail(invalidUTF8(p.text), "this is not UTF-8: save the text as UTF-8, or name its encoding in the first line: %%%% coding: latin-1")
+	if at, problem := charset.Find(p.text); problem != "" {
+		if p.text[at] >= 0x80 && !strings.HasPrefix(p.text, "\ufeff") {
+			problem += ", or name its encoding in the first line: %% coding: latin-1"
+		}
+		return p.fail(at, "%s", problem)
 	}
 	for _, illegal := range []string{"\uFFFE", "\uFFFF"} {
 		if i := strings.Index(p.text, illegal); i >= 0 {
@@ -116,15 +121,6 @@ func (p *parser) decode() bool {
 		}
 	}
 	return true
-}
-
-func invalidUTF8(s string) int {
-	for i, r := range s {
-		if r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD") {
-			return i
-		}
-	}
-	return len(s)
 }
 
 // peek is the next byte, or 0 at the end.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/internal/position"
 	"b9.build/b9/engine/near"
 )
@@ -38,6 +39,9 @@ type part struct {
 // Parse reads a template. File names it in errors, which are *position.Error,
 // several of them joined.
 func Parse(file, text string) (*Text, error) {
+	if err := charset.Check(file, text); err != nil {
+		return nil, err
+	}
 	p := parser{t: &Text{}, text: text, rest: text, at: position.NewCursor(file, text)}
 	for p.rest != "" {
 		p.next()

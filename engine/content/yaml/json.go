@@ -10,8 +10,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/internal/position"
 )
 
@@ -19,8 +19,8 @@ import (
 // exponent are ints; of equal keys the last counts, with a warning. Errors
 // are *position.Error.
 func ParseJSON(file, text string) (*Document, error) {
-	if !utf8.ValidString(text) {
-		return nil, position.Position{File: file, Line: 1, Col: 1}.Errorf("the text is not UTF-8")
+	if err := charset.Check(file, text); err != nil {
+		return nil, err
 	}
 	r := jsonReader{text: text, dec: json.NewDecoder(strings.NewReader(text)), at: position.NewCursor(file, text)}
 	r.dec.UseNumber()

@@ -3,8 +3,8 @@ package yaml
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/internal/position"
 )
 
@@ -25,7 +25,7 @@ type Document struct {
 // Parse reads one document as PyYAML's safe loader does, which cloud-init
 // uses: YAML 1.1 bools, octal and sexagesimal ints, merge keys, of equal keys
 // the last. file names it in errors, which are *position.Error. Beyond what PyYAML
-// refuses it refuses nesting deeper than 200, aliases that blow up,
+// refuses it refuses a byte-order mark, nesting deeper than 200, aliases that blow up,
 // documents that contain themselves, and the tags !!set, !!omap and !!pairs. An
 // empty document is null.
 func Parse(file, text string) (*Document, error) {
@@ -43,13 +43,15 @@ func Parse(file, text string) (*Document, error) {
 	return &Document{Root: root, Warnings: p.warnings}, nil
 }
 
-// checkCharacters refuses what the reader of PyYAML refuses.
+// checkCharacters refuses what the reader of PyYAML refuses, and a byte-order mark:
+// cloud-init takes no user-data that begins with one.
 func checkCharacters(file, text string) error {
+	if err := charset.Check(file, text); err != nil {
+		return err
+	}
 	for i, r := range text {
 		switch {
 		case r >= ' ' && r < 0x7f || r == '\n' || r == '\t' || r == '\r':
-		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
-			return positionOf(file, text, i).Errorf("the text is not UTF-8")
 		case r < ' ', r == 0x7f, r >= 0x80 && r < 0xa0 && r != 0x85, r == 0xfffe, r == 0xffff:
 			return positionOf(file, text, i).Errorf("the character U+%04X is not allowed: write it as an escape in double quotes", r)
 		}

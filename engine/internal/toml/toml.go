@@ -17,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/internal/position"
 )
 
@@ -71,6 +72,9 @@ type Span struct{ From, To int }
 // call themselves, in the library (which decodes a dotted key that way) and in
 // whoever reads the values. The library's parser has a bound of its own.
 func Parse(file, text string) (*Document, error) {
+	if err := charset.Check(file, text); err != nil {
+		return nil, err
+	}
 	d := &Document{}
 	w := walk{at: position.NewCursor(file, text)}
 	w.parser.Reset([]byte(text))

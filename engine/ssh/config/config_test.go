@@ -215,6 +215,9 @@ func TestConfigErrors(t *testing.T) {
 		"ProxyJump a:x":                         "has no valid port",
 		"ProxyJump ssh://":                      "is no ssh://",
 		"ProxyJump a,,b":                        "names no host",
+		"Port 5\n# \x00":                        "config:2:3: a NUL byte",
+		"# caf\xe9\nPort 5":                     "config:1:6: the byte 0xE9 is not UTF-8",
+		"\ufeffPort 5":                          "config:1:1: a byte-order mark",
 		"Include " + file:                       "nested more than 16 deep",
 		"Host other\nProxyCommand nc\nPort nix": "",
 	} {

@@ -2,13 +2,17 @@ package config
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"b9.build/b9/engine/charset"
 )
 
 // How a configuration is evaluated:
@@ -23,6 +27,9 @@ import (
 
 // systemDir holds the system's files; Include in them is relative to it.
 const systemDir = "/etc/ssh"
+
+// maxFile bounds what is read of a file, in bytes.
+const maxFile = 1 << 20
 
 // maxInclude bounds how deep Include may nest, as in OpenSSH.
 const maxInclude = 16
@@ -59,7 +66,14 @@ func (r *reader) read(file string, depth int) error {
 	if err := checkOwner(f); err != nil {
 		return err
 	}
-	in := bufio.NewScanner(f)
+	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err == nil {
+		err = charset.Check(file, string(text))
+	}
+	if err != nil {
+		return err
+	}
+	in := bufio.NewScanner(bytes.NewReader(text))
 	active := true
 	for number := 1; in.Scan(); number++ {
 		l := line{file: file, number: number}

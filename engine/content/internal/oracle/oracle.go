@@ -180,7 +180,7 @@ func MutatedYAML(target mutate.Target, n int) []string {
 	m := mutate.New(target)
 	for range n {
 		s := m.Next()
-		if !utf8.ValidString(s) {
+		if !utf8.ValidString(s) || strings.HasPrefix(s, "\ufeff") { // which Parse refuses
 			continue
 		}
 		if _, err := yaml.Parse("f", s); err == nil {
