@@ -66,8 +66,9 @@ type convert struct {
 	Name      string // file name that the image records of itself
 }
 
-// Kind implements engine.Action. Under convert/1 another coder deflated.
-func (c *convert) Kind() string { return "convert/2" }
+// Kind implements engine.Action. Under convert/1 another coder
+// deflated, under convert/2 a streamOptimized vmdk had its directory at its end only.
+func (c *convert) Kind() string { return "convert/3" }
 
 // Run implements engine.Action.
 func (c *convert) Run(ctx context.Context, job *engine.Job) error {

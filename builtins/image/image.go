@@ -355,13 +355,13 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 // a type may have several.
 func Actions() engine.Actions {
 	return engine.Actions{
-		"convert/2":      func() engine.Action { return &convert{} },
+		"convert/3":      func() engine.Action { return &convert{} },
 		"disk/1":         func() engine.Action { return &diskImage{} },
 		"import-image/1": func() engine.Action { return &importImage{} },
 		"make-image/2":   func() engine.Action { return &FileSystem{} },
 		"overlay/1":      func() engine.Action { return &overlay{} },
 		"partition/1":    func() engine.Action { return &extractPartition{} },
-		"resize/1":       func() engine.Action { return &resize{} },
+		"resize/2":       func() engine.Action { return &resize{} },
 		"shrink/1":       func() engine.Action { return &shrink{} },
 	}
 }

@@ -66,6 +66,9 @@ func (e *extractPartition) Run(ctx context.Context, job *engine.Job) (err error)
 	if err != nil {
 		return err
 	}
+	if table.Backup != "" {
+		job.Logf("warning: the partition table is read from its backup: %s", table.Backup)
+	}
 	p, err := table.Find(e.Select)
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
@@ -14,19 +16,26 @@ import (
 func Resize() lang.Operation {
 	return lang.Operation{
 		Name: "resize",
-		Doc: `an image, and the ext4 file system in it, with a new size
+		Doc: `an image, and the ext4 file system or the partition table in it, with a new size
 
-A file system that can't become that small is an error that says how small it can.`,
+A file system that can't become that small is an error that says how small it can.
+Of a disk, the backup of a GPT moves to the new end, and nothing else of the table
+changes; with grow the last partition takes the new room, and so does the ext4 file
+system in it.`,
 		Positional: 2,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to resize"},
 			{Name: "size", Type: lang.Size, Required: true, Min: 1, Doc: "the new size"},
 			lang.NameParam(),
-			{Name: "image_only", Type: lang.Bool, Doc: "leave the file system alone: only the image gets the size"},
+			{Name: "image_only", Type: lang.Bool, Doc: "leave the file system or table alone: only the image gets the size"},
+			{Name: "grow", Type: lang.Bool, Doc: "let the last partition of a disk, and the ext4 file system in it, take the new room"},
 		},
 		Example: `resize(":root", "8G", name = "large")`,
 		Make: func(c *lang.Call) (lang.Step, error) {
-			return rawStep(c, &resize{Size: c.Size("size"), ImageOnly: c.Bool("image_only")}), nil
+			if c.Bool("image_only") && c.Bool("grow") {
+				c.Errorf("image_only leaves everything in the image alone, and grow does not: give one of them")
+			}
+			return rawStep(c, &resize{Size: c.Size("size"), ImageOnly: c.Bool("image_only"), Grow: c.Bool("grow")}), nil
 		},
 	}
 }
@@ -60,11 +69,12 @@ func Shrink() lang.Operation {
 // resize gives the raw image of the role "image" a new size.
 type resize struct {
 	Size      int64 // bytes
-	ImageOnly bool  // leave the file system alone
+	ImageOnly bool  // leave what is in it alone
+	Grow      bool  // the last partition and its file system, too
 }
 
-// Kind implements engine.Action.
-func (r *resize) Kind() string { return "resize/1" }
+// Kind implements engine.Action. resize/1 knew no disks.
+func (r *resize) Kind() string { return "resize/2" }
 
 // Tools implements engine.Tooled.
 func (r *resize) Tools() []engine.Tool {
@@ -80,10 +90,11 @@ func (r *resize) Run(ctx context.Context, job *engine.Job) error {
 	if err := job.Input("image").Fork(ctx, out); err != nil {
 		return err
 	}
-	if r.ImageOnly {
-		return fsys.ResizeImageOnly(out, r.Size)
+	err := Sizing{Size: r.Size, ImageOnly: r.ImageOnly, Grow: r.Grow, Scratch: job.Dir()}.Apply(ctx, out, job.Logf)
+	if errors.Is(err, ErrKind) {
+		err = fmt.Errorf("%w: image_only = True gives the image alone the size", err)
 	}
-	return fsys.Resize(ctx, out, r.Size)
+	return err
 }
 
 // shrink makes the raw image of the role "image" as small as its file

@@ -58,8 +58,10 @@ func replaceable(f *os.File, selector string, size int64) (*partition.Partition,
 		return nil, errors.New("it begins with the partition table: write the whole disk instead")
 	case size > p.Length:
 		return nil, fmt.Errorf("it has %d bytes, the new contents %d", p.Length, size)
+	case t.Backup != "":
+		return nil, fmt.Errorf("the table is read from its backup, and %s: mend it first (gdisk, or sgdisk -e)", t.Backup)
 	case p.End() > disk.Size():
 		return nil, fmt.Errorf("it ends at %d, after the end of the disk of %d bytes", p.End(), disk.Size())
 	}
-	return p, nil
+	return p, t.Alone(p)
 }

@@ -1,10 +1,12 @@
 package partition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -15,7 +17,6 @@ import (
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/internal/guid"
-	"b9.build/b9/engine/internal/sparse"
 )
 
 // The GUID partition table of the UEFI specification 2.10, section 5.3.
@@ -65,6 +66,9 @@ func findGPT(img image.Image, sector int) (*Table, error) {
 			}
 			t, err := readGPT(img, s, lba)
 			if err == nil {
+				if backup {
+					t.Backup = backupReason(errs)
+				}
 				return t, nil
 			}
 			if !errors.Is(err, errNoGPT) {
@@ -78,71 +82,134 @@ func findGPT(img image.Image, sector int) (*Table, error) {
 	return nil, fmt.Errorf("damaged GPT: %w", errors.Join(errs...))
 }
 
+// backupReason says why the backup is read, after these errors with the first copy.
+func backupReason(errs []error) string {
+	if len(errs) == 0 {
+		return "the first copy is missing: its signature is not in the second sector"
+	}
+	return "the first copy is damaged: " + strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; ")
+}
+
 // readGPT reads the table whose header is in sector lba.
 func readGPT(img image.Image, sector int, lba int64) (*Table, error) {
-	h, err := readGPTHeader(img, int64(sector), lba)
+	c, err := readGPTCopy(img, int64(sector), lba)
 	if err != nil {
 		return nil, err
 	}
-	array := make([]byte, int64(h.Count)*int64(h.EntrySize))
-	if err := image.ReadPadded(img, array, int64(h.Entries)*int64(sector)); err != nil {
-		return nil, err
-	}
-	if crc32.ChecksumIEEE(array) != h.EntriesSum {
-		return nil, fmt.Errorf("the checksum of the entries of the header in sector %d is wrong", lba)
-	}
-	t := &Table{Kind: "gpt", SectorSize: sector, ID: guid.String(h.ID[:]), Size: img.Size()}
-	number := 0
-	for b := range slices.Chunk(array, int(h.EntrySize)) {
-		number++
-		if sparse.IsZero(b[:16]) {
-			continue
-		}
-		var e gptEntry
-		if _, err := binary.Decode(b, binary.LittleEndian, &e); err != nil {
-			return nil, err
-		}
-		if err := t.addGPT(number, &e); err != nil {
+	t := &Table{Kind: "gpt", SectorSize: sector, ID: guid.String(c.ID[:]), Size: img.Size()}
+	for number, e := range c.used() {
+		if err := t.addGPT(number, e); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
+// CheckCopies compares both copies of a GPT that was read from img. The error says
+// what is wrong with one of them; an MBR has one copy, and gives none.
+func (t *Table) CheckCopies(img image.Image) error {
+	if t.Kind != "gpt" || t.Backup != "" {
+		if t.Backup != "" {
+			return errors.New(t.Backup)
+		}
+		return nil
+	}
+	c, err := readGPTCopy(img, int64(t.SectorSize), 1)
+	if err != nil {
+		return err
+	}
+	last := img.Size()/c.sector - 1
+	if c.Other != uint64(last) {
+		return fmt.Errorf("the backup is in sector %d, not in the last, %d", c.Other, last)
+	}
+	b, err := readGPTCopy(img, c.sector, last)
+	switch {
+	case errors.Is(err, errNoGPT):
+		return errors.New("the backup is missing: its signature is not in the last sector")
+	case err != nil:
+		return fmt.Errorf("the backup is damaged: %w", err)
+	case b.ID != c.ID || b.First != c.First || b.Last != c.Last || !bytes.Equal(b.array, c.array):
+		return errors.New("the backup differs from the first copy")
+	}
+	return nil
+}
+
+// gptCopy is one copy of a GPT, with every byte of it.
+type gptCopy struct {
+	gptHeader
+	sector int64
+	head   []byte // the sector of the header
+	array  []byte
+}
+
+// readGPTCopy reads the copy whose header is in sector lba.
+func readGPTCopy(img image.Image, sector, lba int64) (*gptCopy, error) {
+	h, head, err := readGPTHeader(img, sector, lba)
+	if err != nil {
+		return nil, err
+	}
+	c := &gptCopy{gptHeader: *h, sector: sector, head: head, array: make([]byte, int64(h.Count)*int64(h.EntrySize))}
+	if err := image.ReadPadded(img, c.array, int64(h.Entries)*sector); err != nil {
+		return nil, err
+	}
+	if crc32.ChecksumIEEE(c.array) != h.EntriesSum {
+		return nil, fmt.Errorf("the checksum of the entries of the header in sector %d is wrong", lba)
+	}
+	return c, nil
+}
+
+// used yields the numbers of the partitions and their entries.
+func (c *gptCopy) used() iter.Seq2[int, *gptEntry] {
+	return func(yield func(int, *gptEntry) bool) {
+		number := 0
+		for b := range slices.Chunk(c.array, int(c.EntrySize)) {
+			number++
+			e := &gptEntry{}
+			if _, err := binary.Decode(b, binary.LittleEndian, e); err != nil || e.Type == [16]byte{} {
+				continue // which an entry of at least 128 bytes does not fail with
+			}
+			if !yield(number, e) {
+				return
+			}
+		}
+	}
+}
+
 // readGPTHeader reads and checks a header; the array of entries it names lies in
-// the image and is of reasonable size.
-func readGPTHeader(img image.Image, sector, lba int64) (*gptHeader, error) {
+// the image and is of reasonable size. It returns its whole sector, too.
+func readGPTHeader(img image.Image, sector, lba int64) (*gptHeader, []byte, error) {
 	last := img.Size()/sector - 1
 	if lba < 1 || lba > last {
-		return nil, errNoGPT
+		return nil, nil, errNoGPT
 	}
 	b := make([]byte, sector)
 	if err := image.ReadPadded(img, b, lba*sector); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	h := &gptHeader{}
 	if _, err := binary.Decode(b, binary.LittleEndian, h); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if string(h.Signature[:]) != gptSignature {
-		return nil, errNoGPT
+		return nil, nil, errNoGPT
 	}
 	if h.Size < gptHeaderSize || int64(h.Size) > sector {
-		return nil, fmt.Errorf("the header in sector %d has %d bytes", lba, h.Size)
+		return nil, nil, fmt.Errorf("the header in sector %d has %d bytes", lba, h.Size)
 	}
-	clear(b[16:20])
+	summed := slices.Clone(b[:h.Size])
+	clear(summed[16:20])
 	array := int64(h.Count) * int64(h.EntrySize)
 	switch {
-	case crc32.ChecksumIEEE(b[:h.Size]) != h.Sum:
-		return nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
+	case crc32.ChecksumIEEE(summed) != h.Sum:
+		return nil, nil, fmt.Errorf("the checksum of the header in sector %d is wrong", lba)
 	case h.Self != uint64(lba):
-		return nil, fmt.Errorf("the header in sector %d says it is in sector %d", lba, h.Self)
+		return nil, nil, fmt.Errorf("the header in sector %d says it is in sector %d", lba, h.Self)
 	case h.EntrySize < gptEntrySize || h.EntrySize > 4096 || h.EntrySize%8 != 0 || array > gptMaxEntries:
-		return nil, fmt.Errorf("the header in sector %d has %d entries of %d bytes", lba, h.Count, h.EntrySize)
+		return nil, nil, fmt.Errorf("the header in sector %d has %d entries of %d bytes", lba, h.Count, h.EntrySize)
 	case h.Entries > uint64(last) || int64(h.Entries)*sector > img.Size()-array:
-		return nil, fmt.Errorf("the entries of the header in sector %d do not lie in the disk", lba)
+		return nil, nil, fmt.Errorf("the entries of the header in sector %d do not lie in the disk", lba)
 	}
-	return h, nil
+	return h, b, nil
 }
 
 // addGPT adds the partition of an entry.
@@ -162,9 +229,8 @@ func (t *Table) addGPT(number int, e *gptEntry) error {
 	return nil
 }
 
-// encodeGPT returns the bytes of a new table, or of a table that was read and
-// changed: all of it is written again, so that both copies agree even where one was
-// damaged. The disk begins with the protective MBR, of which the boot code is left
+// encodeGPT returns the bytes of a new table. (One that is there is changed in
+// place, by Resize, which keeps what a Table does not have.) The disk begins with the protective MBR, of which the boot code is left
 // as it is, the header in sector 1 and the array of entries in the sectors after
 // it; the backup array and header are the last sectors. Partitions lie between.
 //

@@ -52,16 +52,16 @@ func (e mbrEntry) empty() bool { return e.Kind == 0 || e.Length == 0 }
 // sector of a FAT, gives an error.
 func readBootRecord(img image.Image, off int64) (r bootRecord, err error) {
 	if img.Size()-off < mbrSize {
-		return r, errors.New("no partition table: the image is too small")
+		return r, fmt.Errorf("%w: the image is too small", ErrNone)
 	}
 	if err := binary.Read(io.NewSectionReader(img, off, mbrSize), binary.LittleEndian, &r); err != nil {
 		return r, err
 	}
 	if r.Signature != mbrSignature {
-		return r, errors.New("no partition table: neither a GPT nor the signature of an MBR")
+		return r, fmt.Errorf("%w: neither a GPT nor the signature of an MBR", ErrNone)
 	}
 	if slices.ContainsFunc(r.Entries[:], func(e mbrEntry) bool { return e.Flag&0x7f != 0 }) {
-		return r, errors.New("no partition table: there is the signature of an MBR, but no valid entries")
+		return r, fmt.Errorf("%w: there is the signature of an MBR, but no valid entries", ErrNone)
 	}
 	return r, nil
 }
@@ -80,11 +80,13 @@ func readMBR(img image.Image, sector int) (*Table, error) {
 	}
 	t := &Table{Kind: "mbr", SectorSize: sector, ID: fmt.Sprintf("%08x", r.ID), Size: img.Size()}
 	for i, e := range r.Entries {
-		if e.empty() {
+		if e.Length == 0 {
 			continue
 		}
+		// Of the type 0, "unused", is what covers a hybrid ISO image; the kernel has
+		// a partition for it, too. Elsewhere it is the rest of one that was deleted.
 		if err := t.addMBR(i+1, e, 0); err != nil {
-			if e.Kind == protectiveKind { // its length means nothing
+			if e.Kind == protectiveKind || e.Kind == 0 { // its length means nothing
 				continue
 			}
 			return nil, err

@@ -7,6 +7,7 @@
 // partition of a [Table] lies in the disk.
 //
 //   - [ReadTable], [WriteTable], [Table.Find]: the table of a disk (table.go)
+//   - [Resize] changes the length of a disk, [Grow] its last partition (resize.go, grow.go)
 //   - [Layout] places partitions that are described by a [Spec] each (layout.go)
 //   - gpt.go, mbr.go: the two kinds of table, as they lie on the disk
 //   - types.go: the names of the types of partitions
@@ -31,6 +32,7 @@ type Table struct {
 	ID         string // GUID of the disk in lower case, or eight hexadecimal digits
 	Size       int64  // bytes of the whole disk
 	Partitions []Partition
+	Backup     string // why the backup of a GPT was read; empty where the first copy is good
 }
 
 // Partition is an entry of a Table. An MBR's extended partition is one too; the
@@ -56,15 +58,20 @@ func (p *Partition) Extended() bool { return extended(p.Type) }
 
 func extended(code string) bool { return code == "0x05" || code == "0x0f" || code == "0x85" }
 
+// ErrNone is in the error of ReadTable for an image that has no partition table, as
+// opposed to a damaged one.
+var ErrNone = errors.New("no partition table")
+
 // ReadTable reads the GPT or MBR of img. The sector size is 512 or 4096 bytes; 0
 // stands for what the GPT says, or 512 where only an MBR is there, which does
-// not say. If one of the two GPT headers is damaged the other is used.
+// not say. If the first copy of a GPT is damaged the backup is used, and Backup
+// says so.
 func ReadTable(img image.Image, sector int) (*Table, error) {
 	if err := checkSectors(cmp.Or(sector, 512), 0); err != nil {
 		return nil, err
 	}
 	mbr, err := readMBR(img, max(sector, 512))
-	if err == nil && !mbr.protective() && len(mbr.Partitions) > 0 {
+	if err == nil && !mbr.protective() && mbr.inUse() {
 		return mbr, nil
 	}
 	protective := err == nil && mbr.protective()
@@ -78,6 +85,11 @@ func ReadTable(img image.Image, sector int) (*Table, error) {
 		return nil, err
 	}
 	return mbr, nil
+}
+
+// inUse reports whether t has a partition that an operating system would use.
+func (t *Table) inUse() bool {
+	return slices.ContainsFunc(t.Partitions, func(p Partition) bool { return p.Type != "0x00" })
 }
 
 // protective reports whether t is the MBR in front of a GPT.
@@ -105,6 +117,28 @@ func (t *Table) Find(sel string) (*Partition, error) {
 		return nil, fmt.Errorf("no partition %q (%s)", sel, t.list())
 	}
 	return found, nil
+}
+
+// Alone returns an error if the table itself has bytes in common with p, or another
+// partition, unless p lies in it: such as the partition of a hybrid ISO image that
+// covers others.
+func (t *Table) Alone(p *Partition) error {
+	for i := range t.Partitions {
+		o := &t.Partitions[i]
+		within := o.Start <= p.Start && p.End() <= o.End()
+		if o.Number != p.Number && o.Start < p.End() && p.Start < o.End() && !within {
+			return fmt.Errorf("partition %d has bytes in common with partition %d", p.Number, o.Number)
+		}
+	}
+	sector := int64(t.SectorSize)
+	first, last := sector, t.Size
+	if t.Kind == "gpt" {
+		first, last = 2*sector, t.Size-sector
+	}
+	if p.Start < first || p.End() > last {
+		return fmt.Errorf("partition %d has bytes in common with the partition table", p.Number)
+	}
+	return nil
 }
 
 // list names the partitions for an error message.

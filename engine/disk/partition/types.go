@@ -3,6 +3,7 @@ package partition
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,11 +39,52 @@ func typeName(code string) string {
 	return ""
 }
 
+// attributes are the bits of a GPT entry that have a name: those of every partition
+// (UEFI specification 2.10, table 5.8), and those of discoverable ones.
+var attributes = []struct {
+	name string
+	bit  int
+}{{"required", 0}, {"no-block-io", 1}, {"legacy-boot", 2}, {"grow-fs", 59}, {"read-only", 60}, {"no-auto", 63}}
+
+// Attributes returns the bits for names such as "read-only", or numbers of bits from 0
+// to 63.
+func Attributes(names []string) (bits uint64, err error) {
+	var known []string
+	for _, a := range attributes {
+		known = append(known, a.name)
+	}
+	for _, name := range names {
+		if i := slices.Index(known, name); i >= 0 {
+			bits |= 1 << attributes[i].bit
+		} else if n, err := strconv.ParseUint(name, 10, 8); err == nil && n < 64 {
+			bits |= 1 << n
+		} else {
+			return 0, fmt.Errorf("unknown attribute %q (have %s, or the number of a bit)%s", name, strings.Join(known, ", "), near.Hint(name, known))
+		}
+	}
+	return bits, nil
+}
+
+// AttributeNames is the reverse of Attributes.
+func AttributeNames(bits uint64) (names []string) {
+	for _, a := range attributes {
+		if bits&(1<<a.bit) != 0 {
+			names, bits = append(names, a.name), bits&^(1<<a.bit)
+		}
+	}
+	for n := range 64 {
+		if bits&(1<<n) != 0 {
+			names = append(names, strconv.Itoa(n))
+		}
+	}
+	return names
+}
+
 func codeText(code byte) string { return fmt.Sprintf("0x%02x", code) }
 
 // typeCode returns the code for a type given by name, as a GUID or as a number.
 func typeCode(kind, s string) (string, error) {
-	var names []string
+	var names, shown []string // those of each architecture are many
 	for _, t := range types() {
 		code := t.guid
 		if kind == "mbr" {
@@ -56,8 +98,12 @@ func typeCode(kind, s string) (string, error) {
 		}
 		if code != "" && t.guid != "" { // what only an MBR has is made, not asked for
 			names = append(names, t.name)
+			if !strings.HasPrefix(t.name, "linux-root-") && !strings.HasPrefix(t.name, "linux-usr-") {
+				shown = append(shown, t.name)
+			}
 		}
 	}
+	shown = append(shown, "linux-root-ARCH", "linux-usr-ARCH")
 	if kind == "gpt" {
 		if _, err := guid.Parse(s); err == nil {
 			return strings.ToLower(s), nil
@@ -65,9 +111,9 @@ func typeCode(kind, s string) (string, error) {
 	} else if n, err := strconv.ParseUint(s, 0, 8); err == nil && n > 0 {
 		return codeText(byte(n)), nil
 	}
-	other := "a GUID"
+	other := "the latter two with -verity or -verity-sig, such as linux-root-x86-64-verity, or a GUID"
 	if kind == "mbr" {
-		other = "a number such as 0x83"
+		other = "such as linux-root-x86-64, or a number such as 0x83"
 	}
-	return "", fmt.Errorf("unknown partition type %q for %s (have %s, or %s)%s", s, kind, strings.Join(names, ", "), other, near.Hint(s, names))
+	return "", fmt.Errorf("unknown partition type %q for %s (have %s, %s)%s", s, kind, strings.Join(shown, ", "), other, near.Hint(s, names))
 }

@@ -23,7 +23,7 @@ type descriptor struct {
 
 // extent is a line of a descriptor. Length and offset are bytes.
 type extent struct {
-	kind   string // FLAT, SPARSE or ZERO
+	kind   string // FLAT, VMFS, SPARSE or ZERO
 	name   string
 	length int64
 	offset int64
@@ -50,7 +50,9 @@ func isDescriptor(text []byte) bool {
 	return false
 }
 
-// parseDescriptor reads a descriptor, which ends at the first NUL.
+// parseDescriptor reads a descriptor, which ends at the first NUL. Its words are
+// not case-sensitive. A line that is neither an extent nor KEY = VALUE is an error:
+// what is skipped could be the disk.
 func parseDescriptor(text []byte) (*descriptor, error) {
 	if i := bytes.IndexByte(text, 0); i >= 0 {
 		text = text[:i]
@@ -62,23 +64,27 @@ func parseDescriptor(text []byte) (*descriptor, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		access, rest, _ := strings.Cut(line, " ")
-		if access == "RW" || access == "RDONLY" || access == "NOACCESS" {
-			e, err := parseExtent(access, rest)
-			if err != nil {
-				return nil, fmt.Errorf("vmdk descriptor, line %.100q: %w", line, err)
-			}
-			d.extents = append(d.extents, e)
-			if total += e.length; len(d.extents) > maxExtents || total > 1<<62 {
-				return nil, errors.New("corrupt vmdk descriptor: too many extents or too large")
-			}
+		if key, value, ok := setting(line); ok {
+			d.set(key, value)
 			continue
 		}
-		if key, value, ok := strings.Cut(line, "="); ok {
-			d.set(strings.TrimSpace(key), strings.Trim(strings.TrimSpace(value), `"`))
+		e, err := parseExtent(line)
+		if err != nil {
+			return nil, fmt.Errorf("vmdk descriptor, line %.100q: %w", line, err)
+		}
+		d.extents = append(d.extents, e)
+		if total += e.length; len(d.extents) > maxExtents || total > 1<<62 {
+			return nil, errors.New("corrupt vmdk descriptor: too many extents or too large")
 		}
 	}
 	return d, nil
+}
+
+// setting reads `KEY = VALUE`, where the key is one word.
+func setting(line string) (key, value string, ok bool) {
+	key, value, ok = strings.Cut(line, "=")
+	key = strings.TrimSpace(key)
+	return key, strings.Trim(strings.TrimSpace(value), `"`), ok && key != "" && !strings.ContainsAny(key, " \t\"")
 }
 
 func (d *descriptor) set(key, value string) {
@@ -90,36 +96,51 @@ func (d *descriptor) set(key, value string) {
 	}
 }
 
-// parseExtent reads `SECTORS KIND ["NAME" [OFFSET]]`.
-func parseExtent(access, s string) (e extent, err error) {
-	if access == "NOACCESS" {
+// parseExtent reads `ACCESS SECTORS KIND ["NAME" [OFFSET]]`.
+func parseExtent(line string) (e extent, err error) {
+	access, s := word(line)
+	switch strings.ToUpper(access) {
+	case "RW", "RDONLY":
+	case "NOACCESS":
 		return e, errors.New("an extent without access is not supported")
+	default:
+		return e, errors.New("it is neither an extent (RW, RDONLY or NOACCESS) nor KEY = VALUE: the file is damaged, or is none")
 	}
-	count, s, _ := strings.Cut(strings.TrimSpace(s), " ")
-	e.kind, s, _ = strings.Cut(strings.TrimSpace(s), " ")
-	if e.length, err = sectors(count); err != nil {
+	count, s := word(s)
+	e.kind, s = word(s)
+	e.kind = strings.ToUpper(e.kind)
+	if e.length, err = sectors(count); err != nil || e.kind == "ZERO" {
 		return e, err
 	}
-	if e.kind == "ZERO" {
-		return e, nil
+	if !e.flat() && e.kind != "SPARSE" {
+		return e, fmt.Errorf("extents of the kind %q are not supported (have FLAT, VMFS, SPARSE, ZERO)", e.kind)
 	}
-	if e.kind != "FLAT" && e.kind != "SPARSE" {
-		return e, fmt.Errorf("extents of the kind %q are not supported (have FLAT, SPARSE, ZERO)", e.kind)
-	}
-	s, ok := strings.CutPrefix(strings.TrimSpace(s), `"`)
+	s, ok := strings.CutPrefix(s, `"`)
 	name, s, closed := strings.Cut(s, `"`)
 	if !ok || !closed || name == "" {
 		return e, errors.New("no file name in quotes")
 	}
 	e.name = name
-	if s = strings.TrimSpace(s); s != "" {
-		s, _, _ = strings.Cut(s, " ") // after it may come identifiers of partitions or devices
-		e.offset, err = sectors(s)
+	if at, _ := word(s); at != "" { // after it may come identifiers of partitions or devices
+		e.offset, err = sectors(at)
 	}
 	if e.offset != 0 && e.kind == "SPARSE" {
 		return e, errors.New("a sparse extent with an offset")
 	}
 	return e, err
+}
+
+// flat reports whether the file of e is the bytes of the disk: so are those that
+// ESXi writes on its own file system.
+func (e *extent) flat() bool { return e.kind == "FLAT" || e.kind == "VMFS" }
+
+// word splits a line after its first word and the blanks behind it.
+func word(s string) (first, rest string) {
+	s = strings.TrimLeft(s, " \t")
+	if i := strings.IndexAny(s, " \t"); i >= 0 {
+		return s[:i], strings.TrimLeft(s[i:], " \t")
+	}
+	return s, ""
 }
 
 // sectors returns the bytes of a decimal number of sectors.

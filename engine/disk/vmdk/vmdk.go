@@ -194,6 +194,9 @@ func openDescriptor(src image.Image, path string, o image.OpenOptions) (image.Im
 	if err == nil {
 		err = d.refuseParent()
 	}
+	if err == nil && len(d.extents) == 0 {
+		err = errors.New("vmdk descriptor without an extent (RW ...): there is no disk in it")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +257,7 @@ func openExtent(open func(name string) (*os.File, error), e extent) (image.Image
 		return nil, err
 	}
 	img, err := regular(f)
-	if err == nil && e.kind != "FLAT" {
+	if err == nil && !e.flat() {
 		img, _, err = openSparse(img)
 	}
 	if err != nil {

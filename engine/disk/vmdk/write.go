@@ -21,8 +21,8 @@ const (
 	perTable    = 512
 	table       = perTable * 4
 	span        = grain * perTable
-	described   = 20 // sectors kept for the descriptor
-	streamStart = 128
+	described   = 20  // sectors kept for the descriptor
+	streamStart = 128 // sectors; the first grain begins at a multiple
 )
 
 // contentID is a number by which snapshots know their parent. It is the same
@@ -162,9 +162,12 @@ const (
 	markerFooter
 )
 
-// streamWriter lays out a streamOptimized file: header, descriptor, then
-// compressed grains in order, after those of each table the table itself, then
-// the directory, a footer that tells where it is, and an end marker.
+// streamWriter lays out a streamOptimized file: header, descriptor and directory,
+// then compressed grains in order, after those of each table the table itself, then
+// the directory once more, a footer that tells where it is, and an end marker. Who
+// reads it as a stream goes by the markers and the footer; who does not, such as
+// OpenStack's inspectors, which refuse a header that sends them to a footer, finds
+// the directory in front.
 type streamWriter struct {
 	tables
 	file      *os.File
@@ -180,10 +183,10 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 	h.Version = 3
 	h.Flags |= compressed | markers
 	h.Compression = 1
-	h.DirectoryAt = atEnd
-	h.Overhead = streamStart
+	front := uint64(1 + described)
+	h.Overhead = uint64(image.RoundUp(int64(front)*sector+h.tables()*4, streamStart*sector) / sector)
 
-	w := &streamWriter{file: f, next: streamStart * sector, directory: make([]byte, h.tables()*4)}
+	w := &streamWriter{file: f, next: int64(h.Overhead) * sector, directory: make([]byte, h.tables()*4)}
 	w.tables = tables{open: -1, flush: w.writeTable}
 	j := pump.Job{Src: src, Out: f, Unit: grain, Progress: o.Progress, Place: w.place, Packer: grainPacker}
 	if err := j.Run(ctx); err != nil {
@@ -192,8 +195,9 @@ func writeStream(ctx context.Context, f *os.File, src image.Image, o image.Write
 	if err := w.finish(h); err != nil {
 		return err
 	}
-	h.DirectoryAt = atEnd
-	return pump.Finish(f, w.next, image.Chunk{At: sector, Bytes: descriptor}, image.Chunk{Bytes: h.encode()})
+	h.DirectoryAt = front
+	return pump.Finish(f, w.next, image.Chunk{At: sector, Bytes: descriptor},
+		image.Chunk{At: int64(front) * sector, Bytes: w.directory}, image.Chunk{Bytes: h.encode()})
 }
 
 func (w *streamWriter) place(u *pump.Unit) error {

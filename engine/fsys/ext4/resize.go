@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"b9.build/b9/engine/fsys/internal/hosttool"
 	"b9.build/b9/engine/fsys/tree"
@@ -191,7 +192,7 @@ func (r *resizer) to(blocks int64) error {
 	}
 	undo := ""
 	if blocks == leastBlocks || uint64(blocks) < r.l.blocks {
-		dir, err := os.MkdirTemp(filepath.Dir(r.f.Name()), ".b9-undo-*")
+		dir, err := os.MkdirTemp(beside(r.f), ".b9-undo-*")
 		if err != nil {
 			return err
 		}
@@ -209,6 +210,14 @@ func (r *resizer) to(blocks int64) error {
 	}
 	r.l, err = readLayout(r.f)
 	return err
+}
+
+// beside is the directory of f, which may have no name but that below /proc.
+func beside(f *os.File) string {
+	if at, err := os.Readlink(f.Name()); err == nil && strings.HasPrefix(f.Name(), "/proc/") {
+		return filepath.Dir(at)
+	}
+	return filepath.Dir(f.Name())
 }
 
 // undo puts back what a failed shrink overwrote.

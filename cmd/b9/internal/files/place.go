@@ -39,7 +39,7 @@ type opener struct {
 }
 
 func newOpener(p *session.Program) *opener {
-	return &opener{Program: p, image: image.Flags{Extents: true}}
+	return &opener{Program: p}
 }
 
 func (o *opener) register(cmd *cobra.Command) {
@@ -119,7 +119,7 @@ func (o *opener) open(ctx context.Context, arg string) (*place, error) {
 	if p.path == "" {
 		p.path = "."
 	}
-	if err := p.mount(sel); err != nil {
+	if err := p.mount(sel, o.Console.Warn); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), p.Close())
 	}
 	return p, nil
@@ -199,7 +199,7 @@ func (o *opener) openTarget(ctx context.Context, p *place) (sel string, err erro
 }
 
 // mount opens the file system of the image, or of the partition that sel names.
-func (p *place) mount(sel string) error {
+func (p *place) mount(sel string, warn func(string, ...any)) error {
 	if sel == "" {
 		info, err := fsys.ProbeAt(p.image, p.image.Size())
 		if err != nil {
@@ -213,6 +213,9 @@ func (p *place) mount(sel string) error {
 	table, err := partition.ReadTable(p.image, 0)
 	if err != nil {
 		return fmt.Errorf("neither a file system nor partitions: %w", err)
+	}
+	if table.Backup != "" {
+		warn("%s: the partition table is read from its backup: %s", p.what, table.Backup)
 	}
 	part, err := choosePartition(p.image, table, sel)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	actions "b9.build/b9/builtins/image"
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
-	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/size"
 )
@@ -22,7 +22,7 @@ import (
 // resize is `b9 image resize`.
 func resize(p *session.Program) *cobra.Command {
 	var f Flags
-	var only bool
+	s := actions.Sizing{Unknown: true}
 	cmd := &cobra.Command{
 		Use:  "resize FILE SIZE",
 		Args: command.ExactArgs("a file and a size", 2),
@@ -38,12 +38,14 @@ func resize(p *session.Program) *cobra.Command {
 			if format != "raw" {
 				return fmt.Errorf("%s is a %s, and only raw images can be resized: convert it first (b9 image convert -O raw), and back afterwards", args[0], format)
 			}
-			return resizeImage(cmd.Context(), path, size, only, progress(p))
+			return size.resize(cmd.Context(), p, path, s)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.format, "format", "f", "", "the image is in `FORMAT` (default: guessed)")
-	fl.BoolVar(&only, "image-only", false, "change the length only, whatever is in the image")
+	fl.BoolVar(&s.ImageOnly, "image-only", false, "change the length only, whatever is in the image")
+	fl.BoolVar(&s.Grow, "grow", false, "let the last partition, and the ext4 file system in it, take the new room")
+	cmd.MarkFlagsMutuallyExclusive("image-only", "grow")
 	return cmd
 }
 
@@ -66,91 +68,45 @@ func parseSize(text string) (newSize, error) {
 	return newSize{bytes: int64(n), more: more}, nil
 }
 
-// resizeImage works on a copy beside the image.
-func resizeImage(ctx context.Context, path string, size newSize, only bool, progress func(done, total int64)) (err error) {
+// resize replaces the raw image at path by one of this size.
+func (n newSize) resize(ctx context.Context, p *session.Program, path string, s actions.Sizing) error {
 	st, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".b9-resize")
-	if err != nil {
-		return err
+	s.Scratch = filepath.Dir(path)
+	logf := func(format string, args ...any) {
+		if !p.Quiet {
+			fmt.Fprintf(p.Console, format+"\n", args...)
+		}
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	work := filepath.Join(dir, "image")
-	src, err := disk.Open(path, "raw", disk.OpenOptions{})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(disk.Convert(ctx, src, work, "raw", disk.WriteOptions{Progress: progress}), src.Close()); err != nil {
-		return err
-	}
-	if err := os.Chmod(work, st.Mode().Perm()); err != nil {
-		return err
-	}
-	if err := resizeRaw(ctx, work, size, st.Size(), only); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), work, path))
-	}
-	return os.Rename(work, path)
+	return disk.Update(ctx, path, progress(p), func(work string) error { return n.apply(ctx, work, st.Size(), s, logf) })
 }
 
-// resizeRaw resizes the image at path, of now bytes, with what is in it.
-func resizeRaw(ctx context.Context, path string, wanted newSize, now int64, only bool) error {
-	info, err := fsys.Probe(path, 0, 0)
-	if err != nil {
-		return err
-	}
-	ext := strings.HasPrefix(info.Type, "ext")
-	if wanted.least {
-		if !ext || only {
+// apply gives the raw image at path, of now bytes, its new size, with what is in it.
+func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Sizing, logf func(string, ...any)) error {
+	if n.least {
+		info, err := fsys.Probe(path, 0, 0)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(info.Type, "ext") || s.ImageOnly {
 			return fmt.Errorf("%s: the least size is known of ext4 file systems only: give a size", path)
 		}
-		_, err := fsys.Shrink(ctx, path, 0)
+		_, err = fsys.Shrink(ctx, path, 0)
 		return err
 	}
-	n := wanted.bytes
-	if wanted.more {
-		n += now
+	if s.Size = n.bytes; n.more {
+		s.Size += now
 	}
-	switch {
-	case only:
-		return fsys.ResizeImageOnly(path, n)
-	case ext:
-		return fsys.Resize(ctx, path, n)
-	case info.Type != "" && n < now:
-		return fmt.Errorf("%s holds a %s file system, which can't be made smaller here: --image-only cuts the image off nevertheless", path, info.Type)
+	err := s.Apply(ctx, path, logf)
+	if errors.Is(err, actions.ErrKind) {
+		err = fmt.Errorf("%w: --image-only cuts the image off nevertheless", err)
 	}
-	return resizeDisk(path, n, now)
-}
-
-// resizeDisk resizes an image that may have a partition table.
-func resizeDisk(path string, size, now int64) error {
-	img, err := disk.Open(path, "raw", disk.OpenOptions{})
 	if err != nil {
-		return err
+		err = fmt.Errorf("%s: %w", path, err)
 	}
-	t, err := partition.ReadTable(img, 0)
-	img.Close()
-	if err != nil {
-		if size < now {
-			return fmt.Errorf("%s has neither a file system nor a table that tells what may go: --image-only cuts it off nevertheless", path)
-		}
-		return fsys.ResizeImageOnly(path, size)
-	}
-	for _, p := range t.Partitions {
-		if p.End() > size {
-			return fmt.Errorf("%s: partition %d ends at %d, after the new size of %d", path, p.Number, p.End(), size)
-		}
-	}
-	if err := fsys.ResizeImageOnly(path, size); err != nil || t.Kind != "gpt" {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	t.Size = size
-	return errors.Join(partition.WriteTable(f, t), f.Close())
+	return err
 }
 
 // replace is `b9 image replace`.

@@ -58,7 +58,15 @@ func checkRaw(ctx context.Context, p *session.Program, name, path string) error 
 	if err != nil {
 		return fmt.Errorf("%s: nothing to check: no known file system, and no partition table: %w", name, err)
 	}
-	return verdict(p, name, fmt.Sprintf("%s table of %d partitions", t.Kind, len(t.Partitions)))
+	what := fmt.Sprintf("%s table of %d partitions", t.Kind, len(t.Partitions))
+	if err := t.CheckCopies(img); err != nil {
+		doc := output.Check{Path: name, Checked: what, Corruptions: 1, Problems: []string{err.Error()}}
+		if err := p.Show(doc, fmt.Sprintf("%s\n%s: %s: 1 corruption\n", err, name, what)); err != nil {
+			return err
+		}
+		return fmt.Errorf("%s: one copy of the partition table is damaged: mend it (gdisk, or sgdisk -e)", name)
+	}
+	return verdict(p, name, what)
 }
 
 func verdict(p *session.Program, name, what string) error {
@@ -66,7 +74,7 @@ func verdict(p *session.Program, name, what string) error {
 }
 
 func checkFormat(ctx context.Context, p *session.Program, name, path, format string, f *Flags) error {
-	r, err := disk.Check(ctx, path, format, disk.OpenOptions{Extents: f.Extents})
+	r, err := disk.Check(ctx, path, format, disk.OpenOptions{Extents: f.extents})
 	if err != nil {
 		return err
 	}
@@ -88,7 +96,7 @@ func compare(p *session.Program) *cobra.Command {
 		Use:  "compare FILE FILE",
 		Args: command.ExactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			second.backing, second.Extents = f.backing, f.Extents
+			second.backing, second.extents = f.backing, f.extents
 			same, err := compareImages(cmd.Context(), p, args, &f, &second)
 			switch {
 			case err != nil:

@@ -29,24 +29,22 @@ func Command(p *session.Program) *cobra.Command {
 
 // Flags say how an image is opened. The zero value guesses its format.
 type Flags struct {
-	Extents bool // a vmdk descriptor may open the files that it names
-
 	format  string
 	backing []string
+	extents bool // a vmdk descriptor may open the files that it names
 }
 
 // Register adds the flags to a command.
 func (f *Flags) Register(cmd *cobra.Command) {
 	f.RegisterAs(cmd, "the image is in `FORMAT`: "+strings.Join(formatNames(), ", ")+" (default: guessed)")
-	cmd.Flags().BoolVar(&f.Extents, "extents", false, "let a vmdk descriptor open the files it names beside it")
 }
 
-// RegisterAs adds the flags to a command for which usage describes --format, but
-// not --extents.
+// RegisterAs adds the flags to a command for which usage describes --format.
 func (f *Flags) RegisterAs(cmd *cobra.Command, usage string) {
 	fl := cmd.Flags()
 	fl.StringVarP(&f.format, "format", "f", "", usage)
 	fl.StringArrayVar(&f.backing, "backing", nil, "open the backing file `FORMAT:PATH` under the image; again for the one under that")
+	fl.BoolVar(&f.extents, "extents", false, "let a vmdk descriptor open the files it names beside it")
 }
 
 // Check refuses a format that is none.
@@ -79,7 +77,7 @@ func resolve(p *session.Program, name string, f *Flags) (path, format string, er
 
 // options are those for opening with the declared backing files.
 func (f *Flags) options(p *session.Program) (disk.OpenOptions, error) {
-	o := disk.OpenOptions{Extents: f.Extents}
+	o := disk.OpenOptions{Extents: f.extents}
 	for i := len(f.backing) - 1; i >= 0; i-- {
 		format, name, ok := strings.Cut(f.backing[i], ":")
 		if _, err := disk.Lookup(format); !ok || err != nil {
@@ -89,7 +87,7 @@ func (f *Flags) options(p *session.Program) (disk.OpenOptions, error) {
 		if err != nil {
 			return o, err
 		}
-		o = disk.OpenOptions{Extents: f.Extents, Backing: disk.BackedBy(path, format, o)}
+		o = disk.OpenOptions{Extents: f.extents, Backing: disk.BackedBy(path, format, o)}
 	}
 	return o, nil
 }

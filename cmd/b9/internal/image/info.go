@@ -45,7 +45,7 @@ func inspect(p *session.Program, name string, f *Flags) (*output.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.Extents})
+	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.extents})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func addContent(i *output.Image, img disk.Image) error {
 	if err != nil {
 		return nil // no table: there need not be one
 	}
-	i.Table, i.UUID, i.Partitions = t.Kind, t.ID, t.Partitions
+	i.Table, i.TableBackup, i.UUID, i.Partitions = t.Kind, t.Backup, t.ID, t.Partitions
 	return nil
 }
 
@@ -92,10 +92,19 @@ func describe(i *output.Image) string {
 		{"backing", strings.TrimSpace(i.Backing + " " + i.BackingFormat)},
 		{"file system", i.FileSystem},
 		{"table", i.Table},
+		{"table read", backupText(i.TableBackup)},
 		{"label", i.Label},
 		{"uuid", i.UUID},
 	}, func(row []string) bool { return row[1] == "" })
 	return output.Table(rows) + partitionTable(i.Partitions)
+}
+
+// backupText says that a table was read from its backup, and why.
+func backupText(why string) string {
+	if why == "" {
+		return ""
+	}
+	return "from its backup: " + why
 }
 
 // partitions is `b9 image partitions`.
@@ -118,7 +127,10 @@ func partitions(p *session.Program) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return p.Show(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Partitions: output.List(t.Partitions)}, partitionTable(t.Partitions))
+			if t.Backup != "" {
+				p.Console.Warn("%s: the partition table is read %s", args[0], backupText(t.Backup))
+			}
+			return p.Show(output.Partitions{Table: t.Kind, Sector: t.SectorSize, ID: t.ID, Backup: t.Backup, Partitions: output.List(t.Partitions)}, partitionTable(t.Partitions))
 		},
 	}
 	f.Register(cmd)

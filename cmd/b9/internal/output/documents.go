@@ -260,6 +260,7 @@ type Image struct {
 	Label         string                `json:"label,omitempty"`
 	UUID          string                `json:"uuid,omitempty"`
 	Table         string                `json:"table,omitempty"`
+	TableBackup   string                `json:"table_backup,omitempty"` // why the backup of a GPT was read
 	Partitions    []partition.Partition `json:"partitions,omitempty"`
 }
 
@@ -268,6 +269,7 @@ type Partitions struct {
 	Table      string                `json:"table"`
 	Sector     int                   `json:"sector"` // bytes
 	ID         string                `json:"id"`
+	Backup     string                `json:"backup,omitempty"` // why the backup of a GPT was read
 	Partitions []partition.Partition `json:"partitions"`
 }
 
