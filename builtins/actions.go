@@ -20,11 +20,11 @@ func Actions() engine.Actions {
 		"digest/1":        func() engine.Action { return &digestFile{} },
 		"erlang_config/1": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },
-		"lxc_exec/1":      func() engine.Action { return &lxcExec{} },
+		"lxc_exec/2":      func() engine.Action { return &lxcExec{} },
 		"merge_yaml/2":    func() engine.Action { return &mergeYAML{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
 		"template/1":      func() engine.Action { return &expandTemplate{} },
-		"tree/1":          func() engine.Action { return &makeTree{} },
+		"tree/2":          func() engine.Action { return &makeTree{} },
 	}
 	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), share.Actions()} {
 		maps.Copy(table, below)

@@ -259,7 +259,7 @@ type shareMount struct {
 const scriptDir = "/.b9"
 
 // Kind implements engine.Action.
-func (l *lxcExec) Kind() string { return "lxc_exec/1" }
+func (l *lxcExec) Kind() string { return "lxc_exec/2" }
 
 // Run implements engine.Action.
 func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
@@ -363,28 +363,36 @@ func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, er
 	}
 	dir := job.Output(s.Target)
 	if !s.Filled {
-		return dir, os.Mkdir(dir, 0o755)
+		return dir, makeEmpty(dir, job.Epoch())
 	}
 	return dir, job.Input(role).Fork(ctx, dir)
+}
+
+// makeEmpty makes a directory that is the same whoever makes it, and when.
+func makeEmpty(dir string, at time.Time) error {
+	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755), os.Chtimes(dir, at, at))
 }
 
 // writeScript puts the script into a directory of the job, and returns that.
 func (l *lxcExec) writeScript(ctx context.Context, job *engine.Job) (string, error) {
 	dir := filepath.Join(job.Dir(), "script")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := makeEmpty(dir, job.Epoch()); err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "script")
+	var err error
 	if job.Has("script") {
-		if err := job.Input("script").Fork(ctx, path); err != nil {
-			return "", err
+		if err = job.Input("script").Fork(ctx, path); err == nil {
+			err = checkScript("script", path)
 		}
-		if err := checkScript("script", path); err != nil {
-			return "", err
-		}
-		return dir, os.Chmod(path, 0o755)
+	} else {
+		err = os.WriteFile(path, []byte(l.Script), 0o755)
 	}
-	return dir, os.WriteFile(path, []byte(l.Script), 0o755)
+	if err != nil {
+		return "", err
+	}
+	at := job.Epoch()
+	return dir, errors.Join(os.Chmod(path, 0o755), os.Chtimes(path, at, at), os.Chtimes(dir, at, at))
 }
 
 // checkScript finds what is no text in a script file, before a shell passes over it

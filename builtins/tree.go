@@ -210,7 +210,7 @@ type treeEntry struct {
 }
 
 // Kind implements engine.Action.
-func (t *makeTree) Kind() string { return "tree/1" }
+func (t *makeTree) Kind() string { return "tree/2" }
 
 // Run implements engine.Action.
 func (t *makeTree) Run(ctx context.Context, job *engine.Job) error {

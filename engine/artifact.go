@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/store"
@@ -22,6 +22,7 @@ type Artifact struct {
 	object store.Object
 	key    store.Digest // of the step that made it; zero of a located source
 	path   string       // of a located source, else empty
+	epoch  time.Time    // of what a view of a located source shows
 }
 
 // Digest is the content digest.
@@ -86,13 +87,16 @@ func (a *Artifact) place() string {
 
 // Fork makes a private writable copy at dst, which must not exist. A file is
 // cloned where the file system can, else its data is copied and its holes are
-// neither read nor written.
+// neither read nor written. A tree of the store comes with its metadata; a
+// source directory as its digest says, and the same from every checkout: root
+// is the owner of all (this process's user, where that is another), files have
+// mode 0644, or 0755 if they are programs, every file one name and the build's time.
 func (a *Artifact) Fork(ctx context.Context, dst string) error {
 	switch tree := a.object.Kind == store.Tree; {
 	case tree && a.Stored():
 		return a.store.Extract(ctx, a.object.Digest, dst)
 	case tree:
-		return store.CopyTree(ctx, a.path, dst, nil)
+		return a.copyView(ctx, dst)
 	case a.Stored():
 		return a.store.Fork(ctx, a.object.Digest, dst)
 	}
@@ -116,16 +120,16 @@ func (x *Exposed) Close() error {
 }
 
 // Expose gives the content a path, until the caller closes what it returns. A
-// tree of the store is written out for that, into a scratch directory.
+// tree is written out for that as by [Artifact.Fork], into a scratch directory.
 func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
-	if a.object.Kind != store.Tree || !a.Stored() {
+	if a.object.Kind != store.Tree {
 		return &Exposed{Path: a.place()}, nil
 	}
 	scratch, err := a.store.Scratch("expose " + a.object.Digest.String())
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(scratch.Dir(), "tree")
+	dir := viewIn(scratch)
 	if err := a.Fork(ctx, dir); err != nil {
 		return nil, errors.Join(err, scratch.Close())
 	}

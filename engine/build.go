@@ -54,6 +54,9 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	x := newExecutor(e, r)
 	err := x.runPlan(ctx, p)
 	x.publishing.Wait()
+	if cerr := x.views.close(); err == nil {
+		err = cerr
+	}
 	for _, ref := range refs {
 		if err != nil {
 			break

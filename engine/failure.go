@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,9 +68,9 @@ func (m *movedError) Error() string { return strings.ReplaceAll(m.error.Error(),
 func (m *movedError) Unwrap() error { return m.error }
 
 // keep saves the state of a failed step for `b9 shell`.
-func (t *attempt) keep(cause error) error {
+func (t *attempt) keep(ctx context.Context, cause error) error {
 	fail := &StepError{Node: t.step.node, Err: cause}
-	if t.job == nil || t.job.saveSandbox(t.scratch.Dir()) != nil {
+	if t.job == nil || t.job.saveSandbox(ctx, t.scratch.Dir()) != nil {
 		return fail
 	}
 	dir, err := t.scratch.Keep(t.engine.stepName(t.step.node.Label()))

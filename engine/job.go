@@ -25,6 +25,8 @@ type Job struct {
 	dir         string
 	log         io.Writer
 	trees       map[string]string // directories in dir that hold the tree of a role
+	views       *views            // of the build
+	seen        []string          // those that the action has a path of
 	exposed     []*Exposed
 	sandbox     *Sandbox
 }
@@ -83,11 +85,12 @@ func (j *Job) find(role string) int {
 // action needs it: a file, or a directory that holds the tree. It must not be
 // written to. What the action does not close is closed when Run has returned,
 // before the outputs are stored. A tree of the store is written into the step's
-// directory, once, and stays there for `b9 shell` if the step fails.
+// directory, once, and stays there for `b9 shell` if the step fails. Of a source
+// directory it is a view that the steps of the build share, see [Artifact.Fork].
 func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 	a := j.Input(role)
 	x := &Exposed{Path: a.place()}
-	if a.Kind() == store.Tree && a.Stored() {
+	if a.Kind() == store.Tree {
 		var err error
 		if x.Path, err = j.tree(ctx, role, a); err != nil {
 			return nil, err
@@ -97,8 +100,14 @@ func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 	return x, nil
 }
 
-// tree returns a directory in the step's own that holds the tree of the role.
+// tree returns a directory that holds the tree of the role: a view, or one in
+// the step's own directory.
 func (j *Job) tree(ctx context.Context, role string, a *Artifact) (string, error) {
+	if !a.Stored() {
+		dir, err := j.views.dir(ctx, a)
+		j.seen = append(j.seen, dir)
+		return dir, err
+	}
 	if dir, ok := j.trees[role]; ok {
 		return dir, nil
 	}
@@ -149,12 +158,15 @@ const sandboxFile = "sandbox.json"
 // Enterable records how `b9 shell` enters the step's state if it fails from now on.
 func (j *Job) Enterable(s Sandbox) { j.sandbox = &s }
 
-func (j *Job) saveSandbox(dir string) error {
+func (j *Job) saveSandbox(ctx context.Context, dir string) error {
 	if j.sandbox == nil {
 		return nil
 	}
 	s := *j.sandbox
 	s.Spec.Mounts = slices.Clone(s.Spec.Mounts)
+	if err := j.keepViews(ctx, s.Spec.Mounts); err != nil {
+		return err
+	}
 	for i, m := range s.Spec.Mounts {
 		if rel, err := filepath.Rel(j.dir, m.Source); err == nil && filepath.IsLocal(rel) {
 			s.Spec.Mounts[i].Source = rel

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -51,6 +52,7 @@ func (k *keyParts) part(name []byte, tag byte, value []byte) {
 
 // keyInput is everything that a key is made of beside the node itself.
 type keyInput struct {
+	epoch       time.Time // of the build
 	fingerprint *store.Digest
 	tools       []toolVersion
 	inputs      []*Artifact // in the order of the node's inputs
@@ -91,6 +93,9 @@ type keyWriter struct {
 func (w *keyWriter) node(n *Node, in keyInput) error {
 	w.text("b9", "", cacheVersion)
 	w.text("kind", "", n.action.Kind())
+	if at := in.epoch.UnixNano(); !in.epoch.IsZero() && at != 0 {
+		w.text("time", "", strconv.FormatInt(at, 10))
+	}
 	for _, out := range n.opts.Outputs {
 		w.text("output ", out.Name, out.Kind.String())
 	}

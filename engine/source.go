@@ -31,7 +31,7 @@ func Service[T any](w *World) (service T, ok bool) {
 }
 
 // FileSource is one regular file of the host, read in place. Only its
-// content counts, never its path or times.
+// content counts, never its path, permissions, owner or times.
 type FileSource struct {
 	Path string `key:"-"` // absolute
 	Rel  string `key:"-"` // as the build file names it, for messages
@@ -55,8 +55,9 @@ func (f *FileSource) Fingerprint(ctx context.Context, w *World) (store.Digest, e
 	return d, nil
 }
 
-// TreeSource is a directory of the host, read in place: names, permission
-// bits, symbolic links and contents count; owners and times do not.
+// TreeSource is a directory of the host: names, contents, the texts of symbolic
+// links, and which files are programs count; nothing else does, and steps see
+// nothing else of it.
 type TreeSource struct {
 	Path    string   `key:"-"` // absolute
 	Rel     string   `key:"-"` // as the build file names it, for messages
@@ -64,15 +65,12 @@ type TreeSource struct {
 }
 
 // Kind implements Action.
-func (t *TreeSource) Kind() string { return "source-tree/1" }
+func (t *TreeSource) Kind() string { return "source-tree/2" }
 
 // Run implements Action: it copies what is not excluded. A directory that was
 // changed meanwhile is an error, for the copy might be recorded as what it is not.
 func (t *TreeSource) Run(ctx context.Context, job *Job) error {
-	if err := store.CopyTree(ctx, t.Path, job.Output(""), t.skip); err != nil {
-		return err
-	}
-	d, err := t.Fingerprint(ctx, job.World())
+	d, err := job.World().Store.CopyTree(ctx, t.Path, job.Output(""), job.Epoch(), t.skip)
 	if err == nil && d != job.Fingerprint() {
 		err = fmt.Errorf("source directory %s was changed while it was copied: nothing was stored, build again", t.Rel)
 	}

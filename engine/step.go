@@ -82,6 +82,7 @@ type executor struct {
 	recorded   recorded
 	suppliers  []supplier // in the order in which they are asked; recorded is the first
 	found      atomic.Int64
+	views      views
 	publishing sync.WaitGroup // of steps that are on their way to the cache
 
 	mu     sync.Mutex // guards the counts in result
@@ -114,7 +115,7 @@ type supplier interface {
 // prepare finds out what the key of s is made of, and computes it. A source
 // that is read in place is done then.
 func (x *executor) prepare(ctx context.Context, s *step) error {
-	s.basis = keyInput{inputs: s.inputArtifacts()}
+	s.basis = keyInput{epoch: x.engine.cfg.Epoch, inputs: s.inputArtifacts()}
 	if src, ok := s.node.action.(Source); ok {
 		d, err := src.Fingerprint(ctx, x.engine.world)
 		if err != nil {
@@ -124,7 +125,8 @@ func (x *executor) prepare(ctx context.Context, s *step) error {
 	}
 	if loc, ok := s.node.action.(Located); ok {
 		if path, kind := loc.Locate(); path != "" {
-			s.finish([]*Artifact{{store: x.engine.cfg.Store, path: path, object: store.Object{Kind: kind, Digest: *s.basis.fingerprint}}})
+			object := store.Object{Kind: kind, Digest: *s.basis.fingerprint}
+			s.finish([]*Artifact{{store: x.engine.cfg.Store, path: path, epoch: x.engine.cfg.Epoch, object: object}})
 			return nil
 		}
 	}
@@ -353,7 +355,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &attempt{engine: e, step: s, scratch: scratch, started: time.Now()}
+	t := &attempt{engine: e, step: s, scratch: scratch, views: &r.x.views, started: time.Now()}
 	e.events(Event{Type: StepStarted, Node: s.node})
 	record, err := t.run(ctx)
 	took := time.Since(t.started)
@@ -364,7 +366,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 		return e.outputsOf(s, record.Outputs), errors.Join(scratch.Close(), e.forgetFailure(s.node))
 	}
 	if ctx.Err() == nil {
-		err = t.keep(err)
+		err = t.keep(ctx, err)
 	}
 	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took})
 	if cerr := scratch.Close(); cerr != nil {
@@ -391,6 +393,7 @@ type attempt struct {
 	engine  *Engine
 	step    *step
 	scratch *store.Scratch
+	views   *views
 	job     *Job
 	started time.Time
 }
@@ -405,7 +408,10 @@ func (t *attempt) run(ctx context.Context) (*store.Record, error) {
 	}
 	node, events := t.step.node, t.engine.events
 	w := &lineWriter{to: f, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
-	t.job = &Job{node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint, dir: t.scratch.Dir(), log: w}
+	t.job = &Job{
+		node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint,
+		dir: t.scratch.Dir(), log: w, views: t.views,
+	}
 	err = errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
 	w.flush()
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -431,7 +437,7 @@ func (t *attempt) checkSources(ctx context.Context) error {
 			return err
 		}
 		if d != was.Digest() {
-			return fmt.Errorf("%s was changed while the step used it: nothing was stored, build again", was.path)
+			return changed(was.path)
 		}
 	}
 	return nil

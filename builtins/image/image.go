@@ -292,7 +292,7 @@ type FileSystem struct {
 }
 
 // Kind implements engine.Action.
-func (m *FileSystem) Kind() string { return "make-image/2" }
+func (m *FileSystem) Kind() string { return "make-image/3" }
 
 // Tools implements engine.Tooled.
 func (m *FileSystem) Tools() []engine.Tool {
@@ -358,7 +358,7 @@ func Actions() engine.Actions {
 		"convert/3":      func() engine.Action { return &convert{} },
 		"disk/1":         func() engine.Action { return &diskImage{} },
 		"import-image/1": func() engine.Action { return &importImage{} },
-		"make-image/2":   func() engine.Action { return &FileSystem{} },
+		"make-image/3":   func() engine.Action { return &FileSystem{} },
 		"overlay/1":      func() engine.Action { return &overlay{} },
 		"partition/1":    func() engine.Action { return &extractPartition{} },
 		"resize/2":       func() engine.Action { return &resize{} },

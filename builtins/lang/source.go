@@ -92,11 +92,20 @@ func (w *Workspace) identify(d *declaration) error {
 		d.step.Outputs = OneTree()
 	case st.Mode().IsRegular():
 		d.step.Action = &engine.FileSource{Path: full, Rel: s.path}
-		d.step.Outputs = ModedFile(strings.TrimPrefix(path.Ext(s.path), "."), uint32(st.Mode().Perm()))
+		d.step.Outputs = ModedFile(strings.TrimPrefix(path.Ext(s.path), "."), sourceMode(st.Mode()))
 	default:
 		s.err = fmt.Errorf("%s is neither a file nor a directory", s.path)
 	}
 	return s.err
+}
+
+// sourceMode is what counts of a source file's permissions: whether its owner
+// may run it. The rest is the umask of whoever checked it out.
+func sourceMode(mode fs.FileMode) uint32 {
+	if mode&0o100 != 0 {
+		return 0o755
+	}
+	return 0o644
 }
 
 // missingSource says that a source is absent, and which file of its directory

@@ -58,6 +58,7 @@ type extractor struct {
 	full    bool // give the owner of each node, too
 	dst     string
 	workers int
+	copied  func(ctx context.Context, n *node, to string) error // called for every file that was copied; may be nil
 }
 
 // at is where the node gets its place.
@@ -112,6 +113,11 @@ func (x *extractor) start() error {
 func (x *extractor) file(ctx context.Context, n *node) error {
 	if err := copyFile(ctx, n.file, x.at(n), 0o600, 1); err != nil {
 		return err
+	}
+	if x.copied != nil {
+		if err := x.copied(ctx, n, x.at(n)); err != nil {
+			return err
+		}
 	}
 	return x.metadata(n)
 }

@@ -44,10 +44,29 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 		return nil, spaceError(s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
 	lock, err := lockFile(dir, flock.Exclusive)
+	if err == nil {
+		err = plain(lock)
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 	return &Scratch{store: s, dir: dir, lock: lock}, nil
+}
+
+// plain takes from a new directory what it has of the one above, and what all
+// that is made in it would have: a default access control list, and set-group-id
+// with its group.
+func plain(dir *os.File) error {
+	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		err := unix.Fremovexattr(int(dir.Fd()), name)
+		if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			return &fs.PathError{Op: "removexattr", Path: dir.Name(), Err: err}
+		}
+	}
+	if err := dir.Chown(-1, os.Getegid()); err != nil {
+		return err
+	}
+	return unix.Fchmod(int(dir.Fd()), 0o700)
 }
 
 // Dir returns the absolute path of the directory.

@@ -77,11 +77,25 @@ func newManifest(nodes []node, full bool) *manifest {
 	for i := range nodes {
 		e := nodes[i].entry
 		if !full {
+			e.Mode = sourceMode(e.Type, e.Mode)
 			e.UID, e.GID, e.MTime, e.Xattrs = 0, 0, 0, nil
 		}
 		m.Entries[i] = e
 	}
 	return m
+}
+
+// sourceMode is what a source tree keeps of permissions: whether a file is a
+// program, which its owner may run. The rest is the umask of whoever checked it
+// out.
+func sourceMode(t entryType, mode uint32) uint32 {
+	switch {
+	case t == typeSymlink:
+		return 0o777
+	case t == typeDir || t == typeFile && mode&0o100 != 0:
+		return 0o755
+	}
+	return 0o644
 }
 
 // walker collects the nodes of a tree.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // richTree makes a directory with every kind of entry.
@@ -219,22 +221,94 @@ func TestSkip(t *testing.T) {
 }
 
 func TestCopyTreeIsTheSourceTree(t *testing.T) {
+	s := newStore(t)
 	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
 	write(t, filepath.Join(src, "a/b"), "1")
 	write(t, filepath.Join(src, "a/skipped"), "2")
+	write(t, filepath.Join(src, "run"), "3")
+	check(t, os.Chmod(filepath.Join(src, "run"), 0o2770|os.ModeSetuid))
+	check(t, os.Chmod(filepath.Join(src, "a"), 0o700))
+	check(t, os.Link(filepath.Join(src, "a/b"), filepath.Join(src, "a/c")))
+	check(t, unix.Setxattr(filepath.Join(src, "a/b"), "user.note", []byte("x"), 0))
 	check(t, os.Symlink("/etc", filepath.Join(src, "l")))
 	skip := func(rel string, _ bool) bool { return rel == "a/skipped" }
 	want, _, err := hashTree(t.Context(), src, skip)
 	check(t, err)
-	check(t, CopyTree(t.Context(), src, dst, skip))
-	if got, _, err := hashTree(t.Context(), dst, nil); err != nil || got != want {
-		t.Errorf("the copy is %v %v, want %v", got, err, want)
+	at := time.Unix(1234, 5)
+	for name, st := range map[string]*Store{"hashed": newStore(t), "from the cache": s} {
+		dst := filepath.Join(t.TempDir(), "dst")
+		if st == s {
+			must[Digest](t)(s.TreeDigest(t.Context(), src, skip))
+		}
+		got, err := st.CopyTree(t.Context(), src, dst, at, skip)
+		if err != nil || got != want {
+			t.Errorf("%s: copied %v %v, want %v", name, got, err, want)
+		}
+		if got, _, err := hashTree(t.Context(), dst, nil); err != nil || got != want {
+			t.Errorf("%s: the copy is %v %v, want %v", name, got, err, want)
+		}
 	}
-	if info := must[os.FileInfo](t)(os.Stat(filepath.Join(dst, "a/b"))); info.ModTime().Unix() != 0 {
-		t.Errorf("time %v", info.ModTime())
+	must[Digest](t)(s.CopyTree(t.Context(), src, dst, at, skip))
+	for name, mode := range map[string]os.FileMode{".": 0o755, "a": 0o755, "a/b": 0o644, "a/c": 0o644, "run": 0o755, "l": 0o777} {
+		n := must[node](t)(statNode(filepath.Join(dst, name), name))
+		attrs := must[[]xattr](t)(xattrsOf(filepath.Join(dst, name)))
+		if os.FileMode(n.Mode) != mode || n.MTime != at.UnixNano() || n.Type == typeFile && n.stat.Nlink != 1 || len(attrs) > 0 || int(n.UID) != os.Geteuid() {
+			t.Errorf("%s: %+v %v", name, n, attrs)
+		}
 	}
-	if err := CopyTree(t.Context(), src, dst, nil); err == nil {
+	if _, err := s.CopyTree(t.Context(), src, dst, at, nil); err == nil {
 		t.Error("copied into a full directory")
+	}
+}
+
+// A copy is never taken for what its source was before or became after.
+func TestCopyTreeNoticesChanges(t *testing.T) {
+	src := t.TempDir()
+	file := write(t, filepath.Join(src, "f"), "one")
+	for name, change := range map[string]func(){
+		"before":                func() { write(t, file, "two") },
+		"in the same length":    func() { write(t, file, "eno") },
+		"to another file":       func() { check(t, os.Rename(write(t, filepath.Join(t.TempDir(), "g"), "six"), file)) },
+		"to nothing":            func() { check(t, os.Remove(file)) },
+		"its permissions alone": func() { check(t, os.Chmod(file, 0o755)) },
+	} {
+		s := newStore(t)
+		write(t, file, "one")
+		check(t, os.Chmod(file, 0o644))
+		nodes, err := walk(t.Context(), src, nil)
+		check(t, err)
+		change()
+		before, _, err := sourceTree(t.Context(), src, nil, 1, func(ctx context.Context, n *node) (Digest, int64, error) { return digest.Path(ctx, n.file, 1) })
+		check(t, err)
+		d, err := s.copyNodes(t.Context(), nodes, filepath.Join(t.TempDir(), "dst"), time.Unix(0, 0))
+		if err == nil && d != before || err != nil && !errors.Is(err, sparse.ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("changed %s: copied %v, %v", name, d, err)
+		}
+	}
+}
+
+// A scratch directory takes nothing from the directory of the store.
+func TestScratchInheritsNothing(t *testing.T) {
+	s := newStore(t)
+	above := filepath.Join(s.Dir(), scratchDir)
+	acl := "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x02\x00\x07\x00\xe8\x03\x00\x00\x04\x00\x05\x00\xff\xff\xff\xff\x10\x00\x07\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff"
+	if err := unix.Setxattr(above, "system.posix_acl_default", []byte(acl), 0); err == unix.EOPNOTSUPP {
+		t.Skip("no access control lists here")
+	} else {
+		check(t, err)
+	}
+	if os.Geteuid() == 0 {
+		check(t, os.Chown(above, 0, 8))
+	}
+	check(t, os.Chmod(above, 0o700|os.ModeSetgid))
+	c := must[*Scratch](t)(s.Scratch("x"))
+	defer c.Close()
+	file := write(t, filepath.Join(c.Dir(), "sub/f"), "")
+	for _, path := range []string{c.Dir(), filepath.Dir(file), file} {
+		n, attrs := must[node](t)(statNode(path, ".")), must[[]xattr](t)(xattrsOf(path))
+		if len(attrs) > 0 || int(n.GID) != os.Getegid() || n.Mode&0o2000 != 0 {
+			t.Errorf("%s: %o %d %v", path, n.Mode, n.GID, attrs)
+		}
 	}
 }
 

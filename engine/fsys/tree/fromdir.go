@@ -20,7 +20,8 @@ import (
 // POSIX access control lists) and device nodes. The directory's own attributes
 // become those of the root. Access and change times, inode numbers and the
 // order of directories have no influence. A file that changes its length while
-// it is read is an error.
+// it is read is an error. Of a process that is not root's, what belongs to its
+// user is root's: without root nothing can belong to anyone else.
 func FromDir(dir string) Content { return dirContent(dir) }
 
 type dirContent string
@@ -28,7 +29,7 @@ type dirContent string
 func (d dirContent) Close() error { return nil }
 
 func (d dirContent) Load(ctx context.Context, _ string) (*Tree, error) {
-	w := dirWalker{ctx: ctx, linked: make(map[devIno]*Inode)}
+	w := dirWalker{ctx: ctx, user: uint32(os.Geteuid()), linked: make(map[devIno]*Inode)}
 	root, err := w.inode(string(d))
 	if err != nil {
 		return nil, err
@@ -48,6 +49,7 @@ type devIno struct{ dev, ino uint64 }
 
 type dirWalker struct {
 	ctx    context.Context
+	user   uint32 // of this process
 	linked map[devIno]*Inode
 	buf    [4096]byte
 }
@@ -101,6 +103,9 @@ func (w *dirWalker) inode(p string) (*Inode, error) {
 		return n, nil
 	}
 	n := &Inode{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)}
+	if w.user != 0 && n.UID == w.user {
+		n.UID, n.GID = 0, 0
+	}
 	switch n.Kind() {
 	case unix.S_IFREG:
 		n.Size = st.Size

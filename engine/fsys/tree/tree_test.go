@@ -10,9 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/internal/fsystest"
 )
@@ -153,6 +156,55 @@ func TestHolesAreSkipped(t *testing.T) {
 	}
 	if next == 0 {
 		t.Skip("the temporary directory's file system has no holes")
+	}
+}
+
+// TestWhoReadsADirectoryDoesNotCount reads one as root and as another user, who
+// owns a file of it.
+func TestWhoReadsADirectoryDoesNotCount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("changing the user needs root")
+	}
+	const nobody = 65534
+	dir := t.TempDir()
+	for at := dir; at != os.TempDir(); at = filepath.Dir(at) { // whose own are root's alone
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, owner := range map[string]int{"of-user": nobody, "of-other": 33} {
+		path := filepath.Join(dir, name)
+		fsystest.Write(t, path, name)
+		if err := os.Chown(path, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owners := func(user int) string {
+		done := make(chan string)
+		go func() {
+			runtime.LockOSThread() // and never unlocks it: the thread ends with the goroutine
+			if _, _, err := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(user), ^uintptr(0)); err != 0 {
+				done <- err.Error()
+				return
+			}
+			tr, err := FromDir(dir).Load(context.Background(), "")
+			if err != nil {
+				done <- err.Error()
+				return
+			}
+			var list []string
+			for _, e := range tr.Root.Entries {
+				list = append(list, fmt.Sprintf("%s %d:%d", e.Name, e.Inode.UID, e.Inode.GID))
+			}
+			done <- strings.Join(list, ", ")
+		}()
+		return <-done
+	}
+	if got := owners(0); got != "of-other 33:33, of-user 65534:65534" {
+		t.Errorf("as root: %s", got)
+	}
+	if got := owners(nobody); got != "of-other 33:33, of-user 0:0" {
+		t.Errorf("as another user: %s", got)
 	}
 }
 
