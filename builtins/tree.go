@@ -12,10 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.starlark.net/starlark"
-	"golang.org/x/sys/unix"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
@@ -28,10 +26,14 @@ func treeOperation() lang.Operation {
 		Doc: `a directory put together from files, directories and links
 
 files says what goes where: a file under the path, a directory with all that is
-in it below the path ("." is the root). Permissions come from the sources, or
-from file(mode=); owners are root. modes and owners change them for every path
-that matches a pattern (* and ? do not match a slash; later ones win). Two
-entries for one path are an error. All times are the build's.`,
+in it below the path ("." is the root). A file has mode 0755 if its source can be
+run, else 0644, or that of file(mode=), and belongs to root. A directory that a
+step made keeps owners, permissions, extended attributes (with them capabilities
+and access control lists) and hard links. modes and owners change them for every
+path that matches a pattern (* and ? do not match a slash; later ones win); a
+file of a step's result that gets another owner loses set-id bits, unless modes
+gives them, and capabilities. Two entries for one path are an error. All times
+are the build's. Symbolic links stay what they are.`,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "files", Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
@@ -227,15 +229,18 @@ func (t *makeTree) Run(ctx context.Context, job *engine.Job) error {
 		return err
 	}
 	defer root.Close()
-	for i, e := range t.Entries {
-		if err := e.make(ctx, job, root, entryRole(i)); err != nil {
+	m := &treeMaker{t: t, job: job, dir: job.Output(""), root: root, kept: map[string]*kept{}}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if err := m.make(ctx, e, entryRole(i)); err != nil {
 			return fmt.Errorf("%q: %w", e.Path, err)
 		}
 	}
-	return t.normalize(ctx, job.Output(""), job.Epoch())
+	return m.seal(ctx)
 }
 
-func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, role string) error {
+func (m *treeMaker) make(ctx context.Context, e *treeEntry, role string) error {
+	root := m.root
 	if err := makeDirs(root, path.Dir(e.Path)); err != nil {
 		return err
 	}
@@ -245,12 +250,12 @@ func (e *treeEntry) make(ctx context.Context, job *engine.Job, root *os.Root, ro
 	case e.Dir:
 		return makeDirs(root, e.Path)
 	}
-	src, err := job.Expose(ctx, role)
+	src, err := m.job.Expose(ctx, role)
 	if err != nil {
 		return err
 	}
 	if e.Tree {
-		err = e.graft(ctx, src.Path, root)
+		err = m.graft(ctx, e, src.Path, m.job.Input(role).Stored())
 	} else {
 		err = copyInto(root, src.Path, e.Path, permissions(cmp.Or(e.Mode, 0o644)))
 	}
@@ -287,14 +292,6 @@ func copyInto(root *os.Root, src, dst string, mode fs.FileMode) (err error) {
 	return errors.Join(err, out.Chmod(mode), out.Close())
 }
 
-// graft copies the content of dir below the entry's path, with permissions
-// and links.
-func (e *treeEntry) graft(ctx context.Context, dir string, root *os.Root) error {
-	return walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
-		return graftOne(root, file, path.Join(e.Path, rel), d)
-	})
-}
-
 // walk visits everything from dir down. rel is the slash-separated path of file
 // below dir.
 func walk(ctx context.Context, dir string, visit func(file, rel string, d fs.DirEntry) error) error {
@@ -311,72 +308,4 @@ func walk(ctx context.Context, dir string, visit func(file, rel string, d fs.Dir
 		}
 		return visit(file, filepath.ToSlash(rel), d)
 	})
-}
-
-func graftOne(root *os.Root, file, dst string, d fs.DirEntry) error {
-	info, err := d.Info()
-	if err != nil {
-		return err
-	}
-	switch {
-	case d.IsDir() && dst == ".":
-		return nil
-	case d.IsDir():
-		if err := makeDirs(root, dst); err != nil {
-			return err
-		}
-		return root.Chmod(dst, info.Mode())
-	case d.Type()&fs.ModeSymlink != 0:
-		to, err := os.Readlink(file)
-		if err != nil {
-			return err
-		}
-		return root.Symlink(to, dst)
-	case d.Type().IsRegular():
-		return copyInto(root, file, dst, info.Mode())
-	}
-	return fmt.Errorf("%s is a %s: a tree holds files, directories and symbolic links", file, d.Type())
-}
-
-// normalize applies the rules, and gives everything root as its owner and the
-// build's time, so that the same content gives the same tree.
-func (t *makeTree) normalize(ctx context.Context, dir string, at time.Time) error {
-	stamp := unix.NsecToTimespec(at.UnixNano())
-	used := make([]bool, len(t.Rules))
-	err := walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
-		if err := t.own(file, rel, d, used); err != nil {
-			return err
-		}
-		return unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	if i := slices.Index(used, false); err == nil && i >= 0 {
-		err = fmt.Errorf("modes or owners: nothing in the tree matches %q", t.Rules[i].Pattern)
-	}
-	return err
-}
-
-// own sets owner and mode; the owner first, for chown drops setuid.
-// It notes which rules were of use.
-func (t *makeTree) own(file, rel string, d fs.DirEntry, used []bool) error {
-	info, err := d.Info()
-	if err != nil {
-		return err
-	}
-	uid, gid, mode := 0, 0, info.Mode()
-	for i, r := range t.Rules {
-		if ok, _ := path.Match(r.Pattern, rel); !ok {
-			continue
-		}
-		used[i] = true
-		if r.SetMode {
-			mode = permissions(r.Mode)
-		}
-		if r.SetOwner {
-			uid, gid = r.UID, r.GID
-		}
-	}
-	if err := os.Lchown(file, uid, gid); err != nil || d.Type()&fs.ModeSymlink != 0 {
-		return err
-	}
-	return os.Chmod(file, mode)
 }
