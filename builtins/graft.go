@@ -62,6 +62,9 @@ func (g *grafter) place(ctx context.Context, n *tree.Inode, file, dst string) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if g.m.t.follows(dst) && n.IsLink() {
+		return nil // an entry of its own has the content
+	}
 	if err := g.one(n, file, dst); err != nil {
 		return err
 	}

@@ -33,7 +33,11 @@ and access control lists) and hard links. modes and owners change them for every
 path that matches a pattern (* and ? do not match a slash; later ones win); a
 file of a step's result that gets another owner loses set-id bits, unless modes
 gives them, and capabilities. Two entries for one path are an error. All times
-are the build's. Symbolic links stay what they are.`,
+are the build's.
+
+Symbolic links in directories stay what they are, texts, wherever they lead.
+follow names those whose target is put there instead, with its content, which
+counts as that of every source.`,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "files", Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
@@ -42,6 +46,7 @@ are the build's. Symbolic links stay what they are.`,
 			{Name: "strip_prefix", Type: lang.String, Doc: "leading directory that the paths of srcs lose"},
 			{Name: "links", Type: lang.DictOf(lang.String), Doc: "symbolic links: their targets by their path in the tree"},
 			{Name: "dirs", Type: lang.ListOf(lang.String), Doc: "empty directories"},
+			{Name: "follow", Type: lang.ListOf(lang.String), Doc: "paths in the tree of symbolic links from source directories, or of sources that are links out of the workspace, that are replaced by the files or directories they lead to"},
 			{Name: "modes", Type: lang.DictOf(lang.String), Doc: `permissions by pattern, three or four octal digits, such as {"etc/cron.d/*": "0644"}`},
 			{Name: "owners", Type: lang.DictOf(lang.String), Doc: `owners by pattern as "UID:GID", such as {"var/www": "33:33"}`},
 		},
@@ -52,6 +57,9 @@ are the build's. Symbolic links stay what they are.`,
 
 func makeTreeStep(c *lang.Call) (lang.Step, error) {
 	t := &makeTree{}
+	for _, p := range c.Strings("follow") {
+		t.Follow = append(t.Follow, path.Clean(strings.TrimPrefix(p, "/")))
+	}
 	b := treeBuilder{c: c, t: t, seen: map[string]string{}}
 	for _, e := range c.Entries("files") {
 		from := "files[" + strconv.Quote(e.Key) + "]"
@@ -105,6 +113,9 @@ func (b *treeBuilder) add(e treeEntry) {
 }
 
 func (b *treeBuilder) input(at, from string, in lang.Input) {
+	if b.t.follows(path.Clean(strings.TrimPrefix(at, "/"))) {
+		in = in.Followed()
+	}
 	b.inputs = append(b.inputs, lang.StepInput{Role: entryRole(len(b.t.Entries)), From: in})
 	b.add(treeEntry{Path: at, Input: true, From: from})
 }
@@ -182,7 +193,10 @@ func (t *makeTree) finish(l *lang.Linked) error {
 		}
 	}
 	l.Action = &done
-	return done.conflict(l)
+	if err := done.conflict(l); err != nil {
+		return err
+	}
+	return done.followLinks(l)
 }
 
 // makeTree puts files, directories and links together. What comes from
@@ -190,6 +204,7 @@ func (t *makeTree) finish(l *lang.Linked) error {
 type makeTree struct {
 	Entries []treeEntry
 	Rules   []treeRule // later ones win
+	Follow  []string   // paths of links in directories that entries of their own replace
 }
 
 // treeRule changes what matches its pattern.

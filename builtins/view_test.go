@@ -58,7 +58,8 @@ image(name = "filled_vfat", fs = "vfat", size = "34M", content = "src/sub")`,
 		"size":       `template(name = "sized", content = "${x}", vars = {"x": size(file = "src/a.txt")})`,
 		"template":   `template(name = "expanded", src = "src/a.txt", vars = {"x": "src/b.txt"})`,
 		"tree": `tree(name = "put", files = {"f": "src/run", "d": "src"}, srcs = ["src/a.txt"])
-tree(name = "put_all", files = {".": "."})`,
+tree(name = "put_all", files = {".": "."})
+tree(name = "followed", files = {"d": "src"}, follow = ["d/link"])`,
 	}
 }
 
@@ -167,6 +168,7 @@ type checkout struct {
 	root    string
 	st      *store.Store
 	backend container.Backend // nil is a lister
+	sources map[string]string
 }
 
 // newCheckout writes the sources, by another user at another time if other is
@@ -255,7 +257,7 @@ func (c *checkout) build(t *testing.T, target string) map[string]*engine.Artifac
 
 func (c *checkout) try(t *testing.T, images *share.Images, target string) (map[string]*engine.Artifact, error) {
 	t.Helper()
-	w, err := lang.Open(t.Context(), lang.Config{Root: c.root, Operations: Operations(Settings{Shared: images})})
+	w, err := lang.Open(t.Context(), lang.Config{Root: c.root, Sources: c.sources, Operations: Operations(Settings{Shared: images})})
 	check(t, err)
 	g, err := w.Resolve(t.Context(), []string{target})
 	if err != nil {

@@ -33,8 +33,8 @@
 // A call with name= makes a target of the file that is being evaluated, also
 // when the call stands in a function of a loaded file; strings in such a
 // function are relative to that file's package, too. A string where a handle
-// is expected is a label when it begins with "//" or ":", else the path of a
-// source file below the package. A target is visible to the whole workspace
+// is expected is a label when it begins with "//", ":" or "@", else the path of
+// a source file below the package. A target is visible to the whole workspace
 // unless visibility= says otherwise; one whose name begins with an underscore
 // only to its own package. Handles that are passed along are not subject to
 // visibility.

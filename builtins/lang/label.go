@@ -19,11 +19,13 @@ const BuildFile = "B9BUILD.star"
 //	//pkg/file.star       that file's default target
 //	:name                 a target of the file the label is written in
 //	//pkg:name[/data]     one output of a step that has several
+//	@images//disk.qcow2   a file or directory of the directory that [sources] of b9.toml calls images
 //
 // where pkg is a slash-separated path below the workspace root, empty for the
 // root itself. Where no target has the name, //pkg:some/file is the source
 // file pkg/some/file.
 type Label struct {
+	Root   string // the name in [sources] before "//", where Name is a path then; "" is the workspace
 	Pkg    string // slash-separated directory below the root; "" is the root
 	File   string // the build file in it; "" stands for B9BUILD.star
 	Name   string // "" asks for the default target of File
@@ -32,6 +34,9 @@ type Label struct {
 
 // String renders the canonical form, which reads back equal.
 func (l Label) String() string {
+	if l.Root != "" {
+		return "@" + l.Root + "//" + strings.TrimPrefix(l.Name, ".")
+	}
 	s := "//" + l.Pkg
 	if l.File != "" {
 		s = "//" + path.Join(l.Pkg, l.File)
@@ -78,7 +83,7 @@ func readLabel(s string, base Label) (Label, error) {
 	where, name, colon := strings.Cut(rest, ":")
 	switch {
 	case strings.HasPrefix(rest, "@"):
-		return Label{}, fmt.Errorf("only load() takes a label with @")
+		return readSourceLabel(s)
 	case strings.HasPrefix(where, "//"):
 		if l.Pkg, l.File, err = splitFile(where[2:]); err != nil {
 			return Label{}, err
@@ -91,6 +96,20 @@ func readLabel(s string, base Label) (Label, error) {
 	}
 	l.Name = name
 	return l, checkLabelName(name)
+}
+
+// readSourceLabel reads the label of a file in a directory of [sources].
+func readSourceLabel(s string) (Label, error) {
+	root, file, ok := strings.Cut(s[1:], "//")
+	switch {
+	case root+"//" == libraryPrefix[1:]:
+		return Label{}, fmt.Errorf("only load() takes the label of a library")
+	case !ok || root == "":
+		return Label{}, fmt.Errorf(`a label with @ is "@NAME//path", with a name of [sources] in b9.toml`)
+	case file == "":
+		return Label{Root: root, Name: "."}, nil
+	}
+	return Label{Root: root, Name: file}, checkPath(file, "path")
 }
 
 // withDefaultName completes a label that was written without a colon.

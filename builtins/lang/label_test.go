@@ -59,7 +59,7 @@ func TestParseLabelErrors(t *testing.T) {
 		{"//a:b[", `bad label "//a:b[": "[" without "]" at the end`},
 		{"//a:b[]", `bad label "//a:b[]": an output is written as "[/data]" at the end`},
 		{"//a:b[x]]", `bad label "//a:b[x]]": an output is written as "[/data]" at the end`},
-		{"@b9//x:y", `bad label "@b9//x:y": only load() takes a label with @`},
+		{"@b9//x:y", `bad label "@b9//x:y": only load() takes the label of a library`},
 	}
 	for _, tt := range tests {
 		if l, err := parseLabel(tt.in, Label{}); err == nil || err.Error() != tt.want {

@@ -87,6 +87,9 @@ func (l *linker) resolve(r reference) {
 	if r.in.IsZero() {
 		return
 	}
+	if r.in.decl == nil && r.in.label.Root != "" {
+		r.in.decl = l.w.sourceIn(r.in.label.Root, r.in.label.Name)
+	}
 	if r.in.decl == nil {
 		label := r.in.label
 		m := l.w.loaded(label.file())
@@ -126,6 +129,9 @@ func (l *linker) check(in *Input) error {
 	if in.decl.source != nil {
 		err := l.w.identify(in.decl)
 		in.decl.link.failed = err != nil
+		if err == nil && !in.follow {
+			err = in.decl.source.outside
+		}
 		if err != nil {
 			return err
 		}

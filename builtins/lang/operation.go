@@ -69,10 +69,18 @@ type Input struct {
 	label  *Label       // a label that is yet to be looked up
 	want   Type         // File, Tree or both
 	param  string       // the parameter it was given for, for messages
+	follow bool         // a source may be a link out of the workspace
 }
 
 // IsZero reports whether the input was not given.
 func (in Input) IsZero() bool { return in.decl == nil && in.label == nil }
+
+// Followed is the input for which a source may be a symbolic link that leads out
+// of the workspace, since the build file asks for what it leads to.
+func (in Input) Followed() Input {
+	in.follow = true
+	return in
+}
 
 // NameParam is the parameter name of an operation that makes a step, for one
 // that takes it by position, or documents it at another place than the end.

@@ -38,7 +38,7 @@ func (t *Target) Placements() []Placement {
 }
 
 // outputPath is where a target goes, without an ending.
-func (l Label) outputPath() string { return path.Join(l.Pkg, l.File, l.Name) }
+func (l Label) outputPath() string { return path.Join(l.Root, l.Pkg, l.File, l.Name) }
 
 func outputPath(base string, ref engine.Ref) string {
 	outs := ref.Node.Outputs()

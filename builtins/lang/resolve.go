@@ -205,7 +205,9 @@ func (l *linker) named(p targetPattern) []*declaration {
 		d, err = l.picked(d, p.Label.Output)
 	}
 	if err == nil && d.source != nil {
-		err = l.w.identify(d)
+		if err = l.w.identify(d); err == nil {
+			err = d.source.outside
+		}
 	}
 	if err != nil {
 		if !errors.Is(err, errDependency) {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine"
@@ -16,11 +18,13 @@ import (
 const OutputDir = "b9-out"
 
 // sourceFile is a file or directory of the workspace that build files name by
-// its path.
+// its path, or of a directory of [sources] that they name by a label.
 type sourceFile struct {
-	path  string // slash-separated, below the root; "." is the root
-	label string // //pkg:path, for messages
-	err   error  // why it cannot be used, once identified
+	root    string // the name in [sources]; "" is the workspace
+	path    string // slash-separated, below the root; "." is the root
+	label   string // //pkg:path or @root//path, for messages
+	err     error  // why it cannot be used, once identified
+	outside error  // it is a symbolic link out of the workspace, which only who asks for it may use
 }
 
 // source returns the declaration of a file or directory that the module names
@@ -70,33 +74,115 @@ func (w *Workspace) sourceAt(pkg, rel string) *declaration {
 	return d
 }
 
+// sourceIn returns the declaration of a file or directory of a directory of
+// [sources].
+func (w *Workspace) sourceIn(root, rel string) *declaration {
+	label := Label{Root: root, Name: rel}.String()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.sources[label]; d != nil {
+		return d
+	}
+	d := &declaration{op: "source", source: &sourceFile{root: root, path: rel, label: label}}
+	d.handle.decl = d
+	w.sources[label] = d
+	return d
+}
+
 // identify finds out, once, whether the source is a file or a directory.
 func (w *Workspace) identify(d *declaration) error {
 	s := d.source
 	if s.err != nil || len(d.step.Outputs) > 0 {
 		return s.err
 	}
-	full := w.reads(s.path)
-	st, err := os.Stat(full)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		s.err = errors.New(w.missingSource(s.path))
-	case err != nil:
-		s.err = err
-	case st.IsDir():
-		tree := &engine.TreeSource{Path: full, Rel: s.path}
-		if s.path == "." {
-			tree.Exclude = []string{OutputDir}
+	dir := w.root
+	if s.root != "" {
+		var ok bool
+		if dir, ok = w.cfg.Sources[s.root]; !ok {
+			s.err = errors.New(Unknown("[sources] of b9.toml has no", s.root, slices.Sorted(maps.Keys(w.cfg.Sources))))
+			return s.err
 		}
-		d.step.Action = tree
-		d.step.Outputs = OneTree()
-	case st.Mode().IsRegular():
-		d.step.Action = &engine.FileSource{Path: full, Rel: s.path}
-		d.step.Outputs = ModedFile(strings.TrimPrefix(path.Ext(s.path), "."), sourceMode(st.Mode()))
-	default:
-		s.err = fmt.Errorf("%s is neither a file nor a directory", s.path)
+	}
+	full := w.readsAt(filepath.Join(dir, filepath.FromSlash(s.path)))
+	name := s.path
+	if s.root != "" {
+		name = s.label
+	}
+	d.step.Action, d.step.Outputs, s.err = w.sourceOf(full, name)
+	switch {
+	case errors.Is(s.err, fs.ErrNotExist) && s.root == "":
+		s.err = errors.New(w.missingSource(s.path))
+	case s.err == nil:
+		s.outside = w.outside(full, name)
 	}
 	return s.err
+}
+
+// sourceOf is the action and the output of a file or directory of the host.
+func (w *Workspace) sourceOf(full, name string) (engine.Action, []engine.Output, error) {
+	st, err := os.Stat(full)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case st.IsDir():
+		tree := &engine.TreeSource{Path: full, Rel: name}
+		if full == w.root {
+			tree.Exclude = []string{OutputDir}
+		}
+		return tree, OneTree(), nil
+	case st.Mode().IsRegular():
+		return &engine.FileSource{Path: full, Rel: name}, ModedFile(strings.TrimPrefix(path.Ext(full), "."), sourceMode(st.Mode())), nil
+	}
+	return nil, nil, fmt.Errorf("%s is neither a file nor a directory", name)
+}
+
+// outside says that the path, which exists, leads by a symbolic link to what
+// lies neither in the workspace nor in a directory of [sources]. A checkout
+// could bring any file of the machine into a result otherwise.
+func (w *Workspace) outside(full, name string) error {
+	real, err := w.realPath(full)
+	if err != nil {
+		return err
+	}
+	for _, root := range append(slices.Collect(maps.Values(w.cfg.Sources)), w.root) {
+		dir, err := w.realDir(root)
+		if err != nil {
+			continue // what is not there has nothing in it
+		}
+		if rel, err := filepath.Rel(dir, real); err == nil && filepath.IsLocal(rel) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s leads by a symbolic link to %s, outside of the workspace: name the directory in b9.toml, such as `[sources] host = %q`, and write %q, or copy the file",
+		name, real, filepath.Dir(real), Label{Root: "host", Name: filepath.Base(real)}.String())
+}
+
+// realPath is the path without symbolic links.
+func (w *Workspace) realPath(full string) (string, error) {
+	st, err := os.Lstat(full)
+	if err != nil {
+		return "", err
+	}
+	if st.Mode()&fs.ModeSymlink != 0 {
+		return filepath.EvalSymlinks(full)
+	}
+	if st.IsDir() {
+		return w.realDir(full)
+	}
+	dir, err := w.realDir(filepath.Dir(full))
+	return filepath.Join(dir, filepath.Base(full)), err
+}
+
+// realDir is the directory without symbolic links. It is found out once.
+func (w *Workspace) realDir(dir string) (string, error) {
+	if real, ok := w.real[dir]; ok {
+		return real, nil
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		w.real[dir] = real
+	}
+	return real, err
 }
 
 // sourceMode is what counts of a source file's permissions: whether its owner
@@ -121,6 +207,25 @@ func (w *Workspace) missingSource(p string) string {
 		names[i] = path.Join(path.Dir(p), e.Name())
 	}
 	return Suggest(fmt.Sprintf("there is no file %s", p), p, names)
+}
+
+// Source makes a source of what the symbolic link at a path of the host leads
+// to, a file or a directory, wherever that lies.
+func (l *Linked) Source(link string) (engine.Ref, error) {
+	w := l.decl.m.ws
+	real, err := filepath.EvalSymlinks(w.readsAt(link))
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	action, outputs, err := w.sourceOf(real, real)
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	n, err := engine.NewNode(action, engine.NodeOptions{Label: real, Builtin: "source", Outputs: outputs})
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	return n.Ref(""), nil
 }
 
 // SourcePath is the host path of an input that is a source file or directory

@@ -30,6 +30,10 @@ type Config struct {
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits            // of evaluation
 
+	// Sources are directories outside of the workspace, absolute, by the names
+	// that labels such as @images//disk.qcow2 have for them.
+	Sources map[string]string
+
 	// Operations are what build files find defined beside the language itself.
 	Operations []Operation
 
@@ -69,9 +73,10 @@ type Workspace struct {
 	stamps  []engine.Stamp
 	stderr  sync.Mutex
 
-	resolving sync.Mutex // held by Resolve; guards what follows, and link of every declaration
-	linkErrs  []*Error   // mistakes found while linking
-	broken    error      // evaluation had to be abandoned
+	resolving sync.Mutex        // held by Resolve; guards what follows, and link of every declaration
+	linkErrs  []*Error          // mistakes found while linking
+	broken    error             // evaluation had to be abandoned
+	real      map[string]string // directories without the symbolic links on the way to them
 	memory    *memoryWatch
 }
 
@@ -101,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Workspace, error) {
 	w := &Workspace{
 		cfg: cfg, root: root, dir: filepath.ToSlash(rel),
 		modules: map[string]*module{}, sources: map[string]*declaration{}, options: map[string]*declaredOption{},
+		real: map[string]string{},
 	}
 	w.env = environment(cfg.Operations)
 	return w, nil
@@ -154,7 +160,11 @@ func isRoot(dir string) (bool, error) {
 // reads returns the host path of a file or directory that evaluation or
 // linking is about to read, and notes that it does.
 func (w *Workspace) reads(rel string) string {
-	full := filepath.Join(w.root, filepath.FromSlash(rel))
+	return w.readsAt(filepath.Join(w.root, filepath.FromSlash(rel)))
+}
+
+// readsAt is reads for a path of the host.
+func (w *Workspace) readsAt(full string) string {
 	s := engine.StampOf(full)
 	w.mu.Lock()
 	defer w.mu.Unlock()

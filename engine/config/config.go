@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"b9.build/b9/engine/internal/position"
@@ -35,6 +36,10 @@ type Config struct {
 	// Repositories are the locations of repositories of shared images, by
 	// name: the table [repositories]. A directory is absolute here.
 	Repositories map[string]string
+
+	// Sources are directories outside of the workspace that build files may
+	// read, by the names of their labels: the table [sources]. They are absolute here.
+	Sources map[string]string
 
 	// Options are the defaults for -D in this workspace: the table [options].
 	Options map[string]string
@@ -110,11 +115,11 @@ func UserFile() string {
 	return filepath.Join(dir, "b9", "config.toml")
 }
 
-// Load merges the layers. Lists are replaced, options and repositories are merged by name.
+// Load merges the layers. Lists are replaced, options, repositories and sources are merged by name.
 //
 // The environment variable of container.memory is B9_CONTAINER_MEMORY, and
-// an empty one counts as not set; B9_OPTIONS_name sets an option, and
-// B9_REPOSITORIES_name a repository. Variables
+// an empty one counts as not set; B9_OPTIONS_name sets an option,
+// B9_REPOSITORIES_name a repository, and B9_SOURCES_name a source. Variables
 // beginning with B9_ that resemble no setting are ignored. The elements of a
 // list are separated by commas there and in flags.
 //
@@ -143,7 +148,7 @@ type loader struct {
 
 func newLoader() *loader {
 	d := &loader{
-		config: &Config{Options: map[string]string{}, Repositories: map[string]string{}, origins: map[string]string{}},
+		config: &Config{Options: map[string]string{}, Repositories: map[string]string{}, Sources: map[string]string{}, origins: map[string]string{}},
 		schema: schema(),
 		byKey:  map[string]field{},
 	}
@@ -181,6 +186,10 @@ func (d *loader) assign(p source, key string, value any) {
 	}
 	if name, ok := strings.CutPrefix(key, repositoriesPrefix); ok {
 		d.repository(p, name, value)
+		return
+	}
+	if name, ok := strings.CutPrefix(key, sourcesPrefix); ok {
+		d.sources(p, name, value)
 		return
 	}
 	f, ok := d.byKey[key]
@@ -229,8 +238,11 @@ func (d *loader) option(p source, name string, value any) {
 }
 
 func (d *loader) isSection(key string) bool {
-	return key == strings.TrimSuffix(optionsPrefix, ".") || key == strings.TrimSuffix(repositoriesPrefix, ".") || len(d.inSection(key)) > 0
+	return slices.Contains(tables(), key) || len(d.inSection(key)) > 0
 }
+
+// tables are the sections whose keys are names that people choose.
+func tables() []string { return []string{"options", "repositories", "sources"} }
 
 // inSection lists the keys of one section.
 func (d *loader) inSection(name string) []string {
@@ -264,6 +276,8 @@ func (d *loader) environment(env []string) {
 			d.option(p, option, text(value))
 		} else if repository, ok := strings.CutPrefix(short, "REPOSITORIES_"); ok {
 			d.repository(p, repository, text(value))
+		} else if name, ok := strings.CutPrefix(short, "SOURCES_"); ok {
+			d.sources(p, name, text(value))
 		} else if key, ok := names[short]; ok {
 			d.assign(p, key, text(value))
 		} else if best := near.Match(short, all); best != "" {

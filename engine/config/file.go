@@ -141,7 +141,7 @@ func (w *fileWalk) skipped(path []string) bool {
 }
 
 func (d *loader) sections() []string {
-	names := []string{strings.TrimSuffix(optionsPrefix, "."), strings.TrimSuffix(repositoriesPrefix, ".")}
+	names := tables()
 	for _, k := range d.keys {
 		name, _, _ := strings.Cut(k, ".")
 		if names[len(names)-1] != name {

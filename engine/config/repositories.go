@@ -21,11 +21,8 @@ func RepositoryKey(name string) string { return repositoriesPrefix + name }
 
 // CheckRepositoryName says why a name can't be that of a repository, or nil.
 func CheckRepositoryName(name string) error {
-	bad := func(c rune) bool {
-		return c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
-	}
 	switch {
-	case name == "" || name[0] == '-' || len(name) > 64 || strings.ContainsFunc(name, bad):
+	case !isName(name):
 		return fmt.Errorf("%q can't be the name of a repository: use letters, digits, _ and -", name)
 	case name == LocalRepository:
 		return fmt.Errorf("%q is what this machine has: give the repository another name", name)

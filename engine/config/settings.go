@@ -16,8 +16,8 @@ type Setting struct {
 	Doc     string `json:"doc"`
 }
 
-// Settings lists every setting in the order of the schema, then the options
-// and the repositories by name.
+// Settings lists every setting in the order of the schema, then the options,
+// the repositories and the sources by name.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, f := range schema() {
@@ -34,6 +34,10 @@ func (c *Config) Settings() []Setting {
 	for _, name := range slices.Sorted(maps.Keys(c.Repositories)) {
 		key := repositoriesPrefix + name
 		all = append(all, Setting{Key: key, Value: c.Repositories[name], Origin: c.origin(key), Doc: "where the repository " + name + " is"})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
+		key := sourcesPrefix + name
+		all = append(all, Setting{Key: key, Value: c.Sources[name], Origin: c.origin(key), Doc: "the directory that build files know as @" + name + "//"})
 	}
 	return all
 }
