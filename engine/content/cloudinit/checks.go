@@ -19,11 +19,24 @@ type check func(*yaml.Node) (name, problem string)
 // checks are the checks that tables ask for by their names.
 func checks() map[string]check {
 	return map[string]check{
-		"address":     checkAddress,
-		"netmask":     checkNetmask,
+		"address":   checkAddress,
+		"allowedIP": func(n *yaml.Node) (string, string) { return checkPrefixed(n, 0) },
+		"endpoint":  checkEndpoint,
+		"ip":        func(n *yaml.Node) (string, string) { return checkFamily(n, "IPv4", "IPv6") },
+		"ip4":       func(n *yaml.Node) (string, string) { return checkFamily(n, "IPv4") },
+		"ip6":       func(n *yaml.Node) (string, string) { return checkFamily(n, "IPv6") },
+		"ovsTarget": checkTarget,
+		"netmask":   checkNetmask,
+		"routed":    checkRouted,
+		"destinationOf": func(n *yaml.Node) (string, string) {
+			if n.Value == any("default") {
+				return "", ""
+			}
+			return checkRouted(n)
+		},
 		"destination": checkDestination,
 		"v1Type":      checkV1Type,
-		"v2Address":   checkV2Address,
+		"v2Address":   func(n *yaml.Node) (string, string) { return checkPrefixed(n, 1) },
 	}
 }
 
@@ -61,6 +74,14 @@ func textForm(form *regexp.Regexp, finding, says string) check {
 
 func checkAddress(n *yaml.Node) (name, problem string) { return checkIP(n, false) }
 
+// checkRouted checks an address, or a network, of a route.
+func checkRouted(n *yaml.Node) (name, problem string) {
+	if n.Value == any("") {
+		return findValue, "this is no IP address: it is empty"
+	}
+	return checkIP(n, false)
+}
+
 // checkIP checks an IP address, which may have the length of a prefix behind
 // it, or must have one.
 func checkIP(n *yaml.Node, needsPrefix bool) (name, problem string) {
@@ -85,15 +106,76 @@ func checkIP(n *yaml.Node, needsPrefix bool) (name, problem string) {
 
 // checkNetmask checks an address mask or the length of a prefix.
 func checkNetmask(n *yaml.Node) (name, problem string) {
-	s, ok := n.Value.(string)
-	if !ok {
-		return "", ""
-	}
-	length, err := strconv.Atoi(s)
-	if _, bad := netip.ParseAddr(s); bad == nil || err == nil && length >= 0 && length <= 128 {
+	s := scalarText(n)
+	if _, ok := maskBits(s); ok || s == "" {
 		return "", ""
 	}
 	return findValue, fmt.Sprintf("%q is no netmask: write it as \"255.255.255.0\" or 24", s)
+}
+
+// maskBits is the length of the prefix that a netmask stands for: a number of bits,
+// or an address of ones and then zeros.
+func maskBits(s string) (bits int, ok bool) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n, n >= 0 && n <= 128
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return 0, false
+	}
+	zeros := false
+	for _, b := range a.AsSlice() {
+		for bit := range 8 {
+			one := b&(0x80>>bit) != 0
+			if one && zeros {
+				return 0, false
+			}
+			if zeros = !one; one {
+				bits++
+			}
+		}
+	}
+	return bits, true
+}
+
+// netmasks checks the netmasks of version 1 against the addresses that they are of.
+func (c *ruleCheck) netmasks(root *yaml.Node, path string) {
+	fields, _ := root.Value.(yaml.Fields)
+	list, _ := valueOf(fields.Get("config")).([]*yaml.Node)
+	for i, n := range list {
+		at := yaml.IndexPath(yaml.JoinPath(path, &yaml.Node{Value: "config"}), i)
+		c.netmask(fieldsOf(n), at, "destination")
+		subnets, _ := valueOf(fieldsOf(n).Get("subnets")).([]*yaml.Node)
+		for j, subnet := range subnets {
+			at := yaml.IndexPath(at+".subnets", j)
+			c.netmask(fieldsOf(subnet), at, "address")
+			routes, _ := valueOf(fieldsOf(subnet).Get("routes")).([]*yaml.Node)
+			for k, route := range routes {
+				c.netmask(fieldsOf(route), yaml.IndexPath(at+".routes", k), "destination", "network")
+			}
+		}
+	}
+}
+
+// netmask checks that a netmask, or prefix, is of the family of its address, and says
+// the same as a prefix length behind that.
+func (c *ruleCheck) netmask(fields yaml.Fields, path string, keys ...string) {
+	for _, key := range keys {
+		address, length, prefixed := strings.Cut(scalarText(fields.Get(key)), "/")
+		family := familyOf(address)
+		for _, name := range []string{"netmask", "prefix"} {
+			n := fields.Get(name)
+			bits, ok := maskBits(scalarText(n))
+			mask := familyOf(scalarText(n))
+			switch {
+			case n == nil || !ok || family == "":
+			case mask != "" && mask != family || family == "IPv4" && bits > 32:
+				c.add(n, path+"."+name, findValue, "this is no netmask of %s, as the %s is", family, key)
+			case prefixed && length != strconv.Itoa(bits):
+				c.add(n, path+"."+name, findValue, "the %s has the prefix length %s already", key, length)
+			}
+		}
+	}
 }
 
 // checkDestination checks where a route leads.
@@ -122,15 +204,29 @@ func checkV1Type(n *yaml.Node) (name, problem string) {
 	return findValue, fmt.Sprintf("unknown type %s (have %s)%s", kind.Show(), strings.Join(v1TypeNames(), ", "), near.Hint(s, v1TypeNames()))
 }
 
-// checkV2Address checks an address, or a mapping of one address to what goes
-// with it.
-func checkV2Address(n *yaml.Node) (name, problem string) {
-	fields, ok := n.Value.(yaml.Fields)
-	switch {
-	case !ok:
-		return checkIP(n, true)
-	case len(fields) != 1:
-		return findValue, fmt.Sprintf("want one address with its options, got a mapping of %d", len(fields))
+// checkPrefixed checks an address with its prefix, of least bits or more, or a mapping
+// of one such address to what goes with it.
+func checkPrefixed(n *yaml.Node, least int) (name, problem string) {
+	if fields, ok := n.Value.(yaml.Fields); ok {
+		if len(fields) != 1 {
+			return findValue, fmt.Sprintf("want one address with its options, got a mapping of %d", len(fields))
+		}
+		n = fields[0].Key
 	}
-	return checkIP(fields[0].Key, true)
+	if name, problem = checkIP(n, true); problem != "" {
+		return name, problem
+	}
+	if p, err := netip.ParsePrefix(scalarText(n)); err != nil || p.Bits() < least {
+		return findValue, fmt.Sprintf("%q has no prefix length of %d or more", scalarText(n), least)
+	}
+	return "", ""
+}
+
+// checkFamily checks an address without a prefix, of one of the families.
+func checkFamily(n *yaml.Node, families ...string) (name, problem string) {
+	s := scalarText(n)
+	if slices.Contains(families, familyOf(s)) && !strings.Contains(s, "/") {
+		return "", ""
+	}
+	return findValue, fmt.Sprintf("%q is no address of %s, without a prefix length", s, strings.Join(families, " or "))
 }

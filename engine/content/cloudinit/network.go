@@ -3,7 +3,7 @@ package cloudinit
 import "b9.build/b9/engine/content/yaml"
 
 // CheckNetwork finds the mistakes in a network configuration of version
-// 1 or 2, which may also stand below the key "network", and joins to them the
+// 1 or 2 (of which netplan says what is valid), which may also stand below the key "network", and joins to them the
 // warnings of reading it.
 func CheckNetwork(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
 	path := ""
@@ -13,6 +13,12 @@ func CheckNetwork(n *yaml.Node, warnings []yaml.Finding) []yaml.Finding {
 	c := &ruleCheck{work: maxChecked}
 	if r := c.networkVersion(n, path); r != nil {
 		c.apply(r, n, path)
+		switch r {
+		case networkV1():
+			c.netmasks(n, path)
+		case networkV2():
+			c.netplan(n, path)
+		}
 	}
 	return c.with(warnings)
 }

@@ -16,15 +16,17 @@ func networkDocuments() (good, bad []string) {
 		"network: {version: 1, config: [{type: loopback, name: lo, subnets: [{type: manual}]}]}",
 		"version: 2\nethernets:\n  eth0: {dhcp4: true}\n",
 		"version: 2\nethernets:\n  eth0:\n    match: {macaddress: '52:54:00:12:34:56'}\n    set-name: lan\n    addresses: [192.0.2.5/24, '2001:db8::5/64']\n    gateway4: 192.0.2.1\n    nameservers: {search: [x.org], addresses: [192.0.2.53]}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.2, metric: 5}]\n",
-		"version: 2\nbonds: {b0: {interfaces: [a, b], parameters: {mode: active-backup}}}\nvlans: {v: {id: 5, link: b0}}\nbridges: {br: {interfaces: [v]}}\n",
+		"version: 2\nethernets: {a: {}, b: {}}\nbonds: {b0: {interfaces: [a, b], parameters: {mode: active-backup}}}\nvlans: {v: {id: 5, link: b0}}\nbridges: {br: {interfaces: [v]}}\n",
 		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: auto}]}]",
 		"version: 2\nethernets: {a: {dhcp4: 'yes', dhcp6: 'no'}}",
 		"version: 1\nconfig: [{type: bond, name: b, bond_interfaces: [a], params: {bond-mode: 802.3ad, bond-miimon: 100, bond-lacp-rate: fast, bond-xmit_hash_policy: layer3+4, bond-use_carrier: 1}}]",
 		"version: 1\nconfig: [{type: bridge, name: b, bridge_interfaces: [a], params: {bridge_stp: 0, bridge_fd: 0, bridge_pathcost: ['a 50']}}]",
 		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, prefix: 24, mtu: 1400, routes: [{network: 10.0.0.0, netmask: 255.0.0.0, gateway: 192.0.2.1}]}]}]",
-		"version: 2\nbonds: {b: {interfaces: [a], parameters: {mode: 802.3ad, mii-monitor-interval: 100, up-delay: 5ms, transmit-hash-policy: layer3+4, primary: a}}}",
-		"version: 2\nbridges: {b: {interfaces: [a], parameters: {stp: false, forward-delay: 4, path-cost: {a: 50}, priority: 1}}}",
+		"version: 2\nethernets: {a: {}}\nbonds: {b: {interfaces: [a], parameters: {mode: 802.3ad, mii-monitor-interval: 100, up-delay: 5ms, transmit-hash-policy: layer3+4, primary: a}}}",
+		"version: 2\nethernets: {a: {}}\nbridges: {b: {interfaces: [a], parameters: {stp: false, forward-delay: 4, path-cost: {a: 50}, priority: 1}}}",
 		"version: 2\nethernets: {a: {routing-policy: [{from: 10.0.0.0/8, table: 7}], dhcp4-overrides: {use-domains: route}, receive-checksum-offload: false}}",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, netmask: 255.255.254.0}, {type: static, address: 192.0.2.5/24, netmask: 24}, {type: static6, address: '2001:db8::5', netmask: 'ffff:ffff::'}]}]",
+		"version: 2\nethernets: {a: {dhcp4: 'on', mtu: '1500'}}",
 		"config: disabled",
 	}
 	bad = []string{
@@ -32,7 +34,12 @@ func networkDocuments() (good, bad []string) {
 		"version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhpc4}]}]", "version: 1\nconfig: [{type: vlan, name: x}]", "version: 1\nconfig: [{type: physical, name: x, mac_address: 52:54}]",
 		"version: 2\nethernet: {a: {}}", "version: 2\nethernets: [a]", "version: 2\nethernets: {a: {dhcp4: maybe}}", "version: 2\nethernets: {a: {addresses: [192.0.2.5]}}", "version: 2\nethernets: {a: {adresses: [192.0.2.5/24]}}",
 		"version: 2\nethernets: {a: {gateway4: x}}", "version: 2\nvlans: {a: {id: 5}}", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "version: 2\nethernets: {a: {match: {macaddress: 12:34:56:12:34:56}}}",
-		"version: 1\nconfig: [{type: route, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: route, network: 10.0.0.0, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: atuo}]}]", "version: 2\nethernets: {a: {dhcp4: 'on'}}", "version: 1\nconfig: [{type: physical, name: x, subnets: [{control: auto}]}]",
+		"version: 1\nconfig: [{type: route, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: route, network: 10.0.0.0, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: physical, name: x, subnets: [{type: dhcp, control: atuo}]}]", "version: 1\nconfig: [{type: physical, name: x, subnets: [{control: auto}]}]",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, netmask: 255.0.255.0}]}]", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, netmask: 33}]}]",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, netmask: 192.0.2.1}]}]", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, netmask: 'ffff::'}]}]",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static6, address: '2001:db8::5', netmask: 255.255.255.0}]}]", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5/24, netmask: 255.255.0.0}]}]",
+		"version: 1\nconfig: [{type: route, destination: 10.0.0.0, netmask: 255.0.0.1, gateway: 192.0.2.1}]", "version: 1\nconfig: [{type: physical, name: a, subnets: [{type: dhcp, routes: [{network: 10.0.0.0, netmask: 0.255.0.0, gateway: 192.0.2.1}]}]}]",
+		"version: 1\nconfig: [{type: physical, name: a, subnets: [{type: static, address: 192.0.2.5, prefix: 64}]}]",
 	}
 	return good, bad
 }
@@ -41,7 +48,7 @@ func networkDocuments() (good, bad []string) {
 func TestNetplanForms(t *testing.T) {
 	for _, device := range []string{
 		"ethernets: {a: {addresses: [{192.0.2.5/24: {label: 'a:1', lifetime: 0}}]}}", "bonds: {b: {parameters: {arp-ip-targets: [192.0.2.1]}}}",
-		"wifis: {a: {access-points: {x: {password: y}}}}", "tunnels: {t: {mode: gre}}",
+		"wifis: {a: {access-points: {x: {password: passphrase}}}}", "tunnels: {t: {mode: gre, local: 192.0.2.1, remote: 192.0.2.2}}",
 	} {
 		d, err := yaml.Parse("n", "version: 2\n"+device)
 		if err != nil {
@@ -71,12 +78,12 @@ func TestNetworkMessages(t *testing.T) {
 		{v1("{type: physical, name: a, subnets: [{type: dhcp, routes: [{destination: default, gateway: 192.0.2.1, to: x}]}]}"), "n:2:111: config[0].subnets[0].routes[0].to: unknown key (have destination, gateway, metric, netmask, network, prefix, type)"},
 		{v1("{type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: '::1', network: '::', destination: '::'}]}]}"), `n:2:68: config[0].subnets[0].routes[0]: a route has either a "destination" or a "network", which mean the same`},
 		{v2("bonds", "{parameters: {mod: 802.3ad}}"), `n:2:26: bonds.b.parameters.mod: unknown key: did you mean "mode"?`},
-		{v2("bonds", "{parameters: {up-delay: [1]}}"), "n:2:36: bonds.b.parameters.up-delay: want text or int, got list"},
+		{v2("bonds", "{parameters: {up-delay: [1]}}"), "n:2:36: bonds.b.parameters.up-delay: want text or bool or number, got list"},
 		{v2("bridges", "{parameters: {path-cost: 5}}"), "n:2:39: bridges.b.parameters.path-cost: want mapping, got int"},
 		{v2("bridges", "{parameters: {stp: off, prio: 1}}"), `n:2:38: bridges.b.parameters.prio: unknown key (have ageing-time, aging-time, forward-delay, hello-time, max-age, path-cost, port-priority, priority, stp)`},
-		{v2("vlans", "{id: 4095, link: a}"), "n:2:17: vlans.b.id: 4095 is more than 4094"},
+		{v2("vlans", "{id: 4095, link: b}"), "n:2:17: vlans.b.id: 4095 is more than 4094"},
 		{v2("ethernets", "{nameservers: {address: [192.0.2.1]}}"), `n:2:31: ethernets.b.nameservers.address: unknown key: did you mean "addresses"?`},
-		{v2("ethernets", "{routing-policy: [{form: 10.0.0.0/8}]}"), `n:2:35: ethernets.b.routing-policy[0].form: unknown key: did you mean "from"?`},
+		{v2("ethernets", "{routing-policy: [{form: 10.0.0.0/8}]}"), `n:2:35: ethernets.b.routing-policy[0].form: unknown key: did you mean "from"?` + "\n" + `n:2:34: ethernets.b.routing-policy[0]: a rule needs a "from" or a "to"`},
 		{v2("ethernets", "{addresses: [{192.0.2.5/24: {lable: x}}]}"), `n:2:45: ethernets.b.addresses[0]."192.0.2.5/24".lable: unknown key: did you mean "label"?`},
 	}
 	for _, tt := range tests {

@@ -101,6 +101,7 @@ type rule struct {
 	isDate     bool
 	one, any   []*rule
 	deprecated bool
+	advice     bool  // what is wrong with the value is a warning: it has no effect
 	also       check // of our own
 }
 
@@ -157,6 +158,14 @@ func (c *ruleCheck) apply(r *rule, n *yaml.Node, path string) {
 	}
 	if r.kinds != 0 && n.Surprise() == yaml.SurpriseBool {
 		c.silence(n)
+	}
+	if r.advice {
+		first := len(c.findings)
+		defer func() {
+			for i := range c.findings[first:] {
+				c.findings[first+i].Warning = true
+			}
+		}()
 	}
 	if r.enum != nil {
 		c.enum(r, n, path)

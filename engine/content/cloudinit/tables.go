@@ -202,6 +202,8 @@ func (r *ruleReader) word(made *rule, key, n *yaml.Node) {
 		made.unique = value[bool](n)
 	case "deprecated":
 		made.deprecated = value[bool](n)
+	case "advice":
+		made.advice = value[bool](n)
 	case "date":
 		made.isDate = value[bool](n)
 	case "open": // read by words
