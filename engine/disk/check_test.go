@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -73,6 +74,82 @@ func TestCheckFinds(t *testing.T) {
 		}
 		if r, err = Check(context.Background(), dst, "qcow2", image.OpenOptions{}); err != nil || r.Leaks == 0 {
 			t.Errorf("%s bits, table lost: %+v, %v", bits, r, err)
+		}
+	}
+}
+
+// TestCheckOfTheFlagCopied sets counts and flags at odds, each alone. qemu-img is the
+// judge of what is a corruption.
+func TestCheckOfTheFlagCopied(t *testing.T) {
+	tool(t, "qemu-img")
+	src := scattered(t, 33, 3<<20)
+	be := binary.BigEndian
+	for want, spoil := range map[string]func(b []byte, l1, l2, counts uint64){
+		"says that it is used once (COPIED)": func(b []byte, l1, l2, counts uint64) {
+			data := be.Uint64(b[l2:]) & offsetBits
+			be.PutUint16(b[counts+data>>16*2:], 2)
+		},
+		"used once (COPIED): a write": func(b []byte, l1, l2, counts uint64) { be.PutUint16(b[counts+l2>>16*2:], 3) },
+		"used more often (no COPIED)": func(b []byte, l1, l2, counts uint64) { b[l2] &^= 0x80 },
+		"more often (no COPIED)":      func(b []byte, l1, l2, counts uint64) { b[l1] &^= 0x80 },
+	} {
+		dst := filepath.Join(t.TempDir(), "x.qcow2")
+		if err := convertFile(src, "raw", dst, "qcow2", image.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l1 := be.Uint64(b[40:])
+		spoil(b, l1, be.Uint64(b[l1:])&offsetBits, be.Uint64(b[be.Uint64(b[48:]):]))
+		if err := os.WriteFile(dst, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Check(context.Background(), dst, "qcow2", image.OpenOptions{})
+		if err != nil || r.Corruptions != 1 || !strings.Contains(strings.Join(r.Problems, "\n"), want) {
+			t.Errorf("%s: %+v, %v", want, r, err)
+		}
+		if out, err := exec.Command("qemu-img", "check", dst).CombinedOutput(); err == nil || !strings.Contains(string(out), "ERROR") {
+			t.Errorf("%s: qemu-img: %s", want, out)
+		}
+	}
+}
+
+// TestDetectOfAFixedVHD finds the footer, which is all that a fixed VHD has, and is not
+// fooled by one that does not fit.
+func TestDetectOfAFixedVHD(t *testing.T) {
+	src := scattered(t, 34, 3<<20)
+	dst := filepath.Join(t.TempDir(), "x.vhd")
+	if err := convertFile(src, "raw", dst, "vhd", image.WriteOptions{Subformat: "fixed"}); err != nil {
+		t.Fatal(err)
+	}
+	back := filepath.Join(t.TempDir(), "back.raw")
+	if err := convertFile(dst, "", back, "raw", image.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, src, back)
+	tool(t, "qemu-img")
+	other := filepath.Join(t.TempDir(), "qemu.vhd")
+	run(t, "qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", "subformat=fixed,force_size=on", src, other)
+	if f, err := Detect(other); f != "vhd" || err != nil {
+		t.Errorf("qemu's is %s, %v", f, err)
+	}
+	b, err := os.ReadFile(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, b := range map[string][]byte{
+		"a footer of a larger disk": b[1<<20:],
+		"a damaged footer":          append(b[:len(b)-100:len(b)-100], bytes.Repeat([]byte{1}, 100)...),
+		"too short":                 b[len(b)-300:],
+	} {
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := Detect(path); f != "raw" || err != nil {
+			t.Errorf("%s is %s, %v", what, f, err)
 		}
 	}
 }

@@ -88,8 +88,8 @@ func Open(path, format string, o image.OpenOptions) (image.Image, error) {
 	return img, nil
 }
 
-// Detect guesses the format of the file at path by its first bytes. What is no
-// other format is raw. It is meant for files a user names on the command line:
+// Detect guesses the format of the file at path by its first bytes, or its last ones
+// where a format has nothing in front. What is no other format is raw. It is meant for files a user names on the command line:
 // whoever wrote the file chooses the answer.
 func Detect(path string) (string, error) {
 	f, err := os.Open(path)
@@ -106,6 +106,22 @@ func Detect(path string) (string, error) {
 		if f.Probe(head[:n]) {
 			return f.Name(), nil
 		}
+	}
+	return detectEnd(f)
+}
+
+// detectEnd looks for a footer.
+func detectEnd(f *os.File) (string, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	tail := make([]byte, 512)
+	if err != nil || size < int64(len(tail)) {
+		return raw.Format{}.Name(), err
+	}
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return "", err
+	}
+	if vhd.IsFooter(tail, size) {
+		return vhd.Format{}.Name(), nil
 	}
 	return raw.Format{}.Name(), nil
 }

@@ -18,7 +18,14 @@ type refCheck struct {
 	*index
 	r    *image.Report
 	uses []uint16
+	once []uint8 // of each cluster that tables refer to: what they say of its count
 }
+
+// What an entry of a table says of the cluster that it names.
+const (
+	saysOnce = 1 << iota // it has the flag COPIED: the count is 1, and it may be written in place
+	saysMore             // it has not
+)
 
 // checkRefcounts compares the counts in the file with the tables. A dirty image,
 // whose counts are allowed to be too low, is only checked for leaks.
@@ -27,7 +34,7 @@ func (x *index) checkRefcounts(ctx context.Context, r *image.Report) error {
 	if n > maxCounted {
 		return fmt.Errorf("the file has %d clusters, more than the %d whose reference counts can be checked", n, maxCounted)
 	}
-	c := &refCheck{x, r, make([]uint16, n)}
+	c := &refCheck{index: x, r: r, uses: make([]uint16, n), once: make([]uint8, n)}
 	if x.Snapshots > 0 {
 		return fmt.Errorf("the image has %d internal snapshots: their reference counts can't be checked", x.Snapshots)
 	}
@@ -70,20 +77,36 @@ func (c *refCheck) useTables(ctx context.Context) error {
 			continue // reported by whoever follows the tables
 		}
 		c.use(at, c.cluster())
+		c.says(at, e)
 		for j := int64(0); j < c.perTable(); j++ {
 			entry := binary.BigEndian.Uint64(table[j*step:])
 			if entry&packed != 0 {
+				if entry&copied != 0 {
+					c.r.Corrupt("L1 entry %d, L2 entry %d: a compressed cluster has the flag COPIED", i, j)
+				}
 				if s, err := c.packedEntry(entry); err == nil {
 					c.use(s.At, int64(s.Size))
 				}
 			} else if at := int64(entry & offset); at != 0 && at%c.cluster() == 0 && at < c.end {
 				c.use(at, c.cluster())
+				c.says(at, entry)
 			} else if at != 0 {
 				c.r.Corrupt("L1 entry %d, L2 entry %d: cluster at offset %d of a file of %d bytes", i, j, at, c.end)
 			}
 		}
 	}
 	return nil
+}
+
+// says notes what a table's entry says of the count of the cluster at an offset.
+func (c *refCheck) says(at int64, entry uint64) {
+	if i := at / c.cluster(); i < int64(len(c.once)) {
+		if entry&copied != 0 {
+			c.once[i] |= saysOnce
+		} else {
+			c.once[i] |= saysMore
+		}
+	}
 }
 
 // compare reads the blocks of counts that the table names.
@@ -130,6 +153,12 @@ func (c *refCheck) compareBlock(buf []byte, first, per int64) {
 			c.r.Leak("cluster %d is counted %d times and used %d times: leaked", first+i, got, want)
 		case got < want && c.Incompatible&dirty == 0:
 			c.r.Corrupt("cluster %d is counted %d times and used %d times", first+i, got, want)
+		}
+		switch says := c.once[first+i]; {
+		case says&saysOnce != 0 && got > 1:
+			c.r.Corrupt("cluster %d is counted %d times, and a table says that it is used once (COPIED): a write to it would go to all", first+i, got)
+		case says&saysMore != 0 && got == 1:
+			c.r.Corrupt("cluster %d is counted once, and a table says that it is used more often (no COPIED)", first+i)
 		}
 	}
 }

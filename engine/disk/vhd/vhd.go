@@ -40,6 +40,13 @@ func (Format) Extensions() []string { return []string{"vhd"} }
 // Probe implements image.Format.
 func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(cookie)) }
 
+// IsFooter reports whether b, the last 512 bytes of a file of size bytes, is the
+// footer of a fixed disk, which has nothing in front that tells what it is.
+func IsFooter(b []byte, size int64) bool {
+	var d hardDisk
+	return d.decode(b) == nil && d.Kind == kindFixed && d.size() <= size-footer && int64(d.Size) == size-footer
+}
+
 const (
 	cookie  = "conectix"
 	dynamic = "cxsparse"
