@@ -63,7 +63,19 @@ func (a *Artifact) Open() (Blob, error) {
 	if a.object.Kind == store.Tree {
 		return nil, fmt.Errorf("%s is a directory, which has no content to open", a.object.Digest)
 	}
+	if err := a.sound(); err != nil {
+		return nil, err
+	}
 	return blob.Open(a.place())
+}
+
+// sound is an error if the store has lost the content, or found it damaged, since
+// the step was looked up.
+func (a *Artifact) sound() error {
+	if a.Stored() && !a.store.Has(a.object) {
+		return fmt.Errorf("%s: %w any more: build again", a.object, store.ErrNotInStore)
+	}
+	return nil
 }
 
 // ReadAll reads the content of a file into memory, if it has at most limit
@@ -122,6 +134,9 @@ func (x *Exposed) Close() error {
 // Expose gives the content a path, until the caller closes what it returns. A
 // tree is written out for that as by [Artifact.Fork], into a scratch directory.
 func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
+	if err := a.sound(); err != nil {
+		return nil, err
+	}
 	if a.object.Kind != store.Tree {
 		return &Exposed{Path: a.place()}, nil
 	}

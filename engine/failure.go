@@ -55,7 +55,8 @@ func (t *attempt) wayOut(err error) error {
 	if !strings.Contains(text, "no space left on device") || strings.Contains(text, "b9 cache gc") {
 		return err
 	}
-	return fmt.Errorf("%w: make room where the store is (%s), for example with `b9 cache gc --max-size SIZE`", err, t.engine.cfg.Store.Dir())
+	st := t.engine.cfg.Store
+	return fmt.Errorf("%w: no %s left where the store is (%s): make room there, for example with `b9 cache gc --max-size SIZE`", err, st.Lacking(), st.Dir())
 }
 
 // movedError is an error whose text names files where they are kept now.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ import (
 //
 // Nobody else may have the file open for writing.
 func (s *Store) Adopt(ctx context.Context, path string) (_ Object, err error) {
-	defer annotate(&err, s.dir, "adopt %s", path)
+	defer s.annotate(&err, s.dir, "adopt %s", path)
 	real, err := s.insideScratch(path)
 	if err != nil {
 		return Object{}, err
@@ -73,8 +74,12 @@ func (s *Store) adoptFile(ctx context.Context, n node) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	if err := s.place(n.file, d, size, true); err != nil {
+	moved, err := s.place(n.file, d, size, true)
+	if err != nil {
 		return Object{}, err
+	}
+	if moved {
+		s.checked(objectsDir, d)
 	}
 	// Commit flushes the name. Without it the object may be gone after a
 	// power loss, but is never there with other bytes.
@@ -138,28 +143,29 @@ func (s *Store) openSealed(file string) (*os.File, error) {
 	return f, nil
 }
 
-// place renames a sealed file to its object's name, unless a file of that
-// name and size is there. A wrong size means damage, which it repairs.
+// place renames a sealed file to its object's name, unless the object is there,
+// undamaged, and reports whether it did.
 //
 // An object that is there always gets a new time, so that a collector which
 // has chosen it already sees that something new may refer to it.
-func (s *Store) place(file string, d Digest, size int64, sync bool) error {
+func (s *Store) place(file string, d Digest, size int64, sync bool) (moved bool, err error) {
 	path := s.Path(d)
 	have, ok, err := s.use(Object{Kind: File, Digest: d})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !ok || have != size {
-		return s.moveInto(file, path, sync)
+		return true, s.moveInto(file, path, sync)
 	}
 	err = s.gate.pass(func() error { return setMTime(path, s.now()) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.moveInto(file, path, sync)
+		return true, s.moveInto(file, path, sync)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return os.Remove(file)
+	s.renewed(objectsDir, d)
+	return false, os.Remove(file)
 }
 
 func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
@@ -212,19 +218,33 @@ func (s *Store) storeTree(ctx context.Context, nodes []node, full bool) (Object,
 			return Object{}, err
 		}
 	}
-	var placed []string
-	for i := range nodes {
-		if n := &nodes[i]; n.Type == typeFile {
-			if err := s.place(n.file, n.Digest, n.Size, !many); err != nil {
-				return Object{}, err
-			}
-			placed = append(placed, s.Path(n.Digest))
-		}
-	}
-	if err := s.syncParents(placed); err != nil {
+	if err := s.placeFiles(nodes, !many); err != nil {
 		return Object{}, err
 	}
 	return s.storeManifest(newManifest(nodes, full))
+}
+
+// placeFiles gives the sealed files of nodes their names, and flushes those.
+func (s *Store) placeFiles(nodes []node, sync bool) error {
+	var placed []string
+	found := map[Digest]proof{}
+	for i := range nodes {
+		n := &nodes[i]
+		if n.Type != typeFile {
+			continue
+		}
+		moved, err := s.place(n.file, n.Digest, n.Size, sync)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if moved && s.lstat(objectsDir, n.Digest, &st) == nil {
+			found[n.Digest] = proofOf(&st, time.Now().UnixNano())
+		}
+		placed = append(placed, s.Path(n.Digest))
+	}
+	s.checks.put(found)
+	return s.syncParents(placed)
 }
 
 func (s *Store) storeManifest(m *manifest) (Object, error) {
@@ -238,7 +258,12 @@ func (s *Store) storeManifest(m *manifest) (Object, error) {
 		return o, nil
 	}
 	// As with files, Commit flushes the name.
-	return o, s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile)
+	if err := s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile); err != nil {
+		return Object{}, err
+	}
+	s.checked(treesDir, o.Digest)
+	s.wholeTrees.add(o.Digest)
+	return o, nil
 }
 
 // Import copies a file or a directory tree of the host into the store,
@@ -247,7 +272,7 @@ func (s *Store) storeManifest(m *manifest) (Object, error) {
 // is followed. A file that changes meanwhile gives an error with
 // [sparse.ErrChanged].
 func (s *Store) Import(ctx context.Context, path string) (_ Object, err error) {
-	defer annotate(&err, s.dir, "import %s", path)
+	defer s.annotate(&err, s.dir, "import %s", path)
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return Object{}, err
@@ -309,10 +334,14 @@ func (s *Store) copyIn(ctx context.Context, n *node, temp string, workers int) e
 	return nil
 }
 
-// Has reports whether the store has the object, with the right size if it is
-// a file, and keeps it from being collected until the Store is closed.
+// Has reports whether the store has the object, undamaged, with all its files if it is
+// a tree, and keeps it from being collected until the Store is closed. It hashes
+// what was written to since its content was last known to be right.
 func (s *Store) Has(o Object) bool {
 	size, ok, err := s.use(o)
+	if ok && err == nil {
+		ok, err = s.whole(context.Background(), o)
+	}
 	if err == nil && !ok {
 		s.missed.add(o.Digest)
 	}

@@ -28,6 +28,9 @@ const (
 // than 1 GiB or 5% of the file system is free, within the last minute; and
 // nothing while another one is under way. The report is then zero.
 func (s *Store) AutoCollect(ctx context.Context, p Policy) (CollectReport, error) {
+	if s.readOnly != nil {
+		return CollectReport{}, nil
+	}
 	if due, err := s.collectDue(); err != nil || !due {
 		return CollectReport{}, err
 	}

@@ -17,7 +17,7 @@ const bundleTag = "b9 bundle 1 "
 
 // Bundle writes the tree object d to a new file at dst.
 func (s *Store) Bundle(ctx context.Context, d Digest, dst string) (err error) {
-	defer annotate(&err, filepath.Dir(dst), "bundle tree %s", d)
+	defer s.annotate(&err, dst, "bundle tree %s", d)
 	m, err := s.manifest(d)
 	if err != nil {
 		return err
@@ -34,6 +34,10 @@ func (s *Store) Bundle(ctx context.Context, d Digest, dst string) (err error) {
 	for _, e := range m.Entries {
 		if e.Type != typeFile {
 			continue
+		}
+		// It leaves the machine, so it is read in whole, whatever stat says.
+		if ok, err := s.inspect(ctx, Object{Kind: File, Digest: e.Digest}); !ok || err != nil {
+			return errors.Join(fmt.Errorf("the content of %q is damaged or gone: build again", e.Path), err)
 		}
 		if err := errors.Join(ctx.Err(), appendFile(out, s.Path(e.Digest), e.Size)); err != nil {
 			return err
@@ -59,7 +63,7 @@ func appendFile(out *os.File, path string, size int64) error {
 // from anyone: the object that is returned is what it holds, whatever it was
 // said to hold. The bundle is left as it is.
 func (s *Store) AdoptBundle(ctx context.Context, path string) (_ Object, err error) {
-	defer annotate(&err, s.dir, "adopt the bundle %s", path)
+	defer s.annotate(&err, s.dir, "adopt the bundle %s", path)
 	f, err := os.Open(path)
 	if err != nil {
 		return Object{}, err

@@ -60,6 +60,8 @@ type CollectReport struct {
 	Freed   int64 `json:"freed"`   // bytes on the disk, those of records not counted
 	Kept    int64 `json:"kept"`    // bytes on the disk that are left, those of records not counted
 	InUse   int64 `json:"in_use"`  // bytes of these that named results or running builds need
+	Checked int64 `json:"checked"` // bytes on the disk of the objects that were hashed
+	Damaged int   `json:"damaged"` // of these objects, removed
 }
 
 // Collect removes what was used longest ago, until the store satisfies the
@@ -73,10 +75,16 @@ type CollectReport struct {
 // not used for MaxAge, or at once when MaxSize is below zero. One that is
 // damaged always goes.
 //
+// Of what is left a share is hashed, those objects first for which that was done longest
+// ago, so that all are in time; a damaged one is removed, and [Options].Damaged is told.
+//
 // Collect needs no new space, and may be killed at any time: trees go before
 // their files, and the time of an object's last use is put down on its
 // records before it goes.
 func (s *Store) Collect(ctx context.Context, p Policy) (CollectReport, error) {
+	if err := s.ReadOnly(); err != nil {
+		return CollectReport{}, err
+	}
 	lock, err := s.lockCollect(ctx, flock.Exclusive)
 	if err != nil {
 		return CollectReport{}, err
@@ -146,6 +154,7 @@ func (c *collector) run(ctx context.Context) error {
 		func() error { return inBatches(ctx, c, chosen, c.dropFile) },
 		func() error { return inBatches(ctx, c, records, c.dropRecord) },
 		c.tidy,
+		func() error { return c.scrub(ctx) },
 	} {
 		if err := pass(); err != nil {
 			return err
@@ -357,6 +366,7 @@ func (c *collector) tidy() error {
 	if err := c.s.dropLabels(); err != nil {
 		return err
 	}
+	c.s.checks.tidy(c.isHere)
 	if c.report.Records == 0 {
 		return nil
 	}
@@ -370,6 +380,15 @@ func (c *collector) tidy() error {
 		return removeIfThere(c.s.index.path)
 	}
 	return nil
+}
+
+// isHere reports whether there is an object with the digest.
+func (c *collector) isHere(d Digest) bool {
+	if it := c.byDigest[d]; it != nil && !it.chosen {
+		return true
+	}
+	var st unix.Stat_t
+	return c.s.lstat(objectsDir, d, &st) == nil || c.s.lstat(treesDir, d, &st) == nil
 }
 
 // dropLabels removes the pointers to records that are gone.

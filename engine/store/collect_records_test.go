@@ -83,7 +83,8 @@ func TestRecordStaysWithItsOutputs(t *testing.T) {
 		dry := p
 		dry.DryRun = true
 		plan := collectAll(t, dir, dry)
-		if r := collectAll(t, dir, p); r != plan || r.Records != 0 {
+		r := collectAll(t, dir, p)
+		if r.Checked = 0; r != plan || r.Records != 0 { // a dry run hashes nothing
 			t.Errorf("%+v: planned %+v, did %+v", p, plan, r)
 		}
 		s := open(t, dir)

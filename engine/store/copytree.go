@@ -37,7 +37,7 @@ func (s *Store) CopyTree(ctx context.Context, src, dst string, at time.Time, ski
 	}
 	d, err := s.copyNodes(ctx, nodes, dst, at)
 	if err != nil {
-		return Digest{}, spaceError(dst, fmt.Errorf("copy tree %s to %s: %w", src, dst, err))
+		return Digest{}, SpaceError(dst, fmt.Errorf("copy tree %s to %s: %w", src, dst, err))
 	}
 	return d, nil
 }

@@ -25,6 +25,8 @@ func TestMain(m *testing.M) {
 		"hold":      holdEverything,
 		"open":      openOnce,
 		"fulldisk":  fillDisk,
+		"inodes":    fillInodes,
+		"readonly":  useReadOnly,
 		"clone":     cloneObjects,
 		"powerloss": losePower,
 	}

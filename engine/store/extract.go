@@ -43,7 +43,10 @@ func (s *Store) Extract(ctx context.Context, d Digest, dst string) (err error) {
 	if err != nil {
 		return fmt.Errorf("extract: %w", err)
 	}
-	defer annotate(&err, s.dir, "extract tree %s to %s", d, dst)
+	defer s.annotate(&err, dst, "extract tree %s to %s", d, dst)
+	if ok, err := s.whole(ctx, Object{Kind: Tree, Digest: d}); !ok || err != nil {
+		return errors.Join(fmt.Errorf("files of it are damaged or gone: build again"), err)
+	}
 	nodes := make([]node, len(m.Entries))
 	for i, e := range m.Entries {
 		nodes[i] = node{entry: e, file: s.Path(e.Digest)}

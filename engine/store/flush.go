@@ -15,8 +15,8 @@ import (
 // one for each file.
 const manyFiles = 32
 
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
+// SyncDir makes the names in dir survive a power loss.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *Store) syncParents(paths []string) error {
 	for _, p := range paths {
 		if dir := filepath.Dir(p); !done[dir] {
 			done[dir] = true
-			g.Go(func() error { return syncDir(dir) })
+			g.Go(func() error { return SyncDir(dir) })
 		}
 	}
 	return g.Wait()
@@ -83,7 +83,7 @@ func (s *Store) writeDurably(path string, data []byte, mode os.FileMode, names .
 	if s.opts.NoSync {
 		return nil
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // writeQuickly gives path the content data for other processes to see, whole
@@ -111,14 +111,14 @@ func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready fu
 	}
 	f, err := os.CreateTemp(dir, "write-")
 	if err != nil {
-		return spaceError(s.dir, err)
+		return spaceError(s.dir, s.dir, err)
 	}
 	defer os.Remove(f.Name()) // does nothing after the rename
 	defer f.Close()
 	if err := fillFile(f, data, mode, ready); err != nil {
-		return spaceError(s.dir, fmt.Errorf("write %s: %w", path, err))
+		return spaceError(s.dir, s.dir, fmt.Errorf("write %s: %w", path, err))
 	}
-	return spaceError(s.dir, s.moveInto(f.Name(), path, true))
+	return spaceError(s.dir, s.dir, s.moveInto(f.Name(), path, true))
 }
 
 func fillFile(f *os.File, data []byte, mode os.FileMode, ready func(*os.File) error) error {
@@ -145,7 +145,7 @@ func (s *Store) moveInto(file, path string, sync bool) error {
 		return err
 	}
 	if sync && !s.opts.NoSync {
-		if err := syncDir(filepath.Dir(shard)); err != nil {
+		if err := SyncDir(filepath.Dir(shard)); err != nil {
 			return err
 		}
 	}

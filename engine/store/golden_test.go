@@ -260,6 +260,18 @@ func TestGoldenStat(t *testing.T) {
 }
 
 // TestGoldenNames holds the names that labels have as files.
+func TestGoldenChecks(t *testing.T) {
+	d, want := goldenDigest(0x30), proof{ino: 7, size: 1 << 40, ctime: 1_700_000_000_000_000_001, hashed: 1_700_000_000_000_000_002}
+	data := golden(t, "checks", appendCheck(nil, d, want))
+	if got, e, ok := decodeCheck(data); !ok || got != d || e != want {
+		t.Errorf("read back %v %+v %v", got, e, ok)
+	}
+	data[40] ^= 1
+	if _, _, ok := decodeCheck(data); ok {
+		t.Error("an entry that is damaged is believed")
+	}
+}
+
 func TestGoldenNames(t *testing.T) {
 	var b bytes.Buffer
 	for _, name := range []string{

@@ -130,6 +130,15 @@ func (x *index) remember(key Digest, entry []byte) {
 	x.data = append(x.data, entry...)
 }
 
+// forget drops what is known of keys.
+func (x *index) forget(keys []Digest) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, key := range keys {
+		delete(x.at, key)
+	}
+}
+
 // load reads the file and reports whether it is whole. A missing one is not,
 // for it may have been removed. The caller holds mu.
 func (x *index) load() bool {

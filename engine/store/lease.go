@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,17 +136,30 @@ func (g *gate) locked(how flock.Mode, fn func() error) error {
 // (of a tree: of its manifest). ok is false when it is not there.
 //
 // After a true result no collector removes the object until the Store is
-// closed.
+// closed. An object that was written to is hashed first, and one that is damaged is
+// not there any more.
 func (s *Store) use(o Object) (size int64, ok bool, err error) {
-	return s.renew(o.Kind.dir(), o.Digest)
+	s.used.add(o.Digest)
+	kind := o.Kind.dir()
+	var st unix.Stat_t
+	if err := s.lstat(kind, o.Digest, &st); err != nil {
+		return 0, false, notThere(s.shard(kind, o.Digest), err)
+	}
+	if ok, err := s.sound(context.Background(), o, &st); !ok || err != nil {
+		return 0, false, err
+	}
+	return s.renew(kind, o.Digest)
 }
 
-// renew is use for a file of any sharded directory.
+// renew marks a file of any sharded directory as used.
 func (s *Store) renew(kind string, d Digest) (size int64, ok bool, err error) {
 	s.used.add(d)
 	var st unix.Stat_t
 	if err := s.lstat(kind, d, &st); err != nil {
 		return 0, false, notThere(s.shard(kind, d), err)
+	}
+	if s.readOnly != nil {
+		return st.Size, true, nil
 	}
 	want := s.now()
 	if st.Mtim.Nano() >= want-int64(useGrain) {
@@ -156,6 +170,7 @@ func (s *Store) renew(kind string, d Digest) (size int64, ok bool, err error) {
 	if err != nil {
 		return 0, false, notThere(path, err)
 	}
+	s.renewed(kind, d)
 	return st.Size, true, nil
 }
 

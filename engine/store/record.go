@@ -151,7 +151,7 @@ func (s *Store) present(key Digest, outputs []Output) (bool, error) {
 // Learn writes a record whose outputs are elsewhere, so that keys can be
 // computed from it. It counts like one whose outputs were collected.
 func (s *Store) Learn(r *Record) (err error) {
-	defer annotate(&err, s.dir, "learn the record of %s", r.Label)
+	defer s.annotate(&err, s.dir, "learn the record of %s", r.Label)
 	return s.writeRecord(r)
 }
 
@@ -160,7 +160,7 @@ func (s *Store) Learn(r *Record) (err error) {
 // be different and valid UTF-8. When Commit returns, record and outputs
 // survive a power loss.
 func (s *Store) Commit(r *Record) (err error) {
-	defer annotate(&err, s.dir, "commit the record of %s", r.Label)
+	defer s.annotate(&err, s.dir, "commit the record of %s", r.Label)
 	if r.Key.IsZero() {
 		return errors.New("it has no key")
 	}

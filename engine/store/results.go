@@ -26,8 +26,12 @@ func (s *Store) NameResult(workspace, label string, objs []Object) error {
 }
 
 // NameResults is NameResult for many labels at once. Names that it is not
-// given stay, and when nothing changes nothing is written.
+// given stay, and when nothing changes nothing is written. In a store that can only be
+// read nothing is collected by this process, and nothing is named.
 func (s *Store) NameResults(workspace string, results map[string][]Object) error {
+	if s.readOnly != nil {
+		return nil
+	}
 	lock, err := lockFile(s.lockPath("results"), flock.Exclusive)
 	if err != nil {
 		return err

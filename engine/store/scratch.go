@@ -31,6 +31,9 @@ const maxScratchLabel = 36
 // Scratch makes an empty directory with mode 0700. The label only makes its
 // name readable; what follows the last "-" is random.
 func (s *Store) Scratch(label string) (*Scratch, error) {
+	if err := s.ReadOnly(); err != nil {
+		return nil, err
+	}
 	guard, err := lockFile(s.lockPath("scratch"), flock.Shared)
 	if err != nil {
 		return nil, err
@@ -41,7 +44,7 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	name := cutName(strings.TrimPrefix(encodeName(label), "="), maxScratchLabel) + "-" + hex.EncodeToString(id[:])
 	dir := filepath.Join(s.dir, scratchDir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, spaceError(s.dir, fmt.Errorf("make a scratch directory: %w", err))
+		return nil, spaceError(s.dir, s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
 	lock, err := lockFile(dir, flock.Exclusive)
 	if err == nil {
@@ -116,7 +119,7 @@ func (c *Scratch) replaceFailed(name, dir string) error {
 		}
 		taken := errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST)
 		if !taken || time.Now().After(until) {
-			return spaceError(c.store.dir, fmt.Errorf("keep %q: %w", name, err))
+			return spaceError(c.store.dir, c.store.dir, fmt.Errorf("keep %q: %w", name, err))
 		}
 	}
 }
@@ -209,6 +212,9 @@ func (s *Store) failedPath(name string) string {
 // Reap removes the scratch directories whose owners are gone, with all the
 // unfinished files in them. Those of live processes are never touched.
 func (s *Store) Reap() error {
+	if s.readOnly != nil {
+		return nil // they stay, and are in nobody's way
+	}
 	dead, err := s.deadScratches()
 	errs := []error{err}
 	for _, lock := range dead {

@@ -154,7 +154,7 @@ func (s *Store) Fork(ctx context.Context, d Digest, dst string) error {
 		return fmt.Errorf("fork %s: %w", d, err)
 	}
 	if err := copyFile(ctx, s.Path(d), dst, 0o600, s.opts.Workers); err != nil {
-		return spaceError(s.dir, err)
+		return spaceError(s.dir, dst, err)
 	}
 	return nil
 }

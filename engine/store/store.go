@@ -58,12 +58,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -87,9 +85,10 @@ const (
 	notesDir   = "notes"
 	leasesDir  = "leases"
 	locksDir   = "locks"
+	checksDir  = "checks"
 )
 
-var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir}
+var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir}
 
 // Files below the store's directory.
 const (
@@ -111,28 +110,36 @@ type Options struct {
 	// change may leave no trace. Zero means two seconds, the grain of the
 	// coarsest clocks; less is for tests.
 	Grain time.Duration
+	// Damaged is told of every damaged object that was found when it was to be used,
+	// or by a collection, and removed. It may be called from several goroutines.
+	Damaged func(Damage)
 }
 
 // Store is an open store. Its methods may be called from many goroutines.
 type Store struct {
-	dir     string // absolute, free of symbolic links
-	opts    Options
-	root    *os.File   // dir
-	files   []*os.File // root, the lease and the locks, for closing
-	lease   lease
-	gate    gate
-	keys    keyLocks
-	stats   *statCache
-	index   *index
-	used    useSet
-	missed  useSet // objects that were asked for in vain, see renewMissed
-	tempMu  sync.Mutex
-	temp    *Scratch // for the store's own unfinished files, made on first use
-	closing sync.Once
+	dir        string // absolute, free of symbolic links
+	opts       Options
+	root       *os.File   // dir
+	files      []*os.File // root, the lease and the locks, for closing
+	readOnly   error      // why nothing can be written; nil where it can
+	lease      lease
+	gate       gate
+	keys       keyLocks
+	stats      *statCache
+	index      *index
+	checks     *checks
+	used       useSet
+	missed     useSet // objects that were asked for in vain, see renewMissed
+	wholeTrees useSet // trees whose files were all found to be there
+	tempMu     sync.Mutex
+	temp       *Scratch // for the store's own unfinished files, made on first use
+	closing    sync.Once
 }
 
 // Open opens the store in dir, and creates it when dir is absent or empty.
 // It fails when dir holds something else, or a format this b9 does not know.
+// Where nothing can be written, on a file system that is mounted read-only or as a
+// user who may only read, what is there can be used: see [Store.ReadOnly].
 func Open(dir string, opts Options) (*Store, error) {
 	real, err := prepare(dir, opts)
 	if err != nil {
@@ -158,7 +165,14 @@ func (s *Store) open() (err error) {
 	if s.root, err = s.hold(os.Open(s.dir)); err != nil {
 		return err
 	}
-	if s.lease.f, err = s.hold(openLease(filepath.Join(s.dir, leasesDir))); err != nil {
+	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
+	s.index = newIndex(filepath.Join(s.dir, indexFile))
+	s.checks = &checks{dir: filepath.Join(s.dir, checksDir), write: s.writeQuickly}
+	if s.lease.f, err = s.hold(openLease(filepath.Join(s.dir, leasesDir))); isReadOnly(err) {
+		s.readOnly = err
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if s.lease.start, err = mtime(s.lease.f); err != nil {
@@ -172,91 +186,8 @@ func (s *Store) open() (err error) {
 	if err := s.gate.pass(func() error { return nil }); err != nil {
 		return err
 	}
-	if s.keys.f, err = s.hold(openFile(s.lockPath("keys"))); err != nil {
-		return err
-	}
-	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
-	s.index = newIndex(filepath.Join(s.dir, indexFile))
-	return nil
-}
-
-// prepare returns the real path of dir, in which a store is ready.
-func prepare(dir string, opts Options) (string, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("open store %s: %w", dir, err)
-	}
-	version, err := os.ReadFile(filepath.Join(abs, versionFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(version) == 0 {
-		if err := create(abs, opts); err != nil {
-			return "", spaceError(abs, fmt.Errorf("create store %s: %w", dir, err))
-		}
-		version, err = []byte(formatLine), nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("open store %s: %w", dir, err)
-	}
-	if string(version) != formatLine {
-		return "", fmt.Errorf("store %s has format %.40q but this b9 needs %q: choose another directory, or remove this one to start afresh",
-			dir, version, formatLine)
-	}
-	return filepath.EvalSymlinks(abs)
-}
-
-// create makes the directories, and VERSION last. An interrupted creation,
-// after a power loss perhaps with an empty VERSION, is completed by the next
-// one, and several processes may create the same store.
-func create(dir string, opts Options) error {
-	if err := refuseForeign(dir); err != nil {
-		return err
-	}
-	for _, d := range subdirs {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return err
-		}
-	}
-	for _, name := range []string{"gate", "keys", "collect", "results", "scratch"} {
-		if err := touchFile(filepath.Join(dir, locksDir, name)); err != nil {
-			return err
-		}
-	}
-	if err := writeVersion(filepath.Join(dir, versionFile), opts); err != nil || opts.NoSync {
-		return err
-	}
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
-}
-
-// writeVersion needs no temporary name: the write is so small that nobody
-// reads half of it, and an empty file counts as none.
-func writeVersion(path string, opts Options) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.WriteString(formatLine); err != nil || opts.NoSync {
-		return err
-	}
-	return f.Sync()
-}
-
-// refuseForeign fails when dir holds anything that create did not make. Where
-// there is a VERSION, another process has just got ahead of this one.
-func refuseForeign(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	isVersion := func(e fs.DirEntry) bool { return e.Name() == versionFile }
-	if slices.ContainsFunc(entries, isVersion) {
-		return nil
-	}
-	for _, e := range entries {
-		if name := e.Name(); name != "lost+found" && !slices.Contains(subdirs, name) {
-			return fmt.Errorf("it holds %q and is no store: choose an empty directory", name)
-		}
-	}
-	return nil
+	s.keys.f, err = s.hold(openFile(s.lockPath("keys")))
+	return err
 }
 
 // hold has the file closed with the Store.
@@ -280,6 +211,16 @@ func touchFile(path string) error {
 	return f.Close()
 }
 
+// ReadOnly says why nothing can be written to the store; nil where it can be. Of a
+// store that can only be read, objects, records and logs can be had and verified.
+// Nothing keeps them from being collected, as a lease does, by who may write.
+func (s *Store) ReadOnly() error {
+	if s.readOnly == nil {
+		return nil
+	}
+	return fmt.Errorf("the store %s can only be read: choose another with --store: %w", s.dir, s.readOnly)
+}
+
 // Dir returns the store's directory: absolute, without symbolic links.
 func (s *Store) Dir() string { return s.dir }
 
@@ -289,6 +230,10 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
+		if s.readOnly != nil {
+			s.closeFiles()
+			return
+		}
 		s.stats.flush() // a lost cache entry only costs a rehash
 		s.renewMissed()
 		s.tempMu.Lock()
@@ -356,26 +301,5 @@ func (s *Store) tempDir() (string, error) {
 	return s.temp.Dir(), nil
 }
 
-// annotate adds what a method was about to its error and, where the disk of dir is
-// full, the way out.
-func annotate(err *error, dir, format string, args ...any) {
-	if *err != nil {
-		*err = spaceError(dir, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), *err))
-	}
-}
-
 // ErrNotInStore is returned for an object that the store does not have.
 var ErrNotInStore = errors.New("not in the store")
-
-// wayOut is what to do about a full disk.
-const wayOut = "free some with `b9 cache gc`"
-
-// spaceError adds where the disk is full, and the way out, to an error that
-// says that it is and has no way out yet; other errors pass unchanged.
-func spaceError(dir string, err error) error {
-	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
-	if !full || strings.Contains(err.Error(), wayOut) {
-		return err
-	}
-	return fmt.Errorf("no space left for %s: %s: %w", dir, wayOut, err)
-}

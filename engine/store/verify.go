@@ -8,8 +8,10 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
 	"b9.build/b9/engine/internal/flock"
@@ -42,11 +44,15 @@ type VerifyReport struct {
 // Verify hashes every object again and follows every reference. With repair
 // it removes damaged objects and records, and the trees that refer to them,
 // so that they are made anew. The records of damaged objects are true all
-// the same, and stay. Only a failure to look is an error; damage is in the
+// the same, and stay; those of steps that read such an object since it may have been
+// damaged go. Only a failure to look is an error; damage is in the
 // report.
 func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
 	how := flock.Shared
 	if repair {
+		if err := s.ReadOnly(); err != nil {
+			return VerifyReport{}, err
+		}
 		how = flock.Exclusive
 	}
 	lock, err := s.lockCollect(ctx, how)
@@ -54,10 +60,10 @@ func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
 		return VerifyReport{}, err
 	}
 	defer lock.Close()
-	v := &verifier{s: s, bad: map[Digest]bool{}, named: map[Digest]bool{}}
+	v := &verifier{s: s, bad: map[Digest]bool{}, since: map[Digest]int64{}, named: map[Digest]bool{}}
 	err = v.run(ctx)
 	if err == nil && repair {
-		err = v.repair()
+		err = v.repair(ctx)
 	}
 	if err != nil {
 		return v.report, fmt.Errorf("verify %s: %w", s.dir, err)
@@ -70,6 +76,7 @@ type verifier struct {
 	report VerifyReport
 	mu     sync.Mutex // guards report and bad while files are hashed
 	bad    map[Digest]bool
+	since  map[Digest]int64 // of damaged objects: see damagedSince
 	named  map[Digest]bool
 	drop   [3][]string // records, trees, files, in the order of removal
 }
@@ -99,6 +106,8 @@ func (v *verifier) files(ctx context.Context) error {
 }
 
 func (v *verifier) file(ctx context.Context, path string, d Digest) error {
+	var st unix.Stat_t
+	_ = unix.Lstat(path, &st)
 	got, size, err := rehash(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -112,9 +121,11 @@ func (v *verifier) file(ctx context.Context, path string, d Digest) error {
 	v.report.Bytes += size
 	switch {
 	case err != nil:
-		v.corrupt(2, "file", d, path, err.Error())
+		v.corrupt(2, "file", d, path, err.Error(), &st)
 	case got != d:
-		v.corrupt(2, "file", d, path, "its content has the digest "+got.String())
+		v.corrupt(2, "file", d, path, "its content has the digest "+got.String(), &st)
+	default:
+		v.s.checks.put(map[Digest]proof{d: proofOf(&st, time.Now().UnixNano())})
 	}
 	return nil
 }
@@ -148,8 +159,8 @@ func (v *verifier) note(list *[]Damage, rank int, damage Damage) {
 }
 
 // corrupt notes that an object is damaged.
-func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string) {
-	v.bad[d] = true
+func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string, st *unix.Stat_t) {
+	v.bad[d], v.since[d] = true, v.s.damagedSince(d, st)
 	v.note(&v.report.Corrupt, rank, Damage{what + " " + d.String(), path, reason})
 }
 
@@ -161,7 +172,9 @@ func (v *verifier) trees(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			v.corrupt(1, "tree", d, path, err.Error())
+			var st unix.Stat_t
+			_ = unix.Lstat(path, &st)
+			v.corrupt(1, "tree", d, path, err.Error(), &st)
 			return nil
 		}
 		v.tree(m, d, path)
@@ -238,7 +251,14 @@ func (v *verifier) orphans(ctx context.Context) error {
 }
 
 // repair removes what was found wrong: what refers before what it refers to.
-func (v *verifier) repair() error {
+func (v *verifier) repair(ctx context.Context) error {
+	if len(v.since) > 0 { // while the trees are there that name the damaged files
+		dropped, err := v.s.distrust(ctx, v.since)
+		if err != nil {
+			return err
+		}
+		v.report.Removed += len(dropped)
+	}
 	for _, paths := range v.drop {
 		for _, p := range paths {
 			if err := removeIfThere(p); err != nil {

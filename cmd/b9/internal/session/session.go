@@ -101,7 +101,8 @@ func checkLocations(cfg *config.Config) error {
 func (s *Session) Store() (*store.Store, error) { return s.open() }
 
 func (s *Session) openStore() (st *store.Store, err error) {
-	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{}); err != nil {
+	told := func(d store.Damage) { s.Console.Warn("damaged: %s", d) }
+	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told}); err != nil {
 		return nil, err
 	}
 	return s.opened, s.opened.Reap()

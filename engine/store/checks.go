@@ -1,0 +1,181 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// checks remember of each object when its content was last held against its
+// digest, and what stat said of it then: a write to the object since, by whoever
+// may write there, changed at least the time of change, which nobody can set. An
+// object with another state, or without an entry, is hashed before it is used.
+//
+// They are disposable: a file for each value of a digest's first byte, which every
+// process appends to. An entry is, little-endian: the digest, inode, size, the
+// time of change and that of hashing (64 bits each, times in nanoseconds), and a
+// checksum of all that (CRC-32C, 32 bits). The last entry of an object counts.
+type checks struct {
+	dir    string
+	write  func(path string, data []byte) error // replaces a file as a whole
+	shards [256]checkShard
+}
+
+type checkShard struct {
+	mu      sync.Mutex
+	size    int64 // bytes that were read; 0 before
+	entries map[Digest]proof
+}
+
+// proof is what is known of an object.
+type proof struct {
+	ino    uint64
+	size   int64 // bytes
+	ctime  int64 // Unix time, nanoseconds
+	hashed int64 // when the content was last hashed, likewise
+}
+
+const checkSize = 32 + 4*8 + 4
+
+func proofOf(st *unix.Stat_t, hashed int64) proof {
+	return proof{st.Ino, st.Size, st.Ctim.Nano(), hashed}
+}
+
+// describes reports whether stat says the same now.
+func (c proof) describes(st *unix.Stat_t) bool {
+	return c.ino == st.Ino && c.size == st.Size && c.ctime == st.Ctim.Nano()
+}
+
+func (c *checks) path(first byte) string {
+	return filepath.Join(c.dir, Digest{first}.Hex()[:2])
+}
+
+// get returns what is known of an object; with again also what other processes have
+// written since the entries were read.
+func (c *checks) get(d Digest, again bool) (proof, bool) {
+	s := &c.shards[d[0]]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries == nil || again {
+		s.read(c.path(d[0]))
+	}
+	e, ok := s.entries[d]
+	return e, ok
+}
+
+// read reads what the shard's file has got since it was last read. The caller holds mu.
+func (s *checkShard) read(path string) {
+	if s.entries == nil {
+		s.entries = map[Digest]proof{}
+	}
+	data, _ := os.ReadFile(path) // none is an empty one
+	if int64(len(data)) < s.size {
+		s.size = 0 // it was written anew
+	}
+	for rest := data[s.size:]; len(rest) >= checkSize; rest = rest[checkSize:] {
+		if d, e, ok := decodeCheck(rest); ok {
+			s.entries[d] = e
+		}
+	}
+	s.size = int64(len(data) / checkSize * checkSize)
+}
+
+// put notes the state of objects. What can't be written is not known to
+// other processes, which then hash the object.
+func (c *checks) put(found map[Digest]proof) {
+	var text [256][]byte
+	for d, e := range found {
+		text[d[0]] = appendCheck(text[d[0]], d, e)
+		s := &c.shards[d[0]]
+		s.mu.Lock()
+		if s.entries == nil {
+			s.read(c.path(d[0]))
+		}
+		s.entries[d] = e
+		s.mu.Unlock()
+	}
+	for first, entries := range text {
+		if len(entries) > 0 {
+			c.append(c.path(byte(first)), entries)
+		}
+	}
+}
+
+// append adds entries to a file. One that ends within an entry, since a write was
+// cut short, begins anew: entries must lie at multiples of their size.
+func (c *checks) append(path string, entries []byte) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size()%checkSize == 0 {
+		if n, err := f.Write(entries); err == nil || n == 0 {
+			return
+		}
+	}
+	_ = os.Remove(path)
+}
+
+// tidy writes the files anew with the entries of the objects that keep reports, where
+// that makes them much smaller.
+func (c *checks) tidy(keep func(Digest) bool) {
+	for first := range c.shards {
+		s, path := &c.shards[first], c.path(byte(first))
+		s.mu.Lock()
+		s.read(path)
+		var text []byte
+		for d, e := range s.entries {
+			if keep(d) {
+				text = appendCheck(text, d, e)
+			} else {
+				delete(s.entries, d)
+			}
+		}
+		if s.size > int64(2*len(text))+4096 && c.write(path, text) == nil {
+			s.size = int64(len(text))
+		}
+		s.mu.Unlock()
+	}
+}
+
+func appendCheck(b []byte, d Digest, e proof) []byte {
+	start := len(b)
+	b = append(b, d[:]...)
+	for _, v := range [...]uint64{e.ino, uint64(e.size), uint64(e.ctime), uint64(e.hashed)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+func decodeCheck(b []byte) (d Digest, e proof, ok bool) {
+	copy(d[:], b)
+	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[len(d)+8*i:]) }
+	e = proof{u(0), int64(u(1)), int64(u(2)), int64(u(3))}
+	sum := crc32.Checksum(b[:checkSize-4], castagnoli)
+	return d, e, sum == binary.LittleEndian.Uint32(b[checkSize-4:]) && !bytes.Equal(d[:], make([]byte, len(d)))
+}
+
+// checked notes that the content of the object is its digest's, as of the moment
+// before.
+func (s *Store) checked(kind string, d Digest) {
+	var st unix.Stat_t
+	if s.lstat(kind, d, &st) == nil {
+		s.checks.put(map[Digest]proof{d: proofOf(&st, time.Now().UnixNano())})
+	}
+}
+
+// renewed notes that the store itself has changed the time of an object that it had
+// found unchanged a moment before.
+func (s *Store) renewed(kind string, d Digest) {
+	var st unix.Stat_t
+	if e, ok := s.checks.get(d, false); ok && s.lstat(kind, d, &st) == nil {
+		s.checks.put(map[Digest]proof{d: proofOf(&st, e.hashed)})
+	}
+}

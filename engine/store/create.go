@@ -1,0 +1,140 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// prepare returns the real path of dir, in which a store is ready.
+func prepare(dir string, opts Options) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("open store %s: %w", dir, err)
+	}
+	version, err := os.ReadFile(filepath.Join(abs, versionFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (isUnwritten(version) || string(version) == formatLine && !isComplete(abs)) {
+		if err := create(abs, opts); err != nil && !(string(version) == formatLine && isReadOnly(err)) {
+			return "", spaceError(abs, abs, fmt.Errorf("create store %s: %w", dir, err))
+		}
+		version, err = []byte(formatLine), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if string(version) != formatLine {
+		return "", fmt.Errorf("store %s has format %.40q but this b9 needs %q: choose another directory, or remove this one to start afresh",
+			dir, version, formatLine)
+	}
+	return filepath.EvalSymlinks(abs)
+}
+
+// isUnwritten reports whether VERSION is one that a power loss has cut short: some of its
+// bytes, or zeros in place of them.
+func isUnwritten(version []byte) bool {
+	text := strings.TrimRight(string(version), "\x00")
+	return text != formatLine && strings.HasPrefix(formatLine, text)
+}
+
+// isComplete reports whether everything is there that create makes. Some file systems
+// keep VERSION, which was flushed, through a power loss and lose directories that were
+// made before it.
+func isComplete(dir string) bool {
+	return hasNames(dir, subdirs) && hasNames(filepath.Join(dir, locksDir), lockNames)
+}
+
+func hasNames(dir string, names []string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	there, err := f.Readdirnames(-1)
+	missing := func(name string) bool { return !slices.Contains(there, name) }
+	return err == nil && !slices.ContainsFunc(names, missing)
+}
+
+// isReadOnly reports whether err says that nothing may be written.
+func isReadOnly(err error) bool {
+	return errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission)
+}
+
+// lockNames are the files that locks are held on.
+var lockNames = []string{"gate", "keys", "collect", "results", "scratch"}
+
+// create makes the directories, and VERSION last, when they are on the disk. A creation
+// that was interrupted is completed by the next opening, which also makes what is
+// missing for another reason, and several processes may create the same store.
+func create(dir string, opts Options) error {
+	if err := refuseForeign(dir); err != nil {
+		return err
+	}
+	for _, d := range subdirs {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, name := range lockNames {
+		if err := touchFile(filepath.Join(dir, locksDir, name)); err != nil {
+			return err
+		}
+	}
+	if err := flushNew(dir, opts); err != nil {
+		return err
+	}
+	if err := writeVersion(filepath.Join(dir, versionFile), opts); err != nil || opts.NoSync {
+		return err
+	}
+	return errors.Join(SyncDir(dir), SyncDir(filepath.Dir(dir)))
+}
+
+// flushNew flushes the file system of a new store: its directories are in it then.
+func flushNew(dir string, opts Options) error {
+	if opts.NoSync {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncfs(f), f.Close())
+}
+
+// writeVersion needs no temporary name: the write is so small that nobody
+// reads half of it, and an empty file counts as none.
+func writeVersion(path string, opts Options) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(formatLine); err != nil || opts.NoSync {
+		return err
+	}
+	return f.Sync()
+}
+
+// refuseForeign fails when dir holds anything that create did not make. Where
+// there is a VERSION, another process has just got ahead of this one.
+func refuseForeign(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	isVersion := func(e fs.DirEntry) bool { return e.Name() == versionFile }
+	if slices.ContainsFunc(entries, isVersion) {
+		return nil
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != "lost+found" && !slices.Contains(subdirs, name) {
+			return fmt.Errorf("it holds %q and is no store: choose an empty directory", name)
+		}
+	}
+	return nil
+}
