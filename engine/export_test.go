@@ -1,8 +1,39 @@
 package engine
 
-// Sign is that of the result at rel.
-func (p *Placer) Sign(rel string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.known[rel].Sign
+import "context"
+
+// SignIn is the sign of what was placed in dir at rel.
+func SignIn(dir, rel string) string { return readPlaced(dir)[rel].Sign }
+
+// Claim does what comes before results are placed, as a build does that is killed then.
+func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
+	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	if err := p.open(); err != nil {
+		return err
+	}
+	defer p.close()
+	var todo []placing
+	for _, w := range wanted {
+		todo = append(todo, placing{artifact: w.Artifact, rel: w.Path, result: &Placed{}})
+	}
+	_, err := p.claim(todo)
+	return err
+}
+
+// PlaceAndDie places as [Place] does, up to the moment before .placed tells of it.
+func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
+	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	if err := p.open(); err != nil {
+		return err
+	}
+	defer p.close()
+	r, err := p.resultOf(w)
+	if err != nil {
+		return err
+	}
+	todo := []placing{{artifact: w.Artifact, rel: w.Path, result: &r}}
+	if _, err := p.claim(todo); err != nil {
+		return err
+	}
+	return p.placeBatch(ctx, todo)
 }

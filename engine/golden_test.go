@@ -119,15 +119,11 @@ func TestGoldenPlaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(b.dir, "out")
-	p := engine.NewPlacer(out)
-	for _, place := range []struct {
-		ref  engine.Ref
-		rel  string
-		mode uint32
-	}{{file, "sub/a file", 0o755}, {file, "again", 0}, {tree, "tree", 0}} {
-		if _, err := p.Place(t.Context(), r.Artifact(place.ref), place.rel, place.mode); err != nil {
-			t.Fatal(err)
-		}
+	wanted := []engine.Wanted{
+		{Artifact: r.Artifact(file), Path: "sub/a file", Mode: 0o755}, {Artifact: r.Artifact(file), Path: "again"}, {Artifact: r.Artifact(tree), Path: "tree"},
+	}
+	if err := engine.Claim(t.Context(), out, wanted...); err != nil {
+		t.Fatal(err)
 	}
 	placed := filepath.Join(out, ".placed")
 	claimed, err := os.ReadFile(placed)
@@ -135,18 +131,18 @@ func TestGoldenPlaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "placed-claimed", claimed)
-	if err := p.Close(); err != nil {
+	if _, err := engine.Place(t.Context(), engine.Destination{Dir: out}, wanted); err != nil {
 		t.Fatal(err)
 	}
+	sign := engine.SignIn(out, "tree")
 	treeDigest := r.Artifact(tree).Digest().String() // has the owner and the time of the machine
 	goldenFile(t, "placed", placed, signOf(t, filepath.Join(out, "sub/a file")), "SIGN1", signOf(t, filepath.Join(out, "again")), "SIGN2",
-		p.Sign("tree"), "SIGN3", treeDigest, store.Sum(nil).String())
-	if hash := regexp.MustCompile(`^[0-9a-f]{64}$`); !hash.MatchString(p.Sign("tree")) {
-		t.Errorf("the sign of a tree is %q", p.Sign("tree"))
+		sign, "SIGN3", treeDigest, store.Sum(nil).String())
+	if hash := regexp.MustCompile(`^[0-9a-f]{64}$`); !hash.MatchString(sign) {
+		t.Errorf("the sign of a tree is %q", sign)
 	}
-	back := engine.NewPlacer(out)
 	for rel, want := range map[string]string{"sub/a file": "SIGN1", "again": "SIGN2", "tree": "SIGN3"} {
-		if got := back.Sign(rel); got != want {
+		if got := engine.SignIn(out, rel); got != want {
 			t.Errorf("the sign of %s is read back as %q", rel, got)
 		}
 	}

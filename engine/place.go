@@ -1,43 +1,48 @@
 package engine
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
-	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/store"
 )
 
-// Placer puts results where the user finds them, beneath one directory. It
-// remembers what it placed, so that a result that is still there unchanged
-// costs one lstat. Close writes the memory down.
-type Placer struct {
-	dir     string
-	mu      sync.Mutex
-	known   map[string]Placed // by path relative to dir
-	dirty   bool
-	staging *staging // nil until something is placed
-	count   int      // of what was staged
+// Placing results
+//
+// Results go to one directory, where the user finds them. They get there in an
+// order that leaves, wherever the power fails, either what was there or what was
+// to come, and the next build knows which paths are b9's:
+//
+//  1. The file .placed claims the paths (placed.go).
+//  2. Results are written below a staging directory.
+//  3. The file system is flushed: claims and contents are on the disk.
+//  4. Each result is renamed to its path.
+//  5. .placed gets what stat says of them. That is trusted later, so it must not
+//     be on the disk before the contents are.
+//  6. The file system is flushed once more, for the names. It has little left to do.
+//
+// Everything happens below a handle of the directory, and through no symbolic
+// link: the directory may have come with a checkout, links and .placed included.
+
+// Wanted is a result and where the user wants it.
+type Wanted struct {
+	Artifact      *Artifact
+	Label, Output string // what it is the result of, for the caller
+	Path          string // below the directory
+	Mode          uint32 // permission bits of a file, less the umask; 0 is 0644
 }
 
 // Placed is a result where the user has it, as it was when it was placed. Of
-// what earlier builds placed a placer knows the Path, Mode, Sign and the digest.
+// what earlier builds placed only the Path, Mode, Sign and the digest are known.
 type Placed struct {
-	Label, Output string // what it is the result of, set by the caller of Place
+	Label, Output string // those of Wanted
 	Path          string // absolute
 	Mode          uint32 // the permission bits that were asked for, of a file
 	Sign          string // changes when anyone changes the result, or anything in it
@@ -46,258 +51,222 @@ type Placed struct {
 	Stored        bool // the object is in the store; a located source is not
 }
 
-const placedFile = ".placed"
+// batchBytes is how much is written before it replaces what was there: a limit
+// of what results take beside those of the build before.
+const batchBytes = 4 << 30
 
-// claimed is the sign of a path that a placer was about to place.
-const claimed = "-"
-
-// NewPlacer returns a placer for dir, which is made when first needed.
-func NewPlacer(dir string) *Placer {
-	return &Placer{dir: dir, known: readPlaced(dir)}
+// Destination is where results go.
+type Destination struct {
+	Dir   string      // made when there are results
+	Umask fs.FileMode // what files and directories get no permission for
 }
 
-// readPlaced reads what was placed in dir. What can't be read is not known,
-// and is placed anew.
-func readPlaced(dir string) map[string]Placed {
-	known := map[string]Placed{}
-	f, err := os.Open(filepath.Join(dir, placedFile))
-	if err != nil {
-		return known
-	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
-			known[rel] = r
+// Place puts results beneath a directory, which is made when there are any. A result that
+// is there unchanged costs one lstat. The others are cloned, or copied without
+// their holes, under temporary names and renamed; a tree replaces the one
+// that was there. Nothing half-written is ever seen under a final name, and when
+// Place returns without an error all results survive a power loss. What is at a
+// path already and was not placed by b9 is an error, and stays; then nothing is
+// placed.
+func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, error) {
+	p := newPlacer(to)
+	list := make([]Placed, len(wanted))
+	var todo []placing
+	for i, w := range wanted {
+		r, err := p.resultOf(w)
+		if err != nil {
+			return nil, err
+		}
+		if list[i] = r; r.Sign == "" {
+			todo = append(todo, placing{artifact: w.Artifact, rel: filepath.Clean(w.Path), result: &list[i]})
 		}
 	}
-	return known
-}
-
-// line is what the file in the placer's directory says of a result at rel.
-func (r Placed) line(rel string) string {
-	return fmt.Sprintf("%s %o %s %s\n", r.Object.Digest, r.Mode, r.Sign, rel)
-}
-
-func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
-	f := strings.SplitN(line, " ", 4)
-	if len(f) != 4 {
-		return "", r, false
+	if len(todo) == 0 {
+		return list, nil
 	}
-	digest, err := store.ParseDigest(f[0])
-	mode, merr := strconv.ParseUint(f[1], 8, 32)
-	r = Placed{Path: filepath.Join(dir, f[3]), Mode: uint32(mode), Sign: f[2], Object: store.Object{Digest: digest}}
-	return f[3], r, err == nil && merr == nil
+	if err := p.placeAll(ctx, todo); err != nil {
+		return nil, store.SpaceError(to.Dir, err)
+	}
+	return list, nil
 }
 
-// Place puts the artifact at the path rel beneath the placer's directory. A
-// file is cloned or copied without its holes under a temporary name and
-// renamed; a tree replaces the one that was there. Nothing half-written is ever
-// seen under the final name.
-func (p *Placer) Place(ctx context.Context, a *Artifact, rel string, mode uint32) (Placed, error) {
-	if !filepath.IsLocal(rel) {
-		return Placed{}, fmt.Errorf("place %q: not a path beneath %s", rel, p.dir)
+// resultOf describes what is wanted. It has a sign if it is there as it was placed.
+func (p *placer) resultOf(w Wanted) (Placed, error) {
+	if !filepath.IsLocal(w.Path) {
+		return Placed{}, fmt.Errorf("place %q: not a path beneath %s", w.Path, p.dir)
 	}
-	size, err := a.Size()
+	size, err := w.Artifact.Size()
 	if err != nil {
 		return Placed{}, err
 	}
-	if mode == 0 {
-		mode = 0o644
+	r := Placed{
+		Label: w.Label, Output: w.Output, Path: filepath.Join(p.dir, w.Path), Mode: w.Mode,
+		Size: size, Object: w.Artifact.Object(), Stored: w.Artifact.Stored(),
 	}
-	r := Placed{Path: filepath.Join(p.dir, rel), Mode: mode, Size: size, Object: a.Object(), Stored: a.Stored()}
-	if r.Sign = p.unchanged(rel, r); r.Sign != "" {
-		return r, nil
+	if r.Mode == 0 {
+		r.Mode = 0o644
 	}
-	if err := p.put(ctx, a, rel, r); err != nil {
-		return r, fmt.Errorf("place %s: %w", r.Path, err)
+	was, ok := p.known[filepath.Clean(w.Path)]
+	if ok && was.Object.Digest == r.Object.Digest && was.Mode == r.Mode && was.Sign != "" && observe(r.Path) == was.Sign && !w.Artifact.suspect(r.Path) {
+		r.Sign = was.Sign
 	}
-	r.Sign = observe(r.Path)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known[rel], p.dirty = r, true
 	return r, nil
 }
 
-func (p *Placer) put(ctx context.Context, a *Artifact, rel string, r Placed) error {
-	if err := os.MkdirAll(filepath.Dir(r.Path), 0o755); err != nil {
-		return err
-	}
-	staged, err := p.stage()
-	if err == nil {
-		err = p.claim(rel, r.Path)
-	}
-	if err == nil {
-		err = a.copyTo(ctx, staged, r.Mode)
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(replace(staged, r.Path), os.RemoveAll(staged))
-}
-
-// claim notes durably that rel is b9's before anything is there, so that
-// what a killed build placed is known as such. What is there already and is
-// not b9's stays.
-func (p *Placer) claim(rel, dst string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.known[rel]; ok {
-		return nil
-	}
-	if _, err := os.Lstat(dst); err == nil {
-		// Another b9 may have placed it since this one began.
-		r, ok := readPlaced(p.dir)[rel]
-		if !ok {
-			return errors.New("it is there already, and b9 did not put it there: move it away, or choose another directory with --out")
-		}
-		p.known[rel] = r
-		return nil
-	}
-	f, err := os.OpenFile(filepath.Join(p.dir, placedFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	r := Placed{Path: dst, Sign: claimed}
-	p.known[rel] = r
-	_, err = f.WriteString(r.line(rel))
-	return errors.Join(err, f.Close())
-}
-
-// stage returns a new name in the staging directory.
-func (p *Placer) stage() (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.staging == nil {
-		var err error
-		if p.staging, err = newStaging(p.dir); err != nil {
-			return "", err
-		}
-	}
-	p.count++
-	return filepath.Join(p.staging.path, strconv.Itoa(p.count)), nil
-}
-
-func (a *Artifact) copyTo(ctx context.Context, dst string, mode uint32) error {
-	if err := a.Fork(ctx, dst); err != nil || a.Kind() == store.Tree {
-		return err
-	}
-	return os.Chmod(dst, fs.FileMode(mode))
-}
-
-// replace renames new to dst. Where a directory is in the way the two are
-// exchanged in one step, and the old one goes with new's directory.
-func replace(new, dst string) error {
-	err := os.Rename(new, dst)
-	if err == nil || !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.ENOTDIR) {
-		return err
-	}
-	return unix.Renameat2(unix.AT_FDCWD, new, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)
-}
-
-// unchanged returns the sign of the result at rel if that is as r wants it and
-// as it was placed, else "".
-func (p *Placer) unchanged(rel string, r Placed) string {
-	p.mu.Lock()
-	was, ok := p.known[rel]
-	p.mu.Unlock()
-	if !ok || was.Object.Digest != r.Object.Digest || was.Mode != r.Mode || was.Sign == "" || observe(r.Path) != was.Sign {
-		return ""
-	}
-	return was.Sign
-}
-
-// observe returns a text that changes when anyone changes the file, or
-// anything in the directory, at path. It has no spaces. It is empty, and so
-// equal to nothing that was placed, when path can't be read.
-func observe(path string) string {
-	sign, dir := lstatSign(path)
-	if !dir {
-		return sign
-	}
-	h := blake3.New()
-	err := filepath.WalkDir(path, func(file string, _ fs.DirEntry, err error) error {
-		sign, _ := lstatSign(file)
-		fmt.Fprintf(h, "%q %s\n", file, sign)
-		return err
-	})
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%x", h.Sum(nil))
-}
-
-// lstatSign is the inode, type, size and times of a file, or "", and whether
-// it is a directory.
-func lstatSign(path string) (sign string, dir bool) {
+// suspect reports whether the copy at path may be one of a damaged object.
+func (a *Artifact) suspect(path string) bool {
 	var st unix.Stat_t
-	if !statted(unix.Lstat, path, &st) {
-		return "", false
-	}
-	return statSign(&st), st.Mode&unix.S_IFMT == unix.S_IFDIR
+	return a.Stored() && statted(unix.Lstat, path, &st) && a.store.Suspect(a.object, st.Ctim.Nano())
 }
 
-// Close writes down what was placed and removes the staging directory. It
-// may be called when nothing was placed.
-func (p *Placer) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.staging == nil {
-		return nil
-	}
-	var err error
-	if p.dirty {
-		err = p.save()
-	}
-	err = errors.Join(err, p.staging.close())
-	p.staging = nil
-	return err
+// placing is a result that is not there yet.
+type placing struct {
+	artifact *Artifact
+	rel      string
+	staged   string  // its name in the staging directory
+	result   *Placed // gets the sign
 }
 
-// save writes what is known together with what other builds placed meanwhile.
-func (p *Placer) save() error {
-	guard, err := flock.Open(p.dir, os.O_RDONLY, flock.Exclusive)
+// placer places results in one directory.
+type placer struct {
+	dir     string
+	root    *os.Root // dir
+	top     *os.File // dir, to be flushed
+	known   map[string]Placed
+	staging *staging
+	umask   fs.FileMode
+}
+
+func newPlacer(to Destination) *placer {
+	return &placer{dir: to.Dir, umask: to.Umask, known: readPlaced(to.Dir)}
+}
+
+func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
+	if err := p.open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	claimed, err := p.claim(todo)
 	if err != nil {
 		return err
 	}
-	defer guard.Close()
-	all := readPlaced(p.dir)
-	maps.Copy(all, p.known)
-	var text strings.Builder
-	for _, rel := range slices.Sorted(maps.Keys(all)) {
-		text.WriteString(all[rel].line(rel))
+	for len(todo) > 0 && err == nil {
+		n := batch(todo)
+		err = p.placeBatch(ctx, todo[:n])
+		todo = todo[n:]
 	}
-	tmp := filepath.Join(p.staging.path, placedFile)
-	if err := os.WriteFile(tmp, []byte(text.String()), 0o644); err != nil {
+	for _, rel := range claimed {
+		if p.known[rel].Sign == claim {
+			delete(p.known, rel) // nothing came of it
+		}
+	}
+	if err = errors.Join(err, p.save(claimed)); err != nil {
 		return err
 	}
-	p.dirty = false
-	return os.Rename(tmp, filepath.Join(p.dir, placedFile))
+	return p.flush()
 }
 
-// RemoveResults removes from dir what placers put there, the directories that
-// are empty then, and dir itself if nothing else is in it. It returns how many
-// results it removed.
-func RemoveResults(dir string) (int, error) {
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+// batch is how many of the first results are written before they get their names.
+func batch(todo []placing) int {
+	n, bytes := 1, todo[0].result.Size
+	for n < len(todo) && bytes+todo[n].result.Size <= batchBytes {
+		bytes += todo[n].result.Size
+		n++
 	}
-	var errs []error
-	known := readPlaced(dir)
-	for rel := range known {
-		if !filepath.IsLocal(rel) {
-			continue
+	return n
+}
+
+// open makes the directory, and a staging directory in it.
+func (p *placer) open() (err error) {
+	if err = os.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
+		return err
+	}
+	if p.root, err = os.OpenRoot(p.dir); err != nil {
+		return err
+	}
+	if p.top, err = p.root.Open("."); err == nil {
+		p.staging, err = newStaging(p.dir)
+	}
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	return nil
+}
+
+func (p *placer) close() error {
+	var err error
+	if p.staging != nil {
+		err = p.staging.close()
+	}
+	if p.top != nil {
+		err = errors.Join(err, p.top.Close())
+	}
+	return errors.Join(err, p.root.Close())
+}
+
+// flush brings everything that was written in the directory to the disk. The
+// descriptor is older than that, so an error of the disk is not lost.
+func (p *placer) flush() error {
+	if err := unix.Syncfs(int(p.top.Fd())); err != nil {
+		return fmt.Errorf("flush the file system of %s: %w", p.dir, err)
+	}
+	return nil
+}
+
+// placeBatch writes some results, flushes them, and gives them their names.
+func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
+	for i := range todo {
+		todo[i].staged = strconv.Itoa(i)
+		if err := p.stage(ctx, &todo[i]); err != nil {
+			return fmt.Errorf("place %s: %w", todo[i].result.Path, err)
 		}
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, rel)))
-		for up := filepath.Dir(rel); up != "."; up = filepath.Dir(up) {
-			if os.Remove(filepath.Join(dir, up)) != nil {
-				break // not empty
-			}
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	for i := range todo {
+		t := &todo[i]
+		if err := p.rename(t); err != nil {
+			return fmt.Errorf("place %s: %w", t.result.Path, err)
 		}
+		t.result.Sign = observe(t.result.Path)
+		p.known[t.rel] = *t.result
 	}
-	errs = append(errs, reapStaging(dir))
-	if err := os.Remove(filepath.Join(dir, placedFile)); !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
+	return nil
+}
+
+func (p *placer) stage(ctx context.Context, t *placing) error {
+	path := filepath.Join(p.staging.path, t.staged)
+	if err := t.artifact.Fork(ctx, path); err != nil || t.artifact.Kind() == store.Tree {
+		return err
 	}
-	_ = os.Remove(dir) // stays when something else is in it
-	return len(known), errors.Join(errs...)
+	return os.Chmod(path, fs.FileMode(t.result.Mode)&^p.umask)
+}
+
+// rename gives a staged result its path. Where a directory is in the way the two
+// are exchanged in one step, and the old one goes with the staging directory.
+func (p *placer) rename(t *placing) error {
+	if err := throughNoLink(p.root, t.rel); err != nil {
+		return err
+	}
+	if err := p.root.MkdirAll(filepath.Dir(t.rel), 0o755&^p.umask); err != nil {
+		return err
+	}
+	parent, err := p.root.Open(filepath.Dir(t.rel))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	from, to, base := int(p.staging.lock.Fd()), int(parent.Fd()), filepath.Base(t.rel)
+	err = unix.Renameat(from, t.staged, to, base)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTDIR):
+		err = unix.Renameat2(from, t.staged, to, base, unix.RENAME_EXCHANGE)
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(p.staging.path, t.staged))
 }

@@ -2,24 +2,26 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/store"
 )
 
-func place(t *testing.T, p *engine.Placer, a *engine.Artifact, rel string) string {
+func place(t *testing.T, dir string, a *engine.Artifact, rel string) string {
 	t.Helper()
-	r, err := p.Place(context.Background(), a, rel, 0)
+	r, err := engine.Place(t.Context(), engine.Destination{Dir: dir}, []engine.Wanted{{Artifact: a, Path: rel}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return r.Path
+	return r[0].Path
 }
 
 func inode(t *testing.T, path string) os.FileInfo {
@@ -36,15 +38,15 @@ func TestPlaceLeavesWhatIsThereAndMendsWhatWasChanged(t *testing.T) {
 	ref := node(t, "//:a", &join{Text: "result"})
 	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
 	out := filepath.Join(b.dir, "out")
-	path := place(t, engine.NewPlacer(out), a, "sub/a.txt")
+	path := place(t, out, a, "sub/a.txt")
 	first := inode(t, path)
-	if place(t, engine.NewPlacer(out), a, "sub/a.txt"); !os.SameFile(first, inode(t, path)) {
+	if place(t, out, a, "sub/a.txt"); !os.SameFile(first, inode(t, path)) {
 		t.Error("an unchanged result was placed again")
 	}
 	if err := os.WriteFile(path, []byte("edited"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	place(t, engine.NewPlacer(out), a, "sub/a.txt")
+	place(t, out, a, "sub/a.txt")
 	if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
 		t.Errorf("after an edit: %q, %v", data, err)
 	}
@@ -87,15 +89,15 @@ func TestPlaceTreeReplacesTheOldOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := place(t, engine.NewPlacer(out), r.Artifact(n.Ref("")), "t")
+		dir := place(t, out, r.Artifact(n.Ref("")), "t")
 		first := inode(t, dir)
-		if place(t, engine.NewPlacer(out), r.Artifact(n.Ref("")), "t"); !os.SameFile(first, inode(t, dir)) {
+		if place(t, out, r.Artifact(n.Ref("")), "t"); !os.SameFile(first, inode(t, dir)) {
 			t.Error("an unchanged tree was placed again")
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
-		place(t, engine.NewPlacer(out), r.Artifact(n.Ref("")), "t")
+		place(t, out, r.Artifact(n.Ref("")), "t")
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 1 || entries[0].Name() != name {
 			t.Errorf("placed %v (%v), want only %s", entries, err, name)
@@ -108,7 +110,7 @@ func TestPlaceStaysBeneathItsDirectory(t *testing.T) {
 	ref := node(t, "//:a", &join{Text: "result"})
 	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
 	for _, rel := range []string{"../a", "/a", "x/../../a"} {
-		if _, err := engine.NewPlacer(b.dir).Place(context.Background(), a, rel, 0); err == nil {
+		if _, err := engine.Place(t.Context(), engine.Destination{Dir: b.dir}, []engine.Wanted{{Artifact: a, Path: rel}}); err == nil {
 			t.Errorf("%q was placed", rel)
 		}
 	}
@@ -123,17 +125,9 @@ func TestPlacerClearsAwayWhatDeadOnesLeft(t *testing.T) {
 	if err := os.MkdirAll(dead, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	living := engine.NewPlacer(out)
-	if _, err := living.Place(context.Background(), a, "one", 0); err != nil {
-		t.Fatal(err)
-	}
-	place(t, engine.NewPlacer(out), a, "two")
-	left, err := filepath.Glob(filepath.Join(out, ".b9-*"))
-	if err != nil || len(left) != 1 {
-		t.Errorf("staging directories %v (%v), want that of the living placer", left, err)
-	}
-	if err := living.Close(); err != nil {
-		t.Fatal(err)
+	place(t, out, a, "two")
+	if left, err := filepath.Glob(filepath.Join(out, ".b9-*")); err != nil || len(left) != 0 {
+		t.Errorf("staging directories %v are left (%v)", left, err)
 	}
 }
 
@@ -142,12 +136,12 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	ref := node(t, "//:a", &join{Text: "result"})
 	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
 	out := filepath.Join(b.dir, "out")
-	place(t, engine.NewPlacer(out), a, "sub/a")
+	place(t, out, a, "sub/a")
 	mine := filepath.Join(out, "sub", "mine")
 	if err := os.WriteFile(mine, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := engine.NewPlacer(out).Place(context.Background(), a, "sub/mine", 0); err == nil {
+	if _, err := engine.Place(t.Context(), engine.Destination{Dir: out}, []engine.Wanted{{Artifact: a, Path: "sub/mine"}}); err == nil {
 		t.Error("a file of the user's was replaced")
 	}
 	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
@@ -158,14 +152,168 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	}
 }
 
-// What a killed build had placed without writing it down is b9's.
+// What a killed build had placed without writing it down is b9's, wherever it was
+// killed, and what it claimed in vain is nobody's.
 func TestPlacedByAKilledBuild(t *testing.T) {
 	b := newBench(t)
 	ref := node(t, "//:a", &join{Text: "result"})
 	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
 	out := filepath.Join(b.dir, "out")
-	if _, err := engine.NewPlacer(out).Place(context.Background(), a, "a", 0); err != nil {
+	wanted := engine.Wanted{Artifact: a, Path: "sub/a"}
+	for _, die := range []func() error{
+		func() error { return engine.Claim(t.Context(), out, wanted) },
+		func() error { return engine.PlaceAndDie(t.Context(), out, wanted) },
+	} {
+		if err := die(); err != nil {
+			t.Fatal(err)
+		}
+		if sign := engine.SignIn(out, "sub/a"); sign != "-" {
+			t.Errorf("a build that died knows the state of its result: %q", sign)
+		}
+		path := place(t, out, a, "sub/a")
+		if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
+			t.Errorf("%q, %v", data, err)
+		}
+		if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+			t.Errorf("removed %d results, %v", n, err)
+		}
+	}
+}
+
+// A power cut leaves other bytes under the size and the time of a result whose
+// state was written down before its content was on the disk. The order of the
+// calls that flush is what prevents it.
+func TestWhatIsKnownOfAResultIsWrittenAfterIt(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	calls := tracedCalls(t, func(traced string) {
+		cmd := exec.Command("strace", "-f", "-o", traced, "-e", "trace=syncfs,fsync,rename,renameat,renameat2", os.Args[0], "-test.run=TestPlaceForTracing$")
+		cmd.Env = append(os.Environ(), "B9_PLACE_IN="+out)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+	})
+	want := []string{"fsync", "rename .placed", "syncfs", "rename result", "fsync", "rename .placed", "syncfs"}
+	if !slices.Equal(calls, want) {
+		t.Errorf("the calls are\n%q, want\n%q", calls, want)
+	}
+}
+
+// TestPlaceForTracing is the process that TestWhatIsKnownOfAResultIsWrittenAfterIt
+// looks at.
+func TestPlaceForTracing(t *testing.T) {
+	out := os.Getenv("B9_PLACE_IN")
+	if out == "" {
+		t.Skip("is run by another test")
+	}
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	place(t, out, b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref), "result")
+}
+
+// tracedCalls are the calls of Place, of those that run makes a process write down.
+func tracedCalls(t *testing.T, run func(traced string)) []string {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("no strace (Debian package strace)")
+	}
+	traced := filepath.Join(t.TempDir(), "calls")
+	run(traced)
+	text, err := os.ReadFile(traced)
+	if err != nil {
 		t.Fatal(err)
 	}
-	place(t, engine.NewPlacer(out), a, "a") // the one before was never closed
+	var calls []string
+	for line := range strings.Lines(string(text)) {
+		_, call, _ := strings.Cut(line, " ")
+		name, args, _ := strings.Cut(strings.TrimSpace(call), "(")
+		switch {
+		case strings.Contains(args, "/.placed\""):
+			calls = append(calls, "rename .placed")
+		case strings.Contains(args, `"result"`):
+			calls = append(calls, "rename result")
+		case name == "fsync" || name == "syncfs":
+			calls = append(calls, name)
+		}
+	}
+	// What comes before belongs to the store.
+	first := slices.Index(calls, "rename .placed")
+	return calls[max(0, first-1):]
+}
+
+// A directory of results may have come with a checkout: .placed names what is
+// behind a symbolic link, and there b9 neither removes nor writes anything.
+func TestResultsBehindALink(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	outside := t.TempDir()
+	precious := filepath.Join(outside, "deep", "a")
+	if err := errors.Join(os.Mkdir(filepath.Dir(precious), 0o755), os.WriteFile(precious, []byte("precious"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{outside, "mine"} {
+		out := filepath.Join(t.TempDir(), "out")
+		placed := ""
+		for _, rel := range []string{"sub/deep/a", "../" + filepath.Base(outside), precious} {
+			placed += a.Digest().String() + " 644 - " + rel + "\n"
+		}
+		err := errors.Join(os.MkdirAll(filepath.Join(out, "mine", "deep"), 0o755), os.Symlink(link, filepath.Join(out, "sub")),
+			os.WriteFile(filepath.Join(out, "mine", "deep", "a"), []byte("precious"), 0o644), os.WriteFile(filepath.Join(out, ".placed"), []byte(placed), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = engine.Place(t.Context(), engine.Destination{Dir: out}, []engine.Wanted{{Artifact: a, Path: "sub/deep/a"}, {Artifact: a, Path: "sub/new"}})
+		if err == nil || !strings.Contains(err.Error(), "sub is a symbolic link") {
+			t.Errorf("placing behind a link to %s: %v", link, err)
+		}
+		if n, err := engine.RemoveResults(out); n != 0 || err == nil || !strings.Contains(err.Error(), "sub is a symbolic link") {
+			t.Errorf("removing behind a link to %s: %d, %v", link, n, err)
+		}
+		for _, path := range []string{precious, filepath.Join(out, "mine", "deep", "a")} {
+			if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
+				t.Errorf("%s is %q now, %v", path, data, err)
+			}
+		}
+		if left, _ := os.ReadDir(outside); len(left) != 1 {
+			t.Errorf("outside lie %v", left)
+		}
+	}
+}
+
+// What a checkout has put in the place of b9's own files stops nobody.
+func TestPlacedIsNoFile(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	for name, plant := range map[string]func(string) error{
+		"FIFO":    func(path string) error { return syscall.Mkfifo(path, 0o644) },
+		"link":    func(path string) error { return os.Symlink("/dev/zero", path) },
+		"garbage": func(path string) error { return os.WriteFile(path, make([]byte, 1<<20), 0o644) },
+	} {
+		out := t.TempDir()
+		if err := errors.Join(plant(filepath.Join(out, ".placed")), plant(filepath.Join(out, ".b9-staging-1"))); err != nil {
+			t.Fatal(err)
+		}
+		place(t, out, a, "a")
+		if sign := engine.SignIn(out, "a"); sign == "" || sign == "-" {
+			t.Errorf("%s: the result is known as %q", name, sign)
+		}
+	}
+}
+
+// The permissions of a result are those that were asked for, less the umask.
+func TestPlaceObeysTheUmask(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	out := filepath.Join(b.dir, "out")
+	r, err := engine.Place(t.Context(), engine.Destination{Dir: out, Umask: 0o027}, []engine.Wanted{{Artifact: a, Path: "a"}, {Artifact: a, Path: "b", Mode: 0o755}, {Artifact: a, Path: "c", Mode: 0o600}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []os.FileMode{0o640, 0o750, 0o600} {
+		if mode := inode(t, r[i].Path).Mode(); mode != want {
+			t.Errorf("%s has mode %v, want %v", r[i].Path, mode, want)
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"b9.build/b9/engine/internal/flock"
 )
 
@@ -53,9 +55,9 @@ func reapStaging(dir string) error {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		f, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) {
-			continue
+		f, err := flock.TryOpen(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, flock.Exclusive)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+			continue // gone, in use, or nothing that a b9 made
 		}
 		if err != nil {
 			return err
@@ -65,6 +67,25 @@ func reapStaging(dir string) error {
 		}
 	}
 	return nil
+}
+
+// replace gives the file of that name beside the staging directory the content
+// text, whole or not at all. The content is on the disk before it has the name; the
+// name is there when the directory was flushed.
+func (s *staging) replace(name, text string) error {
+	temp := filepath.Join(s.path, name)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(filepath.Dir(s.path), name))
 }
 
 func (s *staging) close() error {

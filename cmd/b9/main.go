@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -28,13 +29,14 @@ func main() {
 	backends.Main()
 	// What a step makes must not depend on who runs it: modes that no one asked
 	// for are those of umask 022, as in a distribution's packages.
-	syscall.Umask(0o022)
+	// What b9 puts where the user finds it obeys the user's own (session.Program).
+	umask := syscall.Umask(0o022)
 	// b9 is short-lived and small; fewer collections make a no-op build
 	// noticeably quicker. The limit keeps a large graph in bounds.
 	debug.SetGCPercent(1000)
 	debug.SetMemoryLimit(160 << 20)
 	ctx, stop := withSignals(context.Background())
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := runAs(ctx, umask, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -64,10 +66,17 @@ func withSignals(parent context.Context) (context.Context, func()) {
 	}
 }
 
-// run is the whole program but for the process around it. Results go to
-// stdout, everything else to stderr.
+// run is runAs for a user with the umask that most have.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return runAs(ctx, 0o022, args, stdin, stdout, stderr)
+}
+
+// runAs is the whole program but for the process around it. Results go to
+// stdout, everything else to stderr.
+func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := session.New(stdin, stdout, stderr)
+	p.Umask = fs.FileMode(umask)
+	help := &output.Checked{To: stdout}
 	var developer profile.Flags
 	var stop func() error
 	root := commands(p)
@@ -80,9 +89,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(help)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = help.Err // which cobra does not look at
+	}
 	p.JSON = p.JSON || asked("--json", args)
 	status := p.Status(ctx, err)
 	if stop != nil {

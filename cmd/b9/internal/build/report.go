@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -29,20 +28,18 @@ func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Res
 	if r.trace, err = res.Trace(ctx); err != nil {
 		return err
 	}
-	placer := engine.NewPlacer(b.ResultsDir())
 	names := map[string][]store.Object{}
+	var wanted []engine.Wanted
 	for _, p := range placements(g) {
 		art := res.Artifact(p.Ref)
-		done, err := placer.Place(ctx, art, p.Path, p.Mode)
-		if err != nil {
-			return errors.Join(err, placer.Close())
-		}
-		done.Label, done.Output = p.Label, p.Ref.Output
-		r.trace.Results = append(r.trace.Results, done)
+		wanted = append(wanted, engine.Wanted{Artifact: art, Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode})
 		names[p.Label] = append(names[p.Label], art.Object())
 	}
+	if r.trace.Results, err = engine.Place(ctx, engine.Destination{Dir: b.ResultsDir(), Umask: b.Umask}, wanted); err != nil {
+		return err
+	}
 	r.Results = b.shown(r.trace.Results)
-	return errors.Join(placer.Close(), r.store.NameResults(r.root, names))
+	return r.store.NameResults(r.root, names)
 }
 
 // shown is the results as they are printed.

@@ -88,6 +88,21 @@ func Table(rows [][]string) string {
 	return string(text)
 }
 
+// Checked passes on what is written to it, for writers that look at no error.
+type Checked struct {
+	To  io.Writer
+	Err error // the first one
+}
+
+// Write implements io.Writer.
+func (c *Checked) Write(p []byte) (int, error) {
+	n, err := c.To.Write(p)
+	if c.Err == nil {
+		c.Err = err
+	}
+	return n, err
+}
+
 // List is a list as documents have it: empty, where there is none.
 func List[T any](all []T) []T {
 	if all == nil {

@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,13 +42,16 @@ type Program struct {
 	Out     io.Writer        // results
 	Err     io.Writer        // for programs that b9 starts
 	Console *display.Console // everything else, on Err
+	// Umask is the user's: what the user's files get no permission for. The process
+	// has another, for steps.
+	Umask fs.FileMode
 
 	documented bool // a document was printed
 }
 
 // New returns a program with these streams. Its flags are set by the command line.
 func New(in io.Reader, out, err io.Writer) *Program {
-	return &Program{In: in, Out: out, Err: err, Console: display.NewConsole(err)}
+	return &Program{In: in, Out: out, Err: err, Console: display.NewConsole(err), Umask: 0o022}
 }
 
 // Print writes a document for programs to standard output.

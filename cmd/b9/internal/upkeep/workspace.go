@@ -48,7 +48,7 @@ func start(p *session.Program) error {
 		{lang.BuildFile, starterBuild},
 	} {
 		path := filepath.Join(dir, f.name)
-		wrote, err := writeNew(path, f.text)
+		wrote, err := writeNew(path, f.text, 0o666&^p.Umask)
 		switch {
 		case err != nil:
 			return err
@@ -64,8 +64,8 @@ func start(p *session.Program) error {
 }
 
 // writeNew writes a file unless it is there.
-func writeNew(path, text string) (wrote bool, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+func writeNew(path, text string, mode fs.FileMode) (wrote bool, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/store"
+)
+
+// placedFile is what b9 knows of the results in a directory: for each, by its path,
+// the digest, the mode and the sign. Results that several builds place at once
+// are all in it: whoever writes it reads it again, under a lock.
+const placedFile = ".placed"
+
+// claim is the sign of a path that is b9's although what is there is not
+// known: a build was about to place a result.
+const claim = "-"
+
+// maxPlaced is the size, in bytes, from which on the file is not b9's.
+const maxPlaced = 256 << 20
+
+// readPlaced reads what was placed in dir. What can't be read is not known,
+// and is placed anew.
+func readPlaced(dir string) map[string]Placed {
+	known := map[string]Placed{}
+	// Whatever a checkout has put there: no link, and nothing to wait for.
+	f, err := os.OpenFile(filepath.Join(dir, placedFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return known
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return known
+	}
+	for sc := bufio.NewScanner(io.LimitReader(f, maxPlaced)); sc.Scan(); {
+		if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
+			known[rel] = r
+		}
+	}
+	return known
+}
+
+// line is what the file says of a result at rel.
+func (r Placed) line(rel string) string {
+	return fmt.Sprintf("%s %o %s %s\n", r.Object.Digest, r.Mode, r.Sign, rel)
+}
+
+func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
+	f := strings.SplitN(line, " ", 4)
+	if len(f) != 4 || !filepath.IsLocal(f[3]) {
+		return "", r, false
+	}
+	digest, err := store.ParseDigest(f[0])
+	mode, merr := strconv.ParseUint(f[1], 8, 32)
+	r = Placed{Path: filepath.Join(dir, f[3]), Mode: uint32(mode), Sign: f[2], Object: store.Object{Digest: digest}}
+	return f[3], r, err == nil && merr == nil
+}
+
+// claim notes that the paths are b9's before anything is there, so that what
+// a cut leaves there is known as such, and returns those that were not b9's
+// yet. What is there already and is not b9's stays.
+func (p *placer) claim(todo []placing) (claimed []string, err error) {
+	others := readPlaced(p.dir) // another b9 may have placed something since this one began
+	for _, t := range todo {
+		if err := throughNoLink(p.root, t.rel); err != nil {
+			return nil, fmt.Errorf("place %s: %w", t.result.Path, err)
+		}
+		if _, ok := p.known[t.rel]; ok {
+			continue
+		}
+		if r, ok := others[t.rel]; ok {
+			p.known[t.rel] = r
+			continue
+		}
+		if _, err := p.root.Lstat(t.rel); err == nil {
+			return nil, fmt.Errorf("place %s: it is there already, and b9 did not put it there: move it away, or choose another directory with --out", t.result.Path)
+		}
+		p.known[t.rel] = Placed{Path: t.result.Path, Sign: claim}
+		claimed = append(claimed, t.rel)
+	}
+	if len(claimed) == 0 {
+		return nil, nil
+	}
+	return claimed, p.save(nil)
+}
+
+// throughNoLink returns an error when a directory on the way to rel is a symbolic
+// link: what is behind it is not b9's.
+func throughNoLink(root *os.Root, rel string) error {
+	for up := filepath.Dir(rel); up != "."; up = filepath.Dir(up) {
+		if st, err := root.Lstat(up); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a symbolic link, and b9 leaves alone what is behind it: remove the link", filepath.Join(root.Name(), up))
+		}
+	}
+	return nil
+}
+
+// save writes what is known together with what other builds placed meanwhile,
+// whole or not at all. Of the paths that this one had claimed those are left
+// out that it does not know any more.
+func (p *placer) save(claimed []string) error {
+	guard, err := flock.Open(p.dir, os.O_RDONLY, flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	all := readPlaced(p.dir)
+	for _, rel := range claimed {
+		if all[rel].Sign == claim {
+			delete(all, rel)
+		}
+	}
+	for rel, r := range p.known {
+		all[rel] = r
+	}
+	var text strings.Builder
+	rels := make([]string, 0, len(all))
+	for rel := range all {
+		rels = append(rels, rel)
+	}
+	slices.Sort(rels)
+	for _, rel := range rels {
+		text.WriteString(all[rel].line(rel))
+	}
+	return p.staging.replace(placedFile, text.String())
+}
+
+// observe returns a text that changes when anyone changes the file, or
+// anything in the directory, at path. It has no spaces. It is empty, and so
+// equal to nothing that was placed, when path can't be read.
+func observe(path string) string {
+	sign, dir := lstatSign(path)
+	if !dir {
+		return sign
+	}
+	h := blake3.New()
+	err := filepath.WalkDir(path, func(file string, _ fs.DirEntry, err error) error {
+		sign, _ := lstatSign(file)
+		fmt.Fprintf(h, "%q %s\n", file, sign)
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// lstatSign is the inode, type, size and times of a file, or "", and whether
+// it is a directory.
+func lstatSign(path string) (sign string, dir bool) {
+	var st unix.Stat_t
+	if !statted(unix.Lstat, path, &st) {
+		return "", false
+	}
+	return statSign(&st), st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// RemoveResults removes from dir what b9 placed there, the directories that
+// are empty then, and dir itself if nothing else is in it. It returns how many
+// results it removed. What lies behind a symbolic link is an error and stays.
+func RemoveResults(dir string) (removed int, err error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	var errs []error
+	for rel := range readPlaced(dir) {
+		if err := removeResult(root, rel); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed++
+	}
+	if errs = append(errs, reapStaging(dir)); errors.Join(errs...) != nil {
+		return removed, errors.Join(errs...) // .placed stays: it tells of what is left
+	}
+	if err := forgetPlaced(root); err != nil {
+		return removed, err
+	}
+	_ = os.Remove(dir) // stays when something else is in it
+	return removed, nil
+}
+
+// removeResult removes what is at rel, and the directories that it leaves empty.
+func removeResult(root *os.Root, rel string) error {
+	if err := throughNoLink(root, rel); err != nil {
+		return fmt.Errorf("remove %s: %w", filepath.Join(root.Name(), rel), err)
+	}
+	if err := root.RemoveAll(rel); err != nil {
+		return err
+	}
+	for up := filepath.Dir(rel); up != "."; up = filepath.Dir(up) {
+		if root.Remove(up) != nil {
+			break // not empty
+		}
+	}
+	return nil
+}
+
+// forgetPlaced removes the file once the removal of the results is on the disk:
+// a result that came back after a power loss would be nobody's without it.
+func forgetPlaced(root *os.Root) error {
+	top, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	if err := unix.Syncfs(int(top.Fd())); err != nil {
+		return fmt.Errorf("flush the file system of %s: %w", root.Name(), err)
+	}
+	if err := root.Remove(placedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
