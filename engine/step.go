@@ -363,16 +363,23 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 		r.x.countExecuted(s, t.started, took)
 		e.events(Event{Type: StepDone, Node: s.node, Duration: took})
 		r.x.publish(ctx, s.node, record)
-		return e.outputsOf(s, record.Outputs), errors.Join(scratch.Close(), e.forgetFailure(s.node))
+		r.discard(scratch, s)
+		return e.outputsOf(s, record.Outputs), e.forgetFailure(s.node)
 	}
 	if ctx.Err() == nil {
 		err = t.keep(ctx, err)
 	}
 	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took})
-	if cerr := scratch.Close(); cerr != nil {
-		e.events(Event{Type: StepLog, Node: s.node, Line: "warning: " + cerr.Error()})
-	}
+	r.discard(scratch, s)
 	return nil, err
+}
+
+// discard removes the step's scratch directory. What stays in it is the next
+// command's to remove.
+func (r running) discard(scratch *store.Scratch, s *step) {
+	if err := scratch.Close(); err != nil {
+		r.x.engine.events(Event{Type: StepLog, Node: s.node, Line: "warning: " + err.Error()})
+	}
 }
 
 // countExecuted counts s as executed. It may have been counted as found

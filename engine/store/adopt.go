@@ -123,7 +123,13 @@ func (s *Store) seal(ctx context.Context, file string, workers int, flush bool) 
 func (s *Store) openSealed(file string) (*os.File, error) {
 	// The owner may change and read a file without read permission only after
 	// the change of mode, hence the path and not the open file.
-	if err := unix.Fchmodat(unix.AT_FDCWD, file, 0o444, 0); err != nil {
+	err := unix.Fchmodat(unix.AT_FDCWD, file, 0o444, 0)
+	if errors.Is(err, unix.EPERM) {
+		// A script may have made it immutable, which an object is anyway.
+		_ = clearFileFlags(unix.AT_FDCWD, file)
+		err = unix.Fchmodat(unix.AT_FDCWD, file, 0o444, 0)
+	}
+	if err != nil {
 		return nil, &fs.PathError{Op: "chmod", Path: file, Err: err}
 	}
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -174,7 +180,7 @@ func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
 	} else if mount != "" {
 		return Object{}, fmt.Errorf("%s is mounted", mount)
 	}
-	w := &walker{ctx: ctx, unlock: os.Geteuid() != 0}
+	w := &walker{ctx: ctx, unlock: os.Geteuid() != 0, adopt: true}
 	nodes, err := w.run(root)
 	if err != nil {
 		return Object{}, err
@@ -194,7 +200,7 @@ func (s *Store) adoptTree(ctx context.Context, root string) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	return o, removeTree(root)
+	return o, RemoveTree(root)
 }
 
 // storeTree moves the files of nodes into the store and writes their manifest.

@@ -132,6 +132,7 @@ type collector struct {
 	lease     int64           // when the oldest other live Store was opened
 	leased    bool
 	kept      map[Digest]bool // files of trees that escaped
+	stuck     []error         // failed steps that could not be removed
 }
 
 func (c *collector) run(ctx context.Context) error {
@@ -160,7 +161,7 @@ func (c *collector) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(c.stuck...)
 }
 
 // choose returns what has to go, in the order of last use, and fills in the
@@ -349,8 +350,9 @@ func (c *collector) dropFailed(it *item) error {
 		return nil // gone, or open in a shell
 	}
 	defer lock.Close()
-	if err := removeTree(it.path); err != nil {
-		return err
+	if err := RemoveTree(it.path); err != nil {
+		c.stuck = append(c.stuck, err) // it keeps nothing else from going
+		return nil
 	}
 	c.count(it)
 	return nil

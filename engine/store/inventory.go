@@ -175,19 +175,17 @@ func (v *inventory) spreadUse() {
 	}
 }
 
-// treeUsage adds up the apparent and allocated bytes below dir. What
-// vanishes meanwhile does not count.
+// treeUsage adds up the apparent and allocated bytes below dir. What vanishes
+// meanwhile does not count, nor what can't be looked at: a script may have made
+// paths longer than the kernel takes.
 func treeUsage(ctx context.Context, dir string) (size, alloc int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		var info fs.FileInfo
 		if err == nil {
 			info, err = e.Info()
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		if err != nil {
-			return err
+			return ctx.Err()
 		}
 		if info.Mode().IsRegular() {
 			size += info.Size()

@@ -81,7 +81,7 @@ func (c *Scratch) Close() error {
 	if c.lock == nil {
 		return nil
 	}
-	err := removeTree(c.dir)
+	err := RemoveTree(c.dir)
 	c.lock.Close()
 	c.lock = nil
 	return err
@@ -202,7 +202,7 @@ func (s *Store) DropFailed(name string) error {
 		return err
 	}
 	defer unlock()
-	return removeTree(s.failedPath(name))
+	return RemoveTree(s.failedPath(name))
 }
 
 func (s *Store) failedPath(name string) string {
@@ -218,7 +218,7 @@ func (s *Store) Reap() error {
 	dead, err := s.deadScratches()
 	errs := []error{err}
 	for _, lock := range dead {
-		errs = append(errs, removeTree(lock.Name()))
+		errs = append(errs, RemoveTree(lock.Name()))
 		lock.Close()
 	}
 	return errors.Join(errs...)
@@ -254,35 +254,6 @@ func lockFile(path string, how flock.Mode) (*os.File, error) {
 // tryLock is lockFile that waits for nobody: see [flock.ErrLocked].
 func tryLock(path string, how flock.Mode) (*os.File, error) {
 	return flock.TryOpen(path, os.O_RDONLY|unix.O_NOFOLLOW, how)
-}
-
-// removeTree removes dir, also when files and directories in it are
-// read-only, but not when something is mounted in it: that may be a person's
-// own directory.
-func removeTree(dir string) error {
-	mount, err := mountedBelow(dir)
-	if err != nil {
-		return err
-	}
-	if mount != "" {
-		return fmt.Errorf("remove %s: %s is mounted: unmount it first", dir, mount)
-	}
-	err = os.RemoveAll(dir)
-	if errors.Is(err, fs.ErrPermission) {
-		openDirectories(dir)
-		err = os.RemoveAll(dir)
-	}
-	return err
-}
-
-// openDirectories gives the owner back the right to empty each directory.
-func openDirectories(dir string) {
-	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if e != nil && e.IsDir() && os.Chmod(path, 0o700) != nil {
-			return fs.SkipDir
-		}
-		return nil
-	})
 }
 
 // mountedBelow returns a mount point at or below dir, which is free of

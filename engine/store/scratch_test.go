@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -242,4 +243,88 @@ func TestLockKey(t *testing.T) {
 	if files := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(dir, locksDir))); len(files) != 5 {
 		t.Errorf("%d lock files", len(files))
 	}
+}
+
+// TestScratchGoesWithWhatAScriptMade leaves what chattr(1) and deep directories
+// leave below a writable share.
+func TestScratchGoesWithWhatAScriptMade(t *testing.T) {
+	for name, leave := range map[string]func(*testing.T, string){
+		"immutable file":   func(t *testing.T, dir string) { setFlag(t, write(t, filepath.Join(dir, "d/f"), "x"), flagImmutable) },
+		"append-only file": func(t *testing.T, dir string) { setFlag(t, write(t, filepath.Join(dir, "d/f"), "x"), flagAppendOnly) },
+		"immutable directory": func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "d/f"), "x")
+			setFlag(t, filepath.Join(dir, "d"), flagImmutable)
+		},
+		"append-only directory": func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "d/f"), "x")
+			setFlag(t, filepath.Join(dir, "d"), flagAppendOnly)
+		},
+		"immutable below deep": func(t *testing.T, dir string) {
+			deep := makeDeep(t, dir, 3000)
+			setFlag(t, write(t, fmt.Sprintf("/proc/self/fd/%d/f", deep.Fd()), "x"), flagImmutable)
+		},
+		"deep": func(t *testing.T, dir string) { makeDeep(t, dir, 3000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			c := must[*Scratch](t)(s.Scratch("step"))
+			leave(t, c.Dir())
+			kept := must[string](t)(c.Keep("//a:b"))
+			must[Usage](t)(s.Usage(t.Context()))
+			must[CollectReport](t)(s.Collect(t.Context(), Policy{MaxSize: -1, DryRun: true}))
+			check(t, s.DropFailed("//a:b"))
+			if _, err := os.Lstat(kept); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it is still there: %v", err)
+			}
+			dead := filepath.Join(s.dir, scratchDir, "dead")
+			check(t, os.Mkdir(dead, 0o700))
+			leave(t, dead)
+			check(t, s.Reap())
+			if _, err := os.Lstat(dead); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("reap left it: %v", err)
+			}
+		})
+	}
+}
+
+// TestAdoptTakesImmutableFiles stores a share whose files a script has protected.
+func TestAdoptTakesImmutableFiles(t *testing.T) {
+	s := newStore(t)
+	c := must[*Scratch](t)(s.Scratch("step"))
+	out := filepath.Join(c.Dir(), "out")
+	setFlag(t, write(t, filepath.Join(out, "d/f"), "x"), flagImmutable)
+	setFlag(t, filepath.Join(out, "d"), flagImmutable)
+	setFlag(t, out, flagAppendOnly)
+	must[Object](t)(s.Adopt(t.Context(), out))
+	check(t, c.Close())
+}
+
+func setFlag(t *testing.T, path string, flag uint32) {
+	t.Helper()
+	f := must[*os.File](t)(os.Open(path))
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|flag))
+	}
+	if err != nil {
+		t.Skipf("no attributes of files here: %v", err)
+	}
+	t.Cleanup(func() {
+		clearFlags(int(f.Fd()))
+		f.Close()
+	})
+}
+
+// makeDeep makes that many directories, each in the one before, and opens the last.
+func makeDeep(t *testing.T, dir string, levels int) *os.File {
+	t.Helper()
+	f := must[*os.File](t)(os.Open(dir))
+	for range levels {
+		check(t, unix.Mkdirat(int(f.Fd()), "dd", 0o755))
+		fd := must[int](t)(unix.Openat(int(f.Fd()), "dd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
+		f.Close()
+		f = os.NewFile(uintptr(fd), "dd")
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }

@@ -103,6 +103,7 @@ type walker struct {
 	ctx    context.Context
 	skip   func(rel string, dir bool) bool // nil to skip nothing
 	unlock bool                            // make unreadable directories readable, as the owner may
+	adopt  bool                            // the files will be moved away
 	nodes  []node
 }
 
@@ -147,6 +148,9 @@ func (w *walker) add(n node) error {
 	dir, err := os.Open(n.file)
 	if err != nil {
 		return err
+	}
+	if w.adopt {
+		clearFlags(int(dir.Fd())) // else no file could be moved out of it
 	}
 	names, err := dir.Readdirnames(-1)
 	dir.Close()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,7 +106,13 @@ func (s *Session) openStore() (st *store.Store, err error) {
 	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told}); err != nil {
 		return nil, err
 	}
-	return s.opened, s.opened.Reap()
+	if err := s.opened.Reap(); err != nil {
+		// What can't be cleared away costs space, and is in nobody's way.
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(s.Console, "b9: warning: %s\n", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return s.opened, nil
 }
 
 // Relative shortens a path beneath the working directory.
