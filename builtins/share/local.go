@@ -284,6 +284,9 @@ func (l *LocalImages) edit(change func([]repo.Version) ([]repo.Version, error)) 
 		if err := renameio.WriteFile(filepath.Join(l.dir, localList), append(data, '\n'), 0o644, renameio.WithTempDir(l.dir)); err != nil {
 			return err
 		}
+		if err := store.SyncDir(l.dir); err != nil {
+			return err
+		}
 	}
 	return l.keep(after)
 }

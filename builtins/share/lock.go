@@ -166,5 +166,5 @@ func editLock(root string, change func([]Locked) []Locked) error {
 	if err := renameio.WriteFile(filepath.Join(root, LockFile), append([]byte(lockHeader), body...), 0o644, renameio.WithTempDir(root), renameio.WithExistingPermissions()); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Join(root, LockFile), err)
 	}
-	return nil
+	return lock.Sync() // of the directory: the name is on the disk, too
 }

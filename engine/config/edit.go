@@ -51,7 +51,10 @@ func EditRepository(path, name, location string) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, edited, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
+	if err := renameio.WriteFile(path, edited, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode)); err != nil {
+		return err
+	}
+	return lock.Sync() // of the directory: the name is on the disk, too
 }
 
 // editRepository edits the text of the file at path, and makes sure that it

@@ -25,17 +25,20 @@ func Convert(ctx context.Context, src image.Image, dst, format string, o image.W
 	if o.OpenBacking == nil {
 		o.OpenBacking = openBacking
 	}
-	return create(dst, o.Sync, func(w *os.File) error { return f.Write(ctx, w, src, o) })
+	return create(dst, o, func(w *os.File) error { return f.Write(ctx, w, src, o) })
 }
 
 // create lets fill write a new file and then gives it the name dst.
-func create(dst string, sync bool, fill func(*os.File) error) error {
+func create(dst string, o image.WriteOptions, fill func(*os.File) error) error {
 	w, temp, err := nameless(dst)
 	if err != nil {
 		return err
 	}
 	err = fill(w)
-	if err == nil && sync {
+	if err == nil && o.Mode != 0 {
+		err = w.Chmod(o.Mode)
+	}
+	if err == nil && o.Sync {
 		err = w.Sync()
 	}
 	if err == nil {
@@ -51,7 +54,7 @@ func create(dst string, sync bool, fill func(*os.File) error) error {
 		}
 		return fmt.Errorf("write %s: %w", dst, err)
 	}
-	if sync {
+	if o.Sync {
 		return syncDir(filepath.Dir(dst))
 	}
 	return nil

@@ -23,5 +23,5 @@ func Overlay(ctx context.Context, dst string, size int64, b image.Backing, sync 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return create(dst, sync, func(f *os.File) error { return qcow2.WriteOverlay(f, size, b) })
+	return create(dst, image.WriteOptions{Sync: sync}, func(f *os.File) error { return qcow2.WriteOverlay(f, size, b) })
 }

@@ -321,7 +321,7 @@ func TestUpdate(t *testing.T) {
 	}
 	fail := fmt.Errorf("no")
 	for _, want := range []error{nil, fail} {
-		err := Update(context.Background(), link, nil, func(work string) error {
+		err := Update(context.Background(), link, nil, func(_ context.Context, work string) error {
 			if names := entries(t, filepath.Dir(path)); names != "blank.raw link" {
 				t.Errorf("while it works there are %s", names)
 			}

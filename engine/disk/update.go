@@ -20,31 +20,56 @@ import (
 // path change is given. The copy has no name where the file system can do that, so
 // that nothing is left of a process that is killed. It keeps owner, permissions and
 // extended attributes, and takes the old image's place when it is on the disk: whatever
-// happens, path is the old image or the new one. A symbolic link stays one.
-func Update(ctx context.Context, path string, progress func(done, total int64), change func(work string) error) error {
+// happens, path is the old image or the new one. A symbolic link stays one. What is
+// no regular file, such as a device, is changed in place.
+//
+// Errors name the image and not the copy.
+func Update(ctx context.Context, path string, progress func(done, total int64), change func(ctx context.Context, work string) error) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.Join(change(ctx, path), syncFile(path))
 	}
 	src, err := Open(path, "raw", OpenOptions{})
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	return create(path, true, func(w *os.File) error {
+	return create(path, image.WriteOptions{Sync: true}, func(w *os.File) error {
 		if err := (raw.Format{}).Write(ctx, w, src, image.WriteOptions{Progress: progress}); err != nil {
 			return err
 		}
 		work := procPath(w)
-		if err := change(work); err != nil {
-			return errors.New(strings.ReplaceAll(err.Error(), work, path))
+		if err := change(ctx, work); err != nil {
+			return &movedError{err, strings.ReplaceAll(err.Error(), work, path)}
 		}
 		return likeBefore(w, path, info)
 	})
+}
+
+// movedError is an error about the copy as one about the image; errors.Is sees the
+// same in it.
+type movedError struct {
+	error
+	text string
+}
+
+func (m *movedError) Error() string { return m.text }
+func (m *movedError) Unwrap() error { return m.error }
+
+// syncFile brings the content of a file to the disk.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // procPath is a path of the open file, which other processes of this user have, too.

@@ -30,16 +30,21 @@ type CopyOptions struct {
 
 // Copy copies the file, link or directory called name out of an image to the
 // path as beneath dst. A file that is there is replaced when its copy is
-// complete, a directory that is there is added to. Nothing outside of dst is
-// written to, whatever links lie in it or in the image. Holes stay holes; hard
-// links within a copied directory stay links.
+// complete and on the disk, a directory that is there is added to. Nothing outside of
+// dst is written to, whatever links lie in it or in the image. Holes stay holes; hard
+// links within a copied directory stay links. When Copy returns without an error, all
+// of it survives a power loss.
 func Copy(ctx context.Context, r tree.Reader, name string, dst *os.Root, as string, o CopyOptions) error {
 	c := &copier{ctx: ctx, r: r, dst: dst, o: o, names: make(map[uint64]string), dirs: make(map[uint64]bool), buf: make([]byte, 256<<10)}
 	info, err := r.Lstat(name)
 	if err != nil {
 		return err
 	}
-	return c.copy(name, as, info)
+	if c.due, err = newCommits(dst); err != nil {
+		return err
+	}
+	err = c.copy(name, as, info)
+	return errors.Join(err, c.due.close(err == nil))
 }
 
 type copier struct {
@@ -49,6 +54,7 @@ type copier struct {
 	o     CopyOptions
 	names map[uint64]string // inode to where it went first
 	dirs  map[uint64]bool   // directories that were copied
+	due   *commits
 	buf   []byte
 }
 
@@ -63,9 +69,15 @@ func (c *copier) copy(name, as string, info fs.FileInfo) error {
 	var fill func(tmp string) error
 	switch first, copied := c.names[st.Inode]; {
 	case copied && st.Links > 1:
-		fill = func(tmp string) error { return c.dst.Link(first, tmp) }
+		return c.due.then(func() error { return c.replace(as, func(tmp string) error { return c.dst.Link(first, tmp) }) })
 	case info.Mode().IsRegular():
-		fill = func(tmp string) error { return c.file(name, tmp, info) }
+		if err := c.file(name, as, info); err != nil {
+			return err
+		}
+		if st.Links > 1 {
+			c.names[st.Inode] = as
+		}
+		return nil
 	case info.Mode()&fs.ModeSymlink != 0:
 		fill = func(tmp string) error { return c.link(name, tmp, info) }
 	case info.Mode()&fs.ModeSocket != 0:
@@ -94,8 +106,7 @@ func (c *copier) skip(name, why string) {
 
 // replace makes something under a temporary name beside as, then renames it.
 func (c *copier) replace(as string, fill func(tmp string) error) error {
-	tmp := path.Join(path.Dir(as), fmt.Sprintf(".b9-copy-%d", os.Getpid()))
-	c.dst.Remove(tmp) // of a process that died and had the same number
+	tmp := c.due.temp(as)
 	err := fill(tmp)
 	if err == nil {
 		err = c.dst.Rename(tmp, as)
@@ -132,28 +143,33 @@ func (c *copier) directory(name, as string, info fs.FileInfo, st *tree.Attr) err
 	if as == "." { // the destination itself stays as it is
 		return nil
 	}
-	f, err := c.dst.Open(as)
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.attributes(f, name, info), f.Close())
+	return c.due.then(func() error { // what comes to be in it changes its time
+		f, err := c.dst.Open(as)
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.attributes(f, name, info), f.Close())
+	})
 }
 
-func (c *copier) file(name, tmp string, info fs.FileInfo) (err error) {
+// file copies a regular file, which gets its name later.
+func (c *copier) file(name, as string, info fs.FileInfo) error {
 	in, err := c.r.Open(name)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := c.dst.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	out, temp, err := c.due.create(as)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
 	if err := c.sparse(out, in, info.Size()); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return errors.Join(fmt.Errorf("%s: %w", name, err), c.due.abandon(out, temp))
 	}
-	return c.attributes(out, name, info)
+	if err := c.attributes(out, name, info); err != nil {
+		return errors.Join(err, c.due.abandon(out, temp))
+	}
+	return c.due.name(out, temp, as, info.Size())
 }
 
 // data is what a regular file of a Reader can do.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -186,8 +187,9 @@ func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst 
 	}
 	if err != nil {
 		os.Remove(out.Name())
+		return err
 	}
-	return err
+	return syncDir(filepath.Dir(dst))
 }
 
 // copyBlocks copies size bytes, and leaves out blocks of zeros.

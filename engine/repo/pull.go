@@ -109,7 +109,8 @@ func (r *Repo) isThere(ctx context.Context, dst string, d Digest, size int64) (T
 		return Transfer{}, false
 	}
 	found, _, err := digest.Path(ctx, dst, 0)
-	if err != nil || found != d {
+	// What is on the disk alone can be told by its state after a power loss.
+	if err != nil || found != d || syncPath(dst) != nil {
 		return Transfer{}, false
 	}
 	r.state.setPulled(dst, info, d)
@@ -141,10 +142,30 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	if err := os.Rename(f.Name(), dst); err != nil {
 		return err
 	}
+	if err := syncDir(filepath.Dir(dst)); err != nil {
+		return err
+	}
 	if info, err := f.Stat(); err == nil {
 		r.state.setPulled(dst, info, c.digest)
 	}
 	return nil
+}
+
+// syncDir makes the names in dir survive a power loss, where the file system can.
+func syncDir(dir string) error {
+	if err := syncPath(dir); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
+		return err
+	}
+	return nil
+}
+
+// syncPath brings a file, or the names in a directory, to the disk.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // openPartial opens the file that becomes dst, with what an interrupted pull

@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 )
 
@@ -59,6 +60,9 @@ type WriteOptions struct {
 	Progress func(done, total int64)
 	// Sync makes Convert wait until file and directory are on stable storage.
 	Sync bool
+	// Mode is the permission bits of the file that Convert writes. Zero means 0666
+	// less the umask.
+	Mode fs.FileMode
 }
 
 // Option is an option of writing that only some formats know.

@@ -15,6 +15,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // Cat is `b9 cat`.
@@ -117,7 +118,7 @@ func (p *place) copy(ctx context.Context, to string, into bool, console io.Write
 		return p.explain(p.path, err)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.what, err)
+		return store.SpaceError(to, fmt.Errorf("%s: %w", p.what, err))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 // resize is `b9 image resize`.
@@ -80,7 +81,8 @@ func (n newSize) resize(ctx context.Context, p *session.Program, path string, s 
 			fmt.Fprintf(p.Console, format+"\n", args...)
 		}
 	}
-	return disk.Update(ctx, path, progress(p), func(work string) error { return n.apply(ctx, work, st.Size(), s, logf) })
+	change := func(ctx context.Context, work string) error { return n.apply(ctx, work, st.Size(), s, logf) }
+	return store.SpaceError(path, disk.Update(ctx, path, progress(p), change))
 }
 
 // apply gives the raw image at path, of now bytes, its new size, with what is in it.
@@ -124,7 +126,8 @@ func replace(p *session.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(disk.Replace(cmd.Context(), path, args[1], img), img.Close())
+			put := func(ctx context.Context, work string) error { return disk.Replace(ctx, work, args[1], img) }
+			return errors.Join(store.SpaceError(path, disk.Update(cmd.Context(), path, progress(p), put)), img.Close())
 		},
 	}
 	f.Register(cmd)

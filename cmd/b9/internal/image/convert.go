@@ -19,6 +19,7 @@ import (
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/store"
 )
 
 // formatFor returns the format that the ending of a file name stands for.
@@ -81,7 +82,7 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	o := disk.WriteOptions{Compress: c.compress, Subformat: c.subformat, Adapter: c.adapter, Progress: progress(p)}
+	o := disk.WriteOptions{Compress: c.compress, Subformat: c.subformat, Adapter: c.adapter, Progress: progress(p), Sync: true, Mode: 0o666 &^ p.Umask}
 	if c.onto != "" {
 		format, path, ok := strings.Cut(c.onto, ":")
 		if !ok {
@@ -99,7 +100,7 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	if err != nil {
 		return err
 	}
-	return errors.Join(disk.Convert(ctx, src, dst, c.to, o), src.Close())
+	return errors.Join(store.SpaceError(dst, disk.Convert(ctx, src, dst, c.to, o)), src.Close())
 }
 
 // checkWriteOptions finds out whether a format has the options, by writing a
@@ -111,7 +112,7 @@ func checkWriteOptions(ctx context.Context, format image.Format, o disk.WriteOpt
 	}
 	f := os.NewFile(uintptr(fd), "blank."+format.Name())
 	defer f.Close()
-	o.Progress, o.Backing = nil, nil // whose path is relative to the destination
+	o.Progress, o.Sync, o.Backing = nil, false, nil // whose path is relative to the destination
 	if err := format.Write(ctx, f, image.Blank(1<<20), o); err != nil && ctx.Err() == nil {
 		return exit.Usage(err)
 	}
