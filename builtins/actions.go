@@ -16,7 +16,7 @@ import (
 // [engine.DecodeAction].
 func Actions() engine.Actions {
 	table := engine.Actions{
-		"cloud_init/3":    func() engine.Action { return &cloudInit{} },
+		"cloud_init/4":    func() engine.Action { return &cloudInit{} },
 		"digest/1":        func() engine.Action { return &digestFile{} },
 		"erlang_config/1": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },

@@ -2,6 +2,7 @@ package builtins
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -106,12 +107,14 @@ type seedBuilder struct {
 	s *lang.Step
 }
 
+// output is one form of the seed. A seed holds passwords and keys, so nobody but its
+// owner reads it.
 func (b *seedBuilder) output(format string) engine.Output {
 	switch format {
 	case "iso":
-		return engine.Output{Name: "iso", Kind: store.File, Ext: "iso"}
+		return engine.Output{Name: "iso", Kind: store.File, Ext: "iso", Mode: 0o600}
 	case "vfat":
-		return engine.Output{Name: "vfat", Kind: store.File, Ext: "img"}
+		return engine.Output{Name: "vfat", Kind: store.File, Ext: "img", Mode: 0o600}
 	case "dir":
 		return engine.Output{Name: "dir", Kind: store.Tree}
 	}
@@ -188,7 +191,7 @@ type cloudInit struct {
 }
 
 // Kind implements engine.Action.
-func (c *cloudInit) Kind() string { return "cloud_init/3" }
+func (c *cloudInit) Kind() string { return "cloud_init/4" }
 
 // Run implements engine.Action.
 func (c *cloudInit) Run(ctx context.Context, job *engine.Job) error {
@@ -279,9 +282,10 @@ func writeSeed(ctx context.Context, format, path string, at time.Time, files []t
 	return writeDir(ctx, path, files, at)
 }
 
-// writeDir writes the files into a new directory.
+// writeDir writes the files into a new directory, which is its owner's alone. Modes
+// do not depend on the umask.
 func writeDir(ctx context.Context, dir string, files []tree.File, at time.Time) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(dir)
@@ -297,7 +301,16 @@ func writeDir(ctx context.Context, dir string, files []tree.File, at time.Time) 
 			return err
 		}
 	}
-	return walk(ctx, dir, func(file, _ string, _ os.DirEntry) error { return os.Chtimes(file, at, at) })
+	return walk(ctx, dir, func(file, rel string, e os.DirEntry) error {
+		mode := os.FileMode(0o644)
+		switch {
+		case rel == ".":
+			mode = 0o700
+		case e.IsDir():
+			mode = 0o755
+		}
+		return errors.Join(os.Chmod(file, mode), os.Chtimes(file, at, at))
+	})
 }
 
 func writeSeedFile(root *os.Root, f tree.File) error {

@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"b9.build/b9/builtins/internal/builtinstest"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys/tree"
 )
 
 // seed builds a target whose output is a directory and returns its files.
@@ -194,5 +197,38 @@ B9BUILD.star:1:1: cloud_init(): network_config:2:22: warning: 0777 is octal for 
 `
 	if out.String() != want {
 		t.Errorf("got %s\nwant %s", out.String(), want)
+	}
+}
+
+// A seed holds passwords and keys: nobody but its owner reads it where it is placed, and
+// what is in a directory does not depend on the umask of who made it.
+func TestSeedsAreForTheirOwner(t *testing.T) {
+	b := newBuilder(t, map[string]string{"B9BUILD.star": `cloud_init(name = "seed", user_data = {"hostname": "x"}, formats = ["iso", "vfat", "dir"])`})
+	for _, umask := range []int{0o077, 0o022} {
+		old := syscall.Umask(umask)
+		defer syscall.Umask(old)
+		w, err := openTest(t.Context(), lang.Config{Root: b.root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := w.Resolve(t.Context(), []string{"//:seed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range g.Targets[0].Placements() {
+			if p.Ref.Output != "dir" && p.Mode != 0o600 {
+				t.Errorf("%s is placed with mode %o", p.Path, p.Mode)
+			}
+		}
+		dir := filepath.Join(t.TempDir(), "seed")
+		if err := writeDir(t.Context(), dir, []tree.File{{Path: "user-data", Mode: 0o644}, {Path: "scripts/x", Mode: 0o644}}, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]os.FileMode{"": os.ModeDir | 0o700, "user-data": 0o644, "scripts": os.ModeDir | 0o755, "scripts/x": 0o644} {
+			if st, err := os.Lstat(filepath.Join(dir, name)); err != nil || st.Mode() != want {
+				t.Errorf("umask %o: %q has mode %v (%v), want %v", umask, name, st.Mode(), err, want)
+			}
+		}
+		syscall.Umask(old)
 	}
 }
