@@ -16,8 +16,8 @@ import (
 
 // debCache keeps downloaded packages, each as DIGEST/NAME.deb under its own
 // SHA-256, so that several bootstraps may add, use and drop packages at once.
-// It is not forced to the disk: after a power loss a package may be short,
-// which apt notices by its size and gets it anew.
+// It is not forced to the disk. The hook that hands packages to apt hashes
+// them, so that one that a power loss or anything else has damaged is had anew.
 type debCache struct{ dir string }
 
 // What is kept of packages: those that were used lately, up to a size in bytes.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -169,6 +170,46 @@ func TestDebCache(t *testing.T) {
 		}
 		if list, err := c.list(); err != nil || len(list) != test.want {
 			t.Errorf("%d packages are left of %d bytes, want %d (%v)", len(list), test.space, test.want, err)
+		}
+	}
+}
+
+// The hook gives apt the packages that the lists name and the cache has, but none that
+// has another content by now; that one goes.
+func TestDamagedPackagesAreNotInstalled(t *testing.T) {
+	c := debCache{dir: t.TempDir()}
+	archives := writeRoot(t, map[string]string{"sound_1_all.deb": "sound", "flipped_1_all.deb": "flipped", "short_1_all.deb": "short", "other_1_all.deb": "other"})
+	if err := c.adopt(t.Context(), archives); err != nil {
+		t.Fatal(err)
+	}
+	sum := func(s string) string { d := sha256.Sum256([]byte(s)); return hex.EncodeToString(d[:]) }
+	cached := func(s string) string { return filepath.Join(c.dir, sum(s), s+"_1_all.deb") }
+	if err := errors.Join(os.WriteFile(cached("flipped"), []byte("flippeD"), 0o644), os.Truncate(cached("short"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	root, dir, bin := t.TempDir(), t.TempDir(), t.TempDir()
+	lists := ""
+	for _, s := range []string{"sound", "flipped", "short"} {
+		lists += "Package: " + s + "\nSHA256: " + sum(s) + "\n\n"
+	}
+	err := errors.Join(os.MkdirAll(filepath.Join(root, "etc"), 0o755), os.MkdirAll(filepath.Join(root, "var/lib/apt/lists"), 0o755),
+		os.WriteFile(filepath.Join(root, "var/lib/apt/lists/x_Packages"), []byte(lists), 0o644),
+		os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "setup-hook.sh", root)
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "B9_DEBS=" + c.dir, "B9_DIR=" + dir, "B9_MERGE=", "MMDEBSTRAP_APT_CONFIG="}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := listRoot(t, filepath.Join(root, "var/cache/apt/archives")); got != "sound_1_all.deb" {
+		t.Errorf("apt gets\n%s", got)
+	}
+	for _, s := range []string{"flipped", "short"} {
+		if _, err := os.Lstat(cached(s)); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(string(out), cached(s)+" in the cache is damaged") {
+			t.Errorf("the damaged package %s: %v, and the log says\n%s", s, err, out)
 		}
 	}
 }

@@ -19,10 +19,15 @@ if [ "$B9_MERGE" ] && grep -qx 'Package: usr-is-merged' "$lists"/*_Packages; the
 fi
 
 # Those packages are linked into apt's archive that the lists name by digest and
-# the cache has; apt itself would only compare sizes.
+# the cache has with that content; apt itself would only compare sizes.
 cd "$B9_DEBS"
 ls | awk 'length($0) == 64' >"$B9_DIR/cached"
 [ -s "$B9_DIR/cached" ] || exit 0
 mkdir -p "$1/var/cache/apt/archives"
 awk 'FNR == NR { have[$0]; next } $1 == "SHA256:" && ($2 in have) { print $2 }' "$B9_DIR/cached" "$lists"/*_Packages | sort -u >"$B9_DIR/usable"
-sed 's,$,/,' "$B9_DIR/usable" | xargs -r -I@ find @ -name '*.deb' | xargs -r ln -f -t "$1/var/cache/apt/archives" || :
+sed 's,$,/,' "$B9_DIR/usable" | xargs -r -I@ find @ -name '*.deb' | xargs -r sha256sum >"$B9_DIR/sums" || :
+awk '{ split($2, at, "/"); if ($1 == at[1]) print $2 }' "$B9_DIR/sums" | xargs -r ln -f -t "$1/var/cache/apt/archives" || :
+awk '{ split($2, at, "/"); if ($1 != at[1]) print $2 }' "$B9_DIR/sums" | while read -r deb; do
+	echo "b9: the package $PWD/$deb in the cache is damaged: it is downloaded again"
+	rm -f "$deb"
+done
