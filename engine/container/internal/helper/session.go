@@ -130,17 +130,36 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.ends.files())...)
 	s.stage.handOver()
 	s.ends.handOver()
+	if sent != nil {
+		return s.untold(sent)
+	}
 	outcomes := make(chan *outcome, 1)
 	go func() { outcomes <- s.listen() }()
 	out, why := s.supervise(ctx, outcomes)
 	if out == nil {
 		s.kill()
 	}
-	complaint, broken := s.firstProcess.Wait()
+	complaint, broken := s.wait()
 	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
-		return lost(why, sent, complaint)
+		return lost(why, nil, complaint)
 	}
 	return result(out, why)
+}
+
+// untold ends a container that does not know what to run: it would wait for that,
+// and this side for its outcome.
+func (s *session) untold(why error) (container.Result, error) {
+	s.kill()
+	complaint, _ := s.wait()
+	return lost(container.Exited, fmt.Errorf("tell the container what to run: %w", why), complaint)
+}
+
+// wait returns when the container is gone, which it is soon: it has been killed, or has
+// told its outcome, which is the last that it does.
+func (s *session) wait() (complaint string, broken bool) {
+	late := time.AfterFunc(killLimit, s.kill)
+	defer late.Stop()
+	return s.firstProcess.Wait()
 }
 
 // kill ends the container from outside. Without its wire the helper ends it
@@ -189,8 +208,10 @@ func (s *session) supervise(ctx context.Context, outcomes <-chan *outcome) (*out
 	case <-timeout:
 		why = container.TimedOut
 	}
-	// An error means that the container is lost, which listen notices.
-	_ = s.wire.send(message{Stop: &stop{Grace: s.spec.Grace}})
+	if s.wire.send(message{Stop: &stop{Grace: s.spec.Grace}}) != nil {
+		s.kill() // it can't be asked
+		return <-outcomes, why
+	}
 	limit := time.NewTimer(s.spec.Grace + killLimit)
 	defer limit.Stop()
 	select {

@@ -67,6 +67,9 @@ const (
 	maxFiles   = 253      // SCM_MAX_FD
 )
 
+// sendLimit is how long the other side may take to read a message.
+const sendLimit = 30 * time.Second
+
 // newWires returns the two ends of a connection, the second as a file to pass on.
 func newWires() (*wire, *os.File, error) {
 	ours, theirs, err := socketPair("wire")
@@ -122,6 +125,10 @@ func (w *wire) send(m message, files ...*os.File) error {
 	var oob []byte
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
+	}
+	// The other side reads at once, or does not work.
+	if err := w.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return err
 	}
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
 	if _, _, err := w.conn.WriteMsgUnix(head, oob, nil); err != nil {
