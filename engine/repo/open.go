@@ -126,6 +126,25 @@ func (r *Repo) initialize(ctx context.Context) error {
 	return r.files.SyncDir(ctx, ".")
 }
 
+// OpenToAll reports whether everybody on the repository's machine can write to it, and
+// so replace what others pull.
+func (r *Repo) OpenToAll(ctx context.Context) (bool, error) {
+	names := []string{"."}
+	if r.old == nil {
+		names = append(names, logName, "packs", "manifests")
+	}
+	for _, name := range names {
+		info, err := r.files.Stat(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if info.Mode().Perm()&0o002 != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Close ends the connection, and what is under way on it.
 func (r *Repo) Close() error { return r.files.Close() }
 

@@ -37,6 +37,9 @@ func checkRepository(ctx context.Context, s *session.Session, name string, deep,
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if opened, ok := r.(*repo.Repo); ok && opened.Location().Remote() {
+		s.Repositories().WarnIfOpen(ctx, opened)
+	}
 	damage, err := r.Check(ctx, deep)
 	if err != nil {
 		return err

@@ -134,7 +134,17 @@ func (r Repositories) OpenWith(ctx context.Context, name string, o repo.Options)
 	if err != nil && r.s.Config.Repositories[name] != "" {
 		err = fmt.Errorf("%s: %w", name, err) // which says where it is
 	}
+	if err == nil && !loc.Remote() { // a server would be asked several times for it: `b9 repo check` does
+		r.WarnIfOpen(ctx, opened)
+	}
 	return opened, err
+}
+
+// WarnIfOpen says so if everybody on its machine can write to a repository.
+func (r Repositories) WarnIfOpen(ctx context.Context, opened *repo.Repo) {
+	if open, err := opened.OpenToAll(ctx); err == nil && open {
+		r.s.Console.Warn("everybody on its machine can write to the repository %s, and replace what you pull: take the right from others there (chmod -R o-w)", opened.Location())
+	}
 }
 
 // Keys are the keys of ssh that were opened with a passphrase.

@@ -89,9 +89,13 @@ func (d *Dir) finish(ctx context.Context, f *os.File, data []byte) error {
 // Append holds a lock, because a share may not append in one piece for
 // several machines. A share that has no locks does without.
 func (d *Dir) Append(ctx context.Context, name string, data []byte) error {
-	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return errors.Join(err, fmt.Errorf("%s: %w: it is no regular file", f.Name(), ErrDamaged))
 	}
 	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOSYS) {
 		f.Close()

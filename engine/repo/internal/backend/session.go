@@ -151,6 +151,29 @@ func (s *session) widen() {
 	})
 }
 
+// doubtAfter is how long a server may take to open a file before it is asked what the file is.
+const doubtAfter = 2 * time.Second
+
+// doubt finds out why a file is not opened: a server that opens a pipe waits for its other
+// end, and answers nothing more in that channel. Then the connection is given up. To ask
+// first would cost a round trip for each file. The caller calls enough when the file is
+// open.
+func (s *session) doubt(name string) (enough func()) {
+	timer := time.AfterFunc(doubtAfter, func() {
+		s.background(func() {
+			ch, err := openChannel(s.Client)
+			if err != nil {
+				return
+			}
+			defer ch.Close()
+			if info, err := ch.Stat(name); err == nil && !info.Mode().IsRegular() {
+				s.abort(fmt.Errorf("%s: %w: it is no regular file", name, ErrDamaged))
+			}
+		})
+	})
+	return func() { timer.Stop() }
+}
+
 // giveUp notes the first reason to end the connection.
 func (s *session) giveUp(why error) {
 	s.mu.Lock()

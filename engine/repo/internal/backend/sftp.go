@@ -187,6 +187,7 @@ func (t *SFTP) Open(ctx context.Context, name string) (Reader, error) {
 	s.enter() // for the reader, beside opening it
 	f := remoteFile{ctx: ctx, session: s, ch: s.acquire()}
 	f.stop = context.AfterFunc(ctx, func() { s.leave(context.Cause(ctx)) })
+	defer s.doubt(t.path(name))()
 	if f.File, err = exchange(ctx, s, f.ch, t.path(name), 0, (*sftp.Client).Open); err != nil {
 		f.leave()
 		return nil, err

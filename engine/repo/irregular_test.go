@@ -1,0 +1,89 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestIrregularFiles puts what is no file in the place of a repository's files. Nobody waits
+// for that: the time-out is an hour here.
+func TestIrregularFiles(t *testing.T) {
+	types := map[string]func(path string) error{
+		"pipe":     func(path string) error { return syscall.Mkfifo(path, 0o644) },
+		"endless":  func(path string) error { return os.Symlink("/dev/zero", path) },
+		"terminal": func(path string) error { return os.Symlink("/dev/ptmx", path) },
+	}
+	says := regexp.MustCompile(`no regular file|not a regular file|a line has more than|the server says no more|damaged|not in|mismatch|missing`)
+	each(t, func(t *testing.T, s site) {
+		s.opts.Timeout = time.Hour
+		r := s.create(t)
+		v, _ := push(t, r, "web", sample(t, 1, 300))
+		for kind, plant := range types {
+			for _, path := range []string{filepath.Join(s.dir, logName), files(t, s, "packs")[0], files(t, s, "manifests")[0]} {
+				kept := filepath.Join(t.TempDir(), "kept")
+				if err := errors.Join(os.Rename(path, kept), plant(path)); err != nil {
+					t.Fatal(err)
+				}
+				s.opts.State = t.TempDir() // nothing is known of the repository
+				err := pullFresh(t.Context(), s, v, filepath.Join(t.TempDir(), "pulled"))
+				if err == nil || !says.MatchString(err.Error()) {
+					t.Errorf("a %s in place of %s: %v", kind, path, err)
+				}
+				if err := errors.Join(os.Remove(path), os.Rename(kept, path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+func pullFresh(ctx context.Context, s site, v Version, dst string) error {
+	r, err := Open(ctx, s.loc, s.opts)
+	if err != nil {
+		return err
+	}
+	_, err = r.Pull(ctx, v, dst, PullOptions{})
+	return errors.Join(err, r.Close())
+}
+
+// TestAppendToAPipe is what a push would wait in.
+func TestAppendToAPipe(t *testing.T) {
+	s := site{dir: filepath.Join(t.TempDir(), "repo")}
+	s.loc = Location{Path: s.dir}
+	r := s.create(t)
+	log := filepath.Join(s.dir, logName)
+	if err := errors.Join(os.Remove(log), syscall.Mkfifo(log, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.appendLog(t.Context(), line{Op: opRemove}); err == nil {
+		t.Error("a line went into a pipe")
+	}
+}
+
+func TestOpenToAll(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		for name, want := range map[string]bool{"": true, logName: true, "packs": true, "manifests": true, "tmp": false} {
+			path := filepath.Join(s.dir, name)
+			st, err := os.Stat(path)
+			if err == nil {
+				err = os.Chmod(path, st.Mode().Perm()|0o002)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if open, err := r.OpenToAll(t.Context()); err != nil || open != want {
+				t.Errorf("%q can be written by all: told %v, %v", name, open, err)
+			}
+			if err := os.Chmod(path, st.Mode().Perm()&^0o002); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
