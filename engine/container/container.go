@@ -27,12 +27,19 @@
 //
 // The mounts of its Spec, private /proc, /dev, /dev/pts and /dev/shm, a
 // read-only /sys, its own host name, and /run and /tmp as the image has them.
-// Where the network is shared, /etc/resolv.conf and /etc/hosts show the host's
-// content; the files in the image are covered, not changed. Debian's service
-// control is told by a policy-rc.d, unless the image has one, to start
-// nothing. Directories and files that had to be made to mount something
-// are removed afterwards, unless something was put into them. When the
-// command ends, so does every process it left behind.
+// /etc/hosts knows localhost and the own host name and, where the network is
+// shared, what the host's knows; /etc/resolv.conf is then the host's. Debian's
+// service control is told by a policy-rc.d, unless the image has one, to start
+// nothing. /run/systemd/container says that this is a container, as does the
+// variable "container". All four are real files, that a command may write to,
+// replace or remove: what it leaves is the image's, and only what is ours is taken
+// away afterwards. Directories and files that had to be made to mount something
+// are removed, unless something was put into them. When the command ends, so does
+// every process it left behind.
+//
+// A command makes any device node and opens few: null, zero, full, random, urandom,
+// tty and terminals. It has no swap areas and no keyrings. So nothing that outlives
+// a namespace is left on the host.
 //
 // # Security
 //
@@ -124,9 +131,18 @@ type Spec struct {
 
 	Memory  int64         // limit in bytes, 0 for none; swap is not used on top of it
 	CPUs    float64       // limit in processors, 0 for none
-	Timeout time.Duration // 0 for none
+	Timeout time.Duration // from the start of the command, 0 for none
 	Grace   time.Duration // between SIGTERM and SIGKILL; 0 for DefaultGrace
 }
+
+// Marker is the name by which programs know that they run in a container of
+// this package: the variable "container" of process 1 and of the command, and
+// the content of /run/systemd/container. See systemd's documentation of its
+// container interface.
+const Marker = "b9"
+
+// MarkerVariable is the variable as it stands in an environment.
+const MarkerVariable = "container=" + Marker
 
 // DefaultGrace is how long a cancelled command may take to end.
 const DefaultGrace = 3 * time.Second

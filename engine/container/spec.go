@@ -79,8 +79,11 @@ func (s *Spec) setDefaults() {
 		s.Network = NetworkHost
 	}
 	s.Network = strings.TrimPrefix(s.Network, LibvirtNetworkPrefix)
-	if !slices.ContainsFunc(s.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
-		s.Env = append(slices.Clone(s.Env), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	for _, v := range []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", MarkerVariable} {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.ContainsFunc(s.Env, func(given string) bool { return strings.HasPrefix(given, name+"=") }) {
+			s.Env = append(slices.Clone(s.Env), v)
+		}
 	}
 }
 

@@ -56,6 +56,18 @@ func promises() map[string]func(*testing.T, *world) {
 		"ownerKilled":   testOwnerKilled,
 		"helperKilled":  testHelperKilled,
 		"directoryRoot": testDirectoryRoot,
+
+		"devices":         testDevices,
+		"noLoops":         testNoLoops,
+		"nothingOutlives": testNothingOutlives,
+		"noGroups":        testNoGroups,
+		"ownFilesChanged": testOwnFilesChanged,
+		"ownFilesTimes":   testOwnFilesTimes,
+		"names":           testNames,
+		"marked":          testMarked,
+		"fullImage":       testFullImage,
+		"programs":        testPrograms,
+		"memoryShared":    testMemoryShared,
 	}
 }
 

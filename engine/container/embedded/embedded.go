@@ -76,7 +76,7 @@ func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO
 		return helper.Failed, err
 	}
 	return helper.Run(ctx, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
-		return startHelper(remote, scratch)
+		return startHelper(remote, scratch, spec.ID)
 	})
 }
 
@@ -89,27 +89,34 @@ type helperProcess struct {
 	cmd     *exec.Cmd
 	output  bytes.Buffer
 	scratch string
+	devices *helper.DeviceGroup
 }
 
-// startHelper runs this program again in new mount and process namespaces. It
-// has a session of its own, so that a terminal's interrupt reaches this
-// process alone.
-func startHelper(remote *os.File, scratch string) (helper.FirstProcess, error) {
+// startHelper runs this program again in new mount and process namespaces and in
+// a device group, which is quicker than to join one later. It has a session of its
+// own, so that a terminal's interrupt reaches this process alone.
+func startHelper(remote *os.File, scratch, id string) (helper.FirstProcess, error) {
 	defer remote.Close()
-	h := &helperProcess{scratch: scratch}
+	devices, err := helper.NewDeviceGroup(helper.DeviceGroupName(id))
+	if err != nil {
+		return nil, err
+	}
+	h := &helperProcess{scratch: scratch, devices: devices}
 	h.cmd = exec.Command("/proc/self/exe", helper.Arg, "3")
 	h.cmd.Args[0] = "b9-container"
 	h.cmd.Dir = "/"
-	h.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	h.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", container.MarkerVariable}
 	h.cmd.ExtraFiles = []*os.File{remote}
 	h.cmd.Stdout, h.cmd.Stderr = &h.output, &h.output
 	h.cmd.WaitDelay = time.Second
 	h.cmd.SysProcAttr = &unix.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
-		Setsid:     true,
+		Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Setsid:      true,
+		UseCgroupFD: true,
+		CgroupFD:    int(devices.Dir().Fd()),
 	}
 	if err := h.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the container's helper: %w", err)
+		return nil, errors.Join(fmt.Errorf("start the container's helper: %w", err), devices.Remove())
 	}
 	return h, nil
 }
@@ -127,6 +134,7 @@ func (h *helperProcess) Kill() { _ = h.cmd.Process.Kill() }
 // Wait implements helper.FirstProcess.
 func (h *helperProcess) Wait() (string, bool) {
 	err := h.cmd.Wait()
+	_ = h.devices.Remove() // what stays is left to Reap
 	if text := strings.TrimSpace(h.output.String()); text != "" {
 		return text, false
 	}

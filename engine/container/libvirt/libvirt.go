@@ -124,10 +124,11 @@ type domain struct {
 	dom      *libvirt.Domain
 	resolv   []byte   // nil for the host's
 	messages *os.File // what the helper complains of
+	devices  string   // name of the helper's device group
 }
 
 func (d *domains) start(spec container.Spec, remote *os.File) (_ helper.FirstProcess, err error) {
-	c := &domain{}
+	c := &domain{devices: helper.DeviceGroupName(spec.ID)}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -212,6 +213,7 @@ func ignoreGone(err error) error {
 // Complete implements helper.FirstProcess.
 func (c *domain) Complete(req *helper.Request) {
 	req.Scratch = cradleScratch
+	req.Devices = c.devices
 	if c.resolv != nil {
 		req.ResolvConf = c.resolv
 	}
@@ -245,6 +247,8 @@ func (c *domain) Wait() (string, bool) {
 		}
 		time.Sleep(delay)
 	}
+	// A helper that was killed has left it.
+	_ = helper.RemoveGroups(c.devices, func(string) bool { return true })
 	// What libvirt keeps open of it must not keep us.
 	_ = c.messages.SetReadDeadline(time.Now().Add(time.Second))
 	text, _ := io.ReadAll(io.LimitReader(c.messages, 1<<16))
@@ -292,7 +296,7 @@ func (d *domains) Reap(context.Context) error {
 		errs = append(errs, reapDomain(&all[i]))
 		_ = all[i].Free()
 	}
-	errs = append(errs, reapDomainCgroups())
+	errs = append(errs, reapDomainCgroups(), helper.ReapCgroups())
 	return errors.Join(errs...)
 }
 

@@ -45,6 +45,7 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 			Type:     &libvirtxml.DomainOSType{Type: "exe", Arch: p.spec.Arch},
 			Init:     "/proc/self/fd/4",
 			InitArgs: []string{helper.Arg, "3,5"},
+			InitEnv:  []libvirtxml.DomainOSInitEnv{{Name: "container", Value: container.Marker}},
 		},
 		// The helper needs what a command is not given; it takes it away.
 		Features: &libvirtxml.DomainFeatureList{

@@ -46,7 +46,7 @@ func newCgroup(req *Request) (*ownCgroup, error) {
 	if ok, err := mountUnified(need); err != nil {
 		return nil, err
 	} else if ok {
-		return unifiedCgroup(req), nil
+		return unifiedCgroup(req)
 	}
 	return legacyCgroup(req, need)
 }
@@ -86,11 +86,24 @@ func mountUnified(need []string) (bool, error) {
 // finds covered mounts as well. Where nothing is mounted the call fails.
 func uncover() { _ = unix.Unmount(cgroupRoot, unix.MNT_DETACH) }
 
-func unifiedCgroup(req *Request) *ownCgroup {
+// unifiedCgroup makes the group, which takes the command out of its device
+// group: it opens the same devices here.
+func unifiedCgroup(req *Request) (*ownCgroup, error) {
 	dir := filepath.Join(cgroupRoot, req.Cgroup)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("control groups: %w", err)
+	}
 	c := &ownCgroup{config: limited(req), dirs: []string{dir}, events: filepath.Join(dir, "memory.events")}
 	c.config.MemorySwap = req.Spec.Memory
-	return c
+	f, err := os.Open(dir)
+	if err == nil {
+		err = errors.Join(restrictDevices(f), f.Close())
+	}
+	if err != nil {
+		c.remove()
+		return nil, err
+	}
+	return c, nil
 }
 
 // limited is the configuration with the limits but without a swap limit.

@@ -89,6 +89,8 @@ type guest struct {
 	cmds  *commands
 	files []*os.File
 	root  *rootfs
+
+	devices *DeviceGroup // nil where the caller's side made one
 }
 
 // run does everything between the request and the outcome.
@@ -102,6 +104,7 @@ func (g *guest) run() *outcome {
 		out.Error = err.Error()
 	}
 	closeAll(g.files)
+	g.leaveDevices()
 	if g.root != nil {
 		if err := g.root.takeDown(); err != nil {
 			out.Damage = err.Error()
@@ -117,6 +120,9 @@ func (g *guest) filesDir() string { return filepath.Join(g.req.Scratch, "files")
 
 // build puts the container's file systems together.
 func (g *guest) build() error {
+	if err := g.restrict(); err != nil {
+		return err
+	}
 	if err := g.own(); err != nil {
 		return err
 	}
@@ -141,10 +147,14 @@ func (g *guest) build() error {
 			return err
 		}
 	}
-	if err := root.coverFiles(g.req, g.filesDir()); err != nil {
+	if err := root.prepare(g.req); err != nil {
 		return err
 	}
-	return root.prepare(g.req)
+	if err := root.placeFiles(g.req, g.filesDir()); err != nil {
+		return err
+	}
+	root.made()
+	return nil
 }
 
 func (g *guest) attach(tree *os.File, m container.Mount) error {
@@ -154,6 +164,32 @@ func (g *guest) attach(tree *os.File, m container.Mount) error {
 	}
 	defer at.Close()
 	return g.root.attach(tree, at, m)
+}
+
+// restrict keeps this process, and with it the command, from what outlives the
+// container.
+func (g *guest) restrict() (err error) {
+	if g.req.Devices != "" {
+		if g.devices, err = NewDeviceGroup(g.req.Devices); err != nil {
+			return err
+		}
+		if err := g.devices.join(); err != nil {
+			return err
+		}
+	}
+	return refuseCalls()
+}
+
+// leaveDevices removes the group that restrict made, and that of the caller's side
+// when nobody is there to do it. What stays is left to Reap.
+func (g *guest) leaveDevices() {
+	if g.devices == nil && g.cmds.isLost() {
+		g.devices = ownDeviceGroup()
+	}
+	if g.devices != nil {
+		_ = g.devices.leave()
+		_ = g.devices.Remove()
+	}
 }
 
 // own makes this mount namespace independent of the host's, with the right
@@ -183,6 +219,9 @@ func (g *guest) execute(out *outcome) error {
 		memory = ownMemory()
 		defer memory.close()
 	}
+	if err := g.root.checkProgram(&g.req.Spec); err != nil {
+		return err
+	}
 	c, err := newRunner(g)
 	if err != nil {
 		return err
@@ -193,6 +232,8 @@ func (g *guest) execute(out *outcome) error {
 		signalAll(unix.SIGKILL)
 		return err
 	}
+	// Where nobody is told any more, nobody waits for a timeout.
+	_ = g.wire.send(message{Started: &started{}})
 	began := time.Now()
 	e, stopped := g.cmds.await(newReaper(pid))
 	out.Duration = e.at.Sub(began)

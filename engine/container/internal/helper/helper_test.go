@@ -12,15 +12,20 @@ import (
 	"b9.build/b9/engine/container"
 )
 
-func TestWithHost(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                          "127.0.0.1\tlocalhost\n127.0.1.1\tme\n",
-		"127.0.0.1 localhost me":    "127.0.0.1 localhost me\n",
-		"::1 localhost # me\n":      "::1 localhost # me\n127.0.1.1\tme\n",
-		"localhost me\n1.1.1.1 x\n": "localhost me\n1.1.1.1 x\n127.0.0.1\tlocalhost\n",
+func TestHostLines(t *testing.T) {
+	for _, c := range []struct{ image, host, want string }{
+		{"", "", "127.0.0.1\tlocalhost\n127.0.1.1\tme\n"},
+		{"127.0.0.1 localhost me\n", "", ""},
+		{"::1 localhost # me\n", "", "127.0.1.1\tme\n"},
+		{"localhost me\n1.1.1.1 x\n", "", "127.0.0.1\tlocalhost\n"},
+		{"127.0.0.1 localhost\n", "127.0.0.1 localhost\n10.0.0.9 mirror", "10.0.0.9 mirror\n127.0.1.1\tme\n"},
 	} {
-		if got := string(withHost([]byte(in), "me")); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
+		want := c.want
+		if want != "" {
+			want = ownMark + want
+		}
+		if got := string(hostLines([]byte(c.image), []byte(c.host), "me")); got != want {
+			t.Errorf("%q and %q: got %q, want %q", c.image, c.host, got, want)
 		}
 	}
 }

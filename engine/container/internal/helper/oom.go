@@ -99,8 +99,13 @@ func ownMemory() oomCounter {
 		case "memory":
 			return openCounter(filepath.Join("/sys/fs/cgroup/memory", l.path, "memory.oom_control"))
 		case "":
-			if c := openCounter(filepath.Join("/sys/fs/cgroup", l.path, "memory.events")); c.file != nil {
-				return c
+			// A group below the one with the limit, such as a device group, has no
+			// counter of its own.
+			for path := l.path; ; path = filepath.Dir(path) {
+				c := openCounter(filepath.Join("/sys/fs/cgroup", path, "memory.events"))
+				if c.file != nil || path == "/" || path == "." {
+					return c
+				}
 			}
 		}
 	}

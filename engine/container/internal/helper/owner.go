@@ -70,7 +70,11 @@ func OwnerDead(name string) bool {
 // ReapCgroups removes the control groups of dead owners. They are empty, or
 // the kernel refuses.
 func ReapCgroups() error {
-	return RemoveGroups(ownerPrefix+".*", OwnerDead)
+	errs := []error{RemoveGroups(ownerPrefix+".*", OwnerDead)}
+	if own, err := ownUnified(); err == nil && own != "/" {
+		errs = append(errs, RemoveGroups(filepath.Join(own, ownerPrefix+".*"), OwnerDead))
+	}
+	return errors.Join(errs...)
 }
 
 // RemoveGroups removes the dead control groups among those that match, in

@@ -103,6 +103,16 @@ func (c *commands) run(w *wire) {
 	}
 }
 
+// isLost tells whether the other side has died.
+func (c *commands) isLost() bool {
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
+	}
+}
+
 // await returns when the main process has ended and no other is left. After a
 // stop the processes have the grace to end; when the other side is lost they
 // have none.

@@ -20,6 +20,51 @@ import (
 type rootfs struct {
 	path string // where the root is mounted; has no symbolic links
 	undo []func() error
+	dirs []*dirTimes
+}
+
+// dirTimes are those of a directory of the image that the container's own files and
+// mount points are made in. When nothing but that has changed it the image's time
+// comes back.
+type dirTimes struct {
+	path          string
+	before, after unix.Stat_t
+	ours          bool
+}
+
+// keepTimes remembers the times of a directory that is about to be changed.
+func (r *rootfs) keepTimes(dir string) error {
+	if slices.ContainsFunc(r.dirs, func(d *dirTimes) bool { return d.path == dir }) {
+		return nil
+	}
+	d := &dirTimes{path: dir}
+	if err := unix.Lstat(dir, &d.before); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	r.dirs = append(r.dirs, d)
+	r.undo = append(r.undo, func() error {
+		if !d.ours {
+			return nil
+		}
+		return setTimes(d.path, d.before.Atim, d.before.Mtim)
+	})
+	return nil
+}
+
+// made notes the times of the directories when everything is in place.
+func (r *rootfs) made() {
+	for _, d := range r.dirs {
+		_ = unix.Lstat(d.path, &d.after)
+	}
+}
+
+// compareTimes tells apart which directories the command has changed.
+func (r *rootfs) compareTimes() {
+	for _, d := range r.dirs {
+		var now unix.Stat_t
+		same := unix.Lstat(d.path, &now) == nil && now.Ino == d.before.Ino && now.Dev == d.before.Dev
+		d.ours = same && now.Mtim == d.after.Mtim && d.after.Mtim != d.before.Mtim
+	}
 }
 
 const (
@@ -94,6 +139,7 @@ func unmount(where string) error {
 
 // takeDown undoes everything, the last step first.
 func (r *rootfs) takeDown() error {
+	r.compareTimes()
 	var errs []error
 	for _, undo := range slices.Backward(r.undo) {
 		errs = append(errs, undo())
@@ -196,7 +242,10 @@ func makeError(target string, err error) error {
 // make makes a directory or an empty file and remembers to remove it, unless
 // the command has put something there or replaced it.
 func (r *rootfs) make(where string, dir bool) error {
-	var err error
+	err := r.keepTimes(filepath.Dir(where))
+	if err != nil {
+		return err
+	}
 	if dir {
 		err = unix.Mkdir(where, 0o755)
 	} else {

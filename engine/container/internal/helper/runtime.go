@@ -103,7 +103,13 @@ func startError(name string, err error) error {
 
 func (r *runner) config() *configs.Config {
 	spec := &r.guest.req.Spec
-	usual := 0 // not the helper's
+	// Not the helper's. Where the helper may not lower its own, and libvirt's process
+	// for the container has no other than usual, those of the command still go first
+	// when they reach their limit: else nobody could tell why the container ended.
+	score := 0
+	if spec.Memory > 0 {
+		score = 1000
+	}
 	c := &configs.Config{
 		Rootfs:     r.guest.rootDir(),
 		Hostname:   spec.Hostname,
@@ -123,7 +129,7 @@ func (r *runner) config() *configs.Config {
 			Effective: spec.Capabilities,
 		},
 		Rlimits:     limits(),
-		OomScoreAdj: &usual,
+		OomScoreAdj: &score,
 	}
 	if r.guest.req.NetNone {
 		c.Namespaces.Add(configs.NEWNET, "")
@@ -215,20 +221,18 @@ func systemMounts() []*configs.Mount {
 	}
 }
 
-// nodes are the device nodes of a container: Linux, devices.txt.
+// nodes are the device nodes of a container.
 func nodes() []*devices.Device {
 	var list []*devices.Device
-	for _, n := range []struct {
-		name         string
-		major, minor int64
-	}{
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-	} {
+	for _, d := range allowedDevices {
+		if d.name == "" {
+			continue
+		}
 		list = append(list, &devices.Device{
-			Path:     "/dev/" + n.name,
+			Path:     "/dev/" + d.name,
 			FileMode: 0o666,
 			Rule: devices.Rule{
-				Type: devices.CharDevice, Major: n.major, Minor: n.minor, Permissions: "rwm", Allow: true,
+				Type: devices.CharDevice, Major: int64(d.major), Minor: int64(d.minor), Permissions: "rwm", Allow: true,
 			},
 		})
 	}

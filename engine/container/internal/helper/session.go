@@ -59,6 +59,7 @@ type session struct {
 	terminal     *terminal // ends, if they are one
 	firstProcess FirstProcess
 	wire         *wire
+	started      chan struct{} // closed when the command runs
 }
 
 // Run runs a normalized spec in a container that start makes. It is an error
@@ -70,7 +71,7 @@ func Run(ctx context.Context, spec container.Spec, to container.IO, start launch
 	if err := checkMain(); err != nil {
 		return Failed, err
 	}
-	s := &session{spec: spec}
+	s := &session{spec: spec, started: make(chan struct{})}
 	res, err := s.run(ctx, to, start)
 	if err != nil && res.Reason != container.BackendLost && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return container.Result{Reason: container.Cancelled, Code: -1}, nil
@@ -108,7 +109,7 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 	req := &Request{Spec: s.spec}
 	var err error
 	if s.spec.Network != container.NetworkNone {
-		if req.ResolvConf, req.Hosts, err = hostFiles(s.spec.Hostname); err != nil {
+		if req.ResolvConf, req.Hosts, err = hostFiles(); err != nil {
 			return nil, err
 		}
 	}
@@ -179,6 +180,9 @@ func (s *session) listen() *outcome {
 		case m.Outcome != nil:
 			closeAll(files)
 			return m.Outcome
+		case m.Started != nil:
+			closeAll(files)
+			close(s.started)
 		case m.Console != nil && len(files) == 1 && s.terminal != nil:
 			if err := s.terminal.connect(files[0]); err != nil {
 				return &outcome{Error: err.Error(), Code: -1}
@@ -194,19 +198,24 @@ func (s *session) listen() *outcome {
 // was asked to stop, Exited if it was not.
 func (s *session) supervise(ctx context.Context, outcomes <-chan *outcome) (*outcome, container.Reason) {
 	var timeout <-chan time.Time
-	if s.spec.Timeout > 0 {
-		timer := time.NewTimer(s.spec.Timeout)
-		defer timer.Stop()
-		timeout = timer.C
-	}
+	began := s.started
 	why := container.Exited
-	select {
-	case out := <-outcomes:
-		return out, why
-	case <-ctx.Done():
-		why = container.Cancelled
-	case <-timeout:
-		why = container.TimedOut
+	for why == container.Exited {
+		select {
+		case out := <-outcomes:
+			return out, why
+		case <-began:
+			began = nil
+			if s.spec.Timeout > 0 {
+				timer := time.NewTimer(s.spec.Timeout)
+				defer timer.Stop()
+				timeout = timer.C
+			}
+		case <-ctx.Done():
+			why = container.Cancelled
+		case <-timeout:
+			why = container.TimedOut
+		}
 	}
 	if s.wire.send(message{Stop: &stop{Grace: s.spec.Grace}}) != nil {
 		s.kill() // it can't be asked

@@ -25,6 +25,7 @@ type message struct {
 	Request *Request
 	Stop    *stop
 	Console *console
+	Started *started
 	Outcome *outcome
 }
 
@@ -36,13 +37,17 @@ type Request struct {
 	Console    *windowSize // not nil for a terminal of that size
 	Scratch    string      // a directory to mount on
 	Cgroup     string      // name for a control group, "" when limits are not ours to set
+	Devices    string      // name for a device group to make and join, "" where the process is in one
 	NetNone    bool        // make a network namespace with loopback only
 	ResolvConf []byte      // content of /etc/resolv.conf, nil to leave it
-	Hosts      []byte      // content of /etc/hosts, nil to leave it
+	Hosts      []byte      // lines that /etc/hosts has beside the image's and the container's own
 }
 
 // stop asks to end the command: SIGTERM, the grace, SIGKILL.
 type stop struct{ Grace time.Duration }
+
+// started tells that the command runs.
+type started struct{}
 
 // console brings the terminal's other end.
 type console struct{}

@@ -1,0 +1,280 @@
+package helper
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A container may make device nodes, as the scripts of packages do, but opens
+// only the devices of one table: a loop device or a disk that it opened would be
+// the host's, and what it did to it would outlive it. The kernel checks the table
+// at each open(2), wherever the node is, by a program on the container's control
+// group of version 2: the kernel's documentation of BPF_PROG_TYPE_CGROUP_DEVICE.
+// That needs no controller, so that it works beside hierarchies of version 1 too.
+
+// device is a character device that containers may open.
+type device struct {
+	major, minor uint32
+	name         string // of its node in /dev; "" for one that gets none here
+}
+
+// anyMinor stands for all devices of a major number.
+const anyMinor = 1<<32 - 1
+
+// allowedDevices are all that a container can open: Linux, devices.txt.
+var allowedDevices = [...]device{
+	{1, 3, "null"},
+	{1, 5, "zero"},
+	{1, 7, "full"},
+	{1, 8, "random"},
+	{1, 9, "urandom"},
+	{5, 0, "tty"},
+	{5, 2, ""},          // ptmx, which devpts makes
+	{136, anyMinor, ""}, // pts/N, likewise
+}
+
+// DeviceGroup is a control group whose processes open only allowed devices.
+type DeviceGroup struct {
+	tree *os.File // the hierarchy, mounted nowhere
+	dir  *os.File // the group
+	path string   // of the group in the hierarchy
+}
+
+// groupSuffix ends the names of device groups.
+const groupSuffix = ".devices"
+
+// DeviceGroupName is the name of the device group of a container of this process.
+func DeviceGroupName(id string) string { return OwnerTag() + "." + id + groupSuffix }
+
+// ownDeviceGroup is the device group that this process is in, nil without one.
+func ownDeviceGroup() *DeviceGroup {
+	own, err := ownUnified()
+	if err != nil || !strings.HasSuffix(own, groupSuffix) {
+		return nil
+	}
+	tree, err := unifiedTree()
+	if err != nil {
+		return nil
+	}
+	return &DeviceGroup{tree: tree, path: own}
+}
+
+// NewDeviceGroup makes a group below that of this process, so that limits on this
+// process hold for it too. The
+// name is one of [DeviceGroupName].
+func NewDeviceGroup(name string) (_ *DeviceGroup, err error) {
+	g := &DeviceGroup{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("keep the container from the host's devices: %w", err), g.Remove())
+		}
+	}()
+	if g.tree, err = unifiedTree(); err != nil {
+		return nil, err
+	}
+	own, err := ownUnified()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(own, name)
+	if err := unix.Mkdirat(int(g.tree.Fd()), relative(path), 0o755); err != nil {
+		return nil, &os.PathError{Op: "make control group", Path: path, Err: err}
+	}
+	g.path = path
+	fd, err := unix.Openat(int(g.tree.Fd()), relative(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open control group", Path: path, Err: err}
+	}
+	g.dir = os.NewFile(uintptr(fd), path)
+	return g, restrictDevices(g.dir)
+}
+
+// unifiedTree is the hierarchy of version 2, whether it is mounted somewhere or
+// not. It ends with its descriptor.
+func unifiedTree() (*os.File, error) {
+	fs, err := OpenFS("cgroup2")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	if err := unix.FsconfigCreate(int(fs.Fd())); err != nil {
+		return nil, fsError(fs, "cgroup2", err)
+	}
+	fd, err := unix.Fsmount(int(fs.Fd()), unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fsError(fs, "cgroup2", err)
+	}
+	return os.NewFile(uintptr(fd), "cgroup2"), nil
+}
+
+// ownUnified is this process's group of version 2.
+func ownUnified() (string, error) {
+	lines, err := ownCgroups()
+	if err != nil {
+		return "", err
+	}
+	for _, l := range lines {
+		if l.controllers == "" {
+			return l.path, nil
+		}
+	}
+	return "", errors.New("the kernel has no control groups of version 2")
+}
+
+// relative is a group's path below the root of its hierarchy.
+func relative(path string) string { return filepath.Join(".", path) }
+
+// Dir is the group's directory, for clone3(2).
+func (g *DeviceGroup) Dir() *os.File { return g.dir }
+
+// join moves this process into the group.
+func (g *DeviceGroup) join() error { return g.moveHere(g.path) }
+
+// leave moves this process back, so that the group can be removed.
+func (g *DeviceGroup) leave() error { return g.moveHere(filepath.Dir(g.path)) }
+
+func (g *DeviceGroup) moveHere(path string) error {
+	fd, err := unix.Openat(int(g.tree.Fd()), filepath.Join(relative(path), "cgroup.procs"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open control group", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte("0")); err != nil {
+		return &os.PathError{Op: "join control group", Path: path, Err: err}
+	}
+	return nil
+}
+
+// emptyPatience is how long the kernel may take to see that a group whose
+// processes have ended is empty. What stays is left to Reap.
+const emptyPatience = time.Second
+
+// Remove removes the group, whose processes have ended.
+func (g *DeviceGroup) Remove() error {
+	var err error
+	if g.path != "" {
+		deadline := time.Now().Add(emptyPatience)
+		for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
+			err = unix.Unlinkat(int(g.tree.Fd()), relative(g.path), unix.AT_REMOVEDIR)
+			if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+				break
+			}
+			time.Sleep(delay)
+		}
+	}
+	for _, f := range []*os.File{g.dir, g.tree} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "remove control group", Path: g.path, Err: err}
+	}
+	return nil
+}
+
+// restrictDevices lets the processes of the group whose directory is given, and
+// of the groups below it, open only the allowed devices.
+func restrictDevices(dir *os.File) error {
+	program, err := loadDeviceProgram()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(program)
+	attach := struct{ target, program, kind, flags uint32 }{
+		uint32(dir.Fd()), uint32(program), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI,
+	}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_ATTACH, uintptr(unsafe.Pointer(&attach)), unsafe.Sizeof(attach))
+	if errno != 0 {
+		return os.NewSyscallError("bpf: attach a device filter", errno)
+	}
+	return nil
+}
+
+// verifierPatience is how often the kernel may ask to load the program again
+// because a signal interrupted its check.
+const verifierPatience = 30
+
+func loadDeviceProgram() (int, error) {
+	code, license := deviceProgram(), []byte("Dual BSD/GPL\x00")
+	var pinned runtime.Pinner // the kernel gets their addresses as numbers
+	pinned.Pin(&code[0])
+	pinned.Pin(&license[0])
+	defer pinned.Unpin()
+	load := struct {
+		kind, count       uint32
+		code, license     uint64
+		logLevel, logSize uint32
+		log               uint64
+	}{
+		kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(code) / 8),
+		code:    uint64(uintptr(unsafe.Pointer(&code[0]))),
+		license: uint64(uintptr(unsafe.Pointer(&license[0]))),
+	}
+	for tries := 0; ; tries++ {
+		fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+		if errno == unix.EAGAIN && tries < verifierPatience {
+			continue
+		}
+		if errno != 0 {
+			return 0, os.NewSyscallError("bpf: load a device filter", errno)
+		}
+		unix.CloseOnExec(int(fd))
+		return int(fd), nil
+	}
+}
+
+// Instructions of the program: the kernel's instruction set document. The first
+// register holds the answer, the second the context: access, major, minor.
+const (
+	bpfLoadWord = unix.BPF_LDX | unix.BPF_MEM | unix.BPF_W
+	bpfMove     = unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_K
+	bpfAnd      = unix.BPF_ALU64 | unix.BPF_AND | unix.BPF_K
+	bpfShift    = unix.BPF_ALU64 | unix.BPF_RSH | unix.BPF_K
+	bpfIfEqual  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	bpfIfNot    = unix.BPF_JMP | unix.BPF_JNE | unix.BPF_K
+	bpfReturn   = unix.BPF_JMP | unix.BPF_EXIT
+)
+
+// deviceProgram allows making any node and opening the allowed devices.
+func deviceProgram() []byte {
+	var code []byte
+	add := func(op byte, to, from byte, jump int16, value uint32) {
+		code = append(code, op, from<<4|to)
+		code = binary.NativeEndian.AppendUint16(code, uint16(jump))
+		code = binary.NativeEndian.AppendUint32(code, value)
+	}
+	add(bpfLoadWord, 2, 1, 0, 0) // type of the device, and above it the kind of access
+	add(bpfMove, 0, 0, 0, 1)
+	add(unix.BPF_ALU64|unix.BPF_MOV|unix.BPF_X, 3, 2, 0, 0)
+	add(bpfShift, 3, 0, 0, 16)
+	add(bpfIfNot, 3, 0, 1, unix.BPF_DEVCG_ACC_MKNOD)
+	add(bpfReturn, 0, 0, 0, 0)
+	add(bpfAnd, 2, 0, 0, 0xffff)
+	add(bpfIfEqual, 2, 0, 2, unix.BPF_DEVCG_DEV_CHAR)
+	add(bpfMove, 0, 0, 0, 0)
+	add(bpfReturn, 0, 0, 0, 0)
+	add(bpfLoadWord, 2, 1, 4, 0)
+	add(bpfLoadWord, 3, 1, 8, 0)
+	for _, d := range allowedDevices {
+		if d.minor == anyMinor {
+			add(bpfIfNot, 2, 0, 1, d.major)
+		} else {
+			add(bpfIfNot, 2, 0, 2, d.major)
+			add(bpfIfNot, 3, 0, 1, d.minor)
+		}
+		add(bpfReturn, 0, 0, 0, 0)
+	}
+	add(bpfMove, 0, 0, 0, 0)
+	add(bpfReturn, 0, 0, 0, 0)
+	return code
+}
