@@ -1,12 +1,10 @@
 package builtins
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -23,7 +21,6 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/fsys"
@@ -43,7 +40,13 @@ as they are for b9 shell.
 
 script is a list of commands for /bin/sh, run with set -e and printed as they
 run: a string is a line of shell, a list of strings is one command whose words
-are quoted. Or it is a script file, which is run with the interpreter.`,
+are quoted. With another interpreter that is no shell the lines are its program
+as they stand. Or script is a script file, which is run with the interpreter.
+
+The script opens null, zero, full, random, urandom, tty and terminals, and no
+other device, though it may make nodes of all. It finds container=b9 in its
+environment. What it leaves in /etc/hosts, /etc/resolv.conf and
+/usr/sbin/policy-rc.d is the image's, less the lines that b9 put there.`,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "images", Type: lang.DictOf(lang.File), Required: true, Doc: `images by mount point; "/" is required`},
@@ -60,7 +63,8 @@ are quoted. Or it is a script file, which is run with the interpreter.`,
 			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory)"},
 			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus)"},
 			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
-			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take, such as "90s", "10m", or in seconds (default: container.timeout)`},
+			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take from its first command, such as "90s", "10m", or in seconds (default: container.timeout)`},
+			{Name: "attempts", Type: lang.Int, Default: starlark.MakeInt(1), Doc: "how often to run the script, each time on fresh copies, until it ends well"},
 			{Name: "ignore_errors", Type: lang.Bool, Doc: "take the images even when the script fails"},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": ":base"}, script = ["apt-get update", "apt-get install -y nginx"])`,
@@ -73,7 +77,10 @@ func lxcExecStep(c *lang.Call) (lang.Step, error) {
 		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
 		Arch: c.String("arch"), Hostname: c.String("hostname"), Network: c.String("network"), Memory: c.Size("memory"),
 		CPUs: c.Number("cpus"), Capabilities: c.Strings("capabilities"), IgnoreErrors: c.Bool("ignore_errors"),
-		Timeout: c.Duration("timeout"), Env: envArg(c),
+		Timeout: c.Duration("timeout"), Env: envArg(c), Attempts: int(c.Int("attempts")),
+	}
+	if l.Attempts < 1 {
+		c.Errorf("attempts: %d is less than one", l.Attempts)
 	}
 	s := lang.Step{Action: l}
 	l.addImages(c, &s)
@@ -152,59 +159,12 @@ func mountTarget(c *lang.Call, param, at string) (string, bool) {
 	return "", false
 }
 
-func (l *lxcExec) addScript(c *lang.Call, s *lang.Step) {
-	switch v := c.Value("script").(type) {
-	case *lang.Handle, starlark.String:
-		s.Inputs = append(s.Inputs, lang.StepInput{Role: "script", From: c.Operand(v, lang.File, "script")})
-		return
-	case starlark.Indexable:
-		l.Script = shellScript(commands(c, v))
-		if v.Len() == 0 {
-			c.Errorf("script: the list is empty")
-		}
-		if err := charset.Check("script", l.Script); err != nil {
-			c.Errorf("%w", err)
-		}
-	default:
-		if v != nil {
-			c.Errorf("script: want list of commands, or file (handle, label or path), got %s", v.Type())
-		}
-	}
-	if len(l.Interpreter) == 0 {
-		l.Interpreter = []string{"/bin/sh"}
-	}
-}
-
-// commands reads the elements of a script: lines of shell, or lists of words.
-func commands(c *lang.Call, list starlark.Indexable) []string {
-	var lines []string
-	for i := range list.Len() {
-		switch v := list.Index(i).(type) {
-		case starlark.String:
-			lines = append(lines, string(v))
-		case starlark.Indexable:
-			var words []string
-			for j := range v.Len() {
-				w, ok := v.Index(j).(starlark.String)
-				if !ok {
-					c.Errorf("script: word %d of command %d: want string, got %s", j, i, v.Index(j).Type())
-				}
-				words = append(words, shellQuote(string(w)))
-			}
-			lines = append(lines, strings.Join(words, " "))
-		default:
-			c.Errorf("script: command %d: want string or list of strings, got %s", i, v.Type())
-		}
-	}
-	return lines
-}
-
 // finish decides the formats of the images.
 func (l *lxcExec) finish(k *lang.Linked) error {
 	done := *l
 	done.Images = slices.Clone(l.Images)
 	if file, ok := k.SourcePath("script"); ok {
-		if err := checkScript(k.SourceName("script"), file); err != nil {
+		if err := checkText(k.SourceName("script"), file); err != nil {
 			return err
 		}
 	}
@@ -239,7 +199,8 @@ type lxcExec struct {
 	Capabilities []string
 	IgnoreErrors bool
 
-	Timeout time.Duration `key:"-"` // a step that ends in time is the same whatever the limit
+	Timeout  time.Duration `key:"-"` // a step that ends in time is the same whatever the limit
+	Attempts int           `key:"-"` // and one that ends well, however often it was tried
 }
 
 // mountPoint is where an image is mounted.
@@ -278,11 +239,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 		Capabilities: l.Capabilities, Network: l.Network, Memory: l.Memory, CPUs: l.CPUs, Timeout: l.Timeout,
 	}
 	job.Enterable(engine.Sandbox{Spec: spec, Note: "the script is in " + scriptDir + "/script"})
-	res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: job.Log()})
-	if err != nil {
-		return err
-	}
-	if err := l.verdict(ctx, job, res); err != nil {
+	if err := l.attempt(ctx, job, backend, spec); err != nil {
 		return err
 	}
 	l.trim(ctx, job)
@@ -290,6 +247,53 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 		return err
 	}
 	return l.removeSockets(ctx, job)
+}
+
+// attempt runs the script until it ends well, at most as often as Attempts says.
+// What kept it from running would keep it from running again.
+func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend container.Backend, spec container.Spec) error {
+	for n := 1; ; n++ {
+		res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: job.Log()})
+		var start *container.StartError
+		if errors.As(err, &start) && strings.HasPrefix(start.Command, scriptDir) {
+			return fmt.Errorf("the script can't be executed: %s", start.Cause)
+		}
+		if err != nil {
+			return err
+		}
+		err = l.verdict(ctx, job, res)
+		if err == nil || ctx.Err() != nil || n >= l.Attempts {
+			return err
+		}
+		job.Logf("b9: attempt %d of %d: %v: starting again from fresh copies", n, l.Attempts, err)
+		if err := l.renew(ctx, job); err != nil {
+			return err
+		}
+	}
+}
+
+// renew puts images and writable shares back as they came in.
+func (l *lxcExec) renew(ctx context.Context, job *engine.Job) error {
+	for _, m := range l.Images {
+		if err := os.Remove(job.Output(m.Target)); err != nil {
+			return err
+		}
+		if err := l.fork(ctx, job, m); err != nil {
+			return err
+		}
+	}
+	for _, s := range l.Shares {
+		if !s.Writable {
+			continue
+		}
+		if err := store.RemoveTree(job.Output(s.Target)); err != nil {
+			return err
+		}
+		if _, err := shareSource(ctx, job, s); err != nil {
+			return fmt.Errorf("share for %s: %w", s.Target, err)
+		}
+	}
+	return nil
 }
 
 // trim gives back the space of what the script deleted, so that it is neither
@@ -322,11 +326,10 @@ func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Moun
 	}
 	mounts := []container.Mount{{Source: dir, Target: scriptDir, Kind: container.Dir, ReadOnly: true}}
 	for _, m := range l.Images {
-		path := job.Output(m.Target)
-		if err := forkImage(ctx, job, "image "+m.Target, m.Format, path); err != nil {
-			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
+		if err := l.fork(ctx, job, m); err != nil {
+			return nil, err
 		}
-		mounts = append(mounts, container.Mount{Source: path, Target: m.Target, Kind: container.Image})
+		mounts = append(mounts, container.Mount{Source: job.Output(m.Target), Target: m.Target, Kind: container.Image})
 	}
 	for _, s := range l.Shares {
 		m := container.Mount{Target: s.Target, Kind: container.Dir, ReadOnly: !s.Writable}
@@ -336,6 +339,14 @@ func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Moun
 		mounts = append(mounts, m)
 	}
 	return mounts, nil
+}
+
+// fork makes the private copy of an image that becomes the output.
+func (l *lxcExec) fork(ctx context.Context, job *engine.Job, m mountPoint) error {
+	if err := forkImage(ctx, job, "image "+m.Target, m.Format, job.Output(m.Target)); err != nil {
+		return fmt.Errorf("image for %s: %w", m.Target, err)
+	}
+	return nil
 }
 
 // forkImage makes a private raw copy of the image of that role at dst.
@@ -371,46 +382,6 @@ func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, er
 // makeEmpty makes a directory that is the same whoever makes it, and when.
 func makeEmpty(dir string, at time.Time) error {
 	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755), os.Chtimes(dir, at, at))
-}
-
-// writeScript puts the script into a directory of the job, and returns that.
-func (l *lxcExec) writeScript(ctx context.Context, job *engine.Job) (string, error) {
-	dir := filepath.Join(job.Dir(), "script")
-	if err := makeEmpty(dir, job.Epoch()); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "script")
-	var err error
-	if job.Has("script") {
-		if err = job.Input("script").Fork(ctx, path); err == nil {
-			err = checkScript("script", path)
-		}
-	} else {
-		err = os.WriteFile(path, []byte(l.Script), 0o755)
-	}
-	if err != nil {
-		return "", err
-	}
-	at := job.Epoch()
-	return dir, errors.Join(os.Chmod(path, 0o755), os.Chtimes(path, at, at), os.Chtimes(dir, at, at))
-}
-
-// checkScript finds what is no text in a script file, before a shell passes over it
-// in silence. A program (ELF) is none, and is run as it is.
-func checkScript(name, file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, lang.MaxText+1))
-	switch {
-	case err != nil || bytes.HasPrefix(text, []byte("\x7fELF")):
-		return err
-	case len(text) > lang.MaxText:
-		return fmt.Errorf("%s is larger than %d bytes: mount what it holds with shares=", name, lang.MaxText)
-	}
-	return charset.Check(name, string(text))
 }
 
 // DefaultEnv is the environment of every command in a container: enough for
@@ -472,12 +443,6 @@ func (l *lxcExec) removeSockets(ctx context.Context, job *engine.Job) error {
 	return nil
 }
 
-// shellScript renders commands as a script for /bin/sh that prints each one
-// and stops at the first that fails.
-func shellScript(commands []string) string {
-	return "set -ex\n" + strings.Join(commands, "\n") + "\n"
-}
-
 func envArg(c *lang.Call) map[string]string {
 	env := map[string]string{}
 	for _, e := range c.Entries("env") {
@@ -487,14 +452,6 @@ func envArg(c *lang.Call) map[string]string {
 		env[e.Key] = lang.Text(e.Value)
 	}
 	return env
-}
-
-// shellQuote quotes a word for a POSIX shell.
-func shellQuote(word string) string {
-	if word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-") == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Machine is the architecture that commands in the images run with.
