@@ -22,7 +22,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"document.Name",
 		"erlangText.Name",
 		"expandTemplate.Name",
-		"lxcExec.Timeout",
+		"lxcExec.Attempts", "lxcExec.Timeout",
 		"publication.From",
 		"reference.Default",
 		"reference.Digest",

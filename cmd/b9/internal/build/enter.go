@@ -206,8 +206,7 @@ func notStarted(e *container.StartError) error {
 	if e.Missing {
 		return &exit.Error{Status: exit.NotFound, Err: errors.New(e.Command + ": command not found in the image")}
 	}
-	at := strings.LastIndex(e.Cause, ": ")
-	return &exit.Error{Status: exit.CannotRun, Err: errors.New(e.Command + ": can't be executed" + e.Cause[max(at, 0):])}
+	return &exit.Error{Status: exit.CannotRun, Err: errors.New(e.Command + ": can't be executed: " + e.Cause)}
 }
 
 func exitOf(res container.Result) error {

@@ -72,8 +72,8 @@ func (r *rootfs) needs(spec *container.Spec, name string) (string, error) {
 		return "", nil
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", nil
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return "", nil // the kernel says what is wrong with it
 	}
 	head := make([]byte, headSize)
 	n, err := f.ReadAt(head, 0)

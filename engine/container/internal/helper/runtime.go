@@ -95,8 +95,9 @@ func startError(name string, err error) error {
 	switch {
 	case says("executable file not found"), says(name) && says("no such file"):
 		return &container.StartError{Command: name, Missing: true, Cause: text}
-	case says(fmt.Sprintf("exec: %q: ", name)):
-		return &container.StartError{Command: name, Cause: text}
+	}
+	if _, cause, ok := strings.Cut(text, fmt.Sprintf("exec: %q: ", name)); ok {
+		return &container.StartError{Command: name, Cause: cause}
 	}
 	return fmt.Errorf("command %q: %w", name, err)
 }
