@@ -28,6 +28,7 @@ type Repo struct {
 	state state
 
 	trimmed sync.Once // of the state
+	lanes   lanes
 
 	mu      sync.Mutex // guards the rest
 	view    *view
@@ -58,7 +59,7 @@ func Open(ctx context.Context, loc Location, opts Options) (*Repo, error) {
 func newRepo(loc Location, opts Options) *Repo {
 	opts.Timeout = cmp.Or(max(opts.Timeout, 0), 60*time.Second)
 	opts.workers = cmp.Or(opts.workers, min(runtime.GOMAXPROCS(0), 8))
-	r := &Repo{loc: loc, opts: opts, view: newView(), copied: &logCopy{}, checked: map[fileID]packCheck{}}
+	r := &Repo{loc: loc, opts: opts, view: newView(), copied: &logCopy{}, checked: map[fileID]packCheck{}, lanes: newLanes()}
 	if loc.Remote() {
 		r.files = backend.NewSFTP(backend.Server{
 			Target: ssh.Target{User: loc.User, Host: loc.Host, Port: loc.Port}, Path: loc.Path, Name: loc.String(), Options: opts.SSH,

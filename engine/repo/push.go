@@ -12,7 +12,7 @@ import (
 	"b9.build/b9/engine/repo/internal/backend"
 )
 
-// How a file is published:
+// How a file is published, when it is this push's turn (lanes):
 //
 //  1. The log is read. How many collections it names by then is the push's epoch.
 //  2. findKnown lists the blocks that are in packs of the repository.
@@ -115,6 +115,7 @@ type pushing struct {
 	record  []byte
 	journal *journal
 	meter   *meter
+	leave   func() // its lane
 
 	mu   sync.Mutex // guards sent
 	sent []sentPack // by this push and by others that the journals tell of
@@ -139,8 +140,13 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 		}
 		total += info.Size()
 	}
-	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(cmp.Or(name, "step"), total)}
+	leave, err := r.lanes.enter(ctx, total)
+	if err != nil {
+		return nil, err
+	}
+	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(cmp.Or(name, "step"), total), leave: leave}
 	if err := r.sync(ctx); err != nil {
+		leave()
 		return nil, err
 	}
 	var others []sentPack
@@ -153,6 +159,7 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 // finish ends the journal and returns what moved.
 func (p *pushing) finish(published bool) Transfer {
 	p.journal.end(published)
+	p.leave()
 	return p.meter.end()
 }
 

@@ -39,9 +39,10 @@ type stepCache struct {
 	slots        chan struct{} // one for each step that is being published
 }
 
-// publishing is how many steps are published at once: each needs some 100 MB of
-// memory, and the line is the same for all.
-const publishing = 2
+// publishing is how many steps are being published at once. The large ones among
+// them, which need memory and fill the line, the repository takes one by one; the
+// others mostly wait for answers.
+const publishing = 4
 
 func newStepCache(r session.Repositories, console *display.Console, name string, push bool) *stepCache {
 	c := &stepCache{repositories: r, console: console, name: name, slots: make(chan struct{}, publishing)}
