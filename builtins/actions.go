@@ -18,12 +18,13 @@ func Actions() engine.Actions {
 	table := engine.Actions{
 		"cloud_init/4":    func() engine.Action { return &cloudInit{} },
 		"digest/1":        func() engine.Action { return &digestFile{} },
-		"erlang_config/1": func() engine.Action { return &erlangConfig{} },
+		"encode/1":        func() engine.Action { return &encodeFile{} },
+		"erlang_config/2": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },
 		"lxc_exec/2":      func() engine.Action { return &lxcExec{} },
-		"merge_yaml/2":    func() engine.Action { return &mergeYAML{} },
+		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
-		"template/1":      func() engine.Action { return &expandTemplate{} },
+		"template/2":      func() engine.Action { return &expandTemplate{} },
 		"tree/2":          func() engine.Action { return &makeTree{} },
 	}
 	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), share.Actions()} {

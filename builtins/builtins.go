@@ -33,6 +33,7 @@ func Operations(s Settings) []lang.Operation {
 		s.Shared = share.NewImages(share.Config{}, "")
 	}
 	return []lang.Operation{
+		base64Operation(),
 		debian.Bootstrap(s.Bootstrap),
 		cloudInitOperation(),
 		image.Convert(),
@@ -46,6 +47,7 @@ func Operations(s Settings) []lang.Operation {
 		fileOperation(),
 		lang.Glob(),
 		groupOperation(),
+		gzipOperation(),
 		image.Image(),
 		lxcExecOperation(),
 		matrixOperation(),

@@ -37,6 +37,9 @@ strategy, as merge_yaml() does, and what can't be merged (scripts, #include, jin
 templates and so on) makes a multi-part message together with the result. A text or
 file on its own is taken as it is. A list for network_config is merged, too.
 
+With vars or keep, ${name} in files and texts that are YAML stands for the value of
+that name, as in merge_yaml(); scripts are left alone: template() is for them.
+
 cloud-configs and network configurations are checked before anything is built:
 keys, types, and values. The instance-id follows from the content unless meta_data
 has one: changed user-data is applied again at the next boot, unchanged is not.`,
@@ -48,6 +51,8 @@ has one: changed user-data is applied again at the next boot, unchanged is not.`
 			{Name: "network_config", Type: lang.Value, Doc: "network configuration, version 1 or 2"},
 			{Name: "files", Type: lang.DictOf(lang.File), Doc: "further files of the seed by name"},
 			{Name: "formats", Type: lang.ListOf(lang.String), Doc: `outputs to make (default ["iso"]): "iso", "vfat", "dir"`},
+			varsParam("the values of ${name} in files and texts that are YAML; see merge_yaml()"),
+			keepParam(),
 			strategyParam(),
 			{Name: "gzip", Type: lang.Bool, Default: starlark.False, Doc: "compress user-data and vendor-data"},
 			silenceParam(),
@@ -61,6 +66,7 @@ func cloudInitStep(c *lang.Call) (lang.Step, error) {
 	a := &cloudInit{Formats: c.Strings("formats"), Silence: silenced(c, "silence")}
 	s := lang.Step{Action: a, Finish: finishCloudInit}
 	b := seedBuilder{c: c, a: a, s: &s}
+	a.Vars, s.Inputs = readVariables(c)
 	strategy := readStrategy(c, "strategy")
 	b.part(seedPart{Param: "user_data", Name: "user-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
 	b.part(seedPart{Param: "vendor_data", Name: "vendor-data", Role: userPart, Strategy: strategy, Gzip: c.Bool("gzip")})
@@ -88,15 +94,20 @@ func cloudInitStep(c *lang.Call) (lang.Step, error) {
 // finishCloudInit checks what is known before anything is built.
 func finishCloudInit(l *lang.Linked) error {
 	a := l.Action.(*cloudInit)
+	t, err := a.Vars.with(linkedTexts(l), l.Pos())
+	if err != nil {
+		return err
+	}
 	for i := range a.Parts {
 		p := &a.Parts[i]
 		nameFiles(p.Docs, l)
-		r, err := p.render(linkedTexts(l), a.Silence)
+		r, err := p.render(t, a.Silence)
 		if err != nil {
 			return ownPlace(err, l.Pos(), p.Param)
 		}
 		warn(l, r.warnings, a.Silence, p.Docs)
 	}
+	a.Vars.warnUnused(l, t)
 	return nil
 }
 
@@ -135,9 +146,14 @@ func (b *seedBuilder) part(p seedPart) {
 
 // check finds the mistakes of what is written in the call.
 func (b *seedBuilder) check() {
+	t, err := b.a.Vars.with(unknownTexts(), b.c.Pos())
+	if err != nil {
+		addMistakes(b.c, err)
+		return
+	}
 	for i := range b.a.Parts {
 		p := &b.a.Parts[i]
-		if _, err := p.render(unknownTexts(), b.a.Silence); err != nil {
+		if _, err := p.render(t, b.a.Silence); err != nil {
 			addMistakes(b.c, ownPlace(err, b.c.Pos(), p.Param))
 		}
 	}
@@ -185,6 +201,7 @@ const seedVolume = "cidata"
 // the role "file NAME".
 type cloudInit struct {
 	Parts   []seedPart
+	Vars    given
 	Files   []string // names of the further files
 	Formats []string // iso, vfat, dir
 	Silence []string
@@ -212,9 +229,13 @@ func (c *cloudInit) files(ctx context.Context, job *engine.Job) ([]tree.File, er
 	var files []tree.File
 	user, meta := false, ""
 	derive := true // the instance-id
+	t, err := c.Vars.with(runTexts(job), engine.Position{})
+	if err != nil {
+		return nil, err
+	}
 	for i := range c.Parts {
 		p := &c.Parts[i]
-		r, err := p.render(runTexts(job), c.Silence)
+		r, err := p.render(t, c.Silence)
 		if err != nil {
 			return nil, ownPlace(err, p.Docs[0].At, p.Param)
 		}

@@ -87,7 +87,7 @@ func (p *seedPart) asItIs() bool { return !p.List && p.Docs[0].Value.Kind == "" 
 
 // writeMapping writes a mapping, or keeps the text that it was read from.
 func (p *seedPart) writeMapping(root *yaml.Node, t texts, keep bool) (string, error) {
-	if keep && p.asItIs() && p.Docs[0].Format != "toml" {
+	if keep && t.vars == nil && p.asItIs() && p.Docs[0].Format != "toml" {
 		text, _, err := p.Docs[0].text(t)
 		return text, err
 	}
@@ -135,6 +135,9 @@ func (s *sortedParts) add(d *document, t texts, inList bool, silence []string) e
 		return nil
 	}
 	text, known, err := d.text(t)
+	if t.vars != nil && !known {
+		t.vars.unread = true
+	}
 	if err != nil || !known {
 		return err
 	}
@@ -190,7 +193,7 @@ func (p *seedPart) cloudConfig(docs []document, t texts, silence []string) (stri
 	if err != nil {
 		return "", nil, err
 	}
-	if len(docs) == 1 && docs[0].Value.Kind == "" && docs[0].Format != "toml" && docs[0].Format != "json" {
+	if t.vars == nil && len(docs) == 1 && docs[0].Value.Kind == "" && docs[0].Format != "toml" && docs[0].Format != "json" {
 		text, _, err := docs[0].text(t)
 		if err == nil && cloudinit.KindOf(text) != cloudinit.ConfigPart {
 			text = "#cloud-config\n" + text

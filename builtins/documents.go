@@ -105,10 +105,17 @@ func (d *document) read(t texts) (*yaml.Document, error) {
 		return &yaml.Document{Root: root}, nil
 	}
 	text, known, err := d.text(t)
+	if t.vars != nil && !known {
+		t.vars.unread = true
+	}
 	if err != nil || !known {
 		return nil, err
 	}
-	return parseDocument(d.Name, text, d.Format)
+	doc, err := parseDocument(d.Name, text, d.Format)
+	if err == nil && t.vars != nil {
+		doc.Root, err = content.Expand(doc.Root, t.vars.Variables)
+	}
+	return doc, err
 }
 
 func parseDocument(name, text, format string) (*yaml.Document, error) {

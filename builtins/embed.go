@@ -25,7 +25,7 @@ import (
 //	n, err := d.node(at, runTexts(job))                      // Run: to write
 type datum struct {
 	Kind  datumKind
-	Text  string  // of a bool, int, float or string; of an embedded text, the role of its input
+	Text  string  // of a bool, int, float, string or bytes; of an embedded text, the role of its input
 	Items []datum // of a list; of a dict, keys (strings) and values in turn
 }
 
@@ -41,6 +41,7 @@ const (
 	stringDatum datumKind = "string"
 	listDatum   datumKind = "list"
 	dictDatum   datumKind = "dict"
+	bytesDatum  datumKind = "bytes"
 	embedDatum  datumKind = "text" // the text of an input
 )
 
@@ -74,12 +75,16 @@ func (e *embedder) convert(v starlark.Value, path string) datum {
 	case starlark.Float:
 		return datum{Kind: floatDatum, Text: strconv.FormatFloat(float64(v), 'g', -1, 64)}
 	case starlark.String:
+		if !utf8.ValidString(string(v)) {
+			e.c.Errorf("%s: %q is not UTF-8: write binary data as bytes, b\"...\"", path, string(v))
+		}
 		return datum{Kind: stringDatum, Text: string(v)}
 	case *lang.Handle:
 		return e.handle(v, path)
 	case *starlark.Dict:
 		return e.dict(v, path)
-	case starlark.Bytes: // its elements are Bytes, too, without end
+	case starlark.Bytes:
+		return datum{Kind: bytesDatum, Text: string(v)}
 	case starlark.Indexable:
 		return e.list(v, path)
 	}
@@ -127,6 +132,8 @@ func (d datum) node(at engine.Position, t texts) (n *yaml.Node, err error) {
 		n.Value, err = strconv.ParseFloat(d.Text, 64)
 	case stringDatum:
 		n.Value = d.Text
+	case bytesDatum:
+		n.Value = yaml.Bytes(d.Text)
 	case embedDatum:
 		n.Value, err = t.embedded(d.Text)
 	case listDatum, dictDatum:
@@ -170,6 +177,7 @@ func (d datum) items(at engine.Position, t texts) (any, error) {
 type texts struct {
 	read func(role string) (text string, known bool, err error) // known is false for what a step is yet to make
 	name func(role string) string                               // for messages
+	vars *variables                                             // of files and texts; nil where there are none
 }
 
 // unknownTexts knows no input: it is for checks before the graph is linked.
@@ -188,16 +196,17 @@ func runTexts(job *engine.Job) texts {
 	}}
 }
 
-// embedded is a text that takes the place of a handle in a value. One that is
-// not known yet is stood in for: it is a string, too. Text that is not UTF-8 is
-// an error: no structured format could carry it.
-func (t texts) embedded(role string) (string, error) {
+// embedded is what takes the place of a handle in a value: text, or bytes where the
+// file is not UTF-8. One that is not known yet is stood in for by a string.
+func (t texts) embedded(role string) (any, error) {
 	text, known, err := t.read(role)
-	if err == nil && !known {
+	switch {
+	case err != nil:
+		return nil, err
+	case !known:
 		return "text of " + role, nil
+	case !utf8.ValidString(text):
+		return yaml.Bytes(text), nil
 	}
-	if err == nil && !utf8.ValidString(text) {
-		err = fmt.Errorf("%s is not UTF-8, so it can't be embedded as text", t.name(role))
-	}
-	return text, err
+	return text, nil
 }

@@ -14,7 +14,6 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/content/erlang"
-	"b9.build/b9/engine/content/template"
 )
 
 func erlangConfigOperation() lang.Operation {
@@ -28,6 +27,8 @@ None the atoms true, false and undefined, tuples, lists and numbers what they ar
 and a handle the text of its file. Files and text hold any literal terms that file:consult/1 reads.
 Where a term can stand, ${name} stands for the value of that name, as a term: no
 value can break out of its place. Beside a string it is joined with it: "http://" ${host} ":80".
+With vars or keep it is replaced inside of strings, too: "http://${host}:80"; a name without a
+value is an error there unless it is kept, and $${ stands for ${.
 
 Lists are merged as property lists: tuples {Key, Value} by their keys,
 their values in turn; other items are appended. Maps are merged by key. Two values
@@ -38,6 +39,7 @@ result is laid out as Erlang's formatter does it.`,
 			lang.NameParam(),
 			{Name: "inputs", Type: lang.ListOf(lang.Value), Required: true, Doc: "what to merge, in order: files, text, values"},
 			{Name: "vars", Type: lang.DictOf(lang.Value), Doc: "the values of ${name} in files and text: strings, numbers, dicts, lists, handles of files whose text is meant"},
+			keepParam(),
 			{Name: "strategy", Type: lang.String, Default: starlark.String("strict"), Enum: erlang.Strategies(), Doc: `two values for one key: "strict": an error; "replace": the later one; "original": a list of both`},
 			{Name: "strings", Type: lang.String, Default: starlark.String("string"), Enum: []string{"string", "binary"}, Doc: `what strings among the values and vars become: "string" or "binary"`},
 			{Name: "dicts", Type: lang.String, Default: starlark.String("proplist"), Enum: []string{"proplist", "map"}, Doc: `what dicts become: "proplist" or "map"`},
@@ -50,7 +52,7 @@ result is laid out as Erlang's formatter does it.`,
 }
 
 func makeErlangConfig(c *lang.Call) (lang.Step, error) {
-	a := &erlangConfig{Vars: map[string]string{}, Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: readMode(c, "mode")}
+	a := &erlangConfig{Vars: map[string]string{}, Keep: readKeep(c), Expand: c.Given("vars") || c.Given("keep"), Strategy: c.String("strategy"), Binary: c.String("strings") == "binary", Mode: readMode(c, "mode")}
 	s := lang.Step{Action: a, Outputs: lang.ModedFile("", a.Mode), Finish: a.check}
 	e := erlConverter{c: c, binary: a.Binary, maps: c.String("dicts") == "map", text: c.String("keys") == "text"}
 	for i, v := range c.Elements("inputs") {
@@ -60,9 +62,7 @@ func makeErlangConfig(c *lang.Call) (lang.Step, error) {
 		c.Errorf("inputs is empty")
 	}
 	for _, v := range c.Entries("vars") {
-		if !template.IsName(v.Key) {
-			c.Errorf("vars: bad name %q: use letters, digits and _, and begin with no digit", v.Key)
-		}
+		checkVariable(c, "vars", v.Key)
 		t := e.term(v.Value, fmt.Sprintf("vars[%q]", v.Key))
 		a.Vars[v.Key] = erlang.FormatLine(&t) + "."
 	}
@@ -100,6 +100,8 @@ func inlineTerms(s string) bool {
 type erlangConfig struct {
 	Docs     []erlangText
 	Vars     map[string]string // a term as text, by name
+	Keep     []string
+	Expand   bool // ${name} inside of strings
 	Texts    int
 	Strategy string
 	Binary   bool // the texts of inputs become binaries, not strings
@@ -115,7 +117,7 @@ type erlangText struct {
 }
 
 // Kind implements engine.Action.
-func (a *erlangConfig) Kind() string { return "erlang_config/1" }
+func (a *erlangConfig) Kind() string { return "erlang_config/2" }
 
 // check finds the mistakes in source files and text before anything is
 // built, and all conflicts where no step has to run first.
@@ -126,21 +128,26 @@ func (a *erlangConfig) check(l *lang.Linked) error {
 			d.Name = l.SourceName(d.Role)
 		}
 	}
-	_, err := a.merged(linkedTexts(l))
+	used := map[string]bool{}
+	terms, err := a.merged(linkedTexts(l), used)
+	if err == nil && terms != nil {
+		warnUnused(l, slices.Collect(maps.Keys(a.Vars)), slices.Collect(maps.Keys(used)))
+	}
 	return err
 }
 
 // Run implements engine.Action.
 func (a *erlangConfig) Run(_ context.Context, job *engine.Job) error {
-	terms, err := a.merged(runTexts(job))
+	terms, err := a.merged(runTexts(job), nil)
 	if err != nil {
 		return err
 	}
 	return writeText(job, erlang.Format(terms), a.Mode)
 }
 
-// merged reads and merges every text, if all are known.
-func (a *erlangConfig) merged(t texts) ([]erlang.Term, error) {
+// merged reads and merges every text, if all are known. Used gets the names that
+// stand in them.
+func (a *erlangConfig) merged(t texts, used map[string]bool) ([]erlang.Term, error) {
 	values, complete, err := a.embedded(t)
 	if err != nil {
 		return nil, err
@@ -150,8 +157,9 @@ func (a *erlangConfig) merged(t texts) ([]erlang.Term, error) {
 		return nil, err
 	}
 	var docs [][]erlang.Term
+	o := erlang.Options{Vars: vars, Expand: a.Expand, Keep: a.Keep, Used: used}
 	for _, d := range a.Docs {
-		terms, known, err := d.parse(t, values, vars)
+		terms, known, err := d.parse(t, values, o)
 		if err != nil {
 			return nil, err
 		}
@@ -165,9 +173,9 @@ func (a *erlangConfig) merged(t texts) ([]erlang.Term, error) {
 }
 
 // parse reads a text, if it is known. The values are those of handles inside of
-// a value; the vars those that files and texts name.
-func (d *erlangText) parse(t texts, values, vars map[string]erlang.Term) (terms []erlang.Term, known bool, err error) {
-	text, o := d.Text, erlang.Options{Vars: vars}
+// a value; o is how files and texts are read.
+func (d *erlangText) parse(t texts, values map[string]erlang.Term, o erlang.Options) (terms []erlang.Term, known bool, err error) {
+	text := d.Text
 	if d.Value {
 		o = erlang.Options{Vars: values, Placeless: true}
 	}

@@ -117,14 +117,14 @@ func TestEmbedKeepsValues(t *testing.T) {
 func TestEmbedNamesMistakes(t *testing.T) {
 	root := t.TempDir()
 	builtinstest.WriteWorkspace(t, root, map[string]string{
-		lang.RootFile: "", lang.BuildFile: `cloud_init(name = "seed", user_data = {"a": (b"x", {1: None})})`,
+		lang.RootFile: "", lang.BuildFile: `cloud_init(name = "seed", user_data = {"a": (erl_atom("x"), {1: None})})`,
 	})
 	w, err := openTest(t.Context(), lang.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.Resolve(t.Context(), []string{"//:seed"})
-	want := `B9BUILD.star:1:1: cloud_init(): user_data["a"][0]: a bytes can't be written as text
+	want := `B9BUILD.star:1:1: cloud_init(): user_data["a"][0]: a erl_atom can't be written as text
 B9BUILD.star:1:1: cloud_init(): user_data["a"][1]: the key 1 is no string`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)

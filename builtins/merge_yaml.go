@@ -23,6 +23,10 @@ cloud-init (PyYAML, YAML 1.1); a scalar that is easily mistaken, such as yes, 06
 or 1:30, gives a warning. A file named .json or .toml is read as that; inline
 text is TOML where that is the format.
 
+With vars or keep, ${name} in files and texts stands for the value of that name: alone
+in a text it is the value as it is, a dict, list, number or text, and as a part of a
+text it is written there. It can add no keys. $${ stands for ${.
+
 strategy "strict" joins mappings recursively, concatenates lists, and refuses two
 different values of one key; "original" makes lists of them, and concatenates
 texts; "cloud-init" follows each document's merge_how, as cloud-init does with
@@ -31,6 +35,8 @@ the parts of user-data. Key order is kept, comments are not.`,
 		Params: []lang.Param{
 			{Name: "inputs", Type: lang.Value, Required: true, Doc: "what to merge, from the first to the last"},
 			lang.NameParam(),
+			varsParam("the values of ${name} in files and texts: strings, numbers, bools, lists, dicts, and handles of files, whose text is the value"),
+			keepParam(),
 			strategyParam(),
 			{Name: "header", Type: lang.String, Doc: `first line of the file, such as "#cloud-config"`},
 			{Name: "format", Type: lang.String, Default: starlark.String("yaml"), Enum: []string{"yaml", "json", "toml"}, Doc: "what to write"},
@@ -44,8 +50,10 @@ the parts of user-data. Key order is kept, comments are not.`,
 
 func makeMergeYAML(c *lang.Call) (lang.Step, error) {
 	docs, inputs, _ := readDocuments(c, "inputs")
+	vars, more := readVariables(c)
+	inputs = append(inputs, more...)
 	a := &mergeYAML{
-		Docs: docs, Strategy: readStrategy(c, "strategy"), Header: c.String("header"), Format: c.String("format"), Mode: readMode(c, "mode"), Silence: silenced(c, "silence"),
+		Docs: docs, Vars: vars, Strategy: readStrategy(c, "strategy"), Header: c.String("header"), Format: c.String("format"), Mode: readMode(c, "mode"), Silence: silenced(c, "silence"),
 	}
 	if strings.Contains(strings.TrimSuffix(a.Header, "\n"), "\n") {
 		c.Errorf("header: it has more than one line")
@@ -62,7 +70,7 @@ func makeMergeYAML(c *lang.Call) (lang.Step, error) {
 		c.Errorf("inputs: there is nothing to merge")
 	}
 	if !c.Failed() {
-		if _, _, err := a.merge(unknownTexts()); err != nil {
+		if _, _, err := a.merge(unknownTexts(), c.Pos(), nil); err != nil {
 			addMistakes(c, ownPlace(err, c.Pos(), "inputs"))
 		}
 	}
@@ -73,7 +81,7 @@ func makeMergeYAML(c *lang.Call) (lang.Step, error) {
 func checkMergeYAML(l *lang.Linked) error {
 	a := l.Action.(*mergeYAML)
 	nameFiles(a.Docs, l)
-	_, warnings, err := a.merge(linkedTexts(l))
+	_, warnings, err := a.merge(linkedTexts(l), l.Pos(), l)
 	if err != nil {
 		return ownPlace(err, l.Pos(), "inputs")
 	}
@@ -84,17 +92,25 @@ func checkMergeYAML(l *lang.Linked) error {
 // mergeYAML merges documents into one file.
 type mergeYAML struct {
 	Docs                     []document
+	Vars                     given
 	Strategy, Header, Format string
 	Mode                     uint32
 	Silence                  []string
 }
 
 // Kind implements engine.Action.
-func (a *mergeYAML) Kind() string { return "merge_yaml/2" }
+func (a *mergeYAML) Kind() string { return "merge_yaml/3" }
 
-// merge merges the documents whose texts are known, and renders them.
-func (a *mergeYAML) merge(t texts) (text string, warnings []yaml.Finding, err error) {
+// merge merges the documents whose texts are known, and renders them. Where l is not
+// nil, it warns about names that were given in vain.
+func (a *mergeYAML) merge(t texts, at engine.Position, l *lang.Linked) (text string, warnings []yaml.Finding, err error) {
+	if t, err = a.Vars.with(t, at); err != nil {
+		return "", nil, err
+	}
 	m, err := mergeAll(a.Docs, t, a.Strategy)
+	if l != nil && err == nil {
+		a.Vars.warnUnused(l, t)
+	}
 	if err != nil || m.root == nil {
 		return "", m.warnings, err
 	}
@@ -114,7 +130,7 @@ func (a *mergeYAML) merge(t texts) (text string, warnings []yaml.Finding, err er
 
 // Run implements engine.Action.
 func (a *mergeYAML) Run(_ context.Context, job *engine.Job) error {
-	text, _, err := a.merge(runTexts(job))
+	text, _, err := a.merge(runTexts(job), engine.Position{}, nil)
 	if err != nil {
 		return fmt.Errorf("merge: %w", err)
 	}

@@ -37,6 +37,7 @@ func viewCalls() map[string]string {
 		"convert":       `convert(name = "converted", image = "ext4.raw", format = "qcow2")`,
 		"digest":        `template(name = "digested", content = "${x}", vars = {"x": digest(file = "src/a.txt")})`,
 		"disk":          `disk(name = "whole", size = "64M", boot_code = "src/a.txt", partitions = [part(image = "ext4.raw")])`,
+		"encode":        `merge_yaml(name = "encoded", inputs = [{"a": base64(file = "src/a.txt"), "b": gzip(file = "src/a.txt")}])`,
 		"erlang_config": `erlang_config(name = "erlang", inputs = ["sys.config"])`,
 		"file":          `file(name = "filed", src = "src/run")`,
 		"import-image": `image(name = "imported", source = "over.qcow2", backing = ["ext4.raw"])

@@ -23,6 +23,13 @@ type Options struct {
 	// that is not among them is an error.
 	Vars map[string]Term
 
+	// Expand has ${name} expanded inside of strings, quoted binaries and sigils, too,
+	// but for the names in Keep; $${ stands for ${ there. Used, if not nil, gets
+	// every name that was wanted.
+	Expand bool
+	Keep   []string
+	Used   map[string]bool
+
 	// Placeless leaves line and column out of the positions in messages, for
 	// a text that nobody wrote.
 	Placeless bool
@@ -39,7 +46,7 @@ type Options struct {
 // "${" is the character "{", which no name can follow. Beside strings, it is joined with them, as
 // adjacent strings are: a string, or the digits of a number.
 func Parse(file, text string, o Options) ([]Term, error) {
-	p := parser{doc: &document{name: file, text: text, placeless: o.Placeless}, vars: o.Vars, spare: maxErlBinary + len(text), efforts: efforts * (len(text) + 1<<12)}
+	p := parser{doc: &document{name: file, text: text, placeless: o.Placeless}, vars: o.Vars, options: o, spare: maxErlBinary + len(text), efforts: efforts * (len(text) + 1<<12)}
 	if !p.decode() {
 		return nil, p.err
 	}
@@ -61,6 +68,7 @@ type parser struct {
 	text    string // of doc, in UTF-8
 	pos     int    // of the next byte
 	vars    map[string]Term
+	options Options
 	depth   int
 	spare   int // bytes that binaries may still hold
 	efforts int // visits that may still be made

@@ -38,7 +38,7 @@ func (p *parser) variableName() string {
 		return ""
 	}
 	n := 2
-	for n < len(rest) && rest[n] < 0x80 && rest[n] != '@' && isNameChar(rest[n:]) == 1 {
+	for n < len(rest) && rest[n] < 0x80 && (n > 2 && rest[n] == '-' || rest[n] != '@' && isNameChar(rest[n:]) == 1) {
 		n++
 	}
 	if n == len(rest) || rest[n] != '}' {
@@ -50,6 +50,9 @@ func (p *parser) variableName() string {
 // variable reads ${name}.
 func (p *parser) variable(name string) (Term, bool) {
 	t, ok := p.vars[name]
+	if p.options.Used != nil {
+		p.options.Used[name] = true
+	}
 	if !ok {
 		return t, p.fail(p.pos, "%s", template.UnknownName(name, slices.Collect(maps.Keys(p.vars))))
 	}
@@ -111,12 +114,45 @@ func (p *parser) join(b *strings.Builder, at int, t Term) bool {
 
 // string reads one string.
 func (p *parser) string() (string, bool) {
+	at := p.pos
 	if n := quotes(p.text[p.pos:]); n >= 3 {
 		if end := blankLine(p.text[p.pos+n:]); end >= 0 {
-			return p.tripleQuoted(n, n+end+1)
+			text, ok := p.tripleQuoted(n, n+end+1)
+			return p.expand(at, text, ok)
 		}
 	}
-	return p.quoted('"', '"', true)
+	text, ok := p.quoted('"', '"', true)
+	return p.expand(at, text, ok)
+}
+
+// expand puts values in the place of the ${name} in a text that was read at an offset.
+func (p *parser) expand(at int, text string, ok bool) (string, bool) {
+	if !ok || !p.options.Expand || !strings.Contains(text, "${") {
+		return text, ok
+	}
+	parsed, err := template.Parse("", text, p.options.Keep)
+	if err != nil {
+		_, reason, _ := strings.Cut(strings.SplitN(err.Error(), "\n", 2)[0], ": ")
+		return "", p.fail(at, "in this string %s", reason)
+	}
+	text, err = parsed.Expand(func(name string) (string, error) {
+		if p.options.Used != nil {
+			p.options.Used[name] = true
+		}
+		t, ok := p.vars[name]
+		switch {
+		case !ok:
+			return "", fmt.Errorf("%s (keep = [%q] leaves it as it is)", template.UnknownName(name, slices.Collect(maps.Keys(p.vars))), name)
+		case t.kind == stringTerm, t.kind == intTerm, t.kind == floatTerm, t.kind == atomTerm,
+			t.kind == binaryTerm && t.bits == 0 && utf8.ValidString(t.text):
+			return t.text, nil
+		}
+		return "", fmt.Errorf("the variable %s is %s: only a string, number or atom can be part of a string", name, t.describe())
+	})
+	if err != nil {
+		return "", p.fail(at, "in this string %v", err)
+	}
+	return text, true
 }
 
 // quotes is how many quotes s begins with.
@@ -298,7 +334,11 @@ func (p *parser) sigil() bool {
 	if name != "" && !strings.Contains("sSbB", name) || len(name) > 1 {
 		return p.fail(at, "unknown sigil ~%s (have ~s, ~S, ~b, ~B, ~)", name)
 	}
-	text, ok := p.sigilText(name == "s" || name == "b" || name == "")
+	literal := name == "S" || name == "B"
+	text, ok := p.sigilText(!literal)
+	if ok && !literal {
+		text, ok = p.expand(at, text, ok)
+	}
 	if !ok {
 		return false
 	}

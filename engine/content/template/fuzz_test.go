@@ -26,7 +26,7 @@ func TestMutations(t *testing.T) { mutate.Run(t, targets()) }
 // holds: a template whose every name expands to its own reference
 // gives back the text it was made from.
 func holds(t testing.TB, text string) bool {
-	tmpl, err := Parse("f", text)
+	tmpl, err := Parse("f", text, nil)
 	if err != nil {
 		mutate.Inside(t, text, err)
 		return false
