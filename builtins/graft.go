@@ -37,20 +37,24 @@ type kept struct {
 	result   bool // of a step; else the build file said what the mode is
 }
 
-// graft copies the content of dir below the entry's path. What is in the result
-// of a step, and not in a source directory, keeps owner, permissions, extended
-// attributes and hard links.
-func (m *treeMaker) graft(ctx context.Context, e *treeEntry, dir string, stored bool) error {
+// graft puts the content of a directory below the entry's path: a private copy,
+// out of which the files are moved. What is in the result of a step, and not in
+// a source directory, keeps owner, permissions, extended attributes and hard links.
+func (m *treeMaker) graft(ctx context.Context, e *treeEntry, a *engine.Artifact) error {
+	dir := filepath.Join(m.job.Dir(), "graft")
+	if err := a.Fork(ctx, dir); err != nil {
+		return err
+	}
 	content := tree.FromDir(dir)
 	loaded, err := content.Load(ctx, "")
 	if err != nil {
 		return err
 	}
-	g := grafter{m: m, stored: stored, names: map[*tree.Inode]string{}}
-	return errors.Join(g.place(ctx, loaded.Root, dir, e.Path), content.Close())
+	g := grafter{m: m, stored: a.Stored(), names: map[*tree.Inode]string{}}
+	return errors.Join(g.place(ctx, loaded.Root, dir, e.Path), content.Close(), os.RemoveAll(dir))
 }
 
-// grafter copies one directory.
+// grafter moves the content of one directory.
 type grafter struct {
 	m      *treeMaker
 	stored bool
@@ -91,9 +95,26 @@ func (g *grafter) one(n *tree.Inode, file, dst string) error {
 		return root.Symlink(n.Target, dst)
 	case n.IsRegular():
 		g.names[n] = dst
-		return copyInto(root, file, dst, permissions(n.Mode&0o777))
+		return moveInto(root, file, dst, permissions(n.Mode))
 	}
 	return fmt.Errorf("%s is a %s: a tree holds files, directories and symbolic links", file, tree.FileMode(n.Mode).Type())
+}
+
+// moveInto moves a host file to a new name beneath root, on the same file system.
+func moveInto(root *os.Root, src, dst string, mode fs.FileMode) error {
+	dir, err := root.Open(path.Dir(dst))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	err = unix.Renameat2(unix.AT_FDCWD, src, int(dir.Fd()), path.Base(dst), unix.RENAME_NOREPLACE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // a file system without that flag
+		return copyInto(root, src, dst, mode)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "rename", Path: dst, Err: err}
+	}
+	return nil
 }
 
 func (g *grafter) keep(n *tree.Inode, dst string) {

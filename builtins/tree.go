@@ -265,15 +265,14 @@ func (m *treeMaker) make(ctx context.Context, e *treeEntry, role string) error {
 	case e.Dir:
 		return makeDirs(root, e.Path)
 	}
+	if e.Tree {
+		return m.graft(ctx, e, m.job.Input(role))
+	}
 	src, err := m.job.Expose(ctx, role)
 	if err != nil {
 		return err
 	}
-	if e.Tree {
-		err = m.graft(ctx, e, src.Path, m.job.Input(role).Stored())
-	} else {
-		err = copyInto(root, src.Path, e.Path, permissions(cmp.Or(e.Mode, 0o644)))
-	}
+	err = copyInto(root, src.Path, e.Path, permissions(cmp.Or(e.Mode, 0o644)))
 	return errors.Join(err, src.Close())
 }
 
