@@ -6,6 +6,7 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
+	"b9.build/b9/engine/container"
 )
 
 // Operations is the table of everything that build files can call beside the
@@ -49,7 +50,7 @@ func Operations(s Settings) []lang.Operation {
 		groupOperation(),
 		gzipOperation(),
 		image.Image(),
-		lxcExecOperation(),
+		lxcExecOperation(s.Container),
 		matrixOperation(),
 		mergeYAMLOperation(),
 		lang.Option(),
@@ -71,5 +72,6 @@ func Operations(s Settings) []lang.Operation {
 // arguments. The zero value serves a program without shared images.
 type Settings struct {
 	Bootstrap debian.Defaults
-	Shared    *share.Images // nil: share() and shared() find no repository
+	Container container.Defaults // of lxc_exec(); what a script can see of them is in its key
+	Shared    *share.Images      // nil: share() and shared() find no repository
 }

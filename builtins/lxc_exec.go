@@ -27,7 +27,7 @@ import (
 	"b9.build/b9/engine/store"
 )
 
-func lxcExecOperation() lang.Operation {
+func lxcExecOperation(d container.Defaults) lang.Operation {
 	return lang.Operation{
 		Name: "lxc_exec",
 		Doc: `run a script in a container on disk images
@@ -68,27 +68,23 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "ignore_errors", Type: lang.Bool, Doc: "take the images even when the script fails"},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": ":base"}, script = ["apt-get update", "apt-get install -y nginx"])`,
-		Make:    lxcExecStep,
+		Make:    func(c *lang.Call) (lang.Step, error) { return lxcExecStep(c, d) },
 	}
 }
 
-func lxcExecStep(c *lang.Call) (lang.Step, error) {
+func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l := &lxcExec{
 		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
-		Arch: c.String("arch"), Hostname: c.String("hostname"), Network: c.String("network"), Memory: c.Size("memory"),
-		CPUs: c.Number("cpus"), Capabilities: c.Strings("capabilities"), IgnoreErrors: c.Bool("ignore_errors"),
-		Timeout: c.Duration("timeout"), Env: envArg(c), Attempts: int(c.Int("attempts")),
+		Arch: c.String("arch"), Hostname: c.String("hostname"), IgnoreErrors: c.Bool("ignore_errors"), Env: envArg(c), Attempts: int(c.Int("attempts")),
 	}
 	if l.Attempts < 1 {
 		c.Errorf("attempts: %d is less than one", l.Attempts)
 	}
 	s := lang.Step{Action: l}
+	l.addLimits(c, d)
 	l.addImages(c, &s)
 	l.addShares(c, &s)
 	l.addScript(c, &s)
-	if err := container.CheckCapabilities(l.Capabilities); err != nil {
-		c.Errorf("capabilities: %w", err)
-	}
 	if !path.IsAbs(l.Cwd) {
 		c.Errorf("cwd: %q is not an absolute path: the script starts in / when it is left out", l.Cwd)
 	}
@@ -100,6 +96,23 @@ func lxcExecStep(c *lang.Call) (lang.Step, error) {
 }
 
 var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+
+// addLimits says what the script may use. What the call leaves open is decided
+// here and not when the step runs, so that the key has what the script sees.
+func (l *lxcExec) addLimits(c *lang.Call, d container.Defaults) {
+	own := container.Spec{
+		Network: c.String("network"), Memory: c.Size("memory"), CPUs: c.Number("cpus"),
+		Capabilities: c.Strings("capabilities"), Timeout: c.Duration("timeout"),
+	}
+	if err := container.CheckCapabilities(own.Capabilities); err != nil {
+		c.Errorf("capabilities: %w", err)
+	}
+	if err := container.CheckCapabilities(d.Capabilities); err != nil {
+		c.Errorf("container.capabilities of the configuration: %w", err)
+	}
+	s := d.Fill(own)
+	l.Network, l.Memory, l.CPUs, l.Capabilities, l.Timeout = s.Network, s.Memory, s.CPUs, s.Capabilities, s.Timeout
+}
 
 func (l *lxcExec) addImages(c *lang.Call, s *lang.Step) {
 	root := false
@@ -193,14 +206,14 @@ type lxcExec struct {
 	Cwd          string
 	Arch         string
 	Hostname     string
-	Network      string
+	Network      string  // never empty: the defaults are in the key
 	Memory       int64   // bytes
 	CPUs         float64 // processors
 	Capabilities []string
 	IgnoreErrors bool
 
-	Timeout  time.Duration `key:"-"` // a step that ends in time is the same whatever the limit
-	Attempts int           `key:"-"` // and one that ends well, however often it was tried
+	Timeout  time.Duration `key:"-"` // a script can't see it, and one that runs into it fails, which is not kept
+	Attempts int           `key:"-"` // one that ends well is the same, however often it was tried
 }
 
 // mountPoint is where an image is mounted.

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"b9.build/b9/engine/store"
 )
@@ -118,5 +119,29 @@ func BenchmarkKey(b *testing.B) {
 		if _, err := new(keyMaker).key(n, keyInput{}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestTheTimeIsInTheKey: what a step writes depends on it. The usual time is no
+// part, so that keys of before stand.
+func TestTheTimeIsInTheKey(t *testing.T) {
+	n, err := NewNode(&sample{}, NodeOptions{Label: "//:x", Outputs: []Output{{Kind: store.File}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(epoch time.Time) store.Digest {
+		d, err := new(keyMaker).key(n, keyInput{epoch: epoch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	usual := keyOf(t, &sample{})
+	if at(time.Unix(0, 0)) != usual || at(time.Time{}) != usual {
+		t.Error("the usual time changes the key")
+	}
+	day := time.Unix(86400, 0)
+	if at(day) == usual || at(day) == at(day.Add(time.Second)) || at(day) != at(day.UTC()) {
+		t.Error("the time is not in the key, or its zone is")
 	}
 }

@@ -23,8 +23,33 @@ func TestMain(m *testing.M) {
 // TestScripts runs the promises of testdata/script: each script is a
 // workspace and commands with what they must print.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("..", "..", "testdata", "script"),
+	p := scripts()
+	p.Dir = scriptDir()
+	testscript.Run(t, p)
+}
+
+// TestScriptsOnLibvirt runs those about containers once more, on the other
+// backend.
+func TestScriptsOnLibvirt(t *testing.T) {
+	if ok, err := condition("libvirt"); !ok {
+		t.Skipf("no libvirtd answers at lxc:///, or b9 was built without -tags libvirt_dlopen: %v", err)
+	}
+	p := scripts()
+	var err error
+	if p.Files, err = filepath.Glob(filepath.Join(scriptDir(), "container*.txtar")); err != nil || len(p.Files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	p.Setup = func(e *testscript.Env) error {
+		e.Setenv("B9_CONTAINER_BACKEND", container.Libvirt)
+		return setupScript(e)
+	}
+	testscript.Run(t, p)
+}
+
+func scriptDir() string { return filepath.Join("..", "..", "testdata", "script") }
+
+func scripts() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		Setup:               setupScript,
 		Condition:           condition,
@@ -34,7 +59,7 @@ func TestScripts(t *testing.T) {
 			"later":  later,
 			"sshd":   sshd,
 		},
-	})
+	}
 }
 
 // condition knows [libvirt]: the libvirt-LXC backend can be used here.

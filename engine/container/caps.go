@@ -39,7 +39,7 @@ func capabilities(extra []string) ([]string, error) {
 		set["CAP_"+name] = true
 	}
 	for _, given := range extra {
-		name := strings.TrimPrefix(strings.ToUpper(given), "CAP_")
+		name := capabilityName(given)
 		if !slices.Contains(capabilityNames[:], name) {
 			return nil, fmt.Errorf("unknown capability %q%s", given, near.Hint(name, capabilityNames[:]))
 		}
@@ -47,6 +47,9 @@ func capabilities(extra []string) ([]string, error) {
 	}
 	return slices.Sorted(maps.Keys(set)), nil
 }
+
+// capabilityName is a capability's name in capital letters and without its prefix.
+func capabilityName(given string) string { return strings.TrimPrefix(strings.ToUpper(given), "CAP_") }
 
 // CheckCapabilities reports the first name that is no Linux capability.
 func CheckCapabilities(names []string) error {

@@ -246,5 +246,4 @@ type Config struct {
 
 	LibvirtURI      string // "" for lxc:///
 	LibvirtEmulator string // path of libvirt_lxc; "" for libvirt's own choice
-	LibvirtNetwork  string // used when a Spec names no network; "" for the host's
 }

@@ -78,7 +78,7 @@ func (s *Spec) setDefaults() {
 	if s.Network == "" {
 		s.Network = NetworkHost
 	}
-	s.Network = strings.TrimPrefix(s.Network, LibvirtNetworkPrefix)
+	s.Network = networkName(s.Network)
 	for _, v := range []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", MarkerVariable} {
 		name, _, _ := strings.Cut(v, "=")
 		if !slices.ContainsFunc(s.Env, func(given string) bool { return strings.HasPrefix(given, name+"=") }) {

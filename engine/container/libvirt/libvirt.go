@@ -104,9 +104,6 @@ func (d *domains) Probe(ctx context.Context) (container.Features, error) {
 
 // Run implements container.Backend.
 func (d *domains) Run(ctx context.Context, spec container.Spec, to container.IO) (container.Result, error) {
-	if spec.Network == "" {
-		spec.Network = d.config.LibvirtNetwork
-	}
 	spec, err := spec.Normalize()
 	if err != nil {
 		return helper.Failed, err

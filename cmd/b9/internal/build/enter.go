@@ -186,6 +186,7 @@ func enter(ctx context.Context, s *session.Session, spec container.Spec, argv []
 	}
 	spec.Argv = argv
 	spec.ID = fmt.Sprintf("b9-enter-%d", os.Getpid())
+	spec = s.ContainerDefaults().Fill(spec)
 	spec.Timeout = 0
 	if term := os.Getenv("TERM"); term != "" && tty != nil {
 		spec.Env = append(spec.Env, "TERM="+term)

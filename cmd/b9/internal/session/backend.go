@@ -1,12 +1,9 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
-	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/backends"
 )
@@ -17,10 +14,7 @@ const RunDir = "/run/b9"
 // Backend opens the container backend that the configuration names. With "auto" it
 // is the embedded one, which needs no daemon.
 func (s *Session) Backend(ctx context.Context) (container.Backend, error) {
-	name := s.Config.Container.Backend
-	if name == "" || name == "auto" {
-		name = "embedded"
-	}
+	name := s.backendName()
 	b, err := backends.Open(name, s.Containers())
 	if err != nil {
 		return nil, err
@@ -28,32 +22,30 @@ func (s *Session) Backend(ctx context.Context) (container.Backend, error) {
 	if _, err := b.Probe(ctx); err != nil {
 		return nil, fmt.Errorf("container backend %s: %w", name, err)
 	}
-	return configured{b, s.Config}, b.Reap(ctx)
+	return b, b.Reap(ctx)
+}
+
+func (s *Session) backendName() string {
+	if name := s.Config.Container.Backend; name != "" && name != "auto" {
+		return name
+	}
+	return container.Embedded
 }
 
 // Containers says how container backends are reached.
 func (s *Session) Containers() container.Config {
-	return container.Config{
-		RunDir:          RunDir,
-		LibvirtURI:      s.Config.Libvirt.URI,
-		LibvirtEmulator: s.Config.Libvirt.Emulator,
-		LibvirtNetwork:  s.Config.Libvirt.Network,
+	return container.Config{RunDir: RunDir, LibvirtURI: s.Config.Libvirt.URI, LibvirtEmulator: s.Config.Libvirt.Emulator}
+}
+
+// ContainerDefaults is what the configuration says about containers. Build files
+// are evaluated with it, and commands in images run with it.
+func (s *Session) ContainerDefaults() container.Defaults {
+	c := s.Config.Container
+	d := container.Defaults{
+		Network: c.Network, Memory: int64(c.Memory), CPUs: c.CPUs, Capabilities: c.Capabilities, Timeout: c.Timeout.Std(),
 	}
-}
-
-// configured fills in from the configuration what a step leaves open.
-type configured struct {
-	container.Backend
-	cfg *config.Config
-}
-
-// Run implements container.Backend.
-func (c configured) Run(ctx context.Context, s container.Spec, io container.IO) (container.Result, error) {
-	d := c.cfg.Container
-	s.Memory = cmp.Or(s.Memory, int64(d.Memory))
-	s.CPUs = cmp.Or(s.CPUs, d.CPUs)
-	s.Network = cmp.Or(s.Network, d.Network)
-	s.Timeout = cmp.Or(s.Timeout, d.Timeout.Std())
-	s.Capabilities = slices.Concat(s.Capabilities, d.Capabilities)
-	return c.Backend.Run(ctx, s, io)
+	if s.backendName() == container.Libvirt { // the other backend has no such networks
+		d.Host = s.Config.Libvirt.Network
+	}
+	return d
 }

@@ -51,7 +51,7 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	shared := share.NewImages(s.shared(e), root)
 	ws, err := lang.Open(ctx, lang.Config{
 		Root: root, Dir: s.Dir, Options: values, Sources: s.Config.Sources, Stderr: e.Stderr,
-		Operations: builtins.Operations(builtins.Settings{Shared: shared, Bootstrap: debian.Defaults{
+		Operations: builtins.Operations(builtins.Settings{Shared: shared, Container: s.ContainerDefaults(), Bootstrap: debian.Defaults{
 			Ext4Features: s.Config.FS.Ext4Features, Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std(),
 		}}),
 		Prefixes: map[string]func(string) (string, lang.Step, error){share.Prefix: shared.Target},
