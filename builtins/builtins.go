@@ -35,7 +35,7 @@ func Operations(s Settings) []lang.Operation {
 	}
 	return []lang.Operation{
 		base64Operation(),
-		debian.Bootstrap(s.Bootstrap),
+		debian.Bootstrap(s.Bootstrap, s.Image),
 		cloudInitOperation(),
 		image.Convert(),
 		digestOperation(),
@@ -49,7 +49,7 @@ func Operations(s Settings) []lang.Operation {
 		lang.Glob(),
 		groupOperation(),
 		gzipOperation(),
-		image.Image(),
+		image.Image(s.Image),
 		lxcExecOperation(s.Container),
 		matrixOperation(),
 		mergeYAMLOperation(),
@@ -72,6 +72,7 @@ func Operations(s Settings) []lang.Operation {
 // arguments. The zero value serves a program without shared images.
 type Settings struct {
 	Bootstrap debian.Defaults
+	Image     image.Defaults     // of new file systems
 	Container container.Defaults // of lxc_exec(); what a script can see of them is in its key
 	Shared    *share.Images      // nil: share() and shared() find no repository
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"b9.build/b9/engine/store"
 )
@@ -61,7 +62,7 @@ func (f *FileSource) Fingerprint(ctx context.Context, w *World) (store.Digest, e
 type TreeSource struct {
 	Path    string   `key:"-"` // absolute
 	Rel     string   `key:"-"` // as the build file names it, for messages
-	Exclude []string // path.Match patterns, against the whole relative path or any one name in it
+	Exclude []string // path.Match patterns, against the whole relative path or any one name in it; after a slash, against the path alone
 }
 
 // Kind implements Action.
@@ -103,10 +104,11 @@ func (t *TreeSource) Refingerprint(ctx context.Context, w *World, _ store.Digest
 // skip reports whether the entry at the slash-separated relative path is excluded.
 func (t *TreeSource) skip(rel string, _ bool) bool {
 	for _, pattern := range t.Exclude {
-		if ok, _ := path.Match(pattern, rel); ok {
+		whole, anchored := strings.CutPrefix(pattern, "/")
+		if ok, _ := path.Match(whole, rel); ok {
 			return true
 		}
-		if ok, _ := path.Match(pattern, path.Base(rel)); ok {
+		if ok, _ := path.Match(pattern, path.Base(rel)); ok && !anchored {
 			return true
 		}
 	}

@@ -40,13 +40,12 @@ const defaultFree = 1 << 30
 // Defaults are what the configuration says where a call of bootstrap() says
 // nothing. They are part of the key as if the call had given them.
 type Defaults struct {
-	Ext4Features []string      // of the file system, as mke2fs -O takes them
-	Mirror       string        // "" is the machine's own apt configuration
-	Refresh      time.Duration // how long an answer about an archive is trusted; 0 is 10 minutes
+	Mirror  string        // "" is the machine's own apt configuration
+	Refresh time.Duration // how long an answer about an archive is trusted; 0 is 10 minutes
 }
 
-// Bootstrap is the operation bootstrap().
-func Bootstrap(d Defaults) lang.Operation {
+// Bootstrap is the operation bootstrap(). The defaults fs are those of its file system.
+func Bootstrap(d Defaults, fs image.Defaults) lang.Operation {
 	return lang.Operation{
 		Name: "bootstrap",
 		Doc: `a Debian root file system as an image with ext4
@@ -67,7 +66,7 @@ time, files from packages keep theirs. mmdebstrap does the work, as root; where
 the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
 		Params:  params(),
 		Example: `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
-		Make:    func(c *lang.Call) (lang.Step, error) { return makeStep(c, d) },
+		Make:    func(c *lang.Call) (lang.Step, error) { return makeStep(c, d, fs) },
 	}
 }
 
@@ -94,18 +93,14 @@ func params() []lang.Param {
 	}
 }
 
-func makeStep(c *lang.Call, d Defaults) (lang.Step, error) {
-	features := d.Ext4Features
-	if c.Given("features") {
-		features = c.Strings("features")
-	}
+func makeStep(c *lang.Call, d Defaults, fs image.Defaults) (lang.Step, error) {
 	b := &bootstrap{
 		Suite: c.String("suite"), Arch: c.String("arch"), Variant: c.String("variant"),
 		Packages: c.Strings("packages"), Components: c.Strings("components"), Suites: c.Strings("suites"),
 		Mirrors: c.Strings("mirror"), Snapshot: c.String("snapshot"),
 		Image: image.FileSystem{
 			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
-			Features: features, InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
+			Features: fs.Features(c), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
 		},
 		Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
 	}

@@ -26,8 +26,23 @@ import (
 	"b9.build/b9/engine/store"
 )
 
+// Defaults are what the configuration says about new file systems where a call
+// says nothing. They are part of the key as if the call had given them.
+type Defaults struct {
+	Ext4Features []string // as mke2fs -O takes them
+}
+
+// Features are those of a new ext4 file system: what the call gives as features,
+// else the default.
+func (d Defaults) Features(c *lang.Call) []string {
+	if c.Given("features") {
+		return c.Strings("features")
+	}
+	return d.Ext4Features
+}
+
 // Image is the operation image().
-func Image() lang.Operation {
+func Image(d Defaults) lang.Operation {
 	return lang.Operation{
 		Name: "image",
 		Doc: `an image: empty with a file system, filled from a tree or archive, or from an image file
@@ -59,18 +74,21 @@ size the image and its file system are resized.`,
 			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip"}, Doc: "compression of a squashfs (default zstd)"},
 		},
 		Example: `image(name = "data", size = "2G", label = "data")`,
-		Make:    makeImageStep,
+		Make:    func(c *lang.Call) (lang.Step, error) { return makeImageStep(c, d) },
 	}
 }
 
-func makeImageStep(c *lang.Call) (lang.Step, error) {
+func makeImageStep(c *lang.Call, d Defaults) (lang.Step, error) {
 	if c.Given("source") {
 		return importImageStep(c)
 	}
 	m := &FileSystem{
 		FS: c.String("fs"), Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
-		Features: c.Strings("features"), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"), Compress: c.String("compress"),
+		Features: d.Features(c), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"), Compress: c.String("compress"),
 		Archive: c.String("content_format") == "tar",
+	}
+	if m.FS != "ext4" {
+		m.Features = c.Strings("features") // which is refused
 	}
 	if m.FS == "none" {
 		m.FS = ""

@@ -130,7 +130,7 @@ func (g *globber) isFile(name string, e fs.DirEntry) bool {
 
 // enters reports whether any pattern can match below the directory.
 func (g *globber) enters(dir string) bool {
-	if g.pkg == "" && dir == OutputDir {
+	if g.ws.isResults(path.Join(g.pkg, dir)) {
 		return false
 	}
 	parts := strings.Split(dir, "/")

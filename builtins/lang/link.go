@@ -215,7 +215,7 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 			found = append(found, Label{Pkg: dir})
 		}
 		for _, e := range entries {
-			if !e.IsDir() || e.Name()[0] == '.' || dir == "" && e.Name() == OutputDir || limit > 0 && len(found) >= limit {
+			if !e.IsDir() || e.Name()[0] == '.' || w.isResults(path.Join(dir, e.Name())) || limit > 0 && len(found) >= limit {
 				continue
 			}
 			if err := walk(path.Join(dir, e.Name())); err != nil {

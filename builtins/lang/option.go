@@ -23,7 +23,7 @@ func Option() Operation {
 			{Name: "name", Type: String, Required: true, Doc: "the name on the command line"},
 			{Name: "type", Type: String, Default: starlark.String("string"), Enum: []string{"string", "int", "bool"}, Doc: `"string", "int", or "bool" (true or false)`},
 			{Name: "default", Type: String | Int | Bool, Doc: "the value without -D; None if it is left out"},
-			{Name: "help", Type: String, Doc: "one line about the option"},
+			{Name: "help", Type: String, Doc: "one line about the option, such as \"the Debian release to install\"; the message about a wrong value has it"},
 			{Name: "choices", Type: ListOf(String | Int), Doc: "the only values that are allowed"},
 		},
 		Example: `suite = option("suite", default = "bookworm", help = "the Debian release to install")`,
@@ -34,6 +34,7 @@ func Option() Operation {
 // declaredOption is what one call of option() says.
 type declaredOption struct {
 	name, kind string
+	help       string
 	standard   string // the default as -D would give it; "" if there is none
 	choices    []string
 	at         engine.Position // of the first declaration
@@ -45,7 +46,7 @@ type declaredOption struct {
 var ErrOption = errors.New("wrong value for an option")
 
 func optionValue(c *Call) (starlark.Value, error) {
-	o := declaredOption{name: c.String("name"), kind: c.String("type"), at: c.pos, value: starlark.None}
+	o := declaredOption{name: c.String("name"), kind: c.String("type"), help: c.String("help"), at: c.pos, value: starlark.None}
 	if err := checkTargetName(o.name); err != nil {
 		return nil, fmt.Errorf("bad option name %q: use letters, digits and . _ + - @ ~", o.name)
 	}
@@ -58,12 +59,31 @@ func optionValue(c *Call) (starlark.Value, error) {
 			return nil, fmt.Errorf("default: %s is not of the type %s", d, o.kind)
 		}
 	}
-	if text, set := c.m.ws.cfg.Options[o.name]; set {
-		if err := o.parse(text); err != nil {
-			return nil, &callError{fmt.Sprintf("-D %s=%s: %v", o.name, text, err), ErrOption}
-		}
+	if err := o.set(&c.m.ws.cfg); err != nil {
+		return nil, err
 	}
 	return o.value, c.m.ws.declareOption(o)
+}
+
+// set gives the option the value of the command line, else that of the
+// configuration.
+func (o *declaredOption) set(cfg *Config) error {
+	from, text, found := "-D "+o.name, "", false
+	if text, found = cfg.Options[o.name]; !found {
+		from = "options." + o.name
+		text, found = cfg.Configured[o.name]
+	}
+	if !found {
+		return nil
+	}
+	if err := o.parse(text); err != nil {
+		msg := fmt.Sprintf("%s=%s: %v", from, text, err)
+		if o.help != "" {
+			msg += "; it is " + o.help
+		}
+		return &callError{msg, ErrOption}
+	}
+	return nil
 }
 
 // parse sets the value from text.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,28 @@ import (
 
 // OutputDir is the directory below the workspace root that results are placed in.
 const OutputDir = "b9-out"
+
+// isResults reports whether a directory below the root is that of the results,
+// or is where they are put unless something else is said.
+func (w *Workspace) isResults(dir string) bool {
+	return dir == OutputDir || w.cfg.Out != "" && dir == w.cfg.Out
+}
+
+// resultsIn is the pattern that excludes the configured directory of the results
+// from a directory of the host, if it is in there.
+func (w *Workspace) resultsIn(dir string) []string {
+	if w.cfg.Out == "" || w.cfg.Out == OutputDir {
+		return nil
+	}
+	rel, err := filepath.Rel(dir, filepath.Join(w.root, w.cfg.Out))
+	if err != nil || rel == "." || !filepath.IsLocal(rel) {
+		return nil
+	}
+	return []string{"/" + patternCharacter.ReplaceAllString(rel, `\$0`)}
+}
+
+// patternCharacter is one that means more than itself to path.Match.
+var patternCharacter = regexp.MustCompile(`[][*?\\]`)
 
 // sourceFile is a file or directory of the workspace that build files name by
 // its path, or of a directory of [sources] that they name by a label.
@@ -129,6 +152,7 @@ func (w *Workspace) sourceOf(full, name string) (engine.Action, []engine.Output,
 		if full == w.root {
 			tree.Exclude = []string{OutputDir}
 		}
+		tree.Exclude = append(tree.Exclude, w.resultsIn(full)...)
 		return tree, OneTree(), nil
 	case st.Mode().IsRegular():
 		return &engine.FileSource{Path: full, Rel: name}, ModedFile(strings.TrimPrefix(path.Ext(full), "."), sourceMode(st.Mode())), nil

@@ -26,13 +26,19 @@ const RootFile = "b9.toml"
 type Config struct {
 	Root    string            // the workspace root; "" searches for b9.toml from Dir upwards
 	Dir     string            // where relative targets start; "" is the working directory
-	Options map[string]string // the -D values, which option() reads
+	Options map[string]string // the -D values, which option() reads; one that no file declares is an error
+	Out     string            // the directory of results, slash-separated below the root; no source. "" is OutputDir
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits            // of evaluation
 
 	// Sources are directories outside of the workspace, absolute, by the names
 	// that labels such as @images//disk.qcow2 have for them.
 	Sources map[string]string
+
+	// Configured are values for options that have none in Options. A
+	// configuration is for many packages: one that does not declare an
+	// option does without it.
+	Configured map[string]string
 
 	// Operations are what build files find defined beside the language itself.
 	Operations []Operation

@@ -58,6 +58,7 @@ func scripts() testscript.Params {
 			"counts": counts,
 			"later":  later,
 			"sshd":   sshd,
+			"serve":  serve,
 		},
 	}
 }

@@ -131,6 +131,16 @@ func (s *Session) ResultsDir() string {
 	return filepath.Join(s.Root, s.Config.Build.Out)
 }
 
+// resultsBelow is the directory of the results as the language has it: "" where it
+// is not below the root.
+func (s *Session) resultsBelow(root string) string {
+	rel, err := filepath.Rel(root, s.ResultsDir())
+	if err != nil || !filepath.IsLocal(rel) || rel == "." {
+		return ""
+	}
+	return filepath.ToSlash(rel)
+}
+
 // Display is how a build is shown that was asked to be shown so: see
 // [display.CheckMode].
 func (s *Session) Display(mode string) display.Options {

@@ -10,6 +10,7 @@ import (
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/debian"
+	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/exit"
@@ -37,7 +38,6 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 		return nil, err
 	}
 	values := map[string]string{}
-	maps.Copy(values, s.Config.Options)
 	for _, o := range e.Options {
 		k, v, ok := strings.Cut(o, "=")
 		if !ok || k == "" {
@@ -50,10 +50,11 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	}
 	shared := share.NewImages(s.shared(e), root)
 	ws, err := lang.Open(ctx, lang.Config{
-		Root: root, Dir: s.Dir, Options: values, Sources: s.Config.Sources, Stderr: e.Stderr,
-		Operations: builtins.Operations(builtins.Settings{Shared: shared, Container: s.ContainerDefaults(), Bootstrap: debian.Defaults{
-			Ext4Features: s.Config.FS.Ext4Features, Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std(),
-		}}),
+		Root: root, Dir: s.Dir, Options: values, Out: s.resultsBelow(root), Configured: s.Config.Options, Sources: s.Config.Sources, Stderr: e.Stderr,
+		Operations: builtins.Operations(builtins.Settings{
+			Shared: shared, Container: s.ContainerDefaults(), Image: image.Defaults{Ext4Features: s.Config.FS.Ext4Features},
+			Bootstrap: debian.Defaults{Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std()},
+		}),
 		Prefixes: map[string]func(string) (string, lang.Step, error){share.Prefix: shared.Target},
 	})
 	if err != nil {
