@@ -5,6 +5,7 @@ package builtins
 // sha256 of plain.txt, b.txt and c.txt.
 func parameterCalls() map[string]callsOf {
 	return map[string]callsOf{
+		"base64": {form: `base64(name = "x", %s)`, args: map[string][2]string{"file": {`file = "a.txt"`, `file = "b.txt"`}}},
 		"bootstrap": {form: `bootstrap(name = "x", %s)`, declared: true, args: map[string][2]string{
 			"suite":       {`suite = "bookworm"`, `suite = "trixie"`},
 			"packages":    {`suite = "s"`, `suite = "s", packages = ["nginx"]`},
@@ -32,6 +33,8 @@ func parameterCalls() map[string]callsOf {
 			"files":          {`user_data = {}`, `user_data = {}, files = {"more": "a.txt"}`},
 			"formats":        {`user_data = {}`, `user_data = {}, formats = ["dir", "vfat"]`},
 			"strategy":       {`user_data = [{"bootcmd": ["a"]}, {"bootcmd": ["b"]}]`, `user_data = [{"bootcmd": ["a"]}, {"bootcmd": ["b"]}], strategy = "cloud-init"`},
+			"vars":           {`user_data = "#cloud-config\nfqdn: ${v}\n", vars = {"v": "a"}`, `user_data = "#cloud-config\nfqdn: ${v}\n", vars = {"v": "b"}`},
+			"keep":           {`user_data = "#cloud-config\nfqdn: ${v}${w}\n", vars = {"w": "a"}`, `user_data = "#cloud-config\nfqdn: ${v}${w}\n", vars = {"w": "a"}, keep = ["v"]`},
 			"gzip":           {`user_data = {}`, `user_data = {}, gzip = True`},
 			"silence":        {`user_data = "#cloud-config\nnosuchkey: 1\n"`, `user_data = "#cloud-config\nnosuchkey: 1\n", silence = ["unknown-key"]`},
 		}},
@@ -59,6 +62,7 @@ func parameterCalls() map[string]callsOf {
 		"erlang_config": {form: `erlang_config(name = "x", %s)`, args: map[string][2]string{
 			"inputs":   {`inputs = [{"a": 1}]`, `inputs = [{"a": 2}]`},
 			"vars":     {`inputs = ["[{a, ${v}}].\n"], vars = {"v": 1}`, `inputs = ["[{a, ${v}}].\n"], vars = {"v": 2}`},
+			"keep":     {`inputs = ["[{a, \"${v}\"}].\n"], vars = {"v": "x"}`, `inputs = ["[{a, \"${v}\"}].\n"], keep = ["v"]`},
 			"strategy": {`inputs = [{"a": 1}, {"a": 2}]`, `inputs = [{"a": 1}, {"a": 2}], strategy = "replace"`},
 			"strings":  {`inputs = [{"a": "t"}]`, `inputs = [{"a": "t"}], strings = "binary"`},
 			"dicts":    {`inputs = [{"a": {"b": 1}}]`, `inputs = [{"a": {"b": 1}}], dicts = "map"`},
@@ -81,6 +85,7 @@ func parameterCalls() map[string]callsOf {
 			"exclude":     {`include = ["dir/*"]`, `include = ["dir/*"], exclude = ["dir/one"]`},
 			"allow_empty": {`include = ["none/*"]`, `include = ["none/*"], allow_empty = True`},
 		}},
+		"gzip": {form: `gzip(name = "x", %s)`, args: map[string][2]string{"file": {`file = "a.txt"`, `file = "b.txt"`}}},
 		"group": {form: `group(name = "x", %s)`, args: map[string][2]string{
 			"targets": {`targets = ["a.txt"]`, `targets = ["a.txt", "b.txt"]`},
 		}},
@@ -100,8 +105,8 @@ func parameterCalls() map[string]callsOf {
 			"compress":       {`fs = "squashfs", content = "dir"`, `fs = "squashfs", content = "dir", compress = "gzip"`},
 		}, scripts: []string{"testdata/script/backing.txtar"}},
 		"lxc_exec": {form: `lxc_exec(name = "x", images = {"/": image(size = "16M")}, script = ["true"]%s)`, args: map[string][2]string{}, scripts: []string{
-			// All of these run on both backends.
-			"testdata/script/container.txtar", "testdata/script/container_settings.txtar",
+			// Those about containers run on both backends; scripts is about what no backend sees.
+			"testdata/script/container.txtar", "testdata/script/container_settings.txtar", "testdata/script/scripts.txtar",
 		}},
 		"matrix": {form: `file(name = "x", content = str(matrix(%s)))`, args: map[string][2]string{
 			"product": {`product = {"a": [1, 2], "b": [3]}`, `product = {"a": [1, 2], "b": [3, 4]}`},
@@ -113,6 +118,8 @@ func parameterCalls() map[string]callsOf {
 			"header":   {`inputs = [{"a": 1}]`, `inputs = [{"a": 1}], header = "#cloud-config"`},
 			"format":   {`inputs = [{"a": 1}]`, `inputs = [{"a": 1}], format = "json"`},
 			"mode":     {`inputs = [{"a": 1}]`, `inputs = [{"a": 1}], mode = "0600"`},
+			"vars":     {`inputs = ["a: ${v}\nb: 1\n"], vars = {"v": 1}`, `inputs = ["a: ${v}\nb: 1\n"], vars = {"v": 2}`},
+			"keep":     {`inputs = ["a: ${v}\nb: ${w}\n"], vars = {"w": 1}`, `inputs = ["a: ${v}\nb: ${w}\n"], vars = {"w": 1}, keep = ["v"]`},
 			"silence":  {`inputs = ["yes.yaml"]`, `inputs = ["yes.yaml"], silence = ["yaml-bool"]`},
 		}},
 		"option": {form: `file(name = "x", content = str(option(%s)))`, args: map[string][2]string{
@@ -158,6 +165,7 @@ func parameterCalls() map[string]callsOf {
 			"src":     {`src = "a.txt", vars = {"v": 1}`, `src = "b.txt"`},
 			"content": {`content = "a"`, `content = "b"`},
 			"vars":    {`src = "a.txt", vars = {"v": 1}`, `src = "a.txt", vars = {"v": 2}`},
+			"keep":    {`src = "a.txt", vars = {"v": 1}`, `src = "a.txt", keep = ["v"]`},
 			"mode":    {`content = "a"`, `content = "a", mode = "0755"`},
 		}},
 		"tree": {form: `tree(name = "x", %s)`, args: map[string][2]string{

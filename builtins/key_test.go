@@ -18,6 +18,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 	want := []string{
 		"bootstrap.Apt",
 		"bootstrap.Refresh",
+		"bootstrap.Users",
 		"document.At",
 		"document.Name",
 		"erlangText.Name",

@@ -110,6 +110,7 @@ func makeStep(c *lang.Call, d Defaults, fs image.Defaults) (lang.Step, error) {
 	if !c.Given("mirror") && d.Mirror != "" {
 		b.Mirrors = []string{d.Mirror}
 	}
+	b.Mirrors, b.Users = withoutUsers(b.Mirrors)
 	switch {
 	case b.Image.Size > 0 && c.Given("free"):
 		c.Errorf("free is for an image whose size follows from its content: leave out size= or free=")
@@ -180,6 +181,7 @@ type bootstrap struct {
 	Keyring    string   // path of a keyring on the machine, or ""
 	Image      image.FileSystem
 
+	Users   []string      `key:"-"` // user and password for each of Mirrors, "" for none
 	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted
 	Refresh time.Duration `key:"-"` // how old an answer about the archive may be
 }

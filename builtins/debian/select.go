@@ -12,7 +12,10 @@ import (
 // are to be used. It reads nothing.
 func (b *bootstrap) given() ([]aptSource, error) {
 	var all []aptSource
-	for _, m := range b.Mirrors {
+	for i, m := range b.Mirrors {
+		if i < len(b.Users) && b.Users[i] != "" {
+			m = strings.Replace(m, "://", "://"+b.Users[i]+"@", 1)
+		}
 		list, err := b.mirror(m)
 		if err != nil {
 			return nil, err

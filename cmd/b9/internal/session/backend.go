@@ -22,7 +22,7 @@ func (s *Session) Backend(ctx context.Context) (container.Backend, error) {
 	if _, err := b.Probe(ctx); err != nil {
 		return nil, fmt.Errorf("container backend %s: %w", name, err)
 	}
-	return b, b.Reap(ctx)
+	return s.lend(b), b.Reap(ctx)
 }
 
 func (s *Session) backendName() string {
