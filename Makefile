@@ -5,6 +5,8 @@
 #   make race    the everyday tests with the race detector
 #   make fuzz    every fuzz target for FUZZTIME (30s)
 #   make kills   the tests that kill processes, KILLS (20) times each
+#   make torture kills, faults, power cuts and tampering: half an hour, in parts;
+#                TORTURE=short takes a few minutes
 #
 # Debian packages that are missing are installed first; .ci/packages lists them.
 
@@ -25,6 +27,8 @@ FIGURES ?=
 # How long each fuzz target runs, and how often each crash test kills.
 FUZZTIME ?= 30s
 KILLS ?= 20
+# "short" for a short torture.
+TORTURE ?=
 
 .PHONY: all
 all: build
@@ -52,6 +56,10 @@ fuzz: go deps-test
 .PHONY: kills
 kills: go deps-test
 	@B9_KILLS=$(KILLS) B9_LONG_TESTS=1 .ci/test -count=1 -tags $(TAGS) -run Killed $(TESTFLAGS) $(PKG)
+
+.PHONY: torture
+torture: go deps-test
+	@KILLS=$(KILLS) .ci/torture $(TORTURE)
 
 .PHONY: bench
 bench: build deps-bench

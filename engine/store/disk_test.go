@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -180,6 +181,12 @@ func TestPowerLossOnXFS(t *testing.T) { inOwnMounts(t, "powerloss", 400<<20, "mk
 // times, and looks at what is left.
 func losePower(args []string) error {
 	promised := map[Digest][]Output{}
+	seed, err := strconv.ParseUint(os.Getenv("B9_SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	fmt.Printf("B9_SEED=%d\n", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
 	for round := range longer(4, 20) {
 		if err := mountImage(args[0], args[1]); err != nil {
 			return err
@@ -187,7 +194,7 @@ func losePower(args []string) error {
 		if err := keptPromises(args[1], promised); err != nil {
 			return fmt.Errorf("after power loss %d: %w", round, err)
 		}
-		if err := buildUntilShutdown(args[1], uint64(round), promised); err != nil {
+		if err := buildUntilShutdown(args[1], uint64(round), time.Duration(50+random.IntN(300))*time.Millisecond, promised); err != nil {
 			return err
 		}
 		if err := unmountSoon(args[1]); err != nil {
@@ -231,7 +238,7 @@ func keptPromises(mount string, promised map[Digest][]Output) error {
 }
 
 // buildUntilShutdown runs builds, and notes what Commit promised.
-func buildUntilShutdown(mount string, seed uint64, promised map[Digest][]Output) error {
+func buildUntilShutdown(mount string, seed uint64, after time.Duration, promised map[Digest][]Output) error {
 	s, err := Open(filepath.Join(mount, "store"), Options{})
 	if err != nil {
 		return err
@@ -260,7 +267,7 @@ func buildUntilShutdown(mount string, seed uint64, promised map[Digest][]Output)
 			}
 		})
 	}
-	time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+	time.Sleep(after)
 	mu.Lock()
 	down = true
 	mu.Unlock()
