@@ -154,6 +154,12 @@ func checkFormat(times int, values []starlark.Value) error {
 // getattr is the interpreter's, except that it gives the guarded methods. It
 // stands for x.name, too, where name is one of theirs.
 func getattr(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	if len(args) == 2 {
+		list, ok := args[0].(*starlark.List)
+		if ok && list.Len() < largeValue/elementBytes/2 && args[1] == starlark.Value(starlark.String("append")) {
+			return list.Attr("append") // so common, and so small
+		}
+	}
 	method, err := universe("getattr").CallInternal(thread, args, kwargs)
 	fn, isMethod := method.(*starlark.Builtin)
 	if err != nil || !isMethod || fn.Receiver() == nil || !isGuardedMethod(fn.Name()) {

@@ -138,7 +138,11 @@ func bytesOf(v starlark.Value) int {
 func binary(op syntax.Token) builtinFunc {
 	return func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 		x, y := args[0], args[1]
-		return making(thread, bytesOf(x)+bytesOf(y), func() (starlark.Value, error) { return starlark.Binary(op, x, y) })
+		size := bytesOf(x) + bytesOf(y)
+		if size < largeValue { // nearly always
+			return starlark.Binary(op, x, y)
+		}
+		return making(thread, size, func() (starlark.Value, error) { return starlark.Binary(op, x, y) })
 	}
 }
 
