@@ -14,6 +14,7 @@ import (
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // Update replaces the raw image at path by what change makes of a copy of it, whose
@@ -104,14 +105,8 @@ func likeBefore(f *os.File, path string, info fs.FileInfo) error {
 // Scratch opens a new file for reading and writing that has no name, in the
 // directory dir. Its content is gone when it is closed.
 func Scratch(dir string) (f *os.File, path string, err error) {
-	f, temp, err := nameless(filepath.Join(dir, "scratch"))
-	if err != nil {
+	if f, err = newfile.Scratch(dir); err != nil {
 		return nil, "", err
-	}
-	if temp != "" {
-		if err := os.Remove(temp); err != nil {
-			return nil, "", errors.Join(err, f.Close())
-		}
 	}
 	return f, procPath(f), nil
 }

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -64,9 +62,8 @@ func planned(ctx context.Context, path string, content Content, check func() err
 }
 
 // makeFile lets write fill a new file and then gives it the name path, with the
-// permissions of the file that is there. The new file lies in a directory of its
-// own beside it until then. What is there and is no regular file, such as a
-// device, is written in place.
+// permissions of the file that is there. What is there and is no regular file, such
+// as a device, is written in place.
 func makeFile(path string, write func(*os.File) error) error {
 	old, err := os.Stat(path)
 	if err == nil && !old.Mode().IsRegular() {
@@ -79,25 +76,12 @@ func makeFile(path string, write func(*os.File) error) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".b9-make-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	temp := filepath.Join(dir, "new")
-	fd, err := unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
-	if err != nil {
-		return &fs.PathError{Op: "create", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path) // the name that errors are to tell
-	err = write(f)
-	if err == nil && old != nil {
-		err = f.Chmod(old.Mode().Perm())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return newfile.Write(path, 0o644, false, func(f *os.File) error {
+		if err := write(f); err != nil || old == nil {
+			return err
+		}
+		return f.Chmod(old.Mode().Perm())
+	})
 }
 
 // CopyTo writes a regular file's bytes into f from off on, and leaves holes for

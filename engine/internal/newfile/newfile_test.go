@@ -1,0 +1,93 @@
+package newfile
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range list {
+		out = append(out, e.Name())
+	}
+	return strings.Join(out, " ")
+}
+
+func TestWrite(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "f")
+	for _, text := range []string{"first", "second"} { // of no file, and of one that is there
+		err := Write(dst, 0o600, true, func(f *os.File) error {
+			if f.Name() != dst {
+				t.Errorf("the file is called %s", f.Name())
+			}
+			_, err := f.WriteString(text)
+			return err
+		})
+		got, rerr := os.ReadFile(dst)
+		if err != nil || rerr != nil || string(got) != text {
+			t.Errorf("%q, %v, %v", got, err, rerr)
+		}
+	}
+	if st, err := os.Stat(dst); err != nil || st.Mode() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	bad := errors.New("bad")
+	if err := Write(dst, 0o600, false, func(*os.File) error { return bad }); err != bad {
+		t.Errorf("the error is %v", err)
+	}
+	if got, _ := os.ReadFile(dst); string(got) != "second" || names(t, filepath.Dir(dst)) != "f" {
+		t.Errorf("after an error: %q, and in the directory %s", got, names(t, filepath.Dir(dst)))
+	}
+}
+
+// TestNamed is the way of file systems without O_TMPFILE.
+func TestNamed(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "f")
+	w, temp, err := named(dst, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if got, err := name(w, temp, dst); err != nil || got != temp || names(t, filepath.Dir(dst)) != filepath.Base(temp) {
+		t.Errorf("%s, %v, and in the directory %s", got, err, names(t, filepath.Dir(dst)))
+	}
+}
+
+// TestNothingStaysAfterAKill kills a process while it writes.
+func TestNothingStaysAfterAKill(t *testing.T) {
+	if dst := os.Getenv("NEWFILE_TEST_DST"); dst != "" {
+		err := Write(dst, 0o600, false, func(f *os.File) error {
+			f.WriteString("half")
+			p, err := os.FindProcess(os.Getpid())
+			if err == nil {
+				err = p.Kill()
+			}
+			select {} // until the signal has come
+		})
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, _, err := nameless(filepath.Join(dir, "probe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if names(t, dir) != "" {
+		t.Skip("the file system has no O_TMPFILE")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestNothingStaysAfterAKill$")
+	cmd.Env = append(os.Environ(), "NEWFILE_TEST_DST="+filepath.Join(dir, "f"))
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := names(t, dir); got != "" {
+		t.Errorf("it left %s", got)
+	}
+}
