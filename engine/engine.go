@@ -37,6 +37,10 @@ type Config struct {
 	// Services are what actions find with [Service], one of a type.
 	Services []any
 
+	// Rerun says of a step by its node that it is to be run in each build of
+	// the engine though its result is known, once. nil means none.
+	Rerun func(*Node) bool
+
 	Jobs      int         // steps that run at once; 0 means the number of processors
 	KeepGoing bool        // after a failure, still run what does not depend on it
 	Events    func(Event) // may be nil

@@ -56,6 +56,9 @@ func (x *executor) explain(ctx context.Context, s *step) (Reason, error) {
 	if s.artifacts() != nil { // read in place
 		return Reason{Node: s.node}, nil
 	}
+	if s.rerun {
+		return Reason{Node: s.node, Runs: true, Note: "it is to run again, whatever is cached"}, nil
+	}
 	from, err := x.lookup(ctx, s, x.suppliers...)
 	if err != nil {
 		return Reason{}, &StepError{Node: s.node, Err: err}

@@ -52,6 +52,7 @@ type step struct {
 	// goroutine until the step is done, then the holder of mu.
 	basis    keyInput
 	key      store.Digest // of basis; zero of a located source
+	rerun    bool         // it has to run, whatever the store and the cache know
 	counted  bool         // as found in the store or the cache
 	readable bool         // the content was seen to be in the store
 
@@ -116,6 +117,7 @@ type supplier interface {
 // that is read in place is done then.
 func (x *executor) prepare(ctx context.Context, s *step) error {
 	s.basis = keyInput{epoch: x.engine.cfg.Epoch, inputs: s.inputArtifacts()}
+	s.rerun = x.engine.cfg.Rerun != nil && x.engine.cfg.Rerun(s.node)
 	if src, ok := s.node.action.(Source); ok {
 		d, err := src.Fingerprint(ctx, x.engine.world)
 		if err != nil {
@@ -264,6 +266,9 @@ type recorded struct{ x *executor }
 // asked for them: only a step that runs needs them. Asking for them also tells
 // the store that they are still of use, and keeps them until it is closed.
 func (r recorded) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
+	if s.rerun {
+		return nil, nil
+	}
 	outputs, _ := r.x.engine.cfg.Store.Recorded(s.key)
 	list := r.x.engine.outputsOf(s, outputs)
 	if list == nil {
@@ -279,6 +284,9 @@ func (r recorded) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
 // supply implements supplier: there is nothing to be done but to see whether
 // the content is there.
 func (r recorded) supply(ctx context.Context, s *step, _ bool) ([]*Artifact, error) {
+	if s.rerun {
+		return nil, nil
+	}
 	outputs, _ := r.x.engine.cfg.Store.LookupOutputs(s.key)
 	list := r.x.engine.outputsOf(s, outputs)
 	if list == nil || !present(list) || !r.lasts(ctx, s, list) {
@@ -299,6 +307,9 @@ type shared struct{ x *executor }
 
 // lookup implements supplier.
 func (c shared) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
+	if s.rerun {
+		return nil, nil
+	}
 	r := c.record(ctx, s)
 	if r == nil {
 		return nil, nil
@@ -309,7 +320,7 @@ func (c shared) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
 // supply implements supplier. The content counts only when it is what the
 // record says.
 func (c shared) supply(ctx context.Context, s *step, content bool) ([]*Artifact, error) {
-	if !shareable(s.node) {
+	if s.rerun || !shareable(s.node) {
 		return nil, nil
 	}
 	if content {
@@ -360,6 +371,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	record, err := t.run(ctx)
 	took := time.Since(t.started)
 	if err == nil {
+		s.rerun = false // what others find from now on is the new result
 		r.x.countExecuted(s, t.started, took)
 		e.events(Event{Type: StepDone, Node: s.node, Duration: took})
 		r.x.publish(ctx, s.node, record)

@@ -287,3 +287,28 @@ func TestAServiceIsFoundByItsType(t *testing.T) {
 		t.Error("a service that nobody gave was found")
 	}
 }
+
+// TestRerun holds that a step that is to run again runs once, whatever the store
+// knows, and that what follows it runs if it comes out otherwise.
+func TestRerun(t *testing.T) {
+	b := newBench(t)
+	n := new(atomic.Int32)
+	mid := node(t, "//:mid", &noise{Runs: n})
+	side := node(t, "//:side", &join{Text: "side "})
+	top := node(t, "//:top", &join{Text: "top"}, side, mid)
+	b.build(b.engine(engine.Config{}), top, 3, 0, "side noise 1 top")
+	again := func(ref engine.Ref) engine.Config {
+		return engine.Config{Rerun: func(n *engine.Node) bool { return n == ref.Node }}
+	}
+	b.build(b.engine(again(mid)), top, 2, 1, "side noise 2 top")
+	b.build(b.engine(engine.Config{}), top, 0, 3, "side noise 2 top")
+	b.build(b.engine(again(side)), top, 1, 2, "side noise 2 top")
+	b.build(b.engine(again(top)), top, 1, 2, "side noise 2 top")
+	reasons, err := b.engine(again(side)).Explain(t.Context(), top)
+	if err != nil || len(reasons) != 3 || !reasons[0].Runs || reasons[0].Note != "it is to run again, whatever is cached" {
+		t.Errorf("explained as %+v, %v", reasons, err)
+	}
+	if n.Load() != 2 {
+		t.Errorf("it ran %d times, want 2", n.Load())
+	}
+}

@@ -42,6 +42,9 @@ func (b *maker) traceKey() (store.Digest, error) {
 // again returns the report of a build that has nothing to do; nil where that is not
 // known.
 func (b *maker) again(ctx context.Context) (r *report, err error) {
+	if len(b.rerun) > 0 {
+		return nil, nil
+	}
 	key, err := b.traceKey()
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container/backends"
 )
@@ -72,6 +73,8 @@ type Flags struct {
 	out       string
 	offline   bool
 	refresh   bool
+	rerun     []string
+	rerunning func(*engine.Node) bool // what rerun names, once it is known
 	locked    bool
 	display   string
 }
@@ -86,6 +89,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
 	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
 	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
+	fl.StringArrayVar(&f.rerun, "rerun", nil, "run the step of `TARGET` again though it is cached (may be repeated)")
 	fl.BoolVar(&f.locked, "locked", false, "fail when a shared image is not in b9.lock")
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
 }

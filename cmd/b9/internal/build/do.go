@@ -61,6 +61,9 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	if b.One && len(graph.Targets) != 1 {
 		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
 	}
+	if b.rerunning, err = rerunning(ctx, ws, graph, b.rerun); err != nil {
+		return nil, err
+	}
 	d, end := b.Console.Build(b.Display(b.display))
 	defer end()
 	r, result, err := b.execute(ctx, d, ws, graph)
@@ -142,7 +145,7 @@ func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine
 	cfg := engine.Config{
 		Store: st, Workspace: s.Root, Backend: s.Backend, Jobs: s.Config.Build.Jobs, KeepGoing: s.Config.Build.KeepGoing,
 		Actions: builtins.Actions(),
-		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh,
+		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh, Rerun: f.rerunning,
 	}
 	if ws != nil {
 		cfg.Services = []any{ws.Shared}

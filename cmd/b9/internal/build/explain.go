@@ -52,6 +52,9 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	if err != nil {
 		return nil, err
 	}
+	if f.rerunning, err = rerunning(ctx, ws, g, f.rerun); err != nil {
+		return nil, err
+	}
 	m, err := open(s, f, ws, nil)
 	if err != nil {
 		return nil, err
