@@ -133,6 +133,9 @@ type Spec struct {
 	CPUs    float64       // limit in processors, 0 for none
 	Timeout time.Duration // from the start of the command, 0 for none
 	Grace   time.Duration // between SIGTERM and SIGKILL; 0 for DefaultGrace
+
+	Empty             []string // directories of the root that are emptied when the command has ended with status 0; what is mounted there stays
+	EmptyAfterFailure bool     // with another status, too
 }
 
 // Marker is the name by which programs know that they run in a container of

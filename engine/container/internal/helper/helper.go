@@ -105,6 +105,13 @@ func (g *guest) run() *outcome {
 	}
 	closeAll(g.files)
 	g.leaveDevices()
+	if err == nil && empties(&g.req.Spec, out) {
+		for _, dir := range g.req.Spec.Empty {
+			if err := g.root.empty(dir); err != nil {
+				out.Error = err.Error()
+			}
+		}
+	}
 	if g.root != nil {
 		if err := g.root.takeDown(); err != nil {
 			out.Damage = err.Error()
