@@ -6,6 +6,7 @@ import (
 	"b9.build/b9/builtins/debian"
 	"b9.build/b9/builtins/fetch"
 	"b9.build/b9/builtins/image"
+	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/engine"
 )
@@ -22,6 +23,7 @@ func Actions() engine.Actions {
 		"erlang_config/2": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },
 		"lxc_exec/2":      func() engine.Action { return &lxcExec{} },
+		"member/1":        func() engine.Action { return &lang.Member{} },
 		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
 		"template/2":      func() engine.Action { return &expandTemplate{} },

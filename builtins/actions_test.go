@@ -123,7 +123,7 @@ func fill(t *testing.T, v reflect.Value, count *int) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(*count))
-	case reflect.Uint8, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
 		v.SetUint(uint64(*count % 200))
 	case reflect.Float64:
 		v.SetFloat(float64(*count) / 3)

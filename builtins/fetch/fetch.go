@@ -9,11 +9,13 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/unpack"
 )
 
 // Fetch is the operation fetch().
@@ -32,6 +34,8 @@ addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
 			{Name: "url", Type: lang.String, Required: true, Doc: "where the file is"},
 			{Name: "sha256", Type: lang.String, Required: true, Doc: "SHA-256 of its content, 64 hexadecimal digits as sha256sum prints them"},
 			{Name: "mirrors", Type: lang.ListOf(lang.String), Doc: "further addresses of the same file, tried in order"},
+			{Name: "unpack", Type: lang.Bool, Doc: "unpack a file whose name ends in .xz, .gz, .zst, .bz2 or .zip; sha256 is that of the packed one. A tar comes out as a tar"},
+			{Name: "member", Type: lang.String, Doc: "the one file to take out of a tar or zip archive, compressed or not"},
 			{Name: "executable", Type: lang.Bool, Doc: "give the file mode 0755 where it is placed"},
 		},
 		Example: `fetch(name = "cloud.qcow2", url = "https://cloud.example/debian-12.qcow2", sha256 = "` + strings.Repeat("0123abcd", 8) + `")`,
@@ -42,7 +46,8 @@ addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
 var sumPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func makeStep(c *lang.Call) (lang.Step, error) {
-	f := &remoteFile{SHA256: strings.ToLower(c.String("sha256"))}
+	f := &remoteFile{SHA256: strings.ToLower(c.String("sha256")), Member: c.String("member")}
+	f.Unpack = c.Bool("unpack") || f.Member != ""
 	if !sumPattern.MatchString(f.SHA256) {
 		c.Errorf("sha256: %q is no SHA-256: write 64 hexadecimal digits, as sha256sum prints them", c.String("sha256"))
 	}
@@ -54,7 +59,7 @@ func makeStep(c *lang.Call) (lang.Step, error) {
 			continue
 		}
 		if i == 0 {
-			ext = strings.TrimPrefix(path.Ext(u.Path), ".")
+			ext = f.ending(path.Base(u.Path))
 		}
 		f.URLs = append(f.URLs, text)
 	}
@@ -63,6 +68,27 @@ func makeStep(c *lang.Call) (lang.Step, error) {
 		step.Outputs[0].Mode = 0o755
 	}
 	return step, nil
+}
+
+// ending is that of the name of what comes out, for an address that ends in name. Of
+// what stays packed it says what is in it, too.
+func (f *remoteFile) ending(name string) string {
+	inner, packed := unpack.Ending(name)
+	switch {
+	case f.Member != "":
+		return strings.TrimPrefix(path.Ext(f.Member), ".")
+	case f.Unpack && packed:
+		return strings.TrimPrefix(path.Ext(inner), ".")
+	case packed && (path.Ext(inner) == ".tar" || isImage(path.Ext(inner))) && strings.HasSuffix(name, path.Ext(inner)+path.Ext(name)):
+		return strings.TrimPrefix(path.Ext(inner)+path.Ext(name), ".")
+	}
+	return strings.TrimPrefix(path.Ext(name), ".")
+}
+
+// isImage reports whether files with that ending are images of disks, which image()
+// unpacks.
+func isImage(ext string) bool {
+	return slices.Contains([]string{".img", ".iso", ".raw", ".qcow2", ".vmdk", ".vdi", ".vhd", ".vhdx"}, ext)
 }
 
 // sourceURL checks an address.
@@ -86,10 +112,12 @@ func sourceURL(text string) (*url.URL, error) {
 type remoteFile struct {
 	SHA256 string   // lower case hexadecimal
 	URLs   []string `key:"-"` // in the order to try
+	Unpack bool     // what comes out is what is packed in it
+	Member string   // which file of an archive that is
 }
 
 // Kind implements engine.Action.
-func (f *remoteFile) Kind() string { return "fetch/1" }
+func (f *remoteFile) Kind() string { return "fetch/2" }
 
 // partAge is how long an interrupted download is kept.
 const partAge = 14 * 24 * time.Hour
@@ -108,7 +136,17 @@ func (f *remoteFile) Run(ctx context.Context, job *engine.Job) error {
 	if err := d.fetch(ctx, f.URLs); err != nil {
 		return err
 	}
-	return os.Rename(d.part, job.Output(""))
+	if !f.Unpack {
+		return os.Rename(d.part, job.Output(""))
+	}
+	w, err := os.OpenFile(job.Output(""), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(unpack.File(ctx, d.part, w, f.Member), w.Close()); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return os.Remove(d.part)
 }
 
 // dropParts removes downloads that were interrupted long ago. What can't be
@@ -150,6 +188,6 @@ func (d *download) fetch(ctx context.Context, urls []string) error {
 // a type may have several.
 func Actions() engine.Actions {
 	return engine.Actions{
-		"fetch/1": func() engine.Action { return &remoteFile{} },
+		"fetch/2": func() engine.Action { return &remoteFile{} },
 	}
 }

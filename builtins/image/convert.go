@@ -8,6 +8,7 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/store"
 )
 
 // Convert is the operation convert().
@@ -20,10 +21,11 @@ What reads as zero is not written, and only data is copied.`,
 		Positional: 2,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to convert"},
-			{Name: "format", Type: lang.String, Required: true, Doc: "the new format: raw, qcow2 or vmdk"},
+			{Name: "format", Type: lang.String, Required: true, Doc: "the new format: raw, qcow2, vmdk, vdi, vhd or vhdx"},
 			lang.NameParam(),
 			{Name: "compress", Type: lang.String, Enum: []string{"zlib", "zstd"}, Doc: "compress the clusters of a qcow2"},
-			{Name: "subformat", Type: lang.String, Enum: []string{"monolithicSparse", "streamOptimized"}, Doc: "kind of vmdk (default monolithicSparse)"},
+			{Name: "subformat", Type: lang.String, Enum: []string{"monolithicSparse", "streamOptimized", "monolithicFlat", "dynamic", "fixed"}, Doc: "kind of vmdk: monolithicSparse (the default), streamOptimized, or monolithicFlat, which has the outputs disk, the descriptor, and flat, the data; kind of vhd: dynamic (the default) or fixed"},
+			{Name: "adapter", Type: lang.String, Enum: []string{"lsilogic", "buslogic", "ide", "legacyESX"}, Doc: "controller that a vmdk names (default lsilogic)"},
 		},
 		Example: `convert(":root", name = "root_qcow2", format = "qcow2", compress = "zstd")`,
 		Make:    convertStep,
@@ -31,21 +33,32 @@ What reads as zero is not written, and only data is copied.`,
 }
 
 func convertStep(c *lang.Call) (lang.Step, error) {
-	a := &convert{Format: c.String("format"), Compress: c.String("compress"), Subformat: c.String("subformat")}
+	a := &convert{Format: c.String("format"), Compress: c.String("compress"), Subformat: c.String("subformat"), Adapter: c.String("adapter")}
 	if _, err := disk.Lookup(a.Format); err != nil {
 		c.Errorf("%w", err)
 	}
 	if a.Compress != "" && a.Format != "qcow2" {
 		c.Errorf("compress is for qcow2, and the format is %s", a.Format)
 	}
-	if a.Subformat != "" && a.Format != "vmdk" {
-		c.Errorf("subformat is for vmdk, and the format is %s", a.Format)
+	vhd := a.Subformat == "dynamic" || a.Subformat == "fixed"
+	switch {
+	case a.Subformat != "" && a.Format != "vmdk" && a.Format != "vhd":
+		c.Errorf("subformat is for vmdk and vhd, and the format is %s", a.Format)
+	case a.Subformat != "" && vhd != (a.Format == "vhd"):
+		c.Errorf("subformat %q is not for %s", a.Subformat, a.Format)
+	case a.Adapter != "" && a.Format != "vmdk":
+		c.Errorf("adapter is for vmdk, and the format is %s", a.Format)
 	}
+	outputs := lang.OneFile(a.Format)
 	if a.Format == "vmdk" {
 		a.Name = cmp.Or(c.String("name"), "disk") + ".vmdk"
 	}
+	if a.flat() {
+		a.Name = "flat.vmdk" // as it is placed beside the descriptor
+		outputs = []engine.Output{{Name: "disk", Kind: store.File, Ext: "vmdk"}, {Name: "flat", Kind: store.File, Ext: "vmdk"}}
+	}
 	return lang.Step{
-		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: lang.OneFile(a.Format),
+		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: outputs,
 		Finish: func(l *lang.Linked) error { return finishConvert(l, *a) },
 	}, nil
 }
@@ -63,8 +76,12 @@ type convert struct {
 	Format    string
 	Compress  string
 	Subformat string
-	Name      string // file name that the image records of itself
+	Adapter   string
+	Name      string // file name that the image records of itself, or of its data
 }
+
+// flat reports whether there are two outputs, the second of which has the data.
+func (c *convert) flat() bool { return c.Subformat == "monolithicFlat" }
 
 // Kind implements engine.Action. Under convert/1 another coder
 // deflated, under convert/2 a streamOptimized vmdk had its directory at its end only.
@@ -76,7 +93,10 @@ func (c *convert) Run(ctx context.Context, job *engine.Job) error {
 	if err != nil {
 		return err
 	}
-	o := disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Name: c.Name, Progress: job.Progress}
+	o := disk.WriteOptions{Compress: c.Compress, Subformat: c.Subformat, Adapter: c.Adapter, Name: c.Name, Progress: job.Progress}
+	if c.flat() {
+		return errors.Join(disk.ConvertFlat(ctx, src, job.Output("disk"), job.Output("flat"), o), src.Close())
+	}
 	return errors.Join(disk.Convert(ctx, src, job.Output(""), c.Format, o), src.Close())
 }
 

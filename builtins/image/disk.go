@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.starlark.net/starlark"
 
@@ -14,23 +16,33 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/disk/partition"
+	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
 )
 
 // Part is the operation part().
 func Part() lang.Operation {
 	return lang.Operation{
-		Name:       "part",
-		Doc:        "describes a partition for disk()\n\nIt holds the image given, or nothing. Its size is that of the image unless size says more.",
+		Name: "part",
+		Doc: `describes a partition for disk()
+
+It holds the image given, or nothing. Its size is that of the image unless size or
+fill says more, and an ext4 file system in it grows to that size. Its attribute uuid
+is the UUID that it will have in a GPT, known before the disk is made: for an fstab or a
+kernel command line in the image itself.`,
 		Positional: 1,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Doc: "what the partition holds; nothing without it"},
-			{Name: "type", Type: lang.String, Default: starlark.String("linux"), Doc: `what it is for: a name such as "linux", "efi", "swap", "bios-boot", a GUID, or "0x83" in an MBR`},
+			{Name: "type", Type: lang.String, Default: starlark.String("linux"), Doc: `what it is for: a name such as "linux", "efi", "swap", "bios-boot", "linux-root-x86-64-verity", a GUID, or "0x83" in an MBR`},
 			{Name: "label", Type: lang.String, Doc: "the partition's name in a GPT"},
-			{Name: "uuid", Type: lang.String, Doc: "its UUID in a GPT; by default derived from the disk and its place"},
+			{Name: "uuid", Type: lang.String, Doc: "its UUID in a GPT; by default derived from this call and its build file"},
 			{Name: "size", Type: lang.Size, Doc: "its size; rounded up to whole sectors"},
 			{Name: "fill", Type: lang.Bool, Doc: "take what the other partitions leave; one may"},
 			{Name: "bootable", Type: lang.Bool, Doc: "set the flag that old boot code looks for"},
 			{Name: "align", Type: lang.Size, Doc: "alignment of its start (default 1M)"},
+			{Name: "attributes", Type: lang.ListOf(lang.String), Doc: `attributes in a GPT: "required", "no-block-io", "legacy-boot", "grow-fs", "read-only", "no-auto", or the number of a bit`},
+			{Name: "format", Type: lang.String, Doc: "the format of an image file whose name does not tell it"},
+			{Name: "grow", Type: lang.Bool, Default: starlark.True, Doc: "make an ext4 file system in it as large as it is"},
 		},
 		Example: `part(":root", label = "root", fill = True)`,
 		Value:   func(c *lang.Call) (starlark.Value, error) { return newPartMarker(c), nil },
@@ -39,15 +51,28 @@ func Part() lang.Operation {
 
 // partMarker is the value of part().
 type partMarker struct {
-	image lang.Input
-	spec  diskPart
+	image  lang.Input
+	format string // of the image; "" where its name tells
+	spec   diskPart
+	uuid   string // given or derived
 }
 
 func newPartMarker(c *lang.Call) *partMarker {
 	p := &partMarker{image: c.Input("image"), spec: diskPart{
 		Name: c.String("label"), Type: c.String("type"), ID: c.String("uuid"), Size: c.Size("size"),
-		Fill: c.Bool("fill"), Bootable: c.Bool("bootable"), Align: c.Size("align"),
-	}}
+		Fill: c.Bool("fill"), Bootable: c.Bool("bootable"), Align: c.Size("align"), Grow: c.Bool("grow"),
+	}, format: c.String("format"), uuid: strings.ToLower(c.String("uuid"))}
+	var err error
+	if p.spec.Attributes, err = partition.Attributes(c.Strings("attributes")); err != nil {
+		c.Errorf("attributes: %w", err)
+	}
+	CheckFormat(c, p.format)
+	if p.format != "" && p.image.IsZero() {
+		c.Errorf("format is that of an image, and there is none")
+	}
+	if p.uuid == "" {
+		p.uuid = partition.DeriveGUID("part", c.Identity(fmt.Sprintf("%q %q %d %v", p.spec.Name, p.spec.Type, p.spec.Size, p.spec.Fill)))
+	}
 	if p.image.IsZero() && p.spec.Size == 0 && !p.spec.Fill {
 		c.Errorf("a partition needs an image, a size, or fill = True")
 	}
@@ -60,6 +85,17 @@ func (p *partMarker) String() string { return "part()" }
 // Type implements starlark.Value.
 func (p *partMarker) Type() string { return "part" }
 
+// Attr implements starlark.HasAttrs.
+func (p *partMarker) Attr(name string) (starlark.Value, error) {
+	if name == "uuid" {
+		return starlark.String(p.uuid), nil
+	}
+	return nil, nil
+}
+
+// AttrNames implements starlark.HasAttrs.
+func (p *partMarker) AttrNames() []string { return []string{"uuid"} }
+
 // Freeze implements starlark.Value; a marker never changes.
 func (p *partMarker) Freeze() {}
 
@@ -69,12 +105,29 @@ func (p *partMarker) Truth() starlark.Bool { return true }
 // Hash implements starlark.Value.
 func (p *partMarker) Hash() (uint32, error) { return 0, errors.New("a part() can't be a key") }
 
+// GUID is the operation guid().
+func GUID() lang.Operation {
+	return lang.Operation{
+		Name:       "guid",
+		Doc:        "a GUID that follows from a name\n\nThe same name in the same build file gives the same one, and another build file another one. It is for IDs that have to be known at several places, such as disk(id = guid(\"disk\")).",
+		Positional: 1,
+		Params: []lang.Param{
+			{Name: "about", Type: lang.String, Required: true, Doc: "what it is for"},
+		},
+		Example: `disk(name = "disk", id = guid("disk")[:8], table = "mbr", partitions = [part(":root")])`,
+		Value: func(c *lang.Call) (starlark.Value, error) {
+			return starlark.String(partition.DeriveGUID("guid", c.File()+" "+c.String("about"))), nil
+		},
+	}
+}
+
 // Disk is the operation disk().
 func Disk() lang.Operation {
 	return lang.Operation{
 		Name: "disk",
 		Doc: "a disk with a partition table, put together from images\n\n" +
-			"The partitions lie one after the other, aligned to 1 MiB. UUIDs that are not given follow from what is, so that the same call gives the same disk.",
+			"The partitions lie one after the other, aligned to 1 MiB. UUIDs that are not given follow from what is, so that the same call gives the same disk. " +
+			"Linux calls a partition of an MBR by the disk's id and its number, PARTUUID=ID-01: to know it before, give an id, such as guid(\"disk\")[:8].",
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "partitions", Type: lang.ListOf(lang.Value), Required: true, Doc: "part() for each partition, in order"},
@@ -82,6 +135,7 @@ func Disk() lang.Operation {
 			{Name: "size", Type: lang.Size, Doc: "size of the disk; by default what the partitions need"},
 			{Name: "sector", Type: lang.Int, Default: starlark.MakeInt(512), Doc: "size of a sector, 512 or 4096"},
 			{Name: "id", Type: lang.String, Doc: "the disk's GUID, or eight hexadecimal digits for an MBR"},
+			{Name: "format", Type: lang.String, Doc: "the format of image files in partitions whose names do not tell it"},
 			{Name: "boot_code", Type: lang.File, Doc: "machine code for the start of the disk, 440 bytes at most"},
 		},
 		Example: `disk(name = "disk", partitions = [part(":esp", type = "efi"), part(":root", label = "root", fill = True)], size = "8G")`,
@@ -92,7 +146,8 @@ func Disk() lang.Operation {
 func makeDisk(c *lang.Call) (lang.Step, error) {
 	d := &diskImage{Table: c.String("table"), Size: c.Size("size"), Sector: int(c.Int("sector")), ID: c.String("id")}
 	s := lang.Step{Action: d, Outputs: lang.OneFile("raw")}
-	var roles []string
+	formats := map[string]string{} // those that part() declares, by role
+	CheckFormat(c, c.String("format"))
 	list := c.Elements("partitions")
 	for i, v := range list {
 		p, ok := v.(*partMarker)
@@ -101,8 +156,11 @@ func makeDisk(c *lang.Call) (lang.Step, error) {
 			continue
 		}
 		spec := p.spec
+		if d.Table == "gpt" {
+			spec.ID = p.uuid
+		}
 		if spec.Image = !p.image.IsZero(); spec.Image {
-			roles = append(roles, partRole(i))
+			formats[partRole(i)] = p.format
 			s.Inputs = append(s.Inputs, lang.StepInput{Role: partRole(i), From: p.image})
 		}
 		d.Parts = append(d.Parts, spec)
@@ -111,11 +169,27 @@ func makeDisk(c *lang.Call) (lang.Step, error) {
 		c.Errorf("partitions: a disk needs one")
 	}
 	s.Inputs = append(s.Inputs, lang.StepInput{Role: "boot code", From: c.Input("boot_code")})
-	s.Finish = func(l *lang.Linked) error { return rawImages(l, roles...) }
+	format := c.String("format")
+	s.Finish = func(l *lang.Linked) error { return rawParts(l, formats, format) }
 	if err := d.check(); err != nil {
 		c.Errorf("%w", err)
 	}
 	return s, nil
+}
+
+// rawParts makes the images of the partitions raw. One whose name does not tell its
+// format has that of part() or disk().
+func rawParts(l *lang.Linked, formats map[string]string, otherwise string) error {
+	for _, role := range slices.Sorted(maps.Keys(formats)) {
+		declared := formats[role]
+		if _, err := OwnFormat(l, role, declared); err != nil {
+			declared = otherwise
+		}
+		if err := rawImage(l, role, declared, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func partRole(i int) string { return "partition " + strconv.Itoa(i+1) }
@@ -135,11 +209,25 @@ type diskPart struct {
 	Name, Type, ID string
 	Size, Align    int64
 	Fill, Bootable bool
+	Attributes     uint64
 	Image          bool // the role "partition N" is its content
+	Grow           bool // its ext4 file system becomes as large as it is
 }
 
-// Kind implements engine.Action.
-func (d *diskImage) Kind() string { return "disk/1" }
+// Kind implements engine.Action. Under disk/1 file systems did not grow, and other
+// UUIDs were derived.
+func (d *diskImage) Kind() string { return "disk/2" }
+
+// Tools implements engine.Tooled.
+func (d *diskImage) Tools() []engine.Tool {
+	if slices.ContainsFunc(d.Parts, func(p diskPart) bool { return p.mayGrow() }) {
+		return ext4.Tools()
+	}
+	return nil
+}
+
+// mayGrow reports whether p can be larger than the image in it, which then grows.
+func (p *diskPart) mayGrow() bool { return p.Image && p.Grow && (p.Fill || p.Size > 0) }
 
 // check finds what is wrong whatever the size of the images: those are taken
 // to be as small as can be.
@@ -155,7 +243,7 @@ func (d *diskImage) check() error {
 func (d *diskImage) layout(sizes []int64) (*partition.Table, error) {
 	specs := make([]partition.Spec, len(d.Parts))
 	for i, p := range d.Parts {
-		specs[i] = partition.Spec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable}
+		specs[i] = partition.Spec{Name: p.Name, Type: p.Type, ID: p.ID, Size: sizes[i], Fill: p.Fill, Align: p.Align, Bootable: p.Bootable, Attributes: p.Attributes}
 	}
 	table, _, err := partition.Layout(specs, partition.LayoutOptions{Kind: d.Table, SectorSize: d.Sector, DiskID: d.ID, Size: d.Size})
 	return table, err
@@ -182,7 +270,10 @@ func (d *diskImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	usable := slices.DeleteFunc(slices.Clone(table.Partitions), func(p partition.Partition) bool { return p.Extended() })
 	for i := range d.Parts {
 		if img, ok := images[i]; ok {
-			contents[usable[i].Number] = img
+			if images[i], err = d.fit(ctx, job, i, img, usable[i].Length); err != nil {
+				return fmt.Errorf("%s: %w", partRole(i), err)
+			}
+			contents[usable[i].Number] = images[i]
 		}
 		job.Logf("partition %d: %s at byte %d, %d bytes", usable[i].Number, d.Parts[i].Type, usable[i].Start, usable[i].Length)
 	}
@@ -192,6 +283,35 @@ func (d *diskImage) Run(ctx context.Context, job *engine.Job) (err error) {
 	}
 	return disk.Assemble(ctx, job.Output(""), table, contents, boot)
 }
+
+// fit returns what partition i holds, an image that goes into length bytes: img, or
+// instead of it one whose file system has grown. A file system that no kernel would
+// mount on sectors of this size is an error.
+func (d *diskImage) fit(ctx context.Context, job *engine.Job, i int, img disk.Image, length int64) (disk.Image, error) {
+	info, err := fsys.ProbeAt(img, img.Size())
+	if err != nil {
+		return img, err
+	}
+	sector := int64(d.Sector)
+	if info.Sector != 0 && info.Sector != sector {
+		return img, fmt.Errorf("its vfat has sectors of %d bytes, and the disk those of %d: image(fs = \"vfat\", sector = %d) makes one that fits", info.Sector, sector, sector)
+	}
+	if isExt(info.Type) && info.BlockSize < sector {
+		return img, fmt.Errorf("its file system has blocks of %d bytes, less than the disk's sectors of %d: make it with larger ones (mke2fs -b %d)", info.BlockSize, sector, sector)
+	}
+	if !d.Parts[i].mayGrow() || !isExt(info.Type) || length/growUnit == img.Size()/growUnit {
+		return img, nil
+	}
+	job.Logf("partition %d: its file system grows from %d to %d bytes", i+1, img.Size(), length)
+	larger, err := grown(ctx, img, job.Dir(), length)
+	if err != nil {
+		return img, err
+	}
+	return larger, img.Close()
+}
+
+// growUnit is the least by which a file system is worth to grow: a block.
+const growUnit = 4096
 
 // open opens the images, for the caller to close also after an error, and
 // returns the sizes that the partitions need.

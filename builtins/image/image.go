@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +26,7 @@ import (
 	"b9.build/b9/engine/fsys/vfat"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/unpack"
 )
 
 // Defaults are what the configuration says about new file systems where a call
@@ -48,13 +51,15 @@ func Image(d Defaults) lang.Operation {
 		Doc: `an image: empty with a file system, filled from a tree or archive, or from an image file
 
 Without source the image is new: size bytes with the file system fs, empty or
-with content in it: a directory, or a tar archive (plain, gzip or zstd) with its
+with content in it: a directory, or a tar archive (plain, gzip, zstd, xz or bzip2) with its
 owners, modes, times, extended attributes and devices. ext4 holds everything; vfat (for an EFI
 system partition) files and directories; iso9660 (Joliet and Rock Ridge) and
 squashfs are as large as their content and read-only; swap holds nothing. With source it is that image as raw, in its
 declared format; the format of a file is what the build file says (format=, else
-the ending of the file's name), never what its bytes look like. With source and
-size the image and its file system are resized.`,
+the ending of the file's name), never what its bytes look like; but a source that is raw
+by its name alone and begins like something else is an error. A source whose name ends
+in .xz, .gz, .zst, .bz2 or .zip is unpacked, and member= takes a file out of an
+archive. With source and size the image and its file system are resized.`,
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "source", Type: lang.File, Doc: "an image file, handle or label to start from"},
@@ -65,13 +70,18 @@ size the image and its file system are resized.`,
 			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default: a tenth)"},
 			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
 			{Name: "content", Type: lang.File | lang.Tree, Doc: "a directory or tar archive to fill a new file system with"},
-			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, .tar.gz, .tgz or .tar.zst"},
+			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, with .gz, .zst, .xz or .bz2 behind it or not"},
+			{Name: "strip", Type: lang.Int, Min: 0, Max: 100, Doc: "how many leading parts of the names in an archive to leave out, as tar --strip-components"},
+			{Name: "member", Type: lang.String, Doc: "the file that is the source in a source that is a tar or zip archive, compressed or not"},
 			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap; squashfs has none"},
 			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4 or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
 			{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
 			{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode of ext4, as mke2fs -i"},
 			{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
 			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip"}, Doc: "compression of a squashfs (default zstd)"},
+			{Name: "sector", Type: lang.Int, Doc: "size of the sectors of a vfat, 512 (the default) or 4096: those of the disk it goes to"},
+			{Name: "fat", Type: lang.Int, Doc: "width of the allocation table of a vfat: 12, 16 or 32 bits; by default as its size asks for"},
+			{Name: "grow", Type: lang.Bool, Doc: "with source and size: the last partition of a disk, and the ext4 file system in it, take the new room"},
 		},
 		Example: `image(name = "data", size = "2G", label = "data")`,
 		Make:    func(c *lang.Call) (lang.Step, error) { return makeImageStep(c, d) },
@@ -85,7 +95,11 @@ func makeImageStep(c *lang.Call, d Defaults) (lang.Step, error) {
 	m := &FileSystem{
 		FS: c.String("fs"), Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
 		Features: d.Features(c), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"), Compress: c.String("compress"),
-		Archive: c.String("content_format") == "tar",
+		Archive: c.String("content_format") == "tar", Sector: int(c.Int("sector")), FAT: int(c.Int("fat")),
+		Strip: int(c.Int("strip")),
+	}
+	if m.Strip > 0 && !c.Given("content") {
+		c.Errorf("strip is for the names in an archive, and there is no content")
 	}
 	if m.FS != "ext4" {
 		m.Features = c.Strings("features") // which is refused
@@ -96,7 +110,7 @@ func makeImageStep(c *lang.Call, d Defaults) (lang.Step, error) {
 	if c.Given("format") {
 		c.Errorf("format is the format of a source: give source=, or convert() the image")
 	}
-	for _, p := range []string{"backing", "extents"} {
+	for _, p := range []string{"backing", "extents", "grow", "member"} {
 		if c.Given(p) {
 			c.Errorf("%s is for a source, and there is none", p)
 		}
@@ -129,7 +143,7 @@ func traitsOf(fs string) fsTraits {
 	case "ext4":
 		return fsTraits{sized: true, content: true, label: 16, params: []string{"free", "uuid", "features", "inode_ratio", "reserved"}}
 	case "vfat":
-		return fsTraits{sized: true, content: true, label: 11, params: []string{"free", "uuid"}}
+		return fsTraits{sized: true, content: true, label: 11, params: []string{"free", "uuid", "sector", "fat"}}
 	case "iso9660":
 		return fsTraits{content: true, must: true, label: 32}
 	case "squashfs":
@@ -164,10 +178,16 @@ func checkFileSystem(c *lang.Call, m *FileSystem) {
 			c.Errorf("label %q is longer than the %d bytes that %s has for it", m.Label, t.label, name)
 		}
 	}
-	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress"} {
+	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress", "sector", "fat"} {
 		if c.Given(p) && !slices.Contains(t.params, p) {
 			c.Errorf("%s is not for fs = %q", p, name)
 		}
+	}
+	if m.Sector != 0 && m.Sector != 512 && m.Sector != 4096 {
+		c.Errorf("sector: want 512 or 4096, got %d", m.Sector)
+	}
+	if m.FAT != 0 && m.FAT != 12 && m.FAT != 16 && m.FAT != 32 {
+		c.Errorf("fat: want 12, 16 or 32, got %d", m.FAT)
 	}
 	if m.FS == "vfat" && m.UUID != "" {
 		if _, err := volumeID(m.UUID); err != nil {
@@ -208,18 +228,21 @@ func finishContent(l *lang.Linked, m FileSystem) error {
 		return nil
 	case out.Kind == store.Tree && m.Archive:
 		return errors.New("content is a directory, and content_format says that it is a file")
+	case out.Kind == store.Tree && m.Strip > 0:
+		return errors.New("strip is for the names in an archive, and content is a directory")
 	case out.Kind == store.Tree || m.Archive:
 		return nil
 	}
 	name := l.SourceName("content")
-	m.Archive = slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(ending string) bool {
-		return strings.HasSuffix(name, ending) || "."+out.Ext == ending
+	m.Archive = slices.ContainsFunc([]string{name, "x." + out.Ext}, func(name string) bool {
+		inner, _ := unpack.Ending(name)
+		return strings.HasSuffix(inner, ".tar") && !strings.HasSuffix(name, ".zip")
 	})
 	l.Action = &m
 	if m.Archive {
 		return nil
 	}
-	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, .tar.gz, .tgz, .tar.zst): if it is one say content_format = \"tar\"", name)
+	return fmt.Errorf("content: the name of %s does not say that it is a tar archive (.tar, or with .gz, .zst, .xz or .bz2 behind it): if it is one say content_format = \"tar\"", name)
 }
 
 // InputFormat is the format in which the input of that role is read: the one
@@ -227,7 +250,17 @@ func finishContent(l *lang.Linked, m FileSystem) error {
 // says. An overlay that nothing has written to yet gives way to the image it
 // stands on: their content is the same.
 func InputFormat(l *lang.Linked, role, declared string) (string, error) {
-	format, err := declaredFormat(l, role, declared)
+	return formatOf(l, role, declared, false)
+}
+
+// OwnFormat is InputFormat for an operation that has a parameter format itself, which
+// the hint asks for.
+func OwnFormat(l *lang.Linked, role, declared string) (string, error) {
+	return formatOf(l, role, declared, true)
+}
+
+func formatOf(l *lang.Linked, role, declared string, own bool) (string, error) {
+	format, err := declaredFormat(l, role, declared, own)
 	if err != nil {
 		return "", err
 	}
@@ -252,18 +285,64 @@ func CheckFormat(c *lang.Call, format string) {
 	}
 }
 
-func declaredFormat(l *lang.Linked, role, declared string) (string, error) {
-	out, _ := l.Output(role)
+func declaredFormat(l *lang.Linked, role, declared string, own bool) (string, error) {
 	if declared != "" {
 		return declared, nil
 	}
-	if out.Ext == "img" || out.Ext == "iso" {
-		return "raw", nil
+	ext := endingOf(l, role)
+	if inner, packed := unpack.Ending("x." + ext); packed && own {
+		ext = strings.TrimPrefix(path.Ext(inner), ".")
 	}
-	if f, err := disk.Lookup(out.Ext); err == nil {
+	format, err := formatOfEnding(l, role, ext, own)
+	if source, ok := sourceFile(l, role); ok && err == nil && format == "raw" && !isPacked(l, role) {
+		if err := notRaw(source); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("%s: %w", l.SourceName(role), err)
+		}
+	}
+	return format, err
+}
+
+// sourceFile is the path of an input that is a file of the workspace.
+func sourceFile(l *lang.Linked, role string) (string, bool) {
+	ref, ok := l.Ref(role)
+	if !ok {
+		return "", false
+	}
+	f, ok := ref.Node.Action().(*engine.FileSource)
+	if !ok {
+		return "", false
+	}
+	return f.Path, true
+}
+
+// endingOf is the ending of the name of an input, of two parts for one that is packed.
+func endingOf(l *lang.Linked, role string) string {
+	out, _ := l.Output(role)
+	name := l.SourceName(role)
+	if inner, packed := unpack.Ending(name); packed && path.Ext(inner) != "" && strings.HasSuffix(name, "."+out.Ext) {
+		return strings.TrimPrefix(path.Ext(inner)+"."+out.Ext, ".")
+	}
+	return out.Ext
+}
+
+// isPacked reports whether the name of an input says that it is compressed.
+func isPacked(l *lang.Linked, role string) bool {
+	_, packed := unpack.Ending("x." + endingOf(l, role))
+	return packed
+}
+
+func formatOfEnding(l *lang.Linked, role, ext string, own bool) (string, error) {
+	if ext == "img" || ext == "iso" {
+		ext = "raw"
+	}
+	if f, err := disk.Lookup(ext); err == nil {
 		return f.Name(), nil
 	}
-	return "", fmt.Errorf("%s: the ending of its name does not say its format: give format = (%s)", l.SourceName(role), lang.Listed(formatNames()))
+	hint := fmt.Sprintf("give format = (%s)", lang.Listed(formatNames()))
+	if !own {
+		hint = fmt.Sprintf("give image(source = ..., format = ...) in its place (%s)", lang.Listed(formatNames()))
+	}
+	return "", fmt.Errorf("%s: the ending of its name does not say its format: %s", l.SourceName(role), hint)
 }
 
 func formatNames() []string {
@@ -277,20 +356,26 @@ func formatNames() []string {
 // rawImages makes every input of an image raw that is not, by an import step between.
 func rawImages(l *lang.Linked, roles ...string) error {
 	for _, role := range roles {
-		format, err := InputFormat(l, role, "")
-		if err != nil {
+		if err := rawImage(l, role, "", false); err != nil {
 			return err
 		}
-		if format == "raw" {
-			continue
-		}
-		ref, _ := l.Ref(role)
-		n, err := l.Between("image", &importImage{Format: format}, []engine.Input{{Role: "image", Ref: ref}}, lang.OneFile("raw"))
-		if err != nil {
-			return err
-		}
-		l.SetRef(role, n.Ref(""))
 	}
+	return nil
+}
+
+// rawImage does that for one, in the format declared, as formatOf has it.
+func rawImage(l *lang.Linked, role, declared string, own bool) error {
+	packed := isPacked(l, role)
+	format, err := formatOf(l, role, declared, own)
+	if err != nil || format == "raw" && !packed {
+		return err
+	}
+	ref, _ := l.Ref(role)
+	n, err := l.Between("image", &importImage{Format: format, Packed: packed, Declared: declared != ""}, []engine.Input{{Role: "image", Ref: ref}}, lang.OneFile("raw"))
+	if err != nil {
+		return err
+	}
+	l.SetRef(role, n.Ref(""))
 	return nil
 }
 
@@ -307,6 +392,9 @@ type FileSystem struct {
 	Reserved   float64 // percent
 	Compress   string  // of squashfs
 	Archive    bool    // content is a tar archive
+	Strip      int     // parts of the names in an archive that are left out
+	Sector     int     // bytes, of vfat; 0: 512
+	FAT        int     // width of the table of vfat in bits; 0 follows from the size
 }
 
 // Kind implements engine.Action.
@@ -337,7 +425,7 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 	}
 	content := tree.FromDir(src.Path)
 	if m.Archive {
-		content = tree.FromTarFile(src.Path)
+		content = tree.FromTarFileStripped(src.Path, m.Strip)
 	}
 	return errors.Join(m.Fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
 }
@@ -347,7 +435,7 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, content tree.Content) error {
 	switch m.FS {
 	case "vfat":
-		o := vfat.Options{Size: m.Size, Free: m.Free, Label: m.Label, Time: at}
+		o := vfat.Options{Size: m.Size, Free: m.Free, Label: m.Label, Time: at, Sector: m.Sector, Bits: m.FAT}
 		if m.UUID != "" {
 			id, err := volumeID(m.UUID)
 			if err != nil {
@@ -374,11 +462,12 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 func Actions() engine.Actions {
 	return engine.Actions{
 		"convert/3":      func() engine.Action { return &convert{} },
-		"disk/1":         func() engine.Action { return &diskImage{} },
-		"import-image/1": func() engine.Action { return &importImage{} },
+		"disk/2":         func() engine.Action { return &diskImage{} },
+		"import-image/2": func() engine.Action { return &importImage{} },
 		"make-image/3":   func() engine.Action { return &FileSystem{} },
-		"overlay/1":      func() engine.Action { return &overlay{} },
+		"overlay/2":      func() engine.Action { return &overlay{} },
 		"partition/1":    func() engine.Action { return &extractPartition{} },
+		"replace/1":      func() engine.Action { return &replace{} },
 		"resize/2":       func() engine.Action { return &resize{} },
 		"shrink/1":       func() engine.Action { return &shrink{} },
 	}

@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"errors"
-	"strconv"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
@@ -32,14 +31,7 @@ The disk has an MBR, with logical partitions numbered from 5, or a GPT.`,
 }
 
 func partitionStep(c *lang.Call) (lang.Step, error) {
-	p := &extractPartition{Select: c.String("number"), Sector: int(c.Int("sector"))}
-	if p.Select == "" {
-		n := c.Int("number")
-		if n < 1 || n > 256 {
-			c.Errorf("number: partitions are numbered from 1 to 256, got %d", n)
-		}
-		p.Select = strconv.FormatInt(n, 10)
-	}
+	p := &extractPartition{Select: selector(c), Sector: int(c.Int("sector"))}
 	if p.Sector != 0 && p.Sector != 512 && p.Sector != 4096 {
 		c.Errorf("sector: want 512 or 4096, got %d", p.Sector)
 	}

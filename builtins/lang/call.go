@@ -188,6 +188,20 @@ func (c *Call) Failed() bool { return len(c.errs) > 0 }
 // Pos is the place of the call in the build file.
 func (c *Call) Pos() engine.Position { return c.pos }
 
+// File is the build file that makes the call, as labels name it.
+func (c *Call) File() string { return c.m.id }
+
+// Identity returns text that tells the call from every other one: the build file,
+// the text about it, and, where calls give the same text, which of them it is. It
+// does not depend on where in the file the call stands.
+func (c *Call) Identity(about string) string {
+	if c.m.same == nil {
+		c.m.same = map[string]int{}
+	}
+	c.m.same[about]++
+	return fmt.Sprintf("%s %d %s", c.m.id, c.m.same[about], about)
+}
+
 func (c *Call) index(name string) int { return slices.Index(c.sig.names, name) }
 
 // Value is the argument itself, or nil where it is absent and has no default.
@@ -357,7 +371,9 @@ func (c *Call) Operand(v starlark.Value, want Type, param string) Input {
 	var err error
 	switch v := v.(type) {
 	case *Handle:
-		in.decl, in.output = v.decl, v.output
+		if in.decl, in.output = v.decl, v.output; v.file != "" {
+			in.decl, in.output = c.pick(v), ""
+		}
 		err = in.check()
 	case starlark.String:
 		err = c.named(&in, string(v))

@@ -15,10 +15,12 @@ import (
 // file. It is immutable, can be a key of a dict, equals only itself, has no
 // attributes, and never becomes text: str(), repr(), "%s", format() and "+"
 // refuse it, because text with a step's description in it would look like it
-// worked. handle["/data"] selects an output of a step that has several.
+// worked. handle["/data"] selects an output of a step that has several, and
+// handle["/data"]["core.img"] a file of one that is a directory.
 type Handle struct {
 	decl   *declaration
 	output string
+	file   string // of an output that is a directory; "" is the output itself
 }
 
 var (
@@ -28,6 +30,9 @@ var (
 
 // String describes the step for error messages and print().
 func (h *Handle) String() string {
+	if h.file != "" {
+		return fmt.Sprintf("<handle of %s[%q][%q]>", h.decl.describe(), h.output, h.file)
+	}
 	if h.output != "" {
 		return fmt.Sprintf("<handle of %s[%q]>", h.decl.describe(), h.output)
 	}
@@ -45,7 +50,7 @@ func (h *Handle) Truth() starlark.Bool { return true }
 
 // Hash implements starlark.Value.
 func (h *Handle) Hash() (uint32, error) {
-	n, err := starlark.String(h.output).Hash()
+	n, err := starlark.String(h.output + "\x00" + h.file).Hash()
 	return n ^ h.decl.seq*2654435761, err
 }
 
@@ -58,13 +63,18 @@ func (h *Handle) Get(key starlark.Value) (starlark.Value, bool, error) {
 	if h.decl.poisoned {
 		return h, true, nil
 	}
+	_, known := h.decl.output(name)
+	if h.output == "" && h.file == "" && known {
+		return &Handle{decl: h.decl, output: name}, true, nil
+	}
+	if output, ok := h.tree(); ok {
+		file, err := h.member(output, name)
+		return file, err == nil, err
+	}
 	if h.output != "" {
-		return nil, false, fmt.Errorf("%s is one output already", h)
+		return nil, false, fmt.Errorf("%s is one output already, and no directory", h)
 	}
-	if _, ok := h.decl.output(name); !ok {
-		return nil, false, errors.New(h.decl.noOutput(name))
-	}
-	return &Handle{h.decl, name}, true, nil
+	return nil, false, errors.New(h.decl.noOutput(name))
 }
 
 // CompareSameType implements starlark.Comparable: equal when they stand for the same output.

@@ -65,7 +65,7 @@ func makePublication(c *lang.Call) (lang.Step, error) {
 // finishPublication notes the format of the image, and which shared image it was
 // made from.
 func finishPublication(l *lang.Linked, s publication) (err error) {
-	if s.Format, err = image.InputFormat(l, "image", s.Format); err != nil {
+	if s.Format, err = image.OwnFormat(l, "image", s.Format); err != nil {
 		return err
 	}
 	if ref, ok := l.Ref("image"); ok {

@@ -14,6 +14,7 @@ import (
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/raw"
+	"b9.build/b9/engine/disk/vmdk"
 	"b9.build/b9/engine/internal/newfile"
 )
 
@@ -71,6 +72,21 @@ func syncFile(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// ConvertFlat writes src as a vmdk of the subformat monolithicFlat: its bytes to data,
+// and a descriptor to dst, which names them o.Name, by default as data is called. Each
+// appears when it is complete, the descriptor last.
+func ConvertFlat(ctx context.Context, src Image, dst, data string, o WriteOptions) error {
+	whole := Section(src, 0, image.RoundUp(src.Size(), 512))
+	if err := Convert(ctx, whole, data, "raw", WriteOptions{Progress: o.Progress, Sync: o.Sync, Mode: o.Mode}); err != nil {
+		return err
+	}
+	o.Subformat, o.Progress = vmdk.Flat, nil
+	if o.Name == "" {
+		o.Name = filepath.Base(data)
+	}
+	return Convert(ctx, src, dst, "vmdk", o)
 }
 
 // procPath is a path of the open file, which other processes of this user have, too.

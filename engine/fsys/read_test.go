@@ -33,6 +33,9 @@ func readerMakers(t *testing.T, files []tree.File) map[string]func(img string) e
 		"fat32": func(img string) error {
 			return vfat.Make(t.Context(), img, vfat.Options{Size: 64 << 20, Bits: 32}, tree.FromFiles(files, time.Time{}))
 		},
+		"fat16 4k": func(img string) error {
+			return vfat.Make(t.Context(), img, vfat.Options{Size: 64 << 20, Bits: 16, Sector: 4096}, tree.FromFiles(files, time.Time{}))
+		},
 		"rockridge": func(img string) error {
 			return iso9660.Make(t.Context(), img, iso9660.Options{VolumeID: "cidata", Joliet: true, RockRidge: true}, tree.FromFiles(files, time.Time{}))
 		},

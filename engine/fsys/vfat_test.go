@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,12 @@ func TestVFAT(t *testing.T) {
 		"fat32big": {Label: "ESP", Size: 2 << 30},
 		"min32":    {Bits: 32},
 		"min16":    {Bits: 16},
+		"4k":       {Sector: 4096, Label: "ESP"},
+		"4kfat12":  {Sector: 4096, Label: "ESP", Size: 8 << 20},
+		"4kfat16":  {Sector: 4096, Label: "ESP", Size: 100 << 20, Bits: 16},
+		"4kfat32":  {Sector: 4096, Label: "ESP", Size: 600 << 20},
+		"4kmin32":  {Sector: 4096, Bits: 32},
+		"12large":  {Size: 100 << 20, Bits: 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			img := t.TempDir() + "/f.img"
@@ -54,13 +61,18 @@ func TestVFAT(t *testing.T) {
 			if err := vfat.Make(t.Context(), img, o, tree.FromFiles(files, o.Time)); err != nil {
 				t.Fatal(err)
 			}
-			fsystest.Run(t, "fsck.vfat", "-n", "-v", img)
 			if err := Check(t.Context(), img); err != nil {
 				t.Error(err)
 			}
 			info, err := Probe(img, 0, 0)
 			if err != nil || info.Type != "vfat" || info.Label != o.Label {
 				t.Errorf("probe: %+v, %v", info, err)
+			}
+			if want := max(int64(o.Sector), 512); info.Sector != want {
+				t.Errorf("sectors of %d bytes, want %d", info.Sector, want)
+			}
+			if out := fsystest.Run(t, "fsck.vfat", "-n", "-v", img); o.Bits != 0 && !strings.Contains(out, fmt.Sprintf("%d bit entries", o.Bits)) || !strings.Contains(out, fmt.Sprintf("%d bytes per logical sector", info.Sector)) {
+				t.Errorf("fsck.vfat: %s", out)
 			}
 			compareBlkid(t, img, info)
 			sameAsMtools(t, img, files)

@@ -66,7 +66,9 @@ func Layout(parts []Spec, o LayoutOptions) (*Table, int64, error) {
 		}
 	}
 	l.table.Size = size
-	l.identify()
+	if err := l.identify(); err != nil {
+		return nil, 0, err
+	}
 	if _, err := l.table.Encode(size); err != nil {
 		return nil, 0, err
 	}
@@ -177,29 +179,36 @@ func (l *layout) openLogical(i int, at int64) int64 {
 	return at + int64(l.table.SectorSize)
 }
 
-// identify fills in the IDs that were not given.
-func (l *layout) identify() {
+// identify fills in the IDs that were not given. What two partitions have in common
+// would tell neither.
+func (l *layout) identify() error {
 	t := l.table
 	t.ID = strings.ToLower(l.diskID)
 	if t.ID == "" {
-		t.ID = deriveGUID("disk", fmt.Sprintf("%s %d %d %q", t.Kind, t.SectorSize, t.Size, fmt.Sprint(t.Partitions)))
+		t.ID = DeriveGUID("disk", fmt.Sprintf("%s %d %d %q", t.Kind, t.SectorSize, t.Size, fmt.Sprint(t.Partitions)))
 		if t.Kind == "mbr" {
 			t.ID = t.ID[:8]
 		}
 	}
+	seen := map[string]int{}
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
+		if other := seen[p.ID]; other > 0 && p.ID != "" {
+			return fmt.Errorf("partitions %d and %d have the UUID %s", other, p.Number, p.ID)
+		}
+		seen[p.ID] = p.Number
 		switch {
 		case t.Kind == "mbr":
 			p.ID = fmt.Sprintf("%s-%02x", t.ID, p.Number)
 		case p.ID == "":
-			p.ID = deriveGUID("partition", fmt.Sprintf("%s %d %q", t.ID, p.Number, p.Name))
+			p.ID = DeriveGUID("partition", fmt.Sprintf("%s %d %q", t.ID, p.Number, p.Name))
 		}
 	}
+	return nil
 }
 
-// deriveGUID returns a GUID of version 8 (RFC 9562, section 5.8) that is a hash
-// of what and of.
-func deriveGUID(what, of string) string {
+// DeriveGUID returns a GUID of version 8 (RFC 9562, section 5.8) that is a hash
+// of what and of, in lower case.
+func DeriveGUID(what, of string) string {
 	return guid.Text(guid.FromHash(sha256.Sum256([]byte("b9 " + what + "\x00" + of))))
 }

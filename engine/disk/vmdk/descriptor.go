@@ -173,7 +173,7 @@ type adapter struct {
 
 var adapters = []adapter{{"lsilogic", 255, 65535}, {"buslogic", 255, 65535}, {"ide", 16, 16383}, {"legacyESX", 255, 65535}}
 
-// describe returns the descriptor of a single sparse file with the given
+// describe returns the descriptor of a disk in one file with the given
 // subformat and capacity in sectors. The content ID depends on these and the name.
 func describe(subformat, file string, capacity int64, o image.WriteOptions) (string, error) {
 	name := cmp.Or(o.Name, filepath.Base(file))
@@ -184,6 +184,10 @@ func describe(subformat, file string, capacity int64, o image.WriteOptions) (str
 	if err != nil {
 		return "", err
 	}
+	kind, offset := "SPARSE", ""
+	if subformat == Flat {
+		kind, offset = "FLAT", " 0"
+	}
 	cylinders := min(capacity/(a.heads*63), a.cylinders)
 	return fmt.Sprintf(`# Disk DescriptorFile
 version=1
@@ -192,7 +196,7 @@ parentCID=ffffffff
 createType="%s"
 
 # Extent description
-RW %d SPARSE "%s"
+RW %d %s "%s"%s
 
 # The Disk Data Base
 #DDB
@@ -202,7 +206,7 @@ ddb.geometry.cylinders = "%d"
 ddb.geometry.heads = "%d"
 ddb.geometry.sectors = "63"
 ddb.adapterType = "%s"
-`, contentID(subformat, name, capacity), subformat, capacity, name, cylinders, a.heads, a.name), nil
+`, contentID(subformat, name, capacity), subformat, capacity, kind, name, offset, cylinders, a.heads, a.name), nil
 }
 
 // findAdapter returns the adapter of that name; without one, the first.

@@ -21,6 +21,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"b9.build/b9/engine/disk/image"
@@ -279,8 +280,12 @@ func regular(f *os.File) (image.Image, error) {
 	return blob.FromFile(f)
 }
 
+// Flat is the subformat of a descriptor with the bytes of the disk in another file.
+const Flat = "monolithicFlat"
+
 // Write makes w one file: monolithicSparse, or streamOptimized with deflated
-// grains, for hosted products and for OVF. The size is rounded up to 512 bytes.
+// grains, for hosted products and for OVF. The size is rounded up to 512 bytes. Of the
+// subformat Flat it writes the descriptor alone, in which o.Name is the file with the data.
 func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.WriteOptions) error {
 	if err := o.Refuse("vmdk", image.Subformat); err != nil {
 		return err
@@ -290,7 +295,9 @@ func (Format) Write(ctx context.Context, w *os.File, src image.Image, o image.Wr
 		return writeSparse(ctx, w, src, o)
 	case "streamOptimized":
 		return writeStream(ctx, w, src, o)
+	case Flat:
+		return writeDescriptor(w, src, o)
 	}
-	have := []string{"monolithicSparse", "streamOptimized"}
-	return fmt.Errorf("unknown vmdk subformat %q (have %s, %s)%s", o.Subformat, have[0], have[1], near.Hint(o.Subformat, have))
+	have := []string{"monolithicSparse", "streamOptimized", Flat}
+	return fmt.Errorf("unknown vmdk subformat %q (have %s)%s", o.Subformat, strings.Join(have, ", "), near.Hint(o.Subformat, have))
 }

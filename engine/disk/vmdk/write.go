@@ -86,6 +86,16 @@ func newHeader(subformat string, w *os.File, src image.Image, o image.WriteOptio
 	return h, descriptor, nil
 }
 
+// writeDescriptor writes the descriptor of a disk whose bytes are in another file.
+func writeDescriptor(w *os.File, src image.Image, o image.WriteOptions) error {
+	text, err := describe(Flat, w.Name(), image.RoundUp(src.Size(), sector)/sector, o)
+	if err != nil {
+		return err
+	}
+	_, err = w.WriteString(text)
+	return err
+}
+
 // sparseWriter lays out a monolithicSparse file: header, descriptor, both grain
 // directories, each followed by its tables, then the grains in order.
 type sparseWriter struct {

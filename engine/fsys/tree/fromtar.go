@@ -3,8 +3,6 @@ package tree
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -14,17 +12,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/sparse"
+	"b9.build/b9/engine/unpack"
 )
 
 // maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.
 const maxTarFile = 16 << 40
 
 // FromTarFile is the entries of a tar archive (ustar, PAX, GNU, sparse files
-// included) in the file at path, plain or compressed with gzip or zstd. A plain
+// included) in the file at path, plain or compressed with gzip, zstd, xz or
+// bzip2. A plain
 // archive in a regular file is read in place; anything else is first copied to an
 // unnamed temporary file beside the image, so that the order of the archive has
 // no influence on the result. Later entries replace earlier ones of the same
@@ -32,10 +31,18 @@ const maxTarFile = 16 << 40
 // attributes are those recorded as SCHILY.xattr or LIBARCHIVE.xattr. A name
 // with "..", a hard link to something absent, or an entry below a file is an
 // error.
-func FromTarFile(path string) Content { return &tarContent{path: path} }
+func FromTarFile(path string) Content { return FromTarFileStripped(path, 0) }
+
+// FromTarFileStripped is FromTarFile without the first so many parts of every name, also
+// of those that hard links refer to; what has no more parts is left out, as with tar's
+// --strip-components.
+func FromTarFileStripped(path string, parts int) Content {
+	return &tarContent{path: path, strip: parts}
+}
 
 type tarContent struct {
 	path  string
+	strip int        // parts of names
 	owned []*os.File // open until Close
 }
 
@@ -80,49 +87,12 @@ func isPlain(f *os.File) (bool, error) {
 	if err != nil || !st.Mode().IsRegular() {
 		return false, err
 	}
-	var head [4]byte
+	var head [6]byte
 	n, err := f.ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
 		return false, err
 	}
-	return compression(head[:n]) == "", nil
-}
-
-func compression(head []byte) string {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return "gzip"
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return "zstd"
-	case bytes.HasPrefix(head, []byte("\xfd7zX")):
-		return "xz"
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return "bzip2"
-	}
-	return ""
-}
-
-// decompress returns a reader of the archive's plain bytes.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 256<<10)
-	head, err := br.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	switch kind := compression(head); kind {
-	case "gzip":
-		return gzip.NewReader(br)
-	case "zstd":
-		z, err := zstd.NewReader(br, zstd.WithDecoderMaxMemory(128<<20))
-		if err != nil {
-			return nil, err
-		}
-		return z.IOReadCloser(), nil
-	case "":
-		return io.NopCloser(br), nil
-	default:
-		return nil, fmt.Errorf("is compressed with %s: decompress it first (plain, gzip and zstd are read)", kind)
-	}
+	return unpack.Kind(head[:n]) == "", nil
 }
 
 // tarFile reads an archive in place through a small buffer, so that a header
@@ -196,7 +166,7 @@ type tarIndex struct {
 
 // spool indexes a stream while it is copied to a temporary file.
 func (x *tarIndex) spool(r io.Reader) error {
-	plain, err := decompress(r)
+	plain, err := unpack.Reader(r)
 	if err != nil {
 		return err
 	}
@@ -241,13 +211,23 @@ func (x *tarIndex) run(in positioned) error {
 	}
 }
 
+// path is a name of the archive without the parts that are stripped; "" is the root, or
+// what had no more parts.
+func (x *tarIndex) path(name string) (string, error) {
+	p, err := cleanPath(name)
+	for range x.content.strip {
+		_, p, _ = strings.Cut(p, "/")
+	}
+	return p, err
+}
+
 func (x *tarIndex) entry(h *tar.Header, tr *tar.Reader, in positioned) error {
-	p, err := cleanPath(h.Name)
-	if err != nil {
+	p, err := x.path(h.Name)
+	if err != nil || p == "" && x.content.strip > 0 {
 		return err
 	}
 	if h.Typeflag == tar.TypeLink {
-		target, err := cleanPath(h.Linkname)
+		target, err := x.path(h.Linkname)
 		if err != nil {
 			return err
 		}

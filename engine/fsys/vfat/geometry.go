@@ -74,7 +74,7 @@ func (g *geometry) last() uint32 { return 1<<min(g.bits, 28) - 1 }
 
 // demand is the number of clusters that the content needs.
 func (w *writer) demand(perCluster uint64, bits int) uint64 {
-	size := perCluster * sector
+	size := perCluster * w.o.sector()
 	var n uint64
 	if w.o.Size == 0 {
 		n = (uint64(w.o.Free) + size - 1) / size
@@ -93,14 +93,14 @@ func (w *writer) demand(perCluster uint64, bits int) uint64 {
 // geometry for the size asked for, or for the smallest that holds everything.
 func (w *writer) geometry() (geometry, error) {
 	if w.o.Size > 0 {
-		return w.fixedGeometry(uint64(w.o.Size) / sector / track * track)
+		return w.fixedGeometry(uint64(w.o.Size) / w.o.sector() / track * track)
 	}
 	var best geometry
 	for _, bits := range []int{12, 16, 32} {
 		if w.o.Bits != 0 && w.o.Bits != bits {
 			continue
 		}
-		for per := uint64(1); per <= 128; per *= 2 {
+		for per := uint64(1); per*w.o.sector() <= maxCluster; per *= 2 {
 			g := w.blank(bits, per)
 			low, high := clusterRange(bits)
 			need := max(w.demand(per, bits), low)
@@ -125,24 +125,24 @@ func (w *writer) geometry() (geometry, error) {
 // fixedGeometry finds a cluster size for a number of sectors: small at first,
 // as large as the width of the table needs.
 func (w *writer) fixedGeometry(sectors uint64) (geometry, error) {
-	bits, per := w.o.Bits, uint64(1)
+	bits, per, sector := w.o.Bits, uint64(1), w.o.sector()
 	switch size := sectors * sector; {
-	case bits == 0 && size < 4<<20:
+	case bits == 0 && sectors < 8192: // 4 MiB
 		bits = 12
 	case bits == 0 && size < 512<<20:
 		bits = 16
 	case bits == 0:
 		bits = 32
 	}
-	if bits == 32 && sectors >= 512<<11 {
-		per = 8
+	if bits == 32 && sectors*sector >= 512<<20 {
+		per = max(1, 4096/sector)
 	}
 	low, high := clusterRange(bits)
 	if bits == 16 {
-		for per = 4; per > 1 && sectors/per < low+low/8; per /= 2 {
+		for per = max(1, 2048/sector); per > 1 && sectors/per < low+low/8; per /= 2 {
 		}
 	}
-	for ; per <= 128; per *= 2 {
+	for ; per*sector <= maxCluster; per *= 2 {
 		g := w.blank(bits, per)
 		g.setSectors(sectors)
 		if g.clusters > high {
@@ -172,12 +172,13 @@ func clusterRange(bits int) (low, high uint64) {
 
 // blank is a geometry without a size.
 func (w *writer) blank(bits int, perCluster uint64) geometry {
-	g := geometry{bits: bits, sectorSize: sector, perCluster: perCluster, fats: 2, reserved: reserved}
+	g := geometry{bits: bits, sectorSize: w.o.sector(), perCluster: perCluster, fats: 2, reserved: reserved}
 	if bits == 32 {
 		g.reserved, g.rootCluster = fat32Head, 2
 		return g
 	}
-	g.rootEntries = (max(uint64(w.dirs[0].slots), 16) + 15) / 16 * 16
+	per := w.o.sector() / 32 // entries of a sector
+	g.rootEntries = (max(uint64(w.dirs[0].slots), per) + per - 1) / per * per
 	if w.o.Size > 0 || w.o.Free > 0 {
 		g.rootEntries = max(g.rootEntries, 512)
 	}
@@ -186,7 +187,7 @@ func (w *writer) blank(bits int, perCluster uint64) geometry {
 
 // fatSectorsFor is the length of one table for n clusters.
 func (g *geometry) fatSectorsFor(n uint64) uint64 {
-	return ((n+2)*uint64(g.bits) + 8*sector - 1) / (8 * sector)
+	return ((n+2)*uint64(g.bits) + 8*g.sectorSize - 1) / (8 * g.sectorSize)
 }
 
 // head is what precedes the first of n clusters, in sectors.
@@ -204,7 +205,7 @@ func (g *geometry) setSectors(n uint64) {
 	}
 	// A table without its own space taken off is too long; this is at most a
 	// few sectors too short.
-	entries := (n - fixed) * 8 * sector / (g.perCluster*8*sector + g.fats*uint64(g.bits))
+	entries := (n - fixed) * 8 * g.sectorSize / (g.perCluster*8*g.sectorSize + g.fats*uint64(g.bits))
 	for g.fatSectors = max(1, g.fatSectorsFor(entries)) - 1; ; g.fatSectors++ {
 		head := fixed + g.fats*g.fatSectors
 		if head >= n {

@@ -21,7 +21,7 @@ func Probe(r *io.SectionReader) (tree.Info, error) {
 	if !ok {
 		return tree.Info{}, nil
 	}
-	info := tree.Info{Type: "vfat", Size: volume.Bytes(g.sectors, g.sectorSize), BlockSize: int64(g.sectorSize * g.perCluster), Free: -1}
+	info := tree.Info{Type: "vfat", Size: volume.Bytes(g.sectors, g.sectorSize), BlockSize: int64(g.sectorSize * g.perCluster), Sector: int64(g.sectorSize), Free: -1}
 	ext := b[36:]
 	if g.bits == 32 {
 		ext = b[64:]

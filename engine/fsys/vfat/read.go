@@ -31,7 +31,7 @@ type node struct {
 
 // Open reads the boot sector of a FAT image.
 func Open(r *volume.Pages) (volume.Volume, error) {
-	b, err := r.Bytes(0, sector)
+	b, err := r.Bytes(0, bootSize)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ package vfat
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -36,8 +37,11 @@ type Options struct {
 	// Free bytes are left over when Size is 0.
 	Free int64
 	// Bits is the width of the allocation table: 12, 16 or 32. 0 is 12 below
-	// 4 MiB, 16 below 512 MiB, 32 above.
+	// 8192 sectors, 16 below 512 MiB, 32 above.
 	Bits int
+	// Sector is 512 (default) or 4096 bytes, those of the disk it will lie on: a
+	// kernel mounts no file system whose sectors are smaller than the disk's.
+	Sector int
 	// VolumeID is derived from names, sizes and times when 0.
 	VolumeID uint32
 	// Time of files that bring none. FAT holds 1980 to 2107; others are clamped.
@@ -45,15 +49,17 @@ type Options struct {
 }
 
 const (
-	sector    = 512
-	track     = 32 // sectors; the file system has whole tracks
+	bootSize  = 512 // bytes of the boot sector that mean something
+	track     = 32  // sectors; the file system has whole tracks
 	maxFile   = 1<<32 - 1
 	maxDir    = 65536 // entries
 	reserved  = 1     // boot sector
 	fat32Head = 32    // reserved sectors with their copies
 
-	// Least is the smallest file system, in bytes.
-	Least = track * sector
+	maxCluster = 64 << 10 // bytes
+
+	// Least is the smallest file system with sectors of 512 bytes, in bytes.
+	Least = track * 512
 )
 
 // Make makes a FAT file system with long names in a new file at path and
@@ -86,13 +92,18 @@ func (o *Options) check() error {
 		return fmt.Errorf("an allocation table of %d bits is not 12, 16 or 32", o.Bits)
 	case o.Size < 0 || o.Free < 0:
 		return fmt.Errorf("size %d is negative", min(o.Size, o.Free))
-	case o.Size != 0 && o.Size < Least:
-		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(Least))
-	case o.Size > 1<<32*sector:
+	case o.Sector != 0 && o.Sector != 512 && o.Sector != 4096:
+		return fmt.Errorf("sectors of %d bytes are not 512 or 4096", o.Sector)
+	case o.Size != 0 && o.Size < track*int64(o.sector()):
+		return fmt.Errorf("size %d is below the least, %s", o.Size, size.About(track*int64(o.sector())))
+	case o.Size > 1<<32*512:
 		return fmt.Errorf("size %s is above vfat's limit, 2TiB", size.About(o.Size))
 	}
 	return nil
 }
+
+// sector is the size of a sector in bytes.
+func (o *Options) sector() uint64 { return uint64(cmp.Or(o.Sector, 512)) }
 
 type writer struct {
 	ctx   context.Context
@@ -185,7 +196,7 @@ func kind(n *tree.Inode) error {
 
 // allocate gives every chain its clusters, without gaps.
 func (w *writer) allocate() {
-	next, size := uint32(2), int64(w.geo.perCluster*sector)
+	next, size := uint32(2), int64(w.geo.perCluster*w.geo.sectorSize)
 	chain := func(n *tree.Inode, length int64) {
 		w.first[n] = next
 		next += uint32(max(1, (length+size-1)/size))
@@ -205,7 +216,7 @@ func (w *writer) allocate() {
 func (w *writer) write(f *os.File) error {
 	size := w.o.Size
 	if size == 0 {
-		size = int64(w.geo.sectors * sector)
+		size = int64(w.geo.sectors * w.geo.sectorSize)
 	}
 	if err := f.Truncate(size); err != nil {
 		return err
@@ -214,7 +225,7 @@ func (w *writer) write(f *os.File) error {
 		return err
 	}
 	for i := range w.geo.fats {
-		at := int64((w.geo.reserved + i*w.geo.fatSectors) * sector)
+		at := int64((w.geo.reserved + i*w.geo.fatSectors) * w.geo.sectorSize)
 		if err := w.writeTable(io.NewOffsetWriter(f, at)); err != nil {
 			return err
 		}
@@ -261,14 +272,14 @@ func (w *writer) writeHead(f *os.File) error {
 		return err
 	}
 	le := binary.LittleEndian
-	info := make([]byte, sector)
+	info := make([]byte, bootSize)
 	copy(info, "RRaA")
 	copy(info[484:], "rrAa")
 	le.PutUint32(info[488:], uint32(w.geo.clusters)-w.used)
 	le.PutUint32(info[492:], w.used+1)
 	info[510], info[511] = 0x55, 0xaa
 	for at, b := range map[int64][]byte{1: info, 6: boot, 7: info} {
-		if _, err := f.WriteAt(b, at*sector); err != nil {
+		if _, err := f.WriteAt(b, at*int64(w.geo.sectorSize)); err != nil {
 			return err
 		}
 	}
@@ -277,7 +288,7 @@ func (w *writer) writeHead(f *os.File) error {
 
 func (w *writer) bootSector() []byte {
 	le, g := binary.LittleEndian, &w.geo
-	b := make([]byte, sector)
+	b := make([]byte, bootSize)
 	ext := b[36:]
 	copy(b, []byte{0xeb, 0x3c, 0x90})
 	if g.bits == 32 {
@@ -290,7 +301,7 @@ func (w *writer) bootSector() []byte {
 		le.PutUint16(b[22:], uint16(g.fatSectors))
 	}
 	copy(b[3:], "b9      ")
-	le.PutUint16(b[11:], sector)
+	le.PutUint16(b[11:], uint16(g.sectorSize))
 	b[13], b[16], b[21] = byte(g.perCluster), byte(g.fats), 0xf8
 	le.PutUint16(b[14:], uint16(g.reserved))
 	le.PutUint16(b[17:], uint16(g.rootEntries))

@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/vmdk"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
 )
@@ -56,7 +57,7 @@ func convert(p *session.Program) *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVarP(&c.to, "output-format", "O", "", "write `FORMAT` (default: by the destination's name)")
 	fl.StringVar(&c.compress, "compress", "", "compress a qcow2 with `METHOD`: zlib, zstd")
-	fl.StringVar(&c.subformat, "subformat", "", "`KIND` of a vmdk (monolithicSparse, streamOptimized) or vhd (dynamic, fixed)")
+	fl.StringVar(&c.subformat, "subformat", "", "`KIND` of a vmdk (monolithicSparse, streamOptimized, monolithicFlat) or vhd (dynamic, fixed)")
 	fl.StringVar(&c.adapter, "adapter", "", "`CONTROLLER` a vmdk names (default lsilogic)")
 	fl.StringVar(&c.onto, "onto", "", "write a qcow2 of the differences from the backing file `FORMAT:PATH`")
 	fl.BoolVar(&c.force, "force", false, "replace the destination if it exists")
@@ -77,10 +78,16 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	if err != nil {
 		return exit.Usage(err)
 	}
-	if _, err := os.Lstat(dst); err == nil && !c.force {
-		return fmt.Errorf("%s exists: --force replaces it", to)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	files := []string{dst}
+	if c.subformat == vmdk.Flat {
+		files = append(files, flatName(dst))
+	}
+	for _, file := range files {
+		if _, err := os.Lstat(file); err == nil && !c.force {
+			return fmt.Errorf("%s exists: --force replaces it", filepath.Join(filepath.Dir(to), filepath.Base(file)))
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	o := disk.WriteOptions{Compress: c.compress, Subformat: c.subformat, Adapter: c.adapter, Progress: progress(p), Sync: true, Mode: 0o666 &^ p.Umask}
 	if c.onto != "" {
@@ -100,8 +107,14 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	if err != nil {
 		return err
 	}
+	if c.subformat == vmdk.Flat {
+		return errors.Join(store.SpaceError(dst, disk.ConvertFlat(ctx, src, dst, flatName(dst), o)), src.Close())
+	}
 	return errors.Join(store.SpaceError(dst, disk.Convert(ctx, src, dst, c.to, o)), src.Close())
 }
+
+// flatName is the file with the data of the vmdk dst whose subformat is monolithicFlat.
+func flatName(dst string) string { return strings.TrimSuffix(dst, ".vmdk") + "-flat.vmdk" }
 
 // checkWriteOptions finds out whether a format has the options, by writing a
 // blank image to memory.

@@ -138,6 +138,18 @@ func partitions(p *session.Program) *cobra.Command {
 	return cmd
 }
 
+// attributes are what a table says of a partition beside its type.
+func attributes(part partition.Partition) string {
+	names := partition.AttributeNames(part.Attributes)
+	if part.Bootable {
+		names = append([]string{"boot"}, slices.DeleteFunc(names, func(s string) bool { return s == "legacy-boot" })...)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
 // partitionTable is the partitions for people; "" for none.
 func partitionTable(all []partition.Partition) string {
 	if len(all) == 0 {
@@ -146,9 +158,7 @@ func partitionTable(all []partition.Partition) string {
 	rows := [][]string{{"NUMBER", "START", "SIZE", "TYPE", "NAME", "ID"}}
 	for _, part := range all {
 		kind := cmp.Or(part.TypeName, part.Type)
-		if part.Bootable {
-			kind += " (boot)"
-		}
+		kind += attributes(part)
 		rows = append(rows, []string{strconv.Itoa(part.Number), strconv.FormatInt(part.Start, 10), size.About(part.Length), kind, part.Name, part.ID})
 	}
 	return output.Table(rows)
