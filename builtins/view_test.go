@@ -51,13 +51,16 @@ image(name = "filled_iso", fs = "iso9660", content = "src")
 image(name = "filled_squashfs", fs = "squashfs", content = "src")
 image(name = "filled_vfat", fs = "vfat", size = "34M", content = "src/sub")`,
 		"merge_yaml": `merge_yaml(name = "merged", inputs = ["user.yaml"])`,
-		"overlay":    `overlay(name = "overlaid", image = "ext4.raw")`,
-		"partition":  `partition(name = "taken", image = "disk.raw", number = 1)`,
-		"resize":     `resize(name = "resized", image = "ext4.raw", size = "32M")`,
-		"share":      `share(name = "published", image = "ext4.raw", version = "1")`,
-		"shrink":     `shrink(name = "shrunk", image = "ext4.raw")`,
-		"size":       `template(name = "sized", content = "${x}", vars = {"x": size(file = "src/a.txt")})`,
-		"template":   `template(name = "expanded", src = "src/a.txt", vars = {"x": "src/b.txt"})`,
+		"member":     "takes a directory that a step made",
+		"overlay": `overlay(name = "overlaid", image = "ext4.raw")
+overlay(name = "different", image = "disk.raw", differences_from = "ext4.raw")`,
+		"partition": `partition(name = "taken", image = "disk.raw", number = 1)`,
+		"replace":   `replace(name = "exchanged", image = "disk.raw", number = 1, content = "ext4.raw")`,
+		"resize":    `resize(name = "resized", image = "ext4.raw", size = "32M")`,
+		"share":     `share(name = "published", image = "ext4.raw", version = "1")`,
+		"shrink":    `shrink(name = "shrunk", image = "ext4.raw")`,
+		"size":      `template(name = "sized", content = "${x}", vars = {"x": size(file = "src/a.txt")})`,
+		"template":  `template(name = "expanded", src = "src/a.txt", vars = {"x": "src/b.txt"})`,
 		"tree": `tree(name = "put", files = {"f": "src/run", "d": "src"}, srcs = ["src/a.txt"])
 tree(name = "put_all", files = {".": "."})
 tree(name = "followed", files = {"d": "src"}, follow = ["d/link"])`,

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -130,7 +131,7 @@ func (f *remoteFile) Run(ctx context.Context, job *engine.Job) error {
 	}
 	dropParts(dir, time.Now().Add(-partAge))
 	d := &download{
-		client: client(), offline: job.World().Offline, sum: f.SHA256, part: filepath.Join(dir, f.SHA256+".part"),
+		client: client(), offline: job.World().Offline, sum: f.SHA256, part: filepath.Join(dir, f.partName()),
 		progress: job.Progress, logf: job.Logf, pause: pause, stall: stall,
 	}
 	if err := d.fetch(ctx, f.URLs); err != nil {
@@ -147,6 +148,15 @@ func (f *remoteFile) Run(ctx context.Context, job *engine.Job) error {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	return os.Remove(d.part)
+}
+
+// partName is the name of what was downloaded so far. Steps with different keys may run
+// at once, so each has one of its own.
+func (f *remoteFile) partName() string {
+	if !f.Unpack {
+		return f.SHA256 + ".part"
+	}
+	return fmt.Sprintf("%s-%x.part", f.SHA256, sha256.Sum256([]byte(f.Member)))
 }
 
 // dropParts removes downloads that were interrupted long ago. What can't be

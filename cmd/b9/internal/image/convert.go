@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/disk/image"
+	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/disk/vmdk"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
@@ -42,6 +43,7 @@ type conversion struct {
 	to                           string
 	compress, subformat, adapter string
 	onto                         string // FORMAT:PATH of the backing file written
+	partition                    string // of the source, by number, name or UUID
 	force                        bool
 }
 
@@ -60,11 +62,12 @@ func convert(p *session.Program) *cobra.Command {
 	fl.StringVar(&c.subformat, "subformat", "", "`KIND` of a vmdk (monolithicSparse, streamOptimized, monolithicFlat) or vhd (dynamic, fixed)")
 	fl.StringVar(&c.adapter, "adapter", "", "`CONTROLLER` a vmdk names (default lsilogic)")
 	fl.StringVar(&c.onto, "onto", "", "write a qcow2 of the differences from the backing file `FORMAT:PATH`")
+	fl.StringVar(&c.partition, "partition", "", "convert what is in `PARTITION` of the source, a number, name or UUID")
 	fl.BoolVar(&c.force, "force", false, "replace the destination if it exists")
 	return cmd
 }
 
-func (c *conversion) run(ctx context.Context, p *session.Program, from, to string) error {
+func (c *conversion) run(ctx context.Context, p *session.Program, from, to string) (err error) {
 	dst, err := p.Path(to)
 	if err != nil {
 		return err
@@ -107,10 +110,34 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	if err != nil {
 		return err
 	}
-	if c.subformat == vmdk.Flat {
-		return errors.Join(store.SpaceError(dst, disk.ConvertFlat(ctx, src, dst, flatName(dst), o)), src.Close())
+	defer func() { err = errors.Join(err, src.Close()) }()
+	img, err := c.part(p, from, src)
+	if err != nil {
+		return err
 	}
-	return errors.Join(store.SpaceError(dst, disk.Convert(ctx, src, dst, c.to, o)), src.Close())
+	if c.subformat == vmdk.Flat {
+		return store.SpaceError(dst, disk.ConvertFlat(ctx, img, dst, flatName(dst), o))
+	}
+	return store.SpaceError(dst, disk.Convert(ctx, img, dst, c.to, o))
+}
+
+// part is the partition of the source that is asked for, or the source.
+func (c *conversion) part(p *session.Program, name string, img disk.Image) (disk.Image, error) {
+	if c.partition == "" {
+		return img, nil
+	}
+	t, err := partition.ReadTable(img, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if t.Backup != "" {
+		p.Console.Warn("%s: the partition table is read %s", name, backupText(t.Backup))
+	}
+	part, err := t.Find(c.partition)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return disk.Section(img, part.Start, part.Length), nil
 }
 
 // flatName is the file with the data of the vmdk dst whose subformat is monolithicFlat.
