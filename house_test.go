@@ -40,8 +40,6 @@ func exceptions() map[string]string {
 	return map[string]string{
 		// What an action may be besides: it has the methods, and nobody names the type.
 		"export engine.Lasting": "actions implement it",
-		"export engine.Moving":  "actions implement it",
-		"export engine.Source":  "actions implement it",
 		"export engine.Tooled":  "actions implement it",
 	}
 }

@@ -35,8 +35,14 @@ func lxcExecOperation(d container.Defaults) lang.Operation {
 Every image is mounted at its mount point, in a private copy; the script runs as
 root, without a terminal and without anything to answer. The images as the
 script left them are the outputs, one for each mount point, and so are the
-writable shares: step["/"], step["/out"]. A script that fails leaves its images
+writable shares: step["/"], step["/out"]. What is in /run and /tmp of the root
+image when the script has ended is not taken. A script that fails leaves its images
 as they are for b9 shell.
+
+What a script reads from the network is not in the step's key. follows=[base]
+adds the state of the archive that base was installed from, so that a script with
+apt-get runs again when there is something new in it, such as a security update;
+b9 build --rerun runs a step again whatever its key.
 
 script is a list of commands for /bin/sh, run with set -e and printed as they
 run: a string is a line of shell, a list of strings is one command whose words
@@ -66,6 +72,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take from its first command, such as "90s", "10m", or in seconds (default: container.timeout)`},
 			{Name: "attempts", Type: lang.Int, Default: starlark.MakeInt(1), Doc: "how often to run the script, each time on fresh copies, until it ends well"},
 			{Name: "ignore_errors", Type: lang.Bool, Doc: "take the images even when the script fails"},
+			{Name: "follows", Type: lang.ListOf(lang.File | lang.Tree), Doc: "steps made of what moves on by itself: the script runs again whenever the archives of a bootstrap() they come from have changed, even if they come out equal"},
 		},
 		Example: `lxc_exec(name = "web", images = {"/": ":base"}, script = ["apt-get update", "apt-get install -y nginx"])`,
 		Make:    func(c *lang.Call) (lang.Step, error) { return lxcExecStep(c, d) },
@@ -85,6 +92,9 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l.addImages(c, &s)
 	l.addShares(c, &s)
 	l.addScript(c, &s)
+	for i, from := range c.Inputs("follows") {
+		s.Inputs = append(s.Inputs, lang.StepInput{Role: followsRole + strconv.Itoa(i), From: from})
+	}
 	if !path.IsAbs(l.Cwd) {
 		c.Errorf("cwd: %q is not an absolute path: the script starts in / when it is left out", l.Cwd)
 	}
@@ -172,8 +182,11 @@ func mountTarget(c *lang.Call, param, at string) (string, bool) {
 	return "", false
 }
 
-// finish decides the formats of the images.
+// finish decides the formats of the images, and what is followed.
 func (l *lxcExec) finish(k *lang.Linked) error {
+	if err := follow(k); err != nil {
+		return err
+	}
 	done := *l
 	done.Images = slices.Clone(l.Images)
 	if file, ok := k.SourcePath("script"); ok {
@@ -233,7 +246,7 @@ type shareMount struct {
 const scriptDir = "/.b9"
 
 // Kind implements engine.Action.
-func (l *lxcExec) Kind() string { return "lxc_exec/2" }
+func (l *lxcExec) Kind() string { return "lxc_exec/3" }
 
 // Run implements engine.Action.
 func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
@@ -250,6 +263,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 		Argv: append(append(slices.Clone(l.Interpreter), scriptDir+"/script"), l.Args...),
 		Env:  l.environment(job.Epoch()), Dir: l.Cwd, User: l.User, Arch: l.Arch,
 		Capabilities: l.Capabilities, Network: l.Network, Memory: l.Memory, CPUs: l.CPUs, Timeout: l.Timeout,
+		Empty: []string{"/run", "/tmp"}, EmptyAfterFailure: l.IgnoreErrors,
 	}
 	job.Enterable(engine.Sandbox{Spec: spec, Note: "the script is in " + scriptDir + "/script"})
 	if err := l.attempt(ctx, job, backend, spec); err != nil {
@@ -443,11 +457,12 @@ func (l *lxcExec) removeSockets(ctx context.Context, job *engine.Job) error {
 		if !s.Writable {
 			continue
 		}
-		err := walk(ctx, job.Output(s.Target), func(file, _ string, d fs.DirEntry) error {
-			if d.Type()&fs.ModeSocket != 0 {
-				return os.Remove(file)
+		err := walk(ctx, job.Output(s.Target), func(file, rel string, d fs.DirEntry) error {
+			if d.Type()&fs.ModeSocket == 0 {
+				return nil
 			}
-			return nil
+			job.Logf("b9: %s is a socket and is left out: nothing listens there after the script", path.Join(s.Target, rel))
+			return os.Remove(file)
 		})
 		if err != nil {
 			return err

@@ -53,6 +53,16 @@ type Moving interface {
 	Refingerprint(ctx context.Context, w *World, before store.Digest) (store.Digest, error)
 }
 
+// Followed is a Source that reads less of the world than steps after it may,
+// such as the packages of an archive that it installs. Follows returns what
+// stands for all of it, nil if that is pinned: a further step with one file as its
+// output, which other steps have as an input when they have to run again whenever
+// that world has moved on.
+type Followed interface {
+	Source
+	Follows() Moving
+}
+
 // Located is a Source whose only output already lies on the host. It is
 // never run and never copied into the store: steps read it in place, and a
 // step that used it fails when the fingerprint has changed meanwhile.

@@ -112,7 +112,13 @@ func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch 
 	}
 	// Archives without InRelease have Release, signed beside it.
 	for _, name := range []string{"InRelease", "Release"} {
-		if err := fetchReleases(ctx, asks, name, older); err != nil {
+		fetch := func() error { return fetchReleases(ctx, asks, name, older) }
+		if older {
+			err = fetch()
+		} else {
+			err = persist(ctx, io.Discard, fetch, func() error { return nil })
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -146,9 +152,9 @@ func releaseBase(s *aptSource) string {
 // fetchReleases gets the files that are not there yet; those of this machine are
 // read where they are. What the archive does not have is no error.
 func fetchReleases(ctx context.Context, asks []releaseAsk, name string, older bool) error {
-	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"}
+	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=0"}
 	if older {
-		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5", "-o", "Acquire::Retries=0")
+		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5")
 	}
 	var files []string
 	for i := range asks {
@@ -183,7 +189,11 @@ func sortFailures(asks []releaseAsk, name string, out []byte) error {
 		}
 		reason := failureReason(string(out), a.base+"/"+name)
 		if _, local := localPath(a.base); !local && !notThere(reason) {
-			return &unreachableError{withoutPassword(a.source.URI), reason}
+			down := error(&unreachableError{withoutPassword(a.source.URI), reason})
+			if passingFailure.MatchString(reason) {
+				down = &passingError{down}
+			}
+			return down
 		}
 	}
 	return nil

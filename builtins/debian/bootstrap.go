@@ -55,9 +55,11 @@ Packages come from where the machine's own apt takes them: every source in
 bookworm-updates, bookworm-security), with its keys, proxies and passwords. For
 another suite the machine's mirrors are asked for that one. mirror= names others.
 
-The step follows the archive: it runs again when the package lists of the suites,
-components and architecture it uses have changed, which is asked at most every
-refresh. With snapshot= the archive's state is pinned and never asked for.
+The step follows the archive: when that has changed, which is asked at most every
+refresh, apt resolves again what the call installs, and the step runs again if a
+package of that set is another one, by name, version or digest. A change of other
+packages runs nothing here; lxc_exec(follows=) is for scripts that install more.
+With snapshot= the archive's state is pinned and never asked for.
 
 The image has the sources that were used in /etc/apt/sources.list.d/debian.sources,
 without passwords and proxies; no host name, no resolv.conf, an empty machine-id,
@@ -187,7 +189,7 @@ type bootstrap struct {
 }
 
 // Kind implements engine.Action.
-func (b *bootstrap) Kind() string { return "bootstrap/1" }
+func (b *bootstrap) Kind() string { return "bootstrap/2" }
 
 // Tools implements engine.Tooled. The program mmdebstrap is the one of the user's
 // PATH; those that it calls are not.
@@ -200,8 +202,8 @@ func (b *bootstrap) Tools() []engine.Tool {
 }
 
 // Fingerprint implements engine.Source: it stands for the sources that are
-// used and the package lists they have now, as an answer says that is not
-// older than refresh.
+// used and the packages that they have for the call: names, versions and digests,
+// by the state of the archive that an answer gave that is not older than refresh.
 func (b *bootstrap) Fingerprint(ctx context.Context, w *engine.World) (store.Digest, error) {
 	limit := b.Refresh
 	if w.Refresh {
@@ -223,18 +225,27 @@ func (b *bootstrap) fingerprint(ctx context.Context, w *engine.World, limit time
 	if err != nil {
 		return store.Digest{}, err
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%q\n", renderSources(publicSources(sources)))
-	if err := hashKeyrings(h, b.Keyring, sources); err != nil {
-		return store.Digest{}, err
-	}
+	packages := &resolution{} // of a pinned archive; they are what they are
 	if b.Snapshot == "" {
 		state, err := b.archiveState(ctx, w, sources, limit)
 		if err != nil {
 			return store.Digest{}, err
 		}
-		h.Write(state[:])
+		if packages, err = b.resolved(ctx, w, sources, state); err != nil {
+			return store.Digest{}, err
+		}
 	}
+	return b.standsFor(sources, packages)
+}
+
+// standsFor is the fingerprint for these packages.
+func (b *bootstrap) standsFor(sources []aptSource, packages *resolution) (store.Digest, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q\n", renderSources(publicSources(sources)))
+	if err := hashKeyrings(h, b.Keyring, sources); err != nil {
+		return store.Digest{}, err
+	}
+	h.Write(packages.sum())
 	return store.Digest(h.Sum(nil)), nil
 }
 
@@ -250,7 +261,7 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 	if job.World().Offline && slices.ContainsFunc(sources, remote) {
 		return errors.New("the image is not in the store and b9 is offline: build once with network")
 	}
-	s, err := b.newStaging(job, sources)
+	s, err := b.newStaging(ctx, job, sources)
 	if err != nil {
 		return err
 	}
@@ -319,6 +330,7 @@ func emulated(binfmt, arch string) bool {
 // a type may have several.
 func Actions() engine.Actions {
 	return engine.Actions{
-		"bootstrap/1": func() engine.Action { return &bootstrap{} },
+		"bootstrap/2":     func() engine.Action { return &bootstrap{} },
+		"archive-state/1": func() engine.Action { return &archiveState{} },
 	}
 }

@@ -12,6 +12,7 @@
 //	Actions    the kinds of all actions
 //
 // Inside, a bootstrap (the action) picks its aptSources, an archive's release
-// says which package lists there are, and a staging is the system while it is
-// installed. deb822(5) and sources.list(5) describe the sources.
+// says which package lists there are, a resolution is the packages that they come
+// to, and a staging is the system while it is installed; both run mmdebstrap as a
+// tooling tells. An archiveState is what other steps follow. deb822(5) and sources.list(5) describe the sources.
 package debian

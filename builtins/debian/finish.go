@@ -2,7 +2,6 @@ package debian
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +16,11 @@ import (
 // finish turns what was installed into what the image is to hold: without
 // what names this machine or this moment.
 func (s *staging) finish(ctx context.Context) error {
-	if err := errors.Join(s.debs.adopt(ctx, filepath.Join(s.root, "var/cache/apt/archives")), s.debs.trim(time.Now(), debAge, debSpace)); err != nil {
+	if err := errors.Join(s.debs.adopt(ctx, filepath.Join(s.root, archives)), s.debs.trim(time.Now(), debAge, debSpace)); err != nil {
 		return fmt.Errorf("cache of packages: %w", err)
+	}
+	if err := s.foreseen(); err != nil {
+		return err
 	}
 	// Every path is opened beneath the root, so that a link that a package
 	// made can't lead out of it.
@@ -27,10 +29,36 @@ func (s *staging) finish(ctx context.Context) error {
 		return err
 	}
 	defer root.Close()
-	if err := errors.Join(clean(root), forgetHost(root), s.writeSources(root)); err != nil {
+	if err := errors.Join(clean(root), forgetHost(root), forgetIdentity(root), s.writeSources(root)); err != nil {
 		return fmt.Errorf("tidy up the root file system: %w", err)
 	}
 	return normalizeTimes(ctx, s.root, s.started, s.job.Epoch())
+}
+
+// archives is where apt keeps packages that it has downloaded, below the root.
+const archives = "var/cache/apt/archives"
+
+// foreseen reports a package that is not of those that the step counts by: the
+// archive has moved on since they were resolved. They are resolved anew then.
+func (s *staging) foreseen() error {
+	if s.Snapshot != "" {
+		return nil
+	}
+	names, err := s.installed()
+	if err != nil {
+		return err
+	}
+	now, err := s.packages(names)
+	if err != nil {
+		return err
+	}
+	file := s.resolutionFile(s.job.World().Store, s.given)
+	if r, ok := readResolution(file); ok && r.covers(now) {
+		if d, err := s.standsFor(s.given, r); err == nil && d == s.job.Fingerprint() {
+			return nil
+		}
+	}
+	return errors.Join(errors.New("the archive was changed while the step installed from it: nothing was stored, build again"), os.RemoveAll(file))
 }
 
 // clean removes what a running system makes again: lists, caches, logs of
@@ -38,10 +66,9 @@ func (s *staging) finish(ctx context.Context) error {
 func clean(root *os.Root) error {
 	var errs []error
 	for _, pattern := range []string{
-		"var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/cache/apt/archives/lock",
+		lists + "/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/cache/apt/archives/lock",
 		"var/cache/apt/archives/partial/*", "var/log/apt/*", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
 		"var/log/fontconfig.log", "var/cache/ldconfig/aux-cache", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
-		"var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
 		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
 		"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/preferences.d/b9", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
 	} {
@@ -57,20 +84,16 @@ func clean(root *os.Root) error {
 }
 
 // forgetHost removes the machine's resolv.conf and the host name, unless a
-// package has put its own in their place, and empties the machine-id.
+// package has put its own in their place.
 func forgetHost(root *os.Root) error {
 	hosts, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	errs := []error{
+	return errors.Join(
 		removeIf(root, "etc/resolv.conf", func(data []byte) bool { return bytes.Equal(data, hosts) }),
 		removeIf(root, "etc/hostname", func(data []byte) bool { return string(data) == "localhost\n" }),
-	}
-	if _, err := root.Lstat("etc/machine-id"); err == nil {
-		errs = append(errs, root.Remove("etc/machine-id"), root.WriteFile("etc/machine-id", nil, 0o444))
-	}
-	return errors.Join(errs...)
+	)
 }
 
 func removeIf(root *os.Root, name string, unwanted func([]byte) bool) error {
@@ -96,8 +119,11 @@ func (s *staging) writeSources(root *os.Root) error {
 	}
 	errs := []error{root.RemoveAll("etc/apt/sources.list"), root.RemoveAll("etc/apt/sources.list.d"), root.MkdirAll("etc/apt/sources.list.d", 0o755)}
 	sources := publicSources(s.sources)
-	for _, path := range imageKeyrings(sources) { // only one where the build gave it
-		errs = append(errs, copyKeyring(root, path, cmp.Or(s.keyring, path)))
+	for _, path := range imageKeyrings(sources) {
+		errs = append(errs, copyKeyring(root, path))
+	}
+	if s.keyring != "" {
+		errs = append(errs, root.MkdirAll(filepath.Dir(s.keyring[1:]), 0o755), root.WriteFile(s.keyring[1:], s.keys, 0o644))
 	}
 	for i, source := range sources {
 		if s.keyring != "" {
@@ -107,10 +133,10 @@ func (s *staging) writeSources(root *os.Root) error {
 	return errors.Join(append(errs, root.WriteFile(sourcesFile, []byte(renderSources(sources)), 0o644))...)
 }
 
-// copyKeyring puts a keyring of the machine at an absolute path of the image,
-// unless a package has brought one.
-func copyKeyring(root *os.Root, from, to string) error {
-	to = to[1:]
+// copyKeyring puts a keyring of the machine at its path in the image, unless a
+// package has brought one.
+func copyKeyring(root *os.Root, from string) error {
+	to := from[1:]
 	if _, err := root.Stat(to); err == nil {
 		return nil
 	}

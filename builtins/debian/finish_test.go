@@ -78,10 +78,10 @@ func TestTidyRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	s := &staging{bootstrap: &bootstrap{}, sources: []aptSource{
+	s := &staging{tooling: tooling{bootstrap: &bootstrap{}, sources: []aptSource{
 		{URI: "http://me:pw@m.example/debian", Suite: "bookworm", Components: []string{"main"}, Fields: []aptField{{"Signed-By", keys}}},
-	}}
-	if err := errors.Join(clean(root), forgetHost(root), s.writeSources(root)); err != nil {
+	}}}
+	if err := errors.Join(clean(root), forgetHost(root), forgetIdentity(root), s.writeSources(root)); err != nil {
 		t.Fatal(err)
 	}
 	want := "etc/apt/sources.list.d/debian.sources\netc/machine-id\netc/passwd\n" + keys[1:] + "\nvar/cache/debconf\nvar/lib/apt/lists/partial/.keep\nvar/lib/dpkg/status\nvar/log/wtmp"
@@ -107,8 +107,8 @@ func TestTidyKeepsWhatPackagesMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	s := &staging{bootstrap: &bootstrap{}}
-	if err := errors.Join(clean(root), forgetHost(root), s.writeSources(root)); err != nil {
+	s := &staging{tooling: tooling{bootstrap: &bootstrap{}}}
+	if err := errors.Join(clean(root), forgetHost(root), forgetIdentity(root), s.writeSources(root)); err != nil {
 		t.Fatal(err)
 	}
 	if got := listRoot(t, dir); got != "etc/hostname\netc/resolv.conf" {
@@ -215,7 +215,7 @@ func TestDamagedPackagesAreNotInstalled(t *testing.T) {
 }
 
 func TestExplainInstallation(t *testing.T) {
-	s := &staging{bootstrap: &bootstrap{Suite: "bookworm", Arch: "amd64"}, dir: "/job", sources: []aptSource{{URI: "http://me:pw@m.example/debian"}}}
+	s := &tooling{bootstrap: &bootstrap{Suite: "bookworm", Arch: "amd64"}, dir: "/job", sources: []aptSource{{URI: "http://me:pw@m.example/debian"}}}
 	cause := errors.New("exit status 25")
 	for _, test := range []struct{ log, want string }{
 		{"Reading package lists...\nE: Unable to locate package vmi\nE: apt failed\n", "bookworm has no package for amd64: Unable to locate package vmi: check its name, or add the component or suite that has it"},

@@ -146,12 +146,12 @@ func testWorld(t *testing.T) *engine.World {
 	return &engine.World{Store: st}
 }
 
-// asking is a bootstrap from the archive, as a new process would have it.
-func (a *archive) asking(suite string) *bootstrap {
-	return &bootstrap{Suite: suite, Arch: "amd64", Mirrors: []string{a.URL + "/debian"}, Apt: "/nonexistent", Refresh: time.Hour}
+// asking is the state of the archive, as a new process would ask for it.
+func (a *archive) asking(suite string) *archiveState {
+	return &archiveState{Suite: suite, Arch: "amd64", Mirrors: []string{a.URL + "/debian"}, Apt: "/nonexistent", Refresh: time.Hour}
 }
 
-func fingerprint(t *testing.T, b *bootstrap, w *engine.World) store.Digest {
+func fingerprint(t *testing.T, b engine.Source, w *engine.World) store.Digest {
 	t.Helper()
 	d, err := b.Fingerprint(context.Background(), w)
 	if err != nil {
@@ -206,11 +206,12 @@ func TestRefingerprintWantsAFreshAnswer(t *testing.T) {
 	if again() != first || a.count(inRelease) != 1 {
 		t.Errorf("an answer of a moment ago was not trusted (asked %d times)", a.count(inRelease))
 	}
-	sources, err := b.sources()
+	of := b.bootstrap()
+	sources, err := of.sources()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(aptCache(w.Store), b.answerName(sources))
+	file := filepath.Join(aptCache(w.Store), of.answerName(sources))
 	old, ok := readAnswer(file)
 	if !ok {
 		t.Fatal("the answer was not kept")
@@ -245,7 +246,7 @@ func TestFingerprintOffline(t *testing.T) {
 		t.Error("the last answer was not used although the archive is down")
 	}
 	_, err = a.asking("trixie").Fingerprint(context.Background(), w)
-	if want := "archive " + a.URL + "/debian can't be reached (Could not connect to "; err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ": check the network, or give mirror=") {
+	if want := "archive " + a.URL + "/debian can't be reached (Could not connect to "; err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ": check the network, or give mirror= (tried 4 times)") {
 		t.Errorf("got  %v\nwant %s...", err, want)
 	}
 	pinned := &bootstrap{Suite: "bookworm", Arch: "amd64", Mirrors: []string{a.URL + "/archive/debian"}, Snapshot: "20261101T000000Z", Apt: "/nonexistent"}
@@ -285,15 +286,12 @@ func TestFingerprintMistakes(t *testing.T) {
 	mirror := a.URL + "/debian"
 	component := a.asking("bookworm")
 	component.Components = []string{"mian"}
-	keyring := a.asking("bookworm")
-	keyring.Keyring = "/nonexistent/keys.gpg"
 	for _, test := range []struct {
-		b    *bootstrap
+		b    *archiveState
 		want string
 	}{
 		{a.asking("bookwurm"), fmt.Sprintf(`unknown suite "bookwurm": %s has no Release file for it: check its spelling, or give mirror=`, mirror)},
 		{component, fmt.Sprintf(`suite bookworm at %s: it has no component "mian" (have main, contrib): did you mean "main"?`, mirror)},
-		{keyring, "keyring /nonexistent/keys.gpg does not exist: install the package that has it, or give keyring="},
 	} {
 		if _, err := test.b.Fingerprint(context.Background(), w); err == nil || err.Error() != test.want {
 			t.Errorf("got  %v\nwant %s", err, test.want)

@@ -3,9 +3,24 @@
 set -eu
 export TMPDIR="$1/tmp"
 echo localhost >"$1/etc/hostname"
-APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get update --error-on=any
-
 lists="$1/var/lib/apt/lists"
+
+# apt's checks of signatures put keys into TMPDIR, read them there as another user,
+# and stumble over a colon in its name. This directory of every Debian serves nobody
+# else in this mount namespace.
+keys=/var/lib/apt/mirrors
+mount -t tmpfs -o mode=1777 b9 "$keys" || keys=/tmp
+update() { TMPDIR="$keys" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get update --error-on=any; }
+
+# The lists of a moment ago, when the packages were resolved. What they are worth apt
+# finds out from what the archive has signed; if they are of no use, they are fetched.
+if [ -d "$B9_LISTS" ] && cp -pt "$lists" "$B9_LISTS"/* && update >"$B9_DIR/update.log" 2>&1; then
+	cat "$B9_DIR/update.log"
+else
+	find "$lists" -maxdepth 1 -type f -delete
+	update
+fi
+
 # Where the suite has usr-is-merged, the merged directories are made at once, as
 # debootstrap does, so that usrmerge and perl are not needed to make them later: a
 # smaller system, sooner.
@@ -15,7 +30,7 @@ if [ "$B9_MERGE" ] && grep -qx 'Package: usr-is-merged' "$lists"/*_Packages; the
 		ln -s "usr/$dir" "$1/$dir"
 	done
 	mkdir -p "$1/etc/apt/preferences.d"
-	printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/b9"
+	printf '%s' "$B9_NO_USRMERGE" >"$1/etc/apt/preferences.d/b9"
 fi
 
 # Those packages are linked into apt's archive that the lists name by digest and

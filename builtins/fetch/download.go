@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	tries         = 4                // attempts at one address that bring nothing, in a row
+	tries         = 6                // attempts at one address that bring nothing, in a row
 	redirects     = 10               // redirections that are followed
 	stall         = 60 * time.Second // silence that ends an attempt
 	progressEvery = 100 * time.Millisecond

@@ -28,7 +28,7 @@ func Fetch() lang.Operation {
 The digest is the file's identity: another address for the same content fetches
 nothing. Addresses are tried in order: url, then mirrors. Interrupted downloads
 go on where they stopped, also in the next build; errors that may pass are tried
-again. Nothing is fetched while the build file is evaluated. http, https and file
+six times, with longer and longer pauses. Nothing is fetched while the build file is evaluated. http, https and file
 addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
 		Params: []lang.Param{
 			lang.NameParam(),

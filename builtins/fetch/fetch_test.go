@@ -200,7 +200,7 @@ func TestFetchMirrors(t *testing.T) {
 	for first, want := range map[string]string{
 		"/absent": "/absent: the server answered 404 Not Found",
 		"/loop":   "/loop: it redirects more than 10 times",
-		"/busy":   "/busy: the server answered 503 Service Unavailable (tried 4 times)",
+		"/busy":   "/busy: the server answered 503 Service Unavailable (tried 6 times)",
 	} {
 		err := testDownload(t, sum).fetch(context.Background(), []string{srv.URL + first})
 		if err == nil || err.Error() != srv.URL+want {

@@ -1,0 +1,94 @@
+package debian
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// aptErrors passes a log on and picks out what apt, dpkg and mmdebstrap call
+// errors, the first few of them.
+type aptErrors struct {
+	to    io.Writer
+	rest  []byte
+	lines []string
+}
+
+// errorLine is how the lines begin that are picked out.
+var errorLine = regexp.MustCompile(`^(E: |dpkg: error|dpkg-deb: error|Err:|tar: )`)
+
+// maxErrors bounds the error lines that are kept, and their length in bytes.
+const maxErrors, maxErrorLine = 20, 2000
+
+// Write implements io.Writer.
+func (a *aptErrors) Write(p []byte) (int, error) {
+	n, err := a.to.Write(p)
+	a.rest = append(a.rest, p[:n]...)
+	for i := bytes.IndexAny(a.rest, "\n\r"); i >= 0; i = bytes.IndexAny(a.rest, "\n\r") {
+		a.note(string(a.rest[:i]))
+		a.rest = a.rest[i+1:]
+	}
+	if len(a.rest) > maxErrorLine {
+		a.rest = a.rest[:0]
+	}
+	return n, err
+}
+
+func (a *aptErrors) note(line string) {
+	line = strings.TrimSpace(line)
+	if errorLine.MatchString(line) && len(a.lines) < maxErrors {
+		a.lines = append(a.lines, strings.TrimPrefix(line, "E: "))
+	}
+}
+
+// passingError is one that another attempt may not meet.
+type passingError struct{ error }
+
+func (e *passingError) Unwrap() error { return e.error }
+
+// explain makes one sentence of what went wrong.
+func (t *tooling) explain(log *aptErrors, cause error) error {
+	for _, line := range log.lines {
+		if said := t.diagnose(line); said != nil {
+			return said
+		}
+	}
+	if len(log.lines) > 0 {
+		return fmt.Errorf("mmdebstrap: %s (the log has the rest)", log.lines[0])
+	}
+	return fmt.Errorf("mmdebstrap: %w (the log says why)", cause)
+}
+
+// diagnose knows the usual errors; nil for another one.
+func (t *tooling) diagnose(line string) error {
+	mirror := withoutPassword(t.sources[0].URI)
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) })
+	}
+	switch {
+	case has("Unable to locate package", "has no installation candidate", "Couldn't find any package"):
+		return fmt.Errorf("%s has no package for %s: %s: check its name, or add the component or suite that has it", t.Suite, t.Arch, line)
+	case has("Version ", "Release ") && has("was not found"):
+		return fmt.Errorf("%s: %s: leave out the version, or pin the archive with snapshot=", t.Suite, line)
+	case has("NO_PUBKEY", "is not signed", "couldn't be verified", "EXPKEYSIG"):
+		return fmt.Errorf("the signature of %s can't be checked: %s: give keyring= with the archive's keys", mirror, line)
+	case has("does not have a Release file"):
+		return fmt.Errorf("unknown suite: %s: check its spelling, or give mirror=", line)
+	case has("No space left on device"):
+		return fmt.Errorf("the disk with %s is full: %s: free space there, or run b9 cache gc", t.dir, line)
+	case has("unexpected size", "Hash Sum mismatch"):
+		return &passingError{fmt.Errorf("the archive is out of step with itself, as while it is being updated: %s: build again later, or leave a suite out with suites=", line)}
+	case has("Could not resolve"):
+		return &unreachableError{mirror, line}
+	case passingFailure.MatchString(line):
+		return &passingError{&unreachableError{mirror, line}}
+	}
+	return nil
+}
+
+// passingFailure is how apt tells of an answer, or of no answer, that may be
+// another one the next time: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
+var passingFailure = regexp.MustCompile(`(?:^|  )(?:408|429|5[0-9][0-9]) |Temporary failure resolving|Could not connect|Unable to connect|Error reading from server|Connection (?:timed out|failed|reset|closed)|Server closed the connection`)
