@@ -36,6 +36,7 @@ func Operations(s Settings) []lang.Operation {
 	return []lang.Operation{
 		base64Operation(),
 		debian.Bootstrap(s.Bootstrap, s.Image),
+		image.Canonical(),
 		cloudInitOperation(),
 		image.Convert(),
 		digestOperation(),

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -23,7 +22,7 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/disk"
-	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/store"
 )
 
@@ -38,6 +37,9 @@ script left them are the outputs, one for each mount point, and so are the
 writable shares: step["/"], step["/out"]. What is in /run and /tmp of the root
 image when the script has ended is not taken. A script that fails leaves its images
 as they are for b9 shell.
+
+An ext4 image or a share that nothing was written to comes out as it was. Times that
+the run has set become the build's (SOURCE_DATE_EPOCH, by default 1970).
 
 What a script reads from the network is not in the step's key. follows=[base]
 adds the state of the archive that base was installed from, so that a script with
@@ -71,6 +73,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
 			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take from its first command, such as "90s", "10m", or in seconds (default: container.timeout)`},
 			{Name: "attempts", Type: lang.Int, Default: starlark.MakeInt(1), Doc: "how often to run the script, each time on fresh copies, until it ends well"},
+			{Name: "canonical", Type: lang.Bool, Doc: "lay the ext4 images out anew, as canonical() does: equal content is equal bytes, whatever the script did meanwhile"},
 			{Name: "ignore_errors", Type: lang.Bool, Doc: "take the images even when the script fails"},
 			{Name: "follows", Type: lang.ListOf(lang.File | lang.Tree), Doc: "steps made of what moves on by itself: the script runs again whenever the archives of a bootstrap() they come from have changed, even if they come out equal"},
 		},
@@ -82,7 +85,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l := &lxcExec{
 		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
-		Arch: c.String("arch"), Hostname: c.String("hostname"), IgnoreErrors: c.Bool("ignore_errors"), Env: envArg(c), Attempts: int(c.Int("attempts")),
+		Arch: c.String("arch"), Hostname: c.String("hostname"), IgnoreErrors: c.Bool("ignore_errors"), Canonical: c.Bool("canonical"), Env: envArg(c), Attempts: int(c.Int("attempts")),
 	}
 	if l.Attempts < 1 {
 		c.Errorf("attempts: %d is less than one", l.Attempts)
@@ -224,6 +227,7 @@ type lxcExec struct {
 	CPUs         float64 // processors
 	Capabilities []string
 	IgnoreErrors bool
+	Canonical    bool
 
 	Timeout  time.Duration `key:"-"` // a script can't see it, and one that runs into it fails, which is not kept
 	Attempts int           `key:"-"` // one that ends well is the same, however often it was tried
@@ -245,11 +249,16 @@ type shareMount struct {
 // scriptDir is where the script appears in the container.
 const scriptDir = "/.b9"
 
-// Kind implements engine.Action.
+// Kind implements engine.Action. Under lxc_exec/1 images kept the times of their
+// mounts and files those of the clock.
 func (l *lxcExec) Kind() string { return "lxc_exec/3" }
 
 // Run implements engine.Action.
 func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
+	began, err := fileClock()
+	if err != nil {
+		return err
+	}
 	mounts, err := l.mounts(ctx, job)
 	if err != nil {
 		return err
@@ -269,11 +278,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 	if err := l.attempt(ctx, job, backend, spec); err != nil {
 		return err
 	}
-	l.trim(ctx, job)
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return l.removeSockets(ctx, job)
+	return l.settle(ctx, job, began)
 }
 
 // attempt runs the script until it ends well, at most as often as Attempts says.
@@ -321,21 +326,6 @@ func (l *lxcExec) renew(ctx context.Context, job *engine.Job) error {
 		}
 	}
 	return nil
-}
-
-// trim gives back the space of what the script deleted, so that it is neither
-// kept, copied nor exported. A file system that can't be trimmed stays as it is.
-func (l *lxcExec) trim(ctx context.Context, job *engine.Job) {
-	for _, m := range l.Images {
-		path := job.Output(m.Target)
-		info, err := fsys.Probe(path, 0, 0)
-		if err != nil || !strings.HasPrefix(info.Type, "ext") {
-			continue
-		}
-		if _, err := fsys.Trim(ctx, path); err != nil {
-			job.Logf("b9: image for %s: %v", m.Target, err)
-		}
-	}
 }
 
 // containerID is unique among live containers: the scratch directory's name
@@ -451,26 +441,6 @@ func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Re
 	return fmt.Errorf("the script ended early: %s", res)
 }
 
-// removeSockets removes the sockets from writable shares: they can't be stored.
-func (l *lxcExec) removeSockets(ctx context.Context, job *engine.Job) error {
-	for _, s := range l.Shares {
-		if !s.Writable {
-			continue
-		}
-		err := walk(ctx, job.Output(s.Target), func(file, rel string, d fs.DirEntry) error {
-			if d.Type()&fs.ModeSocket == 0 {
-				return nil
-			}
-			job.Logf("b9: %s is a socket and is left out: nothing listens there after the script", path.Join(s.Target, rel))
-			return os.Remove(file)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func envArg(c *lang.Call) map[string]string {
 	env := map[string]string{}
 	for _, e := range c.Entries("env") {
@@ -480,6 +450,14 @@ func envArg(c *lang.Call) map[string]string {
 		env[e.Key] = lang.Text(e.Value)
 	}
 	return env
+}
+
+// Tools implements engine.Tooled: what lays images out anew.
+func (l *lxcExec) Tools() []engine.Tool {
+	if !l.Canonical {
+		return nil
+	}
+	return ext4.Tools()
 }
 
 // Machine is the architecture that commands in the images run with.

@@ -92,6 +92,7 @@ func params() []lang.Param {
 		{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
 		{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode, as mke2fs -i"},
 		{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of blocks reserved for root (default 0)"},
+		{Name: "canonical", Type: lang.Bool, Doc: "give every time later than the build's that time, those of the packages too, as canonical() does; equal content is equal bytes either way"},
 	}
 }
 
@@ -104,7 +105,7 @@ func makeStep(c *lang.Call, d Defaults, fs image.Defaults) (lang.Step, error) {
 			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
 			Features: fs.Features(c), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
 		},
-		Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
+		Canonical: c.Bool("canonical"), Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
 	}
 	if c.Given("refresh") {
 		b.Refresh = c.Duration("refresh")
@@ -182,6 +183,7 @@ type bootstrap struct {
 	Snapshot   string   // "" or YYYYMMDDTHHMMSSZ
 	Keyring    string   // path of a keyring on the machine, or ""
 	Image      image.FileSystem
+	Canonical  bool // packages' files have no time later than the build's
 
 	Users   []string      `key:"-"` // user and password for each of Mirrors, "" for none
 	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted

@@ -32,7 +32,11 @@ func (s *staging) finish(ctx context.Context) error {
 	if err := errors.Join(clean(root), forgetHost(root), forgetIdentity(root), s.writeSources(root)); err != nil {
 		return fmt.Errorf("tidy up the root file system: %w", err)
 	}
-	return normalizeTimes(ctx, s.root, s.started, s.job.Epoch())
+	began := s.started
+	if s.Canonical {
+		began = s.job.Epoch().Add(time.Second)
+	}
+	return normalizeTimes(ctx, s.root, began, s.job.Epoch())
 }
 
 // archives is where apt keeps packages that it has downloaded, below the root.
@@ -148,7 +152,8 @@ func copyKeyring(root *os.Root, from string) error {
 }
 
 // normalizeTimes gives the time at to everything that was made since the
-// installation began. Files from packages are older and keep their times.
+// installation began. Files from packages are older and keep their times, unless
+// began comes right after at.
 func normalizeTimes(ctx context.Context, dir string, began, at time.Time) error {
 	// The clock that stamps files may lag behind by a tick.
 	since := began.Add(-time.Second)

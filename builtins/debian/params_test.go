@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/internal/builtinstest"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
@@ -51,7 +52,7 @@ func callOf(t *testing.T, st *store.Store, d Defaults, files map[string]string, 
 	root := t.TempDir()
 	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", "B9BUILD.star": call + "\n"})
 	builtinstest.WriteWorkspace(t, root, files)
-	w, err := lang.Open(t.Context(), lang.Config{Root: root, Operations: []lang.Operation{Bootstrap(d)}})
+	w, err := lang.Open(t.Context(), lang.Config{Root: root, Operations: []lang.Operation{Bootstrap(d, image.Defaults{})}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ archive. With source and size the image and its file system are resized.`,
 			{Name: "backing", Type: lang.ListOf(lang.File), Doc: "the image under a qcow2 source that holds only differences, then the one under that and so on; what the source records of it does not count"},
 			{Name: "extents", Type: lang.DictOf(lang.File), Doc: "the files in which a vmdk source keeps its data, by the names that its descriptor has for them; no other is opened"},
 			{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as the content needs, plus free"},
-			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default: a tenth)"},
+			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default none)"},
 			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
 			{Name: "content", Type: lang.File | lang.Tree, Doc: "a directory or tar archive to fill a new file system with"},
 			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, with .gz, .zst, .xz or .bz2 behind it or not"},
@@ -461,6 +461,7 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 // a type may have several.
 func Actions() engine.Actions {
 	return engine.Actions{
+		"canonical/1":    func() engine.Action { return &canonical{} },
 		"convert/3":      func() engine.Action { return &convert{} },
 		"disk/2":         func() engine.Action { return &diskImage{} },
 		"import-image/2": func() engine.Action { return &importImage{} },
@@ -469,6 +470,6 @@ func Actions() engine.Actions {
 		"partition/1":    func() engine.Action { return &extractPartition{} },
 		"replace/1":      func() engine.Action { return &replace{} },
 		"resize/2":       func() engine.Action { return &resize{} },
-		"shrink/1":       func() engine.Action { return &shrink{} },
+		"shrink/2":       func() engine.Action { return &shrink{} },
 	}
 }

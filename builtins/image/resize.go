@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
@@ -73,7 +74,8 @@ type resize struct {
 	Grow      bool  // the last partition and its file system, too
 }
 
-// Kind implements engine.Action. resize/1 knew no disks.
+// Kind implements engine.Action. resize/1 knew no disks, and left some file systems
+// damaged.
 func (r *resize) Kind() string { return "resize/2" }
 
 // Tools implements engine.Tooled.
@@ -103,8 +105,9 @@ type shrink struct {
 	Extra int64
 }
 
-// Kind implements engine.Action.
-func (s *shrink) Kind() string { return "shrink/1" }
+// Kind implements engine.Action. Under shrink/1 file systems with blocks of 1 KiB
+// came out damaged.
+func (s *shrink) Kind() string { return "shrink/2" }
 
 // Tools implements engine.Tooled.
 func (s *shrink) Tools() []engine.Tool { return ext4.Tools() }
@@ -115,7 +118,9 @@ func (s *shrink) Run(ctx context.Context, job *engine.Job) error {
 	if err := job.Input("image").Fork(ctx, out); err != nil {
 		return err
 	}
-	n, err := fsys.Shrink(ctx, out, s.Extra)
+	n, err := fsys.Shrink(ctx, out, s.Extra, func() error {
+		return errors.Join(os.Remove(out), job.Input("image").Fork(ctx, out))
+	})
 	if err == nil {
 		job.Logf("shrunk to %s", size.About(n))
 	}

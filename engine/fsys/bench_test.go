@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -94,5 +95,41 @@ func alternate(b *testing.B, ways map[string]func() error, img string) {
 	for name, d := range took {
 		slices.Sort(d)
 		b.ReportMetric(float64(d[len(d)/2].Microseconds())/1000, name+"-ms")
+	}
+}
+
+// BenchmarkCanonical compares what may follow a step with a plain fork of its
+// image. The contents are files of a root file system's sizes; 8 GiB of them need 24
+// GiB below TMPDIR.
+func BenchmarkCanonical(b *testing.B) {
+	fsystest.Need(b, "mke2fs", "e2fsck", "cp")
+	for name, size := range map[string]int64{"half": 512 << 20, "eight": 8 << 30} {
+		b.Run(name, func(b *testing.B) {
+			dir, rnd := b.TempDir(), rand.New(rand.NewSource(1))
+			data := make([]byte, 1<<20)
+			rnd.Read(data)
+			var files []tree.File
+			for have := int64(0); have < size; {
+				n := 1 + rnd.Intn(1<<(9+rnd.Intn(12)))
+				files = append(files, tree.File{Path: fmt.Sprintf("d%d/e%d/f%d", len(files)%40, len(files)%1000, len(files)), Data: data[:n]})
+				have += int64(n)
+			}
+			img, out := dir+"/img", dir+"/out"
+			if err := ext4.Make(b.Context(), img, ext4.Options{Free: size / 4}, tree.FromFiles(files, time.Time{})); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(len(files)), "files")
+			alternate(b, map[string]func() error{
+				"fork":      func() error { return exec.Command("cp", "--sparse=auto", img, out).Run() },
+				"canonical": func() error { return Canonical(b.Context(), img, out, time.Unix(1, 0)) },
+				"same": func() error {
+					same, err := Same(b.Context(), section(b, img), section(b, img))
+					if err == nil && !same {
+						err = errors.New("not the same")
+					}
+					return err
+				},
+			}, out)
+		})
 	}
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
+	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/hosttool"
 )
 
 // Check runs the read-only check of the file system that fills the file at
 // path: e2fsck -fn, fsck.vfat -n, xfs_repair -n or btrfs check. nil means that
-// nothing was found; else the error holds the tool's findings. A type without
+// nothing was found; else the error holds the tool's findings, which for e2fsck is
+// everything that it would repair, whatever its exit status. A type without
 // such a tool is an error too.
 func Check(ctx context.Context, path string) error {
 	f, err := os.Open(path)
@@ -22,6 +25,12 @@ func Check(ctx context.Context, path string) error {
 	info, err := probeFile(f, 0, 0)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
+	}
+	if strings.HasPrefix(info.Type, "ext") {
+		if err := ext4.Check(ctx, f, info.Type); err != nil {
+			return fmt.Errorf("check %s: %w", path, err)
+		}
+		return nil
 	}
 	program := checker(info.Type)
 	if program == nil {
@@ -42,14 +51,13 @@ func Check(ctx context.Context, path string) error {
 	return nil
 }
 
-// maxFindings bounds what a checker prints, in bytes: e2fsck 1.47.0 prints for ever
-// about an inode table that it would move and may not.
+// maxFindings bounds what a checker prints, in bytes.
 const maxFindings = 1 << 20
 
-// checker is the program that checks a type, and its options.
+// checker is the program that checks a type other than ext2, ext3 and ext4, and its
+// options.
 func checker(kind string) []string {
 	return map[string][]string{
-		"ext2": {"e2fsck", "-fn"}, "ext3": {"e2fsck", "-fn"}, "ext4": {"e2fsck", "-fn"},
 		"vfat": {"fsck.vfat", "-n"}, "xfs": {"xfs_repair", "-n", "-f"}, "btrfs": {"btrfs", "check", "--readonly"},
 	}[kind]
 }

@@ -3,6 +3,7 @@ package fsys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand"
@@ -194,5 +195,58 @@ func TestMakeReplaces(t *testing.T) {
 			}
 			alone(t, pipe)
 		})
+	}
+}
+
+// TestAutomaticSize fits file systems to contents in which bytes are the least
+// matter: many small or empty files, long names, links, attributes, deep directories.
+func TestAutomaticSize(t *testing.T) {
+	fsystest.Need(t, "mke2fs", "e2fsck", "fsck.vfat")
+	contents := map[string]func(i int) tree.File{
+		"empty files": func(i int) tree.File { return tree.File{Path: fmt.Sprintf("d%d/f%d", i%50, i)} },
+		"long names":  func(i int) tree.File { return tree.File{Path: fmt.Sprintf("%0200d", i)} },
+		"directories": func(i int) tree.File {
+			return tree.File{Path: fmt.Sprintf("d%d/e%d", i%9, i), Mode: fs.ModeDir | 0o755}
+		},
+		"one byte": func(i int) tree.File { return tree.File{Path: fmt.Sprintf("d%d/f%d", i%50, i), Data: []byte("x")} },
+		"long links": func(i int) tree.File {
+			return tree.File{Path: fmt.Sprintf("f%d", i), Mode: fs.ModeSymlink, Link: strings.Repeat("x", 100)}
+		},
+		"attributes": func(i int) tree.File {
+			return tree.File{Path: fmt.Sprintf("f%d", i), Xattrs: map[string]string{"user.a": strings.Repeat(fmt.Sprint(i), 200)}}
+		},
+	}
+	makes := map[string]func(img string, c tree.Content) error{"vfat": func(img string, c tree.Content) error {
+		return vfat.Make(t.Context(), img, vfat.Options{}, c)
+	}}
+	for name, o := range map[string]ext4.Options{
+		"ext4": {}, "ext4 of 1 KiB": {BlockSize: 1024}, "ext4 with few inodes": {InodeRatio: 1 << 20}, "ext4 with reserve": {Reserved: 5},
+		"ext4 with large inodes": {InodeSize: 1024}, "ext4 plain": {Features: []string{"^has_journal,^flex_bg,^resize_inode"}},
+	} {
+		makes[name] = func(img string, c tree.Content) error { return ext4.Make(t.Context(), img, o, c) }
+	}
+	for name, file := range contents {
+		for kind, make := range makes {
+			if kind == "vfat" && (name == "long links" || name == "attributes" || name == "long names") {
+				continue // what vfat does not hold
+			}
+			for _, n := range []int{1, 700, 5000} {
+				if kind == "ext4 with few inodes" && n > 700 {
+					continue // gigabytes
+				}
+				var files []tree.File
+				for i := range n {
+					files = append(files, file(i))
+				}
+				img := t.TempDir() + "/i.img"
+				if err := make(img, tree.FromFiles(files, time.Time{})); err != nil {
+					t.Errorf("%s, %d %s: %v", kind, n, name, err)
+					continue
+				}
+				if err := Check(t.Context(), img); err != nil {
+					t.Errorf("%s, %d %s: %v", kind, n, name, err)
+				}
+			}
+		}
 	}
 }

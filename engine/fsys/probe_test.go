@@ -179,3 +179,27 @@ func FuzzTrim(f *testing.F) {
 		_, _ = Trim(context.Background(), img)
 	})
 }
+
+// TestCheckReadsMessages damages an image so that e2fsck tells of it and exits with
+// 0 all the same, if it does.
+func TestCheckReadsMessages(t *testing.T) {
+	fsystest.Need(t, "mke2fs", "e2fsck", "debugfs")
+	for name, c := range map[string]struct{ options, damage string }{
+		"free blocks":           {"^metadata_csum", "ssv free_blocks_count 77"},
+		"free inodes":           {"^metadata_csum", "ssv free_inodes_count 77"},
+		"free blocks, bigalloc": {"bigalloc,^metadata_csum", "ssv free_blocks_count 77"},
+		"a link count":          {"metadata_csum", "sif lost+found links_count 9"},
+		"a size":                {"metadata_csum", "sif lost+found size 1"},
+		"a bitmap":              {"metadata_csum", "setb 5000 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := t.TempDir() + "/i.img"
+			fsystest.Run(t, "mke2fs", "-q", "-t", "ext4", "-F", "-O", c.options, img, "64M")
+			if err := Check(t.Context(), img); err != nil {
+				t.Fatal(err)
+			}
+			fsystest.Run(t, "debugfs", "-w", "-R", c.damage, img)
+			fsystest.WantError(t, Check(t.Context(), img), "has errors")
+		})
+	}
+}

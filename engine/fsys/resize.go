@@ -12,9 +12,9 @@ import (
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file
 // system takes the whole blocks of it. A shrink that the content does not allow
 // is refused before anything is written, with the smallest possible size. An
-// unclean file system is repaired first, as e2fsck -p does. The time that the
-// tools record is the one already in the superblock, so the result depends on
-// the input alone.
+// unclean file system is repaired first, as e2fsck -p does, and what has become of
+// it is checked, as Check does. The time that the tools record is the one already
+// in the superblock, so the result depends on the input alone.
 //
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
@@ -25,9 +25,21 @@ func Resize(ctx context.Context, path string, size int64) error {
 
 // Shrink makes an ext2/3/4 file system as small as its content allows, then
 // extra bytes larger, and cuts the file to it. It returns the new size. What is
-// said at Resize about repair, time and failure holds here too.
-func Shrink(ctx context.Context, path string, extra int64) (size int64, err error) {
-	return onExt("shrink", path, func(f *os.File) (int64, error) { return ext4.Shrink(ctx, f, extra) })
+// said at Resize about repair, checks, time and failure holds here too. resize2fs
+// may find only when it has begun that its estimate was too low: again, which puts
+// what the file at path was into a new one there, lets Shrink try a larger size.
+// Without it (nil) that is an error.
+func Shrink(ctx context.Context, path string, extra int64, again func() error) (size int64, err error) {
+	var reopen ext4.Again
+	if again != nil {
+		reopen = func() (*os.File, error) {
+			if err := again(); err != nil {
+				return nil, err
+			}
+			return os.OpenFile(path, os.O_RDWR, 0)
+		}
+	}
+	return onExt("shrink", path, func(f *os.File) (int64, error) { return ext4.Shrink(ctx, f, extra, reopen) })
 }
 
 // Trim makes holes in the file at path where its ext2/3/4 file system has free

@@ -118,7 +118,7 @@ func TestShrink(t *testing.T) {
 	img := dir + "/r.img"
 	filled(t, img, 1<<30)
 	fsystest.Run(t, "cp", "--sparse=always", img, dir+"/again.img")
-	n, err := Shrink(t.Context(), img, 0)
+	n, err := Shrink(t.Context(), img, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestShrink(t *testing.T) {
 		t.Errorf("size %d, file %d, file system %d", n, fileSize(t, img), size(t, img))
 	}
 	fsystest.Run(t, "e2fsck", "-fn", img)
-	larger, err := Shrink(t.Context(), dir+"/again.img", 10<<20+1)
+	larger, err := Shrink(t.Context(), dir+"/again.img", 10<<20+1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestShrink(t *testing.T) {
 	}
 	fsystest.Run(t, "e2fsck", "-fn", dir+"/again.img")
 	filled(t, dir+"/b.img", 1<<30)
-	if _, err := Shrink(t.Context(), dir+"/b.img", 0); err != nil {
+	if _, err := Shrink(t.Context(), dir+"/b.img", 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	sameBytes(t, img, dir+"/b.img")

@@ -1,8 +1,14 @@
 package fsys
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +35,7 @@ func TestShrinkRandomFillings(t *testing.T) {
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
 		extra := int64(rnd.Intn(2)) * int64(rnd.Intn(8<<20))
-		n, err := Shrink(t.Context(), img, extra)
+		n, err := Shrink(t.Context(), img, extra, copied(t, img))
 		if err != nil {
 			t.Fatal(seed, err)
 		}
@@ -53,4 +59,66 @@ func randomFiles(rnd *rand.Rand) []tree.File {
 		files = append(files, tree.File{Path: fmt.Sprintf("d%d/e%d/f%d", rnd.Intn(5), rnd.Intn(9), i), Data: b})
 	}
 	return files
+}
+
+// copied keeps a copy of an image, and returns what puts it back.
+func copied(t testing.TB, img string) func() error {
+	t.Helper()
+	kept := filepath.Join(t.TempDir(), "kept.img")
+	fsystest.Run(t, "cp", "--sparse=always", img, kept)
+	return func() error {
+		return errors.Join(os.Remove(img), exec.Command("cp", "--sparse=always", kept, img).Run())
+	}
+}
+
+// TestChangedFileSystemsAreWhole shrinks and resizes file systems of every block
+// size, as mke2fs makes them and filled by the kernel's own rules, and asks e2fsck
+// what it would repair.
+func TestChangedFileSystemsAreWhole(t *testing.T) {
+	fsystest.Need(t, "mke2fs", "resize2fs", "e2fsck")
+	src := t.TempDir()
+	for i := range 300 {
+		fsystest.Write(t, fmt.Sprintf("%s/d%d/f%d", src, i%9, i), strings.Repeat(fmt.Sprintf("%07d\n", i), 1000*(i%5)))
+	}
+	for _, o := range [][]string{
+		{"-t", "ext4", "-b", "1024"}, {"-t", "ext4", "-b", "2048"}, {"-t", "ext4"}, {"-t", "ext4", "-b", "1024", "-O", "^has_journal"}, {"-t", "ext4", "-b", "1024", "-O", "^64bit,^flex_bg"},
+		{"-t", "ext3", "-b", "1024"}, {"-t", "ext2", "-b", "1024"}, {"-t", "ext4", "-b", "4096", "-O", "bigalloc", "-C", "16384"}, {"-t", "ext4", "-b", "1024", "-O", "bigalloc"},
+	} {
+		t.Run(strings.Join(o, " "), func(t *testing.T) {
+			img := t.TempDir() + "/i.img"
+			fsystest.Run(t, "mke2fs", slices.Concat([]string{"-q", "-F", "-d", src}, o, []string{img, "200M"})...)
+			want := listReader(t, opened(t, img, 0))
+			n, err := Shrink(t.Context(), img, 0, copied(t, img))
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole(t, img)
+			sizes := []int64{150 << 20, 300 << 20, 250 << 20, 1 << 30}
+			if slices.Contains(o, "bigalloc") { // of which resize2fs does not know the least size
+				sizes = []int64{300 << 20, 1 << 30}
+			} else if most := int64(70 << 20); n > most {
+				t.Errorf("it was shrunk to %d bytes only", n)
+			}
+			for _, size := range sizes {
+				if err := Resize(t.Context(), img, size); err != nil {
+					t.Fatalf("to %d: %v", size, err)
+				}
+				whole(t, img)
+			}
+			if got := listReader(t, opened(t, img, 0)); got != want {
+				t.Error("the content changed", firstDifference(want, got))
+			}
+		})
+	}
+}
+
+// whole fails the test unless e2fsck has nothing to say, by its own messages.
+func whole(t testing.TB, img string) {
+	t.Helper()
+	out := fsystest.Run(t, "e2fsck", "-fn", img)
+	for _, bad := range []string{"Fix? no", "Clear? no", "IGNORED", "WARNING"} {
+		if strings.Contains(out, bad) {
+			t.Fatalf("e2fsck would repair: %s", out)
+		}
+	}
 }

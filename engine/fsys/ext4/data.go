@@ -131,8 +131,10 @@ func (r *batchReader) file(o *object) error {
 	defer in.Close()
 	bs := int64(r.x.l.blockSize)
 	for off := int64(0); off < o.Size; {
-		if off, err = skipHole(in, off, bs); err != nil {
-			return err
+		if !o.solid {
+			if off, err = skipHole(in, off, bs); err != nil {
+				return err
+			}
 		}
 		if off, err = r.chunk(in, o, off); err != nil {
 			return err
@@ -193,7 +195,11 @@ func (p *dataWriter) batch(b *batch) error {
 
 func (p *dataWriter) piece(b *batch, q piece) error {
 	bs := p.x.l.blockSize
-	for from, to := range sparse.Runs(b.buf[q.off:q.off+q.size], bs) {
+	runs := sparse.Runs(b.buf[q.off:q.off+q.size], bs)
+	if q.o.solid && q.size > 0 {
+		runs = func(yield func(from, to int) bool) { yield(0, q.size) }
+	}
+	for from, to := range runs {
 		if err := p.put(b, q.logical+uint64(from/bs), q.off+from, q.off+to); err != nil {
 			return err
 		}

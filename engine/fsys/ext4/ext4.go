@@ -8,6 +8,8 @@
 //	Make, Options          a new file system, empty or filled; Least is the smallest
 //	Probe, Open            a superblock recognised; an image's files read
 //	Resize, Shrink, Trim   a file system together with its file
+//	Settle, Canonical      one without traces of its mounts; one laid out anew
+//	Check                  what e2fsck would repair
 //	Tools                  the programs of e2fsprogs that a result depends on
 //
 // Inside: layout and group are the superblock and a descriptor. A fill writes a
@@ -20,6 +22,7 @@
 package ext4
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,11 +64,18 @@ type Options struct {
 	Reserved float64
 	// BlockSize in bytes: 1024, 2048 or 4096 (default).
 	BlockSize int
+	// InodeSize in bytes: a power of two from 128 to BlockSize (default 256).
+	InodeSize int
+	// Journal is the length of the journal in bytes, of which whole MiB count; 0 is
+	// what mke2fs chooses for the size. It is for file systems that have one.
+	Journal int64
 	// Time of what the content does not bring a time for; at least one second
 	// after 1970.
 	Time time.Time
 	// ClampTimes replaces every later time in the content by Time.
 	ClampTimes bool
+
+	settings []byte // a superblock whose settings the new one gets; nil: mke2fs's
 }
 
 // maxLabel is the length of an ext4 label in bytes.
@@ -110,7 +120,7 @@ func (o *Options) check(content tree.Content) error {
 	switch {
 	case len(o.Label) > maxLabel:
 		return fmt.Errorf("label %q is %d bytes long, ext4 holds %d", o.Label, len(o.Label), maxLabel)
-	case o.Size < 0 || o.Free < 0 || o.Inodes < 0 || o.InodeRatio < 0:
+	case o.Size < 0 || o.Free < 0 || o.Inodes < 0 || o.InodeRatio < 0 || o.Journal < 0:
 		return errors.New("a size or count is negative")
 	case o.Size == 0 && content == nil && o.Free == 0:
 		return errors.New("the size is missing")
@@ -123,6 +133,9 @@ func (o *Options) check(content tree.Content) error {
 	case 1024, 2048, 4096:
 	default:
 		return fmt.Errorf("block size %d is not 1024, 2048 or 4096", o.BlockSize)
+	}
+	if o.InodeSize != 0 && (o.InodeSize < 128 || o.InodeSize > o.BlockSize || o.InodeSize&(o.InodeSize-1) != 0) {
+		return fmt.Errorf("inode size %d is no power of two from 128 to %d", o.InodeSize, o.BlockSize)
 	}
 	for _, id := range []string{o.UUID, o.HashSeed} {
 		if _, err := ident.Parse(id); id != "" && err != nil {
@@ -139,6 +152,7 @@ type maker struct {
 	tree   *tree.Tree // nil: no content
 	need   needs
 	config *os.File
+	least  int64 // bytes, what fit has found
 }
 
 func (m *maker) make(f *os.File) error {
@@ -157,7 +171,7 @@ func (m *maker) make(f *os.File) error {
 	if m.tree == nil {
 		return nil
 	}
-	err := fillImage(m.ctx, m.f, m.tree, m.o.Time)
+	err := fillImage(m.ctx, m.f, m.tree, &m.o)
 	if errors.Is(err, errFull) {
 		return m.tooSmall()
 	}
@@ -215,13 +229,26 @@ func (m *maker) format() error {
 		m.need.inodes = inodesOf(m.tree)
 	}
 	if m.o.Size > 0 {
-		return m.mke2fs(m.o.Size)
+		err := m.mke2fs(m.o.Size)
+		var refused *hosttool.ExitError
+		if errors.As(err, &refused) && m.need.inodes > 0 {
+			return m.refused(err)
+		}
+		return err
 	}
 	if err := m.measure(); err != nil {
 		return err
 	}
 	_, err := m.fit()
 	return err
+}
+
+// refused tells a size that holds the inodes, if what mke2fs refuses is the size.
+func (m *maker) refused(cause error) error {
+	if err := m.tooSmall(); m.o.Size < m.least {
+		return err
+	}
+	return cause
 }
 
 func (m *maker) measure() error {
@@ -232,25 +259,39 @@ func (m *maker) measure() error {
 	return err
 }
 
-// fit makes empty file systems until one has the free blocks that the content
-// needs: how many a size loses to tables and the journal only mke2fs knows.
+// fit makes empty file systems until one has the free blocks and inodes that the
+// content needs: how many a size loses to tables and the journal only mke2fs knows.
+// It also refuses a size that does not hold the inodes themselves.
 func (m *maker) fit() (int64, error) {
-	bs := int64(m.o.BlockSize)
+	bs, inodeSize := int64(m.o.BlockSize), int64(cmp.Or(m.o.InodeSize, 256))
 	want := m.need.blocks + (m.o.Free+bs-1)/bs
-	size := (want + 64) * bs
-	for range 12 {
-		if err := m.mke2fs(size); err != nil {
+	size, tables := (want+64)*bs, m.enough()*inodeSize
+	for try := range 24 {
+		err := m.mke2fs(size)
+		var refused *hosttool.ExitError
+		if errors.As(err, &refused) && try < 8 { // too small for its own tables, perhaps
+			size += max(tables, size/4) / bs * bs
+			tables = 0
+			continue
+		}
+		if err != nil {
 			return 0, err
 		}
 		l, err := readLayout(m.f)
 		if err != nil {
 			return 0, err
 		}
-		lack := want + int64(l.reservedBlocks()) - int64(l.freeBlocks())
-		if lack <= 0 {
+		blocks := want + int64(l.reservedBlocks()) - int64(l.freeBlocks())
+		inodes := m.need.inodes - int64(l.freeInodes())
+		if m.o.Inodes > 0 {
+			inodes = 0 // so it was asked for
+		}
+		if blocks <= 0 && inodes <= 0 {
+			m.least = size
 			return size, nil
 		}
-		size += (lack + lack/32 + 4) * bs
+		blocks = max(blocks, inodes*max(m.o.InodeRatio, 16384)/bs)
+		size += (blocks + blocks/32 + 4) * bs
 	}
 	return 0, errors.New("no size found that holds the content")
 }
@@ -269,6 +310,10 @@ func (m *maker) mke2fs(size int64) error {
 	if len(m.o.Features) > 0 {
 		args = append(args, "-O", strings.Join(m.o.Features, ","))
 	}
+	if m.o.InodeSize > 0 {
+		args = append(args, "-I", strconv.Itoa(m.o.InodeSize))
+	}
+	args = append(args, m.o.journalArg()...)
 	args = append(args, m.inodeArgs(size)...)
 	args = append(args, hosttool.ImagePath, strconv.FormatInt(size/int64(m.o.BlockSize), 10))
 	env := []string{"MKE2FS_CONFIG=" + hosttool.ExtraPath, "MKE2FS_SYNC=0", fakeTime(tree.FixedTime(m.o.Time))}
@@ -284,12 +329,14 @@ func (m *maker) inodeArgs(size int64) []string {
 	case m.o.InodeRatio > 0:
 		return []string{"-i", strconv.FormatInt(m.o.InodeRatio, 10)}
 	}
-	enough := m.need.inodes + m.need.inodes/8 + 32
-	if size/16384 >= enough {
+	if size/16384 >= m.enough() {
 		return nil
 	}
-	return []string{"-N", strconv.FormatInt(enough, 10)}
+	return []string{"-N", strconv.FormatInt(m.enough(), 10)}
 }
+
+// enough is the number of inodes for the content and a few more.
+func (m *maker) enough() int64 { return m.need.inodes + m.need.inodes/8 + 32 }
 
 // fakeTime gives e2fsprogs' library a time as the present one.
 func fakeTime(sec int64) string { return "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(sec, 10) }

@@ -54,9 +54,10 @@ type object struct {
 	sectors uint64 // 512 bytes each
 	acl     uint64
 	mapped  bool // iblock maps blocks
+	solid   bool // without holes
 }
 
-func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) error {
+func fillImage(ctx context.Context, f *os.File, t *tree.Tree, opt *Options) error {
 	l, err := readLayout(f)
 	if err != nil {
 		return err
@@ -68,13 +69,16 @@ func fillImage(ctx context.Context, f *os.File, t *tree.Tree, when time.Time) er
 	if x.groups, err = l.readGroups(f); err != nil {
 		return err
 	}
+	if opt.settings != nil {
+		l.copySettings(opt.settings)
+	}
 	x.alloc = &allocator{l: l, f: f, groups: x.groups, put: x.w.put}
 	x.maps = &mapper{l: l, put: x.w.put, block: func() (uint64, error) {
 		b, _, err := x.alloc.next(1)
 		return b, err
 	}}
 	for _, step := range []func() error{
-		func() error { return x.number(t, when) },
+		func() error { return x.number(t, opt.Time) },
 		x.directories, x.small, x.data, x.inodes, x.alloc.leave, x.finish,
 	} {
 		if err := step(); err != nil {
@@ -133,7 +137,7 @@ func (x *fill) number(t *tree.Tree, when time.Time) error {
 		if n.Number > x.l.inodes {
 			return fmt.Errorf("the content has more files than the file system has inodes (%d): raise Inodes or lower InodeRatio", x.l.inodes)
 		}
-		x.order = append(x.order, &object{Inode: n, path: p})
+		x.order = append(x.order, &object{Inode: n, path: p, solid: n.IsRegular() && isSwap(n)})
 		if n == t.Root {
 			x.order = append(x.order, &x.lost)
 		}

@@ -101,6 +101,7 @@ func (x *fill) encodeInode(raw []byte, o *object) error {
 	if o.mapped && x.l.incompat&incompatExtents != 0 {
 		le.PutUint32(raw[0x20:], inodeFlagExtents)
 	}
+	le.PutUint32(raw[0x20:], le.Uint32(raw[0x20:])|o.Flags&settableFlags)
 	copy(raw[0x28:], o.iblock[:])
 	if o.Kind() == unix.S_IFCHR || o.Kind() == unix.S_IFBLK {
 		putDevice(raw[0x28:], o.Major, o.Minor)
@@ -111,7 +112,7 @@ func (x *fill) encodeInode(raw []byte, o *object) error {
 	if err := x.putInside(raw, o.Inode); err != nil {
 		return err
 	}
-	x.sumInode(raw, o.Number)
+	x.l.sumInode(raw, o.Number)
 	return nil
 }
 
@@ -166,13 +167,21 @@ func (x *fill) putInside(raw []byte, n *tree.Inode) error {
 	return nil
 }
 
-func (x *fill) sumInode(raw []byte, num uint32) {
-	if !x.l.csum() {
+// sumInode writes the checksum of the inode with that number into it.
+func (l *layout) sumInode(raw []byte, num uint32) {
+	if !l.csum() {
 		return
 	}
-	sum := crc(x.l.inodeSeed(num), raw)
-	binary.LittleEndian.PutUint16(raw[0x7c:], uint16(sum))
-	if x.l.extraInodeBytes >= 4 {
-		binary.LittleEndian.PutUint16(raw[0x82:], uint16(sum>>16))
+	le := binary.LittleEndian
+	high := len(raw) >= 128+4 && le.Uint16(raw[0x80:]) >= 4
+	le.PutUint16(raw[0x7c:], 0)
+	if high {
+		le.PutUint16(raw[0x82:], 0)
+	}
+	seed := crc(crc(l.seed, le.AppendUint32(nil, num)), raw[0x64:0x68]) // its generation
+	sum := crc(seed, raw)
+	le.PutUint16(raw[0x7c:], uint16(sum))
+	if high {
+		le.PutUint16(raw[0x82:], uint16(sum>>16))
 	}
 }

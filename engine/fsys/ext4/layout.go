@@ -40,6 +40,9 @@ const (
 	groupBlockUninit   = 0x2
 	inodeFlagExtents   = 0x80000
 	inodeFlagInline    = 0x10000000
+	// settableFlags are those of an inode that chattr(1) sets and that ask for no
+	// other layout: s, u, c, S, i, a, d, A, j, t, D, T, x.
+	settableFlags = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x2000000
 )
 
 // layout is the geometry of an ext2/3/4 file system, from its superblock.

@@ -55,7 +55,7 @@ func blocksOf(ctx context.Context, n *tree.Inode, bs int64) (int64, error) {
 		return blocks + dirBlocks(n, bs), nil
 	case n.IsLink() && n.Size >= 60:
 		return blocks + 1, nil
-	case n.IsRegular() && n.Size < scanFrom:
+	case n.IsRegular() && (n.Size < scanFrom || isSwap(n)):
 		data := (n.Size + bs - 1) / bs
 		return blocks + data + data/64, nil
 	case n.IsRegular():

@@ -99,6 +99,7 @@ func (v *reader) decode(raw []byte, num uint64) (*volume.Node, error) {
 	copy(x.iblock[:], raw[0x28:])
 	x.size = int64(le.Uint32(raw[4:]))
 	n := &volume.Node{Mode: uint32(le.Uint16(raw)), Sec: int64(int32(le.Uint32(raw[0x10:]))), Private: x}
+	n.Flags = x.flags & settableFlags
 	n.Inode, n.Links = num, uint32(le.Uint16(raw[0x1a:]))
 	n.UID = uint32(le.Uint16(raw[2:])) | uint32(le.Uint16(raw[0x78:]))<<16
 	n.GID = uint32(le.Uint16(raw[0x18:])) | uint32(le.Uint16(raw[0x7a:]))<<16

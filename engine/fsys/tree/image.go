@@ -29,6 +29,7 @@ type Attr struct {
 	Links        uint32
 	UID, GID     uint32
 	Major, Minor uint32 // devices
+	Flags        uint32 // those of ext4 that chattr(1) sets, by their numbers on disk
 }
 
 // Info is what a superblock says.

@@ -4,7 +4,7 @@
 // from. It knows no format, and reads no image: that is the formats' and
 // internal/volume's.
 //
-//	Content                       FromDir, FromTarFile, FromFiles of File: where content comes from
+//	Content                       FromDir, FromTarFile, FromFiles of File, FromReader: where content comes from
 //	Tree, Inode, Entry            what Load makes of it, and what the formats write
 //	Make                          the frame of every format's Make: options, content, the file
 //	UnixMode, FileMode            modes of struct stat and of io/fs
@@ -88,7 +88,8 @@ type Inode struct {
 	Links        uint32 // names, and for a directory "." and its subdirectories' ".."
 	Number       uint32 // the file system's, set by the format that writes it
 	Nsec         uint32
-	Sec          int64 // modification time
+	Flags        uint32 // as in Attr; only ext4 stores them
+	Sec          int64  // modification time
 	Size         int64
 	Target       string // symbolic links
 	Xattrs       []Xattr
@@ -300,6 +301,9 @@ func (t *Tree) Digest() [sha256.Size]byte {
 		h.Text(p)
 		h.Numbers(uint64(n.Mode), uint64(n.UID), uint64(n.GID), uint64(n.Major), uint64(n.Minor),
 			uint64(n.Links), uint64(n.Sec), uint64(n.Nsec), uint64(n.Size))
+		if n.Flags != 0 { // what no other source has changes no digest
+			h.Numbers(uint64(n.Flags))
+		}
 		h.Text(n.Target)
 		for _, x := range n.Xattrs {
 			h.Text(x.Name)

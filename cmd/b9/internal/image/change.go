@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,12 +82,30 @@ func (n newSize) resize(ctx context.Context, p *session.Program, path string, s 
 			fmt.Fprintf(p.Console, format+"\n", args...)
 		}
 	}
-	change := func(ctx context.Context, work string) error { return n.apply(ctx, work, st.Size(), s, logf) }
+	change := func(ctx context.Context, work string) error {
+		return n.apply(ctx, work, st.Size(), s, logf, func() error { return restore(path, work) })
+	}
 	return store.SpaceError(path, disk.Update(ctx, path, progress(p), change))
 }
 
+// restore writes the bytes of the image src into the file dst again.
+func restore(src, dst string) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
 // apply gives the raw image at path, of now bytes, its new size, with what is in it.
-func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Sizing, logf func(string, ...any)) error {
+// again puts the image back to what it was.
+func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Sizing, logf func(string, ...any), again func() error) error {
 	if n.least {
 		info, err := fsys.Probe(path, 0, 0)
 		if err != nil {
@@ -95,7 +114,7 @@ func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Si
 		if !strings.HasPrefix(info.Type, "ext") || s.ImageOnly {
 			return fmt.Errorf("%s: the least size is known of ext4 file systems only: give a size", path)
 		}
-		_, err = fsys.Shrink(ctx, path, 0)
+		_, err = fsys.Shrink(ctx, path, 0, again)
 		return err
 	}
 	if s.Size = n.bytes; n.more {

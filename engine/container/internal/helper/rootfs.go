@@ -18,9 +18,10 @@ import (
 // rootfs is a container's tree of mounts while it is put together and taken
 // down, in the helper's mount namespace. Every step leaves an undo.
 type rootfs struct {
-	path string // where the root is mounted; has no symbolic links
-	undo []func() error
-	dirs []*dirTimes
+	path  string // where the root is mounted; has no symbolic links
+	undo  []func() error
+	dirs  []*dirTimes
+	spare int // directories that were made in the spare mount
 }
 
 // dirTimes are those of a directory of the image that the container's own files and
@@ -233,6 +234,9 @@ func checkPlace(f *os.File, target string, dir bool) (*os.File, error) {
 }
 
 func makeError(target string, err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("mount point %s is missing in the image, which has no space left for it: make it in an earlier step, or resize() the image", target)
+	}
 	if errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("mount point %s is missing in the image, which is mounted read-only: make the directory in an earlier step, or mount the image writable: %w", target, err)
 	}
@@ -247,7 +251,7 @@ func (r *rootfs) make(where string, dir bool) error {
 		return err
 	}
 	if dir {
-		err = unix.Mkdir(where, 0o755)
+		err = r.makeDir(where)
 	} else {
 		var fd int
 		if fd, err = unix.Open(where, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644); err == nil {
@@ -267,7 +271,7 @@ func (r *rootfs) make(where string, dir bool) error {
 
 func unmake(where string, made os.FileInfo) error {
 	now, err := os.Lstat(where)
-	if err != nil || !os.SameFile(made, now) || (!now.IsDir() && now.Size() > 0) {
+	if err != nil || !os.SameFile(made, now) || (now.Mode().IsRegular() && now.Size() > 0) {
 		return nil
 	}
 	err = os.Remove(where)

@@ -253,12 +253,16 @@ func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *openFile) Close() error { return nil }
 
 // NextData returns the first offset at or after off that may hold other than
-// zeros, the file's size when there is none. Copying need not read the rest.
+// zeros, the file's size when there is none, and moves there. Copying need not read
+// the rest.
 func (f *openFile) NextData(off int64) (int64, error) {
 	if s, ok := f.data.(tree.HoleSkipper); ok && off < f.info.n.Size {
-		return s.NextData(off)
+		var err error
+		if off, err = s.NextData(off); err != nil {
+			return 0, err
+		}
 	}
-	return off, nil
+	return f.Seek(off, io.SeekStart)
 }
 
 // openDir is a directory inside the image.

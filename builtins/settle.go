@@ -1,0 +1,136 @@
+package builtins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9.build/b9/builtins/image"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/fsys"
+)
+
+// settle makes of what the script left what the step gives out: nothing in it
+// tells when, or that, the step has run. began is when it did.
+func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) error {
+	for _, m := range l.Images {
+		if err := l.settleImage(ctx, job, m, began); err != nil {
+			return fmt.Errorf("image for %s: %w", m.Target, err)
+		}
+	}
+	for _, s := range l.Shares {
+		if !s.Writable {
+			continue
+		}
+		if err := settleShare(ctx, job, s.Target, began); err != nil {
+			return fmt.Errorf("share for %s: %w", s.Target, err)
+		}
+	}
+	return nil
+}
+
+// settleImage gives an image that nobody wrote to its old bytes. In another one
+// times of the run become the build's, and what the script deleted takes no space, so that
+// it is neither kept, copied nor exported. Of file systems other than ext4 nothing of
+// this is known, and they stay as they are.
+func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) error {
+	path := job.Output(m.Target)
+	info, err := fsys.Probe(path, 0, 0)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(info.Type, "ext") {
+		if l.Canonical {
+			return fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
+		}
+		return nil
+	}
+	if l.Canonical {
+		return image.Canonicalize(ctx, path, job.Epoch())
+	}
+	same, err := untouched(ctx, job, m)
+	if err != nil {
+		return err
+	}
+	if same {
+		return errors.Join(os.Remove(path), forkImage(ctx, job, "image "+m.Target, m.Format, path))
+	}
+	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
+		job.Logf("b9: image for %s: %v", m.Target, err)
+		return nil
+	}
+	if _, err := fsys.Trim(ctx, path); err != nil {
+		job.Logf("b9: image for %s: %v", m.Target, err)
+	}
+	return nil
+}
+
+// untouched reports whether an image holds after the run what it held before.
+func untouched(ctx context.Context, job *engine.Job, m mountPoint) (same bool, err error) {
+	before, err := image.OpenInput(ctx, job, "image "+m.Target, m.Format, image.Undeclared())
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, before.Close()) }()
+	after, err := os.Open(job.Output(m.Target))
+	if err != nil {
+		return false, err
+	}
+	defer after.Close()
+	st, err := after.Stat()
+	if err != nil {
+		return false, err
+	}
+	same, err = fsys.Same(ctx, io.NewSectionReader(before, 0, before.Size()), io.NewSectionReader(after, 0, st.Size()))
+	if err != nil && context.Cause(ctx) == nil {
+		job.Logf("b9: image for %s: %v", m.Target, err) // a file system that can't be read here counts as written to
+		return false, nil
+	}
+	return same, err
+}
+
+// settleShare removes sockets, which can't be stored, and gives everything that was
+// modified since the step began the build's time.
+func settleShare(ctx context.Context, job *engine.Job, target string, began time.Time) error {
+	dir := job.Output(target)
+	err := walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
+		if d.Type()&fs.ModeSocket == 0 {
+			return nil
+		}
+		job.Logf("b9: %s is a socket and is left out: nothing listens there after the script", path.Join(target, rel))
+		return os.Remove(file)
+	})
+	if err != nil {
+		return err
+	}
+	stamp := unix.NsecToTimespec(job.Epoch().UnixNano())
+	return walk(ctx, dir, func(file, _ string, d fs.DirEntry) error {
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(began) {
+			return err
+		}
+		err = unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return &fs.PathError{Op: "set the time of", Path: file, Err: err}
+		}
+		return nil
+	})
+}
+
+// fileClock is the time that the kernel would stamp a file with now: that of its
+// last tick, which lies before that of the clock.
+func fileClock() (time.Time, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+		return time.Time{}, fmt.Errorf("the clock of files: %w", err)
+	}
+	return time.Unix(now.Unix()), nil
+}

@@ -1,0 +1,200 @@
+package ext4
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"b9.build/b9/engine/fsys/internal/volume"
+	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/sparse"
+)
+
+// Settle removes from the file system in f what tells when, where and how often
+// it was mounted. See fsys.Settle.
+func Settle(ctx context.Context, f *os.File, since, at time.Time) error {
+	l, size, err := whole(f)
+	if err != nil {
+		return err
+	}
+	if l.incompat&incompatRecover != 0 {
+		return errors.New("the file system is not clean: its journal must be replayed first")
+	}
+	s := settler{ctx: ctx, f: f, l: l, size: size, since: since, at: tree.FixedTime(at)}
+	for _, step := range []func() error{s.inodes, s.journal, s.super} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type settler struct {
+	ctx   context.Context
+	f     *os.File
+	l     *layout
+	size  int64
+	since time.Time
+	at    int64
+}
+
+// inodes clamps the times of all inodes that are in use.
+func (s *settler) inodes() error {
+	for g := range s.l.groups {
+		if err := context.Cause(s.ctx); err != nil {
+			return err
+		}
+		d, err := s.l.readGroup(s.f, g)
+		if err != nil {
+			return err
+		}
+		if d.flags()&groupInodeUninit != 0 && s.l.sums() {
+			continue
+		}
+		if err := s.group(d); err != nil {
+			return fmt.Errorf("inodes of group %d: %w", g, err)
+		}
+	}
+	return nil
+}
+
+func (s *settler) group(d *group) error {
+	l := s.l
+	bitmap := make([]byte, l.blockSize)
+	if _, err := s.f.ReadAt(bitmap, int64(d.inodeBitmap())*int64(l.blockSize)); err != nil {
+		return err
+	}
+	used := topBit(bitmap, l.inodesPerGroup)
+	table := make([]byte, int(used)*l.inodeSize)
+	start := int64(d.inodeTable()) * int64(l.blockSize)
+	if _, err := s.f.ReadAt(table, start); err != nil {
+		return err
+	}
+	from, to := len(table), 0 // what has changed
+	for i := nextBit(bitmap, 0, used, true); i < used; i = nextBit(bitmap, i+1, used, true) {
+		off := int(i) * l.inodeSize
+		raw := table[off:][:l.inodeSize]
+		if l.clampTimes(raw, s.since, s.at) {
+			l.sumInode(raw, d.num*l.inodesPerGroup+i+1)
+			from, to = min(from, off), off+l.inodeSize
+		}
+	}
+	if from >= to {
+		return nil
+	}
+	_, err := s.f.WriteAt(table[from:to], start+int64(from))
+	return err
+}
+
+// clampTimes replaces the times of an inode that are not before since, and
+// reports whether there were any.
+func (l *layout) clampTimes(raw []byte, since time.Time, at int64) bool {
+	le := binary.LittleEndian
+	extra := 0 // length of the fields behind the first 128 bytes
+	if len(raw) >= 128+4 {
+		extra = int(le.Uint16(raw[0x80:]))
+	}
+	if extra > len(raw)-128 {
+		extra = 0 // damage that e2fsck tells of
+	}
+	changed := false
+	for _, t := range []struct{ sec, more int }{{0x8, 0x8c}, {0xc, 0x84}, {0x10, 0x88}, {0x90, 0x94}} {
+		if t.sec >= 0x80 && extra < t.sec+4-0x80 {
+			continue
+		}
+		sec, nsec, wide := int64(int32(le.Uint32(raw[t.sec:]))), int64(0), extra >= t.more+4-0x80
+		if wide {
+			more := le.Uint32(raw[t.more:])
+			sec, nsec = sec+int64(more&3)<<32, int64(more>>2)
+		}
+		if time.Unix(sec, nsec).Before(since) {
+			continue
+		}
+		changed = true
+		le.PutUint32(raw[t.sec:], uint32(at))
+		if wide {
+			le.PutUint32(raw[t.more:], uint32((at-int64(int32(at)))>>32)&3)
+		}
+	}
+	return changed
+}
+
+// journal makes the journal one that was never used: its superblock as mke2fs
+// writes it, and nothing behind that. No transaction waits in it.
+func (s *settler) journal() error {
+	num := binary.LittleEndian.Uint32(s.l.sb[0xe0:])
+	if s.l.compat&compatJournal == 0 || num == 0 {
+		return nil
+	}
+	v := &reader{r: volume.NewPages(io.NewSectionReader(s.f, 0, s.size)), l: s.l}
+	n, err := v.inode(uint64(num))
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	x, bs := n.Private.(*inode), uint64(s.l.blockSize)
+	for b, end := uint64(0), uint64(n.Size)/bs; b < end; {
+		at, count, err := v.run(x, b)
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		count = min(count, end-b)
+		first := at
+		if b == 0 {
+			if err := s.journalSuper(int64(at * bs)); err != nil {
+				return err
+			}
+			first++
+		}
+		if at != 0 && first < at+count {
+			if err := sparse.Zero(s.ctx, s.f, int64(first*bs), int64((at+count-first)*bs)); err != nil {
+				return fmt.Errorf("journal: %w", err)
+			}
+		}
+		b += count
+	}
+	return nil
+}
+
+// journalSuper writes the state of a journal without transactions. The kernel
+// sets the features that it wants when it mounts.
+func (s *settler) journalSuper(at int64) error {
+	be, b := binary.BigEndian, make([]byte, 1024)
+	if _, err := s.f.ReadAt(b, at); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if be.Uint32(b) != journalMagic || be.Uint32(b[4:]) != 4 && be.Uint32(b[4:]) != 3 {
+		return volume.Damaged("the journal has no superblock")
+	}
+	if be.Uint32(b[28:]) != 0 {
+		return errors.New("the file system is not clean: its journal must be replayed first")
+	}
+	be.PutUint32(b[24:], 1) // the next transaction
+	if be.Uint32(b[4:]) == 4 {
+		const fastCommit = 0x20 // its area is part of the layout
+		be.PutUint32(b[36:], 0)
+		be.PutUint32(b[40:], be.Uint32(b[40:])&fastCommit)
+		b[80] = 0                // type of checksums
+		be.PutUint32(b[88:], 0)  // head
+		be.PutUint32(b[252:], 0) // checksum
+	}
+	_, err := s.f.WriteAt(b, at)
+	return err
+}
+
+// super writes the superblock of a file system that was never mounted.
+func (s *settler) super() error {
+	le, sb := binary.LittleEndian, s.l.sb
+	le.PutUint32(sb[0x2c:], 0)            // mounted
+	le.PutUint32(sb[0x30:], uint32(s.at)) // written
+	le.PutUint16(sb[0x34:], 0)            // times mounted
+	clear(sb[0x88:0xc8])                  // where
+	le.PutUint64(sb[0x178:], 0)           // KiB ever written
+	sb[0x274], sb[0x275] = byte(s.at>>32), 0
+	s.l.sealSuper()
+	_, err := s.f.WriteAt(sb, superAt)
+	return err
+}

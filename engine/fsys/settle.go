@@ -1,0 +1,71 @@
+package fsys
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/volume"
+	"b9.build/b9/engine/fsys/tree"
+)
+
+// Settle removes from the ext2/3/4 file system in the file at path what its mounts
+// have left: times and places of mounts and counts of them, the used journal, and
+// the clock. A time of a file (change, access, modification, creation) that is not
+// before since becomes at, which is at least Epoch of package tree. A settled file
+// system that is mounted, not written to, and settled again is what it was, byte for
+// byte. It must be clean and not be mounted.
+func Settle(ctx context.Context, path string, since, at time.Time) error {
+	_, err := onExt("settle", path, func(f *os.File) (int64, error) { return 0, ext4.Settle(ctx, f, since, at) })
+	return err
+}
+
+// Canonical lays the ext2/3/4 file system in the file at path out anew, in a file
+// at dst of the same length: equal content gives equal bytes, whatever was written
+// and deleted before. Content is what a mount shows, with the flags of chattr(1) and
+// without access and change times; times later than at become at. Size, features, numbers
+// of inodes and of reserved blocks, label, UUID and the settings of tune2fs(8) are
+// kept. The features bigalloc, casefold, ea_inode, encrypt, meta_bg, mmp, project,
+// quota and verity are refused. After an error dst is as it was.
+func Canonical(ctx context.Context, path, dst string, at time.Time) error {
+	_, err := onExt("lay out anew", path, func(f *os.File) (int64, error) {
+		if err := ext4.Canonical(ctx, f, dst, at); err != nil {
+			return 0, err
+		}
+		return 0, Check(ctx, dst)
+	})
+	return err
+}
+
+// Same reports whether two images hold the same file system to those who use it:
+// type, size, label, UUID, and for each file what a mount shows of it but for
+// access and change times. Of a type that NewReader does not read it is an error.
+func Same(ctx context.Context, a, b *io.SectionReader) (bool, error) {
+	if a.Size() != b.Size() {
+		return false, nil
+	}
+	var infos [2]tree.Info
+	var trees [2]*tree.Tree
+	for i, r := range []*io.SectionReader{a, b} {
+		info, err := probe(r)
+		if err != nil {
+			return false, err
+		}
+		info.Free = 0
+		infos[i] = info
+		v, err := open(volume.NewPages(r), info.Type)
+		if err != nil {
+			return false, err
+		}
+		if trees[i], err = tree.FromReader(volume.New(v, info.Type)).Load(ctx, ""); err != nil {
+			return false, fmt.Errorf("compare: %w", err)
+		}
+	}
+	if infos[0] != infos[1] {
+		return false, nil
+	}
+	return tree.Equal(ctx, trees[0], trees[1])
+}
