@@ -49,10 +49,16 @@ func (b *built) header(name string) string {
 // builds it.
 func callOf(t *testing.T, st *store.Store, d Defaults, files map[string]string, call string) (*built, error) {
 	t.Helper()
+	return callWith(t, st, d, image.Defaults{}, files, call)
+}
+
+// callWith is callOf with defaults of the file system.
+func callWith(t *testing.T, st *store.Store, d Defaults, fs image.Defaults, files map[string]string, call string) (*built, error) {
+	t.Helper()
 	root := t.TempDir()
 	builtinstest.WriteWorkspace(t, root, map[string]string{lang.RootFile: "", "B9BUILD.star": call + "\n"})
 	builtinstest.WriteWorkspace(t, root, files)
-	w, err := lang.Open(t.Context(), lang.Config{Root: root, Operations: []lang.Operation{Bootstrap(d, image.Defaults{})}})
+	w, err := lang.Open(t.Context(), lang.Config{Root: root, Operations: []lang.Operation{Bootstrap(d, fs)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,11 +248,11 @@ func TestDefaultsOfTheConfiguration(t *testing.T) {
 	a := newSmallArchive(t)
 	a.write("debian/.keep", "")
 	a.publish("small", "amd64", suiteLists{"main": append(essential(), more("tool", "1", ""))})
-	d := Defaults{Mirror: "deb [trusted=yes] " + a.URL + "/debian small main", Ext4Features: []string{"^64bit"}, Refresh: 1}
+	d := Defaults{Mirror: "deb [trusted=yes] " + a.URL + "/debian small main", Refresh: 1}
 	st := testWorld(t).Store
 	for _, version := range []string{"1", "2"} {
 		a.publish("small", "amd64", suiteLists{"main": append(essential(), more("tool", version, ""))})
-		b, err := callOf(t, st, d, nil, `bootstrap(name = "base", suite = "small", packages = ["tool"])`)
+		b, err := callWith(t, st, d, image.Defaults{Ext4Features: []string{"^64bit"}}, nil, `bootstrap(name = "base", suite = "small", packages = ["tool"])`)
 		if err != nil {
 			t.Fatal(err)
 		}
