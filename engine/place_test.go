@@ -203,7 +203,7 @@ func TestWhatIsKnownOfAResultIsWrittenAfterIt(t *testing.T) {
 func TestPlaceForTracing(t *testing.T) {
 	out := os.Getenv("B9_PLACE_IN")
 	if out == "" {
-		t.Skip("is run by another test")
+		return // another test runs it
 	}
 	b := newBench(t)
 	ref := node(t, "//:a", &join{Text: "result"})

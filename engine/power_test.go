@@ -102,7 +102,7 @@ func (w *powerSite) round(n int, after time.Duration) {
 func TestPowerChild(t *testing.T) {
 	args := strings.Split(os.Getenv("B9_POWER"), ":")
 	if len(args) != 5 {
-		t.Skip("is run by another test")
+		return // another test runs it
 	}
 	n, _ := strconv.Atoi(args[3])
 	after, _ := strconv.ParseInt(args[4], 10, 64)
