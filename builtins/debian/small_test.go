@@ -29,9 +29,8 @@ type smallArchive struct {
 	dir  string // what is served
 	keys string // GnuPG's directory, "" for an archive without signatures
 
-	mu    sync.Mutex
-	asked map[string]int
-	fail  func(w http.ResponseWriter, r *http.Request) bool // answers in place of the archive and reports so
+	mu   sync.Mutex
+	fail func(w http.ResponseWriter, r *http.Request) bool // answers in place of the archive and reports so
 }
 
 // suiteLists is what a suite of the archive has: packages by component.
@@ -54,14 +53,13 @@ func newSmallArchive(t *testing.T) *smallArchive {
 			t.Skipf("needs %s", program)
 		}
 	}
-	a := &smallArchive{t: t, dir: t.TempDir(), asked: map[string]int{}}
+	a := &smallArchive{t: t, dir: t.TempDir()}
 	if err := os.Chmod(a.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	files := http.FileServer(http.Dir(a.dir))
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
-		a.asked[r.URL.Path]++
 		fail := a.fail
 		a.mu.Unlock()
 		if fail == nil || !fail(w, r) {
@@ -77,20 +75,6 @@ func (a *smallArchive) failing(f func(w http.ResponseWriter, r *http.Request) bo
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fail = f
-}
-
-// count is how often paths that hold the text were asked for since the last call.
-func (a *smallArchive) count(text string) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n := 0
-	for path, times := range a.asked {
-		if strings.Contains(path, text) {
-			n += times
-		}
-	}
-	clear(a.asked)
-	return n
 }
 
 // sign gives the archive a key, and returns the file of its public half.
