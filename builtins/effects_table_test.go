@@ -24,6 +24,10 @@ func parameterCalls() map[string]callsOf {
 			"features":    {`suite = "s"`, `suite = "s", features = ["^64bit"]`},
 			"inode_ratio": {`suite = "s"`, `suite = "s", inode_ratio = "8K"`},
 			"reserved":    {`suite = "s"`, `suite = "s", reserved = 5`},
+			"canonical":   {`suite = "s"`, `suite = "s", canonical = True`},
+		}},
+		"canonical": {form: `canonical(name = "x", %s)`, args: map[string][2]string{
+			"image": {`image = image(size = "16M")`, `image = image(size = "32M")`},
 		}},
 		"cloud_init": {form: `cloud_init(name = "x", %s)`, args: map[string][2]string{
 			"user_data":      {`user_data = {"package_update": True}`, `user_data = {"package_update": False}`},
@@ -113,6 +117,7 @@ func parameterCalls() map[string]callsOf {
 		"lxc_exec": {form: `lxc_exec(name = "x", images = {"/": image(size = "16M")}, script = ["true"]%s)`, args: map[string][2]string{}, scripts: []string{
 			// Those about containers run on both backends; scripts is about what no backend sees.
 			"testdata/script/container.txtar", "testdata/script/container_settings.txtar", "testdata/script/scripts.txtar",
+			"testdata/script/untouched.txtar", "builtins/follows_test.go",
 		}},
 		"matrix": {form: `file(name = "x", content = str(matrix(%s)))`, args: map[string][2]string{
 			"product": {`product = {"a": [1, 2], "b": [3]}`, `product = {"a": [1, 2], "b": [3, 4]}`},

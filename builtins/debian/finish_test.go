@@ -177,6 +177,7 @@ func TestDebCache(t *testing.T) {
 // The hook gives apt the packages that the lists name and the cache has, but none that
 // has another content by now; that one goes.
 func TestDamagedPackagesAreNotInstalled(t *testing.T) {
+	needRoot(t)
 	c := debCache{dir: t.TempDir()}
 	archives := writeRoot(t, map[string]string{"sound_1_all.deb": "sound", "flipped_1_all.deb": "flipped", "short_1_all.deb": "short", "other_1_all.deb": "other"})
 	if err := c.adopt(t.Context(), archives); err != nil {
@@ -192,14 +193,14 @@ func TestDamagedPackagesAreNotInstalled(t *testing.T) {
 	for _, s := range []string{"sound", "flipped", "short"} {
 		lists += "Package: " + s + "\nSHA256: " + sum(s) + "\n\n"
 	}
-	err := errors.Join(os.MkdirAll(filepath.Join(root, "etc"), 0o755), os.MkdirAll(filepath.Join(root, "var/lib/apt/lists"), 0o755),
-		os.WriteFile(filepath.Join(root, "var/lib/apt/lists/x_Packages"), []byte(lists), 0o644),
+	err := errors.Join(os.MkdirAll(filepath.Join(root, "etc"), 0o755), os.MkdirAll(filepath.Join(root, "tmp"), 0o755), os.MkdirAll(filepath.Join(root, "var/lib/apt/lists"), 0o755),
+		os.Mkdir(filepath.Join(dir, "lists"), 0o755), os.WriteFile(filepath.Join(dir, "lists/x_Packages"), []byte(lists), 0o644),
 		os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\n"), 0o755))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "setup-hook.sh", root)
-	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "B9_DEBS=" + c.dir, "B9_DIR=" + dir, "B9_MERGE=", "MMDEBSTRAP_APT_CONFIG="}
+	cmd := exec.Command("unshare", "--mount", "sh", "setup-hook.sh", root) // it mounts
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "B9_DEBS=" + c.dir, "B9_DIR=" + dir, "B9_LISTS=" + filepath.Join(dir, "lists"), "B9_MERGE=", "MMDEBSTRAP_APT_CONFIG="}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -126,8 +126,11 @@ func parameterCases(a *smallArchive, keyring string) map[string]parameterCase {
 		"features":    {with(`features = ["^64bit"]`), func(b *built) bool { return !strings.Contains(b.header("Filesystem features"), "64bit") }},
 		"inode_ratio": {with(`size = "64M", inode_ratio = "64K"`), func(b *built) bool { return b.header("Inode count") == "1024" }},
 		"reserved":    {with(`size = "64M", reserved = 5`), func(b *built) bool { return b.header("Reserved block count") != "0" }},
-		"refresh":     {with(`refresh = "1h", packages = ["tool"]`), nil}, // TestRefreshOfACall
-		"name":        {keyed, func(b *built) bool { return b.has("/usr/bin/dpkg") }},
+		"canonical": {with(`canonical = True, packages = ["tool"]`), func(b *built) bool {
+			return strings.Contains(debugfs(b.t, b.img, "stat /usr/share/tool"), "mtime: 0x00000000")
+		}},
+		"refresh": {with(`refresh = "1h", packages = ["tool"]`), nil}, // TestRefreshOfACall
+		"name":    {keyed, func(b *built) bool { return b.has("/usr/bin/dpkg") }},
 	}
 }
 
