@@ -141,7 +141,7 @@ func TestOptionErrors(t *testing.T) {
 		{"raw", image.WriteOptions{Compress: "zstd"}, "format raw has no compression"},
 		{"qcow2", image.WriteOptions{Compress: "zsdt"}, `unknown compression "zsdt" (have zlib, zstd): did you mean "zstd"?`},
 		{"qcow2", image.WriteOptions{Subformat: "x"}, "format qcow2 has no subformat"},
-		{"vmdk", image.WriteOptions{Subformat: "streamoptimized"}, `unknown vmdk subformat "streamoptimized" (have monolithicSparse, streamOptimized): did you mean "streamOptimized"?`},
+		{"vmdk", image.WriteOptions{Subformat: "streamoptimized"}, `unknown vmdk subformat "streamoptimized" (have monolithicSparse, streamOptimized, monolithicFlat): did you mean "streamOptimized"?`},
 		{"vmdk", image.WriteOptions{Adapter: "lsilogik"}, `unknown vmdk adapter "lsilogik" (have lsilogic, buslogic, ide, legacyESX): did you mean "lsilogic"?`},
 		{"vmdk", image.WriteOptions{Name: "a\"b"}, `a vmdk can't record the file name "a\"b"`},
 	} {

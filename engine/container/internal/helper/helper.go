@@ -106,6 +106,7 @@ func (g *guest) run() *outcome {
 	closeAll(g.files)
 	g.leaveDevices()
 	if err == nil && empties(&g.req.Spec, out) {
+		g.root.compareTimes()
 		for _, dir := range g.req.Spec.Empty {
 			if err := g.root.empty(dir); err != nil {
 				out.Error = err.Error()

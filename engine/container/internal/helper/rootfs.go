@@ -3,6 +3,7 @@ package helper
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,6 +23,8 @@ type rootfs struct {
 	undo  []func() error
 	dirs  []*dirTimes
 	spare int // directories that were made in the spare mount
+
+	compared bool // the command has ended, and what it changed is known
 }
 
 // dirTimes are those of a directory of the image that the container's own files and
@@ -47,7 +50,11 @@ func (r *rootfs) keepTimes(dir string) error {
 		if !d.ours {
 			return nil
 		}
-		return setTimes(d.path, d.before.Atim, d.before.Mtim)
+		err := setTimes(d.path, d.before.Atim, d.before.Mtim)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // b9 made it, and emptied what it is in
+		}
+		return err
 	})
 	return nil
 }
@@ -59,8 +66,13 @@ func (r *rootfs) made() {
 	}
 }
 
-// compareTimes tells apart which directories the command has changed.
+// compareTimes tells apart which directories the command has changed. The first call
+// counts: it comes before b9 empties any.
 func (r *rootfs) compareTimes() {
+	if r.compared {
+		return
+	}
+	r.compared = true
 	for _, d := range r.dirs {
 		var now unix.Stat_t
 		same := unix.Lstat(d.path, &now) == nil && now.Ino == d.before.Ino && now.Dev == d.before.Dev
