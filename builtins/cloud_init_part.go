@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/content/cloudinit"
 	"b9.build/b9/engine/content/yaml"
 )
@@ -147,7 +147,7 @@ func (s *sortedParts) add(d *document, t texts, inList bool, silence []string) e
 		s.config(d)
 		return nil
 	case kind == cloudinit.UnknownPart && !slices.Contains(silence, "no-header"):
-		if err := charset.Check(d.Name, text); err != nil {
+		if err := engine.CheckText(d.Name, text); err != nil {
 			return err
 		}
 		return fmt.Errorf("%s: cloud-init would ignore this: let its first line begin with one of %s", d.Name, cloudinit.HeaderTexts())

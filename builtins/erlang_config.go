@@ -12,7 +12,6 @@ import (
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/content/erlang"
 )
 
@@ -78,7 +77,7 @@ func (e *erlConverter) document(s *lang.Step, i int, v starlark.Value) erlangTex
 	_, isHandle := v.(*lang.Handle)
 	switch {
 	case isText && inlineTerms(string(text)):
-		if err := charset.Check(name, string(text)); err != nil {
+		if err := engine.CheckText(name, string(text)); err != nil {
 			e.c.Errorf("%w", err)
 		}
 		return erlangText{Name: name, Text: string(text)}

@@ -16,7 +16,6 @@ import (
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/container"
 )
 
@@ -34,7 +33,7 @@ func (l *lxcExec) addScript(c *lang.Call, s *lang.Step) {
 		if v.Len() == 0 {
 			c.Errorf("script: the list is empty")
 		}
-		if err := charset.Check("script", l.Script); err != nil {
+		if err := engine.CheckText("script", l.Script); err != nil {
 			c.Errorf("%w", err)
 		}
 	default:
@@ -114,7 +113,7 @@ func checkText(name, file string) error {
 	case len(text) > lang.MaxText:
 		return fmt.Errorf("%s is larger than %d bytes: mount what it holds with shares=", name, lang.MaxText)
 	}
-	return charset.Check(name, string(text))
+	return engine.CheckText(name, string(text))
 }
 
 // checkScript reports what a script file would end with at its first line, in words

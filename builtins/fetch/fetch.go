@@ -16,7 +16,7 @@ import (
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/unpack"
+	"b9.build/b9/engine/fsys/unpack"
 )
 
 // Fetch is the operation fetch().

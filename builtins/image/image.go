@@ -23,10 +23,10 @@ import (
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/swap"
 	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/unpack"
 	"b9.build/b9/engine/fsys/vfat"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
-	"b9.build/b9/engine/unpack"
 )
 
 // Defaults are what the configuration says about new file systems where a call

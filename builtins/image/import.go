@@ -15,7 +15,7 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/disk"
-	"b9.build/b9/engine/unpack"
+	"b9.build/b9/engine/fsys/unpack"
 )
 
 // importImageStep is image() with a source.

@@ -14,7 +14,6 @@ import (
 	"go.starlark.net/syntax"
 
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/charset"
 )
 
 // errDependency ends the evaluation of a file that loads one whose own
@@ -70,7 +69,7 @@ func fileOptions() *syntax.FileOptions {
 func (w *Workspace) compile(m *module, src []byte) (*starlark.Program, error) {
 	// The scanner ends at a NUL byte, and reads what is not UTF-8 as U+FFFD.
 	var mistake *engine.PositionError
-	if errors.As(charset.Check(m.id, string(src)), &mistake) {
+	if errors.As(engine.CheckText(m.id, string(src)), &mistake) {
 		return nil, &Error{Pos: mistake.Position, Msg: mistake.Msg}
 	}
 	file, err := fileOptions().Parse(m.id, src, 0)

@@ -14,7 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/pelletier/go-toml/v2"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/repo"
 	"b9.build/b9/engine/store"
 )
@@ -70,7 +70,7 @@ func readLock(root string) ([]Locked, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := charset.Check(path, string(data)); err != nil {
+	if err := engine.CheckText(path, string(data)); err != nil {
 		return nil, err
 	}
 	entries, err := parseLock(data)

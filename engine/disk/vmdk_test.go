@@ -83,7 +83,7 @@ print(found, found.virtual_size, found.safety_check())
 // images in.
 func TestOpenStackKnowsOurImages(t *testing.T) {
 	tool(t, "/usr/bin/python3") // which sees Debian's libraries
-	const size = 70 << 20 // several tables of grains
+	const size = 70 << 20       // several tables of grains
 	src := scattered(t, 8, size)
 	script := filepath.Join(t.TempDir(), "inspect.py")
 	if err := os.WriteFile(script, []byte(inspect), 0o666); err != nil {

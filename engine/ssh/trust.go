@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/ssh/config"
 )
 

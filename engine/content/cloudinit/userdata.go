@@ -13,8 +13,8 @@ import (
 	"net/mail"
 	"strings"
 
-	"b9.build/b9/engine/charset"
 	"b9.build/b9/engine/content/yaml"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/internal/position"
 )
 

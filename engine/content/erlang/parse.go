@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/internal/position"
 )
 

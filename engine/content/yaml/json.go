@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/internal/position"
 )
 

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/internal/position"
 )
 

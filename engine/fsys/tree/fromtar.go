@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/fsys/unpack"
 	"b9.build/b9/engine/internal/sparse"
-	"b9.build/b9/engine/unpack"
 )
 
 // maxTarFile bounds one file in an archive, in bytes: ext4 holds no larger one.

@@ -17,7 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/internal/position"
 )
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"syscall"
 
-	"b9.build/b9/engine/charset"
+	"b9.build/b9/engine/internal/charset"
 )
 
 // How a configuration is evaluated:
