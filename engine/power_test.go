@@ -132,16 +132,20 @@ func TestPowerChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer top.Close()
-	if after != 0 {
-		time.AfterFunc(time.Duration(after), func() { cutPower(t, top, args[1]) })
-	}
-	err = placeAll(t.Context(), out, artifacts)
 	if after == 0 {
-		if err != nil {
+		if err := placeAll(t.Context(), out, artifacts); err != nil {
 			t.Fatal(err)
 		}
 		cutPower(t, top, args[1])
+		return
 	}
+	cut := make(chan struct{})
+	time.AfterFunc(time.Duration(after), func() {
+		defer close(cut)
+		cutPower(t, top, args[1])
+	})
+	_ = placeAll(t.Context(), out, artifacts) // as far as it comes
+	<-cut
 }
 
 // cutPower shuts the file system down: what is not in its log on the disk is lost. Where

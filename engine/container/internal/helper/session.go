@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/size"
 )
 
 // killLimit is how much longer than the grace ending a container may take
@@ -142,7 +143,7 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 	}
 	complaint, broken := s.wait()
 	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
-		return lost(why, nil, complaint)
+		return s.lost(why, nil, complaint)
 	}
 	return result(out, why)
 }
@@ -152,7 +153,7 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 func (s *session) untold(why error) (container.Result, error) {
 	s.kill()
 	complaint, _ := s.wait()
-	return lost(container.Exited, fmt.Errorf("tell the container what to run: %w", why), complaint)
+	return s.lost(container.Exited, fmt.Errorf("tell the container what to run: %w", why), complaint)
 }
 
 // wait returns when the container is gone, which it is soon: it has been killed, or has
@@ -234,13 +235,16 @@ func (s *session) supervise(ctx context.Context, outcomes <-chan *outcome) (*out
 
 // lost explains a container that ended without an outcome. It need not have
 // one after it was asked to stop.
-func lost(why container.Reason, sent error, complaint string) (container.Result, error) {
+func (s *session) lost(why container.Reason, sent error, complaint string) (container.Result, error) {
 	if why != container.Exited {
 		return container.Result{Reason: why, Code: -1}, nil
 	}
 	err := errors.New("container ended without a result: something outside has killed it")
-	if complaint != "" {
+	switch {
+	case complaint != "":
 		err = fmt.Errorf("container ended without a result: %s", complaint)
+	case s.spec.Memory > 0:
+		err = fmt.Errorf("%w, or its own first process ran out of memory: the limit is %v", err, size.Bytes(s.spec.Memory))
 	}
 	return container.Result{Reason: container.BackendLost, Code: -1}, errors.Join(err, sent)
 }
