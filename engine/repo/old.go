@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 	"b9.build/b9/engine/repo/internal/backend"
 )
@@ -189,7 +190,7 @@ func (o *oldLayout) copy(ctx context.Context, t backend.Backend, v Version, dst 
 		os.Remove(out.Name())
 		return err
 	}
-	return syncDir(filepath.Dir(dst))
+	return newfile.SyncDir(filepath.Dir(dst))
 }
 
 // copyBlocks copies size bytes, and leaves out blocks of zeros.

@@ -11,6 +11,7 @@ import (
 
 	"b9.build/b9/engine/internal/digest"
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // Pull makes dst a sparse file with the content of v, which came from List,
@@ -142,7 +143,7 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	if err := os.Rename(f.Name(), dst); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dst)); err != nil {
+	if err := newfile.SyncDir(filepath.Dir(dst)); err != nil {
 		return err
 	}
 	if info, err := f.Stat(); err == nil {
@@ -151,15 +152,7 @@ func (r *Repo) download(ctx context.Context, m *manifest, c *content, dst string
 	return nil
 }
 
-// syncDir makes the names in dir survive a power loss, where the file system can.
-func syncDir(dir string) error {
-	if err := syncPath(dir); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
-		return err
-	}
-	return nil
-}
-
-// syncPath brings a file, or the names in a directory, to the disk.
+// syncPath brings a file to the disk.
 func syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

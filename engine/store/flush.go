@@ -9,21 +9,16 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // manyFiles is where one flush of the whole file system becomes cheaper than
 // one for each file.
 const manyFiles = 32
 
-// SyncDir makes the names in dir survive a power loss.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+// SyncDir makes the names in dir survive a power loss, where the file system can.
+func SyncDir(dir string) error { return newfile.SyncDir(dir) }
 
 func syncfs(f *os.File) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {

@@ -47,7 +47,7 @@ func Write(dst string, mode fs.FileMode, sync bool, fill func(*os.File) error) e
 		return err
 	}
 	if sync {
-		return syncDir(filepath.Dir(dst))
+		return SyncDir(filepath.Dir(dst))
 	}
 	return nil
 }
@@ -103,13 +103,18 @@ func name(w *os.File, temp, dst string) (string, error) {
 	}
 }
 
-// syncDir makes the names in dir survive a power loss.
-func syncDir(dir string) error {
+// SyncDir makes the names in dir survive a power loss, where the file system can:
+// some of those of networks and of FUSE refuse to flush a directory.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
 }
 
 // Scratch opens a new file for reading and writing that has no name, in the

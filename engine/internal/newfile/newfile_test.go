@@ -91,3 +91,22 @@ func TestNothingStaysAfterAKill(t *testing.T) {
 		t.Errorf("it left %s", got)
 	}
 }
+
+// TestSyncDirWhereThatCanNotBeDone asks for what a file system refuses, as those of
+// some networks do.
+func TestSyncDirWhereThatCanNotBeDone(t *testing.T) {
+	d, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Sync(); !errors.Is(err, syscall.EINVAL) {
+		t.Fatalf("/proc can be flushed, or fails otherwise: %v", err)
+	}
+	if err := SyncDir("/proc"); err != nil {
+		t.Error(err)
+	}
+	if err := SyncDir(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}

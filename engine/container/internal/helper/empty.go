@@ -105,7 +105,8 @@ func remove(dir *os.File, name string, flags int) error {
 	return unix.Unlinkat(int(dir.Fd()), name, flags)
 }
 
-// Flags of files that forbid removing: FS_IMMUTABLE_FL and FS_APPEND_FL of linux/fs.h.
+// The attributes of chattr(1) that keep a file from being written and removed:
+// FS_IMMUTABLE_FL and FS_APPEND_FL of linux/fs.h.
 const lockedFlags = 0x10 | 0x20
 
 // clearFlags takes away what chattr may have set. Whether it could shows at once.

@@ -246,10 +246,6 @@ func setTimes(where string, accessed, modified unix.Timespec) error {
 	return nil
 }
 
-// fixedFlags are the attributes of chattr(1) that keep a file from being written:
-// FS_IMMUTABLE_FL, FS_APPEND_FL.
-const fixedFlags = 0x10 | 0x20
-
 // takeFlags takes the attributes away and tells which the file had, and whether
 // they are to be given back.
 func takeFlags(where string) (flags uint32, fixed bool) {
@@ -259,10 +255,10 @@ func takeFlags(where string) (flags uint32, fixed bool) {
 	}
 	defer f.Close()
 	flags, err = unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err != nil || flags&fixedFlags == 0 {
+	if err != nil || flags&lockedFlags == 0 {
 		return 0, false
 	}
-	return flags, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags&^fixedFlags)) == nil
+	return flags, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags&^lockedFlags)) == nil
 }
 
 func giveFlags(where string, flags uint32) error {
