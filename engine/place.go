@@ -107,16 +107,25 @@ func (p *placer) resultOf(w Wanted) (Placed, error) {
 		r.Mode = 0o644
 	}
 	was, ok := p.known[filepath.Clean(w.Path)]
-	if ok && was.Object.Digest == r.Object.Digest && was.Mode == r.Mode && was.Sign != "" && observe(r.Path) == was.Sign && !w.Artifact.suspect(r.Path) {
+	if ok && was.Object.Digest == r.Object.Digest && was.Mode == r.Mode && was.Sign != "" && observe(r.Path) == was.Sign && !p.suspect(w.Artifact, r.Path) {
 		r.Sign = was.Sign
 	}
 	return r, nil
 }
 
-// suspect reports whether the copy at path may be one of a damaged object.
-func (a *Artifact) suspect(path string) bool {
+// suspect reports whether the copy of the artifact at path may be one of a damaged
+// object. The store is asked once which those are.
+func (p *placer) suspect(a *Artifact, path string) bool {
+	if !a.Stored() {
+		return false
+	}
+	damaged, ok := p.suspects[a.store]
+	if !ok {
+		damaged = a.store.Suspects()
+		p.suspects[a.store] = damaged
+	}
 	var st unix.Stat_t
-	return a.Stored() && statted(unix.Lstat, path, &st) && a.store.Suspect(a.object, st.Ctim.Nano())
+	return len(damaged) > 0 && statted(unix.Lstat, path, &st) && damaged.Copy(a.object, st.Ctim.Nano())
 }
 
 // placing is a result that is not there yet.
@@ -135,10 +144,12 @@ type placer struct {
 	known   map[string]Placed
 	staging *staging
 	umask   fs.FileMode
+
+	suspects map[*store.Store]store.Suspects
 }
 
 func newPlacer(to Destination) *placer {
-	return &placer{dir: to.Dir, umask: to.Umask, known: readPlaced(to.Dir)}
+	return &placer{dir: to.Dir, umask: to.Umask, known: readPlaced(to.Dir), suspects: map[*store.Store]store.Suspects{}}
 }
 
 func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {

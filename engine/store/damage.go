@@ -247,21 +247,34 @@ func (s *Store) suspect(since map[Digest]int64) error {
 	return s.writeDurably(path, data, 0o600)
 }
 
-// Suspect reports whether a copy of the object that was made at the time, Unix time in
-// nanoseconds, may be one of a damaged object.
-func (s *Store) Suspect(o Object, made int64) bool {
+// Suspects are the objects that were found damaged, with the times, Unix time in
+// nanoseconds, between which copies of them may be damaged.
+type Suspects map[Digest][][2]int64
+
+// Suspects reads which objects were found damaged until now.
+func (s *Store) Suspects() Suspects {
 	data, err := os.ReadFile(filepath.Join(s.dir, suspectsFile))
 	if err != nil {
-		return false
+		return nil
 	}
+	all := Suspects{}
 	for line := range strings.Lines(string(data)) {
 		var name string
-		var from, to int64
-		if n, _ := fmt.Sscan(line, &name, &from, &to); n == 3 && name == o.Digest.String() && from <= made && made <= to {
-			return true
+		var times [2]int64
+		if n, _ := fmt.Sscan(line, &name, &times[0], &times[1]); n != 3 {
+			continue
+		}
+		if d, err := ParseDigest(name); err == nil {
+			all[d] = append(all[d], times)
 		}
 	}
-	return false
+	return all
+}
+
+// Copy reports whether a copy of the object that was made at the time, Unix time in
+// nanoseconds, may be one of a damaged object.
+func (s Suspects) Copy(o Object, made int64) bool {
+	return slices.ContainsFunc(s[o.Digest], func(t [2]int64) bool { return t[0] <= made && made <= t[1] })
 }
 
 // whole reports whether a tree's files are all there and sound. Others than trees it

@@ -218,7 +218,8 @@ func TestRotIsFoundAndWhatWasMadeOfItIsForgotten(t *testing.T) {
 		if _, ok := s.ReadNote(key("trace")); ok {
 			t.Errorf("%s: the trace of a build is still there", name)
 		}
-		if !s.Suspect(o, copied.UnixNano()) || s.Suspect(o, right.UnixNano()) || s.Suspect(o, later.UnixNano()) || s.Suspect(out, time.Now().UnixNano()) {
+		damaged := s.Suspects()
+		if !damaged.Copy(o, copied.UnixNano()) || damaged.Copy(o, right.UnixNano()) || damaged.Copy(o, later.UnixNano()) || damaged.Copy(out, time.Now().UnixNano()) {
 			t.Errorf("%s: copies of another time, or of another object, are held suspect", name)
 		}
 		check(t, s.Close())

@@ -148,7 +148,7 @@ func (s *Store) use(o Object) (size int64, ok bool, err error) {
 	if ok, err := s.sound(context.Background(), o, &st); !ok || err != nil {
 		return 0, false, err
 	}
-	return s.renew(kind, o.Digest)
+	return s.renewFrom(kind, o.Digest, &st)
 }
 
 // renew marks a file of any sharded directory as used.
@@ -158,6 +158,11 @@ func (s *Store) renew(kind string, d Digest) (size int64, ok bool, err error) {
 	if err := s.lstat(kind, d, &st); err != nil {
 		return 0, false, notThere(s.shard(kind, d), err)
 	}
+	return s.renewFrom(kind, d, &st)
+}
+
+// renewFrom is renew of a file of which stat said st.
+func (s *Store) renewFrom(kind string, d Digest, st *unix.Stat_t) (size int64, ok bool, err error) {
 	if s.readOnly != nil {
 		return st.Size, true, nil
 	}
