@@ -68,8 +68,8 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: []string{"x86_64", "i686"}, Doc: "what the machine says it is; i686 for 32-bit systems"},
 			{Name: "hostname", Type: lang.String, Default: starlark.String("b9"), Doc: "host name in the container"},
 			{Name: "network", Type: lang.String, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
-			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory)"},
-			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus)"},
+			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory); steps run at once only if the machine has the sum of their limits"},
+			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus); they are shared out like memory"},
 			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
 			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take from its first command, such as "90s", "10m", or in seconds (default: container.timeout)`},
 			{Name: "attempts", Type: lang.Int, Default: starlark.MakeInt(1), Doc: "how often to run the script, each time on fresh copies, until it ends well"},
@@ -459,6 +459,11 @@ func (l *lxcExec) Tools() []engine.Tool {
 	}
 	return ext4.Tools()
 }
+
+var _ engine.Limited = (*lxcExec)(nil)
+
+// Limits implements engine.Limited.
+func (l *lxcExec) Limits() (memory int64, cpus float64) { return l.Memory, l.CPUs }
 
 // Machine is the architecture that commands in the images run with.
 func (l *lxcExec) Machine() string { return l.Arch }

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -42,6 +44,7 @@ type Config struct {
 	Rerun func(*Node) bool
 
 	Jobs      int         // steps that run at once; 0 means the number of processors
+	Machine   Machine     // what the limits of steps that run at once may come to (see [Limited]); 0 means what this machine has
 	KeepGoing bool        // after a failure, still run what does not depend on it
 	Events    func(Event) // may be nil
 	Epoch     time.Time   // the time written into what steps make; the zero value means 1970-01-01T00:00:00Z
@@ -55,8 +58,9 @@ type Engine struct {
 	world  *World
 	tools  *toolTable
 	events func(Event)
-	slots  chan struct{}
 	keys   sync.Pool // of *keyMaker
+
+	admission *admission
 
 	backendOnce sync.Once
 	backendIs   container.Backend
@@ -68,6 +72,8 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
+	here := ThisMachine(os.DirFS("/"))
+	cfg.Machine.Memory, cfg.Machine.CPUs = cmp.Or(cfg.Machine.Memory, here.Memory), cmp.Or(cfg.Machine.CPUs, here.CPUs)
 	if cfg.Epoch.IsZero() {
 		cfg.Epoch = time.Unix(0, 0).UTC()
 	}
@@ -76,7 +82,8 @@ func New(cfg Config) *Engine {
 		world:  &World{Store: cfg.Store, Offline: cfg.Offline, Refresh: cfg.Refresh, Services: cfg.Services},
 		tools:  newToolTable(cfg.Store),
 		events: func(Event) {},
-		slots:  make(chan struct{}, cfg.Jobs),
+
+		admission: newAdmission(cfg.Jobs, cfg.Machine),
 	}
 	if cfg.Events != nil {
 		var mu sync.Mutex

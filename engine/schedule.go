@@ -21,9 +21,9 @@ import (
 // never blocks. A few workers take them out. For most steps of most builds the
 // store answers at once that they are known; the worker then goes straight on
 // with one of the dependents. A step that has to come from elsewhere, or to
-// run, may take minutes. It gets a goroutine of its own, which first waits for
-// one of the engine's slots (Config.Jobs), so that the workers are never held
-// up by what runs.
+// run, may take minutes. It gets a goroutine of its own, which first waits until
+// it is admitted (admission.go): for one of the engine's slots (Config.Jobs), and
+// for what its limits say. So the workers are never held up by what runs.
 //
 // pending counts the steps that are queued or worked on. A step leaves only
 // after it has queued its dependents, so pending falls to zero exactly when
@@ -102,14 +102,12 @@ func (d *scheduler) visit(ctx context.Context, s *step) *step {
 	return nil
 }
 
-// obtain gets the result of a step from elsewhere, or runs it, once a slot is
-// free.
+// obtain gets the result of a step from elsewhere, or runs it, once it is
+// admitted.
 func (d *scheduler) obtain(ctx context.Context, s *step) {
-	slots := d.executor.engine.slots
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-ctx.Done():
+	release, err := d.executor.engine.admission.take(ctx, s.node.action)
+	if err == nil {
+		defer release()
 	}
 	if d.over(ctx) {
 		d.leave()

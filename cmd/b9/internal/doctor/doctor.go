@@ -21,7 +21,9 @@ import (
 
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/tool"
 )
 
@@ -71,7 +73,7 @@ const probeTime = 10 * time.Second
 func Examine(ctx context.Context, d Host) []check {
 	d.setDefaults()
 	return slices.Concat(
-		[]check{d.user(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces(), personality32(), d.kvm()},
+		[]check{d.user(), d.machine(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces(), personality32(), d.kvm()},
 		d.tools(), []check{d.libvirtd(ctx)}, d.backends(ctx), aboutStore(d.StoreDir))
 }
 
@@ -83,6 +85,16 @@ func warn(name, detail, fix string) check {
 
 func fail(name, detail, fix string) check {
 	return check{Name: name, Status: statusFail, Detail: detail, Fix: fix}
+}
+
+// machine tells what steps that run at once have to share.
+func (d *Host) machine() check {
+	const name = "memory and processors"
+	m := engine.ThisMachine(d.Root)
+	if m.Memory == 0 {
+		return warn(name, "no memory seen", "steps with memory = run side by side whether or not they fit: mount /proc")
+	}
+	return ok(name, fmt.Sprintf("%s and %.4g processors: what the limits of steps that run at once may come to", size.About(m.Memory), m.CPUs))
 }
 
 func (d *Host) user() check {

@@ -37,6 +37,7 @@ func healthy(t *testing.T) Host {
 		Backend:  "auto",
 		Backends: []container.Backend{fakeBackend{name: "embedded"}, fakeBackend{name: "libvirt-lxc"}},
 		Root: fstest.MapFS{
+			"proc/meminfo":                          file("MemTotal: 4194304 kB\n"),
 			"proc/filesystems":                      file("nodev\ttmpfs\n\text4\nnodev\toverlay\n"),
 			"proc/sys/kernel/osrelease":             file("6.1.0-test\n"),
 			"lib/modules/6.1.0-test/modules.dep":    file("kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko\nkernel/fs/btrfs/btrfs.ko:\n"),
@@ -82,6 +83,9 @@ func TestDoctorHealthy(t *testing.T) {
 	if c := named(t, checks, "other file systems"); c.Detail != want {
 		t.Errorf("%+v", c)
 	}
+	if c := named(t, checks, "memory and processors"); !strings.HasPrefix(c.Detail, "4GiB and ") {
+		t.Errorf("%+v", c)
+	}
 	if c := named(t, checks, "container backend embedded"); c.Detail != "v1; architectures x86_64; networks host, none; no memory or processor limits" {
 		t.Errorf("%+v", c)
 	}
@@ -96,6 +100,7 @@ func TestDoctorIll(t *testing.T) {
 	}{
 		"user":                          {func(d *Host) { d.UID = func() int { return 1000 } }, statusFail, "sudo"},
 		"ext4":                          {func(d *Host) { d.Root = fstest.MapFS{} }, statusFail, "modprobe ext4"},
+		"memory and processors":         {func(d *Host) { d.Root = fstest.MapFS{} }, statusWarn, "mount /proc"},
 		"control groups":                {func(d *Host) { d.Root = fstest.MapFS{} }, statusWarn, "mount /proc"},
 		"Debian's keys":                 {func(d *Host) { d.Root = fstest.MapFS{} }, statusWarn, "debian-archive-keyring"},
 		"tool mke2fs":                   {without("mke2fs"), statusFail, "apt-get install e2fsprogs"},
