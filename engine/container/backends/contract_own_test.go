@@ -67,6 +67,40 @@ func testOwnFilesChanged(t *testing.T, w *world) {
 			script: "chown -R 0:0 /etc; chmod 600 /etc/hosts",
 			want:   map[string]string{"etc/hosts": "10.0.0.1 own\n"},
 		},
+		"own lines edited": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n"},
+			script: "sed -i 's/^127.0.1.1.*/10.0.0.7 web/' /etc/hosts; sed -i s/101/0/ /usr/sbin/policy-rc.d",
+			want:   map[string]string{"etc/hosts": "10.0.0.1 own\n10.0.0.7 web\n", "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 0\n"},
+		},
+		"sorted": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n10.0.0.0 first\n"},
+			script: "sort /etc/hosts >/tmp/h; cat /tmp/h >/etc/hosts",
+			want:   map[string]string{"etc/hosts": "10.0.0.0 first\n10.0.0.1 own\n"},
+		},
+		"moved": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n"},
+			script: "mv /etc/hosts /etc/hosts.orig; echo 10.0.0.6 f >/etc/hosts; mv /etc/resolv.conf /etc/moved || true",
+			want:   map[string]string{"etc/hosts": "10.0.0.6 f\n", "etc/hosts.orig": "10.0.0.1 own\n", "etc/resolv.conf": "", "etc/moved": ""},
+		},
+		"directory moved": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n"},
+			script: "mv /etc /etc.old; mkdir /etc; echo x >/etc/new",
+			want:   map[string]string{"etc.old/hosts": "10.0.0.1 own\n", "etc.old/resolv.conf": "", "etc/new": "x\n", "etc/hosts": ""},
+		},
+		"directory behind a link": {
+			script: "mv /usr/sbin /usr/other; ln -s /usr/other /usr/sbin; echo 10.0.0.2 b >>/etc/hosts; mv /etc /kept; ln -s /kept /etc",
+			want:   map[string]string{"usr/other/policy-rc.d": "", "kept/hosts": "10.0.0.2 b\n", "kept/resolv.conf": ""},
+		},
+		"protected as they are": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n", "etc/resolv.conf": "->../run/stub.conf"},
+			script: "for f in /etc/hosts /etc/resolv.conf; do [ -L $f ] || chattr +i $f; done",
+			want:   map[string]string{"etc/hosts": "10.0.0.1 own\n", "etc/resolv.conf": "->../run/stub.conf"},
+		},
+		"protected directories": {
+			image:  map[string]string{"etc/hosts": "10.0.0.1 own\n"},
+			script: "chattr +i /etc; chattr +a /",
+			want:   map[string]string{"etc/hosts": "10.0.0.1 own\n", "etc/resolv.conf": "", "proc": ""},
+		},
 		"directory": {
 			image:  map[string]string{"etc/hosts/x": "y"},
 			script: "cat /etc/hosts/x >/etc/y",
@@ -156,6 +190,24 @@ func testOwnFilesTimes(t *testing.T, w *world) {
 	if after := facts(); after != before {
 		t.Errorf("got\n%s\nwant\n%s", after, before)
 	}
+	for _, network := range ownNetworks {
+		image := imageOf(t, ownTree(t, nil))
+		old := modified(t, image, "/etc")
+		r := script(w.backend, image, "echo nameserver 10.0.0.2 >/etc/resolv.conf")
+		r.spec.Network = network
+		r.output(t)
+		if etc := modified(t, image, "/etc"); etc == old {
+			t.Errorf("network %s: a script made /etc/resolv.conf, and the time of /etc is %s", network, etc)
+		}
+	}
+}
+
+// modified is the time at which a file of an image was modified.
+func modified(t *testing.T, image, name string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(command(t, "debugfs", "-R", "stat "+name, image), "mtime: ")
+	at, _, _ := strings.Cut(rest, " ")
+	return at
 }
 
 // testNames resolves localhost and the own name, with every network.

@@ -104,15 +104,3 @@ func remove(dir *os.File, name string, flags int) error {
 	}
 	return unix.Unlinkat(int(dir.Fd()), name, flags)
 }
-
-// The attributes of chattr(1) that keep a file from being written and removed:
-// FS_IMMUTABLE_FL and FS_APPEND_FL of linux/fs.h.
-const lockedFlags = 0x10 | 0x20
-
-// clearFlags takes away what chattr may have set. Whether it could shows at once.
-func clearFlags(fd int) {
-	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
-	if err == nil {
-		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags&^lockedFlags)
-	}
-}

@@ -17,8 +17,10 @@ import (
 // taken away, and what the image had comes back: a regular file keeps its inode all
 // the time, a symbolic link is made again. From one that the command has changed
 // only our own lines are taken away, so that a line which was appended is all that
-// the image gets, whatever network there was. One that the command has replaced or
-// removed stays as the command left it. Images of runs that were killed are not
+// the image gets, whatever network there was. One that the command has removed stays
+// removed. One that it has renamed, alone or with a directory above it, is found by
+// the descriptor that is held of it, and one that stands at its place instead, such as
+// an edited copy, is searched for our lines. Images of runs that were killed are not
 // used, so that nothing needs to survive a crash.
 
 // ownFile is a file to put into a container.
@@ -55,7 +57,8 @@ type placed struct {
 	link    string      // where it led, if it was a symbolic link
 	content []byte      // what it held, if it was a regular file
 
-	put unix.Stat_t // our file
+	put  unix.Stat_t // our file
+	file *os.File    // the same, opened for its place alone
 }
 
 // placeFile puts a file in place and remembers how to settle it.
@@ -82,16 +85,20 @@ func (r *rootfs) placeFile(f ownFile) error {
 			return err
 		}
 	}
-	if err := p.write(); err != nil {
+	err = p.write()
+	if err == nil {
+		p.file, err = os.OpenFile(p.where, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	}
+	if err != nil {
 		if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) {
 			return err // of the first change
 		}
-		if rerr := p.restore(); rerr != nil {
+		if rerr := p.restore(p.where); rerr != nil {
 			return fmt.Errorf("put back what the image had: %v, after %v", rerr, err)
 		}
 		return err
 	}
-	r.undo = append(r.undo, p.settle)
+	r.undo = append(r.undo, func() error { return r.settle(p) })
 	return nil
 }
 
@@ -163,40 +170,107 @@ func overwrite(where string, content []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// settle leaves what the command left, without what is ours.
-func (p *placed) settle() error {
-	var now unix.Stat_t
-	err := unix.Lstat(p.where, &now)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil || now.Mode&unix.S_IFMT != unix.S_IFREG {
-		return err
-	}
-	data, err := readPlain(p.where)
+// settle leaves what the command left, without what is ours: where the file was put,
+// and where the command has moved it to.
+func (r *rootfs) settle(p *placed) error {
+	moved, err := os.Readlink(fdPath(p.file))
+	p.file.Close()
 	if err != nil {
 		return err
 	}
-	if now.Ino == p.put.Ino && now.Dev == p.put.Dev && now.Mode == p.put.Mode &&
-		now.Uid == p.put.Uid && now.Gid == p.put.Gid && bytes.Equal(data, p.now) {
-		return p.restore()
+	errs := []error{p.settleAt(moved, true)}
+	if where := r.whereIs(p.target); where != moved {
+		errs = append(errs, p.settleAt(where, false))
 	}
-	at := bytes.Index(data, p.lines)
-	if at < 0 {
+	if _, err := os.Lstat(p.where); err == nil && p.had.Mode == 0 {
+		r.changed(filepath.Dir(p.where)) // the command has made a file
+	}
+	return errors.Join(errs...)
+}
+
+// whereIs is the path, in the helper's view, of the last name of a path of the
+// container: where links of the container lead, and never out of it. It is empty if
+// there is no such directory any more.
+func (r *rootfs) whereIs(target string) string {
+	parent, err := r.open(path.Dir(target), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return ""
+	}
+	defer parent.Close()
+	dir, err := os.Readlink(fdPath(parent))
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, path.Base(target))
+}
+
+// settleAt settles the file at a path, ours or else one that the command has put
+// there.
+func (p *placed) settleAt(where string, ours bool) error {
+	var now unix.Stat_t
+	err := unix.Lstat(where, &now)
+	if where == "" || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
-	rest := append(bytes.Clone(data[:at]), data[at+len(p.lines):]...)
+	same := now.Ino == p.put.Ino && now.Dev == p.put.Dev
+	if err != nil || now.Mode&unix.S_IFMT != unix.S_IFREG || same != ours {
+		return err
+	}
+	data, err := readPlain(where)
+	if err != nil {
+		return err
+	}
+	if ours && now.Mode == p.put.Mode && now.Uid == p.put.Uid && now.Gid == p.put.Gid && bytes.Equal(data, p.now) {
+		return unlocked(where, func() error { return p.restore(where) })
+	}
+	rest, found := p.without(data)
+	if !found {
+		return nil
+	}
+	return unlocked(where, func() error {
+		if len(rest) == 0 && !p.is(unix.S_IFREG) {
+			return p.restore(where)
+		}
+		return p.trim(where, rest, now)
+	})
+}
+
+// without is what a file holds beside our lines, and whether it has any of them. When
+// they no longer follow each other each is looked for. Where the command has taken our
+// mark away what is left is its own: it may have written the same.
+func (p *placed) without(data []byte) (rest []byte, found bool) {
+	if at := bytes.Index(data, p.lines); at >= 0 {
+		rest = append(bytes.Clone(data[:at]), data[at+len(p.lines):]...)
+	} else if bytes.Contains(data, []byte(ownMark)) {
+		rest = withoutLines(data, p.lines)
+	} else {
+		return data, false
+	}
 	if p.alone && p.is(unix.S_IFREG) {
 		rest = append(bytes.Clone(p.content), rest...)
 	}
-	if len(rest) == 0 && !p.is(unix.S_IFREG) {
-		return p.restore()
+	return rest, true
+}
+
+// withoutLines leaves out each line of ours once, but for a #! line, which what
+// the command has changed of a script still needs.
+func withoutLines(data, ours []byte) (rest []byte) {
+	count := make(map[string]int)
+	for line := range bytes.Lines(ours) {
+		if !bytes.HasPrefix(line, []byte("#!")) {
+			count[string(line)]++
+		}
 	}
-	return p.trim(rest, now)
+	for line := range bytes.Lines(data) {
+		if count[string(line)]--; count[string(line)] < 0 {
+			rest = append(rest, line...)
+		}
+	}
+	return rest
 }
 
 // trim writes what is left without our lines, as if the command had written it.
-func (p *placed) trim(rest []byte, now unix.Stat_t) error {
+func (p *placed) trim(where string, rest []byte, now unix.Stat_t) error {
 	modified := now.Mtim
 	if bytes.Equal(rest, p.content) || bytes.Equal(rest, ended(p.content)) {
 		rest = p.content
@@ -204,38 +278,33 @@ func (p *placed) trim(rest []byte, now unix.Stat_t) error {
 			modified = p.had.Mtim
 		}
 	}
-	flags, fixed := takeFlags(p.where)
-	err := overwrite(p.where, rest, p.mode)
-	if err == nil {
-		err = setTimes(p.where, now.Atim, modified)
+	if err := overwrite(where, rest, p.mode); err != nil {
+		return err
 	}
-	if fixed {
-		err = errors.Join(err, giveFlags(p.where, flags))
-	}
-	return err
+	return setTimes(where, now.Atim, modified)
 }
 
-// restore puts back what the image had.
-func (p *placed) restore() error {
+// restore puts back what the image had, at the path where our file is.
+func (p *placed) restore(where string) error {
 	if p.is(unix.S_IFREG) {
-		if err := overwrite(p.where, p.content, p.mode); err != nil {
+		if err := overwrite(where, p.content, p.mode); err != nil {
 			return err
 		}
-		return setTimes(p.where, p.had.Atim, p.had.Mtim)
+		return setTimes(where, p.had.Atim, p.had.Mtim)
 	}
-	if err := os.Remove(p.where); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(where); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if !p.is(unix.S_IFLNK) {
 		return nil
 	}
-	if err := os.Symlink(p.link, p.where); err != nil {
+	if err := os.Symlink(p.link, where); err != nil {
 		return err
 	}
-	if err := os.Lchown(p.where, int(p.had.Uid), int(p.had.Gid)); err != nil {
+	if err := os.Lchown(where, int(p.had.Uid), int(p.had.Gid)); err != nil {
 		return err
 	}
-	return setTimes(p.where, p.had.Atim, p.had.Mtim)
+	return setTimes(where, p.had.Atim, p.had.Mtim)
 }
 
 func setTimes(where string, accessed, modified unix.Timespec) error {
@@ -244,28 +313,4 @@ func setTimes(where string, accessed, modified unix.Timespec) error {
 		return &os.PathError{Op: "set times", Path: where, Err: err}
 	}
 	return nil
-}
-
-// takeFlags takes the attributes away and tells which the file had, and whether
-// they are to be given back.
-func takeFlags(where string) (flags uint32, fixed bool) {
-	f, err := os.Open(where)
-	if err != nil {
-		return 0, false
-	}
-	defer f.Close()
-	flags, err = unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err != nil || flags&lockedFlags == 0 {
-		return 0, false
-	}
-	return flags, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags&^lockedFlags)) == nil
-}
-
-func giveFlags(where string, flags uint32) error {
-	f, err := os.Open(where)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return os.NewSyscallError("set attributes", unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags)))
 }

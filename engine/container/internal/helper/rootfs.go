@@ -50,7 +50,7 @@ func (r *rootfs) keepTimes(dir string) error {
 		if !d.ours {
 			return nil
 		}
-		err := setTimes(d.path, d.before.Atim, d.before.Mtim)
+		err := unlocked(d.path, func() error { return setTimes(d.path, d.before.Atim, d.before.Mtim) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // b9 made it, and emptied what it is in
 		}
@@ -77,6 +77,13 @@ func (r *rootfs) compareTimes() {
 		var now unix.Stat_t
 		same := unix.Lstat(d.path, &now) == nil && now.Ino == d.before.Ino && now.Dev == d.before.Dev
 		d.ours = same && now.Mtim == d.after.Mtim && d.after.Mtim != d.before.Mtim
+	}
+}
+
+// changed says that the command has changed a directory, whatever its times tell.
+func (r *rootfs) changed(dir string) {
+	for _, d := range r.dirs {
+		d.ours = d.ours && d.path != dir
 	}
 }
 
@@ -286,7 +293,7 @@ func unmake(where string, made os.FileInfo) error {
 	if err != nil || !os.SameFile(made, now) || (now.Mode().IsRegular() && now.Size() > 0) {
 		return nil
 	}
-	err = os.Remove(where)
+	err = unlocked(where, func() error { return os.Remove(where) })
 	if err == nil || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 		return nil
 	}
