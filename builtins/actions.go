@@ -22,7 +22,7 @@ func Actions() engine.Actions {
 		"encode/1":        func() engine.Action { return &encodeFile{} },
 		"erlang_config/2": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },
-		"lxc_exec/3":      func() engine.Action { return &lxcExec{} },
+		"lxc_exec/4":      func() engine.Action { return &lxcExec{} },
 		"member/1":        func() engine.Action { return &lang.Member{} },
 		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },

@@ -251,7 +251,7 @@ const scriptDir = "/.b9"
 
 // Kind implements engine.Action. Under lxc_exec/1 images kept the times of their
 // mounts and files those of the clock.
-func (l *lxcExec) Kind() string { return "lxc_exec/3" }
+func (l *lxcExec) Kind() string { return "lxc_exec/4" }
 
 // Run implements engine.Action.
 func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {

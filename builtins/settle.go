@@ -125,12 +125,16 @@ func settleShare(ctx context.Context, job *engine.Job, target string, began time
 	})
 }
 
-// fileClock is the time that the kernel would stamp a file with now: that of its
-// last tick, which lies before that of the clock.
+// coarsest is the grain of the times that programs keep: archives and copies have whole
+// seconds, zip and vfat every other one. Such a time of the run can lie that much before it.
+const coarsest = 2 * time.Second
+
+// fileClock is the time that the kernel would stamp a file with now, that of its
+// last tick, as the coarsest program would keep it.
 func fileClock() (time.Time, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
 		return time.Time{}, fmt.Errorf("the clock of files: %w", err)
 	}
-	return time.Unix(now.Unix()), nil
+	return time.Unix(now.Unix()).Truncate(coarsest), nil
 }
