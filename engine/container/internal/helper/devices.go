@@ -164,7 +164,7 @@ func (g *DeviceGroup) Remove() error {
 	if g.path != "" {
 		deadline := time.Now().Add(emptyPatience)
 		for delay := time.Millisecond; ; delay = min(2*delay, 50*time.Millisecond) {
-			err = unix.Unlinkat(int(g.tree.Fd()), relative(g.path), unix.AT_REMOVEDIR)
+			err = removeGroup(int(g.tree.Fd()), relative(g.path))
 			if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 				break
 			}
@@ -180,6 +180,27 @@ func (g *DeviceGroup) Remove() error {
 		return &os.PathError{Op: "remove control group", Path: g.path, Err: err}
 	}
 	return nil
+}
+
+// removeGroup removes a control group and those that the command made below it.
+func removeGroup(at int, name string) error {
+	err := unix.Unlinkat(at, name, unix.AT_REMOVEDIR)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	fd, oerr := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if oerr != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	entries, _ := dir.ReadDir(-1) // what is not seen keeps the group
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = removeGroup(fd, e.Name())
+		}
+	}
+	return unix.Unlinkat(at, name, unix.AT_REMOVEDIR)
 }
 
 // restrictDevices lets the processes of the group whose directory is given, and

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"b9.build/b9/engine/container"
 )
 
@@ -67,8 +69,8 @@ func OwnerDead(name string) bool {
 	return err == nil && now != start
 }
 
-// ReapCgroups removes the control groups of dead owners. They are empty, or
-// the kernel refuses.
+// ReapCgroups removes the control groups of dead owners, with those below them. They
+// are empty, or the kernel refuses.
 func ReapCgroups() error {
 	errs := []error{RemoveGroups(ownerPrefix+".*", OwnerDead)}
 	if own, err := ownUnified(); err == nil && own != "/" {
@@ -89,7 +91,7 @@ func RemoveGroups(pattern string, dead func(name string) bool) error {
 		for _, dir := range dirs {
 			if dead(filepath.Base(dir)) {
 				// A group that still has processes is somebody's.
-				_ = os.Remove(dir)
+				_ = removeGroup(unix.AT_FDCWD, dir)
 			}
 		}
 	}
