@@ -195,15 +195,19 @@ func testPrograms(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	write(t, filepath.Join(dir, "plain"), nil, 0o644)
 	for want, content := range map[string]string{
 		"carriage returns": "#!/bin/sh\r\necho\r\n",
 		"its interpreter /usr/bin/python3, which the #! line names, is not in the image":       "#!/usr/bin/python3\n",
 		"its interpreter python3, which the #! line has /bin/env look up, is not in the image": "#!/bin/env python3\n",
 		"its interpreter /opt/tool, which the #! line names, is not in the image":              "#! /opt/tool -x\n",
-		"it has no #! line":                        "echo hello\n",
-		"begins with a byte-order mark":            "\xef\xbb\xbf#!/bin/sh\necho\n",
-		"its #! line names no interpreter":         "#!\n",
-		"which is not in the image: install the C": string(loader),
+		"it has no #! line":                                             "echo hello\n",
+		"begins with a byte-order mark":                                 "\xef\xbb\xbf#!/bin/sh\necho\n",
+		"its #! line names no interpreter":                              "#!\n",
+		"its interpreter /tmp, which the #! line names, is a directory": "#!/tmp\n",
+		"its interpreter /tmp/plain, which the #! line names, is a file that can't be executed":  "#!/tmp/plain\n",
+		"its interpreter /tmp/p86, which the #! line names, is run by itself, or by this script": "#!/tmp/p86\n",
+		"which is not in the image: install the C":                                               string(loader),
 	} {
 		name := fmt.Sprintf("p%d", len(want))
 		write(t, filepath.Join(dir, name), []byte(content), 0o755)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,11 +31,16 @@ const (
 func (r *rootfs) checkProgram(spec *container.Spec) error {
 	command := spec.Argv[0]
 	name, ok := r.lookUp(spec, command)
-	for range maxScripts {
+	var run []string
+	for len(run) < maxScripts {
 		if !ok {
 			return nil
 		}
+		run = append(run, name)
 		next, err := r.needs(spec, name)
+		if err == nil && slices.Contains(run, next) {
+			err = fmt.Errorf("its interpreter %s, which the #! line names, is run by itself, or by this script: name a program", next)
+		}
 		if err != nil {
 			return &container.StartError{Command: command, Cause: err.Error()}
 		}
@@ -108,6 +114,9 @@ func (r *rootfs) interpreter(spec *container.Spec, head []byte) (string, error) 
 	if !r.exists(name) {
 		return "", fmt.Errorf("its interpreter %s, which the #! line names, is not in the image: install it in an earlier step, or name another", name)
 	}
+	if what := r.noProgram(name); what != "" {
+		return "", fmt.Errorf("its interpreter %s, which the #! line names, is %s: name a program", name, what)
+	}
 	if path.Base(name) != "env" || len(words) != 2 || strings.ContainsAny(words[1], "-=") {
 		return name, nil
 	}
@@ -116,6 +125,24 @@ func (r *rootfs) interpreter(spec *container.Spec, head []byte) (string, error) 
 		return "", fmt.Errorf("its interpreter %s, which the #! line has %s look up, is not in the image: install it in an earlier step, or name another", words[1], name)
 	}
 	return found, nil
+}
+
+// noProgram says what keeps a file that is there from being executed; "" for nothing.
+func (r *rootfs) noProgram(name string) string {
+	f, err := r.open(name, unix.O_PATH)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		return "a directory"
+	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+		return "a file that can't be executed"
+	}
+	return ""
 }
 
 // checkLoader reports an ELF file whose loader is missing: one for another C library,
