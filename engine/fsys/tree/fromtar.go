@@ -178,6 +178,9 @@ func (x *tarIndex) spool(r io.Reader) error {
 	if err := x.run(s); err != nil {
 		return err
 	}
+	if err := unpack.Finish(x.ctx, plain); err != nil {
+		return err
+	}
 	return s.w.Flush()
 }
 

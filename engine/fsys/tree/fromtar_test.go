@@ -3,11 +3,40 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestADamagedStreamIsNoArchive changes one bit of a file in a tar that is compressed: only
+// the checksum behind the archive's end tells.
+func TestADamagedStreamIsNoArchive(t *testing.T) {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	w.WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 4096, Mode: 0o644})
+	w.Write(make([]byte, 4096))
+	w.Close()
+	z.Close()
+	packed := b.Bytes()
+	packed[len(packed)/2] ^= 1
+	path := filepath.Join(t.TempDir(), "a.tar.gz")
+	if err := os.WriteFile(path, packed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := FromTarFile(path)
+	defer c.Close()
+	if _, err := c.Load(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("got %v", err)
+	}
+}
 
 // FuzzTar reads damaged archives: errors, no panics, and no path out of the tree.
 func FuzzTar(f *testing.F) {

@@ -6,6 +6,7 @@
 //
 //	Kind, Ending   what bytes are packed with; what the ending of a name says
 //	Reader         the plain bytes of a stream
+//	Finish         the end of one, which has its checksums
 //	File           one file, written with holes
 package unpack
 
@@ -106,6 +107,24 @@ func Reader(r io.Reader) (io.ReadCloser, error) {
 	}
 }
 
+// Finish reads what is left of a stream from [Reader]. An archive ends before the stream
+// that it is in, and the checksums of most compressions stand at the end: without them
+// a damaged file would count as whole.
+func Finish(ctx context.Context, r io.Reader) error {
+	buf := make([]byte, 256<<10)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		switch _, err := r.Read(buf); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("behind the end of the archive: %w", err)
+		}
+	}
+}
+
 // File writes what is packed in the file at src to the empty file w, zeros as holes.
 // member names one file of a tar or zip; without it a zip must have a single one, and
 // a tar is what comes out. What is not packed is an error, unless it is a tar of which a
@@ -167,7 +186,7 @@ func fromTar(ctx context.Context, r io.Reader, w *os.File, member string) error 
 	if !found {
 		return seen.missing(member)
 	}
-	return nil
+	return Finish(ctx, r)
 }
 
 // fromZip writes the file called member, or the only one.

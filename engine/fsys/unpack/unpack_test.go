@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"math/rand/v2"
 	"os"
@@ -127,6 +128,51 @@ func TestMembers(t *testing.T) {
 	}
 	if _, err := file(t, "x", packedFile(t, bytes.Repeat([]byte("no tar "), 1000))); err == nil || !strings.Contains(err.Error(), "as a tar archive") {
 		t.Errorf("what is no archive: %v", err)
+	}
+}
+
+// damagedTarballs are archives with a member disk.raw of which one bit has changed. It
+// shows in a checksum alone: of the stream, whose end lies behind that of the archive.
+func damagedTarballs(t *testing.T) map[string][]byte {
+	t.Helper()
+	var plain bytes.Buffer
+	w := tar.NewWriter(&plain)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 4096)
+	if err := w.WriteHeader(&tar.Header{Name: "disk.raw", Size: int64(len(data)), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
+		t.Fatal(err)
+	}
+	w.Write(data)
+	w.Close()
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Write(plain.Bytes())
+	z.Close()
+	inData := packed.Bytes()
+	inData[len(inData)/2] ^= 1
+	damaged := map[string][]byte{"gzip": inData}
+	for program, fromEnd := range map[string]int{"gzip -q": 6, "bzip2 -q": 3, "xz -q --check=crc32": 9, "zstd -q --check": 2} {
+		argv := strings.Fields(program)
+		cmd := exec.Command(argv[0], append(argv[1:], "-c")...)
+		cmd.Stdin = bytes.NewReader(plain.Bytes())
+		b, err := cmd.Output()
+		if err != nil {
+			t.Logf("%s: %v", program, err)
+			continue
+		}
+		b[len(b)-fromEnd] ^= 1
+		damaged[program] = b
+	}
+	return damaged
+}
+
+func TestAMemberOfADamagedStreamIsAnError(t *testing.T) {
+	for name, b := range damagedTarballs(t) {
+		if _, err := file(t, "disk.raw", packedFile(t, b)); err == nil {
+			t.Errorf("%s: taken without a word", name)
+		}
 	}
 }
 
