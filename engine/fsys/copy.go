@@ -16,6 +16,7 @@ import (
 
 	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -71,6 +72,9 @@ func (c *copier) copy(name, as string, info fs.FileInfo) error {
 	case copied && st.Links > 1:
 		return c.due.then(func() error { return c.replace(as, func(tmp string) error { return c.dst.Link(first, tmp) }) })
 	case info.Mode().IsRegular():
+		if have, err := c.dst.Lstat(as); err == nil && have.Mode()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0 {
+			return fmt.Errorf("%s: %w", path.Join(c.dst.Name(), as), newfile.NotReplaced(have))
+		}
 		if err := c.file(name, as, info); err != nil {
 			return err
 		}

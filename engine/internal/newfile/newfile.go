@@ -21,8 +21,12 @@ import (
 // what has that name. The file's permissions are mode without the bits of the
 // umask, unless fill changes them; its Name is dst all along. With sync the file
 // and its name survive a loss of power from then on. Errors of fill come back as
-// they are.
+// they are. What has the name and is no regular file, such as a device, stays, and
+// is an error.
 func Write(dst string, mode fs.FileMode, sync bool, fill func(*os.File) error) error {
+	if err := replaceable(dst); err != nil {
+		return err
+	}
 	w, temp, err := nameless(dst, mode)
 	if err != nil {
 		return err
@@ -50,6 +54,35 @@ func Write(dst string, mode fs.FileMode, sync bool, fill func(*os.File) error) e
 		return SyncDir(filepath.Dir(dst))
 	}
 	return nil
+}
+
+// replaceable returns an error where dst is there and is no regular file: whoever
+// writes to /dev/null or /dev/stdout does not want another file there.
+func replaceable(dst string) error {
+	info, err := os.Lstat(dst)
+	if err != nil || info.Mode().IsRegular() {
+		return nil // what is wrong with the path, making the file tells
+	}
+	return NotReplaced(info)
+}
+
+// NotReplaced is the error about something, of which info was said, that no new file is
+// to replace.
+func NotReplaced(info fs.FileInfo) error {
+	what := "no file"
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		what = "a directory"
+	case mode&fs.ModeSymlink != 0:
+		what = "a symbolic link to no file"
+	case mode&fs.ModeNamedPipe != 0:
+		what = "a pipe"
+	case mode&fs.ModeSocket != 0:
+		what = "a socket"
+	case mode&fs.ModeDevice != 0:
+		what = "a device"
+	}
+	return fmt.Errorf("it is %s, which no file is to replace: write to another name, and copy from there", what)
 }
 
 // nameless opens a new file in the directory of dst. Where the file system can,

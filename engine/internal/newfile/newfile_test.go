@@ -50,6 +50,31 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoFileIsNotReplaced: whoever writes to /dev/null or /dev/stdout must not find
+// a file there afterwards.
+func TestWhatIsNoFileIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	pipe, link, null := filepath.Join(dir, "pipe"), filepath.Join(dir, "link"), filepath.Join(dir, "null")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink("absent", link)); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{dir: "a directory", pipe: "a pipe", link: "a symbolic link"}
+	if syscall.Mknod(null, syscall.S_IFCHR|0o600, 1<<8|3) == nil { // needs root
+		want[null] = "a device"
+	}
+	before := names(t, dir)
+	for dst, what := range want {
+		was, _ := os.Lstat(dst)
+		err := Write(dst, 0o600, false, func(*os.File) error { return nil })
+		if now, lerr := os.Lstat(dst); err == nil || !strings.Contains(err.Error(), what) || lerr != nil || now.Mode() != was.Mode() {
+			t.Errorf("%s: %v; now it is %v, %v", what, err, now.Mode(), lerr)
+		}
+	}
+	if names(t, dir) != before {
+		t.Errorf("the directory has %s", names(t, dir))
+	}
+}
+
 // TestNamed is the way of file systems without O_TMPFILE.
 func TestNamed(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "f")

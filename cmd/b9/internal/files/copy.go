@@ -99,8 +99,14 @@ func (o *opener) copyAll(ctx context.Context, args []string, to string) error {
 
 // copy copies to the path to, or with into to a name in that directory.
 func (p *place) copy(ctx context.Context, to string, into bool, console io.Writer) error {
+	if real, err := filepath.EvalSymlinks(to); err == nil {
+		to = real // a symbolic link stays one
+	}
 	as := filepath.Base(to)
 	if !into {
+		if st, err := os.Lstat(to); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a symbolic link to no file, and is left as it is: write to another name", to)
+		}
 		to = filepath.Dir(to)
 	} else if as = filepath.Base(p.path); p.path == "." {
 		as = "." // the whole image: what is in it

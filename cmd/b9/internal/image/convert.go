@@ -72,6 +72,9 @@ func (c *conversion) run(ctx context.Context, p *session.Program, from, to strin
 	if err != nil {
 		return err
 	}
+	if real, err := filepath.EvalSymlinks(dst); err == nil {
+		dst = real // a symbolic link stays one
+	}
 	if c.to == "" {
 		if c.to, err = formatFor(to); err != nil {
 			return err
