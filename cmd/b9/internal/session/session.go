@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -154,15 +156,18 @@ func (s *Session) Display(mode string) display.Options {
 	return o
 }
 
+// lastSecond is the last whole one, since 1970, that nanoseconds count in 64 bits.
+const lastSecond = math.MaxInt64/1_000_000_000 - 1
+
 // Epoch is the time for what b9 writes: SOURCE_DATE_EPOCH, else the Unix epoch.
 func Epoch() (time.Time, error) {
 	v := os.Getenv("SOURCE_DATE_EPOCH")
 	if v == "" {
 		return time.Unix(0, 0).UTC(), nil
 	}
-	var sec int64
-	if _, err := fmt.Sscanf(v, "%d", &sec); err != nil || sec < 0 {
-		return time.Time{}, exit.Usagef("SOURCE_DATE_EPOCH=%s: want seconds since 1970", v)
+	sec, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || sec < 0 || sec > lastSecond {
+		return time.Time{}, exit.Usagef("SOURCE_DATE_EPOCH=%s: want a whole number of seconds since 1970, at most %d", v, int64(lastSecond))
 	}
 	return time.Unix(sec, 0).UTC(), nil
 }
