@@ -8,7 +8,8 @@ func SignIn(dir, rel string) string { return readPlaced(dir)[rel].Sign }
 // Claim does what comes before results are placed, as a build does that is killed then.
 func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
 	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
-	if err := p.open(); err != nil {
+	p.store = wanted[0].Artifact.store
+	if err := p.open(ctx); err != nil {
 		return err
 	}
 	defer p.close()
@@ -16,14 +17,15 @@ func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
 	for _, w := range wanted {
 		todo = append(todo, placing{artifact: w.Artifact, rel: w.Path, result: &Placed{}})
 	}
-	_, err := p.claim(todo)
+	_, err := p.claim(ctx, todo)
 	return err
 }
 
 // PlaceAndDie places as [Place] does, up to the moment before .placed tells of it.
 func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
 	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
-	if err := p.open(); err != nil {
+	p.store = w.Artifact.store
+	if err := p.open(ctx); err != nil {
 		return err
 	}
 	defer p.close()
@@ -32,7 +34,7 @@ func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
 		return err
 	}
 	todo := []placing{{artifact: w.Artifact, rel: w.Path, result: &r}}
-	if _, err := p.claim(todo); err != nil {
+	if _, err := p.claim(ctx, todo); err != nil {
 		return err
 	}
 	return p.placeBatch(ctx, todo)

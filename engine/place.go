@@ -139,6 +139,7 @@ type placing struct {
 // placer places results in one directory.
 type placer struct {
 	dir     string
+	store   *store.Store
 	root    *os.Root // dir
 	top     *os.File // dir, to be flushed
 	known   map[string]Placed
@@ -153,11 +154,12 @@ func newPlacer(to Destination) *placer {
 }
 
 func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
-	if err := p.open(); err != nil {
+	p.store = todo[0].artifact.store
+	if err := p.open(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	claimed, err := p.claim(todo)
+	claimed, err := p.claim(ctx, todo)
 	if err != nil {
 		return err
 	}
@@ -171,7 +173,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 			delete(p.known, rel) // nothing came of it
 		}
 	}
-	if err = errors.Join(err, p.save(claimed)); err != nil {
+	if err = errors.Join(err, p.save(ctx, claimed)); err != nil {
 		return err
 	}
 	return p.flush()
@@ -188,7 +190,7 @@ func batch(todo []placing) int {
 }
 
 // open makes the directory, and a staging directory in it.
-func (p *placer) open() (err error) {
+func (p *placer) open(ctx context.Context) (err error) {
 	if err = os.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func (p *placer) open() (err error) {
 		return err
 	}
 	if p.top, err = p.root.Open("."); err == nil {
-		p.staging, err = newStaging(p.dir)
+		p.staging, err = newStaging(ctx, p.store, p.dir)
 	}
 	if err != nil {
 		return errors.Join(err, p.close())

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,6 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
-	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/store"
 )
 
@@ -71,7 +71,7 @@ func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
 // claim notes that the paths are b9's before anything is there, so that what
 // a cut leaves there is known as such, and returns those that were not b9's
 // yet. What is there already and is not b9's stays.
-func (p *placer) claim(todo []placing) (claimed []string, err error) {
+func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, err error) {
 	others := readPlaced(p.dir) // another b9 may have placed something since this one began
 	for _, t := range todo {
 		if err := throughNoLink(p.root, t.rel); err != nil {
@@ -93,7 +93,7 @@ func (p *placer) claim(todo []placing) (claimed []string, err error) {
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	return claimed, p.save(nil)
+	return claimed, p.save(ctx, nil)
 }
 
 // throughNoLink returns an error when a directory on the way to rel is a symbolic
@@ -110,8 +110,8 @@ func throughNoLink(root *os.Root, rel string) error {
 // save writes what is known together with what other builds placed meanwhile,
 // whole or not at all. Of the paths that this one had claimed those are left
 // out that it does not know any more.
-func (p *placer) save(claimed []string) error {
-	guard, err := flock.Open(p.dir, os.O_RDONLY, flock.Exclusive)
+func (p *placer) save(ctx context.Context, claimed []string) error {
+	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY)
 	if err != nil {
 		return err
 	}

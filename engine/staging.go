@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/store"
 )
 
 // staging is a directory beside the results in which they are written before
@@ -23,10 +25,10 @@ type staging struct {
 const stagingPrefix = ".b9-staging-"
 
 // newStaging makes a staging directory in dir, which must exist.
-func newStaging(dir string) (*staging, error) {
+func newStaging(ctx context.Context, st *store.Store, dir string) (*staging, error) {
 	// The lock on dir keeps others from believing a directory to be a dead
 	// process's before its owner has locked it.
-	guard, err := flock.Open(dir, os.O_RDONLY, flock.Exclusive)
+	guard, err := st.LockFile(ctx, dir, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func TestGoldenLock(t *testing.T) {
 	}
 	backwards := slices.Clone(want)
 	slices.Reverse(backwards)
-	if err := writeLock(root, backwards...); err != nil {
+	if err := writeLock(t.Context(), root, nil, backwards...); err != nil {
 		t.Fatal(err)
 	}
 	builtinstest.Golden(t, "b9.lock", filepath.Join(root, LockFile))
@@ -45,12 +45,12 @@ func goldenImage() repo.Version {
 func TestGoldenLocalImages(t *testing.T) {
 	l, st := openLocal(t)
 	o := object(t, st, noise(8192, 1))
-	v, err := l.Add(goldenImage(), o)
+	v, err := l.Add(t.Context(), goldenImage(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	least := repo.Version{Name: "base", Format: "qcow2", Created: v.Created, Data: 4096}
-	first, err := l.Add(least, o, "1")
+	first, err := l.Add(t.Context(), least, o, "1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
 // A version that exists with another content gives [repo.ErrVersionTaken].
 // v becomes the newest of its name, but for the versions that newer lists:
 // those that are newer where v comes from.
-func (l *LocalImages) Add(v repo.Version, o store.Object, newer ...string) (repo.Version, error) {
+func (l *LocalImages) Add(ctx context.Context, v repo.Version, o store.Object, newer ...string) (repo.Version, error) {
 	data, err := dataOf(l.st.Path(o.Digest), o.Size)
 	if err != nil {
 		return v, err
@@ -127,7 +127,7 @@ func (l *LocalImages) Add(v repo.Version, o store.Object, newer ...string) (repo
 		v.Created = time.Now()
 	}
 	v.Created = v.Created.UTC().Truncate(time.Second)
-	err = l.edit(func(all []repo.Version) ([]repo.Version, error) {
+	err = l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
 		standing, err := l.standing(all, v)
 		if standing != nil {
 			v = *standing
@@ -175,9 +175,9 @@ func dataOf(path string, size int64) (int64, error) {
 
 // Clean forgets all but the newest o.Keep versions of each name. The store
 // frees their contents when it collects and nothing else needs them.
-func (l *LocalImages) Clean(_ context.Context, o repo.CleanOptions) (repo.CleanReport, error) {
+func (l *LocalImages) Clean(ctx context.Context, o repo.CleanOptions) (repo.CleanReport, error) {
 	var report repo.CleanReport
-	err := l.edit(func(all []repo.Version) ([]repo.Version, error) {
+	err := l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
 		seen := map[string]int{}
 		var kept []repo.Version
 		for _, v := range slices.Backward(all) {
@@ -195,8 +195,8 @@ func (l *LocalImages) Clean(_ context.Context, o repo.CleanOptions) (repo.CleanR
 }
 
 // Remove forgets a version; see Clean.
-func (l *LocalImages) Remove(_ context.Context, v repo.Version) error {
-	return l.edit(func(all []repo.Version) ([]repo.Version, error) {
+func (l *LocalImages) Remove(ctx context.Context, v repo.Version) error {
+	return l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
 		return slices.DeleteFunc(all, func(have repo.Version) bool { return have.Name == v.Name && have.Version == v.Version }), nil
 	})
 }
@@ -259,8 +259,8 @@ func (l *LocalImages) read() ([]repo.Version, error) {
 
 // edit changes the list. What it names is kept from collection before it
 // appears, and until after it has gone.
-func (l *LocalImages) edit(change func([]repo.Version) ([]repo.Version, error)) error {
-	lock, err := store.LockFile(filepath.Join(l.dir, localLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW)
+func (l *LocalImages) edit(ctx context.Context, change func([]repo.Version) ([]repo.Version, error)) error {
+	lock, err := l.st.LockFile(ctx, filepath.Join(l.dir, localLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}

@@ -58,17 +58,17 @@ func TestLocalImages(t *testing.T) {
 	ctx := context.Background()
 	one, two := object(t, st, noise(1<<20, 1)), object(t, st, noise(1<<20, 2))
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	first, err := l.Add(repo.Version{Name: "base", Format: "raw", Created: at}, one)
+	first, err := l.Add(t.Context(), repo.Version{Name: "base", Format: "raw", Created: at}, one)
 	if err != nil || first.Version != "20260102-030405-"+one.Digest.String()[3:11] {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	if again, err := l.Add(repo.Version{Name: "base", Format: "raw"}, one); err != nil || again.Version != first.Version {
+	if again, err := l.Add(t.Context(), repo.Version{Name: "base", Format: "raw"}, one); err != nil || again.Version != first.Version {
 		t.Errorf("the same image became %s, %v", again.Version, err)
 	}
-	if _, err := l.Add(repo.Version{Name: "base", Version: first.Version, Format: "raw"}, two); !errors.Is(err, repo.ErrVersionTaken) {
+	if _, err := l.Add(t.Context(), repo.Version{Name: "base", Version: first.Version, Format: "raw"}, two); !errors.Is(err, repo.ErrVersionTaken) {
 		t.Errorf("another image under a version that is taken: %v", err)
 	}
-	if _, err := l.Add(repo.Version{Name: "base", Version: "2", Format: "raw"}, two); err != nil {
+	if _, err := l.Add(t.Context(), repo.Version{Name: "base", Version: "2", Format: "raw"}, two); err != nil {
 		t.Fatal(err)
 	}
 	newest, err := l.Resolve(ctx, repo.Selector{Name: "base"})
@@ -79,7 +79,7 @@ func TestLocalImages(t *testing.T) {
 		err.Error() != `shared image bsae is not in the repository of this machine (have base: did you mean "base"?)` {
 		t.Errorf("a name that is not there: %v", err)
 	}
-	if older, err := l.Add(repo.Version{Name: "base", Version: "0", Format: "raw"}, one, "1", first.Version, "2"); err != nil {
+	if older, err := l.Add(t.Context(), repo.Version{Name: "base", Version: "0", Format: "raw"}, one, "1", first.Version, "2"); err != nil {
 		t.Errorf("%+v, %v", older, err)
 	}
 	if all, err := l.List(ctx, "base"); err != nil || len(all) != 3 || all[0].Version != "2" || all[2].Version != "0" {
@@ -97,7 +97,7 @@ func TestLocalImagesAreKept(t *testing.T) {
 	l, st := openLocal(t)
 	ctx := context.Background()
 	kept, other := object(t, st, noise(1<<20, 1)), object(t, st, noise(1<<20, 2))
-	v, err := l.Add(repo.Version{Name: "base", Format: "raw"}, kept)
+	v, err := l.Add(t.Context(), repo.Version{Name: "base", Format: "raw"}, kept)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestTrimPulls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	used, err := store.LockFile(filepath.Join(dir, "used"), os.O_RDWR)
+	used, err := store.LockFile(t.Context(), filepath.Join(dir, "used"), os.O_RDWR, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestLocalImagesTogether(t *testing.T) {
 		}
 		for i := range each {
 			o := object(t, st, []byte(fmt.Sprint(who, i)))
-			if _, err := l.Add(repo.Version{Name: "image-" + who, Version: fmt.Sprint(i), Format: "raw"}, o); err != nil {
+			if _, err := l.Add(t.Context(), repo.Version{Name: "image-" + who, Version: fmt.Sprint(i), Format: "raw"}, o); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -262,7 +262,7 @@ func TestCheckWhileStamped(t *testing.T) {
 	var paths []string
 	for n := range 4 {
 		o := object(t, st, noise(32<<20, uint64(n)))
-		if _, err := l.Add(repo.Version{Name: fmt.Sprint("image", n), Format: "raw"}, o); err != nil {
+		if _, err := l.Add(t.Context(), repo.Version{Name: fmt.Sprint("image", n), Format: "raw"}, o); err != nil {
 			t.Fatal(err)
 		}
 		paths = append(paths, st.Path(o.Digest))

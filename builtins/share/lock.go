@@ -3,6 +3,7 @@ package share
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -118,8 +119,8 @@ func lockSyntax(data []byte, err error) error {
 
 // addLock adds an entry to the lock file, and returns the one that it then has
 // for the question: another process may have been first, with another answer.
-func addLock(root string, l Locked) (Locked, error) {
-	err := editLock(root, func(all []Locked) []Locked {
+func addLock(ctx context.Context, root string, tell func(string), l Locked) (Locked, error) {
+	err := editLock(ctx, root, tell, func(all []Locked) []Locked {
 		if i := slices.IndexFunc(all, l.same); i >= 0 {
 			l = all[i]
 			return all
@@ -131,8 +132,8 @@ func addLock(root string, l Locked) (Locked, error) {
 
 // writeLock adds entries to the lock file, in place of those that answer the
 // same question.
-func writeLock(root string, entries ...Locked) error {
-	return editLock(root, func(all []Locked) []Locked {
+func writeLock(ctx context.Context, root string, tell func(string), entries ...Locked) error {
+	return editLock(ctx, root, tell, func(all []Locked) []Locked {
 		for _, e := range entries {
 			all = append(slices.DeleteFunc(all, e.same), e)
 		}
@@ -143,8 +144,8 @@ func writeLock(root string, entries ...Locked) error {
 // editLock replaces the lock file as a whole where that changes something, one
 // process after the other: the lock is on the workspace's directory, so that no
 // further file is needed, and dies with the process.
-func editLock(root string, change func([]Locked) []Locked) error {
-	lock, err := store.LockFile(root, os.O_RDONLY)
+func editLock(ctx context.Context, root string, tell func(string), change func([]Locked) []Locked) error {
+	lock, err := store.LockFile(ctx, root, os.O_RDONLY, tell)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func TestLock(t *testing.T) {
 	moved := base
 	moved.Version = "2"
 	for _, entries := range [][]Locked{{pinned}, {base}, {moved}} {
-		if err := writeLock(root, entries...); err != nil {
+		if err := writeLock(t.Context(), root, nil, entries...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestLockTogether(t *testing.T) {
 	if who := os.Getenv(inProcess); who != "" {
 		for i := range each {
 			l := Locked{Name: fmt.Sprintf("image-%s-%d", who, i), Repository: "team", Version: "1", Digest: testDigest, Format: "raw"}
-			if err := writeLock(os.Getenv("B9_TEST_ROOT"), l); err != nil {
+			if err := writeLock(t.Context(), os.Getenv("B9_TEST_ROOT"), nil, l); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -73,7 +73,7 @@ func TestLockFirstWins(t *testing.T) {
 	second := first
 	second.Version = "2"
 	for _, l := range []Locked{first, second} {
-		if got, err := addLock(root, l); err != nil || got != first {
+		if got, err := addLock(t.Context(), root, nil, l); err != nil || got != first {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
@@ -110,7 +110,7 @@ func FuzzLock(f *testing.F) {
 			return
 		}
 		root := t.TempDir()
-		if err := writeLock(root, entries[0]); err != nil {
+		if err := writeLock(t.Context(), root, nil, entries[0]); err != nil {
 			t.Fatal(err)
 		}
 		if again, err := readLock(root); err != nil || len(again) != 1 || again[0] != entries[0] {

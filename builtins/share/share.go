@@ -159,7 +159,7 @@ func (s *publication) keep(ctx context.Context, job *engine.Job, images *Images,
 			return v, err
 		}
 	}
-	if v, err = local.Add(v, o); err != nil {
+	if v, err = local.Add(ctx, v, o); err != nil {
 		return v, err
 	}
 	job.Logf("%s@%s for this machine", v.Name, v.Version)

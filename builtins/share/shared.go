@@ -203,6 +203,9 @@ type Config struct {
 	Others   []string // names of the repositories that there are
 	Locked   bool     // what is not in the lock file is an error
 	KeepLock bool     // what is asked for anew is not written into the lock file
+	// Waiting is told of a process that keeps b9.lock locked for seconds. Nil is for
+	// nobody.
+	Waiting func(holder string)
 
 	// Origin is asked for by the first share() that runs: what it says of
 	// what it publishes, but for the label. Nil means nothing.
@@ -282,7 +285,7 @@ func (i *Images) resolve(ctx context.Context, from *reference, offline bool) (Lo
 		return q, fmt.Errorf("%w: to ask one of %s set shared.repository, or give repo=", err, strings.Join(i.cfg.Others, ", "))
 	}
 	if err == nil && !from.Loose && !i.cfg.KeepLock {
-		l, err = addLock(i.root, l)
+		l, err = addLock(ctx, i.root, i.cfg.Waiting, l)
 	}
 	if err == nil {
 		i.resolved = append(i.resolved, l)
@@ -422,5 +425,5 @@ func (i *Images) Update(ctx context.Context, name string) (before, after []Locke
 		}
 		return nil, nil, fmt.Errorf("%s has no newest %q to move (%s): a build that uses it adds it", LockFile, name, lang.Suggest(lang.Listed(names), name, names))
 	}
-	return before, after, writeLock(i.root, after...)
+	return before, after, writeLock(ctx, i.root, i.cfg.Waiting, after...)
 }

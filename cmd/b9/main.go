@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // stdout, everything else to stderr.
 func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := session.New(stdin, stdout, stderr)
-	p.Umask = fs.FileMode(umask)
+	p.Umask, p.Interrupted = fs.FileMode(umask), ctx.Done()
 	help := &output.Checked{To: stdout}
 	var developer profile.Flags
 	var stop func() error

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,8 +24,9 @@ var ErrNotSet = errors.New("does not set it")
 // EditRepository sets, or with an empty location removes, one repository in
 // a settings file, which is made where it is missing. Everything else in it
 // stays as its author wrote it; what can't be edited so is refused. A symbolic
-// link stays one.
-func EditRepository(path, name, location string) error {
+// link stays one. Another process that edits it is waited for; tell is given a text
+// about that one, once it lasts.
+func EditRepository(ctx context.Context, path, name, location string, tell func(holder string)) error {
 	if err := CheckRepositoryName(name); err != nil {
 		return err
 	}
@@ -34,7 +36,7 @@ func EditRepository(path, name, location string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	lock, err := flock.Open(filepath.Dir(path), os.O_RDONLY, flock.Exclusive)
+	lock, err := flock.Patience{Tell: tell, Most: flock.Moments}.Open(ctx, filepath.Dir(path), os.O_RDONLY, flock.Exclusive)
 	if err != nil {
 		return err
 	}

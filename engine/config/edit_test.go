@@ -61,7 +61,7 @@ func TestEditRepositoryFile(t *testing.T) {
 	if err := os.Symlink(real, path); err != nil {
 		t.Fatal(err)
 	}
-	if err := EditRepository(path, "team", "/x"); err != nil {
+	if err := EditRepository(t.Context(), path, "team", "/x", nil); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(real)
@@ -74,7 +74,7 @@ func TestEditRepositoryFile(t *testing.T) {
 	if info, err := os.Stat(real); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the mode became %v, %v", info, err)
 	}
-	if err := EditRepository(path, "local", "/x"); err == nil {
+	if err := EditRepository(t.Context(), path, "local", "/x", nil); err == nil {
 		t.Error("local is the name of a repository")
 	}
 }

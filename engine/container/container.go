@@ -249,4 +249,8 @@ type Config struct {
 
 	LibvirtURI      string // "" for lxc:///
 	LibvirtEmulator string // path of libvirt_lxc; "" for libvirt's own choice
+
+	// LibvirtAnswer is how long libvirtd may take for an answer before a run is given
+	// up: see package libvirt. 0 is half a minute.
+	LibvirtAnswer time.Duration
 }

@@ -214,7 +214,7 @@ func TestGoldenDoomed(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "doomed"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r := &Repo{files: backend.NewDir(dir)}
+	r := &Repo{files: backend.NewDir(dir, nil)}
 	want := []fileID{goldenID(1), goldenID(2)}
 	l, err := r.writeDoomed(t.Context(), []unusedFile{{id: want[0]}, {path: "tmp/x"}, {id: want[1]}})
 	if err != nil {

@@ -65,7 +65,7 @@ func newRepo(loc Location, opts Options) *Repo {
 			Target: ssh.Target{User: loc.User, Host: loc.Host, Port: loc.Port}, Path: loc.Path, Name: loc.String(), Options: opts.SSH,
 		}, opts.Timeout)
 	} else {
-		r.files = backend.NewDir(loc.Path)
+		r.files = backend.NewDir(loc.Path, opts.Waiting)
 	}
 	return r
 }

@@ -76,6 +76,9 @@ type Options struct {
 	// Timeout is how long the server may send nothing while an answer is
 	// awaited. Zero means 60 s.
 	Timeout time.Duration
+	// Waiting, if set, is told of a process that keeps a file of a repository in a
+	// directory locked for seconds.
+	Waiting func(holder string)
 	// workers is how many goroutines hash and compress. Zero means the
 	// number of processors, at most 8.
 	workers int

@@ -150,8 +150,9 @@ func (l *link) dial(ctx context.Context) (net.Conn, error) {
 
 // shakeHands checks the host key and logs in.
 func shakeHands(ctx context.Context, conn net.Conn, h *config.Host, o *Options, known *trust) (*ssh.Client, error) {
-	pause, stop := guard(ctx, h.Timeout, conn.Close)
-	l := &login{host: h, o: o, pause: pause}
+	l := &login{host: h, o: o}
+	pause, stop := guard(ctx, h.Timeout, l.cut(conn))
+	l.pause = pause
 	defer l.close()
 	var distrust error
 	settings := clientConfig(h, known)

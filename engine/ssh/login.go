@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -24,16 +25,43 @@ type login struct {
 	o     *Options
 	pause func() (resume func()) // stops the clock while a person is asked
 	tried []string               // for the message when all are refused
-	agent net.Conn
+
+	mu     sync.Mutex // guards what follows, which the end of a wait closes
+	agent  net.Conn
+	closed bool
+
 	// failed is why a key that the server takes could not be used.
 	failed error
 }
 
 // close ends the connection to the agent.
 func (l *login) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	if l.agent != nil {
 		l.agent.Close()
 	}
+}
+
+// cut returns a function that interrupts whoever waits for the server, or for an agent
+// that does not answer.
+func (l *login) cut(server net.Conn) func() error {
+	return func() error {
+		l.close()
+		return server.Close()
+	}
+}
+
+// connect takes over the connection to the agent, unless the login was closed.
+func (l *login) connect(agent net.Conn) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.Join(net.ErrClosed, agent.Close())
+	}
+	l.agent = agent
+	return nil
 }
 
 // signers lists the keys in the order of ssh(1): those of the agent that
@@ -87,7 +115,9 @@ func (l *login) agentSigners(ctx context.Context) []ssh.Signer {
 	var signers []ssh.Signer
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", l.host.Agent)
 	if err == nil {
-		l.agent = conn
+		err = l.connect(conn)
+	}
+	if err == nil {
 		signers, err = agent.NewClient(conn).Signers()
 	}
 	if err != nil {

@@ -113,7 +113,7 @@ func (s *Store) lockCollect(ctx context.Context, how flock.Mode) (*os.File, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := flock.Wait(ctx, f, how); err != nil {
+	if err := s.patience("it collects or verifies the store").Wait(ctx, f, how); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("wait for another collection in %s: %w", s.dir, err)
 	}

@@ -111,8 +111,9 @@ func oldestLease(dir string, own lease) (start int64, ok bool, err error) {
 // gate keeps the short step in which a collector checks an object and
 // unlinks it apart from the one in which a user renews an old object.
 type gate struct {
-	mu sync.Mutex // flock does not tell goroutines apart
-	f  *os.File
+	mu   sync.Mutex // flock does not tell goroutines apart
+	f    *os.File
+	wait func(f *os.File, how flock.Mode) error
 }
 
 // pass runs fn while no collector is deleting.
@@ -125,7 +126,7 @@ func (g *gate) shut(fn func() error) error { return g.locked(flock.Exclusive, fn
 func (g *gate) locked(how flock.Mode, fn func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := flock.Lock(g.f, how); err != nil {
+	if err := g.wait(g.f, how); err != nil {
 		return fmt.Errorf("lock %s: %w", g.f.Name(), err)
 	}
 	defer flock.Unlock(g.f)

@@ -34,7 +34,7 @@ func (s *Store) LockKey(ctx context.Context, key Digest) (unlock func(), err err
 	if s.readOnly != nil { // nobody writes what the lock is for
 		return sync.OnceFunc(func() { k.leave(key, mine) }), nil
 	}
-	if err := k.lockByte(ctx, key); err != nil {
+	if err := k.lockByte(ctx, key, s.patience("it works on the same step")); err != nil {
 		k.leave(key, mine)
 		return nil, fmt.Errorf("lock key %s: %w", key, err)
 	}
@@ -79,8 +79,8 @@ func (k *keyLocks) leave(key Digest, mine chan struct{}) {
 
 // lockByte waits for the other processes. The kernel's own waiting could not
 // be cancelled.
-func (k *keyLocks) lockByte(ctx context.Context, key Digest) error {
-	return flock.Poll(ctx, func() (bool, error) {
+func (k *keyLocks) lockByte(ctx context.Context, key Digest, patience flock.Patience) error {
+	return patience.Poll(ctx, k.f, flock.Byte(byteOf(key)), func() (bool, error) {
 		err := k.byteLock(key, unix.F_WRLCK)
 		if err == unix.EAGAIN || err == unix.EACCES {
 			return false, nil
@@ -90,21 +90,73 @@ func (k *keyLocks) lockByte(ctx context.Context, key Digest) error {
 }
 
 func (k *keyLocks) byteLock(key Digest, how int16) error {
-	const mask = 1<<62 - 1 // offsets are signed, and the byte must have an end
-	lk := unix.Flock_t{Type: how, Whence: io.SeekStart, Start: int64(binary.LittleEndian.Uint64(key[:]) & mask), Len: 1}
+	lk := unix.Flock_t{Type: how, Whence: io.SeekStart, Start: byteOf(key), Len: 1}
 	return ignoringEINTR(func() error { return unix.FcntlFlock(k.f.Fd(), unix.F_OFD_SETLK, &lk) })
 }
 
+// byteOf is the offset of the byte that stands for the key.
+func byteOf(key Digest) int64 {
+	const mask = 1<<62 - 1 // offsets are signed, and the byte must have an end
+	return int64(binary.LittleEndian.Uint64(key[:]) & mask)
+}
+
 // LockFile opens the file or directory at path with the flags of open(2) and
-// waits until this process alone has locked it. A file that it makes has mode
-// 0600. Closing the result unlocks it. It is for what other packages keep beside
-// the store.
-func LockFile(path string, flag int) (*os.File, error) {
-	return flock.Open(path, flag, flock.Exclusive)
+// waits until this process alone has locked it, which others do for moments only. A
+// file that it makes has mode 0600. Closing the result unlocks it. It is for what
+// other packages keep beside the store. Tell, if it is not nil, is given a text about
+// the process that is waited for, once that lasts.
+func LockFile(ctx context.Context, path string, flag int, tell func(holder string)) (*os.File, error) {
+	return flock.Patience{Tell: tell, Most: flock.Moments}.Open(ctx, path, flag, flock.Exclusive)
 }
 
 // TryLockFile is [LockFile] that waits for nobody: a file that another process
 // has locked is an error.
 func TryLockFile(path string, flag int) (*os.File, error) {
 	return flock.TryOpen(path, flag, flock.Exclusive)
+}
+
+// LockFile is the function of that name. It tells [Options].Waiting of the wait, which
+// [Options].Interrupted ends, too.
+func (s *Store) LockFile(ctx context.Context, path string, flag int) (*os.File, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(s.uninterrupted(), stop)()
+	return s.brief("it has "+path+" locked").Open(ctx, path, flag, flock.Exclusive)
+}
+
+// patience is for a lock that others may hold for long. The text says what they do
+// then, after who they are.
+func (s *Store) patience(doing string) flock.Patience {
+	if s.opts.Waiting == nil {
+		return flock.Patience{}
+	}
+	return flock.Patience{Tell: func(holder string) { s.opts.Waiting("waiting for " + holder + ": " + doing) }}
+}
+
+// brief is the patience for a lock that others hold for moments.
+func (s *Store) brief(doing string) flock.Patience {
+	p := s.patience(doing)
+	p.Most = flock.Moments
+	return p
+}
+
+// uninterrupted is done with [Options].Interrupted.
+func (s *Store) uninterrupted() context.Context {
+	return interruption{context.Background(), s.opts.Interrupted}
+}
+
+type interruption struct {
+	context.Context
+	done <-chan struct{}
+}
+
+func (i interruption) Done() <-chan struct{} { return i.done }
+
+func (i interruption) Err() error {
+	select {
+	case <-i.done:
+		return context.Canceled
+	default:
+		return nil
+	}
 }

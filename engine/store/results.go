@@ -33,7 +33,7 @@ func (s *Store) NameResults(workspace string, results map[string][]Object) error
 	if s.readOnly != nil {
 		return nil
 	}
-	lock, err := lockFile(s.lockPath("results"), flock.Exclusive)
+	lock, err := s.lockFile(s.lockPath("results"), flock.Exclusive)
 	if err != nil {
 		return err
 	}

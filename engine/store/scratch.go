@@ -34,7 +34,7 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	if err := s.ReadOnly(); err != nil {
 		return nil, err
 	}
-	guard, err := lockFile(s.lockPath("scratch"), flock.Shared)
+	guard, err := s.lockFile(s.lockPath("scratch"), flock.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, spaceError(s.dir, s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
-	lock, err := lockFile(dir, flock.Exclusive)
+	lock, err := s.lockFile(dir, flock.Exclusive)
 	if err == nil {
 		err = plain(lock)
 	}
@@ -227,7 +227,7 @@ func (s *Store) Reap() error {
 // deadScratches locks every scratch directory that has no owner. It is quick,
 // for nobody can make a scratch directory meanwhile.
 func (s *Store) deadScratches() ([]*os.File, error) {
-	guard, err := lockFile(s.lockPath("scratch"), flock.Exclusive)
+	guard, err := s.lockFile(s.lockPath("scratch"), flock.Exclusive)
 	if err != nil {
 		return nil, err
 	}
@@ -245,10 +245,10 @@ func (s *Store) deadScratches() ([]*os.File, error) {
 	return dead, err
 }
 
-// lockFile opens the file or directory at path and waits for the lock on it,
-// which closing the result gives up.
-func lockFile(path string, how flock.Mode) (*os.File, error) {
-	return flock.Open(path, os.O_RDONLY|unix.O_NOFOLLOW, how)
+// lockFile opens the file or directory at path and waits for the lock on it, which
+// others hold for moments. Closing the result gives it up.
+func (s *Store) lockFile(path string, how flock.Mode) (*os.File, error) {
+	return s.brief("it has the store locked").Open(s.uninterrupted(), path, os.O_RDONLY|unix.O_NOFOLLOW, how)
 }
 
 // tryLock is lockFile that waits for nobody: see [flock.ErrLocked].

@@ -66,6 +66,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
 )
 
 // formatLine is the content of the file VERSION. The number is raised when
@@ -113,6 +115,12 @@ type Options struct {
 	// Damaged is told of every damaged object that was found when it was to be used,
 	// or by a collection, and removed. It may be called from several goroutines.
 	Damaged func(Damage)
+	// Waiting is told of a wait for another process that lasts for some seconds, and
+	// of what that process is. It may be called from several goroutines.
+	Waiting func(text string)
+	// Interrupted is closed when no method may wait for another process any longer,
+	// also one that has no context. Nil never is.
+	Interrupted <-chan struct{}
 }
 
 // Store is an open store. Its methods may be called from many goroutines.
@@ -180,6 +188,9 @@ func (s *Store) open() (err error) {
 	}
 	if s.gate.f, err = s.hold(openFile(s.lockPath("gate"))); err != nil {
 		return err
+	}
+	s.gate.wait = func(f *os.File, how flock.Mode) error {
+		return s.brief("it has the store locked").Wait(s.uninterrupted(), f, how)
 	}
 	// A collector that looked for leases before ours existed holds the gate
 	// until it has acted on what it saw.

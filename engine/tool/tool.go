@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // adminDirs lists the directories for administration, which the PATH of an
@@ -86,18 +87,25 @@ type Program struct {
 // Base is the program's name without the path to it.
 func (p Program) Base() string { return filepath.Base(p.Name) }
 
+// versionLimit is how long a program may take to tell its version.
+const versionLimit = 30 * time.Second
+
 // Version runs the program at path, which [Find] returned, with VersionArgs and
 // returns what it prints without the white space around it. The exit status
 // does not matter: some programs exit with 1. An error says that the program
-// could not be started, or is that of ctx.
+// could not be started or did not end within half a minute, or is that of ctx.
 func (p Program) Version(ctx context.Context, path string) (string, error) {
-	text, err := exec.CommandContext(ctx, path, p.VersionArgs...).CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return "", fmt.Errorf("version of %s: %w", p.Base(), err)
-	}
+	ctx, cancel := context.WithTimeoutCause(ctx, versionLimit, fmt.Errorf("version of %s: %s did not end within %v", p.Base(), path, versionLimit))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, p.VersionArgs...)
+	cmd.WaitDelay = time.Second // for what it may have left behind, with its output
+	text, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		return "", fmt.Errorf("version of %s: %w", p.Base(), err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

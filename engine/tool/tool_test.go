@@ -130,3 +130,27 @@ func TestPackage(t *testing.T) {
 		}
 	}
 }
+
+// TestVersionOfWhatStays calls programs that leave a child with their output behind, and
+// one that does not end before it is cancelled.
+func TestVersionOfWhatStays(t *testing.T) {
+	root := t.TempDir()
+	path := program(t, root, "bin", "leaves", "echo 1.2; sleep 1000 & echo $! >"+root+"/child")
+	t.Cleanup(func() { exec.Command("sh", "-c", "kill $(cat "+root+"/child*)").Run() })
+	if got, err := (Program{Name: "leaves"}).Version(t.Context(), path); got != "1.2" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	path = program(t, root, "bin", "hangs", "sleep 1000 & echo $! >"+root+"/child2; wait")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for {
+			if data, err := os.ReadFile(root + "/child2"); err == nil && len(data) > 1 {
+				cancel()
+				return
+			}
+		}
+	}()
+	if got, err := (Program{Name: "hangs"}).Version(ctx, path); got != "" || !errors.Is(err, context.Canceled) {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -132,7 +132,7 @@ func (h *helperProcess) Complete(req *helper.Request) {
 func (h *helperProcess) Kill() { _ = h.cmd.Process.Kill() }
 
 // Wait implements helper.FirstProcess.
-func (h *helperProcess) Wait() (string, bool) {
+func (h *helperProcess) Wait(context.Context) (string, bool) {
 	err := h.cmd.Wait()
 	_ = h.devices.Remove() // what stays is left to Reap
 	if text := strings.TrimSpace(h.output.String()); text != "" {

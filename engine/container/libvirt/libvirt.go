@@ -7,9 +7,9 @@
 //
 //	Open  the backend, as a container.Backend
 //
-// The description of a domain is in xml.go, the address of a container in
-// network.go, the number that its name has in slot.go. In a program that was
-// built without libvirt, Open returns a backend that says so.
+// The description of a domain is in xml.go, what waits for the daemon in daemon.go,
+// the address of a container in network.go, the number that its name has in slot.go.
+// In a program that was built without libvirt, Open returns a backend that says so.
 package libvirt
 
 import (
@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
@@ -48,58 +49,50 @@ func Open(c container.Config) container.Backend {
 // Name implements container.Backend.
 func (d *domains) Name() string { return container.Libvirt }
 
-func (d *domains) connect() (*libvirt.Connect, error) {
-	conn, err := libvirt.NewConnect(d.config.LibvirtURI)
-	if err != nil {
-		return nil, fmt.Errorf("libvirt at %s: %w: install it (apt-get install libvirt-daemon-system libvirt-daemon-driver-lxc) and start libvirtd, or use backend %s",
-			d.config.LibvirtURI, plain(err), container.Embedded)
-	}
-	return conn, nil
-}
-
-// plain leaves of an error of libvirt what it says to people; what it says to
-// programs is for errors.As.
-func plain(err error) error {
-	var v libvirt.Error
-	if errors.As(err, &v) {
-		return &refusal{v}
-	}
-	return err
-}
-
-type refusal struct{ cause libvirt.Error }
-
-func (l *refusal) Error() string { return strings.TrimSpace(l.cause.Message) }
-func (l *refusal) Unwrap() error { return l.cause }
-
 // Probe implements container.Backend.
 func (d *domains) Probe(ctx context.Context) (container.Features, error) {
 	f, err := embedded.Open(d.config).Probe(ctx)
 	if err != nil {
 		return container.Features{}, err
 	}
-	conn, err := d.connect()
+	daemon, err := connect(ctx, d.config)
 	if err != nil {
 		return container.Features{}, err
 	}
-	defer conn.Close()
-	kind, err := conn.GetType()
+	defer daemon.close()
+	said, err := ask(ctx, daemon, daemon.limit, func() (description, error) { return describe(daemon.conn) }, nil)
 	if err != nil {
-		return container.Features{}, plain(err)
+		return container.Features{}, err
 	}
-	if kind != "LXC" {
-		return container.Features{}, fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, kind, defaultURI)
+	if said.kind != "LXC" {
+		return container.Features{}, fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, said.kind, defaultURI)
+	}
+	f.Version = said.version
+	for _, n := range said.networks {
+		f.Networks = append(f.Networks, container.LibvirtNetworkPrefix+n)
+	}
+	return f, nil
+}
+
+// description is what libvirt says of itself.
+type description struct {
+	kind, version string
+	networks      []string
+}
+
+func describe(conn *libvirt.Connect) (d description, err error) {
+	if d.kind, err = conn.GetType(); err != nil {
+		return d, plain(err)
 	}
 	v, err := conn.GetLibVersion()
 	if err != nil {
-		return container.Features{}, plain(err)
+		return d, plain(err)
 	}
-	f.Version = fmt.Sprintf("libvirt %d.%d.%d", v/1000000, v/1000%1000, v%1000)
-	names, err := networkNames(conn)
-	for _, n := range names {
-		f.Networks = append(f.Networks, container.LibvirtNetworkPrefix+n)
+	d.version = fmt.Sprintf("libvirt %d.%d.%d", v/1000000, v/1000%1000, v%1000)
+	if d.kind == "LXC" {
+		d.networks, err = networkNames(conn)
 	}
-	return f, err
+	return d, err
 }
 
 // Run implements container.Backend.
@@ -108,15 +101,15 @@ func (d *domains) Run(ctx context.Context, spec container.Spec, to container.IO)
 	if err != nil {
 		return helper.Failed, err
 	}
-	return helper.Run(ctx, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
+	return helper.Run(ctx, spec, to, func(ctx context.Context, remote *os.File) (helper.FirstProcess, error) {
 		defer remote.Close()
-		return d.start(spec, remote)
+		return d.start(ctx, spec, remote)
 	})
 }
 
 // domain is one container.
 type domain struct {
-	conn     *libvirt.Connect
+	daemon   *daemon
 	slot     *slot
 	dom      *libvirt.Domain
 	resolv   []byte   // nil for the host's
@@ -124,14 +117,14 @@ type domain struct {
 	devices  string   // name of the helper's device group
 }
 
-func (d *domains) start(spec container.Spec, remote *os.File) (_ helper.FirstProcess, err error) {
+func (d *domains) start(ctx context.Context, spec container.Spec, remote *os.File) (_ helper.FirstProcess, err error) {
 	c := &domain{devices: helper.DeviceGroupName(spec.ID)}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	if c.conn, err = d.connect(); err != nil {
+	if c.daemon, err = connect(ctx, d.config); err != nil {
 		return nil, err
 	}
 	if c.slot, err = newSlot(d.config.RunDir); err != nil {
@@ -143,7 +136,9 @@ func (d *domains) start(spec container.Spec, remote *os.File) (_ helper.FirstPro
 	}
 	plan := domainPlan{spec: spec, config: d.config, slot: c.slot, root: root}
 	if spec.Network != container.NetworkHost && spec.Network != container.NetworkNone {
-		if plan.link, err = joinNetwork(c.conn, spec.Network, c.slot.number); err != nil {
+		conn, number := c.daemon.conn, c.slot.number
+		plan.link, err = ask(ctx, c.daemon, c.daemon.limit, func() (*link, error) { return joinNetwork(conn, spec.Network, number) }, nil)
+		if err != nil {
 			return nil, err
 		}
 		c.resolv = plan.link.resolv
@@ -152,12 +147,12 @@ func (d *domains) start(spec container.Spec, remote *os.File) (_ helper.FirstPro
 	if err != nil {
 		return nil, err
 	}
-	return c, c.create(text, remote)
+	return c, c.create(ctx, text, remote)
 }
 
 // create starts the domain. Its first process finds the wire, the program and
 // a place for messages as descriptors 3, 4 and 5.
-func (c *domain) create(text string, remote *os.File) error {
+func (c *domain) create(ctx context.Context, text string, remote *os.File) error {
 	exe, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return err
@@ -169,22 +164,51 @@ func (c *domain) create(text string, remote *os.File) error {
 	}
 	c.messages = r
 	defer w.Close()
-	if err := c.clearName(); err != nil {
+	conn, name := c.daemon.conn, c.slot.name()
+	limit := c.daemon.limit + namePatience
+	if _, err := ask(ctx, c.daemon, limit, func() (struct{}, error) { return struct{}{}, clearName(conn, name) }, nil); err != nil {
 		return err
 	}
-	c.dom, err = c.conn.DomainCreateXMLWithFiles(text, []os.File{*remote, *exe, *w}, libvirt.DOMAIN_START_AUTODESTROY)
+	files, err := duplicate(remote, exe, w)
 	if err != nil {
+		return err
+	}
+	c.dom, err = ask(ctx, c.daemon, c.daemon.limit, func() (*libvirt.Domain, error) {
+		defer closeAll(files)
+		return conn.DomainCreateXMLWithFiles(text, files, libvirt.DOMAIN_START_AUTODESTROY)
+	}, func(late *libvirt.Domain) { _ = late.Destroy() })
+	var v libvirt.Error
+	if errors.As(err, &v) {
 		return fmt.Errorf("libvirt starts no container: %w", plain(err))
 	}
-	return nil
+	return err
+}
+
+// duplicate copies files for a call that may last longer than they.
+func duplicate(files ...*os.File) (copies []os.File, err error) {
+	for _, f := range files {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			closeAll(copies)
+			return nil, os.NewSyscallError("dup", err)
+		}
+		copies = append(copies, *os.NewFile(uintptr(fd), f.Name()))
+	}
+	return copies, nil
+}
+
+func closeAll(files []os.File) {
+	for i := range files {
+		files[i].Close()
+	}
 }
 
 // clearName removes a domain that a dead owner of our slot has left, and
 // waits for libvirt to see that it is gone.
-func (c *domain) clearName() error {
+func clearName(conn *libvirt.Connect, name string) error {
 	deadline := time.Now().Add(namePatience)
 	for {
-		old, err := c.conn.LookupDomainByName(c.slot.name())
+		old, err := conn.LookupDomainByName(name)
 		if err != nil {
 			return ignoreGone(err)
 		}
@@ -219,10 +243,13 @@ func (c *domain) Complete(req *helper.Request) {
 // Kill implements helper.FirstProcess. Killing the first process is ten times as quick as
 // destroying the domain, which is done when that has failed.
 func (c *domain) Kill() {
-	if c.dom.SendProcessSignal(1, libvirt.DOMAIN_PROCESS_SIGNAL_KILL, 0) != nil {
-		// It is gone, or libvirtd is; wait finds out.
-		_ = c.dom.Destroy()
-	}
+	dom := c.dom
+	_ = c.daemon.tell(min(c.daemon.limit, endLimit), func() error {
+		if dom.SendProcessSignal(1, libvirt.DOMAIN_PROCESS_SIGNAL_KILL, 0) == nil {
+			return nil
+		}
+		return dom.Destroy() // it is gone, or libvirtd is; Wait finds out
+	})
 }
 
 // How long a domain whose first process has ended may take to vanish before
@@ -234,43 +261,48 @@ const (
 )
 
 // Wait implements helper.FirstProcess.
-func (c *domain) Wait() (string, bool) {
+func (c *domain) Wait(ctx context.Context) (string, bool) {
 	defer c.close()
-	deadline := time.Now().Add(endPatience)
-	for delay := 2 * time.Millisecond; c.present(); delay = min(2*delay, 20*time.Millisecond) {
-		if time.Now().After(deadline) {
-			_ = c.dom.Destroy()
-			break
-		}
-		time.Sleep(delay)
-	}
+	dom := c.dom
+	ended := c.daemon.tell(c.daemon.ending(ctx)+endPatience, func() error { waitGone(dom); return nil })
 	// A helper that was killed has left it.
 	_ = helper.RemoveGroups(c.devices, func(string) bool { return true })
 	// What libvirt keeps open of it must not keep us.
 	_ = c.messages.SetReadDeadline(time.Now().Add(time.Second))
 	text, _ := io.ReadAll(io.LimitReader(c.messages, 1<<16))
-	if alive, err := c.conn.IsAlive(); err != nil || !alive {
+	if ended != nil {
+		return strings.TrimSpace(ended.Error() + "\n" + string(text)), true
+	}
+	if alive, err := c.daemon.conn.IsAlive(); err != nil || !alive { // asks nobody: it looks at the socket
 		return strings.TrimSpace("libvirtd has ended, and its containers with it\n" + string(text)), true
 	}
 	return strings.TrimSpace(string(text)), false
 }
 
-// present tells whether libvirt has the domain still.
-func (c *domain) present() bool {
-	active, err := c.dom.IsActive()
-	return err == nil && active
+// waitGone waits until libvirt has the domain no more, and sees to it.
+func waitGone(dom *libvirt.Domain) {
+	deadline := time.Now().Add(endPatience)
+	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 20*time.Millisecond) {
+		if active, err := dom.IsActive(); err != nil || !active {
+			return
+		}
+		if time.Now().After(deadline) {
+			_ = dom.Destroy()
+			return
+		}
+		time.Sleep(delay)
+	}
 }
 
 func (c *domain) close() {
 	if c.messages != nil {
 		c.messages.Close()
 	}
-	if c.dom != nil {
-		_ = c.dom.Free()
-	}
-	if c.conn != nil {
-		// Whatever is left of the domain goes with the connection.
-		_, _ = c.conn.Close()
+	if c.daemon != nil {
+		if c.dom != nil && !c.daemon.deaf.Load() {
+			_ = c.dom.Free()
+		}
+		c.daemon.close()
 	}
 	if c.slot != nil {
 		c.slot.release()
@@ -278,12 +310,17 @@ func (c *domain) close() {
 }
 
 // Reap implements container.Backend.
-func (d *domains) Reap(context.Context) error {
-	conn, err := d.connect()
+func (d *domains) Reap(ctx context.Context) error {
+	daemon, err := connect(ctx, d.config)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer daemon.close()
+	_, err = ask(ctx, daemon, daemon.limit, func() (struct{}, error) { return struct{}{}, reapDomains(daemon.conn) }, nil)
+	return errors.Join(err, reapDomainCgroups(), helper.ReapCgroups())
+}
+
+func reapDomains(conn *libvirt.Connect) error {
 	all, err := conn.ListAllDomains(libvirt.CONNECT_LIST_DOMAINS_ACTIVE)
 	if err != nil {
 		return plain(err)
@@ -293,7 +330,6 @@ func (d *domains) Reap(context.Context) error {
 		errs = append(errs, reapDomain(&all[i]))
 		_ = all[i].Free()
 	}
-	errs = append(errs, reapDomainCgroups(), helper.ReapCgroups())
 	return errors.Join(errs...)
 }
 

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FLOCK_TEST_HOW") == "shared" {
 		how = Shared
 	}
-	if _, err := Open(path, os.O_RDWR|os.O_CREATE, how); err != nil {
+	if _, err := (Patience{}).Open(context.Background(), path, os.O_RDWR|os.O_CREATE, how); err != nil {
 		println(err.Error())
 		os.Exit(1)
 	}
@@ -120,7 +120,7 @@ func TestKilledHolder(t *testing.T) {
 	holder := start(t, path, "exclusive")
 	holder.locked(t)
 	got := make(chan error, 2)
-	go func() { got <- Lock(f, Exclusive) }()
+	go func() { got <- Patience{}.Wait(t.Context(), f, Exclusive) }()
 	holder.cmd.Process.Kill()
 	if err := <-got; err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestKilledHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiter.locked(t)
-	go func() { got <- Wait(t.Context(), f, Shared) }()
+	go func() { got <- Patience{}.Wait(t.Context(), f, Shared) }()
 	waiter.end(t)
 	if err := <-got; err != nil {
 		t.Fatal(err)
@@ -143,23 +143,23 @@ func TestCancelledWait(t *testing.T) {
 	start(t, path, "exclusive").locked(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Wait(ctx, f, Shared); err != context.Canceled {
+	if err := (Patience{}).Wait(ctx, f, Shared); err != context.Canceled {
 		t.Errorf("wait that was cancelled: %v", err)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if err := Wait(ctx, f, Exclusive); err != context.DeadlineExceeded {
+	if err := (Patience{}).Wait(ctx, f, Exclusive); err != context.DeadlineExceeded {
 		t.Errorf("wait that took too long: %v", err)
 	}
 	g, _ := file(t)
-	if err := Wait(ctx, g, Exclusive); err != nil {
+	if err := (Patience{}).Wait(ctx, g, Exclusive); err != nil {
 		t.Errorf("free, though the context is done: %v", err)
 	}
 }
 
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
-	holder, err := Open(dir, os.O_RDONLY, Exclusive)
+	holder, err := (Patience{}).Open(t.Context(), dir, os.O_RDONLY, Exclusive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,10 +172,10 @@ func TestOpen(t *testing.T) {
 	}
 	defer holder.Close()
 	path := filepath.Join(dir, "new")
-	if _, err := Open(path, os.O_RDWR, Exclusive); !errors.Is(err, os.ErrNotExist) {
+	if _, err := (Patience{}).Open(t.Context(), path, os.O_RDWR, Exclusive); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	f, err := Open(path, os.O_RDWR|os.O_CREATE, Exclusive)
+	f, err := (Patience{}).Open(t.Context(), path, os.O_RDWR|os.O_CREATE, Exclusive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestKernelRefuses(t *testing.T) {
 	if ok, err := Try(f, Shared); ok || err != syscall.EBADF {
 		t.Errorf("a closed file: %t, %v", ok, err)
 	}
-	if err := Wait(t.Context(), f, Shared); err != syscall.EBADF {
+	if err := (Patience{}).Wait(t.Context(), f, Shared); err != syscall.EBADF {
 		t.Errorf("a closed file: %v", err)
 	}
 }

@@ -60,7 +60,12 @@ func (c *Console) Write(p []byte) (int, error) {
 
 // Warn tells of something that hinders what is done and does not stop it.
 func (c *Console) Warn(format string, args ...any) {
-	message := "b9: warning: " + fmt.Sprintf(format, args...)
+	c.Note("warning: " + fmt.Sprintf(format, args...))
+}
+
+// Note tells of something while a build is shown, or is not.
+func (c *Console) Note(text string) {
+	message := "b9: " + text
 	c.mu.Lock()
 	d := c.build
 	c.mu.Unlock()

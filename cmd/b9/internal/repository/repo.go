@@ -86,11 +86,11 @@ func addRepository(ctx context.Context, s *session.Session, name, location strin
 	if create {
 		open = repo.Create
 	}
-	r, err := open(ctx, loc, repo.Options{SSH: s.Repositories().SSH()})
+	r, err := open(ctx, loc, repo.Options{SSH: s.Repositories().SSH(), Waiting: s.WaitsFor("it writes to the repository")})
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.Close(), editRepositories(name, loc.String())); err != nil {
+	if err := errors.Join(r.Close(), editRepositories(ctx, s, name, loc.String())); err != nil {
 		return err
 	}
 	tellDefault(s, name)
@@ -108,12 +108,12 @@ func tellDefault(s *session.Session, added string) {
 }
 
 // editRepositories sets a repository in the user's file; the location "" removes it.
-func editRepositories(name, location string) error {
+func editRepositories(ctx context.Context, s *session.Session, name, location string) error {
 	path := config.UserFile()
 	if path == "" {
 		return errors.New("there is no home directory to keep the configuration in: set HOME")
 	}
-	return config.EditRepository(path, name, location)
+	return config.EditRepository(ctx, path, name, location, s.WaitsFor("it edits "+path))
 }
 
 // remove is `b9 repo remove`.
@@ -125,7 +125,7 @@ func remove(p *session.Program) *cobra.Command {
 	}
 }
 
-func removeRepository(_ context.Context, s *session.Session, args []string) error {
+func removeRepository(ctx context.Context, s *session.Session, args []string) error {
 	name, cfg := args[0], s.Config
 	if name == config.LocalRepository {
 		return exit.Usagef("%q is what this machine has, which has no name to forget (`b9 clean-local` removes old versions)", name)
@@ -136,7 +136,7 @@ func removeRepository(_ context.Context, s *session.Session, args []string) erro
 	if err := unused(name, cfg); err != nil {
 		return err
 	}
-	err := editRepositories(name, "")
+	err := editRepositories(ctx, s, name, "")
 	if errors.Is(err, config.ErrNotSet) {
 		return fmt.Errorf("repository %q is set by %s: take it out there", name, session.RepositoryOrigin(name, cfg))
 	}

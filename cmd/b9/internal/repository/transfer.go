@@ -188,7 +188,7 @@ func pullVersion(ctx context.Context, s *session.Session, local *share.LocalImag
 	if err != nil {
 		return v, err
 	}
-	if got, err = local.Add(v, o, newer...); err == nil {
+	if got, err = local.Add(ctx, v, o, newer...); err == nil {
 		tellTransfer(s, "fetched", got, t)
 	}
 	return got, err

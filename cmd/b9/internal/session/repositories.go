@@ -129,6 +129,7 @@ func (r Repositories) OpenWith(ctx context.Context, name string, o repo.Options)
 	if _, err := r.s.Store(); err != nil { // whose directory holds what is kept of repositories
 		return nil, err
 	}
+	o.Waiting = r.s.WaitsFor("it writes to the repository")
 	o.State = filepath.Join(r.s.Config.Store.Dir, "cache", "repo")
 	opened, err := repo.Open(ctx, loc, o)
 	if err != nil && r.s.Config.Repositories[name] != "" {

@@ -105,7 +105,7 @@ func (s *Session) Store() (*store.Store, error) { return s.open() }
 
 func (s *Session) openStore() (st *store.Store, err error) {
 	told := func(d store.Damage) { s.Console.Warn("damaged: %s", d) }
-	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told}); err != nil {
+	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told, Waiting: s.Console.Note, Interrupted: s.Interrupted}); err != nil {
 		return nil, err
 	}
 	if err := s.opened.Reap(); err != nil {
@@ -115,6 +115,11 @@ func (s *Session) openStore() (st *store.Store, err error) {
 		}
 	}
 	return s.opened, nil
+}
+
+// WaitsFor returns a function that says which process is waited for, and what it does.
+func (p *Program) WaitsFor(doing string) func(holder string) {
+	return func(holder string) { p.Console.Note("waiting for " + holder + ": " + doing) }
 }
 
 // Relative shortens a path beneath the working directory.

@@ -78,7 +78,7 @@ func (s *Session) shared(e Evaluation) share.Config {
 	r := s.Repositories()
 	return share.Config{
 		Open: r.Open, Local: r.Local, Default: s.Config.DefaultRepository(), Locked: e.Locked, KeepLock: e.ReadOnly,
-		Origin: s.origin, Others: slices.Sorted(maps.Keys(s.Config.Repositories)),
+		Origin: s.origin, Others: slices.Sorted(maps.Keys(s.Config.Repositories)), Waiting: s.WaitsFor("it writes " + share.LockFile),
 	}
 }
 

@@ -59,7 +59,7 @@ func checkImage(f *os.File, m container.Mount) error {
 func lockImage(ctx context.Context, f *os.File, how flock.Mode) error {
 	patient, stop := context.WithTimeout(ctx, lockPatience)
 	defer stop()
-	err := flock.Wait(patient, f, how)
+	err := flock.Patience{}.Wait(patient, f, how)
 	switch {
 	case err == nil:
 		return nil

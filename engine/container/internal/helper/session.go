@@ -34,8 +34,9 @@ type FirstProcess interface {
 	// Kill ends all processes at once. It may be called at any time.
 	Kill()
 	// Wait returns when the container is gone, with what the helper
-	// complained of, and whether the backend failed during the run.
-	Wait() (complaint string, broken bool)
+	// complained of, and whether the backend failed during the run. With a context
+	// that is done it hurries.
+	Wait(context.Context) (complaint string, broken bool)
 }
 
 // launch starts a container whose process 1 is the helper, with the wire as
@@ -133,7 +134,7 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 	s.stage.handOver()
 	s.ends.handOver()
 	if sent != nil {
-		return s.untold(sent)
+		return s.untold(ctx, sent)
 	}
 	outcomes := make(chan *outcome, 1)
 	go func() { outcomes <- s.listen() }()
@@ -141,7 +142,7 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 	if out == nil {
 		s.kill()
 	}
-	complaint, broken := s.wait()
+	complaint, broken := s.wait(ctx)
 	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
 		return s.lost(why, nil, complaint)
 	}
@@ -150,18 +151,18 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 
 // untold ends a container that does not know what to run: it would wait for that,
 // and this side for its outcome.
-func (s *session) untold(why error) (container.Result, error) {
+func (s *session) untold(ctx context.Context, why error) (container.Result, error) {
 	s.kill()
-	complaint, _ := s.wait()
+	complaint, _ := s.wait(ctx)
 	return s.lost(container.Exited, fmt.Errorf("tell the container what to run: %w", why), complaint)
 }
 
 // wait returns when the container is gone, which it is soon: it has been killed, or has
 // told its outcome, which is the last that it does.
-func (s *session) wait() (complaint string, broken bool) {
+func (s *session) wait(ctx context.Context) (complaint string, broken bool) {
 	late := time.AfterFunc(killLimit, s.kill)
 	defer late.Stop()
-	return s.firstProcess.Wait()
+	return s.firstProcess.Wait(ctx)
 }
 
 // kill ends the container from outside. Without its wire the helper ends it

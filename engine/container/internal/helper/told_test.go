@@ -28,7 +28,7 @@ func (d *deaf) Complete(*Request) {}
 func (d *deaf) Kill()             { d.once.Do(func() { close(d.killed) }) }
 
 // Wait implements FirstProcess. A helper that nobody kills waits for ever.
-func (d *deaf) Wait() (string, bool) {
+func (d *deaf) Wait(context.Context) (string, bool) {
 	<-d.killed
 	d.remote.Close()
 	return "", false

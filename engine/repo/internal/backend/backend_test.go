@@ -17,7 +17,7 @@ import (
 // kinds make each kind of backend for a directory.
 func kinds() map[string]func(t *testing.T, dir string) Backend {
 	return map[string]func(*testing.T, string) Backend{
-		"directory": func(_ *testing.T, dir string) Backend { return NewDir(dir) },
+		"directory": func(_ *testing.T, dir string) Backend { return NewDir(dir, nil) },
 		"ssh": func(t *testing.T, dir string) Backend {
 			s := sshdtest.New(t)
 			return NewSFTP(Server{

@@ -21,11 +21,15 @@ import (
 // Dir is a directory of this machine: on a disk, or on a mounted share.
 type Dir struct {
 	root           string
+	patience       flock.Patience
 	sent, received atomic.Int64
 }
 
-// NewDir returns the directory at root, which need not exist.
-func NewDir(root string) *Dir { return &Dir{root: root} }
+// NewDir returns the directory at root, which need not exist. Tell, if it is not nil,
+// is given a text about a process that keeps a file locked for seconds.
+func NewDir(root string, tell func(holder string)) *Dir {
+	return &Dir{root: root, patience: flock.Patience{Tell: tell, Most: flock.Moments}}
+}
 
 func (d *Dir) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
@@ -97,7 +101,7 @@ func (d *Dir) Append(ctx context.Context, name string, data []byte) error {
 		f.Close()
 		return errors.Join(err, fmt.Errorf("%s: %w: it is no regular file", f.Name(), ErrDamaged))
 	}
-	if err := flock.Wait(ctx, f, flock.Exclusive); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOSYS) {
+	if err := d.patience.Wait(ctx, f, flock.Exclusive); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, unix.ENOSYS) {
 		f.Close()
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
