@@ -34,8 +34,10 @@
 // variable "container". All four are real files, that a command may write to,
 // replace or remove: what it leaves is the image's, and only what is ours is taken
 // away afterwards. Directories and files that had to be made to mount something
-// are removed, unless something was put into them. When the command ends, so does
-// every process it left behind.
+// are removed, unless something was put into them. An image that has no room for them
+// needs none: where it has no free inode either, the directory that lacks one is covered
+// by a read-only one in memory that shows the same entries. When the command ends, so
+// does every process it left behind.
 //
 // A command makes any device node and opens few: null, zero, full, random, urandom,
 // tty and terminals. It has no swap areas and no keyrings. So nothing that outlives

@@ -1,7 +1,10 @@
 package backends
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -306,4 +309,62 @@ func testFullImage(t *testing.T, w *world) {
 	if got := imageFile(t, image, "etc/hosts"); got != "10.0.0.1 own\n" {
 		t.Errorf("/etc/hosts became %q", got)
 	}
+}
+
+// testFullOfFiles enters images that take no file more and have no directory for mount
+// points: with and without a free block, and with a mount that the caller asks for.
+func testFullOfFiles(t *testing.T, w *world) {
+	const inodes, blocks = "i=0; while true >f$1-$i; do i=$((i+1)); done; ", "cat /dev/zero >>f; sync; i=0; while mkdir d$1-$i; do i=$((i+1)); done; "
+	for name, fill := range map[string]string{
+		"no inode": inodes, "no block": blocks, "no inode, no block": blocks + inodes,
+	} {
+		t.Run(name, func(t *testing.T) {
+			image := filledImage(t, fill)
+			before := listImage(t, image, "/")
+			share := t.TempDir()
+			r := script(w.backend, image, "test -r /proc/self/stat -a -c /dev/null -a -d /sys/kernel -a -d /link/sub && echo there; grep -c own /etc/hosts; "+
+				"echo changed > /etc/hosts; touch /more 2>/dev/null || echo full; echo seen > /data/seen; echo x 2>/dev/null > /tmp/x; rm /srv/f*; mkdir /srv/sub/new && echo made")
+			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: share, Target: "/data", Kind: container.Dir})
+			r.spec.Empty = []string{"/run", "/tmp"}
+			if got, want := r.output(t), "there\n1\nfull\nmade\n"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			for dir, want := range map[string][]string{"/": before, "/srv/sub": {"new"}, "/tmp": nil} {
+				if got := listImage(t, image, dir); !slices.Equal(got, want) {
+					t.Errorf("%s has %v, want %v", dir, got, want)
+				}
+			}
+			if got := imageFile(t, image, "etc/hosts"); got != "changed\n" {
+				t.Errorf("/etc/hosts is %q", got)
+			}
+			if data, err := os.ReadFile(filepath.Join(share, "seen")); string(data) != "seen\n" {
+				t.Errorf("the share got %q, %v", data, err)
+			}
+			checkImageClean(t, image)
+		})
+	}
+}
+
+// filledImage is an image without mount points and lost+found, whose directory /srv a
+// script of the host has filled.
+func filledImage(t *testing.T, fill string) string {
+	t.Helper()
+	needTool(t, "mount", "umount")
+	tree := ownTree(t, map[string]string{"etc/hosts": "10.0.0.1 own\n", "link": "->srv"})
+	makeDirs(t, tree, "srv/sub", "run", "tmp")
+	path, dir := filepath.Join(t.TempDir(), "few.img"), t.TempDir()
+	if err := errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "mke2fs", "-q", "-t", "ext4", "-F", "-N", "600", "-m", "0", "-d", tree, path)
+	// What is reserved while a file system is mounted is free the next time.
+	for pass := range 4 {
+		command(t, "mount", "-o", "loop", path, dir)
+		out, err := exec.Command("sh", "-c", `cd "$0" && { rmdir lost+found; cd srv; `+fill+`true; } 2>/dev/null`, dir, fmt.Sprint(pass)).CombinedOutput()
+		command(t, "umount", dir)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	return path
 }

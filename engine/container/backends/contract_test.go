@@ -66,6 +66,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"names":           testNames,
 		"marked":          testMarked,
 		"fullImage":       testFullImage,
+		"fullOfFiles":     testFullOfFiles,
 		"programs":        testPrograms,
 		"memoryShared":    testMemoryShared,
 	}

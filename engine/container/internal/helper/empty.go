@@ -23,7 +23,7 @@ func empties(s *container.Spec, out *outcome) bool {
 // empty removes what is in a directory of the container. What is no directory of
 // the root's own file system is left alone.
 func (r *rootfs) empty(name string) error {
-	root, err := unix.Open(r.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := r.imageRoot()
 	if err != nil {
 		return &os.PathError{Op: "open", Path: r.path, Err: err}
 	}

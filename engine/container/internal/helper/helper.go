@@ -161,8 +161,7 @@ func (g *guest) build() error {
 	if err := root.placeFiles(g.req, g.filesDir()); err != nil {
 		return err
 	}
-	root.made()
-	return nil
+	return root.made()
 }
 
 func (g *guest) attach(tree *os.File, m container.Mount) error {

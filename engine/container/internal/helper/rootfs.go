@@ -23,6 +23,7 @@ type rootfs struct {
 	undo  []func() error
 	dirs  []*dirTimes
 	spare int // directories that were made in the spare mount
+	wide  []wide
 
 	compared bool // the command has ended, and what it changed is known
 }
@@ -59,11 +60,13 @@ func (r *rootfs) keepTimes(dir string) error {
 	return nil
 }
 
-// made notes the times of the directories when everything is in place.
-func (r *rootfs) made() {
+// made ends the changes when everything is in place, and notes the times of the
+// directories.
+func (r *rootfs) made() error {
 	for _, d := range r.dirs {
 		_ = unix.Lstat(d.path, &d.after)
 	}
+	return r.closeWide()
 }
 
 // compareTimes tells apart which directories the command has changed. The first call
@@ -252,9 +255,18 @@ func checkPlace(f *os.File, target string, dir bool) (*os.File, error) {
 	return f, nil
 }
 
+// noRoom is the error of a full file system, for a mount point.
+type noRoom string
+
+func (n noRoom) Error() string {
+	return fmt.Sprintf("mount point %s is missing in the image, which has no space left for it: make it in an earlier step, or resize() the image", string(n))
+}
+
+func (n noRoom) Unwrap() error { return unix.ENOSPC }
+
 func makeError(target string, err error) error {
 	if errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("mount point %s is missing in the image, which has no space left for it: make it in an earlier step, or resize() the image", target)
+		return noRoom(target)
 	}
 	if errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("mount point %s is missing in the image, which is mounted read-only: make the directory in an earlier step, or mount the image writable: %w", target, err)

@@ -17,18 +17,26 @@ import (
 // directory of every ext4 file system, in which only e2fsck puts anything.
 const spareDir = "/lost+found"
 
-// makeDir makes a directory to mount at. It takes a block of the image. Where there
-// is none left, it is made in memory, below a mount that covers spareDir, and a
-// symbolic link stands in its place: a short one takes no block.
+// makeDir makes a directory to mount at. It takes an inode and a block of the image.
+// Where there is no block left, it is made in memory, below a mount that covers
+// spareDir, and a symbolic link stands in its place: a short one takes no block. Where
+// that can't be either, the directory around is widened.
 func (r *rootfs) makeDir(where string) error {
-	full := unix.Mkdir(where, 0o755)
-	if !errors.Is(full, unix.ENOSPC) {
-		return full
+	err := unix.Mkdir(where, 0o755)
+	if errors.Is(err, unix.ENOSPC) {
+		err = r.makeSpare(where)
 	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.ENOENT) { // no inode, or no spareDir
+		if err = r.widen(filepath.Dir(where)); err == nil {
+			err = unix.Mkdir(where, 0o755)
+		}
+	}
+	return err
+}
+
+func (r *rootfs) makeSpare(where string) error {
 	if r.spare == 0 {
-		if err := r.mountSpare(); errors.Is(err, unix.ENOENT) {
-			return full // a file system without the directory
-		} else if err != nil {
+		if err := r.mountSpare(); err != nil {
 			return err
 		}
 	}
