@@ -56,23 +56,38 @@ func Trim(ctx context.Context, path string) (freed int64, err error) {
 // onExt opens a file that is one whole ext2/3/4 file system for do. op begins the
 // errors.
 func onExt(op, path string, do func(*os.File) (int64, error)) (n int64, err error) {
+	err = onFile(op, path, func(f *os.File, kind string) (err error) {
+		if !isExt(kind) {
+			return fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(kind))
+		}
+		n, err = do(f)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+func isExt(kind string) bool { return kind == "ext2" || kind == "ext3" || kind == "ext4" }
+
+// onFile opens a file that is one whole file system of some kind for do. op begins
+// the errors.
+func onFile(op, path string, do func(f *os.File, kind string) error) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", op, err)
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
-			n, err = 0, fmt.Errorf("%s: %w", op, err)
+			err = fmt.Errorf("%s: %w", op, err)
 		}
 	}()
 	info, err := probeFile(f, 0, 0)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if info.Type != "ext2" && info.Type != "ext3" && info.Type != "ext4" {
-		return 0, fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(info.Type))
-	}
-	return do(f)
+	return do(f, info.Type)
 }
 
 // ResizeImageOnly makes the file at path size bytes long and leaves what is in

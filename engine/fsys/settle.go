@@ -10,17 +10,26 @@ import (
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/fsys/vfat"
 )
 
-// Settle removes from the ext2/3/4 file system in the file at path what its mounts
-// have left: times and places of mounts and counts of them, the used journal, and
-// the clock. A time of a file (change, access, modification, creation) that is not
+// Settle removes from the ext2/3/4 or vfat file system in the file at path what its
+// mounts have left: times and places of mounts and counts of them, the used journal,
+// and the clock. A time of a file (change, access, modification, creation) that is not
 // before since becomes at, which is at least Epoch of package tree. A settled file
 // system that is mounted, not written to, and settled again is what it was, byte for
-// byte. It must be clean and not be mounted.
+// byte. It must be clean and not be mounted. In a vfat what was deleted takes no
+// room any more, either.
 func Settle(ctx context.Context, path string, since, at time.Time) error {
-	_, err := onExt("settle", path, func(f *os.File) (int64, error) { return 0, ext4.Settle(ctx, f, since, at) })
-	return err
+	return onFile("settle", path, func(f *os.File, kind string) error {
+		if kind == "vfat" {
+			return vfat.Settle(ctx, f, since, at)
+		}
+		if !isExt(kind) {
+			return fmt.Errorf("it holds %s, and only ext2, ext3, ext4 and vfat can be settled", nameOf(kind))
+		}
+		return ext4.Settle(ctx, f, since, at)
+	})
 }
 
 // Canonical lays the ext2/3/4 file system in the file at path out anew, in a file
