@@ -16,6 +16,7 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // settle makes of what the script left what the step gives out: nothing in it
@@ -98,31 +99,51 @@ func untouched(ctx context.Context, job *engine.Job, m mountPoint) (same bool, e
 }
 
 // settleShare removes sockets, which can't be stored, and gives everything that was
-// modified since the step began the build's time.
+// modified since the step began the build's time. What chattr(1) has protected it
+// opens: a directory has no such attributes where it is stored.
 func settleShare(ctx context.Context, job *engine.Job, target string, began time.Time) error {
 	dir := job.Output(target)
 	err := walk(ctx, dir, func(file, rel string, d fs.DirEntry) error {
-		if d.Type()&fs.ModeSocket == 0 {
+		switch {
+		case d.IsDir():
+			return store.Unprotect(file)
+		case d.Type()&fs.ModeSocket == 0:
 			return nil
 		}
 		job.Logf("b9: %s is a socket and is left out: nothing listens there after the script", path.Join(target, rel))
 		return os.Remove(file)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = walk(ctx, dir, func(file, _ string, d fs.DirEntry) error {
+			info, err := d.Info()
+			if err != nil || info.ModTime().Before(began) {
+				return err
+			}
+			return stamp(file, job.Epoch())
+		})
 	}
-	stamp := unix.NsecToTimespec(job.Epoch().UnixNano())
-	return walk(ctx, dir, func(file, _ string, d fs.DirEntry) error {
-		info, err := d.Info()
-		if err != nil || info.ModTime().Before(began) {
-			return err
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		return fmt.Errorf("a path in it is longer than %d bytes, which no program can open: remove it in the script", unix.PathMax-1)
+	}
+	return err
+}
+
+// stamp sets the time of a file, which may be protected.
+func stamp(file string, at time.Time) error {
+	ts := unix.NsecToTimespec(at.UnixNano())
+	set := func() error {
+		return unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	err := set()
+	if errors.Is(err, unix.EPERM) {
+		if err = store.Unprotect(file); err == nil {
+			err = set()
 		}
-		err = unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil {
-			return &fs.PathError{Op: "set the time of", Path: file, Err: err}
-		}
-		return nil
-	})
+	}
+	if err != nil {
+		return fmt.Errorf("set the time of %s: %w", file, err)
+	}
+	return nil
 }
 
 // coarsest is the grain of the times that programs keep: archives and copies have whole

@@ -167,7 +167,24 @@ func removeFile(at int, name string, regular bool) error {
 	return ignoreMissing(name, err)
 }
 
-// clearFileFlags is clearFlags for a regular file.
+// Unprotect takes the attributes of chattr(1) that keep a file or directory from
+// being changed or removed (i and a) away. What has none of them, and what is neither,
+// stays as it is.
+func Unprotect(file string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(file, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: file, Err: err}
+	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return nil
+	}
+	if err := clearFileFlags(unix.AT_FDCWD, file); err != nil {
+		return &fs.PathError{Op: "open", Path: file, Err: err}
+	}
+	return nil
+}
+
+// clearFileFlags is clearFlags for a regular file, or a directory, at a name.
 func clearFileFlags(at int, name string) error {
 	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
