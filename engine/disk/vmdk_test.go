@@ -44,6 +44,8 @@ func TestDescriptorsOfESXi(t *testing.T) {
 		head + "RW=6144 FLAT \"x-flat.vmdk\" 0\n":                                "vmdk descriptor without an extent",
 		head + "hello world\n":                                                   `line "hello world": it is neither an extent`,
 		head + "noaccess 6144 ZERO\n":                                            "an extent without access",
+		head + "RW 0 VMFS \"x-flat.vmdk\"\n":                                     "an extent of no sectors",
+		head + "RW 6144 FLAT \"x-flat.vmdk\" 0\nRW 0 ZERO\n":                     "an extent of no sectors",
 		head + "rw 6144\n":                                                       `extents of the kind ""`,
 	} {
 		path := filepath.Join(dir, "x.vmdk")

@@ -109,7 +109,10 @@ func parseExtent(line string) (e extent, err error) {
 	count, s := word(s)
 	e.kind, s = word(s)
 	e.kind = strings.ToUpper(e.kind)
-	if e.length, err = sectors(count); err != nil || e.kind == "ZERO" {
+	if e.length, err = sectors(count); err == nil && e.length == 0 {
+		err = errors.New("an extent of no sectors")
+	}
+	if err != nil || e.kind == "ZERO" {
 		return e, err
 	}
 	if !e.flat() && e.kind != "SPARSE" {

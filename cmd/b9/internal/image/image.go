@@ -103,10 +103,16 @@ func Open(p *session.Program, name string, f *Flags) (disk.Image, error) {
 		return nil, err
 	}
 	img, err := disk.Open(path, format, o)
-	if err != nil && strings.Contains(err.Error(), "OpenOptions.Backing") {
-		err = fmt.Errorf("%s: the image stands on a backing file, which is opened only if --backing FORMAT:PATH names it", name)
-	} else if err != nil && strings.Contains(err.Error(), "OpenOptions.Extents") {
-		err = fmt.Errorf("%s: the image keeps its data in other files, which are opened only with --extents", name)
+	return img, permit(name, err)
+}
+
+// permit says which flag lets an image open the other files that it needs.
+func permit(name string, err error) error {
+	switch {
+	case err != nil && strings.Contains(err.Error(), "OpenOptions.Backing"):
+		return fmt.Errorf("%s: the image stands on a backing file, which is opened only if --backing FORMAT:PATH names it", name)
+	case err != nil && strings.Contains(err.Error(), "OpenOptions.Extents"):
+		return fmt.Errorf("%s: the image keeps its data in other files, which are opened only with --extents", name)
 	}
-	return img, err
+	return err
 }

@@ -47,7 +47,7 @@ func inspect(p *session.Program, name string, f *Flags) (*output.Image, error) {
 	}
 	d, err := disk.Inspect(path, format, disk.OpenOptions{Extents: f.extents})
 	if err != nil {
-		return nil, err
+		return nil, permit(name, err)
 	}
 	info := &output.Image{Path: name, Format: d.Format, Subformat: d.Subformat, Size: d.Size, Allocated: d.Allocated, Unit: d.Unit, Compression: d.Compress}
 	if d.Backing != nil {
