@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -298,6 +299,44 @@ func TestPlacedIsNoFile(t *testing.T) {
 		if sign := engine.SignIn(out, "a"); sign == "" || sign == "-" {
 			t.Errorf("%s: the result is known as %q", name, sign)
 		}
+	}
+}
+
+// What .placed says came with a checkout: it may name what can't be a result. Nothing of
+// that is touched, nor in the way of a build and of its removal.
+func TestPlacedNamesNoResult(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	top := t.TempDir()
+	out, mine := filepath.Join(top, "out"), filepath.Join(top, "out", "mine")
+	if err := errors.Join(os.Mkdir(out, 0o755), os.WriteFile(mine, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, rel := range []string{".", "", "..", "../out", out, ".placed", ".b9-staging-1/x", "x/../mine", "./mine", "mine/"} {
+		fmt.Fprintf(&text, "b3:%064d 644 - %s\n", 0, rel)
+	}
+	if err := os.WriteFile(filepath.Join(out, ".placed"), []byte(text.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	place(t, out, a, "a")
+	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+		t.Errorf("%d results removed, %v", n, err)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
+	}
+}
+
+// To look for results in a pipe would wait for ever.
+func TestResultsAreNoDirectory(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	if err := syscall.Mkfifo(out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engine.RemoveResults(out); err == nil || !strings.Contains(err.Error(), "is not the directory of the results") {
+		t.Errorf("got %v", err)
 	}
 }
 

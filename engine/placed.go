@@ -59,13 +59,20 @@ func (r Placed) line(rel string) string {
 
 func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
 	f := strings.SplitN(line, " ", 4)
-	if len(f) != 4 || !filepath.IsLocal(f[3]) {
+	if len(f) != 4 || !isResult(f[3]) {
 		return "", r, false
 	}
 	digest, err := store.ParseDigest(f[0])
 	mode, merr := strconv.ParseUint(f[1], 8, 32)
 	r = Placed{Path: filepath.Join(dir, f[3]), Mode: uint32(mode), Sign: f[2], Object: store.Object{Digest: digest}}
 	return f[3], r, err == nil && merr == nil
+}
+
+// isResult reports whether b9 places results at that path. The file may have come with
+// a checkout, and then it says anything.
+func isResult(rel string) bool {
+	top, _, _ := strings.Cut(rel, "/")
+	return filepath.IsLocal(rel) && rel == filepath.Clean(rel) && top != "." && top != placedFile && !strings.HasPrefix(top, stagingPrefix)
 }
 
 // claim notes that the paths are b9's before anything is there, so that what
@@ -171,10 +178,16 @@ func lstatSign(path string) (sign string, dir bool) {
 // are empty then, and dir itself if nothing else is in it. It returns how many
 // results it removed. What lies behind a symbolic link is an error and stays.
 func RemoveResults(dir string) (removed int, err error) {
-	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return 0, nil
+	case err == nil && !info.IsDir(): // to open a pipe would wait for its other end
+		return 0, fmt.Errorf("%s is not the directory of the results: move it away", dir)
+	case err != nil:
+		return 0, err
 	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return 0, err
 	}
