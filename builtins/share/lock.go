@@ -59,12 +59,15 @@ type lockText struct {
 	Image []Locked `toml:"image"`
 }
 
+// maxLock bounds a lock file, in bytes.
+const maxLock = 16 << 20
+
 const lockHeader = "# What shared() resolved to. Keep it with the sources; `b9 update` moves it.\n\n"
 
 // readLock reads the lock file of a workspace; one that is missing is empty.
 func readLock(root string) ([]Locked, error) {
 	path := filepath.Join(root, LockFile)
-	data, err := os.ReadFile(path)
+	data, err := engine.ReadSmall(path, maxLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

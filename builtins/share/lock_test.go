@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -99,6 +100,26 @@ func TestLockMistakes(t *testing.T) {
 		if _, err := readLock(root); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// TestLockIsAPipe: to read one that came with a checkout would wait for ever.
+func TestLockIsAPipe(t *testing.T) {
+	root := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(root, LockFile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readLock(root); err == nil || !strings.Contains(err.Error(), "is not a regular file but a pipe") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Remove(filepath.Join(root, LockFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, LockFile), make([]byte, maxLock+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readLock(root); err == nil || !strings.Contains(err.Error(), "is larger than") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
 )
 
 // Version says which b9 this is, as far as the build of the program recorded it.
@@ -28,6 +29,9 @@ func Version() output.Version {
 	}
 	return v
 }
+
+// maxGitFile bounds what is read of one of git's files, in bytes.
+const maxGitFile = 64 << 20
 
 // checkedOut says where the sources around a directory come from: the URL of
 // git's remote "origin", without user and password, and the commit that is
@@ -83,7 +87,7 @@ func headOf(git, common string) string {
 	if id := commitID(firstLineOf(filepath.Join(common, ref))); id != "" {
 		return id
 	}
-	data, _ := os.ReadFile(filepath.Join(common, "packed-refs"))
+	data, _ := engine.ReadSmall(filepath.Join(common, "packed-refs"), maxGitFile)
 	for line := range strings.Lines(string(data)) {
 		if id, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == ref {
 			return commitID(id)
@@ -102,7 +106,7 @@ func commitID(text string) string {
 
 // originURL reads the first url of [remote "origin"].
 func originURL(config string) string {
-	data, _ := os.ReadFile(config)
+	data, _ := engine.ReadSmall(config, maxGitFile)
 	inside := false
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimSpace(line)
@@ -133,8 +137,8 @@ func withoutUser(text string) string {
 
 // firstLineOf is the first line of a small file, "" if it can't be read.
 func firstLineOf(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil || len(data) > 4096 {
+	data, err := engine.ReadSmall(path, 4096)
+	if err != nil {
 		return ""
 	}
 	line, _, _ := strings.Cut(string(data), "\n")

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -52,5 +53,21 @@ func TestCheckedOut(t *testing.T) {
 	check(filepath.Join(top, "other"), "git.example:images.git")
 	if source, commit := checkedOut(t.TempDir()); source != "" || commit != "" {
 		t.Errorf("outside of git: %q, %q", source, commit)
+	}
+}
+
+// TestCheckedOutOfPipes: files of git that are none say nothing, at once.
+func TestCheckedOutOfPipes(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"HEAD", "config", "commondir", "packed-refs"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, ".git", name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if source, commit := checkedOut(dir); source != "" || commit != "" {
+		t.Errorf("%q at %q", source, commit)
 	}
 }
