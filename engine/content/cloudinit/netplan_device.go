@@ -71,6 +71,8 @@ func (p *netplan) routes(d *device) {
 			p.add(n, path, findMissing, `the key "to" is missing`)
 		case kind == "unicast" && global && (route.Get("via") == nil || route.Get("to") == nil):
 			p.add(n, path, findMissing, `a global route leads "to" a network "via" a gateway: one of them is missing`)
+		case scalarText(route.Get("to")) == "default" && route.Get("via") == nil && route.Get("from") == nil:
+			p.add(n, path, findMissing, `nothing says whether "default" is of IPv4 or IPv6: give "via" or "from", or write 0.0.0.0/0 or ::/0`) // netplan crashes
 		}
 	}
 }

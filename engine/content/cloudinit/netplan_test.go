@@ -251,6 +251,8 @@ func netplanRules() [][2]string {
 		{wg("key: /etc/key, " + peer), wg(key)},
 		{wg(key + ", " + peer), wg("key: short, " + peer)},
 		{wg(key + ", " + strings.Replace(peer, "allowed", "keepalive: 65535, allowed", 1)), wg(key + ", " + strings.Replace(peer, "allowed", "keepalive: 65536, allowed", 1))},
+		{route("to: default, from: 192.0.2.1, scope: link"), route("to: default, scope: link")},
+		{route("to: '::/0', type: blackhole"), route("to: default, type: blackhole")},
 		{route("to: 10.0.0.0/8, via: 192.0.2.1"), route("to: 10.0.0.0/8, via: '::1'")},
 		{route("to: default, via: 192.0.2.1, from: 192.0.2.9"), route("to: default, via: 192.0.2.1, from: '::9'")},
 		{route("to: 10.0.0.0/8, scope: link"), route("via: 192.0.2.1")},
