@@ -31,6 +31,9 @@ func TestVariables(t *testing.T) {
 		{`template(name = "x", content = "${ntp-server} ${HOME:-/root} ${HOME}", vars = {"ntp-server": "n"}, keep = ["HOME"])`, "n ${HOME:-/root} ${HOME}"},
 		{`erlang_config(name = "x", inputs = ["[{a, \"http://${host}:${port}/$${x}\"}, {b, <<\"${host}\">>}, {c, ${ntp-server}}, {d, \"${NODE} ${NODE:-n}\"}].\n"], vars = {"host": "db1", "port": 80, "ntp-server": "n"}, keep = ["NODE"])`,
 			"[{a,\"http://db1:80/${x}\"},{b,<<\"db1\">>},{c,\"n\"},{d,\"${NODE} ${NODE:-n}\"}].\n"},
+		{`erlang_config(name = "x", inputs = ["[{'k${port}', 'n1@${host}'}, {'$${x}', '${NODE}'}].\n"], vars = {"host": "it's", "port": 80}, keep = ["NODE"])`,
+			"[{k80,'n1@it\\'s'},{'${x}','${NODE}'}].\n"},
+		{`erlang_config(name = "x", inputs = ["['n1@${host}'].\n"])`, "['n1@${host}'].\n"},
 		{`erlang_config(name = "x", inputs = ["[{a, \"${NODE}\"}].\n"])`, "[{a,\"${NODE}\"}].\n"},
 		{`erlang_config(name = "x", inputs = ["[{a, \"${v}\"}].\n"], vars = {"v": "\"}, {b, c"})`, "[{a,\"\\\"}, {b, c\"}].\n"},
 		{`erlang_config(name = "x", inputs = ["[{a, \"${v}${m}\"}].\n"], vars = {"v": "b", "m": erl_atom("c")}, strings = "binary")`, "[{a,\"bc\"}].\n"},
@@ -91,8 +94,10 @@ func TestVariableMistakes(t *testing.T) {
 		`template(name = "x", content = "${X:-1}")`:                                                 `content:1:1: "${X:-1}" is for a shell`,
 		`template(name = "x", content = "${X}", keep = ["a b"])`:                                    `keep: bad name "a b"`,
 		`erlang_config(name = "x", inputs = ["{a,\n \"x${v}\"}.\n"], vars = {"w": 1})`:              `inputs[0]:2:2: in this string unknown name "v" (have w): did you mean "w"? (keep = ["v"] leaves it as it is)`,
+		`erlang_config(name = "x", inputs = ["{a,\n 'n@${v}'}.\n"], vars = {"w": 1})`:               `inputs[0]:2:2: in this atom unknown name "v" (have w)`,
+		`erlang_config(name = "x", inputs = ["{a,\n 'n@${w}'}.\n"], vars = {"w": [1]})`:             `inputs[0]:2:2: in this atom the variable w is a list: only a string, number or atom can be part of it`,
 		`erlang_config(name = "x", inputs = ["{a,\n \"${X:-1}\"}.\n"], keep = ["w"])`:               `inputs[0]:2:2: in this string "${X:-1}" is for a shell`,
-		`erlang_config(name = "x", inputs = ["{a,\n \"x${v}\"}.\n"], vars = {"v": [1]})`:            `the variable v is a list: only a string, number or atom can be part of a string`,
+		`erlang_config(name = "x", inputs = ["{a,\n \"x${v}\"}.\n"], vars = {"v": [1]})`:            `the variable v is a list: only a string, number or atom can be part of it`,
 		`cloud_init(name = "x", user_data = {"write_files": [{"path": "/a", "content": "é"[:1]}]})`: `user_data["write_files"][0]["content"]: "\xc3" is not UTF-8: write binary data as bytes, b"..."`,
 	} {
 		if err := resolveFiles(t, map[string]string{lang.BuildFile: build}); err == nil || !strings.Contains(err.Error(), want) {

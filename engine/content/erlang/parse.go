@@ -23,7 +23,7 @@ type Options struct {
 	// that is not among them is an error.
 	Vars map[string]Term
 
-	// Expand has ${name} expanded inside of strings, quoted binaries and sigils, too,
+	// Expand has ${name} expanded inside of strings, quoted atoms, binaries and sigils, too,
 	// but for the names in Keep; $${ stands for ${ there. Used, if not nil, gets
 	// every name that was wanted.
 	Expand bool

@@ -118,22 +118,23 @@ func (p *parser) string() (string, bool) {
 	if n := quotes(p.text[p.pos:]); n >= 3 {
 		if end := blankLine(p.text[p.pos+n:]); end >= 0 {
 			text, ok := p.tripleQuoted(n, n+end+1)
-			return p.expand(at, text, ok)
+			return p.expand(at, "string", text, ok)
 		}
 	}
 	text, ok := p.quoted('"', '"', true)
-	return p.expand(at, text, ok)
+	return p.expand(at, "string", text, ok)
 }
 
-// expand puts values in the place of the ${name} in a text that was read at an offset.
-func (p *parser) expand(at int, text string, ok bool) (string, bool) {
+// expand puts values in the place of the ${name} in a text that was read at an offset,
+// as a part of what.
+func (p *parser) expand(at int, what, text string, ok bool) (string, bool) {
 	if !ok || !p.options.Expand || !strings.Contains(text, "${") {
 		return text, ok
 	}
 	parsed, err := template.Parse("", text, p.options.Keep)
 	if err != nil {
 		_, reason, _ := strings.Cut(strings.SplitN(err.Error(), "\n", 2)[0], ": ")
-		return "", p.fail(at, "in this string %s", reason)
+		return "", p.fail(at, "in this %s %s", what, reason)
 	}
 	text, err = parsed.Expand(func(name string) (string, error) {
 		if p.options.Used != nil {
@@ -147,10 +148,10 @@ func (p *parser) expand(at int, text string, ok bool) (string, bool) {
 			t.kind == binaryTerm && t.bits == 0 && utf8.ValidString(t.text):
 			return t.text, nil
 		}
-		return "", fmt.Errorf("the variable %s is %s: only a string, number or atom can be part of a string", name, t.describe())
+		return "", fmt.Errorf("the variable %s is %s: only a string, number or atom can be part of it", name, t.describe())
 	})
 	if err != nil {
-		return "", p.fail(at, "in this string %v", err)
+		return "", p.fail(at, "in this %s %v", what, err)
 	}
 	return text, true
 }
@@ -177,6 +178,7 @@ func blankLine(s string) int {
 func (p *parser) quotedAtom() bool {
 	at := p.pos
 	name, ok := p.quoted('\'', '\'', true)
+	name, ok = p.expand(at, "atom", name, ok)
 	return ok && p.atom(at, name)
 }
 
@@ -337,7 +339,7 @@ func (p *parser) sigil() bool {
 	literal := name == "S" || name == "B"
 	text, ok := p.sigilText(!literal)
 	if ok && !literal {
-		text, ok = p.expand(at, text, ok)
+		text, ok = p.expand(at, "string", text, ok)
 	}
 	if !ok {
 		return false
