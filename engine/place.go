@@ -250,10 +250,29 @@ func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 
 func (p *placer) stage(ctx context.Context, t *placing) error {
 	path := filepath.Join(p.staging.path, t.staged)
-	if err := t.artifact.Fork(ctx, path); err != nil || t.artifact.Kind() == store.Tree {
+	if err := t.artifact.Fork(ctx, path); err != nil {
 		return err
 	}
+	if t.artifact.Kind() == store.Tree {
+		return p.shut(path)
+	}
 	return os.Chmod(path, fs.FileMode(t.result.Mode)&^p.umask)
+}
+
+// shut closes a directory to those who, by the umask, may not read what this user makes.
+// What is in it keeps its permissions: they are the result.
+func (p *placer) shut(path string) error {
+	var hidden fs.FileMode
+	for _, who := range []fs.FileMode{0o070, 0o007} {
+		if p.umask&who&0o055 != 0 {
+			hidden |= who
+		}
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&hidden == 0 {
+		return err
+	}
+	return os.Chmod(path, info.Mode()&^hidden)
 }
 
 // rename gives a staged result its path. Where a directory is in the way the two

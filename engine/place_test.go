@@ -340,6 +340,30 @@ func TestResultsAreNoDirectory(t *testing.T) {
 	}
 }
 
+// TestPlaceObeysTheUmaskOfDirectories: nobody who may not read what this user makes gets
+// into a directory. What is in it keeps its permissions.
+func TestPlaceObeysTheUmaskOfDirectories(t *testing.T) {
+	b := newBench(t)
+	ref := treeNode(t)
+	r, err := b.engine(engine.Config{}).Build(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for umask, want := range map[os.FileMode]os.FileMode{0o022: 0o755, 0o002: 0o755, 0o027: 0o750, 0o077: 0o700} {
+		out := filepath.Join(b.dir, fmt.Sprintf("out%o", umask))
+		placed, err := engine.Place(t.Context(), engine.Destination{Dir: out, Umask: umask}, []engine.Wanted{{Artifact: r.Artifact(ref), Path: "t"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := inode(t, placed[0].Path).Mode().Perm(); mode != want {
+			t.Errorf("umask %o: the directory has mode %o, want %o", umask, mode, want)
+		}
+		if mode := inode(t, filepath.Join(placed[0].Path, "leaf")).Mode(); mode != 0o644 {
+			t.Errorf("umask %o: the file in it has mode %o", umask, mode)
+		}
+	}
+}
+
 // The permissions of a result are those that were asked for, less the umask.
 func TestPlaceObeysTheUmask(t *testing.T) {
 	b := newBench(t)
