@@ -211,11 +211,20 @@ func (l *linker) named(p targetPattern) []*declaration {
 	}
 	if err != nil {
 		if !errors.Is(err, errDependency) {
-			l.errs = append(l.errs, &Error{Label: p.String(), Msg: err.Error(), cause: err})
+			l.errs = append(l.errs, &Error{Label: p.String(), Msg: err.Error() + l.wordHint(p), cause: err})
 		}
 		return nil
 	}
 	return []*declaration{d}
+}
+
+// wordHint says how a target is written to whoever wrote its name alone, which stands
+// for a package.
+func (l *linker) wordHint(p targetPattern) string {
+	if strings.ContainsAny(p.text, "/:.") || !l.w.loaded(p.Label.file()).missing {
+		return ""
+	}
+	return fmt.Sprintf(" (a target of the package that you are in is written %q)", ":"+p.text)
 }
 
 // picked stands for one output of a target.
