@@ -36,7 +36,7 @@ var floor = []string{
 	"engine/size", "engine/near", "engine/tool",
 	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml", "engine/internal/blob", "engine/internal/position",
 	"engine/internal/newfile", "engine/internal/charset",
-	"engine/internal/sshdtest",
+	"engine/internal/sshdtest", "engine/internal/seedtest",
 }
 
 // leaves import the ground floor, packages below their own path, and what

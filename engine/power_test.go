@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,20 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // Where it is set, the tests that cut the power repeat that many times, from the seed
 // B9_SEED, which they print.
 const cutsVar = "B9_CUTS"
-
-func seed(t *testing.T) uint64 {
-	n, err := strconv.ParseUint(os.Getenv("B9_SEED"), 10, 64)
-	if err != nil {
-		n = uint64(time.Now().UnixNano())
-	}
-	t.Logf("B9_SEED=%d", n)
-	return n
-}
 
 // TestResultsSurviveAPowerLoss cuts the power of the file system that results lie on:
 // after Place has returned, then all are there; and at random moments before, then the
@@ -52,7 +43,7 @@ func TestResultsSurviveAPowerLoss(t *testing.T) {
 			}
 			w := &powerSite{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
 			w.fill(mkfs)
-			random := rand.New(rand.NewPCG(seed(t), 0))
+			random := seedtest.Random(t)
 			for round := range rounds {
 				w.round(round, 0)
 				w.round(round, 1+time.Duration(random.Int64N(int64(w.took))))

@@ -3,12 +3,13 @@ package repo
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // intact fails the test unless every version can be had in whole.
@@ -127,11 +128,12 @@ func TestTwoPushersAndACleaner(t *testing.T) {
 				done <- nil
 			}()
 		}
+		moment := seedtest.Moments(t)
 		for range maxTries - 1 {
 			if _, err := r.Clean(t.Context(), CleanOptions{Keep: 3, Steps: -1}); err != nil {
 				t.Error(err)
 			}
-			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+			time.Sleep(moment(200 * time.Millisecond))
 		}
 		for range 2 {
 			if err := <-done; err != nil {

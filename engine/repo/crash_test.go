@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"b9.build/b9/engine/internal/seedtest"
 	"b9.build/b9/engine/internal/sshdtest"
 	"b9.build/b9/engine/ssh"
 )
@@ -121,7 +122,8 @@ func TestKilledPusher(t *testing.T) {
 				e := errandFor(s)
 				e.Push = noise(t, byte(n), 48<<20+n)
 				cmd := e.start(t)
-				time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
+				moment := seedtest.Moments(t)
+				time.Sleep(moment(900 * time.Millisecond))
 				cmd.Process.Kill()
 				cmd.Wait()
 				before := intact(t, s.elsewhere(t))
@@ -182,7 +184,8 @@ func TestKilledPuller(t *testing.T) {
 				e := errandFor(s)
 				e.Pull = filepath.Join(t.TempDir(), "pulled")
 				cmd := e.start(t)
-				time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+				moment := seedtest.Moments(t)
+				time.Sleep(moment(700 * time.Millisecond))
 				cmd.Process.Kill()
 				cmd.Wait()
 				if _, err := os.Stat(e.Pull); err == nil {
@@ -244,9 +247,10 @@ func TestKilledServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			image := noise(t, byte(n/2), 48<<20)
+			moment := seedtest.Moments(t)
 			var killer sync.WaitGroup
 			killer.Go(func() {
-				time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
+				time.Sleep(moment(600 * time.Millisecond))
 				server.Kill()
 			})
 			if n%2 == 0 {

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // TestCrowd lets two machines push, two collect without grace, and one each
@@ -57,10 +58,11 @@ func TestCrowd(t *testing.T) {
 				}
 			})
 		}
+		moment := seedtest.Moments(t)
 		for range 2 { // less often in all than a push begins again
 			again("clean", maxTries/2-1, func(r *Repo) error {
 				_, err := r.Clean(t.Context(), CleanOptions{Keep: 2, Steps: 2})
-				time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+				time.Sleep(moment(200 * time.Millisecond))
 				return err
 			})
 		}

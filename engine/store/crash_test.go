@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // childVar selects what the test binary does when a test starts it again.
@@ -189,7 +191,7 @@ func afterCrash(t *testing.T, dir string) {
 
 func TestKilledAtRandom(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	r := seedtest.Random(t)
 	for round := range longer(4, 40) {
 		var cmds []*exec.Cmd
 		var errs [3]strings.Builder

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // inOwnMounts starts the named child with an image of the given size at
@@ -181,11 +181,8 @@ func TestPowerLossOnXFS(t *testing.T) { inOwnMounts(t, "powerloss", 400<<20, "mk
 // times, and looks at what is left.
 func losePower(args []string) error {
 	promised := map[Digest][]Output{}
-	seed, err := strconv.ParseUint(os.Getenv("B9_SEED"), 10, 64)
-	if err != nil {
-		seed = rand.Uint64()
-	}
-	fmt.Printf("B9_SEED=%d\n", seed)
+	seed := seedtest.Seed()
+	fmt.Printf("%s=%d\n", seedtest.Variable, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for round := range longer(4, 20) {
 		if err := mountImage(args[0], args[1]); err != nil {
