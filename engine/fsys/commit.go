@@ -46,7 +46,7 @@ func newCommits(dst *os.Root) (*commits, error) {
 	return &commits{dst: dst, top: top, swept: map[string]bool{}}, nil
 }
 
-// tempPrefix begins the names that files have for a moment; the number of the
+// tempPrefix begins the names that files and directories have for a while; the number of the
 // process follows.
 const tempPrefix = ".b9-copy-"
 
@@ -76,7 +76,7 @@ func (c *commits) sweep(dir string) {
 			continue
 		}
 		if pid == os.Getpid() || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			_ = c.dst.Remove(path.Join(dir, e.Name()))
+			_ = c.dst.RemoveAll(path.Join(dir, e.Name()))
 		}
 	}
 }

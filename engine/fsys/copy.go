@@ -31,7 +31,8 @@ type CopyOptions struct {
 
 // Copy copies the file, link or directory called name out of an image to the
 // path as beneath dst. A file that is there is replaced when its copy is
-// complete and on the disk, a directory that is there is added to. Nothing outside of
+// complete and on the disk, a directory that is there is added to; one that is not
+// there appears when all that is in it is complete. Nothing outside of
 // dst is written to, whatever links lie in it or in the image. Holes stay holes; hard
 // links within a copied directory stay links. When Copy returns without an error, all
 // of it survives a power loss.
@@ -44,8 +45,33 @@ func Copy(ctx context.Context, r tree.Reader, name string, dst *os.Root, as stri
 	if c.due, err = newCommits(dst); err != nil {
 		return err
 	}
-	err = c.copy(name, as, info)
-	return errors.Join(err, c.due.close(err == nil))
+	to := as
+	if _, err := dst.Lstat(as); info.IsDir() && errors.Is(err, fs.ErrNotExist) {
+		to = c.due.temp(as)
+	}
+	err = c.copy(name, to, info)
+	if err = errors.Join(err, c.due.close(err == nil)); to == as {
+		return err
+	}
+	if err == nil {
+		err = moveDir(dst, to, as)
+	}
+	if err != nil {
+		err = errors.Join(err, dst.RemoveAll(to))
+	}
+	return err
+}
+
+// moveDir gives a directory another name beside the old one, on the disk.
+func moveDir(dst *os.Root, from, to string) error {
+	if err := dst.Rename(from, to); err != nil {
+		return err
+	}
+	parent, err := dst.Open(path.Dir(to))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
 }
 
 type copier struct {

@@ -2,8 +2,11 @@ package fsys
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -164,5 +167,78 @@ func TestCopySkipsHoles(t *testing.T) {
 	}
 	if n := fileSize(t, dir+"/out"); n != 1<<30 {
 		t.Errorf("the copy has %d bytes", n)
+	}
+}
+
+// broken can't open one of its files.
+type broken struct {
+	tree.Reader
+	name string
+}
+
+func (b broken) Open(name string) (fs.File, error) {
+	if name == b.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: unix.EIO}
+	}
+	return b.Reader.Open(name)
+}
+
+// TestCopiedDirectoryAppearsWhole copies a directory of which a file can't be read: no
+// part of it is left. One that is there is added to, and keeps what it had. What a copy
+// that was killed left is removed by the next.
+func TestCopiedDirectoryAppearsWhole(t *testing.T) {
+	fsystest.Need(t, "mke2fs")
+	dir := t.TempDir()
+	for _, name := range []string{"src/d/a", "src/d/sub/b", "src/d/z", "there/kept"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(name), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := filepath.Join(dir, "img")
+	if err := ext4.Make(t.Context(), img, ext4.Options{}, tree.FromDir(dir+"/src")); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	r := broken{opened(t, img, 0), "d/z"}
+	list := func(dir string) (names string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names += e.Name() + " "
+		}
+		return names
+	}
+	const before = "img src there "
+	for _, as := range []string{"new", "there"} {
+		if err := Copy(t.Context(), r, "d", root, as, CopyOptions{}); !errors.Is(err, unix.EIO) {
+			t.Errorf("as %s: %v", as, err)
+		}
+	}
+	if got := list(dir); got != before {
+		t.Errorf("after errors there is %s, want %s", got, before)
+	}
+	if got := list(dir + "/there"); got != "kept " && got != "a kept sub " {
+		t.Errorf("what was there has %s", got)
+	}
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%s%d-1", tempPrefix, dead.Process.Pid), "half"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.name = ""
+	if err := Copy(t.Context(), r, "d", root, "new", CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(dir); got != "img new src there " {
+		t.Errorf("afterwards there is %s", got)
 	}
 }
