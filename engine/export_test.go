@@ -3,11 +3,17 @@ package engine
 import "context"
 
 // SignIn is the sign of what was placed in dir at rel.
-func SignIn(dir, rel string) string { return readPlaced(dir)[rel].Sign }
+func SignIn(dir, rel string) string {
+	placed, _ := readPlaced(dir)
+	return placed[rel].Sign
+}
 
 // Claim does what comes before results are placed, as a build does that is killed then.
 func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
-	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	if err != nil {
+		return err
+	}
 	p.store = wanted[0].Artifact.store
 	if err := p.open(ctx); err != nil {
 		return err
@@ -17,13 +23,16 @@ func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
 	for _, w := range wanted {
 		todo = append(todo, placing{artifact: w.Artifact, rel: w.Path, result: &Placed{}})
 	}
-	_, err := p.claim(ctx, todo)
+	_, err = p.claim(ctx, todo)
 	return err
 }
 
 // PlaceAndDie places as [Place] does, up to the moment before .placed tells of it.
 func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
-	p := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	if err != nil {
+		return err
+	}
 	p.store = w.Artifact.store
 	if err := p.open(ctx); err != nil {
 		return err

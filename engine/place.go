@@ -69,7 +69,10 @@ type Destination struct {
 // path already and was not placed by b9 is an error, and stays; then nothing is
 // placed.
 func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, error) {
-	p := newPlacer(to)
+	p, err := newPlacer(to)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]Placed, len(wanted))
 	var todo []placing
 	for i, w := range wanted {
@@ -149,8 +152,9 @@ type placer struct {
 	suspects map[*store.Store]store.Suspects
 }
 
-func newPlacer(to Destination) *placer {
-	return &placer{dir: to.Dir, umask: to.Umask, known: readPlaced(to.Dir), suspects: map[*store.Store]store.Suspects{}}
+func newPlacer(to Destination) (*placer, error) {
+	known, err := readPlaced(to.Dir)
+	return &placer{dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}, err
 }
 
 func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {

@@ -31,25 +31,33 @@ const claim = "-"
 // maxPlaced is the size, in bytes, from which on the file is not b9's.
 const maxPlaced = 256 << 20
 
-// readPlaced reads what was placed in dir. What can't be read is not known,
-// and is placed anew.
-func readPlaced(dir string) map[string]Placed {
+// readPlaced reads what was placed in dir. A line that b9 did not write says nothing,
+// nor does what is no file. A file that can't be read is an error: whoever went on
+// without it would forget which results are b9's.
+func readPlaced(dir string) (map[string]Placed, error) {
 	known := map[string]Placed{}
 	// Whatever a checkout has put there: no link, and nothing to wait for.
 	f, err := os.OpenFile(filepath.Join(dir, placedFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOTDIR) {
+		return known, nil // no file: a link, a socket, or nothing at all
+	}
 	if err != nil {
-		return known
+		return nil, err
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return known
+		return known, err
 	}
-	for sc := bufio.NewScanner(io.LimitReader(f, maxPlaced)); sc.Scan(); {
+	sc := bufio.NewScanner(io.LimitReader(f, maxPlaced))
+	for sc.Scan() {
 		if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
 			known[rel] = r
 		}
 	}
-	return known
+	if err := sc.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
+		return nil, err
+	}
+	return known, nil
 }
 
 // line is what the file says of a result at rel.
@@ -79,7 +87,10 @@ func isResult(rel string) bool {
 // a cut leaves there is known as such, and returns those that were not b9's
 // yet. What is there already and is not b9's stays.
 func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, err error) {
-	others := readPlaced(p.dir) // another b9 may have placed something since this one began
+	others, err := readPlaced(p.dir) // another b9 may have placed something since this one began
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range todo {
 		if err := throughNoLink(p.root, t.rel); err != nil {
 			return nil, fmt.Errorf("place %s: %w", t.result.Path, err)
@@ -91,8 +102,12 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 			p.known[t.rel] = r
 			continue
 		}
-		if _, err := p.root.Lstat(t.rel); err == nil {
+		_, err := p.root.Lstat(t.rel)
+		if err == nil {
 			return nil, fmt.Errorf("place %s: it is there already, and b9 did not put it there: move it away, or choose another directory with --out", t.result.Path)
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return nil, err
 		}
 		p.known[t.rel] = Placed{Path: t.result.Path, Sign: claim}
 		claimed = append(claimed, t.rel)
@@ -123,7 +138,10 @@ func (p *placer) save(ctx context.Context, claimed []string) error {
 		return err
 	}
 	defer guard.Close()
-	all := readPlaced(p.dir)
+	all, err := readPlaced(p.dir)
+	if err != nil {
+		return err
+	}
 	for _, rel := range claimed {
 		if all[rel].Sign == claim {
 			delete(all, rel)
@@ -192,8 +210,12 @@ func RemoveResults(dir string) (removed int, err error) {
 		return 0, err
 	}
 	defer root.Close()
+	placed, err := readPlaced(dir)
+	if err != nil {
+		return 0, err
+	}
 	var errs []error
-	for rel := range readPlaced(dir) {
+	for rel := range placed {
 		if err := removeResult(root, rel); err != nil {
 			errs = append(errs, err)
 			continue

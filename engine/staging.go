@@ -42,7 +42,7 @@ func newStaging(ctx context.Context, st *store.Store, dir string) (*staging, err
 	}
 	lock, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.Remove(path))
 	}
 	return &staging{path, lock}, nil
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,12 +26,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		rounds = 40
 	}
 	w := newCrashSite(t)
-	seed, err := strconv.ParseUint(os.Getenv("B9_SEED"), 10, 64)
-	if err != nil {
-		seed = uint64(time.Now().UnixNano())
-	}
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
+	random := moments(t)
 	for i := range rounds {
 		w.write("script.sh", fmt.Sprintf("#!/bin/sh -e\ncat /bin/busybox > /copy; echo %d > /round; sleep 0.1\n", i))
 		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGINT}[i%2]
