@@ -15,11 +15,21 @@ import (
 	"github.com/google/renameio/v2"
 
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/toml"
 )
 
 // ErrNotSet is wrapped by the error of removing what a file does not set.
 var ErrNotSet = errors.New("does not set it")
+
+// WriteNew writes a new settings file, or another text that a person goes on with. It
+// appears whole and on the disk, or not at all. What has the name stays: fs.ErrExist.
+func WriteNew(path, text string, mode fs.FileMode) error {
+	return newfile.WriteNew(path, mode, func(f *os.File) error {
+		_, err := f.WriteString(text)
+		return err
+	})
+}
 
 // EditRepository sets, or with an empty location removes, one repository in
 // a settings file, which is made where it is missing. Everything else in it

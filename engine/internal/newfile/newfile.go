@@ -85,6 +85,38 @@ func NotReplaced(info fs.FileInfo) error {
 	return fmt.Errorf("it is %s, which no file is to replace: write to another name, and copy from there", what)
 }
 
+// WriteNew is [Write] of a file that is not there yet, with its name on the disk. Where
+// something has the name, it stays, and the error is fs.ErrExist.
+func WriteNew(dst string, mode fs.FileMode, fill func(*os.File) error) error {
+	if _, err := os.Lstat(dst); err == nil {
+		return &fs.PathError{Op: "create", Path: dst, Err: fs.ErrExist}
+	}
+	w, temp, err := nameless(dst, mode)
+	if err != nil {
+		return err
+	}
+	err = fill(w)
+	if err == nil {
+		err = w.Sync()
+	}
+	if err == nil {
+		from := temp
+		if from == "" {
+			from = fmt.Sprintf("/proc/self/fd/%d", w.Fd())
+		}
+		if err = unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, dst, unix.AT_SYMLINK_FOLLOW); err != nil {
+			err = &fs.PathError{Op: "create", Path: dst, Err: err}
+		}
+	}
+	if temp != "" {
+		err = errors.Join(err, os.Remove(temp))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(dst))
+}
+
 // nameless opens a new file in the directory of dst. Where the file system can,
 // it has no name yet (temp is empty).
 func nameless(dst string, mode fs.FileMode) (w *os.File, temp string, err error) {

@@ -2,6 +2,7 @@ package newfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,5 +134,44 @@ func TestSyncDirWhereThatCanNotBeDone(t *testing.T) {
 	}
 	if err := SyncDir(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+// TestWriteNew writes a file that is not there, with and without files that have no
+// name, and leaves what is there.
+func TestWriteNew(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	text := func(s string) func(*os.File) error {
+		return func(f *os.File) error { _, err := f.WriteString(s); return err }
+	}
+	broken := errors.New("broken")
+	if err := WriteNew(path, 0o640, func(f *os.File) error { return errors.Join(text("half")(f), broken) }); !errors.Is(err, broken) {
+		t.Errorf("fill fails: %v", err)
+	}
+	if list, err := os.ReadDir(dir); len(list) != 0 || err != nil {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	if err := WriteNew(path, 0o640, text("first")); err != nil {
+		t.Fatal(err)
+	}
+	// Another process may be first between the look and the end.
+	late := filepath.Join(dir, "b")
+	err := WriteNew(late, 0o640, func(f *os.File) error {
+		return errors.Join(text("second")(f), os.WriteFile(late, []byte("first"), 0o600))
+	})
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("another was first: %v", err)
+	}
+	if err := WriteNew(path, 0o640, text("second")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	for _, path := range []string{path, late} {
+		if data, err := os.ReadFile(path); string(data) != "first" {
+			t.Errorf("%s holds %q, %v", path, data, err)
+		}
+	}
+	if list, err := os.ReadDir(dir); len(list) != 2 || err != nil {
+		t.Errorf("left: %v, %v", list, err)
 	}
 }

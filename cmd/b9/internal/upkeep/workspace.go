@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,6 +16,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/config"
 )
 
 // starterBuild is the first build file of a new workspace: it needs no
@@ -65,15 +65,11 @@ func start(p *session.Program) error {
 
 // writeNew writes a file unless it is there.
 func writeNew(path, text string, mode fs.FileMode) (wrote bool, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	err = config.WriteNew(path, text, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	_, err = f.WriteString(text)
-	return true, errors.Join(err, f.Close())
+	return err == nil, err
 }
 
 // Clean is `b9 clean`.
