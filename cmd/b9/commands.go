@@ -29,6 +29,7 @@ func commands(p *session.Program) *cobra.Command {
 		repository.CleanLocal(p), repository.CleanRemote(p),
 		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
 	)
+	root.SetOut(p.Out) // which the next command looks at now
 	root.InitDefaultCompletionCmd()
 	complete(root, helpTexts())
 	return root

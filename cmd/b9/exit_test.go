@@ -232,6 +232,7 @@ func meanings() []meaning {
 		{"126", "`run`, `shell`", "the command can't be executed"},
 		{"127", "`run`, `shell`", "the command is not in the image"},
 		{"130", "every command", "interrupted by SIGINT, SIGTERM or SIGHUP"},
+		{"141", "every command", "nobody reads standard output any longer: killed by SIGPIPE, without a message"},
 	}
 }
 

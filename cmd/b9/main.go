@@ -36,9 +36,25 @@ func main() {
 	debug.SetGCPercent(1000)
 	debug.SetMemoryLimit(160 << 20)
 	ctx, stop := withSignals(context.Background())
-	code := runAs(ctx, umask, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := runAs(ctx, umask, os.Args[1:], os.Stdin, standardOutput(), os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// standardOutput is that of the process, and takes nothing if it was started without.
+func standardOutput() io.Writer {
+	if closedAtStart(1) {
+		return closed{os.Stdout.Name()}
+	}
+	return os.Stdout
+}
+
+// closed is a file that was closed.
+type closed struct{ name string }
+
+// Write implements io.Writer.
+func (c closed) Write([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "write", Path: c.name, Err: syscall.EBADF}
 }
 
 // errInterrupted is the cause of a context that a signal cancelled.

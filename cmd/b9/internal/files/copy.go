@@ -13,6 +13,7 @@ import (
 
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/store"
@@ -48,10 +49,11 @@ func (p *place) cat(ctx context.Context, w io.Writer) error {
 		return p.explain(p.path, err)
 	}
 	defer in.Close()
-	if _, err := io.Copy(w, contextReader{ctx, in}); err != nil {
+	out := &output.Checked{To: w}
+	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil && out.Err == nil {
 		return p.explain(p.path, err)
 	}
-	return nil
+	return out.Err
 }
 
 // contextReader ends with the context.
