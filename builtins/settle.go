@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -40,29 +39,23 @@ func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) 
 
 // settleImage gives an image that nobody wrote to its old bytes. In another one
 // times of the run become the build's, and what the script deleted takes no space, so that
-// it is neither kept, copied nor exported. Of file systems other than ext4 nothing of
-// this is known, and they stay as they are.
+// it is neither kept, copied nor exported. Of file systems other than ext4 the
+// container has set the times that can be set through a mount, and no more is known.
 func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) error {
 	path := job.Output(m.Target)
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(info.Type, "ext") {
-		if l.Canonical {
-			return fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
-		}
-		return nil
+	ext := strings.HasPrefix(info.Type, "ext")
+	if l.Canonical && !ext {
+		return fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
 	}
 	if l.Canonical {
 		return image.Canonicalize(ctx, path, job.Epoch())
 	}
-	same, err := untouched(ctx, job, m)
-	if err != nil {
+	if same, err := revert(ctx, job, m); err != nil || same || !ext {
 		return err
-	}
-	if same {
-		return errors.Join(os.Remove(path), forkImage(ctx, job, "image "+m.Target, m.Format, path))
 	}
 	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
@@ -74,24 +67,16 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 	return nil
 }
 
-// untouched reports whether an image holds after the run what it held before.
-func untouched(ctx context.Context, job *engine.Job, m mountPoint) (same bool, err error) {
+// revert gives an image its old bytes if it holds what it held before the run, and
+// reports whether it does.
+func revert(ctx context.Context, job *engine.Job, m mountPoint) (same bool, err error) {
 	before, err := image.OpenInput(ctx, job, "image "+m.Target, m.Format, image.Undeclared())
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, before.Close()) }()
-	after, err := os.Open(job.Output(m.Target))
-	if err != nil {
-		return false, err
-	}
-	defer after.Close()
-	st, err := after.Stat()
-	if err != nil {
-		return false, err
-	}
-	same, err = fsys.Same(ctx, io.NewSectionReader(before, 0, before.Size()), io.NewSectionReader(after, 0, st.Size()))
-	if err != nil && context.Cause(ctx) == nil {
+	same, err = fsys.Revert(ctx, before, job.Output(m.Target))
+	if err != nil && !same && context.Cause(ctx) == nil {
 		job.Logf("b9: image for %s: %v", m.Target, err) // a file system that can't be read here counts as written to
 		return false, nil
 	}

@@ -190,6 +190,7 @@ func goldenSandbox() engine.Sandbox {
 		Argv: []string{"/bin/sh", "-c", "echo \"<hi>\""}, Env: []string{"LANG=C.UTF-8"}, Capabilities: []string{"SYS_TIME"},
 		Memory: 1 << 29, CPUs: 0.5, Timeout: 10 * time.Minute, Grace: 3 * time.Second,
 		Empty: []string{"/run", "/tmp"}, EmptyAfterFailure: true,
+		ClampSince: time.Unix(1_700_000_000, 0).UTC(), ClampTo: time.Unix(1_000_000_000, 0).UTC(),
 	}}
 }
 

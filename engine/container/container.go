@@ -138,6 +138,11 @@ type Spec struct {
 
 	Empty             []string // directories of the root that are emptied when the command has ended with status 0; what is mounted there stays
 	EmptyAfterFailure bool     // with another status, too
+
+	// ClampSince, unless zero, is when times begin that become ClampTo when the command
+	// has ended as for Empty: modification and access times in writable images of file
+	// systems other than ext2, ext3 and ext4, which package fsys settles.
+	ClampSince, ClampTo time.Time `json:",omitzero"`
 }
 
 // Marker is the name by which programs know that they run in a container of

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/compare"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/iso9660"
 	"b9.build/b9/engine/fsys/tree"
@@ -103,33 +104,68 @@ func alternate(b *testing.B, ways map[string]func() error, img string) {
 // GiB below TMPDIR.
 func BenchmarkCanonical(b *testing.B) {
 	fsystest.Need(b, "mke2fs", "e2fsck", "cp")
-	for name, size := range map[string]int64{"half": 512 << 20, "eight": 8 << 30} {
+	for name, size := range map[string]int64{"16M": 16 << 20, "64M": 64 << 20, "256M": 256 << 20, "half": 512 << 20, "eight": 8 << 30} {
 		b.Run(name, func(b *testing.B) {
-			dir, rnd := b.TempDir(), rand.New(rand.NewSource(1))
-			data := make([]byte, 1<<20)
-			rnd.Read(data)
-			var files []tree.File
-			for have := int64(0); have < size; {
-				n := 1 + rnd.Intn(1<<(9+rnd.Intn(12)))
-				files = append(files, tree.File{Path: fmt.Sprintf("d%d/e%d/f%d", len(files)%40, len(files)%1000, len(files)), Data: data[:n]})
-				have += int64(n)
-			}
-			img, out := dir+"/img", dir+"/out"
-			if err := ext4.Make(b.Context(), img, ext4.Options{Free: size / 4}, tree.FromFiles(files, time.Time{})); err != nil {
-				b.Fatal(err)
-			}
-			b.ReportMetric(float64(len(files)), "files")
+			img := filledImage(b, size)
+			out := img + ".out"
 			alternate(b, map[string]func() error{
 				"fork":      func() error { return exec.Command("cp", "--sparse=auto", img, out).Run() },
 				"canonical": func() error { return Canonical(b.Context(), img, out, time.Unix(1, 0)) },
-				"same": func() error {
-					same, err := Same(b.Context(), section(b, img), section(b, img))
+			}, out)
+		})
+	}
+}
+
+// BenchmarkRevert finds out that nobody wrote to an image: by its bytes, as Revert
+// does, and by its files, as where bytes differ. A fork of the image is the measure.
+func BenchmarkRevert(b *testing.B) {
+	fsystest.NeedRoot(b)
+	fsystest.Need(b, "mke2fs", "mount", "cp")
+	for name, size := range map[string]int64{"half": 512 << 20, "four": 4 << 30} {
+		b.Run(name, func(b *testing.B) {
+			img := filledImage(b, size)
+			visited := img + ".visited"
+			fsystest.Run(b, "cp", "--sparse=auto", img, visited)
+			visit(b, visited, func(string) {})
+			ways := map[string]func() error{"fork": func() error { return exec.Command("cp", "--sparse=auto", img, img+".out").Run() }}
+			for name, same := range map[string]func(*pair) (bool, error){
+				"bytes": func(p *pair) (bool, error) { return p.same(b.Context()) },
+				"files": func(p *pair) (bool, error) {
+					p.differ, p.from = compare.Runs{{From: 0, To: p.a.Size()}}, p.a.Size()
+					return p.sameFiles(b.Context(), "ext4")
+				},
+			} {
+				if name == "files" && size > 1<<30 {
+					continue // takes minutes
+				}
+				ways[name] = func() error {
+					same, err := same(newPair(image(b, img), image(b, visited)))
 					if err == nil && !same {
 						err = errors.New("not the same")
 					}
 					return err
-				},
-			}, out)
+				}
+			}
+			alternate(b, ways, img+".out")
 		})
 	}
+}
+
+// filledImage makes an image with so many bytes in files of a root file system's sizes.
+func filledImage(b *testing.B, size int64) string {
+	rnd := rand.New(rand.NewSource(1))
+	data := make([]byte, 1<<20)
+	rnd.Read(data)
+	var files []tree.File
+	for have := int64(0); have < size; {
+		n := 1 + rnd.Intn(1<<(9+rnd.Intn(12)))
+		files = append(files, tree.File{Path: fmt.Sprintf("d%d/e%d/f%d", len(files)%40, len(files)%1000, len(files)), Data: data[:n]})
+		have += int64(n)
+	}
+	img := b.TempDir() + "/img"
+	if err := ext4.Make(b.Context(), img, ext4.Options{Free: size / 4}, tree.FromFiles(files, time.Time{})); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(len(files)), "files")
+	return img
 }

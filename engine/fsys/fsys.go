@@ -11,6 +11,7 @@
 //	Copy, CopyOptions                     files out of an image, with everything they have
 //	Check                                 the read-only verdict of the file system's own checker
 //	Resize, Shrink, Trim                  an ext4 file system together with its file
+//	Revert, Settle, Canonical             an image after its mount: as before, without its traces, or laid out anew
 //	ResizeImageOnly                       a file, whatever is in it
 //
 // ext4 is made and resized by e2fsprogs, which defines it; the content is then

@@ -3,13 +3,10 @@ package fsys
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"b9.build/b9/engine/fsys/ext4"
-	"b9.build/b9/engine/fsys/internal/volume"
-	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/fsys/vfat"
 )
 
@@ -47,34 +44,4 @@ func Canonical(ctx context.Context, path, dst string, at time.Time) error {
 		return 0, Check(ctx, dst)
 	})
 	return err
-}
-
-// Same reports whether two images hold the same file system to those who use it:
-// type, size, label, UUID, and for each file what a mount shows of it but for
-// access and change times. Of a type that NewReader does not read it is an error.
-func Same(ctx context.Context, a, b *io.SectionReader) (bool, error) {
-	if a.Size() != b.Size() {
-		return false, nil
-	}
-	var infos [2]tree.Info
-	var trees [2]*tree.Tree
-	for i, r := range []*io.SectionReader{a, b} {
-		info, err := probe(r)
-		if err != nil {
-			return false, err
-		}
-		info.Free = 0
-		infos[i] = info
-		v, err := open(volume.NewPages(r), info.Type)
-		if err != nil {
-			return false, err
-		}
-		if trees[i], err = tree.FromReader(volume.New(v, info.Type)).Load(ctx, ""); err != nil {
-			return false, fmt.Errorf("compare: %w", err)
-		}
-	}
-	if infos[0] != infos[1] {
-		return false, nil
-	}
-	return tree.Equal(ctx, trees[0], trees[1])
 }

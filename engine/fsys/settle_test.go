@@ -2,7 +2,6 @@ package fsys
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +12,7 @@ import (
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/tree"
+	"b9.build/b9/engine/internal/blob"
 )
 
 // kinds of ext file systems by options of Make.
@@ -177,7 +177,7 @@ func TestSame(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			got, err := Same(t.Context(), section(t, made), section(t, img))
+			got, err := newPair(image(t, made), image(t, img)).same(t.Context())
 			if err != nil || got != c.same {
 				t.Errorf("%v, %v", got, err)
 			}
@@ -205,14 +205,15 @@ func sourceTree(t testing.TB) string {
 	return dir
 }
 
-func section(t testing.TB, path string) *io.SectionReader {
+// image opens a file as an image.
+func image(t testing.TB, path string) blob.Blob {
 	t.Helper()
-	f, err := os.Open(path)
+	b, err := blob.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
-	return io.NewSectionReader(f, 0, fileSize(t, path))
+	t.Cleanup(func() { b.Close() })
+	return b
 }
 
 // TestCanonical writes one content into two images in different ways: laid out anew

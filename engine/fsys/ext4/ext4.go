@@ -9,6 +9,7 @@
 //	Probe, Open            a superblock recognised; an image's files read
 //	Resize, Shrink, Trim   a file system together with its file
 //	Settle, Canonical      one without traces of its mounts; one laid out anew
+//	Traces                 where mounts write although nothing changes
 //	Check                  what e2fsck would repair
 //	Tools                  the programs of e2fsprogs that a result depends on
 //

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"b9.build/b9/engine/fsys/internal/compare"
 	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/internal/sparse"
@@ -126,37 +128,53 @@ func (l *layout) clampTimes(raw []byte, since time.Time, at int64) bool {
 // journal makes the journal one that was never used: its superblock as mke2fs
 // writes it, and nothing behind that. No transaction waits in it.
 func (s *settler) journal() error {
-	num := binary.LittleEndian.Uint32(s.l.sb[0xe0:])
-	if s.l.compat&compatJournal == 0 || num == 0 {
-		return nil
-	}
-	v := &reader{r: volume.NewPages(io.NewSectionReader(s.f, 0, s.size)), l: s.l}
-	n, err := v.inode(uint64(num))
+	runs, err := s.l.journalRuns(io.NewSectionReader(s.f, 0, s.size))
 	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return err
 	}
-	x, bs := n.Private.(*inode), uint64(s.l.blockSize)
-	for b, end := uint64(0), uint64(n.Size)/bs; b < end; {
-		at, count, err := v.run(x, b)
-		if err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-		count = min(count, end-b)
-		first := at
-		if b == 0 {
-			if err := s.journalSuper(int64(at * bs)); err != nil {
+	for i, run := range runs {
+		if i == 0 {
+			if err := s.journalSuper(run.From); err != nil {
 				return err
 			}
-			first++
+			run.From += int64(s.l.blockSize)
 		}
-		if at != 0 && first < at+count {
-			if err := sparse.Zero(s.ctx, s.f, int64(first*bs), int64((at+count-first)*bs)); err != nil {
-				return fmt.Errorf("journal: %w", err)
-			}
+		if err := sparse.Zero(s.ctx, s.f, run.From, run.To-run.From); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// journalRuns are where the journal lies in the image, in its own order: the
+// first one begins with its superblock. There are none without a journal, or with one
+// on another device.
+func (l *layout) journalRuns(r *io.SectionReader) (runs []compare.Run, err error) {
+	num := binary.LittleEndian.Uint32(l.sb[0xe0:])
+	if l.compat&compatJournal == 0 || num == 0 {
+		return nil, nil
+	}
+	v := &reader{r: volume.NewPages(r), l: l}
+	n, err := v.inode(uint64(num))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	x, bs := n.Private.(*inode), int64(l.blockSize)
+	for b, end := uint64(0), uint64(n.Size/bs); b < end; {
+		at, count, err := v.run(x, b)
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		count = min(count, end-b)
+		switch {
+		case at != 0:
+			runs = append(runs, compare.Run{From: int64(at) * bs, To: int64(at+count) * bs})
+		case b == 0:
+			return nil, volume.Damaged("the journal has no superblock")
 		}
 		b += count
 	}
-	return nil
+	return runs, nil
 }
 
 // journalSuper writes the state of a journal without transactions. The kernel
@@ -188,13 +206,43 @@ func (s *settler) journalSuper(at int64) error {
 // super writes the superblock of a file system that was never mounted.
 func (s *settler) super() error {
 	le, sb := binary.LittleEndian, s.l.sb
-	le.PutUint32(sb[0x2c:], 0)            // mounted
+	forgetMounts(sb)
 	le.PutUint32(sb[0x30:], uint32(s.at)) // written
-	le.PutUint16(sb[0x34:], 0)            // times mounted
-	clear(sb[0x88:0xc8])                  // where
-	le.PutUint64(sb[0x178:], 0)           // KiB ever written
-	sb[0x274], sb[0x275] = byte(s.at>>32), 0
+	sb[0x274] = byte(s.at >> 32)
 	s.l.sealSuper()
 	_, err := s.f.WriteAt(sb, superAt)
 	return err
+}
+
+// forgetMounts clears what mounts write into a superblock.
+func forgetMounts(sb []byte) {
+	clear(sb[0x2c:0x34])   // mounted, written
+	clear(sb[0x34:0x36])   // times mounted
+	clear(sb[0x88:0xc8])   // where
+	clear(sb[0x178:0x180]) // KiB ever written
+	clear(sb[0x274:0x276]) // the high bytes of the two times
+}
+
+// Traces returns where a mount writes although nothing in the file system changes:
+// the superblock and the journal. ok is false where the superblocks of a and b tell of
+// more than mounts, and where a journal waits to be replayed.
+func Traces(a, b *io.SectionReader) (traces compare.Runs, ok bool, err error) {
+	var layouts [2]*layout
+	for i, r := range []*io.SectionReader{a, b} {
+		l, err := readLayout(r)
+		if err != nil || l.incompat&incompatRecover != 0 {
+			return nil, false, err
+		}
+		layouts[i] = l
+	}
+	runs, err := layouts[0].journalRuns(a)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, l := range layouts {
+		forgetMounts(l.sb)
+		clear(l.sb[0x3fc:]) // checksum
+	}
+	runs = append(runs, compare.Run{From: superAt, To: superAt + superSize})
+	return compare.Sorted(runs...), bytes.Equal(layouts[0].sb, layouts[1].sb), nil
 }

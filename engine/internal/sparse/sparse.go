@@ -5,6 +5,7 @@
 //	Data, Run  where the next data is (lseek(2), SEEK_DATA and SEEK_HOLE)
 //	IsZero     whether bytes could be a hole; Runs, which of them could not
 //	Punch      makes a hole; Zero writes zeros where there can't be one
+//	Shared     where two files are the same blocks of the disk
 //
 // A file system that keeps no account of holes, and a device, have data
 // everywhere.

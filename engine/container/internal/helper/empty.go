@@ -6,19 +6,12 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"b9.build/b9/engine/container"
 )
 
 // The directories of Spec.Empty are emptied by process 1 when no other process
 // is left and every mount is still in its place. It goes down from descriptor to
 // descriptor and never over a mount or a symbolic link, so that what is mounted
 // below, such as a share of the host, stays.
-
-// empties reports whether the directories of a spec are emptied after that end.
-func empties(s *container.Spec, out *outcome) bool {
-	return len(s.Empty) > 0 && !out.Stopped && out.Signal == 0 && (out.Code == 0 || s.EmptyAfterFailure)
-}
 
 // empty removes what is in a directory of the container. What is no directory of
 // the root's own file system is left alone.

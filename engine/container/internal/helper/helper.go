@@ -105,8 +105,9 @@ func (g *guest) run() *outcome {
 	}
 	closeAll(g.files)
 	g.leaveDevices()
-	if err == nil && empties(&g.req.Spec, out) {
+	if err == nil && tidies(&g.req.Spec, out) {
 		g.root.compareTimes()
+		g.root.clamp = clampOf(&g.req.Spec)
 		for _, dir := range g.req.Spec.Empty {
 			if err := g.root.empty(dir); err != nil {
 				out.Error = err.Error()

@@ -26,6 +26,8 @@ type rootfs struct {
 	wide  []wide
 
 	compared bool // the command has ended, and what it changed is known
+
+	clamp *clamp // what happens to times before the images are unmounted; nil for nothing
 }
 
 // dirTimes are those of a directory of the image that the container's own files and
@@ -125,7 +127,13 @@ func (r *rootfs) attach(tree, at *os.File, m container.Mount) error {
 			return err
 		}
 	}
-	r.undo = append(r.undo, func() error { return detach(where, sync, m) })
+	r.undo = append(r.undo, func() error {
+		var err error
+		if r.clamp != nil && sync != nil {
+			err = r.clamp.mount(sync)
+		}
+		return errors.Join(err, detach(where, sync, m))
+	})
 	return nil
 }
 

@@ -18,6 +18,8 @@ type Pages struct {
 	size int64
 	data map[int64][]byte // by page number
 	held []int64          // their numbers, the oldest first
+
+	overlaid bool // what is read is not what the image holds
 }
 
 // NewPages returns a reader of an image without a page of it yet.
@@ -81,6 +83,6 @@ func (p *Pages) Bytes(off int64, n int) ([]byte, error) {
 // Overlay reads from now on what over makes of the image's reader, and forgets
 // what was read before.
 func (p *Pages) Overlay(over func(io.ReaderAt) io.ReaderAt) {
-	p.r, p.held = over(p.r), nil
+	p.r, p.held, p.overlaid = over(p.r), nil, true
 	clear(p.data)
 }

@@ -265,6 +265,14 @@ func (f *openFile) NextData(off int64) (int64, error) {
 	return f.Seek(off, io.SeekStart)
 }
 
+// Place says where the image holds byte off, if it holds it as it is.
+func (f *openFile) Place(off int64) (at, n int64, err error) {
+	if e, ok := f.data.(*Extents); ok && !e.Pages.overlaid {
+		return e.Run(off, f.Size()-off)
+	}
+	return Hole, f.Size() - off, nil
+}
+
 // openDir is a directory inside the image.
 type openDir struct {
 	info *nodeInfo

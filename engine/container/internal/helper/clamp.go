@@ -1,0 +1,111 @@
+package helper
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/container"
+)
+
+// A file system that only the kernel can write gets its times set through its mount,
+// just before that ends, when nobody is left who could change it: the modification
+// and access times of what is not older than Spec.ClampSince. Change times, and those
+// of creation, can't be set this way. ext2, ext3 and ext4 are left out, of which every
+// time is set in the image afterwards.
+
+// clamp is what to set.
+type clamp struct{ since, to time.Time }
+
+// tidies reports whether what the spec asks for after the command is done after that
+// end.
+func tidies(s *container.Spec, out *outcome) bool {
+	return !out.Stopped && out.Signal == 0 && (out.Code == 0 || s.EmptyAfterFailure)
+}
+
+// clampOf is what a spec asks for.
+func clampOf(s *container.Spec) *clamp {
+	if s.ClampSince.IsZero() {
+		return nil
+	}
+	return &clamp{s.ClampSince, s.ClampTo}
+}
+
+// mount sets the times below the root of a mount, whose directory dir is.
+func (c *clamp) mount(dir *os.File) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	if st.Type == unix.EXT4_SUPER_MAGIC {
+		return nil
+	}
+	top, err := openInside(int(dir.Fd()), ".", dir.Name())
+	if top == nil {
+		return err
+	}
+	return errors.Join(c.dir(top), c.entry(dir, "."))
+}
+
+// dir sets the times of what is in a directory, and closes it. It goes down from
+// descriptor to descriptor, over no mount and no symbolic link.
+func (c *clamp) dir(dir *os.File) error {
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	errs := []error{err}
+	for _, name := range names {
+		sub, err := openInside(int(dir.Fd()), name, dir.Name()+"/"+name)
+		errs = append(errs, err)
+		if sub != nil {
+			errs = append(errs, c.dir(sub))
+		}
+		errs = append(errs, c.entry(dir, name))
+	}
+	return errors.Join(errs...)
+}
+
+// entry sets the times of one entry, whatever it is.
+func (c *clamp) entry(dir *os.File, name string) error {
+	var st unix.Stat_t
+	at := int(dir.Fd())
+	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err}
+	}
+	times := []unix.Timespec{st.Atim, st.Mtim}
+	odd := false
+	for i, t := range times {
+		if !time.Unix(t.Unix()).Before(c.since) {
+			times[i], odd = unix.NsecToTimespec(c.to.UnixNano()), true
+		}
+	}
+	if !odd {
+		return nil
+	}
+	err := unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.EPERM) {
+		err = withoutFlags(at, name, func() error { return unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW) })
+	}
+	if err != nil {
+		return &os.PathError{Op: "set the time of", Path: dir.Name() + "/" + name, Err: err}
+	}
+	return nil
+}
+
+// withoutFlags calls do while an entry is without the attributes that forbid changes
+// (chattr +i, +a).
+func withoutFlags(at int, name string, do func() error) error {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	clearFlags(fd)
+	err = do()
+	return errors.Join(err, unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags))
+}
