@@ -65,7 +65,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables"},
 			{Name: "user", Type: lang.String, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
 			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
-			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: []string{"x86_64", "i686"}, Doc: "what the machine says it is; i686 for 32-bit systems"},
+			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: container.Archs(), Doc: "the architecture of the images' programs, and what the machine says it is: i686 for 32-bit systems; an emulator runs what the kernel does not"},
 			{Name: "hostname", Type: lang.String, Default: starlark.String("b9"), Doc: "host name in the container"},
 			{Name: "network", Type: lang.String, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
 			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory); steps run at once only if the machine has the sum of their limits"},
@@ -467,5 +467,5 @@ var _ engine.Limited = (*lxcExec)(nil)
 // Limits implements engine.Limited.
 func (l *lxcExec) Limits() (memory int64, cpus float64) { return l.Memory, l.CPUs }
 
-// Machine is the architecture that commands in the images run with.
+// Machine implements engine.OfMachine.
 func (l *lxcExec) Machine() string { return l.Arch }

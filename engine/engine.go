@@ -85,6 +85,7 @@ func New(cfg Config) *Engine {
 
 		admission: newAdmission(cfg.Jobs, cfg.Machine),
 	}
+	e.world.tools = e.tools
 	if cfg.Events != nil {
 		var mu sync.Mutex
 		e.events = func(ev Event) {

@@ -19,6 +19,7 @@ const (
 	StepDone                          // Duration
 	StepFailed                        // Err, Duration
 	StepCached                        // found in the store
+	Notice                            // Line: what b9 itself has to say, of no step
 )
 
 // Event is one thing that happened in a build. The receiver is called from

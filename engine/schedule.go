@@ -47,6 +47,9 @@ type scheduler struct {
 // failed, or is the context's after a cancel.
 func (x *executor) runPlan(ctx context.Context, p *plan) error {
 	x.engine.events(Event{Type: GraphReady, Total: p.total})
+	if err := x.engine.chooseEmulators(ctx, p); err != nil {
+		return err
+	}
 	d := &scheduler{executor: x, ready: make(chan *step, len(p.steps))}
 	if len(p.steps) > 0 {
 		d.start(ctx, p)

@@ -17,6 +17,8 @@ type World struct {
 	Refresh bool // ask remote sources again even when the last answer is recent
 
 	Services []any // what the program lets actions reach, see Service
+
+	tools *toolTable // of the engine; nil without one
 }
 
 // Service returns the service of type T that the program gave the engine in

@@ -51,6 +51,7 @@ type step struct {
 	// Whoever works on the step has these to himself: the scheduler's
 	// goroutine until the step is done, then the holder of mu.
 	basis    keyInput
+	tools    []Tool       // whose versions the basis has
 	key      store.Digest // of basis; zero of a located source
 	rerun    bool         // it has to run, whatever the store and the cache know
 	counted  bool         // as found in the store or the cache
@@ -132,11 +133,12 @@ func (x *executor) prepare(ctx context.Context, s *step) error {
 			return nil
 		}
 	}
-	if t, ok := s.node.action.(Tooled); ok {
-		var err error
-		if s.basis.tools, err = x.engine.tools.versions(ctx, t.Tools()); err != nil {
-			return err
-		}
+	var err error
+	if s.tools, err = x.engine.toolsOf(ctx, s.node.action); err != nil {
+		return err
+	}
+	if s.basis.tools, err = x.engine.tools.versions(ctx, s.tools); err != nil {
+		return err
 	}
 	return x.identify(s)
 }

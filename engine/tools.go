@@ -23,13 +23,16 @@ type toolTable struct {
 	known map[string]string // "path size mtime args" to version
 	asked map[string]toolVersion
 	dirty bool
+
+	emulating sync.Mutex
+	emulators map[string]found // by architecture
 }
 
 // toolsFile is the table's file, beside what the store keeps.
 const toolsFile = "tools.json"
 
 func newToolTable(st *store.Store) *toolTable {
-	t := &toolTable{store: st, known: map[string]string{}, asked: map[string]toolVersion{}}
+	t := &toolTable{store: st, known: map[string]string{}, asked: map[string]toolVersion{}, emulators: map[string]found{}}
 	if data, err := os.ReadFile(filepath.Join(st.Dir(), toolsFile)); err == nil {
 		// A damaged table is forgotten: the programs are asked again.
 		if json.Unmarshal(data, &t.known) != nil {

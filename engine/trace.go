@@ -70,10 +70,8 @@ func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 			}
 			t.Sources = append(t.Sources, TracedSource{s.node.action.Kind(), string(fields), *d})
 		}
-		if u, ok := s.node.action.(Tooled); ok {
-			for i, tool := range u.Tools() {
-				tools[tool.Name] = TracedTool{tool, s.basis.tools[i].version}
-			}
+		for i, tool := range s.tools {
+			tools[tool.Name] = TracedTool{tool, s.basis.tools[i].version}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(tools)) {

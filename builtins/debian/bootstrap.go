@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -253,7 +252,8 @@ func (b *bootstrap) standsFor(sources []aptSource, packages *resolution) (store.
 
 // Run implements engine.Action.
 func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
-	if err := checkHost(ctx, b.Arch); err != nil {
+	emulator, err := b.chooseEmulator(ctx, job)
+	if err != nil {
 		return err
 	}
 	sources, err := b.sources()
@@ -267,6 +267,7 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err != nil {
 		return err
 	}
+	s.emulator = emulator
 	defer func() {
 		if err != nil { // a half-installed system is of no use to anyone
 			err = errors.Join(err, os.RemoveAll(s.root))
@@ -279,53 +280,6 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 		return err
 	}
 	return b.Image.Fill(ctx, job.Output(""), job.Epoch(), tree.FromDir(s.root))
-}
-
-// hostArch is Debian's word for the architecture of the machine.
-func hostArch(goarch string) string {
-	names := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el", "mips64le": "mips64el"}
-	return cmp.Or(names[goarch], goarch)
-}
-
-// runsNatively reports whether a machine of the architecture host runs
-// programs of arch without an emulator, if its kernel was built to.
-func runsNatively(host, arch string) bool {
-	return host == arch || host == "amd64" && arch == "i386"
-}
-
-// executes reports whether the kernel runs programs of arch, as arch-test(1)
-// finds out by running one. Without that program nothing is known against it.
-func executes(ctx context.Context, arch string) bool {
-	program, err := tool.Find("arch-test")
-	if err != nil {
-		return true
-	}
-	var exit *exec.ExitError
-	return !errors.As(exec.CommandContext(ctx, program, arch).Run(), &exit) || exit.ExitCode() != 1 // 2: it knows no such architecture
-}
-
-// checkHost reports why this machine can't install a system of arch.
-func checkHost(ctx context.Context, arch string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("installing packages needs root: run b9 as root, for example with sudo")
-	}
-	host := hostArch(goarch)
-	switch {
-	case host == arch || emulated("/proc/sys/fs/binfmt_misc", arch):
-		return nil
-	case runsNatively(host, arch) && executes(ctx, arch):
-		return nil
-	case runsNatively(host, arch):
-		return fmt.Errorf("this machine's kernel can't run programs of %s (arch-test %s): build on one whose kernel can, for example Debian's own for %s", arch, arch, host)
-	}
-	return fmt.Errorf("this machine is %s and can't run programs of %s: install the Debian packages qemu-user-static and binfmt-support", host, arch)
-}
-
-// emulated reports whether an emulator is registered for the architecture.
-func emulated(binfmt, arch string) bool {
-	names := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "armhf": "arm", "armel": "arm", "ppc64el": "ppc64le", "loong64": "loongarch64"}
-	data, err := os.ReadFile(filepath.Join(binfmt, "qemu-"+cmp.Or(names[arch], arch)))
-	return err == nil && strings.HasPrefix(string(data), "enabled")
 }
 
 // Actions is the table of the actions of this package by their kinds, of which

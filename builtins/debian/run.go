@@ -8,11 +8,14 @@ import (
 	"io"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/container"
 )
 
 // goarch is the architecture of this program.
@@ -30,8 +33,9 @@ var initScript string
 // namespaces of its own, and writes what it prints to log. When this process
 // dies, however suddenly, so does everything that the program started, and
 // nothing that it mounted was ever visible outside. Its writes are not forced
-// to the disk: what it makes is thrown away after a crash anyway.
-func runContained(ctx context.Context, env []string, log io.Writer, argv ...string) error {
+// to the disk: what it makes is thrown away after a crash anyway. With an emulator
+// programs of its architecture run, too.
+func runContained(ctx context.Context, emulator *container.Emulator, env []string, log io.Writer, argv ...string) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", initScript, "init"}, argv...)...)
 	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = log, log
@@ -40,12 +44,30 @@ func runContained(ctx context.Context, env []string, log io.Writer, argv ...stri
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 	}
+	if emulator != nil {
+		cmd.Env = append(slices.Clone(env), "B9_REGISTER="+emulator.Script())
+		if err := emulator.Namespaces(cmd.SysProcAttr); err != nil {
+			return err
+		}
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopGrace
 	err := onOwnThread(func() error {
 		if err := suppressSync(); err != nil {
 			fmt.Fprintf(log, "b9: writes are forced to the disk, which is slow: %v\n", err)
 		}
+		if emulator == nil || !emulator.Own {
+			return cmd.Run()
+		}
+		calls, err := container.HandOverNodes(false)
+		if err != nil {
+			return err
+		}
+		stop, err := container.ServeNodes(calls)
+		if err != nil {
+			return err
+		}
+		defer stop()
 		return cmd.Run()
 	})
 	var exit *exec.ExitError

@@ -29,7 +29,7 @@ func TestContained(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	var log bytes.Buffer
-	err := runContained(context.Background(), hostEnv(), &log, "sh", "-c", "mount -t tmpfs none "+dir+" && touch "+dir+"/inside; cat /proc/sys/kernel/hostname; ls -d /proc/[0-9]* | wc -l; grep Seccomp: /proc/self/status; sync")
+	err := runContained(context.Background(), nil, hostEnv(), &log, "sh", "-c", "mount -t tmpfs none "+dir+" && touch "+dir+"/inside; cat /proc/sys/kernel/hostname; ls -d /proc/[0-9]* | wc -l; grep Seccomp: /proc/self/status; sync")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
@@ -51,7 +51,7 @@ func TestContained(t *testing.T) {
 func TestContainedEnds(t *testing.T) {
 	needRoot(t)
 	var log bytes.Buffer
-	err := runContained(context.Background(), hostEnv(), &log, "sh", "-c", "exit 7")
+	err := runContained(context.Background(), nil, hostEnv(), &log, "sh", "-c", "exit 7")
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("got %v, want exit status 7", err)
@@ -63,7 +63,7 @@ func TestContainedEnds(t *testing.T) {
 		"stubborn": "trap '' TERM; echo ready; sleep 1000000 & wait; sleep 1000000",
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
-		err := runContained(ctx, hostEnv(), builtinstest.WriterFunc(cancel), "sh", "-c", script)
+		err := runContained(ctx, nil, hostEnv(), builtinstest.WriterFunc(cancel), "sh", "-c", script)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -79,7 +79,7 @@ func TestContainedVictim(t *testing.T) {
 	if file == "" {
 		return
 	}
-	runContained(context.Background(), hostEnv(), os.Stderr, "sh", "-c", fmt.Sprintf("mount -t tmpfs none %s; setsid sh -c 'exec sleep 987654' & while :; do date >>%s; sleep 0.05; done", filepath.Dir(file), file))
+	runContained(context.Background(), nil, hostEnv(), os.Stderr, "sh", "-c", fmt.Sprintf("mount -t tmpfs none %s; setsid sh -c 'exec sleep 987654' & while :; do date >>%s; sleep 0.05; done", filepath.Dir(file), file))
 }
 
 func TestContainedKilled(t *testing.T) {

@@ -242,9 +242,13 @@ func installProgram(t *testing.T, root, program string) {
 }
 
 // essential is the packages that a system needs to install further ones.
-func essential() []smallPackage {
+func essential() []smallPackage { return essentialOf("amd64") }
+
+// essentialOf is essential for another architecture, though the programs stay this
+// machine's, which runs them wherever it runs those of the other one.
+func essentialOf(arch string) []smallPackage {
 	return []smallPackage{
-		{Name: "small-base", Version: "1", Arch: "amd64", Fields: "Essential: yes\nPriority: required\n",
+		{Name: "small-base", Version: "1", Arch: arch, Fields: "Essential: yes\nPriority: required\n",
 			Files:    map[string]string{"/etc/passwd": "root:*:0:0::/root:/bin/sh\n", "/etc/machine-id": "0123456789abcdef0123456789abcdef\n"},
 			Programs: []string{"sh", "dpkg", "dpkg-deb", "dpkg-split", "dpkg-query", "tar", "rm", "env", "diff", "ldconfig", "start-stop-daemon", "cat", "mkdir", "touch", "ln"}},
 		{Name: "small-required", Version: "1", Arch: "all", Fields: "Priority: required\n", Files: map[string]string{"/usr/share/required": "1\n"}},

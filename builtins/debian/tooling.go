@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/tool"
 )
 
@@ -22,6 +23,8 @@ type tooling struct {
 	dir     string // where the files are
 	root    string // the root file system
 	log     io.Writer
+
+	emulator *container.Emulator // of the programs in the root, nil for the kernel
 }
 
 func (t *tooling) path(name string) string { return filepath.Join(t.dir, name) }
@@ -61,7 +64,7 @@ func (t *tooling) mmdebstrap(ctx context.Context, env []string, options ...strin
 	}
 	watch := &aptErrors{to: t.log}
 	env = hostEnv(append(env, "DEBIAN_FRONTEND=noninteractive", "TMPDIR="+t.path("tmp"))...)
-	err = runContained(ctx, env, watch, append(argv, t.Suite, t.root, t.path("b9.sources"))...)
+	err = runContained(ctx, t.emulator, env, watch, append(argv, t.Suite, t.root, t.path("b9.sources"))...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return t.explain(watch, err)

@@ -64,15 +64,12 @@ func outputName(name string) string {
 	return strings.NewReplacer("%", "%25", "-", "%2D", "/", "-").Replace(strings.TrimPrefix(name, "/"))
 }
 
-// machine is an action that knows which architecture its image is for.
-type machine interface{ Machine() string }
-
 // Arch is the architecture that commands in the target run with: that of the
 // step nearest to it that has one, else "".
 func (t *Target) Arch() string {
 	nodes := engine.Reachable(t.Refs...)
 	for _, n := range slices.Backward(nodes) {
-		if m, ok := n.Action().(machine); ok {
+		if m, ok := n.Action().(engine.OfMachine); ok {
 			return m.Machine()
 		}
 	}

@@ -3,16 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"debug/elf"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -103,16 +98,6 @@ func TestExamples(t *testing.T) {
 				t.Skipf("installs a Debian: set %s=1, as `make test` does", longTests)
 			}
 			dir, store := checkout(t), t.TempDir()
-			if name == "hello32.star" && !runs32(t) {
-				refused32(t, dir, store)
-				return
-			}
-			if name == "hello32.star" {
-				t.Run("where nothing of 32 bits runs", func(t *testing.T) {
-					without32(t)
-					refused32(t, dir, store)
-				})
-			}
 			if name == "appliance.star" { // uses what the other one publishes
 				b9(t, "-C", dir, "--store", store, "build", "examples/appliance_base.star")
 			}
@@ -133,84 +118,5 @@ func TestExamples(t *testing.T) {
 				t.Errorf("again: %d executed, results %v, want 0 and %v", again.Executed, again.Results, first.Results)
 			}
 		})
-	}
-}
-
-// refused32 expects what hello32.star comes to where no 32-bit program runs.
-func refused32(t *testing.T, dir, store string) {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"-C", dir, "--store", store, "build", "examples/hello32.star"}, strings.NewReader(""), &stdout, &stderr)
-	if want := "this machine's kernel can't run programs of i386"; code != 1 || !strings.Contains(stderr.String(), want) {
-		t.Errorf("exit status %d, want 1 and %q:\n%s", code, want, stderr.String())
-	}
-}
-
-// without32 makes b9 believe that this machine runs no 32-bit program.
-func without32(t *testing.T) {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "arch-test"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-}
-
-// runs32 reports whether this machine runs 32-bit programs.
-func runs32(t *testing.T) bool {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "exit0")
-	if err := os.WriteFile(program, exit0ELF(elf.ELFCLASS32, elf.EM_386), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	err := exec.Command(program).Run()
-	if err != nil && !errors.Is(err, syscall.ENOEXEC) {
-		t.Fatalf("a 32-bit program: %v", err) // it was neither run nor refused
-	}
-	return err == nil
-}
-
-// exit0ELF is a program of 32-bit x86 in a few bytes, which calls exit(0). The
-// class and the machine say what the kernel takes it for.
-func exit0ELF(class elf.Class, machine elf.Machine) []byte {
-	const base, code = 0x08048000, 0x54
-	text := []byte{
-		0x31, 0xdb, // xor ebx, ebx
-		0x31, 0xc0, // xor eax, eax
-		0x40,       // inc eax: exit
-		0xcd, 0x80, // int 0x80
-	}
-	var b bytes.Buffer
-	header := elf.Header32{
-		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
-		Type:  uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
-		Entry: base + code, Phoff: 0x34, Ehsize: 0x34, Phentsize: 0x20, Phnum: 1,
-	}
-	segment := elf.Prog32{
-		Type: uint32(elf.PT_LOAD), Vaddr: base, Paddr: base, Flags: uint32(elf.PF_R | elf.PF_X), Align: 0x1000,
-		Filesz: uint32(code + len(text)), Memsz: uint32(code + len(text)),
-	}
-	for _, part := range []any{header, segment, text} {
-		_ = binary.Write(&b, binary.LittleEndian, part) // to memory
-	}
-	return b.Bytes()
-}
-
-// TestRuns32 holds the tiny program against arch-test(1), and against a
-// machine that no kernel runs programs of.
-func TestRuns32(t *testing.T) {
-	archTest, err := exec.LookPath("arch-test")
-	if err != nil {
-		t.Skip("needs arch-test")
-	}
-	if got, want := runs32(t), exec.Command(archTest, "i386").Run() == nil; got != want {
-		t.Errorf("32-bit programs run: %v; arch-test says %v", got, want)
-	}
-	foreign := filepath.Join(t.TempDir(), "foreign")
-	if err := os.WriteFile(foreign, exit0ELF(elf.ELFCLASS32, elf.EM_H8_300), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := exec.Command(foreign).Run(); !errors.Is(err, syscall.ENOEXEC) {
-		t.Errorf("a program of another machine: %v, want %v", err, syscall.ENOEXEC)
 	}
 }

@@ -17,6 +17,12 @@ import (
 
 func TestMain(m *testing.M) {
 	backends.Main()
+	if os.Getenv(without32) != "" {
+		if err := refuse32(); err != nil {
+			panic(err)
+		}
+		main()
+	}
 	testscript.Main(m, map[string]func(){"b9": main})
 }
 

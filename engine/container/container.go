@@ -43,6 +43,11 @@
 // tty and terminals. It has no swap areas and no keyrings. So nothing that outlives
 // a namespace is left on the host.
 //
+// # Other architectures
+//
+// FindEmulator tells what runs the programs of a Spec's Arch: the kernel, or an
+// Emulator, which a backend uses by itself.
+//
 // # Security
 //
 // The containers of both backends are no security boundary. They run without a
@@ -84,7 +89,7 @@ type Backend interface {
 
 // Features is what a backend offers on this machine.
 type Features struct {
-	Archs    []string // that commands can run as, such as "x86_64" and "i686"
+	Archs    []string // that commands can run as without an emulator, such as "x86_64" and "i686"
 	Networks []string // "host", "none", "libvirt:NAME"
 	TTY      bool     // an interactive terminal
 	Limits   bool     // memory and processor limits
@@ -126,7 +131,7 @@ type Spec struct {
 	Dir  string   // working directory, default "/"; must exist
 	User string   // "name", "uid", "name:group" or "uid:gid" of the container; default root
 
-	Arch         string   // "x86_64" or "i686"; "" for the machine's own
+	Arch         string   // one of Archs, such as "i686"; "" for the machine's own
 	Hostname     string   // default: the ID
 	Capabilities []string // beyond the default set: "CAP_SYS_ADMIN" or "sys_admin"
 	Network      string   // "host" (the default), "none", or the name of a libvirt network

@@ -7,11 +7,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-
-	"b9.build/b9/engine/near"
 )
 
 // LibvirtNetworkPrefix marks a libvirt network among a backend's features; in
@@ -47,10 +44,10 @@ func (s Spec) Normalize() (Spec, error) {
 		return s, err
 	}
 	if s.Arch == "" {
-		s.Arch = machineArch()
+		s.Arch = MachineArch()
 	}
-	if archs := Archs(); !slices.Contains(archs, s.Arch) {
-		return s, fmt.Errorf("unknown architecture %q (have %s)%s", s.Arch, strings.Join(archs, ", "), near.Hint(s.Arch, archs))
+	if _, err := findMachine(s.Arch); err != nil {
+		return s, err
 	}
 	caps, err := capabilities(s.Capabilities)
 	if err != nil {
@@ -196,25 +193,4 @@ func (m *Mount) check() error {
 		return fmt.Errorf("mount at %s: offset %d and length %d must be multiples of 512", m.Target, m.Offset, m.Length)
 	}
 	return nil
-}
-
-// machineArch is the name uname(2) gives this machine.
-func machineArch() string {
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "386":
-		return "i686"
-	case "arm64":
-		return "aarch64"
-	}
-	return runtime.GOARCH
-}
-
-// Archs are the architectures a command can run as on this kind of machine.
-func Archs() []string {
-	if own := machineArch(); own != "x86_64" {
-		return []string{own}
-	}
-	return []string{"x86_64", "i686"}
 }

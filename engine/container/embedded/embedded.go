@@ -38,7 +38,7 @@ func Open(c container.Config) container.Backend { return &embedded{c} }
 func (e *embedded) Name() string { return container.Embedded }
 
 // Probe implements container.Backend.
-func (e *embedded) Probe(context.Context) (container.Features, error) {
+func (e *embedded) Probe(ctx context.Context) (container.Features, error) {
 	if os.Geteuid() != 0 {
 		return container.Features{}, errors.New("mounting images takes root: run with sudo")
 	}
@@ -53,7 +53,7 @@ func (e *embedded) Probe(context.Context) (container.Features, error) {
 	}
 	fs.Close()
 	return container.Features{
-		Archs:    helper.UsableArchs(),
+		Archs:    container.KernelArchs(ctx),
 		Networks: []string{container.NetworkHost, container.NetworkNone},
 		TTY:      true,
 		Limits:   helper.LimitsUsable(),

@@ -42,7 +42,7 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 		Description: helper.OwnerTag() + "." + p.spec.ID,
 		VCPU:        &libvirtxml.DomainVCPU{Value: 1},
 		OS: &libvirtxml.DomainOS{
-			Type:     &libvirtxml.DomainOSType{Type: "exe", Arch: p.spec.Arch},
+			Type:     &libvirtxml.DomainOSType{Type: "exe", Arch: p.arch()},
 			Init:     "/proc/self/fd/4",
 			InitArgs: []string{helper.Arg, "3,5"},
 			InitEnv:  []libvirtxml.DomainOSInitEnv{{Name: "container", Value: container.Marker}},
@@ -71,6 +71,15 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 		d.Features.PrivNet = &libvirtxml.DomainFeature{}
 	}
 	return d
+}
+
+// arch is what libvirt knows of the command's architecture: an emulator for
+// another one is a program of this machine.
+func (p *domainPlan) arch() string {
+	if container.Narrow(p.spec.Arch) {
+		return p.spec.Arch
+	}
+	return container.MachineArch()
 }
 
 // filesystems are the domain's root and the host's libraries in it.

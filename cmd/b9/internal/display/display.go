@@ -180,6 +180,12 @@ func (d *Display) Pause() (resume func()) {
 
 // Event shows what happened in the build.
 func (d *Display) Event(e engine.Event) {
+	if e.Type == engine.Notice {
+		if d.level >= levelNormal || d.json != nil {
+			d.Note("b9: " + e.Line)
+		}
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended {

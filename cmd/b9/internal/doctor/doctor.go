@@ -48,6 +48,7 @@ type Host struct {
 	LookPath func(string) (string, error) // finds a program
 	UID      func() int
 	Dial     func(ctx context.Context, socket string) error
+	Emulator func(ctx context.Context, arch string) (*container.Emulator, error)
 }
 
 func (d *Host) setDefaults() {
@@ -63,6 +64,9 @@ func (d *Host) setDefaults() {
 	if d.Dial == nil {
 		d.Dial = dialSocket
 	}
+	if d.Emulator == nil {
+		d.Emulator = container.FindEmulator
+	}
 }
 
 // probeTime bounds the wait for a backend's answer.
@@ -73,7 +77,7 @@ const probeTime = 10 * time.Second
 func Examine(ctx context.Context, d Host) []check {
 	d.setDefaults()
 	return slices.Concat(
-		[]check{d.user(), d.machine(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces(), personality32(), d.kvm()},
+		[]check{d.user(), d.machine(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces()}, d.architectures(ctx), []check{d.kvm()},
 		d.tools(), []check{d.libvirtd(ctx)}, d.backends(ctx), aboutStore(d.StoreDir))
 }
 

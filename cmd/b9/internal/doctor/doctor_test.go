@@ -51,6 +51,7 @@ func healthy(t *testing.T) Host {
 		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
 		UID:      func() int { return 0 },
 		Dial:     func(context.Context, string) error { return nil },
+		Emulator: func(context.Context, string) (*container.Emulator, error) { return nil, nil },
 	}
 }
 
@@ -67,7 +68,7 @@ func named(t *testing.T, checks []check, name string) check {
 }
 
 // host are the checks that look at the real machine.
-var host = map[string]bool{"kernel": true, "loop devices": true, "32-bit containers": true, "/dev/kvm": true, "store": true, "reflink": true}
+var host = map[string]bool{"kernel": true, "loop devices": true, "/dev/kvm": true, "store": true, "reflink": true}
 
 func TestDoctorHealthy(t *testing.T) {
 	checks := Examine(t.Context(), healthy(t))
@@ -111,7 +112,9 @@ func TestDoctorIll(t *testing.T) {
 			d.LibvirtURI = "lxc+ssh://far/"
 			d.Dial = func(context.Context, string) error { return broken }
 		}, statusWarn, "(libvirt.uri is lxc+ssh://far/)"},
-		"store": {func(d *Host) { d.StoreDir = "/proc/b9" }, statusFail, "choose another place"},
+		"store":               {func(d *Host) { d.StoreDir = "/proc/b9" }, statusFail, "choose another place"},
+		"32-bit containers":   {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
+		"other architectures": {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
 	} {
 		d := healthy(t)
 		c.spoil(&d)
@@ -119,6 +122,36 @@ func TestDoctorIll(t *testing.T) {
 		if got.Status != c.status || !strings.Contains(got.Detail+got.Fix, c.mention) {
 			t.Errorf("%s: %+v, want %s that mentions %q", name, got, c.status, c.mention)
 		}
+	}
+}
+
+func noEmulator(_ context.Context, arch string) (*container.Emulator, error) {
+	return nil, &container.EmulatorError{Arch: arch, Cause: errors.New("none")}
+}
+
+// TestDoctorArchitectures says what runs the programs of other machines.
+func TestDoctorArchitectures(t *testing.T) {
+	if container.MachineArch() != "x86_64" {
+		t.Skip("is about machines of x86-64")
+	}
+	d := healthy(t)
+	d.Emulator = func(ctx context.Context, arch string) (*container.Emulator, error) {
+		if arch != "i686" && arch != "aarch64" && arch != "riscv64" {
+			return noEmulator(ctx, arch)
+		}
+		return &container.Emulator{Arch: arch, Path: "/usr/bin/qemu-" + arch, Own: arch != "riscv64"}, nil
+	}
+	checks := Examine(t.Context(), d)
+	for name, want := range map[string]string{
+		"32-bit containers":   "programs of i686 are run by /usr/bin/qemu-i686, registered in a user namespace of b9's own",
+		"other architectures": "aarch64 by qemu-aarch64, riscv64 by qemu-riscv64 as this machine has it registered; not armv7l, ppc64le, s390x, mips64, loongarch64",
+	} {
+		if c := named(t, checks, name); c.Status != statusOK || c.Detail != want {
+			t.Errorf("%+v, want %s", c, want)
+		}
+	}
+	if c := named(t, Examine(t.Context(), healthy(t)), "32-bit containers"); c.Detail != "the kernel runs programs of i686" {
+		t.Errorf("%+v", c)
 	}
 }
 

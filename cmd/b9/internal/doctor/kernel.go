@@ -5,10 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -156,43 +154,6 @@ func (d *Host) userNamespaces() check {
 		c.Detail = "the kernel has none; b9 as root does not need them"
 	}
 	return c
-}
-
-// perLinux32 is PER_LINUX32 of personality(2).
-const perLinux32 = 8
-
-// personality32 tries whether the kernel calls the machine a 32-bit one to a process, which containers with arch="i686" need.
-func personality32() check {
-	const name = "32-bit containers"
-	if runtime.GOARCH != "amd64" {
-		return ok(name, "not on "+runtime.GOARCH)
-	}
-	machine, err := machineAs32()
-	switch {
-	case err != nil:
-		return warn(name, "personality(2): "+err.Error(), `only arch="i686" needs it: allow personality(2) where b9 runs (a seccomp filter may forbid it)`)
-	case machine != "i686":
-		return warn(name, "the kernel calls itself "+machine+" to 32-bit programs", `only arch="i686" needs it: use a kernel with 32-bit emulation`)
-	}
-	return ok(name, "the kernel calls itself i686 to them")
-}
-
-// machineAs32 is uname's machine under the 32-bit personality. It works on a
-// thread of its own, which ends with the goroutine.
-func machineAs32() (machine string, err error) {
-	var thread sync.WaitGroup
-	thread.Go(func() {
-		runtime.LockOSThread() // and never unlock it
-		if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, perLinux32, 0, 0); errno != 0 {
-			err = errno
-			return
-		}
-		var u unix.Utsname
-		err = unix.Uname(&u)
-		machine = unix.ByteSliceToString(u.Machine[:])
-	})
-	thread.Wait()
-	return machine, err
 }
 
 // kvm only says what it can: that the device opens does not prove that a

@@ -24,7 +24,6 @@ var hostTools = [...]struct {
 	{"apt-get", "fetches the packages of Debian root file systems", false},
 	{"dpkg", "unpacks the packages of Debian root file systems", false},
 	{"gpgv", "verifies the Debian archive", false},
-	{"arch-test", "lets Debian root file systems have another architecture", false},
 	{"qemu-system-x86_64", "boots what was built", false},
 	{"fsck.vfat", "checks vfat file systems", false},
 	{"xfs_repair", "checks xfs file systems", false},

@@ -89,6 +89,7 @@ type guest struct {
 	cmds  *commands
 	files []*os.File
 	root  *rootfs
+	users *os.File // the user namespace of the command, nil for the helper's
 
 	devices *DeviceGroup // nil where the caller's side made one
 }
@@ -135,6 +136,9 @@ func (g *guest) build() error {
 	if err := g.own(); err != nil {
 		return err
 	}
+	if err := g.takeUsers(); err != nil {
+		return err
+	}
 	streams := 3
 	if g.req.Console != nil {
 		streams = 0
@@ -160,6 +164,9 @@ func (g *guest) build() error {
 		return err
 	}
 	if err := root.placeFiles(g.req, g.filesDir()); err != nil {
+		return err
+	}
+	if err := g.mountSystem(); err != nil {
 		return err
 	}
 	return root.made()

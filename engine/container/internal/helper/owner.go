@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"b9.build/b9/engine/container"
 )
 
 // ownerPrefix begins the names of what would outlive its owner.
@@ -113,13 +111,4 @@ func LimitsUsable() bool {
 		}
 	}
 	return slices.Contains(have, "memory") && slices.Contains(have, "cpu")
-}
-
-// UsableArchs leaves out 32 bits where the kernel cannot run them.
-func UsableArchs() []string {
-	list := container.Archs()
-	if _, err := os.Stat("/proc/sys/abi/vsyscall32"); err != nil {
-		return list[:1]
-	}
-	return list
 }

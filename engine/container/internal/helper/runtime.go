@@ -138,9 +138,10 @@ func (r *runner) config() *configs.Config {
 		c.Namespaces.Add(configs.NEWNET, "")
 		c.Networks = []*configs.Network{{Type: "loopback"}}
 	}
-	if spec.Arch == "i686" {
+	if container.Narrow(spec.Arch) && !r.guest.req.Emulated {
 		c.Personality = &configs.LinuxPersonality{Domain: configs.PerLinux32}
 	}
+	r.guest.joinUsers(c)
 	return c
 }
 

@@ -57,6 +57,7 @@ type ends interface {
 type session struct {
 	spec         container.Spec
 	stage        *stage
+	emulation    emulation
 	ends         ends
 	terminal     *terminal // ends, if they are one
 	firstProcess FirstProcess
@@ -82,6 +83,10 @@ func Run(ctx context.Context, spec container.Spec, to container.IO, start launch
 }
 
 func (s *session) run(ctx context.Context, to container.IO, start launch) (res container.Result, err error) {
+	if s.emulation, err = newEmulation(ctx, s.spec.Arch); err != nil {
+		return Failed, err
+	}
+	defer s.emulation.end()
 	if s.stage, err = newStage(ctx, s.spec.Mounts); err != nil {
 		return Failed, err
 	}
@@ -109,6 +114,7 @@ var Failed = container.Result{Reason: container.Exited, Code: -1}
 
 func (s *session) newRequest(to container.IO) (*Request, error) {
 	req := &Request{Spec: s.spec}
+	s.emulation.complete(req)
 	var err error
 	if s.spec.Network != container.NetworkNone {
 		if req.ResolvConf, req.Hosts, err = hostFiles(); err != nil {
@@ -130,7 +136,7 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 // converse sends the request and follows the run to its end, when the
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
-	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.ends.files())...)
+	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.ends.files(), s.emulation.files())...)
 	s.stage.handOver()
 	s.ends.handOver()
 	if sent != nil {
@@ -185,6 +191,10 @@ func (s *session) listen() *outcome {
 		case m.Started != nil:
 			closeAll(files)
 			close(s.started)
+		case m.Nodes != nil && len(files) == 1:
+			if err := s.emulation.serve(files[0]); err != nil {
+				return &outcome{Error: err.Error(), Code: -1}
+			}
 		case m.Console != nil && len(files) == 1 && s.terminal != nil:
 			if err := s.terminal.connect(files[0]); err != nil {
 				return &outcome{Error: err.Error(), Code: -1}

@@ -26,12 +26,13 @@ type message struct {
 	Stop    *stop
 	Console *console
 	Started *started
+	Nodes   *nodeCalls
 	Outcome *outcome
 }
 
 // Request asks the container's side to run a command. The files that come
-// with it are the mounts in order and, without a terminal, standard input,
-// output and error.
+// with it are the mounts in order, without a terminal standard input,
+// output and error, and last a user namespace if there is one.
 type Request struct {
 	Spec       container.Spec
 	Console    *windowSize // not nil for a terminal of that size
@@ -40,6 +41,8 @@ type Request struct {
 	Devices    string      // name for a device group to make and join, "" where the process is in one
 	NetNone    bool        // make a network namespace with loopback only
 	ResolvConf []byte      // content of /etc/resolv.conf, nil to leave it
+	Emulated   bool        // an emulator runs the command
+	OwnUsers   bool        // in the user namespace that comes along
 	Hosts      []byte      // lines that /etc/hosts has beside the image's and the container's own
 }
 
@@ -48,6 +51,9 @@ type stop struct{ Grace time.Duration }
 
 // started tells that the command runs.
 type started struct{}
+
+// nodeCalls brings the calls that make device nodes, for the caller's side to do.
+type nodeCalls struct{}
 
 // console brings the terminal's other end.
 type console struct{}
