@@ -99,6 +99,54 @@ func TestBootstrapLive(t *testing.T) {
 	t.Error("the archive changes all the time")
 }
 
+// TestSuitesLive installs suites beside this machine's own from its mirrors: older and
+// newer ones, with and without usr-is-merged, and one that has no updates beside it.
+func TestSuitesLive(t *testing.T) {
+	needArchive(t)
+	t.Parallel()
+	w := testWorld(t)
+	for _, c := range []struct{ suite, codename, suites string }{
+		{"bullseye", "VERSION_CODENAME=bullseye", "Suites: bullseye bullseye-updates"},
+		{"trixie", "VERSION_CODENAME=trixie", "Suites: trixie trixie-updates"},
+		{"sid", "VERSION_CODENAME=", "Suites: sid"},
+	} {
+		b := bookworm()
+		b.Suite, b.Variant = c.suite, "apt"
+		r, img, log, err := buildOnce(t, w.Store, b)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", c.suite, err, log)
+			continue
+		}
+		if r.Executed != 1 {
+			t.Errorf("%s: %d steps ran, want 1", c.suite, r.Executed)
+		}
+		x, err := img.Expose(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.Check(t.Context(), x.Path); err != nil {
+			t.Errorf("%s: %v", c.suite, err)
+		}
+		if text := debugfs(t, x.Path, "cat /usr/lib/os-release"); !strings.Contains(text, c.codename) {
+			t.Errorf("%s: os-release is\n%s", c.suite, text)
+		}
+		if text := debugfs(t, x.Path, "cat /"+sourcesFile); !strings.Contains(text, c.suites+"\n") || strings.Contains(text, "bookworm") {
+			t.Errorf("%s: sources are\n%s", c.suite, text)
+		}
+		for _, path := range []string{"/usr/bin/apt-get", "/bin/sh", "/sbin/ldconfig"} {
+			if text := debugfs(t, x.Path, "stat "+path); strings.Contains(text, "File not found") {
+				t.Errorf("%s: no %s", c.suite, path)
+			}
+		}
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+		if r, _, _, err := buildOnce(t, w.Store, b); err != nil || r.Executed != 0 {
+			t.Errorf("%s: built again without a change: %v", c.suite, err)
+		}
+	}
+}
+
 // stateOfArchive is what a step that installs from the archive counts by.
 func stateOfArchive(t *testing.T) store.Digest {
 	t.Helper()

@@ -104,8 +104,10 @@ func parameterCases(a *smallArchive, keyring string) map[string]parameterCase {
 		"suite": {fmt.Sprintf("suite = \"other\", mirror = %q, keyring = %q", a.URL+"/debian", keyring), func(b *built) bool {
 			return b.has("/usr/share/of-other") && strings.Contains(b.cat("/"+sourcesFile), "Suites: other")
 		}},
-		"packages":   {with(`packages = ["tool"]`), func(b *built) bool { return b.cat("/usr/share/tool") == "1\n" && b.has("/usr/share/lib") }},
-		"arch":       {with(`arch = "amd64", packages = ["tool"]`), func(b *built) bool { return strings.TrimSpace(b.cat("/var/lib/dpkg/arch")) == "amd64" }},
+		"packages": {with(`packages = ["tool"]`), func(b *built) bool { return b.cat("/usr/share/tool") == "1\n" && b.has("/usr/share/lib") }},
+		"arch": {fmt.Sprintf(`suite = "foreign", mirror = %q, keyring = %q, arch = "ppc64el"`, a.URL+"/debian", keyring), func(b *built) bool {
+			return strings.TrimSpace(b.cat("/var/lib/dpkg/arch")) == "ppc64el"
+		}},
 		"variant":    {with(`variant = "essential"`), func(b *built) bool { return !b.has("/usr/share/required") && b.has("/usr/bin/dpkg") }},
 		"components": {with(`components = ["main", "extra"], packages = ["bonus"]`), func(b *built) bool { return b.has("/usr/share/bonus") }},
 		"suites":     {with(`suites = ["small", "small-updates"], packages = ["tool"]`), func(b *built) bool { return b.cat("/usr/share/tool") == "2\n" }},
@@ -143,6 +145,7 @@ func publishForParameters(a *smallArchive) {
 	a.publish("small-updates", "amd64", suiteLists{"main": {more("tool", "2", "Depends: lib\n")}})
 	other := append(essential(), more("of-other", "1", "Priority: required\n"))
 	a.publish("other", "amd64", suiteLists{"main": other})
+	a.publish("foreign", "ppc64el", suiteLists{"main": essentialOf("ppc64el")})
 	a.publishAt("site", "small", "amd64", suiteLists{"main": {more("sited", "1", "")}})
 	a.publishAt("archive/debian/20261101T000000Z", "small", "amd64", suiteLists{"main": append(essential(), more("tool", "0.9", ""))})
 }
@@ -165,6 +168,9 @@ func TestEveryParameterHasAnEffect(t *testing.T) {
 			continue
 		}
 		t.Run(p.Name, func(t *testing.T) {
+			if p.Name == "arch" {
+				needEmulator(t)
+			}
 			b, err := callOf(t, w.Store, Defaults{}, nil, `bootstrap(name = "base", `+c.params+`)`)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, b.log)
