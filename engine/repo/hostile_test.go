@@ -184,7 +184,7 @@ func hostiles() map[string]hostile {
 // more than a machine can hold.
 func TestHostile(t *testing.T) {
 	t.Parallel()
-	const mostKiB = 256 << 10
+	const mostKiB = raceFactor * (256 << 10)
 	for name, h := range hostiles() {
 		t.Run(name, func(t *testing.T) {
 			s := kinds()[1].make(t)
