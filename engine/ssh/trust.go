@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
-	"b9.build/b9/engine/internal/charset"
 	"b9.build/b9/engine/ssh/config"
 )
 
@@ -51,17 +49,17 @@ const (
 	markerRevoked   = "revoked"
 )
 
+// maxKnownHosts bounds what is read of a file, in bytes.
+const maxKnownHosts = 64 << 20
+
 // readKnownHosts collects the lines about a name from the files. A file may be
 // missing.
 func readKnownHosts(files []string, name string) ([]knownKey, error) {
 	var known []knownKey
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := config.ReadText(file, maxKnownHosts, nil)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		}
-		if err == nil {
-			err = charset.Check(file, string(data))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read known hosts: %w", err)

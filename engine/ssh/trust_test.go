@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -299,4 +300,18 @@ func FuzzKnownHosts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// UserKnownHostsFile may be /dev/null, which knows nobody; a pipe would be waited for.
+func TestKnownHostsInWhatIsNoFile(t *testing.T) {
+	if known, err := readKnownHosts([]string{"/dev/null"}, "web"); len(known) > 0 || err != nil {
+		t.Errorf("/dev/null: %v, %v", known, err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKnownHosts([]string{pipe}, "web"); err == nil || !strings.Contains(err.Error(), "is a pipe") {
+		t.Errorf("a pipe: %v", err)
+	}
 }

@@ -1,12 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"b9.build/b9/engine/internal/sshdtest"
@@ -246,6 +248,26 @@ func TestConfigOfOthers(t *testing.T) {
 		if taken != (err == nil) || err != nil && !strings.Contains(err.Error(), "others may write to it (mode ") {
 			t.Errorf("%04o: %v", mode, err)
 		}
+	}
+}
+
+// A configuration is read to its end or not at all: what is missed there may be a host
+// key's alias, or who may log in. A pipe would be waited for, for ever.
+func TestConfigIsReadWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large, pipe := filepath.Join(dir, "large"), filepath.Join(dir, "pipe")
+	text := strings.Repeat("# a comment\n", maxFile/12+1) + "Host web\n  Port 7\n"
+	if err := errors.Join(os.WriteFile(large, []byte(text), 0o600), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{large: "is larger than 1048576 bytes", pipe: "is a pipe", "/dev/zero": "is larger than"} {
+		if h, err := Resolve(Target{Host: "web"}, []string{file}, dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", file, h, err)
+		}
+	}
+	if _, err := Resolve(Target{Host: "web"}, []string{"/dev/null"}, dir); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -58,18 +58,7 @@ func (l line) errorf(format string, args ...any) error {
 
 // read evaluates one file; depth is the number of Include lines above it.
 func (r *reader) read(file string, depth int) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := checkOwner(f); err != nil {
-		return err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err == nil {
-		err = charset.Check(file, string(text))
-	}
+	text, err := ReadText(file, maxFile, checkOwner)
 	if err != nil {
 		return err
 	}
@@ -85,6 +74,33 @@ func (r *reader) read(file string, depth int) error {
 		}
 	}
 	return in.Err()
+}
+
+// ReadText returns the text of a file of at most limit bytes; a larger one is an error,
+// for what stands behind would be missed. check, if not nil, may refuse the open file. It
+// waits for nobody: a pipe is an error.
+func ReadText(file string, limit int64, check func(*os.File) error) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, errors.Join(err, fmt.Errorf("%s is a pipe: want a file", file))
+	}
+	if check != nil {
+		if err := check(f); err != nil {
+			return nil, err
+		}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, limit)
+	}
+	return text, charset.Check(file, string(text))
 }
 
 // checkOwner refuses a file that somebody else may write to, as ssh(1) does:
