@@ -33,7 +33,7 @@ type rule struct {
 // floor is the ground floor: what every leaf may import, and what imports
 // nothing of b9 above it.
 var floor = []string{
-	"engine/size", "engine/near", "engine/tool",
+	"engine/size", "engine/near", "engine/tool", "engine/secret",
 	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml", "engine/internal/blob", "engine/internal/position",
 	"engine/internal/newfile", "engine/internal/charset",
 	"engine/internal/sshdtest", "engine/internal/seedtest",
@@ -61,8 +61,8 @@ func table() []rule {
 	for _, p := range floor {
 		row := rule{path: p}
 		switch p {
-		case "engine/internal/digest", "engine/internal/blob":
-			row.imports = []string{"engine/internal/sparse"} // both tell holes from data
+		case "engine/internal/digest", "engine/internal/blob", "engine/secret":
+			row.imports = []string{"engine/internal/sparse"} // they tell holes from data
 		case "engine/internal/toml":
 			row.imports = []string{"engine/internal/position", "engine/internal/charset"} // of each key; of the text
 		case "engine/internal/charset":

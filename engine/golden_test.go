@@ -20,6 +20,7 @@ import (
 
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/secret"
 	"b9.build/b9/engine/store"
 )
 
@@ -191,6 +192,11 @@ func goldenSandbox() engine.Sandbox {
 		Memory: 1 << 29, CPUs: 0.5, Timeout: 10 * time.Minute, Grace: 3 * time.Second,
 		Empty: []string{"/run", "/tmp"}, EmptyAfterFailure: true,
 		ClampSince: time.Unix(1_700_000_000, 0).UTC(), ClampTo: time.Unix(1_000_000_000, 0).UTC(),
+		Secrets: []container.Secret{
+			{Name: "token", Origin: secret.Origin{Env: "API_TOKEN"}, Value: []byte("never written")},
+			{Name: "netrc", Origin: secret.Origin{File: "~/.netrc"}, Value: []byte("never written")},
+		},
+		SSH: true, Agent: "/never/written", Masked: [][]byte{[]byte("never written")},
 	}}
 }
 
@@ -226,6 +232,10 @@ func TestGoldenFailed(t *testing.T) {
 	goldenFile(t, "sandbox.json", filepath.Join(failed.Kept, "sandbox.json"))
 	want := goldenSandbox()
 	want.Spec.Mounts[0].Source = filepath.Join(failed.Kept, "out%2F")
+	want.Spec.Agent, want.Spec.Masked = "", nil // what is secret is not written down
+	for i := range want.Spec.Secrets {
+		want.Spec.Secrets[i].Value = nil
+	}
 	back, ok, err := engine.LoadSandbox(failed.Kept)
 	if err != nil || !ok || !reflect.DeepEqual(back, want) {
 		t.Errorf("read back %+v, %v, %v, want %+v", back, ok, err, want)

@@ -48,6 +48,14 @@
 // FindEmulator tells what runs the programs of a Spec's Arch: the kernel, or an
 // Emulator, which a backend uses by itself.
 //
+// # Secrets
+//
+// A command can be given secrets (Spec.Secrets) and an ssh-agent (Spec.SSH). They
+// are in a file system in memory that only descriptors hold until it is mounted in
+// the container, and in no description of it. When the command has ended, what it
+// can have written since it began is searched for them: files, names, links and
+// attributes of its images and writable directories, as the kernel shows them.
+//
 // # Security
 //
 // The containers of both backends are no security boundary. They run without a
@@ -148,6 +156,12 @@ type Spec struct {
 	// has ended as for Empty: modification and access times in writable images of file
 	// systems other than ext2, ext3 and ext4, which package fsys settles.
 	ClampSince, ClampTo time.Time `json:",omitzero"`
+
+	Secrets []Secret // files below SecretsDir; what the command leaves is searched for them
+	SSH     bool     // lend an ssh-agent at AgentSocket, as the variable SSH_AUTH_SOCK
+
+	Agent  string   `json:"-"` // socket of the agent to lend; "" for what SSH_AUTH_SOCK of this process names
+	Masked [][]byte `json:"-"` // further texts that are *** in the command's streams
 }
 
 // Marker is the name by which programs know that they run in a container of
@@ -174,6 +188,7 @@ type IO struct {
 
 	// TTY is a terminal to give the command instead of the streams above,
 	// or nil. Run puts it into raw mode, follows its size, and restores it.
+	// Nothing is masked there: who sits at it has the secrets.
 	TTY *os.File
 }
 
@@ -214,7 +229,13 @@ type Result struct {
 	Signal   string        // such as "SIGSEGV", if one ended the command
 	Duration time.Duration // from the start of the command to its end
 	MaxRSS   int64         // bytes, the largest of the command and the children it waited for
+
+	Leaks    []Leak // where the command left secrets, at most MaxLeaks
+	Searched bool   // for secrets, in what the command can have written; not after it was stopped
 }
+
+// MaxLeaks is the number of leaks that a result has at most.
+const MaxLeaks = 10
 
 // String is a phrase for a message, such as "exit status 3" or "out of memory".
 func (r Result) String() string {

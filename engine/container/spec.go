@@ -58,6 +58,9 @@ func (s Spec) Normalize() (Spec, error) {
 	if !path.IsAbs(s.Dir) {
 		return s, fmt.Errorf("working directory %q is not an absolute path", s.Dir)
 	}
+	if err := s.checkSecrets(); err != nil {
+		return s, err
+	}
 	s.Mounts, err = normalizeMounts(s.Mounts)
 	return s, err
 }
@@ -76,7 +79,11 @@ func (s *Spec) setDefaults() {
 		s.Network = NetworkHost
 	}
 	s.Network = networkName(s.Network)
-	for _, v := range []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", MarkerVariable} {
+	defaults := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", MarkerVariable}
+	if s.SSH {
+		defaults = append(defaults, "SSH_AUTH_SOCK="+AgentSocket)
+	}
+	for _, v := range defaults {
 		name, _, _ := strings.Cut(v, "=")
 		if !slices.ContainsFunc(s.Env, func(given string) bool { return strings.HasPrefix(given, name+"=") }) {
 			s.Env = append(slices.Clone(s.Env), v)

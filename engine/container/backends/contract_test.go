@@ -69,6 +69,14 @@ func promises() map[string]func(*testing.T, *world) {
 		"fullOfFiles":     testFullOfFiles,
 		"programs":        testPrograms,
 		"memoryShared":    testMemoryShared,
+
+		"secrets":          testSecrets,
+		"secretsMasked":    testSecretsMasked,
+		"secretsLeft":      testSecretsLeft,
+		"secretsElsewhere": testSecretsElsewhere,
+		"secretsRefused":   testSecretsRefused,
+		"agent":            testAgent,
+		"noAgent":          testNoAgent,
 	}
 }
 

@@ -69,9 +69,11 @@ func (l lending) Run(ctx context.Context, spec container.Spec, to container.IO) 
 		spec.Mounts = append(slices.Clone(spec.Mounts), container.Mount{Source: dir, Target: lentTarget, Kind: container.Dir, ReadOnly: true})
 		spec.Env = append(spec.Env, "APT_CONFIG="+lentTarget+"/apt.conf")
 	}
-	to, flush := mask(to, secrets)
-	res, err = l.Backend.Run(ctx, spec, to)
-	return res, errors.Join(err, flush())
+	spec.Masked = slices.Clone(spec.Masked)
+	for _, text := range secrets {
+		spec.Masked = append(spec.Masked, []byte(text))
+	}
+	return l.Backend.Run(ctx, spec, to)
 }
 
 func isProxy(name string) bool { return strings.HasSuffix(strings.ToLower(name), "_proxy") }

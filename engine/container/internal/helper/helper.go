@@ -92,6 +92,7 @@ type guest struct {
 	users *os.File // the user namespace of the command, nil for the helper's
 
 	devices *DeviceGroup // nil where the caller's side made one
+	began   time.Time    // before the command
 }
 
 // run does everything between the request and the outcome.
@@ -114,6 +115,9 @@ func (g *guest) run() *outcome {
 				out.Error = err.Error()
 			}
 		}
+	}
+	if err == nil && g.hunts(out) {
+		g.huntIn(out)
 	}
 	if g.root != nil {
 		if err := g.root.takeDown(); err != nil {
@@ -144,11 +148,15 @@ func (g *guest) build() error {
 		streams = 0
 	}
 	mounts := g.req.Spec.Mounts
-	if len(g.files) != streams+len(mounts) {
+	lent := 0
+	if g.req.Spec.Lends() {
+		lent = 1
+	}
+	if len(g.files) != streams+len(mounts)+lent {
 		return fmt.Errorf("%d files came with %d mounts", len(g.files), len(mounts))
 	}
-	trees := g.files[:len(mounts)]
-	g.files = g.files[len(mounts):]
+	trees := g.files[:len(mounts)+lent]
+	g.files = g.files[len(mounts)+lent:]
 	defer closeAll(trees)
 	root, err := newRootfs(trees[0], g.rootDir(), mounts[0])
 	g.root = root
@@ -157,6 +165,11 @@ func (g *guest) build() error {
 	}
 	for i := 1; i < len(mounts); i++ {
 		if err := g.attach(trees[i], mounts[i]); err != nil {
+			return err
+		}
+	}
+	if lent > 0 {
+		if err := g.borrow(trees[len(mounts)]); err != nil {
 			return err
 		}
 	}
@@ -242,6 +255,7 @@ func (g *guest) execute(out *outcome) error {
 		return err
 	}
 	defer c.destroy()
+	g.began = time.Now()
 	pid, err := c.start()
 	if err != nil {
 		signalAll(unix.SIGKILL)

@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -101,6 +102,21 @@ func (c *commands) run(w *wire) {
 			}
 		}
 	}
+}
+
+// untilStop is a context that ends when the caller's side asks to stop, or has died.
+// The returned function ends it, too.
+func (c *commands) untilStop() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		select {
+		case <-c.stop:
+		case <-c.lost:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // isLost tells whether the other side has died.

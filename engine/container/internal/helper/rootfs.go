@@ -149,6 +149,10 @@ func detach(where string, sync *os.File, m container.Mount) error {
 		}
 		sync.Close()
 	}
+	if m.Target == container.SecretsDir {
+		// The socket of an agent keeps it busy until the caller's side closes that.
+		return unix.Unmount(where, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
 	if uerr := unmount(where); uerr != nil {
 		err = errors.Join(err, fmt.Errorf("unmount %s: %w", m.Target, uerr))
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/secret"
 	"b9.build/b9/engine/size"
 )
 
@@ -58,6 +59,7 @@ type session struct {
 	spec         container.Spec
 	stage        *stage
 	emulation    emulation
+	loan         *loan // nil where nothing is lent
 	ends         ends
 	terminal     *terminal // ends, if they are one
 	firstProcess FirstProcess
@@ -91,11 +93,16 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 		return Failed, err
 	}
 	defer func() { err = errors.Join(err, s.stage.release()) }()
+	if s.loan, err = newLoan(ctx, &s.spec); err != nil {
+		return Failed, err
+	}
+	defer func() { err = errors.Join(err, s.loan.release()) }()
+	to, flush := masked(to, secret.Masking(s.loan.secrets(), s.spec.Masked))
 	req, err := s.newRequest(to)
 	if err != nil {
 		return Failed, err
 	}
-	defer func() { err = errors.Join(err, s.ends.finish()) }()
+	defer func() { err = errors.Join(err, s.ends.finish(), flush()) }()
 	wire, remote, err := newWires()
 	if err != nil {
 		return Failed, err
@@ -113,7 +120,7 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 var Failed = container.Result{Reason: container.Exited, Code: -1}
 
 func (s *session) newRequest(to container.IO) (*Request, error) {
-	req := &Request{Spec: s.spec}
+	req := &Request{Spec: s.spec, Secrets: s.loan.secrets()}
 	s.emulation.complete(req)
 	var err error
 	if s.spec.Network != container.NetworkNone {
@@ -136,8 +143,9 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 // converse sends the request and follows the run to its end, when the
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
-	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.ends.files(), s.emulation.files())...)
+	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.emulation.files())...)
 	s.stage.handOver()
+	s.loan.handOver()
 	s.ends.handOver()
 	if sent != nil {
 		return s.untold(ctx, sent)
@@ -261,7 +269,7 @@ func (s *session) lost(why container.Reason, sent error, complaint string) (cont
 }
 
 func result(out *outcome, why container.Reason) (container.Result, error) {
-	res := container.Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS}
+	res := container.Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS, Leaks: out.Leaks, Searched: out.Searched}
 	switch {
 	case out.Stopped:
 		res.Reason = why

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/secret"
 )
 
 // streams connects a command's standard streams to the caller's.
@@ -52,6 +53,35 @@ func (s *streams) connect(to container.IO) error {
 func same(a, b io.Writer) (equal bool) {
 	defer func() { _ = recover() }()
 	return a == b
+}
+
+// masked replaces the writers of to by such as mask what the set finds, and returns
+// what writes the rest. One writer for both streams stays one.
+func masked(to container.IO, set *secret.Set) (container.IO, func() error) {
+	if set.Empty() || to.TTY != nil {
+		return to, func() error { return nil }
+	}
+	var made []*secret.Masker
+	wrap := func(w io.Writer) io.Writer {
+		if w == nil {
+			return nil
+		}
+		made = append(made, secret.NewMasker(set, w))
+		return made[len(made)-1]
+	}
+	if same(to.Stdout, to.Stderr) {
+		to.Stdout = wrap(to.Stdout)
+		to.Stderr = to.Stdout
+	} else {
+		to.Stdout, to.Stderr = wrap(to.Stdout), wrap(to.Stderr)
+	}
+	return to, func() error {
+		var errs []error
+		for _, m := range made {
+			errs = append(errs, m.Flush())
+		}
+		return errors.Join(errs...)
+	}
 }
 
 func (s *streams) connectInput(from io.Reader) (*os.File, error) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/secret"
 )
 
 // A wire carries messages and open files between the two sides of a run. Both
@@ -31,19 +32,20 @@ type message struct {
 }
 
 // Request asks the container's side to run a command. The files that come
-// with it are the mounts in order, without a terminal standard input,
-// output and error, and last a user namespace if there is one.
+// with it are the mounts in order, what the command is lent, if anything, without a
+// terminal standard input, output and error, and last a user namespace if there is one.
 type Request struct {
 	Spec       container.Spec
-	Console    *windowSize // not nil for a terminal of that size
-	Scratch    string      // a directory to mount on
-	Cgroup     string      // name for a control group, "" when limits are not ours to set
-	Devices    string      // name for a device group to make and join, "" where the process is in one
-	NetNone    bool        // make a network namespace with loopback only
-	ResolvConf []byte      // content of /etc/resolv.conf, nil to leave it
-	Emulated   bool        // an emulator runs the command
-	OwnUsers   bool        // in the user namespace that comes along
-	Hosts      []byte      // lines that /etc/hosts has beside the image's and the container's own
+	Secrets    []secret.Text // which the spec on the wire is without
+	Console    *windowSize   // not nil for a terminal of that size
+	Scratch    string        // a directory to mount on
+	Cgroup     string        // name for a control group, "" when limits are not ours to set
+	Devices    string        // name for a device group to make and join, "" where the process is in one
+	NetNone    bool          // make a network namespace with loopback only
+	ResolvConf []byte        // content of /etc/resolv.conf, nil to leave it
+	Emulated   bool          // an emulator runs the command
+	OwnUsers   bool          // in the user namespace that comes along
+	Hosts      []byte        // lines that /etc/hosts has beside the image's and the container's own
 }
 
 // stop asks to end the command: SIGTERM, the grace, SIGKILL.
@@ -71,6 +73,8 @@ type outcome struct {
 	OutOfMemory bool
 	Stopped     bool   // the command was running when it was asked to stop
 	Damage      string // why an image is not complete
+	Leaks       []container.Leak
+	Searched    bool
 }
 
 const (
