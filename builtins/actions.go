@@ -25,6 +25,7 @@ func Actions() engine.Actions {
 		"lxc_exec/4":      func() engine.Action { return &lxcExec{} },
 		"member/1":        func() engine.Action { return &lang.Member{} },
 		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
+		"secret/1":        func() engine.Action { return &secretDigest{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
 		"template/2":      func() engine.Action { return &expandTemplate{} },
 		"tree/2":          func() engine.Action { return &makeTree{} },

@@ -61,6 +61,7 @@ func Operations(s Settings) []lang.Operation {
 		image.Partition(),
 		image.Replace(),
 		image.Resize(),
+		lang.Secret(),
 		share.Share(),
 		share.Shared(s.Shared),
 		image.Shrink(),

@@ -117,6 +117,7 @@ func parameterCalls() map[string]callsOf {
 		"lxc_exec": {form: `lxc_exec(name = "x", images = {"/": image(size = "16M")}, script = ["true"]%s)`, args: map[string][2]string{}, scripts: []string{
 			// Those about containers run on both backends; scripts is about what no backend sees.
 			"testdata/script/container.txtar", "testdata/script/container_settings.txtar", "testdata/script/scripts.txtar",
+			"testdata/script/container_secrets.txtar", "testdata/script/container_ssh.txtar",
 			"testdata/script/untouched.txtar", "builtins/follows_test.go",
 		}},
 		"matrix": {form: `file(name = "x", content = str(matrix(%s)))`, args: map[string][2]string{
@@ -174,6 +175,10 @@ func parameterCalls() map[string]callsOf {
 			"image_only": {`image = image(size = "16M"), size = "20M"`, `image = image(size = "16M"), size = "20M", image_only = True`},
 			"grow":       {`image = disk(partitions = [part(image(size = "16M"))]), size = "64M"`, `image = disk(partitions = [part(image(size = "16M"))]), size = "64M", grow = True`},
 		}},
+		"secret": {form: `lxc_exec(name = "x", images = {"/": image(size = "16M")}, script = ["true"], secrets = {"s": secret(%s)})`, declared: true, args: map[string][2]string{
+			"env":  {`env = "A"`, `env = "B"`},
+			"file": {`file = "a.txt"`, `file = "b.txt"`},
+		}, scripts: []string{"testdata/script/container_secrets.txtar"}},
 		"share":  {form: `share(name = "x", image = "a.txt", format = "raw"%s)`, args: map[string][2]string{}, scripts: []string{"testdata/script/share_parameters.txtar"}},
 		"shared": {form: `shared(name = "x", image = "a"%s)`, args: map[string][2]string{}, scripts: []string{"testdata/script/share_parameters.txtar"}},
 		"shrink": {form: `shrink(name = "x", %s)`, args: map[string][2]string{

@@ -35,6 +35,8 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"reference.Root",
 		"reference.Version",
 		"remoteFile.URLs",
+		"secretDigest.Origin",
+		"secretFile.Origin",
 		"treeEntry.From",
 	}
 	var got []string

@@ -62,7 +62,9 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},
 			{Name: "interpreter", Type: lang.ListOf(lang.String), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
 			{Name: "shares", Type: lang.DictOf(lang.Tree | lang.WritableTree), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
-			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables"},
+			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables; their values are in the key, the record and what explains them: what is secret goes into secrets="},
+			{Name: "secrets", Type: lang.DictOf(lang.SecretText), Doc: "files below /run/secrets by name, each a secret(): only while the script runs, and in nothing that is kept"},
+			{Name: "ssh", Type: lang.Bool, Doc: "lend the ssh-agent that SSH_AUTH_SOCK names to the script, to sign with: a socket that the same variable names there"},
 			{Name: "user", Type: lang.String, Doc: `who runs the script (default root): a name of the image's /etc/passwd, or "UID:GID"`},
 			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
 			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: container.Archs(), Doc: "the architecture of the images' programs, and what the machine says it is: i686 for 32-bit systems; an emulator runs what the kernel does not"},
@@ -86,6 +88,7 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l := &lxcExec{
 		Interpreter: c.Strings("interpreter"), Args: c.Strings("args"), User: c.String("user"), Cwd: c.String("cwd"),
 		Arch: c.String("arch"), Hostname: c.String("hostname"), IgnoreErrors: c.Bool("ignore_errors"), Canonical: c.Bool("canonical"), Env: envArg(c), Attempts: int(c.Int("attempts")),
+		SSH: c.Bool("ssh"),
 	}
 	if l.Attempts < 1 {
 		c.Errorf("attempts: %d is less than one", l.Attempts)
@@ -95,6 +98,7 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l.addImages(c, &s)
 	l.addShares(c, &s)
 	l.addScript(c, &s)
+	l.addSecrets(c)
 	for i, from := range c.Inputs("follows") {
 		s.Inputs = append(s.Inputs, lang.StepInput{Role: followsRole + strconv.Itoa(i), From: from})
 	}
@@ -185,9 +189,12 @@ func mountTarget(c *lang.Call, param, at string) (string, bool) {
 	return "", false
 }
 
-// finish decides the formats of the images, and what is followed.
+// finish decides the formats of the images, what is followed, and what secrets count by.
 func (l *lxcExec) finish(k *lang.Linked) error {
 	if err := follow(k); err != nil {
+		return err
+	}
+	if err := l.linkSecrets(k); err != nil {
 		return err
 	}
 	done := *l
@@ -228,6 +235,8 @@ type lxcExec struct {
 	Capabilities []string
 	IgnoreErrors bool
 	Canonical    bool
+	Secrets      []secretFile
+	SSH          bool // that an agent is lent counts, and not which
 
 	Timeout  time.Duration `key:"-"` // a script can't see it, and one that runs into it fails, which is not kept
 	Attempts int           `key:"-"` // one that ends well is the same, however often it was tried
@@ -273,35 +282,49 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 		Argv: append(append(slices.Clone(l.Interpreter), scriptDir+"/script"), l.Args...),
 		Env:  l.environment(job.Epoch()), Dir: l.Cwd, User: l.User, Arch: l.Arch,
 		Capabilities: l.Capabilities, Network: l.Network, Memory: l.Memory, CPUs: l.CPUs, Timeout: l.Timeout,
-		Empty: []string{"/run", "/tmp"}, EmptyAfterFailure: l.IgnoreErrors,
+		Empty: []string{"/run", "/tmp"}, EmptyAfterFailure: l.IgnoreErrors, SSH: l.SSH,
 	}
-	job.Enterable(engine.Sandbox{Spec: spec, Note: "the script is in " + scriptDir + "/script"})
-	spec.ClampSince, spec.ClampTo = began, job.Epoch()
-	if err := l.attempt(ctx, job, backend, spec); err != nil {
+	if spec.Secrets, err = l.readSecrets(job); err != nil {
 		return err
 	}
-	return l.settle(ctx, job, began)
+	set, clamped := searching(&spec), spec
+	clamped.ClampSince, clamped.ClampTo = began, job.Epoch()
+	res, err := l.attempt(ctx, job, backend, clamped)
+	if err == nil {
+		var changed []mountPoint
+		if changed, err = l.settle(ctx, job, began); err == nil {
+			err = l.searchImages(ctx, job, changed, set)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		l.keepFailed(ctx, job, spec, res, err, set)
+	}
+	return err
 }
 
 // attempt runs the script until it ends well, at most as often as Attempts says.
-// What kept it from running would keep it from running again.
-func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend container.Backend, spec container.Spec) error {
+// What kept it from running would keep it from running again, and a secret that it left
+// would be left again.
+func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend container.Backend, spec container.Spec) (container.Result, error) {
 	for n := 1; ; n++ {
 		res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: job.Log()})
 		var start *container.StartError
 		if errors.As(err, &start) && strings.HasPrefix(start.Command, scriptDir) {
-			return fmt.Errorf("the script can't be executed: %s", start.Cause)
+			err = fmt.Errorf("the script can't be executed: %s", start.Cause)
 		}
 		if err != nil {
-			return err
+			res.Searched = start != nil // nothing ran that could have left a secret
+			return res, err
 		}
-		err = l.verdict(ctx, job, res)
-		if err == nil || ctx.Err() != nil || n >= l.Attempts {
-			return err
+		if err = l.verdict(ctx, job, res); err == nil {
+			return res, l.leaked(res)
+		}
+		if ctx.Err() != nil || n >= l.Attempts {
+			return res, err
 		}
 		job.Logf("b9: attempt %d of %d: %v: starting again from fresh copies", n, l.Attempts, err)
 		if err := l.renew(ctx, job); err != nil {
-			return err
+			return res, err
 		}
 	}
 }

@@ -19,11 +19,16 @@ import (
 )
 
 // settle makes of what the script left what the step gives out: nothing in it
-// tells when, or that, the step has run. began is when it did.
-func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) error {
+// tells when, or that, the step has run. began is when it did. It returns the images
+// that are not what they were.
+func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) (changed []mountPoint, err error) {
 	for _, m := range l.Images {
-		if err := l.settleImage(ctx, job, m, began); err != nil {
-			return fmt.Errorf("image for %s: %w", m.Target, err)
+		same, err := l.settleImage(ctx, job, m, began)
+		if err != nil {
+			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
+		}
+		if !same {
+			changed = append(changed, m)
 		}
 	}
 	for _, s := range l.Shares {
@@ -31,40 +36,40 @@ func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) 
 			continue
 		}
 		if err := settleShare(ctx, job, s.Target, began); err != nil {
-			return fmt.Errorf("share for %s: %w", s.Target, err)
+			return nil, fmt.Errorf("share for %s: %w", s.Target, err)
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 // settleImage gives an image that nobody wrote to its old bytes. In another one
 // times of the run become the build's, and what the script deleted takes no space, so that
 // it is neither kept, copied nor exported. Of file systems other than ext4 the
 // container has set the times that can be set through a mount, and no more is known.
-func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) error {
+func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) (same bool, err error) {
 	path := job.Output(m.Target)
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ext := strings.HasPrefix(info.Type, "ext")
 	if l.Canonical && !ext {
-		return fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
+		return false, fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
 	}
 	if l.Canonical {
-		return image.Canonicalize(ctx, path, job.Epoch())
+		return false, image.Canonicalize(ctx, path, job.Epoch())
 	}
-	if same, err := revert(ctx, job, m); err != nil || same || !ext {
-		return err
+	if same, err = revert(ctx, job, m); err != nil || same || !ext {
+		return same, err
 	}
 	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
-		return nil
+		return false, nil
 	}
 	if _, err := fsys.Trim(ctx, path); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
 	}
-	return nil
+	return false, nil
 }
 
 // revert gives an image its old bytes if it holds what it held before the run, and

@@ -36,7 +36,8 @@ func cachedOutput(i int) string { return fmt.Sprintf("output-%d", i) }
 // shareable reports whether the step may come from the cache, and go there.
 func shareable(n *Node) bool {
 	_, lasting := n.action.(Lasting)
-	return !lasting
+	p, ok := n.action.(Private)
+	return !lasting && !(ok && p.IsPrivate())
 }
 
 // record is what the cache has recorded for the key of s, as this workspace

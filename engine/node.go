@@ -90,6 +90,13 @@ type Lasting interface {
 	Stamps(w *World) []Stamp
 }
 
+// Private is an action whose key has something that no other machine can have. Its
+// step never comes from the cache of other machines, and never goes there.
+type Private interface {
+	Action
+	IsPrivate() bool
+}
+
 // Tooled is an action that calls programs of the host. Their versions are
 // part of the key.
 type Tooled interface {

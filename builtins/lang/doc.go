@@ -4,7 +4,7 @@
 // file from harm; outside of it Starlark values are met only by operations.
 //
 // It builds nothing, and has no operations but those of the language: what files
-// can call beside glob(), option() and writable() is given to Open.
+// can call beside glob(), option(), secret() and writable() is given to Open.
 //
 //	Workspace, Config, Open     a directory tree with build files; Limits
 //	Workspace.Resolve, Graph    patterns to targets, and queries over them
@@ -12,7 +12,7 @@
 //	Operation, Param, Type      a function of build files, as its maker describes it
 //	Call, Input, Entry          one call of it: its arguments, checked
 //	Step, StepInput, Linked     what a call asks for, and the same once its inputs are known
-//	Handle, WritableValue       what calls return in a build file
+//	Handle, WritableValue, SecretValue  what calls return in a build file
 //	Error, Errors, Frame        mistakes, with file:line:col and call stack
 //
 // # The language

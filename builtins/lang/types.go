@@ -25,6 +25,7 @@ const (
 	Tree         // a handle, a label or the path of a source directory
 	Group        // beside File and Tree: also a group, or a step with several outputs, as a whole
 	WritableTree // what writable() returns, a *WritableValue
+	SecretText   // what secret() returns, a *SecretValue
 	Value        // anything
 )
 
@@ -85,6 +86,7 @@ func typeNames() []typeName {
 		{File, "file (handle, label or path)", "files"},
 		{Tree, "directory (handle, label or path)", "directories"},
 		{WritableTree, "writable()", "writable()"},
+		{SecretText, "secret()", "secret()"},
 		{Value, "any value", "values"},
 	}
 }
@@ -150,6 +152,8 @@ func (t Type) matches(v starlark.Value) bool {
 		want |= File | Tree
 	case *WritableValue:
 		want |= WritableTree
+	case *SecretValue:
+		want |= SecretText
 	}
 	return t&want != 0
 }

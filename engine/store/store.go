@@ -97,6 +97,7 @@ const (
 	versionFile = "VERSION"
 	indexFile   = "index"
 	statFile    = "stat"
+	saltFile    = "salt"
 )
 
 // Options adjust a store; the zero value is right for a build.
