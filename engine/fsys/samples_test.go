@@ -45,6 +45,7 @@ func buildTree(t testing.TB, dir string, seed int64) {
 		func() { os.Mkdir(dir+"/tmp", 0o755); os.Chmod(dir+"/tmp", 0o777|os.ModeSticky) },
 		func() { fsystest.Write(t, dir+"/"+strings.Repeat("n", 255), "long name") },
 		func() { fsystest.Write(t, dir+"/höhe \n\x01", "odd name") },
+		func() { fsystest.Write(t, dir+"/no \xff text\xfe/\xc3", "bytes") },
 		func() {
 			for _, i := range rnd.Perm(800) {
 				fsystest.Write(t, fmt.Sprintf("%s/many/file-%04d-%s", dir, i, strings.Repeat("z", i%60)), fmt.Sprint(i))

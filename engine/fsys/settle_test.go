@@ -191,6 +191,7 @@ func sourceTree(t testing.TB) string {
 	fsystest.Write(t, dir+"/a", strings.Repeat("x", 500_000))
 	fsystest.Write(t, dir+"/d/one", "equal")
 	fsystest.Write(t, dir+"/d/three", "equal")
+	fsystest.Write(t, dir+"/no \xff text", "bytes")
 	for _, err := range []error{os.Symlink("a", dir+"/link"), os.Link(dir+"/d/one", dir+"/d/two"), os.Link(dir+"/d/three", dir+"/d/four")} {
 		if err != nil {
 			t.Fatal(err)

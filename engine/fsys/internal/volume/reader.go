@@ -116,8 +116,11 @@ func on[T any](r *reader, op, name string, follow bool, do func(n *Node) (T, err
 	return out, nil
 }
 
+// validPath is fs.ValidPath for names that are bytes, as they are on disk.
+func validPath(name string) bool { return fs.ValidPath(strings.ToValidUTF8(name, "x")) }
+
 func (r *reader) walkPath(rest string, follow bool) (*Node, error) {
-	if !fs.ValidPath(rest) {
+	if !validPath(rest) {
 		return nil, fs.ErrInvalid
 	}
 	root, err := r.v.Root()
