@@ -92,7 +92,7 @@ func containers() []rule {
 	const room = "engine/container"
 	may := append([]string{room}, floor...)
 	var rows []rule
-	for _, name := range []string{"/internal/helper", "/embedded", "/libvirt", "/backends"} {
+	for _, name := range []string{"/internal/nat", "/internal/helper", "/embedded", "/libvirt", "/backends"} {
 		rows = append(rows, rule{path: room + name, imports: slices.Clone(may)})
 		may = append(may, room+name)
 	}

@@ -69,7 +69,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
 			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: container.Archs(), Doc: "the architecture of the images' programs, and what the machine says it is: i686 for 32-bit systems; an emulator runs what the kernel does not"},
 			{Name: "hostname", Type: lang.String, Default: starlark.String("b9"), Doc: "host name in the container"},
-			{Name: "network", Type: lang.String, Doc: `"host", "none" (loopback only), or a libvirt network (default: container.network of the configuration, "host")`},
+			{Name: "network", Type: lang.String, Doc: `"nat" (a private network with a way out), "host" (this machine's), "none" (loopback only), or a libvirt network (default: container.network of the configuration, "nat")`},
 			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory); steps run at once only if the machine has the sum of their limits"},
 			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus); they are shared out like memory"},
 			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},

@@ -19,7 +19,8 @@ import (
 type Access struct {
 	Proxies []Proxy
 	Logins  []byte   // as apt_auth.conf(5) has them
-	Secrets []string // the passwords in both, as they are written there
+	Mirrors []string // those that it has packages from, without passwords
+	Secrets []string // the passwords in proxies and logins, as they are written there
 }
 
 // Proxy is an option of apt that names a proxy.
@@ -44,6 +45,7 @@ func accessIn(ctx context.Context, etc string, mirrors []string) (*Access, error
 	for _, s := range sources {
 		mirrors = append(mirrors, s.URI)
 	}
+	a.Mirrors, _ = withoutUsers(mirrors)
 	var logins bytes.Buffer
 	for _, m := range mirrors {
 		if line := loginLine(m); line != "" && !strings.Contains(logins.String(), line) {

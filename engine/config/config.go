@@ -68,7 +68,7 @@ type Container struct {
 	Memory       size.Bytes    `toml:"memory" default:"0B" least:"16MiB" doc:"the most memory a container may use; 0 means no limit"`
 	CPUs         float64       `toml:"cpus" default:"0" min:"0" max:"4096" doc:"the most processors a container may keep busy, such as 1.5; 0 means no limit"`
 	Capabilities []string      `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
-	Network      string        `toml:"network" default:"host" doc:"host (the network of this machine), none (loopback only), or the name of a libvirt network"`
+	Network      string        `toml:"network" default:"nat" doc:"nat (a private network with a way out), host (the network of this machine), none (loopback only), or the name of a libvirt network"`
 	Timeout      size.Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
 }
 
@@ -76,7 +76,7 @@ type Container struct {
 type Libvirt struct {
 	URI      string `toml:"uri" default:"lxc:///" doc:"the connection of the libvirt-lxc backend"`
 	Emulator string `toml:"emulator" doc:"the absolute path of libvirt's container controller; empty means libvirt's own choice"`
-	Network  string `toml:"network" doc:"the libvirt network that containers join when they ask for the host's; empty means the host's own"`
+	Network  string `toml:"network" doc:"the libvirt network that containers join that ask for nat or host; empty means none"`
 }
 
 // Bootstrap says where Debian root file systems come from.

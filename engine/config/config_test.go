@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 	if c.Build != (Build{Out: "b9-out", Verbosity: "normal"}) {
 		t.Errorf("build: %+v", c.Build)
 	}
-	if c.Container.Backend != "auto" || c.Container.Network != "host" || c.Libvirt.URI != "lxc:///" || c.Bootstrap.Refresh.Std() != 10*time.Minute {
+	if c.Container.Backend != "auto" || c.Container.Network != "nat" || c.Libvirt.URI != "lxc:///" || c.Bootstrap.Refresh.Std() != 10*time.Minute {
 		t.Errorf("%+v", c)
 	}
 	for _, s := range c.Settings() {

@@ -27,8 +27,8 @@
 //
 // The mounts of its Spec, private /proc, /dev, /dev/pts and /dev/shm, a
 // read-only /sys, its own host name, and /run and /tmp as the image has them.
-// /etc/hosts knows localhost and the own host name and, where the network is
-// shared, what the host's knows; /etc/resolv.conf is then the host's. Debian's
+// /etc/hosts knows localhost and the own host name and, where there is a network,
+// what the host's knows; /etc/resolv.conf then names the host's resolvers. Debian's
 // service control is told by a policy-rc.d, unless the image has one, to start
 // nothing. /run/systemd/container says that this is a container, as does the
 // variable "container". All four are real files, that a command may write to,
@@ -68,6 +68,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -98,7 +99,7 @@ type Backend interface {
 // Features is what a backend offers on this machine.
 type Features struct {
 	Archs    []string // that commands can run as without an emulator, such as "x86_64" and "i686"
-	Networks []string // "host", "none", "libvirt:NAME"
+	Networks []string // "host", "none", "nat", "libvirt:NAME"
 	TTY      bool     // an interactive terminal
 	Limits   bool     // memory and processor limits
 	Version  string   // of the software that makes the containers
@@ -142,7 +143,7 @@ type Spec struct {
 	Arch         string   // one of Archs, such as "i686"; "" for the machine's own
 	Hostname     string   // default: the ID
 	Capabilities []string // beyond the default set: "CAP_SYS_ADMIN" or "sys_admin"
-	Network      string   // "host" (the default), "none", or the name of a libvirt network
+	Network      string   // "nat" (the default), "host", "none", or the name of a libvirt network
 
 	Memory  int64         // limit in bytes, 0 for none; swap is not used on top of it
 	CPUs    float64       // limit in processors, 0 for none
@@ -176,8 +177,8 @@ const MarkerVariable = "container=" + Marker
 // DefaultGrace is how long a cancelled command may take to end.
 const DefaultGrace = 3 * time.Second
 
-// IO connects the command's streams. A nil reader is empty, a nil writer
-// discards.
+// IO connects the command with what its caller has, and is no part of what it is. A
+// nil reader is empty, a nil writer discards.
 //
 // The reader and the writers are used by one goroutine each. When the command
 // ends while Stdin, being no *os.File, blocks in a read, that one read
@@ -190,6 +191,10 @@ type IO struct {
 	// or nil. Run puts it into raw mode, follows its size, and restores it.
 	// Nothing is masked there: who sits at it has the secrets.
 	TTY *os.File
+
+	// Lent are ports (TCP) of this machine's loopback that a command with the network
+	// "nat" finds at the same address of its own.
+	Lent []netip.AddrPort
 }
 
 // Reason is how a command ended.

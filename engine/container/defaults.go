@@ -11,8 +11,8 @@ import (
 // limit can be seen by the command: what a result is known by has to hold the
 // Spec that was filled in, not the one before.
 type Defaults struct {
-	Network      string        // "" for NetworkHost
-	Host         string        // the network of libvirt that NetworkHost stands for; "" for the host's own
+	Network      string        // "" for NetworkNAT
+	Host         string        // the network of libvirt that NetworkHost and NetworkNAT stand for; "" for the host's own, and a private one
 	Memory       int64         // limit in bytes, 0 for none
 	CPUs         float64       // limit in processors, 0 for none
 	Capabilities []string      // for every Spec, beside its own
@@ -23,9 +23,9 @@ type Defaults struct {
 // specifications mean alike they say alike then: a network of libvirt has its
 // bare name, capabilities are sorted, without "CAP_", and there once.
 func (d Defaults) Fill(s Spec) Spec {
-	s.Network = networkName(cmp.Or(s.Network, d.Network, NetworkHost))
-	if s.Network == NetworkHost {
-		s.Network = networkName(cmp.Or(d.Host, NetworkHost))
+	s.Network = networkName(cmp.Or(s.Network, d.Network, NetworkNAT))
+	if d.Host != "" && (s.Network == NetworkHost || s.Network == NetworkNAT) {
+		s.Network = networkName(d.Host)
 	}
 	s.Memory = cmp.Or(s.Memory, d.Memory)
 	s.CPUs = cmp.Or(s.CPUs, d.CPUs)

@@ -15,10 +15,17 @@ import (
 // a Spec it may be left out.
 const LibvirtNetworkPrefix = "libvirt:"
 
+// Networks that every backend has.
 const (
-	NetworkHost = "host"
-	NetworkNone = "none"
+	NetworkHost = "host" // this machine's own
+	NetworkNone = "none" // loopback alone
+	NetworkNAT  = "nat"  // one of the container's own, with a way out; this machine's loopback is out of reach
 )
+
+// OwnNetwork reports whether a network needs no libvirt.
+func OwnNetwork(name string) bool {
+	return name == NetworkHost || name == NetworkNone || name == NetworkNAT
+}
 
 // idPattern is what a domain name, a control group and a host name all allow.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
@@ -76,7 +83,7 @@ func (s *Spec) setDefaults() {
 		s.Grace = DefaultGrace
 	}
 	if s.Network == "" {
-		s.Network = NetworkHost
+		s.Network = NetworkNAT
 	}
 	s.Network = networkName(s.Network)
 	defaults := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", MarkerVariable}

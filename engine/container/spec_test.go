@@ -75,7 +75,7 @@ func TestMountOrder(t *testing.T) {
 	if s.Mounts[0].Target != "/a/b/c" {
 		t.Error("the caller's mounts changed")
 	}
-	if n.Hostname != "x" || n.Dir != "/" || n.Network != NetworkHost || n.Grace != DefaultGrace {
+	if n.Hostname != "x" || n.Dir != "/" || n.Network != NetworkNAT || n.Grace != DefaultGrace {
 		t.Errorf("defaults: %+v", n)
 	}
 }

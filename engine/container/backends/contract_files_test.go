@@ -153,7 +153,7 @@ func testHostFiles(t *testing.T, w *world) {
 	}
 	image := imageOf(t, tree)
 	r := script(w.backend, image, "cat /etc/resolv.conf; grep -c a-host /etc/hosts")
-	r.spec.Hostname = "a-host"
+	r.spec.Hostname, r.spec.Network = "a-host", container.NetworkHost
 	if got := r.output(t); !strings.HasSuffix(got, string(host)+"1\n") {
 		t.Errorf("got %q, want the host's %q", got, host)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // ownNetworks are those that every backend has.
-var ownNetworks = [...]string{container.NetworkHost, container.NetworkNone}
+var ownNetworks = [...]string{container.NetworkHost, container.NetworkNone, container.NetworkNAT}
 
 // testOwnFilesChanged runs scripts that change the files that b9 puts into a
 // container, and compares what each leaves: the same, whatever network there is.

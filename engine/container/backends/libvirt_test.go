@@ -91,22 +91,6 @@ func TestLibvirtNetwork(t *testing.T) {
 	wrong.refused(t, `did you mean "b9-test"?`)
 }
 
-const aloneVariable = "B9_TEST_ALONE"
-
-// runAlone runs the calling test again with a /run and a network of its own.
-func runAlone(t *testing.T) {
-	t.Helper()
-	const enter = `mount -t tmpfs none /run && ip link set lo up && exec "$@"`
-	cmd := exec.Command("unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", enter, "sh",
-		os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), aloneVariable+"=1")
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("alone: %v", err)
-	}
-}
-
 // TestLibvirtdEnds takes the daemon away during a run. Killed, it leaves the
 // container alone; stopped in order, it ends it.
 //
@@ -114,8 +98,7 @@ func runAlone(t *testing.T) {
 // namespaces of its own, where none answers and one is started.
 func TestLibvirtdEnds(t *testing.T) {
 	needTool(t, "virsh", "busybox")
-	if os.Getenv(aloneVariable) == "" {
-		runAlone(t)
+	if !alone(t, "true") {
 		return
 	}
 	b, _ := openBackend(t, container.Libvirt)

@@ -3,7 +3,7 @@
 // Package embedded is the container backend that needs no daemon: it runs the
 // helper as a child of this process, in new mount and process namespaces. What
 // happens inside the container is internal/helper's business. It has the host's
-// network or none.
+// network, none, or a private one with a way out (internal/nat).
 //
 //	Open  the backend, as a container.Backend
 //
@@ -26,6 +26,7 @@ import (
 
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container/internal/nat"
 )
 
 // embedded runs containers in helper processes, with libcontainer.
@@ -54,11 +55,20 @@ func (e *embedded) Probe(ctx context.Context) (container.Features, error) {
 	fs.Close()
 	return container.Features{
 		Archs:    container.KernelArchs(ctx),
-		Networks: []string{container.NetworkHost, container.NetworkNone},
+		Networks: networks(),
 		TTY:      true,
 		Limits:   helper.LimitsUsable(),
 		Version:  runtimeVersion(),
 	}, nil
+}
+
+// networks are those that can be had here.
+func networks() []string {
+	list := []string{container.NetworkHost, container.NetworkNone}
+	if nat.Usable() == nil {
+		list = append(list, container.NetworkNAT)
+	}
+	return list
 }
 
 // Run implements container.Backend.
@@ -67,9 +77,9 @@ func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO
 	if err != nil {
 		return helper.Failed, err
 	}
-	if spec.Network != container.NetworkHost && spec.Network != container.NetworkNone {
-		return helper.Failed, fmt.Errorf("network %q: backend %s has %s and %s; libvirt's networks are for backend %s",
-			spec.Network, container.Embedded, container.NetworkHost, container.NetworkNone, container.Libvirt)
+	if !container.OwnNetwork(spec.Network) {
+		return helper.Failed, fmt.Errorf("network %q: backend %s has %s, %s and %s; libvirt's networks are for backend %s",
+			spec.Network, container.Embedded, container.NetworkNAT, container.NetworkHost, container.NetworkNone, container.Libvirt)
 	}
 	scratch := filepath.Join(e.config.RunDir, "mnt")
 	if err := os.MkdirAll(scratch, 0o700); err != nil {

@@ -135,7 +135,7 @@ func (d *domains) start(ctx context.Context, spec container.Spec, remote *os.Fil
 		return nil, err
 	}
 	plan := domainPlan{spec: spec, config: d.config, slot: c.slot, root: root}
-	if spec.Network != container.NetworkHost && spec.Network != container.NetworkNone {
+	if !container.OwnNetwork(spec.Network) {
 		conn, number := c.daemon.conn, c.slot.number
 		plan.link, err = ask(ctx, c.daemon, c.daemon.limit, func() (*link, error) { return joinNetwork(conn, spec.Network, number) }, nil)
 		if err != nil {

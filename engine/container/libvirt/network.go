@@ -53,7 +53,7 @@ func joinNetwork(conn *libvirt.Connect, name string, number int) (*link, error) 
 	net, err := conn.LookupNetworkByName(name)
 	if err != nil {
 		names, _ := networkNames(conn)
-		known := append([]string{container.NetworkHost, container.NetworkNone}, names...)
+		known := append([]string{container.NetworkHost, container.NetworkNone, container.NetworkNAT}, names...)
 		return nil, fmt.Errorf("no network %q (have %s)%s", name, strings.Join(known, ", "), near.Hint(name, known))
 	}
 	defer net.Free()

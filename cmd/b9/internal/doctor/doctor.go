@@ -40,6 +40,7 @@ const (
 type Host struct {
 	StoreDir   string // need not exist
 	Backend    string // the configured one, or "auto"
+	Network    string // of containers, as configured; "" for the private one
 	LibvirtURI string
 	Backends   []container.Backend
 
@@ -47,6 +48,7 @@ type Host struct {
 	Root     fs.FS                        // the root directory, for /proc and /sys
 	LookPath func(string) (string, error) // finds a program
 	UID      func() int
+	Tun      string // in place of /dev/net/tun
 	Dial     func(ctx context.Context, socket string) error
 	Emulator func(ctx context.Context, arch string) (*container.Emulator, error)
 }
@@ -77,7 +79,7 @@ const probeTime = 10 * time.Second
 func Examine(ctx context.Context, d Host) []check {
 	d.setDefaults()
 	return slices.Concat(
-		[]check{d.user(), d.machine(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces()}, d.architectures(ctx), []check{d.kvm()},
+		[]check{d.user(), d.machine(), kernelRelease(), loopDevices(), d.fileSystems(), d.optionalFileSystems(), d.cgroups(), d.userNamespaces()}, d.architectures(ctx), []check{d.privateNetworks(), d.kvm()},
 		d.tools(), []check{d.libvirtd(ctx)}, d.backends(ctx), aboutStore(d.StoreDir))
 }
 

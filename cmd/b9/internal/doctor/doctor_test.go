@@ -68,7 +68,7 @@ func named(t *testing.T, checks []check, name string) check {
 }
 
 // host are the checks that look at the real machine.
-var host = map[string]bool{"kernel": true, "loop devices": true, "/dev/kvm": true, "store": true, "reflink": true}
+var host = map[string]bool{"kernel": true, "loop devices": true, "private networks": true, "/dev/kvm": true, "store": true, "reflink": true}
 
 func TestDoctorHealthy(t *testing.T) {
 	checks := Examine(t.Context(), healthy(t))
@@ -115,6 +115,7 @@ func TestDoctorIll(t *testing.T) {
 		"store":               {func(d *Host) { d.StoreDir = "/proc/b9" }, statusFail, "choose another place"},
 		"32-bit containers":   {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
 		"other architectures": {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
+		"private networks":    {func(d *Host) { d.Tun = "/dev/net/nosuch" }, statusFail, "modprobe tun"},
 	} {
 		d := healthy(t)
 		c.spoil(&d)
@@ -151,6 +152,15 @@ func TestDoctorArchitectures(t *testing.T) {
 		}
 	}
 	if c := named(t, Examine(t.Context(), healthy(t)), "32-bit containers"); c.Detail != "the kernel runs programs of i686" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestDoctorOtherNetwork: who has chosen another network for all can do without.
+func TestDoctorOtherNetwork(t *testing.T) {
+	d := healthy(t)
+	d.Tun, d.Network = "/dev/net/nosuch", container.NetworkHost
+	if c := named(t, Examine(t.Context(), d), "private networks"); c.Status != statusWarn || !strings.Contains(c.Detail, "/dev/net/nosuch") {
 		t.Errorf("%+v", c)
 	}
 }

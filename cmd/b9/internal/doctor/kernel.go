@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/container"
 )
 
 func kernelRelease() check {
@@ -154,6 +157,25 @@ func (d *Host) userNamespaces() check {
 		c.Detail = "the kernel has none; b9 as root does not need them"
 	}
 	return c
+}
+
+const tunDevice = "/dev/net/tun"
+
+// privateNetworks opens what network = "nat" makes interfaces with, and makes none.
+func (d *Host) privateNetworks() check {
+	const name = "private networks"
+	f, err := os.OpenFile(cmp.Or(d.Tun, tunDevice), os.O_RDWR, 0)
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil {
+		return ok(name, tunDevice+` opens: network = "nat" works`)
+	}
+	lack := warn
+	if d.Network == "" || d.Network == container.NetworkNAT {
+		lack = fail
+	}
+	return lack(name, err.Error(), `network = "nat" needs it: as root: modprobe tun; in a container, give it `+tunDevice+"; or use this machine's network with -c container.network=host")
 }
 
 // kvm only says what it can: that the device opens does not prove that a

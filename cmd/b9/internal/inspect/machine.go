@@ -21,7 +21,7 @@ func Doctor(p *session.Program) *cobra.Command {
 
 func examine(ctx context.Context, s *session.Session, _ []string) error {
 	cfg := s.Config
-	host := doctor.Host{StoreDir: cfg.Store.Dir, Backend: cfg.Container.Backend, LibvirtURI: cfg.Libvirt.URI}
+	host := doctor.Host{StoreDir: cfg.Store.Dir, Backend: cfg.Container.Backend, Network: cfg.Container.Network, LibvirtURI: cfg.Libvirt.URI}
 	for _, name := range backends.Names() {
 		b, err := backends.Open(name, s.Containers())
 		if err != nil {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,13 +52,9 @@ func (l lending) Run(ctx context.Context, spec container.Spec, to container.IO) 
 	if err != nil {
 		return container.Result{Code: -1}, fmt.Errorf("how apt of this machine gets to archives: %w", err)
 	}
-	secrets := slices.Clone(access.Secrets)
-	spec.Env = slices.Clone(spec.Env)
-	for _, kv := range os.Environ() {
-		if name, value, _ := strings.Cut(kv, "="); isProxy(name) && !isSet(spec.Env, name) && reachable(value, spec.Network) {
-			spec.Env = append(spec.Env, kv)
-			secrets = append(secrets, secretsOf(value)...)
-		}
+	secrets := append(slices.Clone(access.Secrets), lendProxies(&spec, os.Environ())...)
+	if spec.Network == container.NetworkNAT {
+		to.Lent = lentPorts(spec.Env, access)
 	}
 	conf := aptConfig(access, spec.Network)
 	if conf != "" && !isSet(spec.Env, "APT_CONFIG") {
@@ -76,21 +73,90 @@ func (l lending) Run(ctx context.Context, spec container.Spec, to container.IO) 
 	return l.Backend.Run(ctx, spec, to)
 }
 
+// lendProxies adds the proxies of an environment to a command's, and returns what is
+// secret of them.
+func lendProxies(spec *container.Spec, environ []string) (secrets []string) {
+	spec.Env = slices.Clone(spec.Env)
+	for _, kv := range environ {
+		if name, value, _ := strings.Cut(kv, "="); isProxy(name) && !isSet(spec.Env, name) && (isNoProxy(name) || reachable(value, spec.Network)) {
+			spec.Env = append(spec.Env, kv)
+			secrets = append(secrets, secretsOf(value)...)
+		}
+	}
+	return secrets
+}
+
+// lentPorts are where proxies and mirrors listen on this machine's loopback: a
+// private network has these ports of it and no other.
+func lentPorts(env []string, a *debian.Access) []netip.AddrPort {
+	var ports []netip.AddrPort
+	for _, kv := range env {
+		if name, value, _ := strings.Cut(kv, "="); isProxy(name) && !isNoProxy(name) {
+			ports = append(ports, onLoopback(value)...)
+		}
+	}
+	for _, p := range a.Proxies {
+		ports = append(ports, onLoopback(p.URL)...)
+	}
+	for _, m := range a.Mirrors {
+		ports = append(ports, onLoopback(m)...)
+	}
+	slices.SortFunc(ports, netip.AddrPort.Compare)
+	return slices.Compact(ports)
+}
+
 func isProxy(name string) bool { return strings.HasSuffix(strings.ToLower(name), "_proxy") }
+
+// isNoProxy reports whether a variable names what is reached without a proxy.
+func isNoProxy(name string) bool { return strings.EqualFold(name, "no_proxy") }
 
 func isSet(env []string, name string) bool {
 	return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }
 
 // reachable reports whether a proxy can be reached from a network: one that
-// listens on this machine's loopback only from its own.
+// listens on this machine's loopback only from its own, and from a private one,
+// which is lent its port.
 func reachable(proxy, network string) bool {
-	u, err := url.Parse(proxy)
-	if network == container.NetworkHost || err != nil {
-		return true
+	return network == container.NetworkHost || network == container.NetworkNAT || len(onLoopback(proxy)) == 0
+}
+
+// schemePort is the port of an address that names none; proxies are asked at 80.
+func schemePort(scheme string) string {
+	switch scheme {
+	case "https":
+		return "443"
+	case "socks4", "socks4a", "socks5", "socks5h":
+		return "1080"
 	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback())
+	return "80"
+}
+
+// onLoopback is where a proxy or mirror listens on this machine's loopback, nothing
+// for one elsewhere.
+func onLoopback(address string) []netip.AddrPort {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), schemePort(u.Scheme)), 10, 16)
+	if err != nil {
+		return nil
+	}
+	hosts := []string{u.Hostname()}
+	if hosts[0] == "localhost" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	var ports []netip.AddrPort
+	for _, host := range hosts {
+		if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+			ports = append(ports, netip.AddrPortFrom(ip, uint16(port)))
+		}
+	}
+	return ports
 }
 
 // secretsOf are the user and password in an address, as they stand there and

@@ -13,13 +13,15 @@ import (
 	"b9.build/b9/engine/container"
 )
 
-// TestLoopbackProxies are of use on the host's own network alone.
+// TestLoopbackProxies are of use on the host's own network, and on a private one,
+// which is lent their ports.
 func TestLoopbackProxies(t *testing.T) {
 	for proxy, everywhere := range map[string]bool{
 		"http://proxy.example:3128": true, "http://192.0.2.1": true, "proxy.example:3128": true, "DIRECT": true, ".example,localhost": true,
 		"http://127.0.0.1:3142/": false, "http://me:secret@localhost:3142": false, "http://[::1]:3142": false,
+		"127.0.0.1:3142": false, "localhost:3142": false, "socks5h://127.0.0.9": false, "": true, "http://localhost.example": true, "http://127.0.0.1:x": true,
 	} {
-		if !reachable(proxy, container.NetworkHost) || reachable(proxy, "default") != everywhere {
+		if !reachable(proxy, container.NetworkHost) || !reachable(proxy, container.NetworkNAT) || reachable(proxy, "default") != everywhere {
 			t.Errorf("%s: from the host %v, from another network %v", proxy, reachable(proxy, container.NetworkHost), reachable(proxy, "default"))
 		}
 	}
@@ -29,6 +31,31 @@ func TestLoopbackProxies(t *testing.T) {
 	}
 	if got := aptConfig(&debian.Access{}, container.NetworkHost); got != "" {
 		t.Errorf("apt is told %q", got)
+	}
+}
+
+// TestLentPorts are those of proxies and mirrors on loopback, and no other.
+func TestLentPorts(t *testing.T) {
+	env := []string{"http_proxy=http://me:secret@127.0.0.1:3128/", "HTTPS_PROXY=localhost:3129", "no_proxy=localhost", "all_proxy=socks5://127.0.0.9", "ftp_proxy=http://proxy.example:21", "OTHER=http://127.0.0.1:22"}
+	a := &debian.Access{
+		Proxies: []debian.Proxy{{Option: "Acquire::http::Proxy", URL: "http://[::1]:3142"}, {Option: "Acquire::http::Proxy::open.example", URL: "DIRECT"}},
+		Mirrors: []string{"http://127.0.0.1:3128/debian", "https://localhost/debian", "http://mirror.example/debian", "file:/srv/debian"},
+	}
+	var got []string
+	for _, p := range lentPorts(env, a) {
+		got = append(got, p.String())
+	}
+	want := []string{"127.0.0.1:443", "127.0.0.1:3128", "127.0.0.1:3129", "127.0.0.9:1080", "[::1]:443", "[::1]:3129", "[::1]:3142"}
+	if !slices.Equal(got, want) {
+		t.Errorf("lent %q, want %q", got, want)
+	}
+	spec := container.Spec{Network: container.NetworkNAT, Env: []string{"http_proxy=own"}}
+	secrets := lendProxies(&spec, []string{"http_proxy=http://a:b@c", "NO_PROXY=localhost", "PATH=/bin", "https_proxy=http://d:word@127.0.0.1:1"})
+	if want := []string{"http_proxy=own", "NO_PROXY=localhost", "https_proxy=http://d:word@127.0.0.1:1"}; !slices.Equal(spec.Env, want) {
+		t.Errorf("the environment is %q, want %q", spec.Env, want)
+	}
+	if !slices.Contains(secrets, "word") || slices.Contains(secrets, "b") {
+		t.Errorf("secret are %q", secrets)
 	}
 }
 

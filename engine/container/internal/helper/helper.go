@@ -91,6 +91,7 @@ type guest struct {
 	root  *rootfs
 	users *os.File // the user namespace of the command, nil for the helper's
 
+	network *os.File     // the namespace to join, nil for none
 	devices *DeviceGroup // nil where the caller's side made one
 	began   time.Time    // before the command
 }
@@ -106,6 +107,9 @@ func (g *guest) run() *outcome {
 		out.Error = err.Error()
 	}
 	closeAll(g.files)
+	if g.network != nil {
+		g.network.Close()
+	}
 	g.leaveDevices()
 	if err == nil && tidies(&g.req.Spec, out) {
 		g.root.compareTimes()
@@ -132,6 +136,31 @@ func (g *guest) rootDir() string  { return filepath.Join(g.req.Scratch, "root") 
 func (g *guest) stateDir() string { return filepath.Join(g.req.Scratch, "state") }
 func (g *guest) filesDir() string { return filepath.Join(g.req.Scratch, "files") }
 
+// takeTrees takes the trees of the mounts, and of what is lent, from the files that
+// came, and the network behind the streams. The streams stay.
+func (g *guest) takeTrees(mounts int) ([]*os.File, error) {
+	trees, rest := mounts, 0
+	if g.req.Spec.Lends() {
+		trees++
+	}
+	if g.req.Console == nil {
+		rest = 3 // the streams
+	}
+	if g.req.NetFile {
+		rest++
+	}
+	if len(g.files) != trees+rest {
+		return nil, fmt.Errorf("%d files came with %d mounts", len(g.files), mounts)
+	}
+	if g.req.NetFile {
+		last := len(g.files) - 1
+		g.network, g.files = g.files[last], g.files[:last]
+	}
+	taken := g.files[:trees]
+	g.files = g.files[trees:]
+	return taken, nil
+}
+
 // build puts the container's file systems together.
 func (g *guest) build() error {
 	if err := g.restrict(); err != nil {
@@ -143,20 +172,11 @@ func (g *guest) build() error {
 	if err := g.takeUsers(); err != nil {
 		return err
 	}
-	streams := 3
-	if g.req.Console != nil {
-		streams = 0
-	}
 	mounts := g.req.Spec.Mounts
-	lent := 0
-	if g.req.Spec.Lends() {
-		lent = 1
+	trees, err := g.takeTrees(len(mounts))
+	if err != nil {
+		return err
 	}
-	if len(g.files) != streams+len(mounts)+lent {
-		return fmt.Errorf("%d files came with %d mounts", len(g.files), len(mounts))
-	}
-	trees := g.files[:len(mounts)+lent]
-	g.files = g.files[len(mounts)+lent:]
 	defer closeAll(trees)
 	root, err := newRootfs(trees[0], g.rootDir(), mounts[0])
 	g.root = root
@@ -168,7 +188,7 @@ func (g *guest) build() error {
 			return err
 		}
 	}
-	if lent > 0 {
+	if len(trees) > len(mounts) {
 		if err := g.borrow(trees[len(mounts)]); err != nil {
 			return err
 		}

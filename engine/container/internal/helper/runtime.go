@@ -138,6 +138,9 @@ func (r *runner) config() *configs.Config {
 		c.Namespaces.Add(configs.NEWNET, "")
 		c.Networks = []*configs.Network{{Type: "loopback"}}
 	}
+	if f := r.guest.network; f != nil {
+		c.Namespaces.Add(configs.NEWNET, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()))
+	}
 	if container.Narrow(spec.Arch) && !r.guest.req.Emulated {
 		c.Personality = &configs.LinuxPersonality{Domain: configs.PerLinux32}
 	}

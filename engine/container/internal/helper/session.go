@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/nat"
 	"b9.build/b9/engine/secret"
 	"b9.build/b9/engine/size"
 )
@@ -63,6 +65,7 @@ type session struct {
 	ends         ends
 	terminal     *terminal // ends, if they are one
 	firstProcess FirstProcess
+	network      *nat.Network // nil for another than a private one
 	wire         *wire
 	started      chan struct{} // closed when the command runs
 }
@@ -98,6 +101,7 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 	}
 	defer func() { err = errors.Join(err, s.loan.release()) }()
 	to, flush := masked(to, secret.Masking(s.loan.secrets(), s.spec.Masked))
+	defer func() { err = errors.Join(err, s.closeNetwork()) }()
 	req, err := s.newRequest(to)
 	if err != nil {
 		return Failed, err
@@ -122,11 +126,9 @@ var Failed = container.Result{Reason: container.Exited, Code: -1}
 func (s *session) newRequest(to container.IO) (*Request, error) {
 	req := &Request{Spec: s.spec, Secrets: s.loan.secrets()}
 	s.emulation.complete(req)
-	var err error
-	if s.spec.Network != container.NetworkNone {
-		if req.ResolvConf, req.Hosts, err = hostFiles(); err != nil {
-			return nil, err
-		}
+	err := s.addNetwork(req, to.Lent)
+	if err != nil {
+		return nil, err
 	}
 	if to.TTY == nil {
 		s.ends, err = newStreams(to)
@@ -140,10 +142,42 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 	return req, nil
 }
 
+// addNetwork makes the container's network, if it is a private one, and says what is
+// known there of the host's.
+func (s *session) addNetwork(req *Request, lent []netip.AddrPort) (err error) {
+	if s.spec.Network == container.NetworkNone {
+		return nil
+	}
+	if req.ResolvConf, req.Hosts, err = hostFiles(); err != nil || s.spec.Network != container.NetworkNAT {
+		return err
+	}
+	if s.network, err = nat.Open(nat.Config{ResolvConf: req.ResolvConf, Lent: lent}); err != nil {
+		return err
+	}
+	req.ResolvConf, req.NetFile = s.network.ResolvConf(), true
+	return nil
+}
+
+// closeNetwork takes the private network away, when the container is gone.
+func (s *session) closeNetwork() error {
+	if s.network == nil {
+		return nil
+	}
+	return s.network.Close()
+}
+
+// namespaces are files of the namespaces that the container joins.
+func (s *session) namespaces() []*os.File {
+	if s.network == nil {
+		return nil
+	}
+	return []*os.File{s.network.Namespace()}
+}
+
 // converse sends the request and follows the run to its end, when the
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
-	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.emulation.files())...)
+	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.namespaces(), s.emulation.files())...)
 	s.stage.handOver()
 	s.loan.handOver()
 	s.ends.handOver()

@@ -33,7 +33,8 @@ type message struct {
 
 // Request asks the container's side to run a command. The files that come
 // with it are the mounts in order, what the command is lent, if anything, without a
-// terminal standard input, output and error, and last a user namespace if there is one.
+// terminal standard input, output and error, the network namespace if there is one,
+// and last a user namespace if there is one.
 type Request struct {
 	Spec       container.Spec
 	Secrets    []secret.Text // which the spec on the wire is without
@@ -42,6 +43,7 @@ type Request struct {
 	Cgroup     string        // name for a control group, "" when limits are not ours to set
 	Devices    string        // name for a device group to make and join, "" where the process is in one
 	NetNone    bool          // make a network namespace with loopback only
+	NetFile    bool          // join the network namespace that comes with the request
 	ResolvConf []byte        // content of /etc/resolv.conf, nil to leave it
 	Emulated   bool          // an emulator runs the command
 	OwnUsers   bool          // in the user namespace that comes along
