@@ -3,8 +3,9 @@
 //
 // It hides loop devices, mounts, namespaces, control groups and the daemons
 // that some backends need. It does not know what an image is for, where it
-// comes from, or how it is stored: it mounts file systems that the kernel
-// supports, runs a command in them, and takes everything down again.
+// comes from, or how it is stored: it mounts file systems, runs a command in
+// them, and takes everything down again. What the kernel has no driver for it
+// serves itself, through FUSE: vfat, iso9660 and squashfs (internal/userfs).
 //
 // This package has what its users share: a Backend runs what a Spec says, with
 // the streams of an IO, and a Result tells how it ended. It links no library of
@@ -36,8 +37,9 @@
 // away afterwards. Directories and files that had to be made to mount something
 // are removed, unless something was put into them. An image that has no room for them
 // needs none: where it has no free inode either, the directory that lacks one is covered
-// by a read-only one in memory that shows the same entries. When the command ends, so
-// does every process it left behind.
+// by a read-only one in memory that shows the same entries. In a root that is only read
+// they are in a layer in memory above it, which is as read-only to the command. When
+// the command ends, so does every process it left behind.
 //
 // A command makes any device node and opens few: null, zero, full, random, urandom,
 // tty and terminals. It has no swap areas and no keyrings. So nothing that outlives
@@ -120,8 +122,11 @@ type Mount struct {
 	Source   string // image file or directory on the host; empty for Tmpfs
 	Target   string // absolute path in the container; "/" exactly once
 	Kind     MountKind
-	FSType   string // of an Image; "" for ext4, xfs or btrfs as found
-	ReadOnly bool
+	FSType   string // of an Image; "" for what is found there: ext2, ext3, ext4, xfs, btrfs, vfat, iso9660 or squashfs
+	ReadOnly bool   // an Image of iso9660 or squashfs is in any case
+
+	// Subvolume is what is mounted of a btrfs, by its path; "" for its default.
+	Subvolume string
 
 	// Offset and Length are the place in bytes of the file system within
 	// the image, the offset a multiple of 512; a zero length reaches to the
@@ -291,4 +296,9 @@ type Config struct {
 	// LibvirtAnswer is how long libvirtd may take for an answer before a run is given
 	// up: see package libvirt. 0 is half a minute.
 	LibvirtAnswer time.Duration
+
+	// UserSpace are file systems that are served in user space, through FUSE, though
+	// the kernel may have drivers for them: vfat, iso9660, squashfs. Without a driver
+	// they are in any case.
+	UserSpace []string
 }

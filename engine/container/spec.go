@@ -200,8 +200,11 @@ func (m *Mount) check() error {
 	default:
 		return fmt.Errorf("mount at %s: unknown kind %d", m.Target, int(m.Kind))
 	}
-	if m.Kind != Image && (m.Offset != 0 || m.Length != 0 || m.FSType != "") {
-		return fmt.Errorf("mount at %s: offset, length and file system are for images only", m.Target)
+	if m.Kind != Image && (m.Offset != 0 || m.Length != 0 || m.FSType != "" || m.Subvolume != "") {
+		return fmt.Errorf("mount at %s: offset, length, file system and subvolume are for images only", m.Target)
+	}
+	if strings.ContainsRune(m.Subvolume, 0) {
+		return fmt.Errorf("mount at %s: subvolume %q contains a zero byte", m.Target, m.Subvolume)
 	}
 	if m.Offset < 0 || m.Length < 0 || m.Offset%512 != 0 || m.Length%512 != 0 {
 		return fmt.Errorf("mount at %s: offset %d and length %d must be multiples of 512", m.Target, m.Offset, m.Length)

@@ -153,7 +153,7 @@ func testRefusals(t *testing.T, w *world) {
 		`user "bob" of the image`:                func(s *container.Spec) { s.User = "bob" },
 		`unknown capability "x"`:                 func(s *container.Spec) { s.Capabilities = []string{"x"} },
 		"/no/such.img: no such file":             func(s *container.Spec) { s.Mounts[0].Source = "/no/such.img" },
-		"has no ext4, xfs or btrfs file system":  func(s *container.Spec) { s.Mounts[0].Source = garbage },
+		"has no file system that is known":       func(s *container.Spec) { s.Mounts[0].Source = garbage },
 		"no usable ext4 file system":             func(s *container.Spec) { s.Mounts[0].Source, s.Mounts[0].FSType = corrupt, "ext4" },
 		"the kernel has no nosuchfs file system": func(s *container.Spec) { s.Mounts[0].FSType = "nosuchfs" },
 		"nothing to mount at offset":             func(s *container.Spec) { s.Mounts[0].Offset = 1 << 40 },

@@ -77,6 +77,16 @@ func promises() map[string]func(*testing.T, *world) {
 		"secretsRefused":   testSecretsRefused,
 		"agent":            testAgent,
 		"noAgent":          testNoAgent,
+		"readFormats":      testReadFormats,
+		"vfat":             testVFAT,
+		"vfatRoot":         testVFATRoot,
+		"vfatPart":         testVFATPart,
+		"subvolume":        testSubvolume,
+		"damagedImage":     testDamagedImage,
+		"servedMemory":     testServedMemory,
+		"servedKilled":     testServedKilled,
+		"formatsRefused":   testFormatsRefused,
+		"layerLeftAlone":   testLayer,
 	}
 }
 

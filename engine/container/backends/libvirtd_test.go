@@ -47,15 +47,23 @@ func openBackend(t testing.TB, name string) (container.Backend, container.Featur
 	if name == container.Libvirt {
 		startLibvirtd(t)
 	}
-	b, err := Open(name, container.Config{RunDir: testRunDir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := openWith(t, name, container.Config{})
 	f, err := b.Probe(context.Background())
 	if err != nil {
 		t.Skipf("backend %s: %v", name, err)
 	}
 	return b, f
+}
+
+// openWith opens a backend with a configuration of its own.
+func openWith(t testing.TB, name string, c container.Config) container.Backend {
+	t.Helper()
+	c.RunDir = testRunDir
+	b, err := Open(name, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // testRunDir is apart from that of real builds.

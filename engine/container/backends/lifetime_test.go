@@ -17,7 +17,8 @@ import (
 )
 
 // roleVariable makes a run of the test binary play a part in a test:
-// "owner BACKEND IMAGE MARK" runs a container until it is killed,
+// "owner BACKEND IMAGE MARK [TYPE]" runs a container until it is killed, whose root
+// is served in user space if it is of the type,
 // "libraries" prints what the process has mapped.
 const roleVariable = "B9_TEST_ROLE"
 
@@ -31,7 +32,7 @@ func playRole(role string) int {
 		}
 		return 0
 	}
-	b, err := Open(parts[1], container.Config{RunDir: testRunDir})
+	b, err := Open(parts[1], container.Config{RunDir: testRunDir, UserSpace: parts[4:]})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -46,14 +47,14 @@ func playRole(role string) int {
 
 // startOwner starts a process that runs a container and returns when the
 // container's command runs.
-func startOwner(t *testing.T, w *world, image, mark string) *exec.Cmd {
+func startOwner(t *testing.T, w *world, image string, mark ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=owner %s %s %s", roleVariable, w.backend.Name(), image, mark))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=owner %s %s %s", roleVariable, w.backend.Name(), image, strings.Join(mark, " ")))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

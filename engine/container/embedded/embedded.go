@@ -85,7 +85,7 @@ func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return helper.Failed, err
 	}
-	return helper.Run(ctx, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
+	return helper.Run(ctx, e.config, spec, to, func(_ context.Context, remote *os.File) (helper.FirstProcess, error) {
 		return startHelper(remote, scratch, spec.ID)
 	})
 }

@@ -101,7 +101,7 @@ func (d *domains) Run(ctx context.Context, spec container.Spec, to container.IO)
 	if err != nil {
 		return helper.Failed, err
 	}
-	return helper.Run(ctx, spec, to, func(ctx context.Context, remote *os.File) (helper.FirstProcess, error) {
+	return helper.Run(ctx, d.config, spec, to, func(ctx context.Context, remote *os.File) (helper.FirstProcess, error) {
 		defer remote.Close()
 		return d.start(ctx, spec, remote)
 	})

@@ -114,10 +114,8 @@ func (g *guest) run() *outcome {
 	if err == nil && tidies(&g.req.Spec, out) {
 		g.root.compareTimes()
 		g.root.clamp = clampOf(&g.req.Spec)
-		for _, dir := range g.req.Spec.Empty {
-			if err := g.root.empty(dir); err != nil {
-				out.Error = err.Error()
-			}
+		if !g.req.Spec.Mounts[0].ReadOnly {
+			g.emptyDirs(out)
 		}
 	}
 	if err == nil && g.hunts(out) {
@@ -129,6 +127,15 @@ func (g *guest) run() *outcome {
 		}
 	}
 	return out
+}
+
+// emptyDirs empties the directories that the spec names.
+func (g *guest) emptyDirs(out *outcome) {
+	for _, dir := range g.req.Spec.Empty {
+		if err := g.root.empty(dir); err != nil {
+			out.Error = err.Error()
+		}
+	}
 }
 
 // The places in the scratch directory.
@@ -178,7 +185,7 @@ func (g *guest) build() error {
 		return err
 	}
 	defer closeAll(trees)
-	root, err := newRootfs(trees[0], g.rootDir(), mounts[0])
+	root, err := g.newRoot(trees[0], mounts[0])
 	g.root = root
 	if err != nil {
 		return err
@@ -202,7 +209,10 @@ func (g *guest) build() error {
 	if err := g.mountSystem(); err != nil {
 		return err
 	}
-	return root.made()
+	if err := root.made(); err != nil {
+		return err
+	}
+	return root.seal()
 }
 
 func (g *guest) attach(tree *os.File, m container.Mount) error {

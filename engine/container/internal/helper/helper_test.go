@@ -1,7 +1,6 @@
 package helper
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -140,27 +139,6 @@ func TestDetectFS(t *testing.T) {
 			}
 		})
 	}
-}
-
-func FuzzDetectFS(f *testing.F) {
-	f.Add([]byte("XFSB"))
-	f.Add(append(make([]byte, 0x438), 0x53, 0xef))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, head []byte) {
-		switch got := detectFS(head); got {
-		case "":
-		case "xfs":
-			if !bytes.HasPrefix(head, []byte("XFSB")) {
-				t.Errorf("%q", got)
-			}
-		case "ext4", "btrfs":
-			if len(head) < 0x43a {
-				t.Errorf("%q in %d bytes", got, len(head))
-			}
-		default:
-			t.Errorf("%q", got)
-		}
-	})
 }
 
 func FuzzParseStartTime(f *testing.F) {

@@ -1,15 +1,16 @@
 package helper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/internal/flock"
 )
 
@@ -83,47 +84,75 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// magicSize covers every place that detectFS reads, in bytes.
-const magicSize = 0x10048
-
-// detectFS names the file system whose first bytes are given, or "". It knows
-// those whose drivers are built to stand hostile images, by the places and values
-// of the superblocks' magic numbers: the kernel's documentation of ext4, xfs and
-// btrfs.
-func detectFS(head []byte) string {
-	for _, m := range []struct {
-		fstype string
-		offset int
-		value  string
-	}{
-		{"xfs", 0, "XFSB"},
-		{"ext4", 0x438, "\x53\xef"},
-		{"btrfs", 0x10040, "_BHRfS_M"},
-	} {
-		if end := m.offset + len(m.value); end <= len(head) && bytes.Equal(head[m.offset:end], []byte(m.value)) {
-			return m.fstype
+// recognise decides for every image which file system it is mounted as, and which of
+// them are only read whatever the specification says.
+func recognise(mounts []container.Mount) ([]container.Mount, error) {
+	mounts = slices.Clone(mounts)
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Kind != container.Image {
+			continue
+		}
+		if err := recogniseImage(m); err != nil {
+			return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
 		}
 	}
-	return ""
+	return mounts, nil
+}
+
+func recogniseImage(m *container.Mount) error {
+	f, err := os.Open(m.Source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := checkImage(f, *m); err != nil {
+		return err
+	}
+	if m.FSType, err = imageFS(f, *m); err != nil {
+		return err
+	}
+	m.ReadOnly = m.ReadOnly || m.FSType == "iso9660" || m.FSType == "squashfs"
+	if m.Subvolume != "" && m.FSType != "btrfs" {
+		return fmt.Errorf("subvolume %q: image %s holds %s, and only btrfs has subvolumes", m.Subvolume, m.Source, m.FSType)
+	}
+	return nil
 }
 
 // imageFS is the type to mount the image of m as.
 func imageFS(f *os.File, m container.Mount) (string, error) {
-	switch m.FSType {
-	case "":
+	kind := m.FSType
+	if kind == "" {
+		part, err := section(f, m)
+		if err != nil {
+			return "", err
+		}
+		info, err := fsys.ProbeAt(part, part.Size())
+		if err != nil {
+			return "", err
+		}
+		kind = info.Type
+	}
+	switch kind {
 	case "ext2", "ext3":
-		// Their own drivers are gone; ext4's mounts all three.
-		return "ext4", nil
-	default:
-		return m.FSType, nil
+		return "ext4", nil // their own drivers are gone; ext4's mounts all three
+	case "":
+		return "", fmt.Errorf("image %s has no file system that is known at offset %d: name its type, or the place of its partition", m.Source, m.Offset)
+	case "swap":
+		return "", fmt.Errorf("image %s holds swap space, which has no files to mount", m.Source)
 	}
-	head := make([]byte, magicSize)
-	n, err := f.ReadAt(head, m.Offset)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+	return kind, nil
+}
+
+// section is the part of an image that a mount names.
+func section(f *os.File, m container.Mount) (*io.SectionReader, error) {
+	length := m.Length
+	if length == 0 {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		length = info.Size() - m.Offset
 	}
-	if t := detectFS(head[:n]); t != "" {
-		return t, nil
-	}
-	return "", fmt.Errorf("image %s has no ext4, xfs or btrfs file system at offset %d: name its type, or the place of its partition", m.Source, m.Offset)
+	return io.NewSectionReader(f, m.Offset, length), nil
 }

@@ -34,7 +34,7 @@ func newLoan(ctx context.Context, spec *container.Spec) (_ *loan, err error) {
 		}
 	}()
 	// Unlike tmpfs it is never swapped out.
-	if l.tree, err = newMount("ramfs", "mode", "0500", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, false); err != nil {
+	if l.tree, err = newMount("ramfs", []setting{{"mode", "0500"}}, nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, false); err != nil {
 		return nil, fmt.Errorf("a place for secrets: %w", err)
 	}
 	for _, s := range spec.Secrets {

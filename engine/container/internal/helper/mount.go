@@ -5,23 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/userfs"
 )
 
 // stage is the file systems of a container before they have a place: mounts
 // that only their descriptors hold.
 type stage struct {
-	trees []*os.File // one for each mount of the spec
-	loops []*loop
+	trees     []*os.File // one for each mount of the spec
+	loops     []*loop
+	served    []*served
+	userSpace []string // file systems that are served whatever drivers there are
 }
 
-// newStage attaches and mounts everything in mounts.
-func newStage(ctx context.Context, mounts []container.Mount) (*stage, error) {
-	s := &stage{}
+// newStage attaches and mounts everything in mounts, which recognise has seen.
+func newStage(ctx context.Context, mounts []container.Mount, userSpace []string) (*stage, error) {
+	s := &stage{userSpace: userSpace}
 	for _, m := range mounts {
 		tree, err := s.add(ctx, m)
 		if err != nil {
@@ -37,27 +41,59 @@ func (s *stage) add(ctx context.Context, m container.Mount) (*os.File, error) {
 	case container.Dir:
 		return cloneDir(m)
 	case container.Tmpfs:
-		return newMount("tmpfs", "mode", "1777", nil, 0, m.ReadOnly)
+		return newMount("tmpfs", []setting{{"mode", "1777"}}, nil, 0, m.ReadOnly)
 	}
 	image, err := openImage(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	var l *loop
-	fstype, err := imageFS(image, m)
-	if err == nil {
-		l, err = attachLoop(ctx, image, m)
-	}
-	if err != nil {
-		image.Close()
-		return nil, err
-	}
-	s.loops = append(s.loops, l)
-	tree, err := mountDevice(l.dev.Name(), fstype, m.ReadOnly)
+	tree, err := s.mountImage(ctx, image, m)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", m.Source, err)
 	}
 	return tree, nil
+}
+
+// mountImage mounts the file system of an open image, which it takes over: by the
+// kernel's driver, or, where there is none, or it can't (a compression that it was
+// built without), served by this process.
+func (s *stage) mountImage(ctx context.Context, image *os.File, m container.Mount) (*os.File, error) {
+	served := userfs.Serves(m.FSType)
+	if served && slices.Contains(s.userSpace, m.FSType) {
+		return s.serve(image, m)
+	}
+	if fs, err := OpenFS(m.FSType); err != nil {
+		if served {
+			return s.serve(image, m)
+		}
+		image.Close()
+		return nil, err
+	} else if err := fs.Close(); err != nil {
+		return nil, err
+	}
+	l, err := attachLoop(ctx, image, m)
+	if err != nil {
+		image.Close()
+		return nil, err
+	}
+	tree, err := mountDevice(l.dev.Name(), m)
+	if err == nil || !served {
+		s.loops = append(s.loops, l)
+		return tree, err
+	}
+	if err := l.dev.Close(); err != nil { // which detaches the image
+		return nil, err
+	}
+	tree, serr := s.serve(image, m)
+	return tree, errors.Join(serr, onlyWith(serr, err))
+}
+
+// onlyWith is err where there is another error that it explains.
+func onlyWith(other, err error) error {
+	if other == nil {
+		return nil
+	}
+	return err
 }
 
 // handOver closes the mounts here, after they were sent to the container.
@@ -74,48 +110,76 @@ func (s *stage) release() error {
 	for _, l := range s.loops {
 		errs = append(errs, l.release())
 	}
-	s.loops = nil
+	for _, f := range s.served {
+		errs = append(errs, f.release())
+	}
+	s.loops, s.served = nil, nil
 	return errors.Join(errs...)
+}
+
+// setting is a parameter of a mount. One without a value is a flag.
+type setting struct{ key, value string }
+
+func (o setting) set(fs int) error {
+	if o.value == "" {
+		return unix.FsconfigSetFlag(fs, o.key)
+	}
+	return unix.FsconfigSetString(fs, o.key, o.value)
 }
 
 // mountOptions are set where the file system has them. After a crash no image
 // is used again, so nothing needs to be flushed in order; space that is freed
 // becomes a hole of the image again; nothing is written in the background;
-// and two copies of one image may be mounted at a time.
-func mountOptions(fstype string) []string {
+// two copies of one image may be mounted at a time; and what an image does not say
+// of names, times and permissions is what internal/userfs makes of it.
+func mountOptions(fstype string) []setting {
 	switch fstype {
 	case "ext4":
-		return []string{"nobarrier", "discard", "noinit_itable"}
+		return []setting{{key: "nobarrier"}, {key: "discard"}, {key: "noinit_itable"}}
 	case "xfs":
-		return []string{"nouuid", "discard"}
+		return []setting{{key: "nouuid"}, {key: "discard"}}
 	case "btrfs":
-		return []string{"nobarrier", "discard"}
+		return []setting{{key: "nobarrier"}, {key: "discard"}}
+	case "vfat":
+		return []setting{{"iocharset", "utf8"}, {"tz", "UTC"}, {"umask", "022"}, {"shortname", "mixed"}}
+	case "iso9660":
+		return []setting{{"iocharset", "utf8"}, {"mode", "0644"}, {"dmode", "0755"}}
 	}
 	return nil
 }
 
 // mountDevice mounts the file system on a device, at no place yet.
-func mountDevice(dev, fstype string, readOnly bool) (*os.File, error) {
-	options := mountOptions(fstype)
-	if readOnly {
-		options = append(options, "ro")
+func mountDevice(dev string, m container.Mount) (*os.File, error) {
+	options := mountOptions(m.FSType)
+	if m.ReadOnly {
+		options = append(options, setting{key: "ro"})
 	}
-	return newMount(fstype, "source", dev, options, unix.MOUNT_ATTR_NOATIME, readOnly)
+	needs := []setting{{"source", dev}}
+	if m.Subvolume != "" {
+		needs = append(needs, setting{"subvol", m.Subvolume})
+	}
+	tree, err := newMount(m.FSType, needs, options, unix.MOUNT_ATTR_NOATIME, m.ReadOnly)
+	if errors.Is(err, unix.ENOENT) && m.Subvolume != "" {
+		return nil, fmt.Errorf("it has no subvolume %q (btrfs subvolume list tells what a mounted one has): %w", m.Subvolume, err)
+	}
+	return tree, err
 }
 
-// newMount mounts a file system with one setting that it needs, and with options.
-func newMount(fstype, setting, value string, options []string, attrs int, readOnly bool) (*os.File, error) {
+// newMount mounts a file system with settings that it needs, and with options.
+func newMount(fstype string, needs, options []setting, attrs int, readOnly bool) (*os.File, error) {
 	fs, err := OpenFS(fstype)
 	if err != nil {
 		return nil, err
 	}
 	defer fs.Close()
-	if err := unix.FsconfigSetString(int(fs.Fd()), setting, value); err != nil {
-		return nil, fsError(fs, fstype, err)
+	for _, o := range needs {
+		if err := o.set(int(fs.Fd())); err != nil {
+			return nil, fsError(fs, fstype, err)
+		}
 	}
 	for _, o := range options {
 		// Older kernels know fewer options, and none of them is needed.
-		_ = unix.FsconfigSetFlag(int(fs.Fd()), o)
+		_ = o.set(int(fs.Fd()))
 	}
 	if err := unix.FsconfigCreate(int(fs.Fd())); err != nil {
 		return nil, fsError(fs, fstype, err)
@@ -130,6 +194,7 @@ func newMount(fstype, setting, value string, options []string, attrs int, readOn
 	return os.NewFile(uintptr(fd), fstype), nil
 }
 
+// OpenFS opens a file system's driver for a mount.
 func OpenFS(fstype string) (*os.File, error) {
 	fd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	switch {

@@ -26,6 +26,7 @@ type rootfs struct {
 	wide  []wide
 
 	compared bool // the command has ended, and what it changed is known
+	layered  bool // the root is only read, and has a layer in memory above it
 
 	clamp *clamp // what happens to times before the images are unmounted; nil for nothing
 }

@@ -2,9 +2,9 @@
 // the container, which is this program run again, and the caller's side of it.
 //
 // A backend starts process 1 in namespaces of its own and calls [Run] (session.go),
-// which attaches loop devices, makes the mounts (image.go, loop.go, mount.go) and
-// hands them over a socket (wire.go). The helper puts them together (helper.go,
-// rootfs.go, covers.go), runs the command with libcontainer (runtime.go, pid1.go,
+// which attaches loop devices, makes the mounts (image.go, loop.go, mount.go, served.go)
+// and hands them over a socket (wire.go). The helper puts them together (helper.go,
+// rootfs.go, layer.go, covers.go), runs the command with libcontainer (runtime.go, pid1.go,
 // cgroup.go) and tells how it ended. What outlives its owner bears the owner's
 // tag (owner.go).
 package helper
@@ -67,19 +67,20 @@ type session struct {
 	firstProcess FirstProcess
 	network      *nat.Network // nil for another than a private one
 	wire         *wire
+	userSpace    []string      // as in container.Config
 	started      chan struct{} // closed when the command runs
 }
 
 // Run runs a normalized spec in a container that start makes. It is an error
 // where Main was not called.
-func Run(ctx context.Context, spec container.Spec, to container.IO, start launch) (container.Result, error) {
+func Run(ctx context.Context, c container.Config, spec container.Spec, to container.IO, start launch) (container.Result, error) {
 	if ctx.Err() != nil {
 		return container.Result{Reason: container.Cancelled, Code: -1}, nil
 	}
 	if err := checkMain(); err != nil {
 		return Failed, err
 	}
-	s := &session{spec: spec, started: make(chan struct{})}
+	s := &session{spec: spec, userSpace: c.UserSpace, started: make(chan struct{})}
 	res, err := s.run(ctx, to, start)
 	if err != nil && res.Reason != container.BackendLost && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return container.Result{Reason: container.Cancelled, Code: -1}, nil
@@ -92,7 +93,10 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 		return Failed, err
 	}
 	defer s.emulation.end()
-	if s.stage, err = newStage(ctx, s.spec.Mounts); err != nil {
+	if s.spec.Mounts, err = recognise(s.spec.Mounts); err != nil {
+		return Failed, err
+	}
+	if s.stage, err = newStage(ctx, s.spec.Mounts, s.userSpace); err != nil {
 		return Failed, err
 	}
 	defer func() { err = errors.Join(err, s.stage.release()) }()

@@ -63,7 +63,7 @@ func (r *rootfs) mountSpare() error {
 		return err
 	}
 	defer at.Close()
-	tree, err := newMount("tmpfs", "mode", "0755", nil, 0, false)
+	tree, err := newMount("tmpfs", []setting{{"mode", "0755"}}, nil, 0, false)
 	if err != nil {
 		return err
 	}

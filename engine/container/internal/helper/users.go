@@ -54,7 +54,7 @@ func (g *guest) mountSystem() error {
 		{"/sys", "sysfs", "source", "sysfs", quiet, true},
 		{"/dev", "tmpfs", "mode", "755", unix.MOUNT_ATTR_NOSUID, false},
 	} {
-		tree, err := newMount(m.fstype, m.setting, m.value, nil, m.attrs, m.readOnly)
+		tree, err := newMount(m.fstype, []setting{{m.setting, m.value}}, nil, m.attrs, m.readOnly)
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}

@@ -35,7 +35,7 @@ func (r *rootfs) widen(dir string) error {
 		image.Close()
 		return err
 	}
-	tree, err := newMount("tmpfs", "mode", "0755", nil, 0, false)
+	tree, err := newMount("tmpfs", []setting{{"mode", "0755"}}, nil, 0, false)
 	if err != nil {
 		image.Close()
 		return err
