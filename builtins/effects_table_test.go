@@ -118,7 +118,7 @@ func parameterCalls() map[string]callsOf {
 			// Those about containers run on both backends; scripts is about what no backend sees.
 			"testdata/script/container.txtar", "testdata/script/container_settings.txtar", "testdata/script/scripts.txtar",
 			"testdata/script/container_secrets.txtar", "testdata/script/container_ssh.txtar",
-			"testdata/script/untouched.txtar", "builtins/follows_test.go",
+			"testdata/script/untouched.txtar", "testdata/script/container_formats.txtar", "builtins/follows_test.go",
 		}},
 		"matrix": {form: `file(name = "x", content = str(matrix(%s)))`, args: map[string][2]string{
 			"product": {`product = {"a": [1, 2], "b": [3]}`, `product = {"a": [1, 2], "b": [3, 4]}`},

@@ -21,7 +21,6 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/store"
 )
@@ -38,8 +37,12 @@ writable shares: step["/"], step["/out"]. What is in /run and /tmp of the root
 image when the script has ended is not taken. A script that fails leaves its images
 as they are for b9 shell.
 
-An ext4 image or a share that nothing was written to comes out as it was. Times that
+An ext4 or vfat image or a share that nothing was written to comes out as it was. Times that
 the run has set become the build's (SOURCE_DATE_EPOCH, by default 1970).
+
+Images hold ext4, xfs, btrfs, vfat, iso9660 or squashfs. The last two are only read:
+a script that writes there finds a read-only file system, and they come out as they
+went in. Of a disk give a partition, with partition().
 
 What a script reads from the network is not in the step's key. follows=[base]
 adds the state of the archive that base was installed from, so that a script with
@@ -58,10 +61,11 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "images", Type: lang.DictOf(lang.File), Required: true, Doc: `images by mount point; "/" is required`},
+			{Name: "subvolume", Type: lang.String | lang.DictOf(lang.String), Doc: `what is mounted of a btrfs image, such as "@" of the root image, or {"/": "@", "/data": "vol"} by mount point (default: the file system's default subvolume)`},
 			{Name: "script", Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
 			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},
 			{Name: "interpreter", Type: lang.ListOf(lang.String), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
-			{Name: "shares", Type: lang.DictOf(lang.Tree | lang.WritableTree), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs"},
+			{Name: "shares", Type: lang.DictOf(lang.File | lang.Tree | lang.WritableTree), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs; or images, read-only, which are no outputs"},
 			{Name: "env", Type: lang.DictOf(lang.String | lang.Int), Doc: "environment variables; their values are in the key, the record and what explains them: what is secret goes into secrets="},
 			{Name: "secrets", Type: lang.DictOf(lang.SecretText), Doc: "files below /run/secrets by name, each a secret(): only while the script runs, and in nothing that is kept"},
 			{Name: "ssh", Type: lang.Bool, Doc: "lend the ssh-agent that SSH_AUTH_SOCK names to the script, to sign with: a socket that the same variable names there"},
@@ -97,6 +101,7 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	l.addLimits(c, d)
 	l.addImages(c, &s)
 	l.addShares(c, &s)
+	l.addSubvolumes(c)
 	l.addScript(c, &s)
 	l.addSecrets(c)
 	for i, from := range c.Inputs("follows") {
@@ -131,65 +136,8 @@ func (l *lxcExec) addLimits(c *lang.Call, d container.Defaults) {
 	l.Network, l.Memory, l.CPUs, l.Capabilities, l.Timeout = s.Network, s.Memory, s.CPUs, s.Capabilities, s.Timeout
 }
 
-func (l *lxcExec) addImages(c *lang.Call, s *lang.Step) {
-	root := false
-	for _, e := range c.Entries("images") {
-		target, ok := mountTarget(c, "images", e.Key)
-		if !ok {
-			continue
-		}
-		root = root || target == "/"
-		l.Images = append(l.Images, mountPoint{Target: target})
-		s.Inputs = append(s.Inputs, lang.StepInput{Role: "image " + target, From: c.Operand(e.Value, lang.File, "images["+strconv.Quote(e.Key)+"]")})
-		s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.File, Ext: "raw"})
-	}
-	if !root {
-		c.Errorf(`images has no root image: give one for "/"`)
-	}
-}
-
-func (l *lxcExec) addShares(c *lang.Call, s *lang.Step) {
-	for _, e := range c.Entries("shares") {
-		target, ok := mountTarget(c, "shares", e.Key)
-		if !ok {
-			continue
-		}
-		if slices.ContainsFunc(l.Images, func(m mountPoint) bool { return m.Target == target }) {
-			c.Errorf("shares: %s is the mount point of an image already", target)
-		}
-		share := shareMount{Target: target}
-		var from lang.Input
-		if w, ok := e.Value.(*lang.WritableValue); ok {
-			share.Writable = true
-			from = w.Src
-			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree})
-		} else {
-			from = c.Operand(e.Value, lang.Tree, "shares["+strconv.Quote(e.Key)+"]")
-		}
-		share.Filled = !from.IsZero()
-		l.Shares = append(l.Shares, share)
-		s.Inputs = append(s.Inputs, lang.StepInput{Role: "share " + target, From: from})
-	}
-}
-
-// mountTarget checks a mount point. One that is not in its shortest form is
-// refused: images[...] and the outputs are asked for by that name.
-func mountTarget(c *lang.Call, param, at string) (string, bool) {
-	clean := path.Clean(at)
-	switch {
-	case !path.IsAbs(at):
-		c.Errorf("%s: mount point %q is not an absolute path", param, at)
-	case clean != at:
-		c.Errorf("%s: write the mount point %q as %q", param, at, clean)
-	case clean == scriptDir || strings.HasPrefix(clean, scriptDir+"/"):
-		c.Errorf("%s: %s is where b9 keeps the script", param, scriptDir)
-	default:
-		return clean, true
-	}
-	return "", false
-}
-
-// finish decides the formats of the images, what is followed, and what secrets count by.
+// finish decides the formats of the images, which shares are images, what is followed,
+// and what secrets count by.
 func (l *lxcExec) finish(k *lang.Linked) error {
 	if err := follow(k); err != nil {
 		return err
@@ -210,6 +158,12 @@ func (l *lxcExec) finish(k *lang.Linked) error {
 			return err
 		}
 		done.Images[i].Format = format
+	}
+	done.Shares = slices.Clone(l.Shares)
+	for i := range done.Shares {
+		if err := done.Shares[i].finish(k); err != nil {
+			return err
+		}
 	}
 	k.Action = &done
 	return nil
@@ -242,25 +196,12 @@ type lxcExec struct {
 	Attempts int           `key:"-"` // one that ends well is the same, however often it was tried
 }
 
-// mountPoint is where an image is mounted.
-type mountPoint struct {
-	Target string
-	Format string // of the image that comes in
-}
-
-// shareMount is a directory of the host's side.
-type shareMount struct {
-	Target   string
-	Writable bool // a private copy, and an output
-	Filled   bool // there is an input for it
-}
-
 // scriptDir is where the script appears in the container.
 const scriptDir = "/.b9"
 
 // Kind implements engine.Action. Under lxc_exec/1 images kept the times of their
-// mounts and files those of the clock; under lxc_exec/3 those of xfs and btrfs did, and
-// times that programs keep in whole seconds.
+// mounts and files those of the clock; under lxc_exec/3 those of xfs, btrfs and vfat did,
+// and times that programs keep in whole seconds.
 func (l *lxcExec) Kind() string { return "lxc_exec/4" }
 
 // Run implements engine.Action.
@@ -358,72 +299,6 @@ func (l *lxcExec) renew(ctx context.Context, job *engine.Job) error {
 func containerID(job *engine.Job) string {
 	name := filepath.Base(job.Dir())
 	return "b9-" + name[strings.LastIndexByte(name, '-')+1:]
-}
-
-// mounts prepares a private copy of every image and writable share.
-func (l *lxcExec) mounts(ctx context.Context, job *engine.Job) ([]container.Mount, error) {
-	dir, err := l.writeScript(ctx, job)
-	if err != nil {
-		return nil, err
-	}
-	mounts := []container.Mount{{Source: dir, Target: scriptDir, Kind: container.Dir, ReadOnly: true}}
-	for _, m := range l.Images {
-		if err := l.fork(ctx, job, m); err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, container.Mount{Source: job.Output(m.Target), Target: m.Target, Kind: container.Image})
-	}
-	for _, s := range l.Shares {
-		m := container.Mount{Target: s.Target, Kind: container.Dir, ReadOnly: !s.Writable}
-		if m.Source, err = shareSource(ctx, job, s); err != nil {
-			return nil, fmt.Errorf("share for %s: %w", s.Target, err)
-		}
-		mounts = append(mounts, m)
-	}
-	return mounts, nil
-}
-
-// fork makes the private copy of an image that becomes the output.
-func (l *lxcExec) fork(ctx context.Context, job *engine.Job, m mountPoint) error {
-	if err := forkImage(ctx, job, "image "+m.Target, m.Format, job.Output(m.Target)); err != nil {
-		return fmt.Errorf("image for %s: %w", m.Target, err)
-	}
-	return nil
-}
-
-// forkImage makes a private raw copy of the image of that role at dst.
-func forkImage(ctx context.Context, job *engine.Job, role, format, dst string) error {
-	if format == "raw" {
-		return job.Input(role).Fork(ctx, dst)
-	}
-	src, err := image.OpenInput(ctx, job, role, format, image.Undeclared())
-	if err != nil {
-		return err
-	}
-	return errors.Join(disk.Convert(ctx, src, dst, "raw", disk.WriteOptions{}), src.Close())
-}
-
-// shareSource is the directory that is mounted for a share. One that is only
-// read is exposed until the job ends: b9 shell may mount it, too.
-func shareSource(ctx context.Context, job *engine.Job, s shareMount) (string, error) {
-	role := "share " + s.Target
-	if !s.Writable {
-		dir, err := job.Expose(ctx, role)
-		if err != nil {
-			return "", err
-		}
-		return dir.Path, nil
-	}
-	dir := job.Output(s.Target)
-	if !s.Filled {
-		return dir, makeEmpty(dir, job.Epoch())
-	}
-	return dir, job.Input(role).Fork(ctx, dir)
-}
-
-// makeEmpty makes a directory that is the same whoever makes it, and when.
-func makeEmpty(dir string, at time.Time) error {
-	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755), os.Chtimes(dir, at, at))
 }
 
 // DefaultEnv is the environment of every command in a container: enough for

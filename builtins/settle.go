@@ -44,7 +44,7 @@ func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) 
 
 // settleImage gives an image that nobody wrote to its old bytes. In another one
 // times of the run become the build's, and what the script deleted takes no space, so that
-// it is neither kept, copied nor exported. Of file systems other than ext4 the
+// it is neither kept, copied nor exported. Of file systems other than ext4 and vfat the
 // container has set the times that can be set through a mount, and no more is known.
 func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) (same bool, err error) {
 	path := job.Output(m.Target)
@@ -59,12 +59,15 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 	if l.Canonical {
 		return false, image.Canonicalize(ctx, path, job.Epoch())
 	}
-	if same, err = revert(ctx, job, m); err != nil || same || !ext {
+	if same, err = revert(ctx, job, m); err != nil || same || !ext && info.Type != "vfat" {
 		return same, err
 	}
 	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
 		return false, nil
+	}
+	if !ext {
+		return false, nil // which has been trimmed, too
 	}
 	if _, err := fsys.Trim(ctx, path); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)

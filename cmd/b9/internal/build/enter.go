@@ -59,7 +59,7 @@ func rootImages(t *lang.Target) (map[string]engine.Ref, error) {
 }
 
 // enterTarget runs argv, or a shell, in a throw-away copy of the built target.
-func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, cwd string) (err error) {
+func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, cwd, subvolume string) (err error) {
 	t := b.Graph.Targets[0]
 	images, err := rootImages(t)
 	if err != nil {
@@ -78,7 +78,7 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 	if err != nil {
 		return err
 	}
-	spec := container.Spec{Mounts: withCWD(s, mounts), Dir: cwd, Arch: t.Arch(), Env: builtins.DefaultEnv(), Hostname: "b9"}
+	spec := container.Spec{Mounts: withCWD(s, onSubvolume(mounts, subvolume)), Dir: cwd, Arch: t.Arch(), Env: builtins.DefaultEnv(), Hostname: "b9"}
 	if err := enter(ctx, s, spec, argv); err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
@@ -94,7 +94,7 @@ func throwaway(ctx context.Context, b *Built, images map[string]engine.Ref, dir 
 		if err := forkRaw(ctx, b, ref, raw); err != nil {
 			return nil, err
 		}
-		m := container.Mount{Source: raw, Target: at, Kind: container.Image}
+		m := container.Mount{Source: raw, Target: at, Kind: container.Image, Subvolume: builtins.Subvolume(ref)}
 		if err := locateFS(raw, &m); err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
 		}
@@ -127,7 +127,11 @@ func locateFS(raw string, m *container.Mount) error {
 	if err != nil {
 		return err
 	}
-	if info.Type != "" {
+	switch info.Type {
+	case "":
+	case "swap":
+		return fmt.Errorf("it is swap space, which holds no files: %w", errNotEnterable)
+	default:
 		m.FSType = info.Type
 		return nil
 	}
@@ -140,13 +144,16 @@ func locateFS(raw string, m *container.Mount) error {
 	if err != nil {
 		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
 	}
-	for _, v := range Volumes(img, table) {
-		if strings.HasPrefix(v.FSType, "ext") {
-			m.FSType, m.Offset, m.Length = v.FSType, v.Start, v.Length
-			return nil
+	all := Volumes(img, table)
+	for _, kinds := range [][]string{{"ext2", "ext3", "ext4"}, {"xfs", "btrfs", "squashfs"}} {
+		for _, v := range all {
+			if slices.Contains(kinds, v.FSType) {
+				m.FSType, m.Offset, m.Length = v.FSType, v.Start, v.Length
+				return nil
+			}
 		}
 	}
-	return fmt.Errorf("no partition holds a Linux file system: %w", errNotEnterable)
+	return fmt.Errorf("no partition holds a Linux file system (partition() takes any of them): %w", errNotEnterable)
 }
 
 // Volume is a file system in a partition.
@@ -225,4 +232,15 @@ func exitOf(res container.Result) error {
 // withCWD adds the current directory, writable.
 func withCWD(s *session.Session, mounts []container.Mount) []container.Mount {
 	return append(mounts, container.Mount{Source: s.Dir, Target: cwdMount, Kind: container.Dir})
+}
+
+// onSubvolume returns the mounts with that subvolume as the root, if one is named.
+func onSubvolume(mounts []container.Mount, name string) []container.Mount {
+	mounts = slices.Clone(mounts)
+	for i := range mounts {
+		if name != "" && mounts[i].Target == "/" {
+			mounts[i].Subvolume = name
+		}
+	}
+	return mounts
 }

@@ -21,7 +21,7 @@ import (
 // Run is `b9 run`.
 func Run(p *session.Program) *cobra.Command {
 	var f Flags
-	var cwd string
+	var cwd, subvolume string
 	cmd := &cobra.Command{
 		Use:  "run TARGET [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
@@ -31,16 +31,22 @@ func Run(p *session.Program) *cobra.Command {
 				return exit.Usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
 			}
 			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
-				return run(ctx, s, f, targets[0], argv, cwd)
+				return run(ctx, s, f, targets[0], argv, cwd, subvolume)
 			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
 	cmd.Flags().StringVar(&cwd, "cwd", cwdMount, "start the command in `DIR` of the image")
+	registerSubvolume(cmd, &subvolume)
 	return cmd
 }
 
-func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, cwd string) error {
+// registerSubvolume adds the flag of what is mounted of a btrfs.
+func registerSubvolume(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "subvolume", "", "mount the subvolume `NAME` of a btrfs as the root (default: the one that lxc_exec mounted, else the file system's default)")
+}
+
+func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, cwd, subvolume string) error {
 	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out}
 	if len(argv) > 0 {
 		// The results are the command's own output then.
@@ -55,7 +61,7 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 		tellDoc(s, t)
 		return nil
 	}
-	err = enterTarget(ctx, s, b, argv, cwd)
+	err = enterTarget(ctx, s, b, argv, cwd, subvolume)
 	switch {
 	case errors.Is(err, errNotEnterable) && len(argv) == 0:
 		tellDoc(s, t)
@@ -77,6 +83,7 @@ func tellDoc(s *session.Session, t *lang.Target) {
 func Shell(p *session.Program) *cobra.Command {
 	var f Flags
 	var fresh bool
+	var subvolume string
 	cmd := &cobra.Command{
 		Use:  "shell [TARGET] [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
@@ -86,23 +93,24 @@ func Shell(p *session.Program) *cobra.Command {
 				return exit.Usagef("shell takes one target, got %d", len(targets))
 			}
 			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
-				return shell(ctx, s, f, targets, argv, fresh)
+				return shell(ctx, s, f, targets, argv, fresh, subvolume)
 			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
 	cmd.Flags().BoolVar(&fresh, "built", false, "open the built target even when a failed state was kept")
+	registerSubvolume(cmd, &subvolume)
 	return cmd
 }
 
-func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []string, fresh bool) error {
+func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []string, fresh bool, subvolume string) error {
 	if !fresh {
 		failed, err := failedStep(ctx, s, f, targets)
 		if err != nil {
 			return err
 		}
 		if failed != nil {
-			return enterFailed(ctx, s, failed, argv)
+			return enterFailed(ctx, s, failed, argv, subvolume)
 		}
 	}
 	if len(targets) == 0 {
@@ -112,7 +120,7 @@ func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []str
 	if err != nil {
 		return err
 	}
-	return enterTarget(ctx, s, b, argv, "/")
+	return enterTarget(ctx, s, b, argv, "/", subvolume)
 }
 
 // failedStep finds the kept state of the target, or of the last failure when
@@ -145,7 +153,7 @@ func failedStep(ctx context.Context, s *session.Session, f Flags, targets []stri
 	return nil, nil
 }
 
-func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string) error {
+func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string, subvolume string) error {
 	box, ok, err := engine.LoadSandbox(failed.Dir)
 	if err != nil {
 		return err
@@ -165,7 +173,7 @@ func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedSt
 	label, _ := engine.SplitStepName(failed.Name)
 	fmt.Fprintf(s.Console, "%s as it failed at %s: %s\n", label, failed.Time.Format(time.DateTime), box.Note)
 	spec := box.Spec
-	spec.Mounts, spec.Grace = withCWD(s, box.Spec.Mounts), container.DefaultGrace
+	spec.Mounts, spec.Grace = withCWD(s, onSubvolume(box.Spec.Mounts, subvolume)), container.DefaultGrace
 	// The step's own user and directory may be why it failed.
 	spec.User, spec.Dir = "", "/"
 	return enter(ctx, s, spec, argv)
