@@ -39,7 +39,7 @@ func rootImages(t *lang.Target) (map[string]engine.Ref, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := disk.Lookup(out.Ext); err != nil || out.Kind != store.File || BesideOverlay(t, ref) {
+		if formatOf(t, out) == "" || BesideOverlay(t, ref) {
 			continue
 		}
 		names = append(names, out.Name)
@@ -58,6 +58,20 @@ func rootImages(t *lang.Target) (map[string]engine.Ref, error) {
 	return images, nil
 }
 
+// formatOf is the format of an output that is an image, else "". An ISO image beside
+// others is a seed or a medium to install from; one alone can be entered.
+func formatOf(t *lang.Target, out engine.Output) string {
+	switch f, err := disk.Lookup(out.Ext); {
+	case out.Kind != store.File:
+		return ""
+	case err == nil:
+		return f.Name()
+	case out.Ext == "iso" && len(t.Refs) == 1:
+		return "raw"
+	}
+	return ""
+}
+
 // enterTarget runs argv, or a shell, in a throw-away copy of the built target.
 func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, cwd, subvolume string) (err error) {
 	t := b.Graph.Targets[0]
@@ -74,7 +88,7 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	mounts, err := throwaway(ctx, b, images, scratch.Dir())
+	mounts, err := throwaway(ctx, b, t, images, scratch.Dir())
 	if err != nil {
 		return err
 	}
@@ -87,11 +101,11 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 
 // throwaway forks the images of a target into a scratch directory and
 // returns their mounts.
-func throwaway(ctx context.Context, b *Built, images map[string]engine.Ref, dir string) ([]container.Mount, error) {
+func throwaway(ctx context.Context, b *Built, t *lang.Target, images map[string]engine.Ref, dir string) ([]container.Mount, error) {
 	var mounts []container.Mount
 	for at, ref := range images {
 		raw := filepath.Join(dir, fmt.Sprintf("image%d.raw", len(mounts)))
-		if err := forkRaw(ctx, b, ref, raw); err != nil {
+		if err := forkRaw(ctx, b, t, ref, raw); err != nil {
 			return nil, err
 		}
 		m := container.Mount{Source: raw, Target: at, Kind: container.Image, Subvolume: builtins.Subvolume(ref)}
@@ -104,13 +118,13 @@ func throwaway(ctx context.Context, b *Built, images map[string]engine.Ref, dir 
 }
 
 // forkRaw makes a private raw copy of an image in any format.
-func forkRaw(ctx context.Context, b *Built, ref engine.Ref, dst string) error {
+func forkRaw(ctx context.Context, b *Built, t *lang.Target, ref engine.Ref, dst string) error {
 	art := b.Result.Artifact(ref)
 	out, err := ref.Node.Declared(ref.Output)
 	if err != nil {
 		return err
 	}
-	if out.Ext == "raw" {
+	if formatOf(t, out) == "raw" {
 		return art.Fork(ctx, dst)
 	}
 	src, err := b.Open(ctx, ref, out.Ext)
