@@ -87,8 +87,15 @@ func TestMachineOfAnEmulator(t *testing.T) {
 		t.Errorf("told %q, want first %q", told, e)
 	}
 	trace, err := r.Trace(t.Context())
-	if err != nil || len(trace.Tools) != 1 || trace.Tools[0].Tool.Name != e.Path {
-		t.Errorf("the trace has %+v, %v", trace.Tools, err)
+	if err != nil || len(trace.Tools) != 2 || trace.Tools[1].Tool.Name != e.Path || trace.Tools[0].Version != e.Path {
+		t.Fatalf("the trace has %+v, %v", trace.Tools, err)
+	}
+	if !b.engine(c).Stands(t.Context(), trace) {
+		t.Error("the trace does not stand on the machine that left it")
+	}
+	trace.Tools[0].Version = "" // the kernel ran them
+	if b.engine(c).Stands(t.Context(), trace) {
+		t.Error("the trace stands where another program runs what the step runs")
 	}
 	if r, err := b.engine(c).Build(t.Context(), last); err != nil || r.Executed != 0 || second.Load() != 1 {
 		t.Errorf("again: %d steps ran, %v", r.Executed, err)

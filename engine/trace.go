@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/store"
 )
 
@@ -39,7 +40,9 @@ func (t TracedSource) Action(table Actions) (Action, error) {
 	return decodeFields(table, t.Kind, []byte(t.Fields))
 }
 
-// TracedTool is a host program and its version.
+// TracedTool is a host program and its version. One without a name is what runs the
+// programs of the architecture that is its argument: a path in place of a version, ""
+// for the kernel.
 type TracedTool struct {
 	Tool    Tool
 	Version string
@@ -73,6 +76,9 @@ func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 		for i, tool := range s.tools {
 			tools[tool.Name] = TracedTool{tool, s.basis.tools[i].version}
 		}
+		if m, ok := s.node.action.(OfMachine); ok && m.Machine() != container.MachineArch() {
+			tools[" "+m.Machine()] = r.engine.tracedMachine(ctx, m.Machine())
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(tools)) {
 		t.Tools = append(t.Tools, tools[name])
@@ -100,8 +106,27 @@ func (e *Engine) Stands(ctx context.Context, t *Trace) bool {
 		all(ctx, t.Stamps, Stamp.same) && all(ctx, t.Results, e.resultStands)
 }
 
+// tracedMachine is what runs programs of arch now.
+func (e *Engine) tracedMachine(ctx context.Context, arch string) TracedTool {
+	t := TracedTool{Tool: Tool{VersionArgs: []string{arch}}}
+	emulator, err := e.tools.emulator(ctx, arch)
+	switch {
+	case err != nil:
+		t.Version = "nothing"
+	case emulator != nil:
+		t.Version = emulator.Path
+	}
+	return t
+}
+
 func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
 	for _, t := range traced {
+		if t.Tool.Name == "" {
+			if len(t.Tool.VersionArgs) != 1 || e.tracedMachine(ctx, t.Tool.VersionArgs[0]).Version != t.Version {
+				return false
+			}
+			continue
+		}
 		now, err := e.tools.versions(ctx, []Tool{t.Tool})
 		if err != nil || now[0].version != t.Version {
 			return false

@@ -98,6 +98,9 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 			conf.WriteString(line)
 		}
 	}
+	// Lists are fetched once: to patch those of a moment ago, as archives that change
+	// all day offer, loses them where nothing has changed since.
+	conf.WriteString("Acquire::PDiffs \"false\";\n")
 	fmt.Fprintf(&conf, "Dir::Etc::netrc \"%s/auth.conf\";\nDir::Etc::netrcparts \"%s/auth.conf.d\";\n", etc, etc)
 	return conf.Bytes(), nil
 }
