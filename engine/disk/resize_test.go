@@ -255,13 +255,52 @@ func TestGrow(t *testing.T) {
 			}
 		}
 	}
-	logical := blank(t, 20<<20)
-	sfdisk(t, logical, "label: dos\n4 : size=15M, type=5\n5 : size=4M\n")
-	change(t, logical, func(f *os.File) {
-		if _, _, err := partition.Grow(f); err == nil || !strings.Contains(err.Error(), "is a logical one") {
-			t.Errorf("%v", err)
-		}
-	})
+}
+
+// TestGrowLogical lets sfdisk say where a logical partition and the extended one end,
+// and that nothing else is another one.
+func TestGrowLogical(t *testing.T) {
+	for name, script := range map[string]string{
+		"first":       "label: dos\n4 : size=15M, type=5\n5 : size=4M\n",
+		"third":       "label: dos\n1 : size=2M, bootable\n3 : size=16M, type=f\n5 : size=4M\n6 : size=3M, type=82\n7 : size=4M\n",
+		"out of turn": "label: dos\n1 : start=34816, size=2M\n2 : start=2048, size=15M, type=5\n5 : size=4M\n6 : size=3M\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := blank(t, 20<<20)
+			sfdisk(t, path, script)
+			if err := resizeTo(t, path, 50<<20); err != nil {
+				t.Fatal(err)
+			}
+			old := sfdisk(t, path, "").PartitionTable.Partitions
+			var was, is partition.Partition
+			var err error
+			change(t, path, func(f *os.File) { was, is, err = partition.Grow(f) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := sfdisk(t, path, "").PartitionTable.Partitions
+			if name == "out of turn" { // a primary partition lies behind the logical ones
+				parts, old = parts[:1], old[:1]
+			}
+			last := parts[len(parts)-1]
+			if last.Start*512 != was.Start || last.Size*512 != is.Length || is.End() < 50<<20-40<<10 || is.Start != was.Start {
+				t.Errorf("from %+v to %+v, sfdisk has %+v", was, is, last)
+			}
+			for i, p := range parts[:len(parts)-1] {
+				ext := p.Type == "5" || p.Type == "f"
+				if ext && (p.Start != old[i].Start || (p.Start+p.Size)*512 != is.End()) || !ext && p != old[i] {
+					t.Errorf("partition %d: from %+v to %+v", i, old[i], p)
+				}
+			}
+			if out := run(t, "sfdisk", "--verify", path); strings.Contains(out, "overlap") || strings.Contains(out, "outside") {
+				t.Error(out)
+			}
+			tab, err := partition.ReadTable(mustOpen(t, path, "raw", image.OpenOptions{}), 0)
+			if err != nil || tab.Partitions[len(tab.Partitions)-1].Length != is.Length && name != "out of turn" {
+				t.Errorf("read back %+v, %v", tab, err)
+			}
+		})
+	}
 }
 
 // TestReplaceRefusesWhatOverlaps has a partition that holds another one.

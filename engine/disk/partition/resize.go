@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"math"
 	"os"
+	"slices"
 
 	"b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/internal/blob"
@@ -231,6 +232,8 @@ func Grow(f *os.File) (before, after Partition, err error) {
 	var chunks []image.Chunk
 	after = before
 	switch {
+	case c == nil && after.Number > 4:
+		chunks, err = growLogical(img, t, &after)
 	case c == nil:
 		chunks, err = growMBR(t, &after)
 	case t.Kind == "gpt":
@@ -252,14 +255,12 @@ func (t *Table) last() (Partition, error) {
 			last = p
 		}
 	}
-	switch {
-	case last.Number == 0:
+	if last.Number == 0 {
 		return last, errors.New("the disk has no partition that could grow")
-	case t.Kind == "mbr" && last.Number > 4:
-		return last, fmt.Errorf("the last partition, %d, is a logical one, which can't grow here", last.Number)
 	}
+	logical := t.Kind == "mbr" && last.Number > 4
 	for _, p := range t.Partitions {
-		if p.Number != last.Number && p.End() > last.Start {
+		if p.Number != last.Number && p.End() > last.Start && !(logical && p.Extended() && p.Start < last.Start) {
 			return last, fmt.Errorf("partitions %d and %d overlap", p.Number, last.Number)
 		}
 	}
@@ -287,13 +288,85 @@ const growth = 4096
 
 // growMBR changes the entry of a primary partition.
 func growMBR(t *Table, p *Partition) ([]image.Chunk, error) {
-	sector := int64(t.SectorSize)
-	end := min(t.Size, (math.MaxUint32+1)*sector)
-	p.Length = max(p.Length, (end-p.Start)/growth*growth)
+	t.fill(p)
 	e, err := t.entry(p, p.Start)
 	if err != nil {
 		return nil, err
 	}
-	at := int64(atMBR + (p.Number-1)*mbrEntryLen)
-	return []image.Chunk{{At: at + 5, Bytes: e.Last[:]}, {At: at + 12, Bytes: binary.LittleEndian.AppendUint32(nil, e.Length)}}, nil
+	return endOf(e, mbrEntryAt(0, p.Number-1)), nil
+}
+
+// fill makes p reach to the end of the disk, or of what an MBR can record.
+func (t *Table) fill(p *Partition) {
+	end := min(t.Size, (math.MaxUint32+1)*int64(t.SectorSize))
+	p.Length = max(p.Length, (end-p.Start)/growth*growth)
+}
+
+// mbrEntryAt is where the entry n, from 0 on, of the boot record at an offset lies.
+func mbrEntryAt(record int64, n int) int64 { return record + int64(atMBR+n*mbrEntryLen) }
+
+// endOf writes of an entry at an offset what changes with the partition's end.
+func endOf(e mbrEntry, at int64) []image.Chunk {
+	return []image.Chunk{{At: at + 5, Bytes: e.Last[:]}, {At: at + 12, Bytes: binary.LittleEndian.AppendUint32(nil, e.Length)}}
+}
+
+// growLogical changes the entries that tell where a logical partition ends: its own,
+// that of the extended partition, and the link to its boot record, if it is not in the
+// first one. Everything else of the chain stays as it is.
+func growLogical(img image.Image, t *Table, p *Partition) ([]image.Chunk, error) {
+	i := slices.IndexFunc(t.Partitions, func(x Partition) bool { return x.Extended() && x.Start < p.Start && p.End() <= x.End() })
+	if i < 0 {
+		return nil, fmt.Errorf("partition %d lies in no extended partition", p.Number)
+	}
+	ext, sector := t.Partitions[i], int64(t.SectorSize)
+	record, entry, link, err := findLogical(img, ext, *p, sector)
+	if err != nil {
+		return nil, err
+	}
+	t.fill(p)
+	ext.Length = max(ext.Length, p.End()-ext.Start)
+	covered := Partition{Number: p.Number, Type: "0x05", Start: record, Length: p.End() - record}
+	var chunks []image.Chunk
+	for _, x := range []struct {
+		p    *Partition
+		from int64 // what the entry's start is counted from
+		at   int64
+	}{{p, record, mbrEntryAt(record, entry)}, {&ext, 0, mbrEntryAt(0, ext.Number-1)}, {&covered, ext.Start, link}} {
+		if x.at < 0 {
+			continue
+		}
+		e, err := t.entry(x.p, x.p.Start-x.from)
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, endOf(e, x.at)...)
+	}
+	return chunks, nil
+}
+
+// findLogical returns where the boot record of p lies, which of its entries p is, and
+// where the entry lies that leads to that record; -1 for the first one.
+func findLogical(img image.Image, ext, p Partition, sector int64) (record int64, entry int, link int64, err error) {
+	record, link = ext.Start, -1
+	for range mbrMaxLinks {
+		r, err := readBootRecord(img, record)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		next, from := int64(-1), int64(-1)
+		for n, e := range r.Entries {
+			switch at := int64(e.Start) * sector; {
+			case e.empty():
+			case e.extended():
+				next, from = ext.Start+at, mbrEntryAt(record, n)
+			case record+at == p.Start:
+				return record, n, link, nil
+			}
+		}
+		if next < 0 {
+			break
+		}
+		record, link = next, from
+	}
+	return 0, 0, 0, fmt.Errorf("partition %d is in no boot record of the extended partition", p.Number)
 }
