@@ -22,10 +22,11 @@ import (
 
 // errand is what the helper process does.
 type errand struct {
-	Loc  Location
-	Opts struct{ State, KnownHosts, Identity, Home string }
-	Push string // an image
-	Pull string // a destination
+	Loc   Location
+	Opts  struct{ State, KnownHosts, Identity, Home string }
+	Push  string   // an image
+	Pull  string   // a destination
+	Chain []string // files of steps, which follow each other
 }
 
 func (e errand) options() Options {
@@ -58,7 +59,13 @@ func TestErrand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Push != "" {
+	if len(e.Chain) > 0 {
+		for i, file := range e.Chain {
+			var tr Transfer
+			tr, err = r.PublishStep(t.Context(), fmt.Sprint("step ", i), nil, []StepFile{{Name: "root", Path: file}})
+			fmt.Printf("step %d: %+v, %v\n", i, tr, err)
+		}
+	} else if e.Push != "" {
 		_, _, err = r.Push(t.Context(), PushSpec{Name: "web", Path: e.Push})
 	} else {
 		var v Version

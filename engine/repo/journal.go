@@ -38,6 +38,11 @@ func (p sentPack) ref() packRef {
 	return packRef{id: p.ID, data: p.Data, index: p.Index, blocks: int(p.Blocks)}
 }
 
+// sound reports whether a push could have written it.
+func (p sentPack) sound() bool {
+	return p.Data >= 0 && p.Index >= 0 && p.Blocks >= 0 && p.Blocks <= packBlocks && p.Epoch >= 0
+}
+
 // othersMost bounds the packs that a push asks for of those that pushes of other
 // images have noted.
 const othersMost = 64
@@ -138,7 +143,7 @@ func readJournal(path string) (packs []sentPack) {
 func parseJournal(b []byte) (packs []sentPack) {
 	for text := range bytes.Lines(b) {
 		var p sentPack
-		if json.Unmarshal(text, &p) == nil && p.Data >= 0 && p.Index >= 0 && p.Blocks >= 0 && p.Blocks <= packBlocks && p.Epoch >= 0 {
+		if json.Unmarshal(text, &p) == nil && p.sound() {
 			packs = append(packs, p)
 		}
 	}

@@ -126,6 +126,8 @@ type known struct {
 	places map[blockID]blockRef
 }
 
+func newKnown() *known { return &known{have: map[fileID]bool{}, places: map[blockID]blockRef{}} }
+
 func (k *known) add(p packRef, x *packIndex) {
 	if k.have[p.id] {
 		return
@@ -140,11 +142,10 @@ func (k *known) add(p packRef, x *packIndex) {
 	}
 }
 
-// findKnown lists the blocks that an image of this name is likely to share with
+// findKnown adds to k the blocks that an image of this name is likely to share with
 // the repository: those of the packs of its newest versions, of its parent's,
 // then of the newest version of other names, as far as the budget goes.
-func (r *Repo) findKnown(ctx context.Context, name, parent string) (*known, error) {
-	k := &known{have: map[fileID]bool{}, places: map[blockID]blockRef{}}
+func (r *Repo) findKnown(ctx context.Context, k *known, name, parent string) error {
 	budget := int64(indexBudget)
 	for i, e := range r.relatives(name, parent) {
 		m, err := r.manifestOf(ctx, e.Recipe)
@@ -152,16 +153,16 @@ func (r *Repo) findKnown(ctx context.Context, name, parent string) (*known, erro
 			continue // Check names it; it must not stand in the way of a new version
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if i >= sameName && !r.affordable(m.packs, &budget) {
 			continue
 		}
 		if err := r.addIndexes(ctx, k, m.packs); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return k, nil
+	return nil
 }
 
 // relatives orders what is published by how likely it shares data with an

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 )
@@ -61,4 +62,51 @@ func TestLanes(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave()
+}
+
+// TestAChainOfTwoProcessesIsSentOnce publishes one chain of steps from two processes
+// at once, which have no state in common. Together they send little more than one
+// alone would have.
+func TestAChainOfTwoProcessesIsSentOnce(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		s.create(t)
+		const size, steps = 48 << 20, 3
+		base := noise(t, 7, size)
+		var chain []string
+		for i := range steps {
+			chain = append(chain, change(t, base, i*10))
+		}
+		var both sync.WaitGroup
+		out := make([][]byte, 2)
+		for i := range out {
+			other := s
+			other.opts.State = t.TempDir()
+			e := errandFor(other)
+			e.Chain = chain
+			cmd := e.command(t)
+			both.Go(func() {
+				var err error
+				if out[i], err = cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out[i])
+				}
+			})
+		}
+		both.Wait()
+		var sum int64
+		for _, f := range files(t, s, "packs") {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += info.Size()
+		}
+		t.Logf("%d bytes of packs for %d of data", sum, size)
+		if most := int64(size + size/8); sum > most {
+			t.Errorf("%d bytes were sent, of %d that are different: %s", sum, size, out)
+		}
+		if left := files(t, s, "tmp"); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		intact(t, s.elsewhere(t))
+	})
 }

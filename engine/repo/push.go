@@ -19,7 +19,8 @@ import (
 //  3. The file is read once (scan). Blocks that are not listed go, in the
 //     file's order, into frames that are compressed and packs that are sent
 //     while the reading goes on; a pack is noted in a journal of this machine
-//     before it is sent, so that a push that dies is resumed.
+//     before it is sent, so that a push that dies is resumed. Pushes of other
+//     processes and machines that run meanwhile tell each other what they send (claims).
 //  4. The manifest, which says in which packs the blocks are, is sent.
 //  5. Directories are flushed, and a line with the epoch is appended to the
 //     log. From this write on the version is visible.
@@ -116,6 +117,7 @@ type pushing struct {
 	journal *journal
 	meter   *meter
 	leave   func() // its lane
+	claims  *claims
 
 	mu   sync.Mutex // guards sent
 	sent []sentPack // by this push and by others that the journals tell of
@@ -144,7 +146,7 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 	if err != nil {
 		return nil, err
 	}
-	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(cmp.Or(name, "step"), total), leave: leave}
+	p := &pushing{r: r, name: name, parent: parent, files: files, meter: r.newMeter(cmp.Or(name, "step"), total), leave: leave, claims: newClaims(r)}
 	if err := r.sync(ctx); err != nil {
 		leave()
 		return nil, err
@@ -159,6 +161,7 @@ func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []Ste
 // finish ends the journal and returns what moved.
 func (p *pushing) finish(published bool) Transfer {
 	p.journal.end(published)
+	p.claims.close()
 	p.leave()
 	return p.meter.end()
 }
@@ -217,8 +220,8 @@ func (p *pushing) sendManifest(ctx context.Context, m *manifest) (recipeRef, err
 // that everything has its name for good. described is called when it is known
 // where the blocks will be, while the last of them are on their way.
 func (p *pushing) send(ctx context.Context, epoch int, described func(context.Context, *manifest) error) error {
-	k, err := p.r.findKnown(ctx, p.name, p.parent)
-	if err != nil {
+	k := newKnown()
+	if err := p.r.findKnown(ctx, k, p.name, p.parent); err != nil {
 		return err
 	}
 	earlier, err := p.r.usablePacks(ctx, p.sent, epoch)

@@ -30,19 +30,38 @@ type upload struct {
 	p     *pushing
 	k     *known
 	epoch int
-	first int // slot of the first pack to send
 
 	dense, quick *zstd.Encoder
 	compressing  errgroup.Group // frames
 	pack         *building      // being filled; nil: none
-	refs         []*packRef     // of the packs to send, by slot from first on
+	own          []*building    // all packs to send, in order
 	sending      atomic.Int32   // packs that wait for the line
 	named        sync.WaitGroup // packs that have no name yet
+
+	queue  []queued // blocks of which it is not decided yet whether they are sent
+	fresh  int      // blocks in queue that were not known
+	chunk  []byte   // where the data of queue lies
+	moved  int      // blocks that were put into packs
+	claim  int      // that packs belong to which are sent now
+	claims int      // such packs
 }
+
+// queued is a block of a file.
+type queued struct {
+	c    *content
+	id   blockID
+	at   int64  // in blocks
+	size int64  // bytes; less than a block at the end of a file
+	data []byte // nil for one that was known
+}
+
+// maxQueue bounds the memory for blocks that are known, and wait behind others.
+const maxQueue = 1 << 16
 
 // building is a pack on its way.
 type building struct {
 	slot   int      // among known's packs
+	claim  int      // see claims
 	ref    *packRef // empty until it has a name
 	ids    []blockID
 	frames []*frame
@@ -59,15 +78,15 @@ type frame struct {
 func newUpload(p *pushing, k *known, epoch int) *upload {
 	workers := p.r.opts.workers
 	each := zstd.WithEncoderConcurrency(workers)
-	u := &upload{p: p, k: k, epoch: epoch, first: len(k.packs), dense: newEncoder(dense, each), quick: newEncoder(quick, each)}
+	u := &upload{p: p, k: k, epoch: epoch, dense: newEncoder(dense, each), quick: newEncoder(quick, each)}
 	u.compressing.SetLimit(workers)
 	return u
 }
 
 // packs returns the packs that contents refer to, when all have names.
 func (u *upload) packs() []packRef {
-	for i, ref := range u.refs {
-		u.k.packs[u.first+i] = *ref
+	for _, b := range u.own {
+		u.k.packs[b.slot] = *b.ref
 	}
 	return u.k.packs
 }
@@ -99,6 +118,8 @@ func (u *upload) readAll(ctx context.Context, senders *errgroup.Group) ([]conten
 		if len(b.raw) > 0 {
 			u.compress(b)
 		}
+		b.claim = u.claim
+		u.claims++
 		u.named.Add(1)
 		senders.Go(func() error { return u.send(ctx, b) })
 	}
@@ -131,9 +152,11 @@ func (u *upload) readFile(ctx context.Context, from StepFile, send func(*buildin
 		sum.Add(s.leaves)
 		u.p.meter.count(0, 0, s.start-counted)
 		counted = min(s.start+int64(len(s.data)), c.size)
-		u.segment(&c, s, send)
-		return nil
+		return u.segment(ctx, &c, s, send)
 	})
+	if err == nil {
+		err = u.flush(ctx, send)
+	}
 	if ctx.Err() != nil {
 		return c, err
 	}
@@ -149,9 +172,11 @@ func (u *upload) readFile(ctx context.Context, from StepFile, send func(*buildin
 	return c, backend.Mark(err, ErrSource)
 }
 
-// segment adds each block of s to c, and to a pack if the repository lacks it.
-func (u *upload) segment(c *content, s *segment, send func(*building)) {
-	var moved, reused, holes int64
+// segment adds each block of s to c, and to a pack if the repository lacks it. From
+// the first block on that is lacking all wait in the queue, so that others can be
+// asked about a pack at a time.
+func (u *upload) segment(ctx context.Context, c *content, s *segment, send func(*building)) error {
+	var reused, holes int64
 	for i, id := range s.ids {
 		at := s.start/blockSize + int64(i)
 		n := min(blockSize, c.size-at*blockSize)
@@ -160,15 +185,101 @@ func (u *upload) segment(c *content, s *segment, send func(*building)) {
 			continue
 		}
 		where, ok := u.k.places[id]
-		if ok {
+		if ok && len(u.queue) == 0 {
 			reused += n
-		} else {
-			moved += n
-			where = u.add(id, s.data[i*blockSize:(i+1)*blockSize], send)
+			c.addBlock(at, where)
+			continue
 		}
-		c.addBlock(at, where)
+		q := queued{c: c, id: id, at: at, size: n}
+		if !ok {
+			q.data = u.keep(s.data[i*blockSize : (i+1)*blockSize])
+			u.fresh++
+		}
+		if u.queue = append(u.queue, q); u.fresh == packBlocks || len(u.queue) == maxQueue {
+			if err := u.flush(ctx, send); err != nil {
+				return err
+			}
+		}
 	}
-	u.p.meter.count(moved, reused, holes)
+	u.p.meter.count(0, reused, holes)
+	return nil
+}
+
+// keep copies a block: the segment that it lies in is read into again.
+func (u *upload) keep(block []byte) []byte {
+	if cap(u.chunk)-len(u.chunk) < len(block) {
+		u.chunk = make([]byte, 0, frameBlocks*blockSize)
+	}
+	n := len(u.chunk)
+	u.chunk = append(u.chunk, block...)
+	return u.chunk[n:len(u.chunk):len(u.chunk)]
+}
+
+// flush decides on the blocks in the queue. When there is much to send it asks first
+// what others are sending, and the blocks go as packs of their own.
+func (u *upload) flush(ctx context.Context, send func(*building)) (err error) {
+	if u.fresh > 0 && u.moved+u.fresh >= claimLeast {
+		if u.claim, err = u.p.claims.window(ctx, u.unknown, u.renew(ctx)); err != nil {
+			return err
+		}
+	}
+	u.claims = 0
+	var moved, reused int64
+	for _, q := range u.queue {
+		where, ok := u.k.places[q.id]
+		if ok {
+			reused += q.size
+		} else {
+			moved += q.size
+			u.moved++
+			where = u.add(q.id, q.data, send)
+		}
+		q.c.addBlock(q.at, where)
+	}
+	u.p.meter.count(moved, reused, 0)
+	if u.claim != 0 && u.pack != nil {
+		send(u.pack)
+		u.pack = nil
+	}
+	u.p.claims.expect(ctx, u.claim, u.claims)
+	u.queue, u.fresh, u.chunk, u.claim = u.queue[:0], 0, nil, 0
+	return nil
+}
+
+// unknown are the blocks in the queue that are not known, each once.
+func (u *upload) unknown() []blockID {
+	var ids []blockID
+	seen := map[blockID]bool{}
+	for _, q := range u.queue {
+		if _, ok := u.k.places[q.id]; !ok && !seen[q.id] {
+			seen[q.id] = true
+			ids = append(ids, q.id)
+		}
+	}
+	return ids
+}
+
+// renew makes known what others have published, and packs that they have sent.
+func (u *upload) renew(ctx context.Context) func(published bool, packs []sentPack) error {
+	return func(published bool, packs []sentPack) error {
+		r := u.p.r
+		if published {
+			if err := r.sync(ctx); err != nil {
+				return err
+			}
+			if err := r.findKnown(ctx, u.k, u.p.name, u.p.parent); err != nil {
+				return err
+			}
+		}
+		usable, err := r.usablePacks(ctx, packs, u.epoch)
+		if err != nil {
+			return err
+		}
+		for _, p := range packs {
+			u.p.uploaded(p)
+		}
+		return r.addIndexes(ctx, u.k, usable)
+	}
 }
 
 // addBlock adds a block to the runs.
@@ -187,7 +298,7 @@ func (c *content) addBlock(at int64, where blockRef) {
 func (u *upload) add(id blockID, block []byte, send func(*building)) blockRef {
 	if u.pack == nil {
 		u.pack = &building{slot: len(u.k.packs), ref: &packRef{}}
-		u.refs = append(u.refs, u.pack.ref)
+		u.own = append(u.own, u.pack)
 		u.k.packs = append(u.k.packs, packRef{})
 	}
 	b := u.pack
@@ -212,7 +323,7 @@ func (u *upload) add(id blockID, block []byte, send func(*building)) blockRef {
 func (u *upload) compress(b *building) {
 	raw, f := b.raw, &frame{blocks: len(b.raw) / blockSize, done: make(chan struct{})}
 	b.raw, b.frames = nil, append(b.frames, f)
-	late := b.slot > u.first
+	late := b != u.own[0]
 	u.compressing.Go(func() error {
 		enc := u.dense
 		if late && u.sending.Load() == 0 {
@@ -244,6 +355,7 @@ func (u *upload) send(ctx context.Context, b *building) error {
 	}
 	u.p.r.state.put(p.id, file[p.data:])
 	u.p.uploaded(note)
+	u.p.claims.arrived(ctx, b.claim, note)
 	return nil
 }
 

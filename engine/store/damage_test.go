@@ -259,3 +259,48 @@ func TestABundleOfRottenFilesIsRefused(t *testing.T) {
 		t.Errorf("bundle: %v", err)
 	}
 }
+
+// TestACollectionHashesABoundedShare: objects of 200 MiB each are looked at two at a
+// time, the one that waits longest first; one that is larger than the share goes alone.
+func TestACollectionHashesABoundedShare(t *testing.T) {
+	s := newStore(t)
+	const mib = 1 << 20
+	objects := func(texts string, alloc int64) (items []*item) {
+		for _, text := range texts {
+			o := adopt(t, s, string(text))
+			items = append(items, &item{kind: itemFile, digest: o.Digest, path: s.Path(o.Digest), alloc: alloc})
+		}
+		return items
+	}
+	share := func(items []*item) (checked int64, hashed []int) {
+		before := map[int]int64{}
+		for i, it := range items {
+			e, _ := s.checks.get(it.digest, false)
+			before[i] = e.hashed
+		}
+		c := &collector{s: s, inventory: inventory{items: items}}
+		check(t, c.scrub(t.Context()))
+		for i, it := range items {
+			if e, _ := s.checks.get(it.digest, false); e.hashed > before[i] {
+				hashed = append(hashed, i)
+			}
+		}
+		return c.report.Checked, hashed
+	}
+	turns, three := map[int]int{}, objects("abc", 200*mib)
+	for range 3 {
+		checked, hashed := share(three)
+		if checked != 400*mib || len(hashed) != 2 {
+			t.Errorf("%d bytes, objects %v", checked, hashed)
+		}
+		for _, i := range hashed {
+			turns[i]++
+		}
+	}
+	if len(turns) != 3 || turns[0] != 2 || turns[1] != 2 || turns[2] != 2 {
+		t.Errorf("how often each was hashed: %v", turns)
+	}
+	if checked, hashed := share(objects("de", 3<<30)); checked != 3<<30 || len(hashed) != 1 {
+		t.Errorf("large ones: %d bytes, objects %v", checked, hashed)
+	}
+}

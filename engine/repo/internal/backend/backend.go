@@ -86,9 +86,9 @@ func Mark(err, as error) error {
 	return marked{err, as}
 }
 
-// tempName returns a name in the repository's tmp directory. It begins with
+// TempName returns a name in the repository's tmp directory. It begins with
 // what it is for, so that a leftover can be understood.
-func tempName(name string) string {
+func TempName(name string) string {
 	var b [8]byte
 	rand.Read(b[:])
 	return fmt.Sprintf("tmp/%s.%x", path.Base(name), b)
@@ -98,7 +98,7 @@ func tempName(name string) string {
 // all. No file ever had the name.
 func Write(ctx context.Context, b Backend, name string, data []byte) error {
 	return retry(func() error {
-		temp := tempName(name)
+		temp := TempName(name)
 		if err := b.Create(ctx, temp, data); err != nil {
 			if ctx.Err() != nil {
 				tidy(ctx, b, temp)
@@ -182,7 +182,7 @@ func ReadFrom(ctx context.Context, b Backend, name string, off int64, first int,
 // server's, over SFTP. It makes a file and removes it.
 func Now(ctx context.Context, b Backend) (now time.Time, err error) {
 	err = retry(func() error {
-		name := tempName("clock")
+		name := TempName("clock")
 		if err := b.Create(ctx, name, []byte("b9")); err != nil {
 			return err
 		}
