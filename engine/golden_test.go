@@ -184,7 +184,7 @@ func goldenSandbox() engine.Sandbox {
 	return engine.Sandbox{Note: "the script is in /.b9/script", Spec: container.Spec{
 		ID: "b9-1", Arch: "i686", Hostname: "web", Network: "none", User: "1000:1000", Dir: "/srv",
 		Mounts: []container.Mount{
-			{Kind: container.Image, Source: "out%2F", Target: "/", Offset: 1 << 20, Length: 1 << 30, FSType: "ext4"},
+			{Kind: container.Image, Source: "out%2F", Target: "/", Offset: 1 << 20, Length: 1 << 30, FSType: "btrfs", Subvolume: "@"},
 			{Kind: container.Dir, Source: "/usr/share", Target: "/share", ReadOnly: true},
 			{Kind: container.Tmpfs, Target: "/scratch"},
 		},
