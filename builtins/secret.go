@@ -12,8 +12,8 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/disk"
-	"b9.build/b9/engine/secret"
 	"b9.build/b9/engine/store"
 )
 

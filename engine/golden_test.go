@@ -20,7 +20,7 @@ import (
 
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/store"
 )
 

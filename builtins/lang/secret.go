@@ -8,7 +8,7 @@ import (
 
 	"go.starlark.net/starlark"
 
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // Secret is the operation secret().

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"b9.build/b9/engine/fsys/fuse"
+
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"b9.build/b9/cmd/b9/internal/session"
@@ -74,7 +76,7 @@ func condition(name string) (bool, error) {
 	if name != "libvirt" {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	b, err := backends.Open("libvirt-lxc", container.Config{RunDir: session.RunDir, LibvirtURI: "lxc:///"})
+	b, err := backends.Open("libvirt-lxc", container.Config{RunDir: session.RunDir, LibvirtURI: "lxc:///", FileSystems: fuse.FileSystems{}})
 	if err != nil {
 		return false, err
 	}

@@ -5,7 +5,7 @@
 // that some backends need. It does not know what an image is for, where it
 // comes from, or how it is stored: it mounts file systems, runs a command in
 // them, and takes everything down again. What the kernel has no driver for it
-// serves itself, through FUSE: vfat, iso9660 and squashfs (internal/userfs).
+// serves itself, through FUSE: vfat, iso9660 and squashfs (Config.FileSystems).
 //
 // This package has what its users share: a Backend runs what a Spec says, with
 // the streams of an IO, and a Result tells how it ended. It links no library of
@@ -284,6 +284,23 @@ const (
 	Libvirt  = "libvirt-lxc"
 )
 
+// FileSystems knows file systems in images.
+type FileSystems interface {
+	// Probe names the file system in an image of size bytes: "ext4", "xfs", "vfat" and
+	// so on, "" for none that is known.
+	Probe(image io.ReaderAt, size int64) (kind string, err error)
+
+	// Serves tells whether Serve can serve a kind.
+	Serves(kind string) bool
+
+	// Serve takes over device, a descriptor of /dev/fuse with a mount at its other end,
+	// and answers the requests for the file system in a part of the image, in bytes,
+	// until the mount is gone. None is larger than largest bytes. Close of what it
+	// returns waits for that, the given time at most (then the error is EBUSY), and
+	// completes the image.
+	Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (interface{ Close(time.Duration) error }, error)
+}
+
 // Config says where a backend works.
 type Config struct {
 	// RunDir is a directory for control files, made when needed; a short
@@ -296,6 +313,11 @@ type Config struct {
 	// LibvirtAnswer is how long libvirtd may take for an answer before a run is given
 	// up: see package libvirt. 0 is half a minute.
 	LibvirtAnswer time.Duration
+
+	// FileSystems tells file systems apart and serves those that the kernel has no
+	// driver for: fuse.FileSystems of engine/fsys/fuse. nil for none: then every image
+	// needs its type (Mount.FSType), and the kernel's drivers have to do.
+	FileSystems FileSystems
 
 	// UserSpace are file systems that are served in user space, through FUSE, though
 	// the kernel may have drivers for them: vfat, iso9660, squashfs. Without a driver

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // SecretsDir is where a command finds its secrets: a file system in memory, which is

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // token is the value of the secrets of these tests.

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container/internal/group"
 )
 
 func TestNoLibvirtd(t *testing.T) {
@@ -52,7 +52,7 @@ func TestReapDomains(t *testing.T) {
 	needTool(t, "virsh", "busybox")
 	b, _ := openBackend(t, container.Libvirt)
 	leftover(t, "b9-test-dead", "b9.4194305.5.x")
-	leftover(t, "b9-test-alive", helper.OwnerTag()+".x")
+	leftover(t, "b9-test-alive", group.OwnerTag()+".x")
 	leftover(t, "other-test", "b9.4194305.5.x")
 	if err := b.Reap(context.Background()); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"b9.build/b9/engine/fsys/fuse"
+
 	"b9.build/b9/engine/container"
 )
 
@@ -58,7 +60,7 @@ func openBackend(t testing.TB, name string) (container.Backend, container.Featur
 // openWith opens a backend with a configuration of its own.
 func openWith(t testing.TB, name string, c container.Config) container.Backend {
 	t.Helper()
-	c.RunDir = testRunDir
+	c.RunDir, c.FileSystems = testRunDir, fuse.FileSystems{}
 	b, err := Open(name, c)
 	if err != nil {
 		t.Fatal(err)

@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"b9.build/b9/engine/fsys/fuse"
+
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/container/internal/helper"
+	"b9.build/b9/engine/container/internal/group"
 )
 
 // roleVariable makes a run of the test binary play a part in a test:
@@ -32,7 +34,7 @@ func playRole(role string) int {
 		}
 		return 0
 	}
-	b, err := Open(parts[1], container.Config{RunDir: testRunDir, UserSpace: parts[4:]})
+	b, err := Open(parts[1], container.Config{RunDir: testRunDir, FileSystems: fuse.FileSystems{}, UserSpace: parts[4:]})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -200,7 +202,7 @@ func checkNothingLeft(t *testing.T, root string) {
 	if loops := loopsOf(root); len(loops) != 0 {
 		t.Errorf("loop devices left: %v", loops)
 	}
-	if groups := cgroupsOf(helper.OwnerTag()); len(groups) != 0 {
+	if groups := cgroupsOf(group.OwnerTag()); len(groups) != 0 {
 		t.Errorf("control groups left: %v", groups)
 	}
 	data, err := os.ReadFile("/proc/self/mountinfo")

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/group"
 	"b9.build/b9/engine/container/internal/helper"
 	"b9.build/b9/engine/container/internal/nat"
 )
@@ -57,7 +58,7 @@ func (e *embedded) Probe(ctx context.Context) (container.Features, error) {
 		Archs:    container.KernelArchs(ctx),
 		Networks: networks(),
 		TTY:      true,
-		Limits:   helper.LimitsUsable(),
+		Limits:   group.LimitsUsable(),
 		Version:  runtimeVersion(),
 	}, nil
 }
@@ -92,14 +93,14 @@ func (e *embedded) Run(ctx context.Context, spec container.Spec, to container.IO
 
 // Reap implements container.Backend. Processes, mounts and loop devices of dead owners
 // go by themselves; only empty control groups stay.
-func (e *embedded) Reap(context.Context) error { return helper.ReapCgroups() }
+func (e *embedded) Reap(context.Context) error { return group.Reap() }
 
 // helperProcess is a helper as a child of this process.
 type helperProcess struct {
 	cmd     *exec.Cmd
 	output  bytes.Buffer
 	scratch string
-	devices *helper.DeviceGroup
+	devices *group.Devices
 }
 
 // startHelper runs this program again in new mount and process namespaces and in
@@ -107,7 +108,7 @@ type helperProcess struct {
 // own, so that a terminal's interrupt reaches this process alone.
 func startHelper(remote *os.File, scratch, id string) (helper.FirstProcess, error) {
 	defer remote.Close()
-	devices, err := helper.NewDeviceGroup(helper.DeviceGroupName(id))
+	devices, err := group.NewDevices(group.DevicesName(id))
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func startHelper(remote *os.File, scratch, id string) (helper.FirstProcess, erro
 func (h *helperProcess) Complete(req *helper.Request) {
 	req.Scratch = h.scratch
 	req.NetNone = req.Spec.Network == container.NetworkNone
-	req.Cgroup = helper.OwnerTag() + "." + req.Spec.ID
+	req.Cgroup = group.OwnerTag() + "." + req.Spec.ID
 }
 
 // Kill implements helper.FirstProcess.

@@ -29,6 +29,7 @@ import (
 
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/embedded"
+	"b9.build/b9/engine/container/internal/group"
 	"b9.build/b9/engine/container/internal/helper"
 )
 
@@ -118,7 +119,7 @@ type domain struct {
 }
 
 func (d *domains) start(ctx context.Context, spec container.Spec, remote *os.File) (_ helper.FirstProcess, err error) {
-	c := &domain{devices: helper.DeviceGroupName(spec.ID)}
+	c := &domain{devices: group.DevicesName(spec.ID)}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -266,7 +267,7 @@ func (c *domain) Wait(ctx context.Context) (string, bool) {
 	dom := c.dom
 	ended := c.daemon.tell(c.daemon.ending(ctx)+endPatience, func() error { waitGone(dom); return nil })
 	// A helper that was killed has left it.
-	_ = helper.RemoveGroups(c.devices, func(string) bool { return true })
+	_ = group.RemoveMatching(c.devices, func(string) bool { return true })
 	// What libvirt keeps open of it must not keep us.
 	_ = c.messages.SetReadDeadline(time.Now().Add(time.Second))
 	text, _ := io.ReadAll(io.LimitReader(c.messages, 1<<16))
@@ -317,7 +318,7 @@ func (d *domains) Reap(ctx context.Context) error {
 	}
 	defer daemon.close()
 	_, err = ask(ctx, daemon, daemon.limit, func() (struct{}, error) { return struct{}{}, reapDomains(daemon.conn) }, nil)
-	return errors.Join(err, reapDomainCgroups(), helper.ReapCgroups())
+	return errors.Join(err, reapDomainCgroups(), group.Reap())
 }
 
 func reapDomains(conn *libvirt.Connect) error {
@@ -350,7 +351,7 @@ func reapDomain(dom *libvirt.Domain) error {
 	if err := x.Unmarshal(text); err != nil {
 		return fmt.Errorf("domain %s: %w", name, err)
 	}
-	if !helper.OwnerDead(x.Description) {
+	if !group.OwnerDead(x.Description) {
 		return nil
 	}
 	return destroy(dom)
@@ -359,7 +360,7 @@ func reapDomain(dom *libvirt.Domain) error {
 // reapDomainCgroups removes what a libvirtd that was killed left of its
 // containers: groups that are named after their controller process.
 func reapDomainCgroups() error {
-	return helper.RemoveGroups("machine/lxc-*-"+domainPrefix+"*.libvirt-lxc", func(name string) bool {
+	return group.RemoveMatching("machine/lxc-*-"+domainPrefix+"*.libvirt-lxc", func(name string) bool {
 		pid, _, _ := strings.Cut(strings.TrimPrefix(name, "lxc-"), "-")
 		_, err := os.Stat("/proc/" + pid)
 		return errors.Is(err, os.ErrNotExist)

@@ -9,6 +9,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/group"
 	"b9.build/b9/engine/container/internal/helper"
 )
 
@@ -39,7 +40,7 @@ func (p *domainPlan) domain() *libvirtxml.Domain {
 		Type:        "lxc",
 		Name:        p.slot.name(),
 		Title:       p.spec.ID,
-		Description: helper.OwnerTag() + "." + p.spec.ID,
+		Description: group.OwnerTag() + "." + p.spec.ID,
 		VCPU:        &libvirtxml.DomainVCPU{Value: 1},
 		OS: &libvirtxml.DomainOS{
 			Type:     &libvirtxml.DomainOSType{Type: "exe", Arch: p.arch()},
@@ -115,8 +116,8 @@ func (p *domainPlan) limit(d *libvirtxml.Domain) {
 	}
 	if p.spec.CPUs > 0 {
 		d.CPUTune = &libvirtxml.DomainCPUTune{
-			Period: &libvirtxml.DomainCPUTunePeriod{Value: helper.CPUPeriod},
-			Quota:  &libvirtxml.DomainCPUTuneQuota{Value: int64(p.spec.CPUs * helper.CPUPeriod)},
+			Period: &libvirtxml.DomainCPUTunePeriod{Value: group.CPUPeriod},
+			Quota:  &libvirtxml.DomainCPUTuneQuota{Value: int64(p.spec.CPUs * group.CPUPeriod)},
 		}
 	}
 }

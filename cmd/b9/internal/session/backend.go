@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"b9.build/b9/engine/fsys/fuse"
+
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/backends"
 )
@@ -34,7 +36,7 @@ func (s *Session) backendName() string {
 
 // Containers says how container backends are reached.
 func (s *Session) Containers() container.Config {
-	return container.Config{RunDir: RunDir, LibvirtURI: s.Config.Libvirt.URI, LibvirtEmulator: s.Config.Libvirt.Emulator}
+	return container.Config{RunDir: RunDir, LibvirtURI: s.Config.Libvirt.URI, LibvirtEmulator: s.Config.Libvirt.Emulator, FileSystems: fuse.FileSystems{}}
 }
 
 // ContainerDefaults is what the configuration says about containers. Build files

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/group"
 )
 
 // Arg is the first argument of this program as process 1 of a
@@ -91,9 +92,9 @@ type guest struct {
 	root  *rootfs
 	users *os.File // the user namespace of the command, nil for the helper's
 
-	network *os.File     // the namespace to join, nil for none
-	devices *DeviceGroup // nil where the caller's side made one
-	began   time.Time    // before the command
+	network *os.File       // the namespace to join, nil for none
+	devices *group.Devices // nil where the caller's side made one
+	began   time.Time      // before the command
 }
 
 // run does everything between the request and the outcome.
@@ -228,10 +229,10 @@ func (g *guest) attach(tree *os.File, m container.Mount) error {
 // container.
 func (g *guest) restrict() (err error) {
 	if g.req.Devices != "" {
-		if g.devices, err = NewDeviceGroup(g.req.Devices); err != nil {
+		if g.devices, err = group.NewDevices(g.req.Devices); err != nil {
 			return err
 		}
-		if err := g.devices.join(); err != nil {
+		if err := g.devices.Join(); err != nil {
 			return err
 		}
 	}
@@ -242,10 +243,10 @@ func (g *guest) restrict() (err error) {
 // when nobody is there to do it. What stays is left to Reap.
 func (g *guest) leaveDevices() {
 	if g.devices == nil && g.cmds.isLost() {
-		g.devices = ownDeviceGroup()
+		g.devices = group.OwnDevices()
 	}
 	if g.devices != nil {
-		_ = g.devices.leave()
+		_ = g.devices.Leave()
 		_ = g.devices.Remove()
 	}
 }
@@ -272,10 +273,10 @@ func (g *guest) own() error {
 
 // execute runs the command to its end.
 func (g *guest) execute(out *outcome) error {
-	var memory oomCounter
+	var memory group.Counter
 	if g.req.Cgroup == "" && g.req.Spec.Memory > 0 {
-		memory = ownMemory()
-		defer memory.close()
+		memory = group.OwnMemory()
+		defer memory.Close()
 	}
 	if err := g.root.checkProgram(&g.req.Spec); err != nil {
 		return err
@@ -303,6 +304,6 @@ func (g *guest) execute(out *outcome) error {
 		out.Signal = int(e.status.Signal())
 		out.Code = 128 + out.Signal
 	}
-	out.OutOfMemory = out.Code != 0 && (c.memory.kills() > 0 || memory.kills() > 0)
+	out.OutOfMemory = out.Code != 0 && (c.memory.Kills() > 0 || memory.Kills() > 0)
 	return nil
 }

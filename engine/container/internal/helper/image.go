@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/internal/flock"
 )
 
@@ -86,21 +85,21 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // recognise decides for every image which file system it is mounted as, and which of
 // them are only read whatever the specification says.
-func recognise(mounts []container.Mount) ([]container.Mount, error) {
+func recognise(mounts []container.Mount, known container.FileSystems) ([]container.Mount, error) {
 	mounts = slices.Clone(mounts)
 	for i := range mounts {
 		m := &mounts[i]
 		if m.Kind != container.Image {
 			continue
 		}
-		if err := recogniseImage(m); err != nil {
+		if err := recogniseImage(m, known); err != nil {
 			return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
 		}
 	}
 	return mounts, nil
 }
 
-func recogniseImage(m *container.Mount) error {
+func recogniseImage(m *container.Mount, known container.FileSystems) error {
 	f, err := os.Open(m.Source)
 	if err != nil {
 		return err
@@ -109,7 +108,7 @@ func recogniseImage(m *container.Mount) error {
 	if err := checkImage(f, *m); err != nil {
 		return err
 	}
-	if m.FSType, err = imageFS(f, *m); err != nil {
+	if m.FSType, err = imageFS(f, *m, known); err != nil {
 		return err
 	}
 	m.ReadOnly = m.ReadOnly || m.FSType == "iso9660" || m.FSType == "squashfs"
@@ -120,18 +119,16 @@ func recogniseImage(m *container.Mount) error {
 }
 
 // imageFS is the type to mount the image of m as.
-func imageFS(f *os.File, m container.Mount) (string, error) {
+func imageFS(f *os.File, m container.Mount, known container.FileSystems) (string, error) {
 	kind := m.FSType
-	if kind == "" {
+	if kind == "" && known != nil {
 		part, err := section(f, m)
 		if err != nil {
 			return "", err
 		}
-		info, err := fsys.ProbeAt(part, part.Size())
-		if err != nil {
+		if kind, err = known.Probe(part, part.Size()); err != nil {
 			return "", err
 		}
-		kind = info.Type
 	}
 	switch kind {
 	case "ext2", "ext3":

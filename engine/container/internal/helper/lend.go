@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // loan is what a command is lent for its run, on the caller's side: a file system in

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/container/internal/userfs"
 )
 
 // stage is the file systems of a container before they have a place: mounts
@@ -20,12 +19,13 @@ type stage struct {
 	trees     []*os.File // one for each mount of the spec
 	loops     []*loop
 	served    []*served
-	userSpace []string // file systems that are served whatever drivers there are
+	known     container.FileSystems // may be nil
+	userSpace []string              // file systems that are served whatever drivers there are
 }
 
 // newStage attaches and mounts everything in mounts, which recognise has seen.
-func newStage(ctx context.Context, mounts []container.Mount, userSpace []string) (*stage, error) {
-	s := &stage{userSpace: userSpace}
+func newStage(ctx context.Context, mounts []container.Mount, c container.Config) (*stage, error) {
+	s := &stage{known: c.FileSystems, userSpace: c.UserSpace}
 	for _, m := range mounts {
 		tree, err := s.add(ctx, m)
 		if err != nil {
@@ -58,7 +58,7 @@ func (s *stage) add(ctx context.Context, m container.Mount) (*os.File, error) {
 // kernel's driver, or, where there is none, or it can't (a compression that it was
 // built without), served by this process.
 func (s *stage) mountImage(ctx context.Context, image *os.File, m container.Mount) (*os.File, error) {
-	served := userfs.Serves(m.FSType)
+	served := s.known != nil && s.known.Serves(m.FSType)
 	if served && slices.Contains(s.userSpace, m.FSType) {
 		return s.serve(image, m)
 	}
@@ -131,7 +131,7 @@ func (o setting) set(fs int) error {
 // is used again, so nothing needs to be flushed in order; space that is freed
 // becomes a hole of the image again; nothing is written in the background;
 // two copies of one image may be mounted at a time; and what an image does not say
-// of names, times and permissions is what internal/userfs makes of it.
+// of names, times and permissions is what Config.FileSystems makes of it.
 func mountOptions(fstype string) []setting {
 	switch fstype {
 	case "ext4":

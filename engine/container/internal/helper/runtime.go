@@ -18,14 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/internal/group"
 )
 
 // runner is libcontainer's view of one container, in the helper process. It
 // shares the helper's process namespace.
 type runner struct {
 	guest   *guest
-	cgroup  *ownCgroup
-	memory  oomCounter
+	cgroup  *group.Limited
+	memory  group.Counter
 	console *os.File // our end of the socket that the terminal comes through
 }
 
@@ -42,7 +43,7 @@ func beHelper() {
 
 func newRunner(g *guest) (*runner, error) {
 	logrus.SetLevel(logrus.ErrorLevel)
-	cg, err := newCgroup(g.req)
+	cg, err := group.NewLimited(group.Limits{Name: g.req.Cgroup, Memory: g.req.Spec.Memory, CPUs: g.req.Spec.CPUs})
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +53,8 @@ func newRunner(g *guest) (*runner, error) {
 // destroy removes what the container had outside the helper. Its processes
 // have ended.
 func (r *runner) destroy() {
-	r.memory.close()
-	r.cgroup.remove()
+	r.memory.Close()
+	r.cgroup.Remove()
 	if r.console != nil {
 		r.console.Close()
 	}
@@ -79,7 +80,7 @@ func (r *runner) start() (int, error) {
 	// The command has the streams now; here they would keep pipes open.
 	closeAll(r.guest.files)
 	r.guest.files = nil
-	r.memory = r.cgroup.memory()
+	r.memory = r.cgroup.Memory()
 	pid, err := p.Pid()
 	if err == nil && req.Console != nil {
 		err = r.passConsole()
@@ -119,13 +120,13 @@ func (r *runner) config() *configs.Config {
 		Namespaces: configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}, {Type: configs.NEWCGROUP}},
 		Mounts:     systemMounts(),
 		Devices:    nodes(),
-		Cgroups:    r.cgroup.config,
+		Cgroups:    r.cgroup.Config,
 		// They show the host's memory and keys.
 		MaskPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
 		// They would change the host's kernel when a package's script writes its settings.
 		ReadonlyPaths:   []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		NoNewKeyring:    true,
-		RootlessCgroups: r.cgroup.config.Rootless,
+		RootlessCgroups: r.cgroup.Config.Rootless,
 		Capabilities: &configs.Capabilities{
 			Bounding:  spec.Capabilities,
 			Permitted: spec.Capabilities,
@@ -231,15 +232,15 @@ func systemMounts() []*configs.Mount {
 // nodes are the device nodes of a container.
 func nodes() []*devices.Device {
 	var list []*devices.Device
-	for _, d := range allowedDevices {
-		if d.name == "" {
+	for _, d := range group.Allowed() {
+		if d.Name == "" {
 			continue
 		}
 		list = append(list, &devices.Device{
-			Path:     "/dev/" + d.name,
+			Path:     "/dev/" + d.Name,
 			FileMode: 0o666,
 			Rule: devices.Rule{
-				Type: devices.CharDevice, Major: int64(d.major), Minor: int64(d.minor), Permissions: "rwm", Allow: true,
+				Type: devices.CharDevice, Major: int64(d.Major), Minor: int64(d.Minor), Permissions: "rwm", Allow: true,
 			},
 		})
 	}

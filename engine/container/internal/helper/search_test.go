@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // TestHunt searches a directory that has a secret in everything that a file system

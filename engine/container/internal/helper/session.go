@@ -22,7 +22,7 @@ import (
 
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/internal/nat"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/size"
 )
 
@@ -67,7 +67,7 @@ type session struct {
 	firstProcess FirstProcess
 	network      *nat.Network // nil for another than a private one
 	wire         *wire
-	userSpace    []string      // as in container.Config
+	config       container.Config
 	started      chan struct{} // closed when the command runs
 }
 
@@ -80,7 +80,7 @@ func Run(ctx context.Context, c container.Config, spec container.Spec, to contai
 	if err := checkMain(); err != nil {
 		return Failed, err
 	}
-	s := &session{spec: spec, userSpace: c.UserSpace, started: make(chan struct{})}
+	s := &session{spec: spec, config: c, started: make(chan struct{})}
 	res, err := s.run(ctx, to, start)
 	if err != nil && res.Reason != container.BackendLost && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return container.Result{Reason: container.Cancelled, Code: -1}, nil
@@ -93,10 +93,10 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 		return Failed, err
 	}
 	defer s.emulation.end()
-	if s.spec.Mounts, err = recognise(s.spec.Mounts); err != nil {
+	if s.spec.Mounts, err = recognise(s.spec.Mounts, s.config.FileSystems); err != nil {
 		return Failed, err
 	}
-	if s.stage, err = newStage(ctx, s.spec.Mounts, s.userSpace); err != nil {
+	if s.stage, err = newStage(ctx, s.spec.Mounts, s.config); err != nil {
 		return Failed, err
 	}
 	defer func() { err = errors.Join(err, s.stage.release()) }()

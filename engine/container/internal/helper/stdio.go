@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // streams connects a command's standard streams to the caller's.

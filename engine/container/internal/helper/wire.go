@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
-	"b9.build/b9/engine/secret"
+	"b9.build/b9/engine/container/secret"
 )
 
 // A wire carries messages and open files between the two sides of a run. Both

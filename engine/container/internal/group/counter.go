@@ -1,4 +1,4 @@
-package helper
+package group
 
 import (
 	"io"
@@ -8,35 +8,36 @@ import (
 	"strings"
 )
 
-// oomCounter counts the processes that a memory limit has ended. Its zero
+// Counter counts the processes that a memory limit has ended. Its zero
 // value counts nothing.
-type oomCounter struct {
+type Counter struct {
 	file  *os.File // memory.oom_control or memory.events: cgroup-v1/memory, cgroup-v2
 	start int64
 }
 
 // openCounter begins to count in a file; one that cannot be read counts nothing.
-func openCounter(file string) oomCounter {
+func openCounter(file string) Counter {
 	if file == "" {
-		return oomCounter{}
+		return Counter{}
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return oomCounter{}
+		return Counter{}
 	}
-	c := oomCounter{file: f}
-	c.start = c.kills()
+	c := Counter{file: f}
+	c.start = c.Kills()
 	return c
 }
 
-func (c oomCounter) close() {
+// Close ends the counting.
+func (c Counter) Close() {
 	if c.file != nil {
 		c.file.Close()
 	}
 }
 
-// kills is the number since the counter was opened.
-func (c oomCounter) kills() int64 {
+// Kills is the number since the counter was opened.
+func (c Counter) Kills() int64 {
 	if c.file == nil {
 		return 0
 	}
@@ -61,38 +62,38 @@ func countIn(text string) int64 {
 	return 0
 }
 
-// cgroupLine is one line of /proc/self/cgroup.
-type cgroupLine struct {
+// membership is one line of /proc/self/cgroup.
+type membership struct {
 	controllers string // comma-separated; "" for the hierarchy of version 2
 	path        string
 }
 
-func ownCgroups() ([]cgroupLine, error) {
+func memberships() ([]membership, error) {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, err
 	}
-	return parseCgroups(string(data)), nil
+	return parseMemberships(string(data)), nil
 }
 
-// parseCgroups reads lines "id:controllers:path": cgroups(7).
-func parseCgroups(text string) []cgroupLine {
-	var lines []cgroupLine
+// parseMemberships reads lines "id:controllers:path": cgroups(7).
+func parseMemberships(text string) []membership {
+	var lines []membership
 	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(parts) == 3 {
-			lines = append(lines, cgroupLine{controllers: parts[1], path: parts[2]})
+			lines = append(lines, membership{controllers: parts[1], path: parts[2]})
 		}
 	}
 	return lines
 }
 
-// ownMemory counts the kills in the group that this process was started in,
+// OwnMemory counts the kills in the group that this process was started in,
 // which is the container's where a daemon has set the limits.
-func ownMemory() oomCounter {
-	lines, err := ownCgroups()
+func OwnMemory() Counter {
+	lines, err := memberships()
 	if err != nil {
-		return oomCounter{}
+		return Counter{}
 	}
 	for _, l := range lines {
 		switch l.controllers {
@@ -109,5 +110,5 @@ func ownMemory() oomCounter {
 			}
 		}
 	}
-	return oomCounter{}
+	return Counter{}
 }

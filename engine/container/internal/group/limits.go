@@ -1,6 +1,6 @@
 //go:build cgo
 
-package helper
+package group
 
 import (
 	"errors"
@@ -22,43 +22,49 @@ const cgroupRoot = "/sys/fs/cgroup"
 // microseconds: the kernel's default.
 const CPUPeriod = 100000
 
-// ownCgroup is the control group of one container. Without limits there is
-// none, for joining one takes longer than everything else together.
-type ownCgroup struct {
-	config *cgroups.Cgroup
-	dirs   []string // to remove
-	events string   // file that counts out-of-memory kills, "" without a memory limit
+// Limits are those of one container.
+type Limits struct {
+	Name   string  // of the group; "" where the limits are not ours to set
+	Memory int64   // bytes, 0 for no limit
+	CPUs   float64 // processors, 0 for no limit
 }
 
-// newCgroup makes a view of the control groups that can hold the limits.
-func newCgroup(req *Request) (*ownCgroup, error) {
-	spec := &req.Spec
+// Limited is the control group of one container. Without limits there is
+// none, for joining one takes longer than everything else together.
+type Limited struct {
+	Config *cgroups.Cgroup // for libcontainer
+	dirs   []string        // to remove
+	events string          // file that counts out-of-memory kills, "" without a memory limit
+}
+
+// NewLimited makes a view of the control groups that can hold the limits.
+func NewLimited(l Limits) (*Limited, error) {
 	var need []string
-	if req.Cgroup != "" && spec.Memory > 0 {
+	if l.Name != "" && l.Memory > 0 {
 		need = append(need, "memory")
 	}
-	if req.Cgroup != "" && spec.CPUs > 0 {
+	if l.Name != "" && l.CPUs > 0 {
 		need = append(need, "cpu")
 	}
 	if len(need) == 0 {
-		return noCgroup()
+		return unlimited()
 	}
 	if ok, err := mountUnified(need); err != nil {
 		return nil, err
 	} else if ok {
-		return unifiedCgroup(req)
+		return unified(l)
 	}
-	return legacyCgroup(req, need)
+	return legacy(l, need)
 }
 
-// noCgroup shows libcontainer a hierarchy that it cannot write. In its
+// unlimited shows libcontainer a hierarchy that it cannot write. In its
 // rootless manner, and without limits, it then goes without.
-func noCgroup() (*ownCgroup, error) {
+func unlimited() (*Limited, error) {
 	uncover()
 	if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", unix.MS_RDONLY, ""); err != nil {
 		return nil, fmt.Errorf("control groups: mount %s: %w", cgroupRoot, err)
 	}
-	return &ownCgroup{config: &cgroups.Cgroup{Name: "b9", Rootless: true, Resources: &cgroups.Resources{}}}, nil
+	return &Limited{Config: &cgroups.Cgroup{Name: "b9", Rootless: true, Resources: &cgroups.Resources{}}}, nil
 }
 
 // mountUnified tells whether the hierarchy of version 2 has the controllers,
@@ -86,39 +92,39 @@ func mountUnified(need []string) (bool, error) {
 // finds covered mounts as well. Where nothing is mounted the call fails.
 func uncover() { _ = unix.Unmount(cgroupRoot, unix.MNT_DETACH) }
 
-// unifiedCgroup makes the group, which takes the command out of its device
+// unified makes the group, which takes the command out of its device
 // group: it opens the same devices here.
-func unifiedCgroup(req *Request) (*ownCgroup, error) {
-	dir := filepath.Join(cgroupRoot, req.Cgroup)
+func unified(l Limits) (*Limited, error) {
+	dir := filepath.Join(cgroupRoot, l.Name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("control groups: %w", err)
 	}
-	c := &ownCgroup{config: limited(req), dirs: []string{dir}, events: filepath.Join(dir, "memory.events")}
-	c.config.MemorySwap = req.Spec.Memory
+	c := &Limited{Config: configuration(l), dirs: []string{dir}, events: filepath.Join(dir, "memory.events")}
+	c.Config.MemorySwap = l.Memory
 	f, err := os.Open(dir)
 	if err == nil {
 		err = errors.Join(restrictDevices(f), f.Close())
 	}
 	if err != nil {
-		c.remove()
+		c.Remove()
 		return nil, err
 	}
 	return c, nil
 }
 
-// limited is the configuration with the limits but without a swap limit.
-func limited(req *Request) *cgroups.Cgroup {
-	res := &cgroups.Resources{Memory: req.Spec.Memory}
-	if req.Spec.CPUs > 0 {
+// configuration is the configuration with the limits but without a swap limit.
+func configuration(l Limits) *cgroups.Cgroup {
+	res := &cgroups.Resources{Memory: l.Memory}
+	if l.CPUs > 0 {
 		res.CpuPeriod = CPUPeriod
-		res.CpuQuota = int64(req.Spec.CPUs * CPUPeriod)
+		res.CpuQuota = int64(l.CPUs * CPUPeriod)
 	}
-	return &cgroups.Cgroup{Path: "/" + req.Cgroup, Resources: res}
+	return &cgroups.Cgroup{Path: "/" + l.Name, Resources: res}
 }
 
-// legacyCgroup mounts hierarchies of version 1: those that are needed, and
+// legacy mounts hierarchies of version 1: those that are needed, and
 // that of devices, which libcontainer insists on.
-func legacyCgroup(req *Request, need []string) (*ownCgroup, error) {
+func legacy(l Limits, need []string) (*Limited, error) {
 	hierarchies, err := legacyHierarchies()
 	if err != nil {
 		return nil, err
@@ -127,7 +133,7 @@ func legacyCgroup(req *Request, need []string) (*ownCgroup, error) {
 	if err := unix.Mount("tmpfs", cgroupRoot, "tmpfs", 0, "mode=755"); err != nil {
 		return nil, fmt.Errorf("control groups: mount %s: %w", cgroupRoot, err)
 	}
-	c := &ownCgroup{config: limited(req)}
+	c := &Limited{Config: configuration(l)}
 	for _, controller := range append([]string{"devices"}, need...) {
 		together, ok := hierarchies[controller]
 		if !ok {
@@ -137,11 +143,11 @@ func legacyCgroup(req *Request, need []string) (*ownCgroup, error) {
 		if err := mountLegacy(dir, together); err != nil {
 			return nil, err
 		}
-		c.dirs = append(c.dirs, filepath.Join(dir, req.Cgroup))
+		c.dirs = append(c.dirs, filepath.Join(dir, l.Name))
 		if controller == "memory" {
-			c.events = filepath.Join(dir, req.Cgroup, "memory.oom_control")
+			c.events = filepath.Join(dir, l.Name, "memory.oom_control")
 			if _, err := os.Stat(filepath.Join(dir, "memory.memsw.limit_in_bytes")); err == nil {
-				c.config.MemorySwap = req.Spec.Memory
+				c.Config.MemorySwap = l.Memory
 			}
 		}
 	}
@@ -163,7 +169,7 @@ func mountLegacy(dir, controllers string) error {
 // legacyHierarchies maps each controller of version 1 to the comma-separated
 // list of those it is mounted with: cgroups(7), /proc/PID/cgroup.
 func legacyHierarchies() (map[string]string, error) {
-	lines, err := ownCgroups()
+	lines, err := memberships()
 	if err != nil {
 		return nil, err
 	}
@@ -178,12 +184,12 @@ func legacyHierarchies() (map[string]string, error) {
 	return m, nil
 }
 
-// memory counts the kills in the group, once it is there.
-func (c *ownCgroup) memory() oomCounter { return openCounter(c.events) }
+// Memory counts the kills in the group, once it is there.
+func (c *Limited) Memory() Counter { return openCounter(c.events) }
 
-// remove removes the group. Its processes have ended, but the kernel may need
+// Remove removes the group. Its processes have ended, but the kernel may need
 // a moment to see that; what stays is left to Reap.
-func (c *ownCgroup) remove() {
+func (c *Limited) Remove() {
 	for _, dir := range c.dirs {
 		_ = cgroups.RemovePath(dir)
 	}

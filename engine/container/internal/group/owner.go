@@ -1,4 +1,4 @@
-package helper
+package group
 
 import (
 	"errors"
@@ -67,19 +67,19 @@ func OwnerDead(name string) bool {
 	return err == nil && now != start
 }
 
-// ReapCgroups removes the control groups of dead owners, with those below them. They
+// Reap removes the control groups of dead owners, with those below them. They
 // are empty, or the kernel refuses.
-func ReapCgroups() error {
-	errs := []error{RemoveGroups(ownerPrefix+".*", OwnerDead)}
+func Reap() error {
+	errs := []error{RemoveMatching(ownerPrefix+".*", OwnerDead)}
 	if own, err := ownUnified(); err == nil && own != "/" {
-		errs = append(errs, RemoveGroups(filepath.Join(own, ownerPrefix+".*"), OwnerDead))
+		errs = append(errs, RemoveMatching(filepath.Join(own, ownerPrefix+".*"), OwnerDead))
 	}
 	return errors.Join(errs...)
 }
 
-// RemoveGroups removes the dead control groups among those that match, in
+// RemoveMatching removes the dead control groups among those that match, in
 // every hierarchy of either version.
-func RemoveGroups(pattern string, dead func(name string) bool) error {
+func RemoveMatching(pattern string, dead func(name string) bool) error {
 	const root = "/sys/fs/cgroup/"
 	for _, p := range []string{root + pattern, root + "*/" + pattern} {
 		dirs, err := filepath.Glob(p)
@@ -102,7 +102,7 @@ func LimitsUsable() bool {
 	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
 	have := strings.Fields(string(data))
 	if err != nil {
-		lines, err := ownCgroups()
+		lines, err := memberships()
 		if err != nil {
 			return false
 		}

@@ -1,4 +1,4 @@
-package userfs
+package fuse
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	nodefs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/tree"
@@ -19,14 +19,14 @@ import (
 
 // source is a file system that is only read.
 type source struct {
-	server *Server
+	server *service
 	size   int64 // bytes
 
 	mu     sync.Mutex // readers serve one at a time
 	reader tree.Reader
 }
 
-// errno is Server.errno of an error of the reader, which wraps what it refuses.
+// errno is service.errno of an error of the reader, which wraps what it refuses.
 func (s *source) errno(err error) unix.Errno {
 	var n unix.Errno
 	switch {
@@ -58,7 +58,7 @@ var _ interface {
 } = (*file)(nil)
 
 // fill describes an object.
-func (s *source) fill(info fs.FileInfo, out *fuse.Attr) unix.Errno {
+func (s *source) fill(info fs.FileInfo, out *gofuse.Attr) unix.Errno {
 	mode, err := unixMode(info.Mode())
 	if err != nil {
 		return s.server.errno(err)
@@ -87,7 +87,7 @@ func unixMode(m fs.FileMode) (uint32, error) {
 }
 
 // Lookup implements nodefs.NodeLookuper.
-func (f *file) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (f *file) Lookup(ctx context.Context, name string, out *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
 	at := path.Join(f.name, name)
@@ -109,7 +109,7 @@ func (f *file) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*no
 }
 
 // Getattr implements nodefs.NodeGetattrer.
-func (f *file) Getattr(_ context.Context, _ nodefs.FileHandle, out *fuse.AttrOut) unix.Errno {
+func (f *file) Getattr(_ context.Context, _ nodefs.FileHandle, out *gofuse.AttrOut) unix.Errno {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
 	info, err := f.src.reader.Lstat(f.name)
@@ -127,13 +127,13 @@ func (f *file) Readdir(context.Context) (nodefs.DirStream, unix.Errno) {
 	if err != nil {
 		return nil, f.src.errno(err)
 	}
-	entries := make([]fuse.DirEntry, 0, len(list))
+	entries := make([]gofuse.DirEntry, 0, len(list))
 	for _, e := range list {
 		mode, err := unixMode(e.Type())
 		if err != nil {
 			return nil, f.src.errno(err)
 		}
-		entries = append(entries, fuse.DirEntry{Name: e.Name(), Mode: mode & unix.S_IFMT})
+		entries = append(entries, gofuse.DirEntry{Name: e.Name(), Mode: mode & unix.S_IFMT})
 	}
 	return nodefs.NewListDirStream(entries), 0
 }
@@ -161,7 +161,7 @@ func (f *file) Open(context.Context, uint32) (nodefs.FileHandle, uint32, unix.Er
 	if !ok {
 		return nil, 0, unix.EIO
 	}
-	return &handle{f.src, data}, fuse.FOPEN_KEEP_CACHE, 0
+	return &handle{f.src, data}, gofuse.FOPEN_KEEP_CACHE, 0
 }
 
 // handle is an open file.
@@ -171,14 +171,14 @@ type handle struct {
 }
 
 // Read implements nodefs.FileReader.
-func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, unix.Errno) {
+func (h *handle) Read(_ context.Context, dest []byte, off int64) (gofuse.ReadResult, unix.Errno) {
 	h.src.mu.Lock()
 	defer h.src.mu.Unlock()
 	n, err := h.data.ReadAt(dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, h.src.errno(err)
 	}
-	return fuse.ReadResultData(dest[:n]), 0
+	return gofuse.ReadResultData(dest[:n]), 0
 }
 
 // Getxattr implements nodefs.NodeGetxattrer.
@@ -220,7 +220,7 @@ func answer(dest []byte, value string) (uint32, unix.Errno) {
 }
 
 // Statfs implements nodefs.NodeStatfser.
-func (f *file) Statfs(_ context.Context, out *fuse.StatfsOut) unix.Errno {
+func (f *file) Statfs(_ context.Context, out *gofuse.StatfsOut) unix.Errno {
 	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, tree.MaxName
 	out.Blocks = uint64(f.src.size) / 4096
 	return 0

@@ -1,4 +1,12 @@
-package helper
+// Package group has the control groups of containers, of either version.
+//
+//	Limited  a group with limits of memory and processors, as libcontainer is to see it
+//	Counter  counts the processes that a limit of memory has ended
+//	Devices  a group whose processes open only the devices of one table
+//
+// It hides how hierarchies are mounted and which of them the kernel has. What is
+// left of a process that was killed is known by its name (OwnerTag) and removed (Reap).
+package group
 
 import (
 	"encoding/binary"
@@ -7,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -21,17 +30,17 @@ import (
 // group of version 2: the kernel's documentation of BPF_PROG_TYPE_CGROUP_DEVICE.
 // That needs no controller, so that it works beside hierarchies of version 1 too.
 
-// device is a character device that containers may open.
-type device struct {
-	major, minor uint32
-	name         string // of its node in /dev; "" for one that gets none here
+// Device is a character device that containers may open.
+type Device struct {
+	Major, Minor uint32
+	Name         string // of its node in /dev; "" for one that gets none here
 }
 
 // anyMinor stands for all devices of a major number.
 const anyMinor = 1<<32 - 1
 
 // allowedDevices are all that a container can open: Linux, devices.txt.
-var allowedDevices = [...]device{
+var allowedDevices = [...]Device{
 	{1, 3, "null"},
 	{1, 5, "zero"},
 	{1, 7, "full"},
@@ -42,37 +51,40 @@ var allowedDevices = [...]device{
 	{136, anyMinor, ""}, // pts/N, likewise
 }
 
-// DeviceGroup is a control group whose processes open only allowed devices.
-type DeviceGroup struct {
+// Allowed are the devices that containers may open.
+func Allowed() []Device { return slices.Clone(allowedDevices[:]) }
+
+// Devices is a control group whose processes open only allowed devices.
+type Devices struct {
 	tree *os.File // the hierarchy, mounted nowhere
 	dir  *os.File // the group
 	path string   // of the group in the hierarchy
 }
 
-// groupSuffix ends the names of device groups.
-const groupSuffix = ".devices"
+// devicesSuffix ends the names of device groups.
+const devicesSuffix = ".devices"
 
-// DeviceGroupName is the name of the device group of a container of this process.
-func DeviceGroupName(id string) string { return OwnerTag() + "." + id + groupSuffix }
+// DevicesName is the name of the device group of a container of this process.
+func DevicesName(id string) string { return OwnerTag() + "." + id + devicesSuffix }
 
-// ownDeviceGroup is the device group that this process is in, nil without one.
-func ownDeviceGroup() *DeviceGroup {
+// OwnDevices is the device group that this process is in, nil without one.
+func OwnDevices() *Devices {
 	own, err := ownUnified()
-	if err != nil || !strings.HasSuffix(own, groupSuffix) {
+	if err != nil || !strings.HasSuffix(own, devicesSuffix) {
 		return nil
 	}
 	tree, err := unifiedTree()
 	if err != nil {
 		return nil
 	}
-	return &DeviceGroup{tree: tree, path: own}
+	return &Devices{tree: tree, path: own}
 }
 
-// NewDeviceGroup makes a group below that of this process, so that limits on this
+// NewDevices makes a group below that of this process, so that limits on this
 // process hold for it too. The
-// name is one of [DeviceGroupName].
-func NewDeviceGroup(name string) (_ *DeviceGroup, err error) {
-	g := &DeviceGroup{}
+// name is one of [DevicesName].
+func NewDevices(name string) (_ *Devices, err error) {
+	g := &Devices{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("keep the container from the host's devices: %w", err), g.Remove())
@@ -101,24 +113,24 @@ func NewDeviceGroup(name string) (_ *DeviceGroup, err error) {
 // unifiedTree is the hierarchy of version 2, whether it is mounted somewhere or
 // not. It ends with its descriptor.
 func unifiedTree() (*os.File, error) {
-	fs, err := OpenFS("cgroup2")
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("fsopen cgroup2", err)
 	}
-	defer fs.Close()
-	if err := unix.FsconfigCreate(int(fs.Fd())); err != nil {
-		return nil, fsError(fs, "cgroup2", err)
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, os.NewSyscallError("fsconfig cgroup2", err)
 	}
-	fd, err := unix.Fsmount(int(fs.Fd()), unix.FSMOUNT_CLOEXEC, 0)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
-		return nil, fsError(fs, "cgroup2", err)
+		return nil, os.NewSyscallError("fsmount cgroup2", err)
 	}
 	return os.NewFile(uintptr(fd), "cgroup2"), nil
 }
 
 // ownUnified is this process's group of version 2.
 func ownUnified() (string, error) {
-	lines, err := ownCgroups()
+	lines, err := memberships()
 	if err != nil {
 		return "", err
 	}
@@ -134,15 +146,15 @@ func ownUnified() (string, error) {
 func relative(path string) string { return filepath.Join(".", path) }
 
 // Dir is the group's directory, for clone3(2).
-func (g *DeviceGroup) Dir() *os.File { return g.dir }
+func (g *Devices) Dir() *os.File { return g.dir }
 
-// join moves this process into the group.
-func (g *DeviceGroup) join() error { return g.moveHere(g.path) }
+// Join moves this process into the group.
+func (g *Devices) Join() error { return g.moveHere(g.path) }
 
-// leave moves this process back, so that the group can be removed.
-func (g *DeviceGroup) leave() error { return g.moveHere(filepath.Dir(g.path)) }
+// Leave moves this process back, so that the group can be removed.
+func (g *Devices) Leave() error { return g.moveHere(filepath.Dir(g.path)) }
 
-func (g *DeviceGroup) moveHere(path string) error {
+func (g *Devices) moveHere(path string) error {
 	fd, err := unix.Openat(int(g.tree.Fd()), filepath.Join(relative(path), "cgroup.procs"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open control group", Path: path, Err: err}
@@ -159,7 +171,7 @@ func (g *DeviceGroup) moveHere(path string) error {
 const emptyPatience = time.Second
 
 // Remove removes the group, whose processes have ended.
-func (g *DeviceGroup) Remove() error {
+func (g *Devices) Remove() error {
 	var err error
 	if g.path != "" {
 		deadline := time.Now().Add(emptyPatience)
@@ -287,11 +299,11 @@ func deviceProgram() []byte {
 	add(bpfLoadWord, 2, 1, 4, 0)
 	add(bpfLoadWord, 3, 1, 8, 0)
 	for _, d := range allowedDevices {
-		if d.minor == anyMinor {
-			add(bpfIfNot, 2, 0, 1, d.major)
+		if d.Minor == anyMinor {
+			add(bpfIfNot, 2, 0, 1, d.Major)
 		} else {
-			add(bpfIfNot, 2, 0, 2, d.major)
-			add(bpfIfNot, 3, 0, 1, d.minor)
+			add(bpfIfNot, 2, 0, 2, d.Major)
+			add(bpfIfNot, 3, 0, 1, d.Minor)
 		}
 		add(bpfReturn, 0, 0, 0, 0)
 	}

@@ -1,4 +1,4 @@
-package userfs
+package fuse
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	nodefs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys/vfat"
@@ -18,7 +18,7 @@ import (
 // mounted with umask=0022, does: there are no links, no owners but root, and no
 // permissions but write protection.
 type volume struct {
-	server *Server
+	server *service
 
 	mu     sync.Mutex // the editor serves one at a time
 	editor *vfat.Editor
@@ -68,7 +68,7 @@ func mode(o *vfat.Object) uint32 {
 }
 
 // fill describes an object.
-func (v *volume) fill(o *vfat.Object, out *fuse.Attr) {
+func (v *volume) fill(o *vfat.Object, out *gofuse.Attr) {
 	cluster, _, _ := v.editor.Space()
 	at := time.Unix(o.Modified(), 0)
 	out.Mode, out.Size, out.Nlink = mode(o), uint64(o.Size()), 1
@@ -78,7 +78,7 @@ func (v *volume) fill(o *vfat.Object, out *fuse.Attr) {
 }
 
 // node is the inode of an object.
-func (n *object) node(ctx context.Context, o *vfat.Object, out *fuse.EntryOut) *nodefs.Inode {
+func (n *object) node(ctx context.Context, o *vfat.Object, out *gofuse.EntryOut) *nodefs.Inode {
 	n.v.fill(o, &out.Attr)
 	// The root has number 1, and objects count from 1.
 	id := nodefs.StableAttr{Mode: out.Mode & unix.S_IFMT, Ino: o.ID + 1}
@@ -86,7 +86,7 @@ func (n *object) node(ctx context.Context, o *vfat.Object, out *fuse.EntryOut) *
 }
 
 // Lookup implements nodefs.NodeLookuper.
-func (n *object) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (n *object) Lookup(ctx context.Context, name string, out *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	o, err := n.v.editor.Lookup(n.o, name)
@@ -97,7 +97,7 @@ func (n *object) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*
 }
 
 // Getattr implements nodefs.NodeGetattrer.
-func (n *object) Getattr(_ context.Context, _ nodefs.FileHandle, out *fuse.AttrOut) unix.Errno {
+func (n *object) Getattr(_ context.Context, _ nodefs.FileHandle, out *gofuse.AttrOut) unix.Errno {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	n.v.fill(n.o, &out.Attr)
@@ -105,7 +105,7 @@ func (n *object) Getattr(_ context.Context, _ nodefs.FileHandle, out *fuse.AttrO
 }
 
 // Setattr implements nodefs.NodeSetattrer.
-func (n *object) Setattr(_ context.Context, _ nodefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) unix.Errno {
+func (n *object) Setattr(_ context.Context, _ nodefs.FileHandle, in *gofuse.SetAttrIn, out *gofuse.AttrOut) unix.Errno {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	uid, hasUID := in.GetUID()
@@ -144,9 +144,9 @@ func (n *object) Readdir(context.Context) (nodefs.DirStream, unix.Errno) {
 	if err != nil {
 		return nil, n.v.errno(err)
 	}
-	entries := make([]fuse.DirEntry, 0, len(list))
+	entries := make([]gofuse.DirEntry, 0, len(list))
 	for _, o := range list {
-		entries = append(entries, fuse.DirEntry{Name: o.Name, Mode: mode(o) & unix.S_IFMT, Ino: o.ID + 1})
+		entries = append(entries, gofuse.DirEntry{Name: o.Name, Mode: mode(o) & unix.S_IFMT, Ino: o.ID + 1})
 	}
 	return nodefs.NewListDirStream(entries), 0
 }
@@ -161,7 +161,7 @@ func (n *object) Open(_ context.Context, flags uint32) (nodefs.FileHandle, uint3
 		}
 	}
 	n.v.editor.Use(n.o)
-	return opened{}, fuse.FOPEN_KEEP_CACHE, 0
+	return opened{}, gofuse.FOPEN_KEEP_CACHE, 0
 }
 
 // opened is the handle of every open file: without one it would not be released.
@@ -175,14 +175,14 @@ func (n *object) Release(context.Context, nodefs.FileHandle) unix.Errno {
 }
 
 // Read implements nodefs.NodeReader.
-func (n *object) Read(_ context.Context, _ nodefs.FileHandle, dest []byte, off int64) (fuse.ReadResult, unix.Errno) {
+func (n *object) Read(_ context.Context, _ nodefs.FileHandle, dest []byte, off int64) (gofuse.ReadResult, unix.Errno) {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	k, err := n.v.editor.ReadAt(n.o, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, n.v.errno(err)
 	}
-	return fuse.ReadResultData(dest[:k]), 0
+	return gofuse.ReadResultData(dest[:k]), 0
 }
 
 // Write implements nodefs.NodeWriter.
@@ -199,7 +199,7 @@ func (n *object) Write(_ context.Context, _ nodefs.FileHandle, data []byte, off 
 // ended.
 func (n *object) Fsync(context.Context, nodefs.FileHandle, uint32) unix.Errno { return 0 }
 
-func (n *object) create(ctx context.Context, name string, dir bool, out *fuse.EntryOut) (*vfat.Object, *nodefs.Inode, unix.Errno) {
+func (n *object) create(ctx context.Context, name string, dir bool, out *gofuse.EntryOut) (*vfat.Object, *nodefs.Inode, unix.Errno) {
 	o, err := n.v.editor.Create(n.o, name, dir, now())
 	if err != nil {
 		return nil, nil, n.v.errno(err)
@@ -208,7 +208,7 @@ func (n *object) create(ctx context.Context, name string, dir bool, out *fuse.En
 }
 
 // Create implements nodefs.NodeCreater.
-func (n *object) Create(ctx context.Context, name string, flags uint32, _ uint32, out *fuse.EntryOut) (*nodefs.Inode, nodefs.FileHandle, uint32, unix.Errno) {
+func (n *object) Create(ctx context.Context, name string, flags uint32, _ uint32, out *gofuse.EntryOut) (*nodefs.Inode, nodefs.FileHandle, uint32, unix.Errno) {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	o, inode, e := n.create(ctx, name, false, out)
@@ -216,11 +216,11 @@ func (n *object) Create(ctx context.Context, name string, flags uint32, _ uint32
 		return nil, nil, 0, e
 	}
 	n.v.editor.Use(o)
-	return inode, opened{}, fuse.FOPEN_KEEP_CACHE, 0
+	return inode, opened{}, gofuse.FOPEN_KEEP_CACHE, 0
 }
 
 // Mkdir implements nodefs.NodeMkdirer.
-func (n *object) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (n *object) Mkdir(ctx context.Context, name string, _ uint32, out *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	_, inode, e := n.create(ctx, name, true, out)
@@ -228,7 +228,7 @@ func (n *object) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.Ent
 }
 
 // Mknod implements nodefs.NodeMknoder: there are regular files alone.
-func (n *object) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (n *object) Mknod(ctx context.Context, name string, mode, _ uint32, out *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	if t := mode & unix.S_IFMT; t != 0 && t != unix.S_IFREG {
 		return nil, unix.EPERM
 	}
@@ -239,12 +239,12 @@ func (n *object) Mknod(ctx context.Context, name string, mode, _ uint32, out *fu
 }
 
 // Symlink implements nodefs.NodeSymlinker.
-func (n *object) Symlink(context.Context, string, string, *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (n *object) Symlink(context.Context, string, string, *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	return nil, unix.EPERM
 }
 
 // Link implements nodefs.NodeLinker.
-func (n *object) Link(context.Context, nodefs.InodeEmbedder, string, *fuse.EntryOut) (*nodefs.Inode, unix.Errno) {
+func (n *object) Link(context.Context, nodefs.InodeEmbedder, string, *gofuse.EntryOut) (*nodefs.Inode, unix.Errno) {
 	return nil, unix.EPERM
 }
 
@@ -285,7 +285,7 @@ func (n *object) Rename(_ context.Context, name string, parent nodefs.InodeEmbed
 }
 
 // Statfs implements nodefs.NodeStatfser.
-func (n *object) Statfs(_ context.Context, out *fuse.StatfsOut) unix.Errno {
+func (n *object) Statfs(_ context.Context, out *gofuse.StatfsOut) unix.Errno {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	size, total, free := n.v.editor.Space()

@@ -1,17 +1,15 @@
-// Package userfs answers for a file system in an image that the kernel mounts through
+// Package fuse answers for a file system in an image that the kernel mounts through
 // FUSE, because it has no driver for it. It reads images with the readers of
 // engine/fsys, and changes vfat in place with their editor; it opens no device and
 // mounts nothing. The server lives in the process that starts containers, outside of
 // their memory limits: when that process dies, the kernel ends the connection, and
 // nobody waits for an answer any more.
 //
-//	Start       begins to answer requests of a mount
-//	Server      ends when the mount is gone
-//	Serves      which file systems there are readers for
+//	FileSystems  what package container is to know of file systems
 //
 // Requests are go-fuse's business; reader.go has the files of what is only read,
 // writer.go those of vfat.
-package userfs
+package fuse
 
 import (
 	"errors"
@@ -23,18 +21,30 @@ import (
 	"time"
 
 	nodefs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/fsys/vfat"
 )
 
-// MaxRead is the largest request, in bytes, which the mount has to be told.
-const MaxRead = 128 << 10
+// FileSystems is what b9 knows of file systems, for container.Config.
+type FileSystems struct{}
 
-// Serves tells whether file systems of a kind, as fsys.Probe names it, can be served.
-func Serves(kind string) bool {
+// Probe names the file system in an image of size bytes as fsys.Probe does: "" for none
+// that is known.
+func (FileSystems) Probe(image io.ReaderAt, size int64) (kind string, err error) {
+	info, err := fsys.ProbeAt(image, size)
+	return info.Type, err
+}
+
+// Serve answers for a part of an image.
+func (FileSystems) Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (interface{ Close(time.Duration) error }, error) {
+	return start(device, part{File: image, Offset: offset, Length: length, Kind: kind, ReadOnly: readOnly}, largest)
+}
+
+// Serves tells whether file systems of a kind can be served.
+func (FileSystems) Serves(kind string) bool {
 	switch kind {
 	case "iso9660", "squashfs", "vfat":
 		return true
@@ -42,8 +52,8 @@ func Serves(kind string) bool {
 	return false
 }
 
-// Image is the part of an open file that holds a file system.
-type Image struct {
+// part is the part of an open file that holds a file system.
+type part struct {
 	File           *os.File
 	Offset, Length int64 // bytes
 	Kind           string
@@ -51,13 +61,13 @@ type Image struct {
 }
 
 // ReadAt implements io.ReaderAt.
-func (i *Image) ReadAt(b []byte, off int64) (int, error) { return i.File.ReadAt(b, i.Offset+off) }
+func (i *part) ReadAt(b []byte, off int64) (int, error) { return i.File.ReadAt(b, i.Offset+off) }
 
 // WriteAt implements io.WriterAt.
-func (i *Image) WriteAt(b []byte, off int64) (int, error) { return i.File.WriteAt(b, i.Offset+off) }
+func (i *part) WriteAt(b []byte, off int64) (int, error) { return i.File.WriteAt(b, i.Offset+off) }
 
-// Server answers requests for the file system of an image.
-type Server struct {
+// service answers requests for the file system of an image.
+type service struct {
 	ended  chan struct{}
 	finish func() error
 
@@ -65,25 +75,26 @@ type Server struct {
 	failed error // what could not be answered
 }
 
-// Start takes over device, a descriptor of /dev/fuse with a mount at its other end,
+// start takes over device, a descriptor of /dev/fuse with a mount at its other end,
 // and answers its requests until the mount is gone. The image stays in use so long.
-func Start(device int, image Image) (*Server, error) {
-	s := &Server{ended: make(chan struct{}), finish: func() error { return nil }}
+// The largest request has that many bytes, which the mount has been told.
+func start(device int, image part, largest int) (*service, error) {
+	s := &service{ended: make(chan struct{}), finish: func() error { return nil }}
 	root, o, err := s.root(&image)
 	if err != nil {
 		unix.Close(device)
 		return nil, err
 	}
-	o.MaxWrite, o.Logger, o.NullPermissions = MaxRead, log.New(io.Discard, "", 0), true
+	o.MaxWrite, o.Logger, o.NullPermissions = largest, log.New(io.Discard, "", 0), true
 	// One request at a time, in the order in which they come: the room of a file that
 	// was closed and removed is free for the next one.
 	o.MaxInflightRequestBytes = 1
 	o.MountOptions.Logger = o.Logger
-	o.PanicHandler = func(cause any) fuse.Status {
+	o.PanicHandler = func(cause any) gofuse.Status {
 		s.fail(fmt.Errorf("its reader failed: %v", cause))
-		return fuse.EIO
+		return gofuse.EIO
 	}
-	server, err := fuse.NewServer(nodefs.NewNodeFS(root, o), fmt.Sprintf("/dev/fd/%d", device), &o.MountOptions)
+	server, err := gofuse.NewServer(nodefs.NewNodeFS(root, o), fmt.Sprintf("/dev/fd/%d", device), &o.MountOptions)
 	if err != nil {
 		return nil, fmt.Errorf("FUSE: %w", err)
 	}
@@ -95,7 +106,7 @@ func Start(device int, image Image) (*Server, error) {
 }
 
 // root is the root directory, and how long the kernel may remember what is in it.
-func (s *Server) root(image *Image) (nodefs.InodeEmbedder, *nodefs.Options, error) {
+func (s *service) root(image *part) (nodefs.InodeEmbedder, *nodefs.Options, error) {
 	if image.Kind == "vfat" && !image.ReadOnly {
 		e, err := vfat.Edit(image, image.Length)
 		if err != nil {
@@ -117,7 +128,7 @@ func (s *Server) root(image *Image) (nodefs.InodeEmbedder, *nodefs.Options, erro
 }
 
 // fail remembers the first failure.
-func (s *Server) fail(err error) {
+func (s *service) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
@@ -125,19 +136,16 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// ErrMounted is the error of a Close that has waited in vain.
-var ErrMounted = errors.New("is still mounted")
-
 // Close waits until the mount is gone, patience at most, and completes the image. The
-// error tells that what was written is not in it, and for one that is only read what
+// error is EBUSY where it has waited in vain; another one tells that what was written is not in it, and for one that is only read what
 // could not be.
-func (s *Server) Close(patience time.Duration) error {
+func (s *service) Close(patience time.Duration) error {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case <-s.ended:
 	case <-late.C:
-		return ErrMounted
+		return unix.EBUSY
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +154,7 @@ func (s *Server) Close(patience time.Duration) error {
 
 // errno is the number of an error for the program that made the request. What is no
 // refusal of the file system's is a failure.
-func (s *Server) errno(err error) unix.Errno {
+func (s *service) errno(err error) unix.Errno {
 	if err == nil {
 		return 0
 	}
