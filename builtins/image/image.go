@@ -250,13 +250,23 @@ func finishContent(l *lang.Linked, m FileSystem) error {
 // says. An overlay that nothing has written to yet gives way to the image it
 // stands on: their content is the same.
 func InputFormat(l *lang.Linked, role, declared string) (string, error) {
-	return formatOf(l, role, declared, false)
+	return checkedFormat(l, role, declared, false)
 }
 
 // OwnFormat is InputFormat for an operation that has a parameter format itself, which
 // the hint asks for.
 func OwnFormat(l *lang.Linked, role, declared string) (string, error) {
-	return formatOf(l, role, declared, true)
+	return checkedFormat(l, role, declared, true)
+}
+
+// checkedFormat is formatOf. What comes from the network and is raw by its name alone is
+// looked at by an import step between: nobody has seen it before it is there.
+func checkedFormat(l *lang.Linked, role, declared string, own bool) (string, error) {
+	format, err := formatOf(l, role, declared, own)
+	if err != nil || format != "raw" || declared != "" || !downloaded(l, role) || isPacked(l, role) {
+		return format, err
+	}
+	return format, importBetween(l, role, &importImage{Format: format})
 }
 
 func formatOf(l *lang.Linked, role, declared string, own bool) (string, error) {
@@ -366,12 +376,17 @@ func rawImages(l *lang.Linked, roles ...string) error {
 // rawImage does that for one, in the format declared, as formatOf has it.
 func rawImage(l *lang.Linked, role, declared string, own bool) error {
 	packed := isPacked(l, role)
-	format, err := formatOf(l, role, declared, own)
+	format, err := checkedFormat(l, role, declared, own)
 	if err != nil || format == "raw" && !packed {
 		return err
 	}
+	return importBetween(l, role, &importImage{Format: format, Packed: packed, Declared: declared != ""})
+}
+
+// importBetween puts an import step before the input of that role.
+func importBetween(l *lang.Linked, role string, a *importImage) error {
 	ref, _ := l.Ref(role)
-	n, err := l.Between("image", &importImage{Format: format, Packed: packed, Declared: declared != ""}, []engine.Input{{Role: "image", Ref: ref}}, lang.OneFile("raw"))
+	n, err := l.Between("image", a, []engine.Input{{Role: "image", Ref: ref}}, lang.OneFile("raw"))
 	if err != nil {
 		return err
 	}

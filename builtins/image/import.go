@@ -55,7 +55,7 @@ func finishImport(l *lang.Linked, a importImage, backing int, r resize) (err err
 		}
 	}
 	a.Packed = a.Member != "" || isPacked(l, "image")
-	if a.Format, err = OwnFormat(l, "image", a.Format); err != nil {
+	if a.Format, err = formatOf(l, "image", a.Format, true); err != nil {
 		return err
 	}
 	for i := range backing {
@@ -75,7 +75,7 @@ func finishImport(l *lang.Linked, a importImage, backing int, r resize) (err err
 		l.Action = &a
 		return nil
 	}
-	if a.Format != "raw" || a.Packed || downloaded(l) && !a.Declared {
+	if a.Format != "raw" || a.Packed || downloaded(l, "image") && !a.Declared {
 		n, err := l.Between("image", &a, l.Inputs, lang.OneFile("raw"))
 		if err != nil {
 			return err
@@ -86,10 +86,10 @@ func finishImport(l *lang.Linked, a importImage, backing int, r resize) (err err
 	return nil
 }
 
-// downloaded reports whether the image comes from the network, so that nobody has
-// looked at it before it is there.
-func downloaded(l *lang.Linked) bool {
-	ref, ok := l.Ref("image")
+// downloaded reports whether the input of that role comes from the network, so that
+// nobody has looked at it before it is there.
+func downloaded(l *lang.Linked, role string) bool {
+	ref, ok := l.Ref(role)
 	return ok && strings.HasPrefix(ref.Node.Action().Kind(), "fetch/")
 }
 

@@ -1,8 +1,6 @@
 package helper
 
 import (
-	"os"
-	"os/exec"
 	"testing"
 )
 
@@ -21,20 +19,5 @@ func TestHostLines(t *testing.T) {
 		if got := string(hostLines([]byte(c.image), []byte(c.host), "me")); got != want {
 			t.Errorf("%q and %q: got %q, want %q", c.image, c.host, got, want)
 		}
-	}
-}
-
-// needProgram skips a test whose program is not here.
-func needProgram(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s", name)
-	}
-}
-
-func writeFile(t *testing.T, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }
