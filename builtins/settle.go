@@ -15,6 +15,7 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/store"
 )
 
@@ -92,7 +93,7 @@ func revert(ctx context.Context, job *engine.Job, m mountPoint) (same bool, err 
 }
 
 // settleShare removes sockets, which can't be stored, and gives everything that was
-// modified since the step began the build's time. What chattr(1) has protected it
+// modified since the step began, as the coarsest program keeps it, the build's time. What chattr(1) has protected it
 // opens: a directory has no such attributes where it is stored.
 func settleShare(ctx context.Context, job *engine.Job, target string, began time.Time) error {
 	dir := job.Output(target)
@@ -109,7 +110,7 @@ func settleShare(ctx context.Context, job *engine.Job, target string, began time
 	if err == nil {
 		err = walk(ctx, dir, func(file, _ string, d fs.DirEntry) error {
 			info, err := d.Info()
-			if err != nil || info.ModTime().Before(began) {
+			if err != nil || info.ModTime().Before(began.Truncate(tree.Coarsest)) {
 				return err
 			}
 			return stamp(file, job.Epoch())
@@ -139,16 +140,12 @@ func stamp(file string, at time.Time) error {
 	return nil
 }
 
-// coarsest is the grain of the times that programs keep: archives and copies have whole
-// seconds, zip and vfat every other one. Such a time of the run can lie that much before it.
-const coarsest = 2 * time.Second
-
-// fileClock is the time that the kernel would stamp a file with now, that of its
-// last tick, as the coarsest program would keep it.
+// fileClock is the time that the kernel would stamp a file with now: that of its
+// last tick.
 func fileClock() (time.Time, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
 		return time.Time{}, fmt.Errorf("the clock of files: %w", err)
 	}
-	return time.Unix(now.Unix()).Truncate(coarsest), nil
+	return time.Unix(now.Unix()), nil
 }

@@ -12,8 +12,10 @@ import (
 
 // Settle removes from the ext2/3/4 or vfat file system in the file at path what its
 // mounts have left: times and places of mounts and counts of them, the used journal,
-// and the clock. A time of a file (change, access, modification, creation) that is not
-// before since becomes at, which is at least Epoch of package tree. A settled file
+// and the clock. Of a file that was changed since then (a vfat does not tell) a time
+// (change, access, modification, creation) that is not before since becomes at, which is
+// at least Epoch of package tree; since counts to the two seconds that the coarsest
+// program keeps. A settled file
 // system that is mounted, not written to, and settled again is what it was, byte for
 // byte. It must be clean and not be mounted. In a vfat what was deleted takes no
 // room any more, either.

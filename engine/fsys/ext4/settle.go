@@ -92,8 +92,10 @@ func (s *settler) group(d *group) error {
 	return err
 }
 
-// clampTimes replaces the times of an inode that are not before since, and
-// reports whether there were any.
+// clampTimes replaces the times of an inode that was changed since then, as far as they
+// are not before since as the coarsest program keeps it, and reports whether there
+// were any. When it was changed nobody can set: an inode of a file system that was made
+// a moment before keeps its times.
 func (l *layout) clampTimes(raw []byte, since time.Time, at int64) bool {
 	le := binary.LittleEndian
 	extra := 0 // length of the fields behind the first 128 bytes
@@ -103,17 +105,26 @@ func (l *layout) clampTimes(raw []byte, since time.Time, at int64) bool {
 	if extra > len(raw)-128 {
 		extra = 0 // damage that e2fsck tells of
 	}
+	read := func(sec, more int) (t time.Time, wide bool) {
+		s, nsec := int64(int32(le.Uint32(raw[sec:]))), int64(0)
+		if wide = extra >= more+4-0x80; wide {
+			m := le.Uint32(raw[more:])
+			s, nsec = s+int64(m&3)<<32, int64(m>>2)
+		}
+		return time.Unix(s, nsec), wide
+	}
+	const ctime, ctimeMore = 0xc, 0x84
+	if t, wide := read(ctime, ctimeMore); wide && t.Before(since) || t.Before(since.Truncate(time.Second)) {
+		return false
+	}
+	coarse := since.Truncate(tree.Coarsest)
 	changed := false
-	for _, t := range []struct{ sec, more int }{{0x8, 0x8c}, {0xc, 0x84}, {0x10, 0x88}, {0x90, 0x94}} {
+	for _, t := range []struct{ sec, more int }{{0x8, 0x8c}, {ctime, ctimeMore}, {0x10, 0x88}, {0x90, 0x94}} {
 		if t.sec >= 0x80 && extra < t.sec+4-0x80 {
 			continue
 		}
-		sec, nsec, wide := int64(int32(le.Uint32(raw[t.sec:]))), int64(0), extra >= t.more+4-0x80
-		if wide {
-			more := le.Uint32(raw[t.more:])
-			sec, nsec = sec+int64(more&3)<<32, int64(more>>2)
-		}
-		if time.Unix(sec, nsec).Before(since) {
+		was, wide := read(t.sec, t.more)
+		if was.Before(coarse) {
 			continue
 		}
 		changed = true

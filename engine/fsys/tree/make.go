@@ -13,6 +13,11 @@ import (
 	"b9.build/b9/engine/internal/sparse"
 )
 
+// Coarsest is the grain of the times that programs keep: archives and copies have whole
+// seconds, zip and vfat every other one. Such a time can lie that much before what
+// it is the time of.
+const Coarsest = 2 * time.Second
+
 // Epoch is the earliest time b9 writes into a file system it makes. It is one
 // second after 1970 because e2fsprogs takes 0 for "use the clock".
 const Epoch = 1

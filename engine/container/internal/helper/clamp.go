@@ -12,9 +12,14 @@ import (
 
 // A file system that only the kernel can write gets its times set through its mount,
 // just before that ends, when nobody is left who could change it: the modification
-// and access times of what is not older than Spec.ClampSince. Change times, and those
-// of creation, can't be set this way. ext2, ext3 and ext4 are left out, of which every
+// and access times, not older than Spec.ClampSince as the coarsest program keeps it, of
+// what was changed since then. Change times, which nobody can set, and those of
+// creation stay. ext2, ext3 and ext4 are left out, of which every
 // time is set in the image afterwards.
+
+// coarsest is the grain of the times that programs keep: archives and copies have whole
+// seconds, zip and vfat every other one. Such a time can lie that much before the run.
+const coarsest = 2 * time.Second
 
 // clamp is what to set.
 type clamp struct{ since, to time.Time }
@@ -73,10 +78,13 @@ func (c *clamp) entry(dir *os.File, name string) error {
 	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err}
 	}
+	if time.Unix(st.Ctim.Unix()).Before(c.since) {
+		return nil
+	}
 	times := []unix.Timespec{st.Atim, st.Mtim}
 	odd := false
 	for i, t := range times {
-		if !time.Unix(t.Unix()).Before(c.since) {
+		if !time.Unix(t.Unix()).Before(c.since.Truncate(coarsest)) {
 			times[i], odd = unix.NsecToTimespec(c.to.UnixNano()), true
 		}
 	}
