@@ -161,6 +161,43 @@ func testSecretsElsewhere(t *testing.T, w *world) {
 	}
 }
 
+// testSecretsUntimed leaves secrets where a file system, or the command, tells nothing
+// of when a file was changed: old times do not hide them, and what was there before
+// does not count.
+func testSecretsUntimed(t *testing.T, w *world) {
+	const name = "Tok-9f1cKq77-abc"
+	scripts := map[string]string{
+		"mv keep $(cat $S)":                            "the name of /data/*** holds the secret token",
+		"cp $S full; touch -d 2001-01-01 full":         "/data/full holds the secret token",
+		"cat $S >> was; touch -d 2001-01-01 was":       "",
+		"cp $S was; base64 $S >> keep; touch -r was *": "/data/keep holds the secret token, in base64",
+		"echo >made": "",
+	}
+	for _, timed := range []bool{false, true} {
+		for text, want := range scripts {
+			data := vfatImage(t)
+			r, _ := w.secretly(t, "S=/run/secrets/token; cd /data; "+text)
+			if timed {
+				data = emptyImage(t)
+				r.spec.Capabilities = []string{"CAP_SYS_TIME"}
+			}
+			r.spec.Secrets[0].Value = []byte(name)
+			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: data, Target: "/data"})
+			before := *r
+			before.spec.Secrets = nil
+			before.spec.Argv = []string{"/bin/sh", "-c", "cd /data; echo " + name + " >was; echo x >keep; touch -d 2001-01-01 *"}
+			before.do(t)
+			var got []string
+			for _, l := range r.do(t).Leaks {
+				got = append(got, l.String())
+			}
+			if strings.Join(got, "\n") != want || r.err.Len() > 0 {
+				t.Errorf("clock %v: %s: got %q, want %q; %s", timed, text, got, want, r.err.String())
+			}
+		}
+	}
+}
+
 func testSecretsRefused(t *testing.T, w *world) {
 	for want, change := range map[string]func(*container.Spec){
 		`secret "a/b"`: func(s *container.Spec) { s.Secrets[0].Name = "a/b" },

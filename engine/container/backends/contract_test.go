@@ -74,6 +74,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"secretsMasked":    testSecretsMasked,
 		"secretsLeft":      testSecretsLeft,
 		"secretsElsewhere": testSecretsElsewhere,
+		"secretsUntimed":   testSecretsUntimed,
 		"secretsRefused":   testSecretsRefused,
 		"agent":            testAgent,
 		"noAgent":          testNoAgent,

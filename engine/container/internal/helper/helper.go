@@ -95,6 +95,7 @@ type guest struct {
 	network *os.File       // the namespace to join, nil for none
 	devices *group.Devices // nil where the caller's side made one
 	began   time.Time      // before the command
+	search  *hunt          // for secrets in what it leaves
 }
 
 // run does everything between the request and the outcome.
@@ -286,6 +287,9 @@ func (g *guest) execute(out *outcome) error {
 		return err
 	}
 	defer c.destroy()
+	if err := g.huntBefore(); err != nil {
+		return err
+	}
 	g.began = time.Now()
 	pid, err := c.start()
 	if err != nil {

@@ -105,13 +105,17 @@ func (c *commands) run(w *wire) {
 }
 
 // untilStop is a context that ends when the caller's side asks to stop, or has died.
-// The returned function ends it, too.
+// The returned function ends it, too. A request to stop stays to be answered.
 func (c *commands) untilStop() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer cancel()
 		select {
-		case <-c.stop:
+		case s := <-c.stop:
+			select {
+			case c.stop <- s:
+			default: // another one has come
+			}
 		case <-c.lost:
 		case <-ctx.Done():
 		}

@@ -29,9 +29,36 @@ const clockMargin = time.Hour
 // hunt is one search.
 type hunt struct {
 	set   *secret.Set
-	since int64 // Unix time, seconds
+	since int64                   // Unix time, seconds
+	known map[container.Leak]bool // those that were there before
+	most  int                     // how many leaks are enough, 0 for no number
 	leaks []container.Leak
 	xattr []byte // buffer
+}
+
+func (g *guest) newHunt() *hunt {
+	return &hunt{set: secret.Searching(g.req.Secrets), xattr: make([]byte, unix.PathMax), known: map[container.Leak]bool{}}
+}
+
+// huntBefore notes what is in the way of the search, before the command begins, where
+// that has to look at everything. A request to stop cuts it short: it waits for the
+// command, which is not let run then.
+func (g *guest) huntBefore() error {
+	g.search = g.newHunt()
+	if len(g.req.Secrets) == 0 {
+		return nil
+	}
+	ctx, cancel := g.cmds.untilStop()
+	defer cancel()
+	h := g.newHunt()
+	err := g.searchMounts(ctx, h, func(timed bool) bool { return !timed })
+	for _, l := range h.leaks {
+		g.search.known[l] = true
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // huntIn has what the command left searched, unless it is told to stop meanwhile.
@@ -54,23 +81,56 @@ func (g *guest) hunts(out *outcome) bool { return len(g.req.Secrets) > 0 && !out
 
 // hunt searches what the command can have written since it began. The context ends it.
 func (g *guest) hunt(ctx context.Context, began time.Time) ([]container.Leak, error) {
-	h := &hunt{set: secret.Searching(g.req.Secrets), since: began.Add(-clockMargin).Unix(), xattr: make([]byte, unix.PathMax)}
-	if slices.Contains(g.req.Spec.Capabilities, "CAP_SYS_TIME") {
+	h := g.search
+	h.most = container.MaxLeaks
+	err := g.searchMounts(ctx, h, func(timed bool) bool {
 		h.since = 0
-	}
+		if timed {
+			h.since = began.Add(-clockMargin).Unix()
+		}
+		return true
+	})
+	return h.leaks, err
+}
+
+// searchMounts searches the writable mounts that use accepts, which hears whether the
+// time of change is believed there.
+func (g *guest) searchMounts(ctx context.Context, h *hunt, use func(timed bool) bool) error {
+	setsClock := slices.Contains(g.req.Spec.Capabilities, "CAP_SYS_TIME")
 	for _, m := range g.req.Spec.Mounts {
 		if m.ReadOnly || m.Kind == container.Tmpfs {
 			continue
 		}
 		dir, err := g.root.open(m.Target, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
-			return nil, fmt.Errorf("search for secrets: %w", err)
+			return fmt.Errorf("search for secrets: %w", err)
 		}
-		if err := h.dir(ctx, dir, m.Target); err != nil && !errors.Is(err, secret.ErrStop) {
-			return nil, fmt.Errorf("search for secrets: %w", err)
+		if !use(!setsClock && keepsChanges(dir)) {
+			dir.Close()
+			continue
+		}
+		switch err := h.dir(ctx, dir, m.Target); {
+		case errors.Is(err, secret.ErrStop):
+			return nil
+		case err != nil:
+			return fmt.Errorf("search for secrets: %w", err)
 		}
 	}
-	return h.leaks, nil
+	return nil
+}
+
+// keepsChanges reports whether a file system is known to keep, for each file, when it
+// was changed last, in its content, name or attributes.
+func keepsChanges(dir *os.File) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(dir.Fd()), &st) != nil {
+		return false
+	}
+	switch int64(st.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // dir searches what is in a directory, and closes it. It does not leave the mount.
@@ -155,7 +215,11 @@ func (h *hunt) file(ctx context.Context, dir *os.File, name, at string) error {
 	defer f.Close()
 	var leak error
 	err = h.set.Search(ctx, f, func(found secret.Found) error {
-		leak = h.add(container.Leak{Path: at, Secret: found.Name, Form: found.Form})
+		l := container.Leak{Path: at, Secret: found.Name, Form: found.Form}
+		if h.isKnown(l) {
+			return nil // there may be another one
+		}
+		leak = h.add(l)
 		return secret.ErrStop
 	})
 	return errors.Join(err, leak)
@@ -213,11 +277,20 @@ func (h *hunt) readAttribute(read func([]byte) (int, error)) ([]byte, error) {
 	}
 }
 
+// isKnown reports whether a leak was there before the command.
+func (h *hunt) isKnown(l container.Leak) bool {
+	l.Path = h.set.Masked(l.Path)
+	return h.known[l]
+}
+
 // add keeps a leak. ErrStop says that there are enough.
 func (h *hunt) add(l container.Leak) error {
 	l.Path = h.set.Masked(l.Path)
+	if h.known[l] {
+		return nil
+	}
 	h.leaks = append(h.leaks, l)
-	if len(h.leaks) == container.MaxLeaks {
+	if len(h.leaks) == h.most {
 		return secret.ErrStop
 	}
 	return nil
