@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf16"
 )
 
 // word is one text that is looked for.
@@ -39,9 +41,12 @@ func searchWords(t Text) []word {
 	digits := hex.EncodeToString(value)
 	add("hexadecimal", []byte(digits))
 	add("hexadecimal", []byte(strings.ToUpper(digits)))
-	add("the escapes of a URL", []byte(url.QueryEscape(string(value))))
-	add("the escapes of a URL", []byte(url.PathEscape(string(value))))
-	add("the escapes of JSON", jsonText(value))
+	for _, text := range urlTexts(value) {
+		add("the escapes of a URL", text)
+	}
+	for _, text := range jsonTexts(value) {
+		add("the escapes of JSON", text)
+	}
 	add("the quotes of a shell", bytes.ReplaceAll(value, []byte("'"), []byte(`'\''`)))
 	add("the quotes of a shell", bytes.ReplaceAll(value, []byte("'"), []byte(`'"'"'`)))
 	return words
@@ -95,11 +100,65 @@ func base64Lines(value []byte) [][][]byte {
 	return all
 }
 
-// jsonText is a value within the quotes of JSON.
-func jsonText(value []byte) []byte {
+// urlTexts are what programs make of a value in a URL. They escape all but letters and
+// digits, differ in which marks they leave (RFC 3986, section 2.3; JavaScript's
+// encodeURIComponent and encodeURI; Java's, .NET's and PHP's; Python's quote leaves "/"), and write
+// hexadecimal digits in either case.
+func urlTexts(value []byte) [][]byte {
+	texts := [][]byte{[]byte(url.QueryEscape(string(value))), []byte(url.PathEscape(string(value)))}
+	for _, digits := range [...]string{"0123456789ABCDEF", "0123456789abcdef"} {
+		for _, marks := range [...]string{"-._~", "-._~/", "-._", "-_", "-._~!*'()", "-._~!*'();/?:@&=+$,#", "-._~&$+:=@", "-._*", "-_.!*()"} {
+			text := percent(value, marks, digits)
+			texts = append(texts, text, bytes.ReplaceAll(text, []byte("%20"), []byte("+")))
+		}
+	}
+	return texts
+}
+
+// percent escapes all of a value but letters, digits and marks.
+func percent(value []byte, marks, digits string) []byte {
+	var text []byte
+	for _, c := range value {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(marks, c) >= 0 {
+			text = append(text, c)
+			continue
+		}
+		text = append(text, '%', digits[c>>4], digits[c&15])
+	}
+	return text
+}
+
+// jsonTexts are what programs make of a value within the quotes of JSON (RFC 8259,
+// section 7): with what is not ASCII as it is or escaped, with and without the escapes
+// that HTML wants, "/" with and without its own, and hexadecimal digits in either case.
+func jsonTexts(value []byte) [][]byte {
+	plain := jsonText(value, false)
+	html := jsonText(value, true)
+	var texts [][]byte
+	for _, text := range [][]byte{plain, html, asciiText(plain, "%04x"), asciiText(plain, "%04X"), asciiText(html, "%04x")} {
+		texts = append(texts, text, bytes.ReplaceAll(text, []byte("/"), []byte(`\/`)))
+	}
+	return texts
+}
+
+// asciiText writes what is not ASCII in a JSON text in UTF-16, as JSON's escapes do.
+func asciiText(text []byte, digits string) []byte {
+	var b bytes.Buffer
+	for _, unit := range utf16.Encode([]rune(string(text))) {
+		if unit < 0x80 {
+			b.WriteByte(byte(unit))
+			continue
+		}
+		fmt.Fprintf(&b, `\u`+digits, unit)
+	}
+	return b.Bytes()
+}
+
+// jsonText is a value within the quotes of JSON, as Go writes it.
+func jsonText(value []byte, html bool) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
+	e.SetEscapeHTML(html)
 	if e.Encode(string(value)) != nil || b.Len() < 3 {
 		return nil
 	}

@@ -75,7 +75,7 @@ func shownAs(value []byte) map[string][]byte {
 	trim := trimmed(value)
 	forms := map[string][]byte{
 		"": value, "trimmed": trim, "hex": fmt.Appendf(nil, "%x", value), "HEX": fmt.Appendf(nil, "%X", trim),
-		"quoted": bytes.ReplaceAll(trim, []byte("'"), []byte(`'\''`)), "json": jsonText(trim),
+		"quoted": bytes.ReplaceAll(trim, []byte("'"), []byte(`'\''`)), "json": jsonText(trim, false),
 	}
 	for lead := range 5 {
 		for tail := range 4 {
@@ -265,6 +265,31 @@ func TestMaskedForms(t *testing.T) {
 			} else if found, ok := search.In([]byte(left)); ok {
 				t.Errorf("%s as %s is left: %+v in %q", v.Name, name, found, left)
 			}
+		}
+	}
+}
+
+// TestEscapes looks for what programs make of one value.
+func TestEscapes(t *testing.T) {
+	const value = "k/é+ <&>'~(1)😀"
+	set := Searching([]Text{{"odd", []byte(value)}})
+	for program, text := range map[string]string{
+		"Python's json.dumps":             `k/\u00e9+ <&>'~(1)\ud83d\ude00`,
+		"PHP's json_encode":               `k\/\u00e9+ <&>'~(1)\ud83d\ude00`,
+		"PHP's, JSON_UNESCAPED_UNICODE":   `k\/é+ <&>'~(1)😀`,
+		"Go's json.Marshal":               `k/é+ \u003c\u0026\u003e'~(1)😀`,
+		"jq --ascii-output, upper case":   `k/\u00E9+ <&>'~(1)\uD83D\uDE00`,
+		"Python's quote":                  `k/%C3%A9%2B%20%3C%26%3E%27~%281%29%F0%9F%98%80`,
+		"Python's quote_plus":             `k%2F%C3%A9%2B+%3C%26%3E%27~%281%29%F0%9F%98%80`,
+		"JavaScript's encodeURIComponent": `k%2F%C3%A9%2B%20%3C%26%3E'~(1)%F0%9F%98%80`,
+		"JavaScript's encodeURI":          `k/%C3%A9+%20%3C&%3E'~(1)%F0%9F%98%80`,
+		"PHP's urlencode":                 `k%2F%C3%A9%2B+%3C%26%3E%27%7E%281%29%F0%9F%98%80`,
+		"curl --data-urlencode":           `k%2F%C3%A9%2B%20%3C%26%3E%27~%281%29%F0%9F%98%80`,
+		"lower case":                      `k%2f%c3%a9%2b%20%3c%26%3e%27~%281%29%f0%9f%98%80`,
+		".NET's UrlEncode":                `k%2f%c3%a9%2b+%3c%26%3e%27%7e(1)%f0%9f%98%80`,
+	} {
+		if found, ok := set.In([]byte("before" + text + "after")); !ok || found.Len != len(text) {
+			t.Errorf("%s: %s is not found: %+v", program, text, found)
 		}
 	}
 }
