@@ -118,6 +118,24 @@ lxc_exec(name = "web", images = {"/": image(size = "16M", content = "src")}, scr
 	}
 }
 
+// TestSecretThatMoves is such a text, in an image that is laid out anew: another file was
+// removed, and so it is at another place.
+func TestSecretThatMoves(t *testing.T) {
+	if _, err := exec.LookPath("debugfs"); err != nil {
+		t.Skip("no debugfs here")
+	}
+	build := `
+lxc_exec(name = "web", images = {"/": image(size = "16M", content = "src")}, script = ["true"], secrets = {"token": secret(file = "token")}, canonical = True)
+`
+	b := newCheckout(t, map[string][]byte{"token": []byte("lines of a file"), "src/run": nil, "src/b.txt": []byte("the lines of a file"), "src/a.txt": make([]byte, 1<<20), "src/sub/c": nil}, build, false)
+	b.backend = &leaky{res: container.Result{Searched: true}, do: func(_ container.Spec, image string) error {
+		return exec.Command("debugfs", "-w", "-R", "rm /a.txt", image).Run()
+	}}
+	if _, err := b.try(t, nil, "//:web"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSecretThatChanges is another one when its step runs than when its key was made.
 func TestSecretThatChanges(t *testing.T) {
 	b := newCheckout(t, map[string][]byte{"token": []byte("the first value"), "src/run": nil, "src/b.txt": nil, "src/a.txt": nil, "src/sub/c": nil}, leakyBuild+`

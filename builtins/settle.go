@@ -21,14 +21,15 @@ import (
 
 // settle makes of what the script left what the step gives out: nothing in it
 // tells when, or that, the step has run. began is when it did. It returns the images
-// that are not what they were.
+// that may have bytes of the script's in no file: those that are not what they were and
+// not laid out anew.
 func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) (changed []mountPoint, err error) {
 	for _, m := range l.Images {
-		same, err := l.settleImage(ctx, job, m, began)
+		clean, err := l.settleImage(ctx, job, m, began)
 		if err != nil {
 			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
 		}
-		if !same {
+		if !clean {
 			changed = append(changed, m)
 		}
 	}
@@ -47,7 +48,8 @@ func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) 
 // times of the run become the build's, and what the script deleted takes no space, so that
 // it is neither kept, copied nor exported. Of file systems other than ext4 and vfat the
 // container has set the times that can be set through a mount, and no more is known.
-func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) (same bool, err error) {
+// An image is clean if all of it that may be the script's is in files.
+func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) (clean bool, err error) {
 	path := job.Output(m.Target)
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
@@ -58,10 +60,11 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 		return false, fmt.Errorf("canonical: it holds %s, and only ext4 can be laid out anew", info.Type)
 	}
 	if l.Canonical {
-		return false, image.Canonicalize(ctx, path, job.Epoch())
+		// What is in files has moved, also what they had before.
+		return true, image.Canonicalize(ctx, path, job.Epoch())
 	}
-	if same, err = revert(ctx, job, m); err != nil || same || !ext && info.Type != "vfat" {
-		return same, err
+	if clean, err = revert(ctx, job, m); err != nil || clean || !ext && info.Type != "vfat" {
+		return clean, err
 	}
 	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
