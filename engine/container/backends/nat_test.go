@@ -311,4 +311,7 @@ func TestNATWithoutTun(t *testing.T) {
 	r.refused(t, "/dev/net/tun")
 	r.refused(t, "modprobe tun")
 	r.refused(t, `use network="host"`)
+	if _, err := r.backend.Run(t.Context(), r.spec, r.io); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one cause: %v", err)
+	}
 }

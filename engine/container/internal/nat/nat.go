@@ -78,7 +78,7 @@ func Open(c Config) (n *Network, err error) {
 	n.resolv, n.relayed = rewriteResolvConf(c.ResolvConf)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.Close())
+			n, err = nil, errors.Join(err, n.Close())
 		}
 	}()
 	families := hostFamilies()
