@@ -279,6 +279,37 @@ func testSubvolume(t *testing.T, w *world) {
 	command(t, "btrfs", "check", "-p", image)
 }
 
+// testReadOnlyFound has roots that turn out to be read-only when they are mounted.
+func testReadOnlyFound(t *testing.T, w *world) {
+	needTool(t, "tune2fs")
+	marked := imageOf(t, busyboxTree(t))
+	command(t, "tune2fs", "-O", "read-only", marked)
+	before := fileDigest(t, marked)
+	snapshot := btrfsImage(t)
+	command(t, "unshare", "-m", "sh", "-ec", `mount -o loop "$1" /mnt; btrfs -q subvolume snapshot -r /mnt/@ /mnt/kept; umount /mnt`, "sh", snapshot)
+	share := t.TempDir()
+	write(t, filepath.Join(share, "f"), []byte("shared\n"), 0o644)
+	for _, m := range []container.Mount{{Source: marked}, {Source: snapshot, Subvolume: "kept"}} {
+		r := script(w.backend, m.Source, "hostname; cat /added/point/f; touch /x /tmp/x 2>&1")
+		r.spec.Mounts[0].Subvolume = m.Subvolume
+		r.spec.Hostname, r.spec.Empty = "box", []string{"/run", "/tmp"}
+		r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: share, Target: "/added/point", Kind: container.Dir, ReadOnly: true})
+		res := r.do(t)
+		if got := r.out.String(); res.Code == 0 || !strings.HasPrefix(got, "box\nshared\n") || strings.Count(got, "Read-only file system") != 2 {
+			t.Errorf("%s: %v: %q", m.Source, res, got)
+		}
+		there := w.peek("cat /there/etc/passwd >/dev/null && touch /there/x 2>&1")
+		m.Target = "/there"
+		there.spec.Mounts = append(there.spec.Mounts, m)
+		if res := there.do(t); res.Code == 0 || !strings.Contains(there.out.String(), "Read-only file system") {
+			t.Errorf("%s, not as the root: %v: %q", m.Source, res, there.out.String())
+		}
+	}
+	if fileDigest(t, marked) != before {
+		t.Error("an image that is marked read-only changed")
+	}
+}
+
 // testDamagedImage reads one whose data is none, and goes on.
 func testDamagedImage(t *testing.T, w *world) {
 	dir := t.TempDir()
@@ -350,6 +381,7 @@ func testFormatsRefused(t *testing.T, w *world) {
 		"holds swap space, which has no files to mount":                  {Source: swap},
 		`subvolume "@": image ` + w.root + ` holds ext4, and only btrfs`: {Source: w.root, Subvolume: "@"},
 		`it has no subvolume "@home"`:                                    {Source: btrfsImage(t), Subvolume: "@home"},
+		`"@/etc" is no subvolume`:                                        {Source: btrfsImage(t), Subvolume: "@/etc"},
 	} {
 		m.Target = "/there"
 		r := w.peek("true")

@@ -83,6 +83,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"vfatRoot":         testVFATRoot,
 		"vfatPart":         testVFATPart,
 		"subvolume":        testSubvolume,
+		"readOnlyFound":    testReadOnlyFound,
 		"damagedImage":     testDamagedImage,
 		"servedMemory":     testServedMemory,
 		"servedKilled":     testServedKilled,

@@ -23,15 +23,18 @@ type stage struct {
 	userSpace []string              // file systems that are served whatever drivers there are
 }
 
-// newStage attaches and mounts everything in mounts, which recognise has seen.
+// newStage attaches and mounts everything in mounts, which recognise has seen, and
+// says there which images turned out to be read-only.
 func newStage(ctx context.Context, mounts []container.Mount, c container.Config) (*stage, error) {
 	s := &stage{known: c.FileSystems, userSpace: c.UserSpace}
-	for _, m := range mounts {
-		tree, err := s.add(ctx, m)
+	for i := range mounts {
+		m := &mounts[i]
+		tree, err := s.add(ctx, *m)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("mount at %s: %w", m.Target, err), s.release())
 		}
 		s.trees = append(s.trees, tree)
+		m.ReadOnly = m.ReadOnly || m.Kind == container.Image && refusesWrites(tree)
 	}
 	return s, nil
 }
@@ -86,6 +89,13 @@ func (s *stage) mountImage(ctx context.Context, image *os.File, m container.Moun
 	}
 	tree, serr := s.serve(image, m)
 	return tree, errors.Join(serr, onlyWith(serr, err))
+}
+
+// refusesWrites tells whether a mounted file system is read-only by what it holds: a
+// btrfs by the property of its subvolume, an ext4 by a feature of its superblock.
+func refusesWrites(tree *os.File) bool {
+	err := unix.Faccessat2(int(tree.Fd()), "", unix.W_OK, unix.AT_EMPTY_PATH)
+	return errors.Is(err, unix.EROFS)
 }
 
 // onlyWith is err where there is another error that it explains.
@@ -159,10 +169,22 @@ func mountDevice(dev string, m container.Mount) (*os.File, error) {
 		needs = append(needs, setting{"subvol", m.Subvolume})
 	}
 	tree, err := newMount(m.FSType, needs, options, unix.MOUNT_ATTR_NOATIME, m.ReadOnly)
-	if errors.Is(err, unix.ENOENT) && m.Subvolume != "" {
-		return nil, fmt.Errorf("it has no subvolume %q (btrfs subvolume list tells what a mounted one has): %w", m.Subvolume, err)
+	if m.Subvolume != "" {
+		err = subvolumeError(m.Subvolume, err)
 	}
 	return tree, err
+}
+
+// subvolumeError says of the kernel's answers which are about a subvolume.
+func subvolumeError(name string, err error) error {
+	const list = "(btrfs subvolume list tells what a mounted file system has)"
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("it has no subvolume %q %s: %w", name, list, unix.ENOENT)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%q is no subvolume %s, or the file system is damaged: %w", name, list, err)
+	}
+	return err
 }
 
 // newMount mounts a file system with settings that it needs, and with options.
