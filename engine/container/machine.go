@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -171,6 +172,28 @@ func (m *machine) runs(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("try a program of %s: %w", m.name, err)
 	}
 	return true, nil
+}
+
+// CheckMachine reports a program that a container for arch can't execute: it is for
+// another machine, and neither the kernel nor what the host has registered runs it.
+func CheckMachine(ctx context.Context, program *elf.File, arch string) error {
+	arch = cmp.Or(arch, MachineArch())
+	i := slices.IndexFunc(machineTable[:], func(m machine) bool {
+		return m.class == program.Class && m.order == program.Data && m.elf == program.Machine
+	})
+	if i < 0 {
+		return nil
+	}
+	m := machineTable[i]
+	if m.name == arch || m.name == MachineArch() || registeredFor(m) != nil {
+		return nil
+	}
+	if m.name == narrowArch() {
+		if runs, err := m.runs(ctx); err != nil || runs {
+			return nil
+		}
+	}
+	return fmt.Errorf("it is a program for %s, and nothing here runs it in a container for %s: say arch = %q, or take an image for %[2]s", m.name, arch, m.name)
 }
 
 // probePath is where a child finds the first file that it is given.

@@ -1,6 +1,8 @@
 package backends
 
 import (
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,6 +217,18 @@ func testPrograms(t *testing.T, w *world) {
 		r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: dir, Target: "/tmp", Kind: container.Dir, ReadOnly: true})
 		r.spec.Argv = []string{"/tmp/" + name}
 		r.refused(t, want)
+	}
+	if _, err := os.Stat("/proc/sys/fs/binfmt_misc/qemu-riscv64"); err != nil {
+		other := foreignProgram()
+		binary.LittleEndian.PutUint16(other[18:], uint16(elf.EM_RISCV))
+		write(t, filepath.Join(dir, "other"), other, 0o755)
+		write(t, filepath.Join(dir, "script"), []byte("#!/tmp/other\n"), 0o755)
+		for _, name := range []string{"other", "script"} {
+			r := w.peek("true")
+			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: dir, Target: "/tmp", Kind: container.Dir, ReadOnly: true})
+			r.spec.Argv = []string{"/tmp/" + name}
+			r.refused(t, `is a program for riscv64, and nothing here runs it in a container for `)
+		}
 	}
 	write(t, filepath.Join(dir, "fine"), []byte("#!/bin/env sh\necho fine\n"), 0o755)
 	r := w.peek("true")

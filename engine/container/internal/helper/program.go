@@ -2,6 +2,7 @@ package helper
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -17,9 +18,10 @@ import (
 )
 
 // The kernel says "no such file" of a program whose interpreter is missing, and of
-// a script whose first line ends in a carriage return. What it needs is looked for
-// before it is started: the interpreter of a #! line, as execve(2) reads it, and
-// the loader that an ELF file names.
+// a script whose first line ends in a carriage return, and "exec format error" of a
+// program for another machine. What it needs is looked for before it is started: the
+// interpreter of a #! line, as execve(2) reads it, the machine that an ELF file is for,
+// and the loader that it names.
 
 const (
 	headSize   = 256 // bytes of a #! line that the kernel reads: BINPRM_BUF_SIZE
@@ -88,7 +90,7 @@ func (r *rootfs) needs(spec *container.Spec, name string) (string, error) {
 	}
 	head = head[:n]
 	if bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
-		return "", r.checkLoader(f)
+		return "", r.checkELF(f, spec.Arch)
 	}
 	if err := container.CheckScript(head, false); err != nil {
 		return "", err
@@ -145,12 +147,15 @@ func (r *rootfs) noProgram(name string) string {
 	return ""
 }
 
-// checkLoader reports an ELF file whose loader is missing: one for another C library,
-// or for another kind of machine.
-func (r *rootfs) checkLoader(f *os.File) error {
+// checkELF reports an ELF file for another kind of machine, or whose loader is missing:
+// one for another C library.
+func (r *rootfs) checkELF(f *os.File, arch string) error {
 	e, err := elf.NewFile(f)
 	if err != nil {
 		return nil // the kernel says what is wrong with it
+	}
+	if err := container.CheckMachine(context.Background(), e, arch); err != nil {
+		return err
 	}
 	for _, p := range e.Progs {
 		if p.Type != elf.PT_INTERP || p.Filesz > unix.PathMax {
