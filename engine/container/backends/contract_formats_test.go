@@ -79,7 +79,7 @@ func makeFormat(t *testing.T, args []string, dir string) string {
 }
 
 // survey prints what a tree holds. Sizes of directories are each file system's own.
-const survey = `cd $1; find . ! -type d | sort | xargs stat -c '%n %F %a %u:%g %s %Y'; find . -type d | sort | xargs stat -c '%n %a %u:%g %Y'
+const survey = `cd $1; ls -a . deep; find . ! -type d | sort | xargs stat -c '%n %F %a %u:%g %s %Y'; find . -type d | sort | xargs stat -c '%n %a %u:%g %Y'
 cat "deep/er/A longer Name, with Case.txt"; md5sum large deep/link twin; readlink deep/link`
 
 // testReadFormats has them as roots and elsewhere.
@@ -156,7 +156,7 @@ func checkVFAT(t *testing.T, image string) map[string]string {
 // testVFAT writes to one what scripts write, and what it refuses.
 func testVFAT(t *testing.T, w *world) {
 	const text = `cd /efi
-mkdir -p EFI/BOOT "Ordner mit Ä"
+mkdir -p EFI/BOOT "Ordner mit Ä"; echo $(ls -a EFI)
 echo loader >EFI/BOOT/bootx64.efi
 cat efi/boot/BOOTX64.EFI
 echo one >"Ordner mit Ä/file"; echo two >>"Ordner mit Ä/file"
@@ -181,7 +181,7 @@ END
 			r.spec.Mounts[0].ReadOnly = true
 			r.spec.Env = append(r.spec.Env, "TZ=UTC")
 			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: image, Target: "/efi"})
-			want := "loader\nsame\nEFI\nef\n1\nunlinked\n" +
+			want := ". .. BOOT\nloader\nsame\nEFI\nef\n1\nunlinked\n" +
 				"ln: b: Operation not permitted\nln: hard: Operation not permitted\nmkfifo: p: Operation not permitted\nchown: EFI: Operation not permitted\nchmod: EFI/BOOT/bootx64.efi: Operation not permitted\n" +
 				"755\n555\nrmdir: 'EFI': Directory not empty\nrmdir: 'EFI/BOOT/bootx64.efi': Not a directory\ntouch: a?b: Invalid argument\n2001-02-03 04:05:06\nfull\nruns\n0\n"
 			if got := r.output(t); got != want {

@@ -127,6 +127,11 @@ func (s *service) root(image *part) (nodefs.InodeEmbedder, *nodefs.Options, erro
 	return &file{src: src, name: "."}, o, nil
 }
 
+// dots are the entries that every directory of a kernel's driver begins with.
+func dots() []gofuse.DirEntry {
+	return []gofuse.DirEntry{{Name: ".", Mode: unix.S_IFDIR}, {Name: "..", Mode: unix.S_IFDIR}}
+}
+
 // fail remembers the first failure.
 func (s *service) fail(err error) {
 	s.mu.Lock()

@@ -127,7 +127,7 @@ func (f *file) Readdir(context.Context) (nodefs.DirStream, unix.Errno) {
 	if err != nil {
 		return nil, f.src.errno(err)
 	}
-	entries := make([]gofuse.DirEntry, 0, len(list))
+	entries := dots()
 	for _, e := range list {
 		mode, err := unixMode(e.Type())
 		if err != nil {

@@ -144,7 +144,7 @@ func (n *object) Readdir(context.Context) (nodefs.DirStream, unix.Errno) {
 	if err != nil {
 		return nil, n.v.errno(err)
 	}
-	entries := make([]gofuse.DirEntry, 0, len(list))
+	entries := dots()
 	for _, o := range list {
 		entries = append(entries, gofuse.DirEntry{Name: o.Name, Mode: mode(o) & unix.S_IFMT, Ino: o.ID + 1})
 	}
