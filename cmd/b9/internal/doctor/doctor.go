@@ -49,6 +49,7 @@ type Host struct {
 	LookPath func(string) (string, error) // finds a program
 	UID      func() int
 	Tun      string // in place of /dev/net/tun
+	Fuse     string // in place of /dev/fuse
 	Dial     func(ctx context.Context, socket string) error
 	Emulator func(ctx context.Context, arch string) (*container.Emulator, error)
 }

@@ -50,6 +50,7 @@ func healthy(t *testing.T) Host {
 		},
 		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
 		UID:      func() int { return 0 },
+		Fuse:     os.DevNull,
 		Dial:     func(context.Context, string) error { return nil },
 		Emulator: func(context.Context, string) (*container.Emulator, error) { return nil, nil },
 	}
@@ -80,8 +81,14 @@ func TestDoctorHealthy(t *testing.T) {
 			t.Errorf("no way out: %+v", c)
 		}
 	}
-	want := "xfs, btrfs, overlay, tmpfs; not squashfs: images that hold one cannot be mounted"
+	want := "the kernel mounts xfs, btrfs, overlay, tmpfs; b9 serves vfat, iso9660, squashfs through /dev/fuse"
 	if c := named(t, checks, "other file systems"); c.Detail != want {
+		t.Errorf("%+v", c)
+	}
+	modules := healthy(t)
+	modules.Root.(fstest.MapFS)["lib/modules/6.1.0-test/modules.dep"] = &fstest.MapFile{Data: []byte("kernel/fs/fat/vfat.ko: kernel/fs/fat/fat.ko\nkernel/fs/isofs/isofs.ko:\nkernel/fs/squashfs/squashfs.ko:\n")}
+	want = "the kernel mounts overlay, vfat, iso9660, squashfs, tmpfs; not xfs, btrfs: images that hold one cannot be mounted"
+	if c := named(t, Examine(t.Context(), modules), "other file systems"); c.Detail != want {
 		t.Errorf("%+v", c)
 	}
 	if c := named(t, checks, "memory and processors"); !strings.HasPrefix(c.Detail, "4GiB and ") {
@@ -115,6 +122,7 @@ func TestDoctorIll(t *testing.T) {
 		"store":               {func(d *Host) { d.StoreDir = "/proc/b9" }, statusFail, "choose another place"},
 		"32-bit containers":   {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
 		"other architectures": {func(d *Host) { d.Emulator = noEmulator }, statusWarn, "install the Debian package qemu-user-static"},
+		"other file systems":  {func(d *Host) { d.Fuse = "/dev/nosuch" }, statusWarn, "not vfat, iso9660, squashfs: /dev/fuse does not open"},
 		"private networks":    {func(d *Host) { d.Tun = "/dev/net/nosuch" }, statusFail, "modprobe tun"},
 	} {
 		d := healthy(t)

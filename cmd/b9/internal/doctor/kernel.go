@@ -57,6 +57,9 @@ func (d *Host) supports(name string) bool {
 	if err != nil {
 		return false
 	}
+	if name == "iso9660" {
+		name = "isofs" // the module's name
+	}
 	for _, list := range []string{"modules.builtin", "modules.dep"} {
 		data, err := fs.ReadFile(d.Root, path.Join("lib/modules", strings.TrimSpace(string(release)), list))
 		if err == nil && strings.Contains(string(data), "/"+name+".ko") {
@@ -74,21 +77,53 @@ func (d *Host) fileSystems() check {
 }
 
 // optionalFileSystems are those whose absence only matters to images that
-// have them.
+// have them. Some are served by b9 where there is no driver.
 func (d *Host) optionalFileSystems() check {
-	var have, lack []string
-	for _, name := range []string{"xfs", "btrfs", "overlay", "squashfs", "tmpfs"} {
+	const name = "other file systems"
+	mounted, lack := d.supported("xfs", "btrfs", "overlay", "vfat", "iso9660", "squashfs", "tmpfs")
+	c := ok(name, "the kernel mounts "+strings.Join(mounted, ", "))
+	var served, missing []string
+	for _, fs := range lack {
+		switch fs {
+		case "vfat", "iso9660", "squashfs":
+			served = append(served, fs)
+		case "overlay":
+			c.Detail += "; not overlay: roots that are only read need every mount point"
+		default:
+			missing = append(missing, fs)
+		}
+	}
+	if len(missing) > 0 {
+		c.Detail += "; not " + strings.Join(missing, ", ") + ": images that hold one cannot be mounted"
+	}
+	if len(served) == 0 {
+		return c
+	}
+	f, err := os.OpenFile(cmp.Or(d.Fuse, fuseDevice), os.O_RDWR, 0)
+	if err == nil {
+		err = f.Close()
+	}
+	list := strings.Join(served, ", ")
+	if err != nil {
+		return warn(name, c.Detail+"; not "+list+": "+fuseDevice+" does not open: "+err.Error(), "images that hold one need it: as root: modprobe fuse; in a container, give it "+fuseDevice)
+	}
+	c.Detail += "; b9 serves " + list + " through " + fuseDevice
+	return c
+}
+
+const fuseDevice = "/dev/fuse"
+
+// supported divides file systems into those that the kernel has a driver for, and
+// the rest.
+func (d *Host) supported(names ...string) (have, lack []string) {
+	for _, name := range names {
 		if d.supports(name) {
 			have = append(have, name)
 		} else {
 			lack = append(lack, name)
 		}
 	}
-	c := ok("other file systems", strings.Join(have, ", "))
-	if len(lack) > 0 {
-		c.Detail += "; not " + strings.Join(lack, ", ") + ": images that hold one cannot be mounted"
-	}
-	return c
+	return have, lack
 }
 
 // cgroupMounts finds the mounts of control groups: the mount points of
