@@ -349,7 +349,7 @@ func testFullOfFiles(t *testing.T, w *world) {
 // script of the host has filled.
 func filledImage(t *testing.T, fill string) string {
 	t.Helper()
-	needTool(t, "mount", "umount")
+	needTool(t, "mount", "umount", "unshare")
 	tree := ownTree(t, map[string]string{"etc/hosts": "10.0.0.1 own\n", "link": "->srv"})
 	makeDirs(t, tree, "srv/sub", "run", "tmp")
 	path, dir := filepath.Join(t.TempDir(), "few.img"), t.TempDir()
@@ -357,11 +357,11 @@ func filledImage(t *testing.T, fill string) string {
 		t.Fatal(err)
 	}
 	command(t, "mke2fs", "-q", "-t", "ext4", "-F", "-N", "600", "-m", "0", "-d", tree, path)
-	// What is reserved while a file system is mounted is free the next time.
+	// What is reserved while a file system is mounted is free the next time. In a mount
+	// namespace of its own no container that starts meanwhile keeps it mounted.
 	for pass := range 4 {
-		command(t, "mount", "-o", "loop", path, dir)
-		out, err := exec.Command("sh", "-c", `cd "$0" && { rmdir lost+found; cd srv; `+fill+`true; } 2>/dev/null`, dir, fmt.Sprint(pass)).CombinedOutput()
-		command(t, "umount", dir)
+		out, err := exec.Command("unshare", "-m", "sh", "-c", `mount -o loop "$2" "$1" && cd "$1" && `+
+			`(rmdir lost+found; cd srv; set -- $0; `+fill+`true) 2>/dev/null; cd / && umount "$1"`, fmt.Sprint(pass), dir, path).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
