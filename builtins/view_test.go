@@ -32,6 +32,7 @@ func viewCalls() map[string]string {
 	return map[string]string{
 		"bootstrap":     "needs an archive of packages; it reads the bytes of its keyring",
 		"archive-state": "takes no file",
+		"secret":        "its file is read for its bytes alone, and has another key in each store",
 		"canonical":     `canonical(name = "laid", image = "ext4.raw")`,
 		"fetch":         "takes no file",
 		"shared":        "takes no file",
