@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -32,7 +33,8 @@ import (
 // Where another one is sending a good part of the same blocks just now it waits for
 // those packs. Of two that announce the same blocks at once the one whose file's name
 // comes first goes on, and the other takes back what it announced: so nobody waits
-// in a circle.
+// in a circle. One that has looked before the first announced does not know of it and
+// sends already: so the first waits a moment, and gives way to a claim that stays.
 //
 // All of this saves bytes, and nothing depends on it: what can't be read is passed
 // over, who writes nothing for claimPatience counts as dead, a process of this machine
@@ -48,6 +50,9 @@ const (
 	claimPatience = 3 * claimBeat
 	claimMost     = 10 * time.Minute
 	claimPoll     = 200 * time.Millisecond
+	// claimSettle is how long the one that goes first waits for the other to take back
+	// its claim.
+	claimSettle = 2 * time.Second
 	// claimFile begins the names in tmp/, and maxClaims bounds such a file, in bytes.
 	claimFile = "claim"
 	maxClaims = 16 << 20
@@ -88,6 +93,7 @@ type claims struct {
 	text  []byte     // everything written to it
 	count int
 	left  map[int]int // packs of a claim that have not arrived
+	lost  error       // the server is out of reach; nil while it is not
 
 	stop    context.CancelFunc // of the beat
 	beating sync.WaitGroup
@@ -152,7 +158,7 @@ func (v *rival) take(b []byte) {
 // the claim. unknown says which blocks are; it is asked again whenever more is known.
 // renew makes known what is published, and packs, or returns an error.
 func (c *claims) window(ctx context.Context, unknown func() []blockID, renew func(published bool, packs []sentPack) error) (claim int, err error) {
-	begun := time.Now()
+	begun, contested := time.Now(), time.Time{}
 	for {
 		if err := c.look(ctx, renew); err != nil {
 			return claim, err
@@ -162,8 +168,20 @@ func (c *claims) window(ctx context.Context, unknown func() []blockID, renew fun
 			return 0, c.write(ctx, claimLine{Done: claim})
 		}
 		some := standins(ids)
+		first, later := c.inTheWay(some)
+		if claim == 0 || !later {
+			contested = time.Time{}
+		} else if contested.IsZero() {
+			contested = time.Now()
+		}
 		switch {
-		case c.inTheWay(some, claim) && time.Since(begun) < claimMost:
+		case time.Since(begun) >= claimMost && claim != 0:
+			return claim, nil
+		case claim != 0 && later && !first && time.Since(contested) < claimSettle:
+			if err := pause(ctx, claimPoll); err != nil {
+				return 0, err
+			}
+		case (first || later) && time.Since(begun) < claimMost:
 			if err := c.write(ctx, claimLine{Done: claim}); err != nil {
 				return 0, err
 			}
@@ -181,15 +199,15 @@ func (c *claims) window(ctx context.Context, unknown func() []blockID, renew fun
 	}
 }
 
-// inTheWay reports whether a rival sends the same, and goes first: one seen before
-// the own claim was made, or one whose name comes before.
-func (c *claims) inTheWay(some []byte, claim int) bool {
+// inTheWay reports whether rivals send the same, or are about to: such whose names
+// come before that of the own file, and such whose names come later.
+func (c *claims) inTheWay(some []byte) (first, later bool) {
 	for name, v := range c.others {
-		if v.overlaps(some) && (claim == 0 || name < c.name) {
-			return true
+		if v.overlaps(some) {
+			first, later = first || name < c.name, later || name >= c.name
 		}
 	}
-	return false
+	return first, later
 }
 
 // announce makes a claim.
@@ -234,8 +252,8 @@ func (c *claims) arrived(ctx context.Context, claim int, p sentPack) {
 	_ = c.write(ctx, l) // another one sends it again
 }
 
-// write appends a line to the own file, which it makes. That it can't is no error
-// but that of the context.
+// write appends a line to the own file, which it makes. That it can't is no error, but
+// for a server that is out of reach, and the end of the context.
 func (c *claims) write(ctx context.Context, l claimLine) error {
 	if l.Claim == 0 && l.Done == 0 && l.Pack == nil {
 		return nil
@@ -250,6 +268,9 @@ func (c *claims) write(ctx context.Context, l claimLine) error {
 func (c *claims) append(ctx context.Context, b []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.lost != nil {
+		return c.lost // to connect again is for whoever needs it
+	}
 	c.text = append(c.text, b...)
 	err := fs.ErrNotExist
 	if c.name != "" {
@@ -264,7 +285,10 @@ func (c *claims) append(ctx context.Context, b []byte) error {
 	if c.name != "" && c.stop == nil {
 		c.beat(ctx)
 	}
-	return context.Cause(ctx)
+	if errors.Is(err, ErrUnreachable) {
+		c.lost = err
+	}
+	return cmp.Or(context.Cause(ctx), c.lost)
 }
 
 // beat writes an empty line now and then, as long as the push runs.
@@ -281,12 +305,16 @@ func (c *claims) beat(ctx context.Context) {
 func (c *claims) close() {
 	c.mu.Lock()
 	stop, name := c.stop, c.name
+	lost := c.lost != nil
 	c.mu.Unlock()
 	if stop == nil {
 		return
 	}
 	stop()
 	c.beating.Wait()
+	if lost {
+		return // who sees the file takes it for that of a push that died
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	_ = c.r.files.Remove(ctx, name) // a collection does
@@ -296,6 +324,12 @@ func (c *claims) close() {
 // gone is that of a push that has ended, most likely well.
 func (c *claims) look(ctx context.Context, renew func(published bool, packs []sentPack) error) error {
 	list, err := c.r.files.List(ctx, "tmp")
+	if errors.Is(err, ErrUnreachable) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.lost = err
+		return cmp.Or(context.Cause(ctx), err)
+	}
 	if err != nil {
 		return context.Cause(ctx)
 	}

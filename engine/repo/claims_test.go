@@ -65,6 +65,12 @@ func TestClaims(t *testing.T) {
 	})
 }
 
+// blocked reports whether rivals send these blocks.
+func blocked(c *claims, ids []blockID) bool {
+	first, later := c.inTheWay(standins(ids))
+	return first || later
+}
+
 // TestClaimsOfTheDead: a push that died, or writes what nobody would, is waited for no
 // longer than claimPatience, by either clock.
 func TestClaimsOfTheDead(t *testing.T) {
@@ -80,13 +86,13 @@ func TestClaimsOfTheDead(t *testing.T) {
 	putFile(t, other, append(text, "\nrubbish\n{\"claim\":2,\"sam"...))
 	c := newClaims(r)
 	none := func(bool, []sentPack) error { return nil }
-	if err := c.look(t.Context(), none); err != nil || !c.inTheWay(standins(ids), 0) {
+	if err := c.look(t.Context(), none); err != nil || !blocked(c, ids) {
 		t.Errorf("a claim that was just made counts: %v", err)
 	}
 	for _, v := range c.others {
 		v.changed = time.Now().Add(-claimPatience - time.Second)
 	}
-	if err := c.look(t.Context(), none); err != nil || c.inTheWay(standins(ids), 0) {
+	if err := c.look(t.Context(), none); err != nil || blocked(c, ids) {
 		t.Errorf("one that was never added to counts: %v", err)
 	}
 	if claim, err := c.ask(t.Context(), ids, func([]sentPack) []blockID { return ids }); err != nil || claim != 1 {
@@ -98,7 +104,7 @@ func TestClaimsOfTheDead(t *testing.T) {
 	}
 	putFile(t, filepath.Join(s.dir, "tmp", fmt.Sprintf("%s-%s-%d.0123", claimFile, thisMachine(), 1<<30)), append(text, '\n'))
 	c = newClaims(r)
-	if err := c.look(t.Context(), none); err != nil || c.inTheWay(standins(ids), 0) {
+	if err := c.look(t.Context(), none); err != nil || blocked(c, ids) {
 		t.Errorf("that of a process that is gone counts: %v", err)
 	}
 }

@@ -183,6 +183,14 @@ func (s *session) giveUp(why error) {
 	}
 }
 
+// broken notes an exchange that failed since the connection, or its channel, ended: who
+// comes next makes a new one, even if the end has not been noticed otherwise.
+func (s *session) broken(err error) error {
+	err = Mark(err, ErrUnreachable)
+	s.giveUp(err)
+	return err
+}
+
 // ended returns why the connection ended; nil while it lasts.
 func (s *session) ended() error {
 	s.mu.Lock()

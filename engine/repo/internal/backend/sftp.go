@@ -114,9 +114,9 @@ func explain(err error, s *session, name string) error {
 	case s.ended() != nil:
 		return Mark(s.ended(), ErrUnreachable)
 	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.ErrClosedPipe), errors.Is(err, io.EOF): // EOF: in sending
-		return Mark(fmt.Errorf("%s: the connection ended", name), ErrUnreachable)
+		return s.broken(fmt.Errorf("%s: the connection ended", name))
 	case errors.As(err, &network):
-		return Mark(fmt.Errorf("%s: the connection ended: %w", name, err), ErrUnreachable)
+		return s.broken(fmt.Errorf("%s: the connection ended: %w", name, err))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: %w", name, fs.ErrPermission)
 	case errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure:
