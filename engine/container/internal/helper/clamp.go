@@ -3,6 +3,7 @@ package helper
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,27 +94,11 @@ func (c *clamp) entry(dir *os.File, name string) error {
 	}
 	err := unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.EPERM) {
-		err = withoutFlags(at, name, func() error { return unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW) })
+		entry := unlock(filepath.Join(fdPath(dir), name))
+		err = errors.Join(unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW), entry.relock())
 	}
 	if err != nil {
 		return &os.PathError{Op: "set the time of", Path: dir.Name() + "/" + name, Err: err}
 	}
 	return nil
-}
-
-// withoutFlags calls do while an entry is without the attributes that forbid changes
-// (chattr +i, +a).
-func withoutFlags(at int, name string, do func() error) error {
-	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOATIME, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
-	if err != nil {
-		return err
-	}
-	clearFlags(fd)
-	err = do()
-	return errors.Join(err, unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags))
 }
