@@ -242,7 +242,7 @@ func (s *Store) suspect(since map[Digest]int64) error {
 	data = data[max(0, len(data)-most):]
 	now := time.Now().UnixNano()
 	for d, at := range since {
-		data = fmt.Appendf(data, "%s %d %d\n", d, at, now)
+		data = appendSuspect(data, d, at, now)
 	}
 	return s.writeDurably(path, data, 0o600)
 }
@@ -257,6 +257,16 @@ func (s *Store) Suspects() Suspects {
 	if err != nil {
 		return nil
 	}
+	return parseSuspects(data)
+}
+
+// appendSuspect appends a line of the file.
+func appendSuspect(b []byte, d Digest, from, to int64) []byte {
+	return fmt.Appendf(b, "%s %d %d\n", d, from, to)
+}
+
+// parseSuspects passes over what is no line of the file: the first may be cut off.
+func parseSuspects(data []byte) Suspects {
 	all := Suspects{}
 	for line := range strings.Lines(string(data)) {
 		var name string

@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,7 +261,7 @@ func TestGoldenStat(t *testing.T) {
 	}
 }
 
-// TestGoldenNames holds the names that labels have as files.
+// TestGoldenChecks holds what is remembered of an object's state.
 func TestGoldenChecks(t *testing.T) {
 	d, want := goldenDigest(0x30), proof{ino: 7, size: 1 << 40, ctime: 1_700_000_000_000_000_001, hashed: 1_700_000_000_000_000_002}
 	data := golden(t, "checks", appendCheck(nil, d, want))
@@ -272,6 +274,18 @@ func TestGoldenChecks(t *testing.T) {
 	}
 }
 
+// TestGoldenSuspects holds the list of objects that were found damaged.
+func TestGoldenSuspects(t *testing.T) {
+	d, other := goldenDigest(0x30), goldenDigest(0x50)
+	data := golden(t, "suspects", appendSuspect(appendSuspect(appendSuspect(nil, d, 100, 200), other, 0, 1_700_000_000_000_000_001), d, 300, 400))
+	got := parseSuspects(append([]byte("cut off 1 2\n"), data...))
+	want := Suspects{d: {{100, 200}, {300, 400}}, other: {{0, 1_700_000_000_000_000_001}}}
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("read back %v, want %v", got, want)
+	}
+}
+
+// TestGoldenNames holds the names that labels have as files.
 func TestGoldenNames(t *testing.T) {
 	var b bytes.Buffer
 	for _, name := range []string{
