@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
@@ -35,9 +36,13 @@ func main() {
 	// noticeably quicker. The limit keeps a large graph in bounds.
 	debug.SetGCPercent(1000)
 	debug.SetMemoryLimit(160 << 20)
-	ctx, stop := withSignals(context.Background())
-	code := runAs(ctx, umask, os.Args[1:], os.Stdin, standardOutput(), os.Stderr)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := withSignals(cancel)
+	code := runAs(ctx, umask, os.Args[1:], os.Stdin, whileRead(standardOutput(), cancel), whileRead(os.Stderr, cancel))
 	stop()
+	if code == exit.Unread {
+		endUnread()
+	}
 	os.Exit(code)
 }
 
@@ -60,12 +65,52 @@ func (c closed) Write([]byte) (int, error) {
 // errInterrupted is the cause of a context that a signal cancelled.
 var errInterrupted = errors.New("interrupted")
 
-// withSignals cancels the context on the first signal, so that everything is
-// tidied up, and ends the process at the second.
-func withSignals(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(parent)
+// whileRead is w, and cancels when nobody reads it any longer, so that everything
+// is tidied up before the process ends by SIGPIPE, as others do at once.
+func whileRead(w io.Writer, cancel context.CancelCauseFunc) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return w
+	}
+	if st, err := f.Stat(); err != nil || st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) == 0 {
+		return w // terminals are asked what they are
+	}
+	return pipe{f, cancel}
+}
+
+// pipe is a stream to another process.
+type pipe struct {
+	to     io.Writer
+	cancel context.CancelCauseFunc
+}
+
+// Write implements io.Writer.
+func (p pipe) Write(data []byte) (int, error) {
+	n, err := p.to.Write(data)
+	if errors.Is(err, syscall.EPIPE) {
+		p.cancel(exit.ErrUnread)
+	}
+	return n, err
+}
+
+// endUnread ends the process by SIGPIPE. The runtime takes it for granted when it
+// comes from elsewhere than a write to one of these streams.
+func endUnread() {
+	signal.Reset(syscall.SIGPIPE)
+	for _, f := range []*os.File{os.Stdout, os.Stderr} {
+		state := []unix.PollFd{{Fd: int32(f.Fd())}}
+		if n, err := unix.Poll(state, 0); err == nil && n > 0 && state[0].Revents&unix.POLLERR != 0 {
+			_, _ = f.Write([]byte{'\n'})
+		}
+	}
+}
+
+// withSignals cancels on the first signal, so that everything is tidied up, and
+// ends the process at the second. A write to a closed pipe is an error and no signal.
+func withSignals(cancel context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		if _, ok := <-signals; !ok {
 			return
@@ -75,7 +120,7 @@ func withSignals(parent context.Context) (context.Context, func()) {
 			os.Exit(exit.Interrupted)
 		}
 	}()
-	return ctx, func() {
+	return func() {
 		signal.Stop(signals)
 		close(signals)
 		cancel(nil)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -160,7 +161,8 @@ func (s *faultSite) printNothing(args []string) {
 	}
 }
 
-// intoNobody runs b9 with a pipe that nobody reads: it ends by SIGPIPE, as others do.
+// intoNobody runs b9 with a pipe that nobody reads: it ends by SIGPIPE, as others do,
+// and leaves no control group.
 func (s *faultSite) intoNobody(args []string) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -174,5 +176,10 @@ func (s *faultSite) intoNobody(args []string) {
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if err == nil || !ok || !status.Signaled() || status.Signal() != syscall.SIGPIPE || strings.Contains(messages.String(), "pipe") {
 		s.t.Errorf("b9 %q into a pipe that nobody reads: %v\n%s", args, err, messages)
+	}
+	for _, pattern := range []string{"b9.%d.*", "*/b9.%d.*"} {
+		if left, _ := filepath.Glob("/sys/fs/cgroup/" + fmt.Sprintf(pattern, cmd.Process.Pid)); len(left) > 0 {
+			s.t.Errorf("b9 %q left %v", args, left)
+		}
 	}
 }

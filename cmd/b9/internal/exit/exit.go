@@ -27,6 +27,7 @@ const (
 	CannotRun   = 126 // as shells have it, where a command was to run in an image
 	NotFound    = 127 // likewise
 	Interrupted = 130
+	Unread      = 141 // as of a program that SIGPIPE ended
 
 	// The statuses of `b9 image compare`, which are those of cmp.
 	Different = 1
@@ -97,12 +98,17 @@ func IsReported(err error) bool {
 	return errors.As(err, &e) && e.reported
 }
 
+// ErrUnread is the cause of a context that ended since nobody reads what b9 prints.
+var ErrUnread = errors.New("nobody reads the output")
+
 // Of returns the exit status for the error of a command, and whether the error
 // is still to be printed.
 func Of(ctx context.Context, err error) (status int, tell bool) {
 	var chosen *Error
 	var mistakes lang.Errors
 	switch {
+	case errors.Is(context.Cause(ctx), ErrUnread):
+		return Unread, false
 	case err == nil:
 		return OK, false
 	case errors.As(err, &chosen) && chosen.Err == nil:
