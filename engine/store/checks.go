@@ -17,15 +17,20 @@ import (
 // may write there, changed at least the time of change, which nobody can set. An
 // object with another state, or without an entry, is hashed before it is used.
 //
-// They are disposable: a file for each value of a digest's first byte, which every
-// process appends to. An entry is, little-endian: the digest, inode, size, the
+// They are disposable: a file for each value of a digest's first four bits, which
+// every process appends to. An entry is, little-endian: the digest, inode, size, the
 // time of change and that of hashing (64 bits each, times in nanoseconds), and a
 // checksum of all that (CRC-32C, 32 bits). The last entry of an object counts.
 type checks struct {
 	dir    string
 	write  func(path string, data []byte) error // replaces a file as a whole
-	shards [256]checkShard
+	shards [checkShards]checkShard
 }
+
+// checkShards is the number of files: a build with nothing to do reads them all.
+const checkShards = 16
+
+func shardOf(d Digest) byte { return d[0] >> 4 }
 
 type checkShard struct {
 	mu      sync.Mutex
@@ -52,18 +57,18 @@ func (c proof) describes(st *unix.Stat_t) bool {
 	return c.ino == st.Ino && c.size == st.Size && c.ctime == st.Ctim.Nano()
 }
 
-func (c *checks) path(first byte) string {
-	return filepath.Join(c.dir, Digest{first}.Hex()[:2])
+func (c *checks) path(shard byte) string {
+	return filepath.Join(c.dir, Digest{shard << 4}.Hex()[:1])
 }
 
 // get returns what is known of an object; with again also what other processes have
 // written since the entries were read.
 func (c *checks) get(d Digest, again bool) (proof, bool) {
-	s := &c.shards[d[0]]
+	s := &c.shards[shardOf(d)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.entries == nil || again {
-		s.read(c.path(d[0]))
+		s.read(c.path(shardOf(d)))
 	}
 	e, ok := s.entries[d]
 	return e, ok
@@ -89,20 +94,21 @@ func (s *checkShard) read(path string) {
 // put notes the state of objects. What can't be written is not known to
 // other processes, which then hash the object.
 func (c *checks) put(found map[Digest]proof) {
-	var text [256][]byte
+	var text [checkShards][]byte
 	for d, e := range found {
-		text[d[0]] = appendCheck(text[d[0]], d, e)
-		s := &c.shards[d[0]]
+		shard := shardOf(d)
+		text[shard] = appendCheck(text[shard], d, e)
+		s := &c.shards[shard]
 		s.mu.Lock()
 		if s.entries == nil {
-			s.read(c.path(d[0]))
+			s.read(c.path(shard))
 		}
 		s.entries[d] = e
 		s.mu.Unlock()
 	}
-	for first, entries := range text {
+	for shard, entries := range text {
 		if len(entries) > 0 {
-			c.append(c.path(byte(first)), entries)
+			c.append(c.path(byte(shard)), entries)
 		}
 	}
 }
@@ -126,8 +132,8 @@ func (c *checks) append(path string, entries []byte) {
 // tidy writes the files anew with the entries of the objects that keep reports, where
 // that makes them much smaller.
 func (c *checks) tidy(keep func(Digest) bool) {
-	for first := range c.shards {
-		s, path := &c.shards[first], c.path(byte(first))
+	for shard := range c.shards {
+		s, path := &c.shards[shard], c.path(byte(shard))
 		s.mu.Lock()
 		s.read(path)
 		var text []byte
