@@ -31,9 +31,10 @@ func Write(dst string, mode fs.FileMode, sync bool, fill func(*os.File) error) e
 	if err != nil {
 		return err
 	}
-	err = fill(w)
-	if err == nil && sync {
-		err = w.Sync()
+	if sync {
+		err = flushed(w, fill)
+	} else {
+		err = fill(w)
 	}
 	if err == nil {
 		temp, err = name(w, temp, dst)
@@ -95,10 +96,7 @@ func WriteNew(dst string, mode fs.FileMode, fill func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	err = fill(w)
-	if err == nil {
-		err = w.Sync()
-	}
+	err = flushed(w, fill)
 	if err == nil {
 		from := temp
 		if from == "" {
