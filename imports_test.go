@@ -65,6 +65,8 @@ func table() []rule {
 			row.imports = []string{"engine/internal/sparse"} // they tell holes from data
 		case "engine/internal/toml":
 			row.imports = []string{"engine/internal/position", "engine/internal/charset"} // of each key; of the text
+		case "engine/internal/flock":
+			row.imports = []string{"engine/internal/newfile"} // a lock's file belongs to whom its directory does
 		case "engine/internal/charset":
 			row.imports = []string{"engine/internal/position"} // of what is no text
 		}

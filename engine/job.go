@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -176,7 +177,12 @@ func (j *Job) saveSandbox(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, sandboxFile), data, 0o600)
+	f, err := newfile.Open(filepath.Join(dir, sandboxFile), os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // LoadSandbox reads how to enter a kept step; ok is false when it has no

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -195,7 +196,7 @@ func batch(todo []placing) int {
 
 // open makes the directory, and a staging directory in it.
 func (p *placer) open(ctx context.Context) (err error) {
-	if err = os.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
+	if err = newfile.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
 		return err
 	}
 	if p.root, err = os.OpenRoot(p.dir); err != nil {
@@ -260,7 +261,47 @@ func (p *placer) stage(ctx context.Context, t *placing) error {
 	if t.artifact.Kind() == store.Tree {
 		return p.shut(path)
 	}
-	return os.Chmod(path, fs.FileMode(t.result.Mode)&^p.umask)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := p.inherit(f); err != nil {
+		return err
+	}
+	return f.Chmod(fs.FileMode(t.result.Mode) &^ p.umask)
+}
+
+// inherit gives what the placer made to whom the directory of the results belongs: root
+// builds in a workspace of somebody else, too, who goes on with the results.
+func (p *placer) inherit(f *os.File) error {
+	dir, err := p.top.Stat()
+	if err != nil {
+		return err
+	}
+	return newfile.InheritFrom(f, dir)
+}
+
+// mkdirAll makes a directory for results, and those above it that are missing.
+func (p *placer) mkdirAll(rel string) error {
+	if rel == "." {
+		return nil
+	}
+	if err := p.mkdirAll(filepath.Dir(rel)); err != nil {
+		return err
+	}
+	err := p.root.Mkdir(rel, 0o755&^p.umask)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // if it is no directory, to open it fails
+	}
+	if err != nil {
+		return err
+	}
+	f, err := p.root.Open(rel)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.inherit(f), f.Close())
 }
 
 // shut closes a directory to those who, by the umask, may not read what this user makes.
@@ -285,7 +326,7 @@ func (p *placer) rename(t *placing) error {
 	if err := throughNoLink(p.root, t.rel); err != nil {
 		return err
 	}
-	if err := p.root.MkdirAll(filepath.Dir(t.rel), 0o755&^p.umask); err != nil {
+	if err := p.mkdirAll(filepath.Dir(t.rel)); err != nil {
 		return err
 	}
 	parent, err := p.root.Open(filepath.Dir(t.rel))

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -40,7 +41,10 @@ func newStaging(ctx context.Context, st *store.Store, dir string) (*staging, err
 	if err != nil {
 		return nil, err
 	}
-	lock, err := flock.TryOpen(path, os.O_RDONLY, flock.Exclusive)
+	lock, err := flock.TryOpen(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, flock.Exclusive)
+	if err == nil {
+		err = newfile.Inherit(lock) // whoever finds it dead can remove it
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
@@ -76,13 +80,13 @@ func reapStaging(dir string) error {
 // name is there when the directory was flushed.
 func (s *staging) replace(name, text string) error {
 	temp := filepath.Join(s.path, name)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(text)
 	if err == nil {
-		err = f.Sync()
+		err = errors.Join(newfile.Inherit(f), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

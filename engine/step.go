@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -423,7 +424,7 @@ const logFile = "log"
 
 // run runs the action and stores what it made.
 func (t *attempt) run(ctx context.Context) (*store.Record, error) {
-	f, err := os.OpenFile(filepath.Join(t.scratch.Dir(), logFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := newfile.Open(filepath.Join(t.scratch.Dir(), logFile), os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func readAnswer(file string) (answer, bool) {
 // and crashes do not matter, but nobody may see half of it.
 func writeAnswer(file string, a answer) {
 	data, err := json.Marshal(a)
-	if err != nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
+	if err != nil || store.MkdirAll(filepath.Dir(file), 0o755) != nil {
 		return
 	}
 	renameio.WriteFile(file, data, 0o644, renameio.WithTempDir(filepath.Dir(file)))

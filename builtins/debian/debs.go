@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"b9.build/b9/engine/store"
 )
 
 // debCache keeps downloaded packages, each as DIGEST/NAME.deb under its own
@@ -50,7 +52,7 @@ func (c debCache) add(path string) error {
 		return err
 	}
 	dir := filepath.Join(c.dir, hex.EncodeToString(sum))
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := store.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	now := time.Now()

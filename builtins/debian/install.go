@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/tool"
 )
 
@@ -34,7 +35,7 @@ func (b *bootstrap) newStaging(ctx context.Context, job *engine.Job, sources []a
 		tooling: tooling{bootstrap: b, sources: slices.Clone(sources), dir: job.Dir(), root: filepath.Join(job.Dir(), "root"), log: job.Log()},
 		given:   sources, job: job, debs: debCache{dir: filepath.Join(aptCache(job.World().Store), "debs")}, started: time.Now(),
 	}
-	if err := os.MkdirAll(s.debs.dir, 0o755); err != nil {
+	if err := store.MkdirAll(s.debs.dir, 0o755); err != nil {
 		return nil, err
 	}
 	if err := s.installKeyring(); err != nil {

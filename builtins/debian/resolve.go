@@ -97,7 +97,7 @@ func readResolution(file string) (*resolution, bool) {
 // writeResolution keeps what was resolved. Losing it costs some seconds.
 func writeResolution(file string, r *resolution) {
 	data, err := json.Marshal(r)
-	if err != nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
+	if err != nil || store.MkdirAll(filepath.Dir(file), 0o755) != nil {
 		return
 	}
 	renameio.WriteFile(file, data, 0o644, renameio.WithTempDir(filepath.Dir(file)))

@@ -16,6 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/store"
 )
 
 const (
@@ -246,7 +250,12 @@ func (d *download) note(u *url.URL, h http.Header) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(d.part+".json", data, 0o600)
+	f, err := store.OpenFile(d.part+".json", os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 var errStalled = errors.New("the server stopped sending")
@@ -299,7 +308,7 @@ func (b *body) Read(p []byte) (int, error) {
 // write appends to part, whose first start bytes are kept, and returns the
 // digest of the whole.
 func (d *download) write(ctx context.Context, from io.Reader, start int64) (sum string, err error) {
-	f, err := os.OpenFile(d.part, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := store.OpenFile(d.part, unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return "", err
 	}

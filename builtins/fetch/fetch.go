@@ -17,6 +17,7 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/fsys/unpack"
+	"b9.build/b9/engine/store"
 )
 
 // Fetch is the operation fetch().
@@ -126,7 +127,7 @@ const partAge = 14 * 24 * time.Hour
 // Run implements engine.Action.
 func (f *remoteFile) Run(ctx context.Context, job *engine.Job) error {
 	dir := filepath.Join(job.World().Store.Dir(), "cache", "fetch")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := store.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	dropParts(dir, time.Now().Add(-partAge))

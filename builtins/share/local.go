@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/builtins/lang"
@@ -44,7 +43,7 @@ func LocalDir(store string) string { return filepath.Join(store, "shared") }
 // OpenLocal opens the shared images of the machine that uses the store.
 func OpenLocal(st *store.Store) (*LocalImages, error) {
 	l := &LocalImages{st: st, dir: LocalDir(st.Dir())}
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+	if err := store.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -281,10 +280,7 @@ func (l *LocalImages) edit(ctx context.Context, change func([]repo.Version) ([]r
 		return err
 	}
 	if len(after) != len(before) {
-		if err := renameio.WriteFile(filepath.Join(l.dir, localList), append(data, '\n'), 0o644, renameio.WithTempDir(l.dir)); err != nil {
-			return err
-		}
-		if err := store.SyncDir(l.dir); err != nil {
+		if err := l.st.ReplaceFile(filepath.Join(l.dir, localList), append(data, '\n')); err != nil {
 			return err
 		}
 	}

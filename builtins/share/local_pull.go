@@ -88,7 +88,7 @@ func (l *LocalImages) receive(ctx context.Context, r *repo.Repo, v repo.Version,
 		return repo.Transfer{Total: v.Size, Reused: v.Data, Holes: v.Size - v.Data}, l.st.Fork(ctx, o.Digest, path)
 	}
 	dir := l.pullsDir()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := store.MkdirAll(dir, 0o700); err != nil {
 		return t, err
 	}
 	if _, err := trimPulls(dir, pullsAge); err != nil {

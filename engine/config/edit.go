@@ -12,8 +12,6 @@ import (
 	"reflect"
 	"strconv"
 
-	"github.com/google/renameio/v2"
-
 	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/toml"
@@ -40,7 +38,7 @@ func EditRepository(ctx context.Context, path, name, location string, tell func(
 	if err := CheckRepositoryName(name); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := newfile.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -63,10 +61,10 @@ func EditRepository(ctx context.Context, path, name, location string, tell func(
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, edited, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode)); err != nil {
-		return err
-	}
-	return lock.Sync() // of the directory: the name is on the disk, too
+	return newfile.Write(path, mode, true, func(f *os.File) error {
+		_, err := f.Write(edited)
+		return errors.Join(err, f.Chmod(mode), newfile.Inherit(f)) // root may edit the settings of whom it runs for
+	})
 }
 
 // editRepository edits the text of the file at path, and makes sure that it

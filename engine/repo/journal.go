@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"b9.build/b9/engine/internal/flock"
 	"github.com/zeebo/blake3"
+
+	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // A push notes in a journal each pack that it begins to send, one JSON object a
@@ -124,6 +126,7 @@ func newJournal(dir, prefix string) *journal {
 	if err != nil {
 		return &journal{}
 	}
+	_ = newfile.Inherit(f) // else only its maker goes on with it
 	path := filepath.Join(dir, prefix+strings.TrimPrefix(filepath.Base(f.Name()), ".new-"))
 	if ok, _ := flock.Try(f, flock.Exclusive); !ok || os.Rename(f.Name(), path) != nil {
 		os.Remove(f.Name())

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/zeebo/blake3"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // logCopy is this machine's copy of the beginning of a repository's log, kept
@@ -76,7 +78,7 @@ func (k *logCopy) keep(length int64) {
 		return
 	}
 	dir := filepath.Dir(k.path)
-	if os.MkdirAll(dir, 0o755) != nil {
+	if newfile.MkdirAll(dir, 0o755) != nil {
 		return
 	}
 	trimDir(dir, "")

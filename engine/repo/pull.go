@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -167,6 +168,9 @@ func openPartial(dst string) (*os.File, error) {
 	dir, base := filepath.Split(dst)
 	path := filepath.Join(dir, "."+base+".b9-pull")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o666)
+	if errors.Is(err, fs.ErrPermission) {
+		return newPartial(dst) // it is somebody else's
+	}
 	if err != nil {
 		return nil, err
 	}

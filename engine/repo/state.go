@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // state is the directory with what this machine remembers of a repository. All of
@@ -34,7 +36,7 @@ func openState(dir, id string) state {
 	}
 	s := state{dir: filepath.Join(dir, id)}
 	for _, sub := range []string{"files", "pushes", "pulled"} {
-		if os.MkdirAll(filepath.Join(s.dir, sub), 0o755) != nil {
+		if newfile.MkdirAll(filepath.Join(s.dir, sub), 0o755) != nil {
 			return state{}
 		}
 	}
@@ -116,7 +118,7 @@ func writeFile(path string, write func(*os.File) error) {
 	if err != nil {
 		return
 	}
-	if errors.Join(write(f), f.Close()) != nil || os.Rename(f.Name(), path) != nil {
+	if errors.Join(write(f), newfile.Inherit(f), f.Close()) != nil || os.Rename(f.Name(), path) != nil {
 		os.Remove(f.Name())
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -136,10 +137,7 @@ func (s *Store) openSealed(file string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Geteuid() == 0 {
-		err = f.Chown(0, 0)
-	}
-	if err == nil {
+	if err = newfile.InheritFrom(f, s.owner); err == nil {
 		err = setMTime(file, s.now())
 	}
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // checks remember of each object when its content was last held against its
@@ -116,7 +118,7 @@ func (c *checks) put(found map[Digest]proof) {
 // append adds entries to a file. One that ends within an entry, since a write was
 // cut short, begins anew: entries must lie at multiples of their size.
 func (c *checks) append(path string, entries []byte) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := newfile.Open(path, os.O_APPEND, 0o600)
 	if err != nil {
 		return
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // prepare returns the real path of dir, in which a store is ready.
@@ -76,7 +78,7 @@ func create(dir string, opts Options) error {
 		return err
 	}
 	for _, d := range subdirs {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+		if err := newfile.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return err
 		}
 	}
@@ -109,7 +111,7 @@ func flushNew(dir string, opts Options) error {
 // writeVersion needs no temporary name: the write is so small that nobody
 // reads half of it, and an empty file counts as none.
 func writeVersion(path string, opts Options) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := openFile(path)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // Digest is a BLAKE3 hash with 256 bits. What it covers depends on what it
@@ -147,7 +148,7 @@ func (s *Store) placeSalt(path string, key []byte) error {
 	}
 	defer os.Remove(f.Name()) // does nothing after the rename
 	_, err = f.Write(key)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, newfile.Inherit(f), f.Close()); err != nil {
 		return spaceError(s.dir, s.dir, err)
 	}
 	err = os.Link(f.Name(), path)

@@ -110,7 +110,7 @@ func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready fu
 	}
 	defer os.Remove(f.Name()) // does nothing after the rename
 	defer f.Close()
-	if err := fillFile(f, data, mode, ready); err != nil {
+	if err := errors.Join(newfile.Inherit(f), fillFile(f, data, mode, ready)); err != nil {
 		return spaceError(s.dir, s.dir, fmt.Errorf("write %s: %w", path, err))
 	}
 	return spaceError(s.dir, s.dir, s.moveInto(f.Name(), path, true))
@@ -136,7 +136,7 @@ func (s *Store) moveInto(file, path string, sync bool) error {
 		return err
 	}
 	shard := filepath.Dir(path)
-	if err := os.Mkdir(shard, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := newfile.Mkdir(shard, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if sync && !s.opts.NoSync {

@@ -32,7 +32,11 @@ func RemoveTree(dir string) error {
 		return err
 	}
 	defer r.root.Close()
-	if err := r.empty(); err != nil {
+	err = r.empty()
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("remove %s: %w: it has files of other users, which root removes", dir, err)
+	}
+	if err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
 	return os.Remove(dir)

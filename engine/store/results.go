@@ -15,6 +15,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 const resultsTag = "b9 results 1 "
@@ -185,7 +186,7 @@ const maxNotes = 64
 // A note only saves time: it is never flushed, and lost when it is damaged.
 func (s *Store) WriteNote(key Digest, data []byte) error {
 	dir := filepath.Join(s.dir, notesDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := newfile.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	sum := blake3.Sum256(data)
@@ -206,11 +207,28 @@ func (s *Store) ReadNote(key Digest) ([]byte, bool) {
 	return text, bytes.Equal(sum, want[:])
 }
 
+// MkdirAll makes a directory in which another package keeps something beside the store,
+// and those above it. Each belongs to whom the one above belongs, also if root makes it.
+func MkdirAll(dir string, mode fs.FileMode) error { return newfile.MkdirAll(dir, mode) }
+
+// OpenFile opens a file of another package beside the store for reading and writing. One
+// that it makes belongs to whom its directory belongs, also if root makes it. Flags of
+// open(2) are added.
+func OpenFile(path string, flags int, mode fs.FileMode) (*os.File, error) {
+	return newfile.Open(path, flags, mode)
+}
+
 // WriteBeside gives the file of that name in the store's directory the content
 // data, whole or not at all. Like a note it only saves time, and after a power loss
 // it may be anything. The file is its owner's; the store never reads it.
 func (s *Store) WriteBeside(name string, data []byte) error {
 	return s.writeQuickly(filepath.Join(s.dir, name), data)
+}
+
+// ReplaceFile gives a file in a directory of the store the content data, whole or not
+// at all, and returns when it survives a power loss. It is for what other packages keep.
+func (s *Store) ReplaceFile(path string, data []byte) error {
+	return s.writeDurably(path, data, 0o600)
 }
 
 func dropOldNotes(dir string) error {

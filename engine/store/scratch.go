@@ -12,8 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // Scratch is a private directory on the store's file system. It belongs to
@@ -43,7 +45,7 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	rand.Read(id[:])
 	name := cutName(strings.TrimPrefix(encodeName(label), "="), maxScratchLabel) + "-" + hex.EncodeToString(id[:])
 	dir := filepath.Join(s.dir, scratchDir, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := newfile.Mkdir(dir, 0o700); err != nil {
 		return nil, spaceError(s.dir, s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
 	lock, err := s.lockFile(dir, flock.Exclusive)
@@ -66,8 +68,14 @@ func plain(dir *os.File) error {
 			return &fs.PathError{Op: "removexattr", Path: dir.Name(), Err: err}
 		}
 	}
-	if err := dir.Chown(-1, os.Getegid()); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return err
+	}
+	if int(st.Uid) == os.Geteuid() { // else it was given away, with its group
+		if err := dir.Chown(-1, os.Getegid()); err != nil {
+			return err
+		}
 	}
 	return unix.Fchmod(int(dir.Fd()), 0o700)
 }

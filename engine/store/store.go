@@ -58,6 +58,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -68,6 +69,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // formatLine is the content of the file VERSION. The number is raised when
@@ -128,9 +130,10 @@ type Options struct {
 type Store struct {
 	dir        string // absolute, free of symbolic links
 	opts       Options
-	root       *os.File   // dir
-	files      []*os.File // root, the lease and the locks, for closing
-	readOnly   error      // why nothing can be written; nil where it can
+	root       *os.File    // dir
+	owner      fs.FileInfo // of dir: to whom all that is in it belongs, whoever made it
+	files      []*os.File  // root, the lease and the locks, for closing
+	readOnly   error       // why nothing can be written; nil where it can
 	lease      lease
 	gate       gate
 	keys       keyLocks
@@ -174,6 +177,9 @@ func (s *Store) open() (err error) {
 	if s.root, err = s.hold(os.Open(s.dir)); err != nil {
 		return err
 	}
+	if s.owner, err = s.root.Stat(); err != nil {
+		return err
+	}
 	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
 	s.index = newIndex(filepath.Join(s.dir, indexFile))
 	s.checks = &checks{dir: filepath.Join(s.dir, checksDir), write: s.writeQuickly}
@@ -211,9 +217,7 @@ func (s *Store) hold(f *os.File, err error) (*os.File, error) {
 }
 
 // openFile opens a file, and makes it when it is not there.
-func openFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-}
+func openFile(path string) (*os.File, error) { return newfile.Open(path, 0, 0o600) }
 
 func touchFile(path string) error {
 	f, err := openFile(path)

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/newfile"
 )
 
 // Mode is how a lock is held.
@@ -101,8 +103,8 @@ func (p Patience) Poll(ctx context.Context, f *os.File, lock Lock, try func() (o
 }
 
 // Open opens what is at path, which may be a directory, with the flags of
-// open(2), and waits for the lock. A file that it makes has mode 0600. Closing the
-// file unlocks it.
+// open(2), and waits for the lock. A file that it makes has mode 0600, is open for reading
+// and writing, and belongs to whom its directory belongs. Closing the file unlocks it.
 func (p Patience) Open(ctx context.Context, path string, flag int, how Mode) (*os.File, error) {
 	return openLocked(path, flag, func(f *os.File) error { return p.Wait(ctx, f, how) })
 }
@@ -120,7 +122,11 @@ func TryOpen(path string, flag int, how Mode) (*os.File, error) {
 }
 
 func openLocked(path string, flag int, lock func(*os.File) error) (*os.File, error) {
-	f, err := os.OpenFile(path, flag, 0o600)
+	open := os.OpenFile
+	if flag&os.O_CREATE != 0 {
+		open, flag = newfile.Open, flag&^os.O_CREATE
+	}
+	f, err := open(path, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
