@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -107,14 +108,18 @@ func (c *checking) note(path string, err error, hurts []*entry) {
 
 // manifests checks the manifests of the entries, and notes which packs they need.
 func (c *checking) manifests(ctx context.Context, live []*entry) error {
+	there, err := c.list(ctx, "manifests")
+	if err != nil {
+		return err
+	}
 	return forEach(ctx, atOnce, live, func(ctx context.Context, _ int, e *entry) error {
-		m, err := c.r.manifestOf(ctx, e.Recipe)
-		if errors.Is(err, ErrDamaged) {
-			c.note(e.Recipe.path(), err, []*entry{e})
-			return nil
+		var m *manifest
+		_, err := c.file(ctx, e.Recipe.path(), there)
+		if err == nil {
+			m, err = c.r.manifestOf(ctx, e.Recipe)
 		}
 		if err != nil {
-			return err
+			return c.unreadable(ctx, e.Recipe.path(), err, []*entry{e})
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -127,32 +132,65 @@ func (c *checking) manifests(ctx context.Context, live []*entry) error {
 
 // packs checks all packs that a version or step needs.
 func (c *checking) packs(ctx context.Context) error {
-	files, err := c.r.files.List(ctx, "packs")
+	there, err := c.list(ctx, "packs")
 	if err != nil {
 		return err
 	}
-	sizes := map[string]int64{}
-	for _, f := range files {
-		sizes[f.Name()] = f.Size()
-	}
 	return forEach(ctx, downloads, slices.Collect(maps.Keys(c.users)), func(ctx context.Context, _ int, p packRef) error {
-		err := c.pack(ctx, p, sizes)
-		if errors.Is(err, ErrDamaged) {
-			c.note(p.path(), err, c.users[p])
-			return nil
+		if err := c.pack(ctx, p, there); err != nil {
+			return c.unreadable(ctx, p.path(), err, c.users[p])
 		}
-		return err
+		return nil
 	})
 }
 
-// pack checks one pack, given the sizes of all by name.
-func (c *checking) pack(ctx context.Context, p packRef, sizes map[string]int64) error {
-	size, ok := sizes[p.id.String()]
-	if !ok {
-		return lost(p.path(), fs.ErrNotExist)
+// list returns what is in a directory, by name.
+func (c *checking) list(ctx context.Context, dir string) (map[string]fs.FileInfo, error) {
+	files, err := c.r.files.List(ctx, dir)
+	there := map[string]fs.FileInfo{}
+	for _, f := range files {
+		there[f.Name()] = f
 	}
-	if size != p.data+p.index {
-		return fmt.Errorf("%w: it has %d bytes instead of %d", ErrDamaged, size, p.data+p.index)
+	return there, err
+}
+
+// file finds a file in the list of its directory. What is there and is none is not
+// opened: a server that opens a pipe waits for its other end.
+func (c *checking) file(ctx context.Context, name string, there map[string]fs.FileInfo) (fs.FileInfo, error) {
+	info, ok := there[path.Base(name)]
+	if !ok {
+		return nil, lost(name, fs.ErrNotExist)
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if info, err = c.r.files.Stat(ctx, name); err != nil {
+			return nil, lost(name, err)
+		}
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is no regular file", ErrDamaged)
+	}
+	return info, nil
+}
+
+// unreadable notes that a file can't be read, whatever keeps it from that: the others are
+// checked all the same. Only an end of the check, or of the connection, is an error.
+func (c *checking) unreadable(ctx context.Context, path string, err error, hurts []*entry) error {
+	if ctx.Err() != nil || errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	c.note(path, err, hurts)
+	return nil
+}
+
+// pack checks one pack, given what is in the directory.
+func (c *checking) pack(ctx context.Context, p packRef, there map[string]fs.FileInfo) error {
+	info, err := c.file(ctx, p.path(), there)
+	if err != nil {
+		return err
+	}
+	if info.Size() != p.data+p.index {
+		return fmt.Errorf("%w: it has %d bytes instead of %d", ErrDamaged, info.Size(), p.data+p.index)
 	}
 	if !c.deep {
 		return nil

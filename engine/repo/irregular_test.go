@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -86,4 +87,69 @@ func TestOpenToAll(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCheckGoesOn puts what is no file in the place of what one version needs: that version is
+// hurt, and the other is checked.
+func TestCheckGoesOn(t *testing.T) {
+	types := map[string]func(path string) error{
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o644) },
+		"endless":   func(path string) error { return os.Symlink("/dev/zero", path) },
+		"terminal":  func(path string) error { return os.Symlink("/dev/ptmx", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o755) },
+		"socket":    func(path string) error { return syscall.Mknod(path, syscall.S_IFSOCK|0o644, 0) },
+		"dangling":  func(path string) error { return os.Symlink("nowhere", path) },
+		"circle":    func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	}
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		a, _ := push(t, r, "a", sample(t, 1, 300))
+		first := files(t, s, "manifests")
+		push(t, r, "b", sample(t, 2, 300))
+		damaged := first[0]
+		if err := os.Truncate(files(t, s, "manifests")[1-slices.Index(files(t, s, "manifests"), damaged)], 3); err != nil {
+			t.Fatal(err)
+		}
+		pack := onlyPack(t, s, r, a)
+		for kind, plant := range types {
+			for _, path := range []string{damaged, pack} {
+				kept := filepath.Join(t.TempDir(), "kept")
+				if err := errors.Join(os.Rename(path, kept), plant(path)); err != nil {
+					t.Fatal(err)
+				}
+				for _, deep := range []bool{false, true} {
+					found, err := s.elsewhere(t).Check(t.Context(), deep)
+					var hurt []string
+					for _, d := range found {
+						hurt = append(hurt, d.Hurts...)
+					}
+					slices.Sort(hurt)
+					if err != nil || len(found) != 2 || len(hurt) != 2 || hurt[0] != a.Ref() {
+						t.Errorf("a %s in place of %s, deep %v: %+v, %v", kind, path, deep, found, err)
+					}
+				}
+				if err := errors.Join(os.Remove(path), os.Rename(kept, path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// onlyPack is where the only pack of a version lies.
+func onlyPack(t *testing.T, s site, r *Repo, v Version) string {
+	t.Helper()
+	var ref recipeRef
+	r.withView(func(view *view) {
+		for _, e := range view.live() {
+			if e.who() == v.Ref() {
+				ref = e.Recipe
+			}
+		}
+	})
+	m, err := r.manifestOf(t.Context(), ref)
+	if err != nil || len(m.packs) != 1 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	return filepath.Join(s.dir, m.packs[0].path())
 }
