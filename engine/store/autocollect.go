@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
 )
 
 const (

@@ -93,7 +93,7 @@ func create(dir string, opts Options) error {
 	if err := writeVersion(filepath.Join(dir, versionFile), opts); err != nil || opts.NoSync {
 		return err
 	}
-	return errors.Join(SyncDir(dir), SyncDir(filepath.Dir(dir)))
+	return errors.Join(newfile.SyncDir(dir), newfile.SyncDir(filepath.Dir(dir)))
 }
 
 // flushNew flushes the file system of a new store: its directories are in it then.

@@ -17,9 +17,6 @@ import (
 // one for each file.
 const manyFiles = 32
 
-// SyncDir makes the names in dir survive a power loss, where the file system can.
-func SyncDir(dir string) error { return newfile.SyncDir(dir) }
-
 func syncfs(f *os.File) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return fmt.Errorf("flush the file system of %s: %w", f.Name(), err)
@@ -58,7 +55,7 @@ func (s *Store) syncParents(paths []string) error {
 	for _, p := range paths {
 		if dir := filepath.Dir(p); !done[dir] {
 			done[dir] = true
-			g.Go(func() error { return SyncDir(dir) })
+			g.Go(func() error { return newfile.SyncDir(dir) })
 		}
 	}
 	return g.Wait()
@@ -78,7 +75,7 @@ func (s *Store) writeDurably(path string, data []byte, mode os.FileMode, names .
 	if s.opts.NoSync {
 		return nil
 	}
-	return SyncDir(filepath.Dir(path))
+	return newfile.SyncDir(filepath.Dir(path))
 }
 
 // writeQuickly gives path the content data for other processes to see, whole
@@ -140,7 +137,7 @@ func (s *Store) moveInto(file, path string, sync bool) error {
 		return err
 	}
 	if sync && !s.opts.NoSync {
-		if err := SyncDir(filepath.Dir(shard)); err != nil {
+		if err := newfile.SyncDir(filepath.Dir(shard)); err != nil {
 			return err
 		}
 	}

@@ -11,8 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
 )
 
 // useGrain is how exactly the time of an object's last use is kept. Within

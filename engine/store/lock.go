@@ -8,8 +8,9 @@ import (
 	"os"
 	"sync"
 
-	"b9.build/b9/engine/internal/flock"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/flock"
 )
 
 // keyLocks lets one holder have a key at a time: a channel for each key
