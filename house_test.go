@@ -65,7 +65,7 @@ func TestHouse(t *testing.T) {
 	tree := parseTree(t, fset)
 	found := map[string]breach{}
 	for _, rule := range []func(*token.FileSet, source) []breach{
-		fewFiles, commented, shortFunctions, namesWithoutPackage, noFamilies, corpora,
+		fewFiles, commented, shortFunctions, namesWithoutPackage, noFamilies, corpora, quickStart,
 	} {
 		for _, s := range tree {
 			for _, b := range rule(fset, s) {
@@ -331,6 +331,28 @@ func corpora(_ *token.FileSet, s source) []breach {
 	return found
 }
 
+// quickStart wants no regular expression that every command compiles when it
+// starts, whether it needs it or not: sync.OnceValue compiles it at its first use.
+func quickStart(_ *token.FileSet, s source) []breach {
+	var found []breach
+	for _, f := range s.code() {
+		for _, d := range f.syntax.Decls {
+			if g, ok := d.(*ast.GenDecl); !ok || g.Tok != token.VAR {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				call, ok := n.(*ast.SelectorExpr)
+				if ok && fmt.Sprint(call.X) == "regexp" && strings.HasPrefix(call.Sel.Name, "MustCompile") {
+					found = append(found, breach{"start", s.dir + "/" + f.name, "a regular expression is compiled when the program starts: see sync.OnceValue"})
+				}
+				_, later := n.(*ast.FuncLit)
+				return !later
+			})
+		}
+	}
+	return found
+}
+
 // TestHouseRules shows each rule something that breaks it.
 func TestHouseRules(t *testing.T) {
 	fset := token.NewFileSet()
@@ -359,6 +381,9 @@ func TestHouseRules(t *testing.T) {
 		{noFamilies, []file{parse("ssh.go", "package disk\n\nfunc sshDial() {}\n"), parse("ssh_a.go", "package disk\n"), parse("ssh_b.go", "package disk\n")},
 			[]string{"family engine/disk.sshDial"}},
 		{corpora, []file{parse("a_test.go", "package disk\n\nfunc FuzzNothing() {}\n")}, []string{"corpus engine/disk.FuzzNothing"}},
+		{quickStart, []file{parse("a.go", "package disk\n\nvar form = regexp.MustCompile(`a`)\n"),
+			parse("b.go", "package disk\n\nvar form = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`a`) })\n")},
+			[]string{"start engine/disk/a.go"}},
 	} {
 		var got []string
 		for _, b := range c.rule(fset, source{"engine/disk", "disk", c.files}) {

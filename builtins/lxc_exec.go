@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -110,14 +111,16 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	if !path.IsAbs(l.Cwd) {
 		c.Errorf("cwd: %q is not an absolute path: the script starts in / when it is left out", l.Cwd)
 	}
-	if len(l.Hostname) > 63 || !hostnamePattern.MatchString(l.Hostname) {
+	if len(l.Hostname) > 63 || !hostnamePattern().MatchString(l.Hostname) {
 		c.Errorf("hostname: %q is no host name: use letters, digits, - and dots, 63 bytes at most", l.Hostname)
 	}
 	s.Finish = l.finish
 	return s, nil
 }
 
-var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+var hostnamePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+})
 
 // addLimits says what the script may use. What the call leaves open is decided
 // here and not when the step runs, so that the key has what the script sees.

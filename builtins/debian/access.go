@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"b9.build/b9/engine/tool"
 )
@@ -56,7 +57,7 @@ func accessIn(ctx context.Context, etc string, mirrors []string) (*Access, error
 		return nil, err
 	}
 	a.Logins = logins.Bytes()
-	for _, m := range password.FindAllSubmatch(a.Logins, -1) {
+	for _, m := range password().FindAllSubmatch(a.Logins, -1) {
 		a.Secrets = append(a.Secrets, string(m[1]))
 	}
 	slices.Sort(a.Secrets)
@@ -65,11 +66,15 @@ func accessIn(ctx context.Context, etc string, mirrors []string) (*Access, error
 }
 
 // password is a password among logins.
-var password = regexp.MustCompile(`\bpassword\s+(\S+)`)
+var password = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\bpassword\s+(\S+)`)
+})
 
 // proxyLine is a line of apt-config that names a proxy: for a scheme, or for one
 // host of it. A program of this machine that finds one is left out.
-var proxyLine = regexp.MustCompile(`^(Acquire::(?:http|https|ftp)::Proxy(?:::[^ ]+)?) "([^"]+)";$`)
+var proxyLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(Acquire::(?:http|https|ftp)::Proxy(?:::[^ ]+)?) "([^"]+)";$`)
+})
 
 func (a *Access) addProxies(ctx context.Context) error {
 	if _, err := tool.Find(tool.FindIn(hostPath, "apt-config")); err != nil {
@@ -80,7 +85,7 @@ func (a *Access) addProxies(ctx context.Context) error {
 		return fmt.Errorf("apt-config: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		m := proxyLine.FindStringSubmatch(strings.TrimSpace(line))
+		m := proxyLine().FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
 			continue
 		}
@@ -125,14 +130,16 @@ func appendLogins(to *bytes.Buffer, etc string) error {
 
 // userPart is the user and password in the address of a mirror, or in a line
 // with one.
-var userPart = regexp.MustCompile(`://([^/@\s]+)@`)
+var userPart = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`://([^/@\s]+)@`)
+})
 
 // withoutUsers takes users and passwords out of mirrors: they say who asks, not
 // what is there.
 func withoutUsers(mirrors []string) (bare, users []string) {
 	for _, m := range mirrors {
 		user := ""
-		if at := userPart.FindStringSubmatchIndex(m); at != nil {
+		if at := userPart().FindStringSubmatchIndex(m); at != nil {
 			user, m = m[at[2]:at[3]], m[:at[2]]+m[at[1]:]
 		}
 		bare, users = append(bare, m), append(users, user)

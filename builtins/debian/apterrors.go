@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // aptErrors passes a log on and picks out what apt, dpkg and mmdebstrap call
@@ -18,7 +19,9 @@ type aptErrors struct {
 }
 
 // errorLine is how the lines begin that are picked out.
-var errorLine = regexp.MustCompile(`^(E: |dpkg: error|dpkg-deb: error|Err:|tar: )`)
+var errorLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(E: |dpkg: error|dpkg-deb: error|Err:|tar: )`)
+})
 
 // maxErrors bounds the error lines that are kept, and their length in bytes.
 const maxErrors, maxErrorLine = 20, 2000
@@ -39,7 +42,7 @@ func (a *aptErrors) Write(p []byte) (int, error) {
 
 func (a *aptErrors) note(line string) {
 	line = strings.TrimSpace(line)
-	if errorLine.MatchString(line) && len(a.lines) < maxErrors {
+	if errorLine().MatchString(line) && len(a.lines) < maxErrors {
 		a.lines = append(a.lines, strings.TrimPrefix(line, "E: "))
 	}
 }
@@ -83,7 +86,7 @@ func (t *tooling) diagnose(line string) error {
 		return &passingError{fmt.Errorf("the archive is out of step with itself, as while it is being updated: %s: build again later, or leave a suite out with suites=", line)}
 	case has("Could not resolve"):
 		return &unreachableError{mirror, line}
-	case passingFailure.MatchString(line):
+	case passingFailure().MatchString(line):
 		return &passingError{&unreachableError{mirror, line}}
 	}
 	return nil
@@ -91,4 +94,6 @@ func (t *tooling) diagnose(line string) error {
 
 // passingFailure is how apt tells of an answer, or of no answer, that may be
 // another one the next time: RFC 9110, 15.5.9 and 15.6; RFC 6585, 4.
-var passingFailure = regexp.MustCompile(`(?:^|  )(?:408|429|5[0-9][0-9]) |Temporary failure resolving|Could not connect|Unable to connect|Error reading from server|Connection (?:timed out|failed|reset|closed)|Server closed the connection`)
+var passingFailure = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|  )(?:408|429|5[0-9][0-9]) |Temporary failure resolving|Could not connect|Unable to connect|Error reading from server|Connection (?:timed out|failed|reset|closed)|Server closed the connection`)
+})

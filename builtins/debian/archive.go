@@ -190,7 +190,7 @@ func sortFailures(asks []releaseAsk, name string, out []byte) error {
 		reason := failureReason(string(out), a.base+"/"+name)
 		if _, local := localPath(a.base); !local && !notThere(reason) {
 			down := error(&unreachableError{withoutPassword(a.source.URI), reason})
-			if passingFailure.MatchString(reason) {
+			if passingFailure().MatchString(reason) {
 				down = &passingError{down}
 			}
 			return down

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -139,13 +140,13 @@ func (b *bootstrap) keyringArg(c *lang.Call) lang.Input {
 // check reports what is wrong with the arguments that name things of the
 // archive. It also puts the packages in an order that does not depend on the call.
 func (b *bootstrap) check(c *lang.Call) {
-	wordCheck(c, "suite", suitePattern, "the name of a suite, such as bookworm", b.Suite)
-	wordCheck(c, "suites", suitePattern, "the name of a suite, such as bookworm-updates", b.Suites...)
-	wordCheck(c, "components", componentPattern, "the name of a component, such as main", b.Components...)
-	wordCheck(c, "packages", packagePattern, "the name of a package, such as openssh-server", b.Packages...)
+	wordCheck(c, "suite", suitePattern(), "the name of a suite, such as bookworm", b.Suite)
+	wordCheck(c, "suites", suitePattern(), "the name of a suite, such as bookworm-updates", b.Suites...)
+	wordCheck(c, "components", componentPattern(), "the name of a component, such as main", b.Components...)
+	wordCheck(c, "packages", packagePattern(), "the name of a package, such as openssh-server", b.Packages...)
 	slices.Sort(b.Packages)
 	b.Packages = slices.Compact(b.Packages)
-	if b.Snapshot != "" && !snapshotPattern.MatchString(b.Snapshot) {
+	if b.Snapshot != "" && !snapshotPattern().MatchString(b.Snapshot) {
 		c.Errorf("snapshot: %q is no time: write it as YYYYMMDDTHHMMSSZ, such as \"20261101T000000Z\"", b.Snapshot)
 	}
 	if _, err := b.given(); err != nil {
@@ -162,11 +163,19 @@ func wordCheck(c *lang.Call, param string, pattern *regexp.Regexp, what string, 
 }
 
 var (
-	suitePattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/~-]*$`)
-	componentPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/-]*$`)
+	suitePattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/~-]*$`)
+	})
+	componentPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+/-]*$`)
+	})
 	// A name with its architecture, version or suite, as apt-get install takes it.
-	packagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9.+~:_-]+)?$`)
-	snapshotPattern = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z$`)
+	packagePattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][A-Za-z0-9.+~:_-]+)?$`)
+	})
+	snapshotPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z$`)
+	})
 )
 
 // bootstrap installs Debian into an image. Keys given by the build have the

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"sync"
 )
 
 // What an installation makes that names one machine among all others must not be
@@ -74,13 +75,15 @@ func enableFirstBoot(root *os.Root) error {
 }
 
 // hostID is the line of popularity-contest's settings that names the machine.
-var hostID = regexp.MustCompile(`(?m)^MY_HOSTID=".+"$`)
+var hostID = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^MY_HOSTID=".+"$`)
+})
 
 // forgetPopcon empties that line, and reports whether there was one.
 func forgetPopcon(root *os.Root) (bool, error) {
 	const name = "etc/popularity-contest.conf"
 	data, err := root.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !hostID.Match(data) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !hostID().Match(data) {
 		return false, nil
 	}
 	if err != nil {
@@ -90,7 +93,7 @@ func forgetPopcon(root *os.Root) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, root.WriteFile(name, hostID.ReplaceAll(data, []byte(`MY_HOSTID=""`)), st.Mode().Perm())
+	return true, root.WriteFile(name, hostID().ReplaceAll(data, []byte(`MY_HOSTID=""`)), st.Mode().Perm())
 }
 
 // dropCertificateLinks removes the links, named by hashes, to the certificate

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"b9.build/b9/engine"
@@ -95,7 +96,7 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 	fmt.Fprintf(&conf, "Acquire::Retries \"%d\";\n", retries) // unless the machine's says otherwise
 	for line := range strings.Lines(string(out)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if value != `"";` && strings.HasPrefix(name, "Acquire::") && !ownAcquire.MatchString(name) {
+		if value != `"";` && strings.HasPrefix(name, "Acquire::") && !ownAcquire().MatchString(name) {
 			conf.WriteString(line)
 		}
 	}
@@ -108,4 +109,6 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 
 // ownAcquire are the options about what the machine keeps of an archive, not how
 // it is reached.
-var ownAcquire = regexp.MustCompile(`^Acquire::(IndexTargets|Changelogs|CompressionTypes|Languages|GzipIndexes|cdrom)`)
+var ownAcquire = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^Acquire::(IndexTargets|Changelogs|CompressionTypes|Languages|GzipIndexes|cdrom)`)
+})

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/renameio/v2"
 
@@ -208,12 +209,14 @@ func (t *tooling) keepLists(dir string) {
 
 // simulated is a line of apt-get --simulate about a package that it would
 // install: Inst NAME (VERSION ARCHIVES [ARCHITECTURE]).
-var simulated = regexp.MustCompile(`(?m)^(?:I: )?Inst (\S+?)(?::\S+)? (?:\[[^]]*\] )?\((\S+) .*\[(\S+)\]`)
+var simulated = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(?:I: )?Inst (\S+?)(?::\S+)? (?:\[[^]]*\] )?\((\S+) .*\[(\S+)\]`)
+})
 
 // chosen is the packages that apt-get --simulate said it would install.
 func chosen(said []byte) map[string]bool {
 	wanted := map[string]bool{}
-	for _, m := range simulated.FindAllSubmatch(said, -1) {
+	for _, m := range simulated().FindAllSubmatch(said, -1) {
 		wanted[string(bytes.Join(m[1:], []byte(" ")))] = true
 	}
 	return wanted

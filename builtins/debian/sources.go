@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // aptSource is one suite of one archive, as sources.list(5) describes it.
@@ -151,13 +152,15 @@ func (s *aptSource) set(f aptField) {
 }
 
 // paragraphEnd is a blank line, or several, with the line break before it.
-var paragraphEnd = regexp.MustCompile(`\n(?:[ \t\r]*\n)+`)
+var paragraphEnd = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\n(?:[ \t\r]*\n)+`)
+})
 
 // parseDeb822 reads paragraphs of fields. Each pair of a URI and a suite gives
 // one source.
 func parseDeb822(text string) ([]aptSource, error) {
 	var all []aptSource
-	for _, paragraph := range paragraphEnd.Split(text, -1) {
+	for _, paragraph := range paragraphEnd().Split(text, -1) {
 		s, enabled := aptSource{}, true
 		words := map[string][]string{"Types": {"deb"}}
 		list := slices.Collect(fields(paragraph))

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"b9.build/b9/builtins/lang"
@@ -45,12 +46,14 @@ addresses are understood; http_proxy, https_proxy and no_proxy are obeyed.`,
 	}
 }
 
-var sumPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var sumPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-f]{64}$`)
+})
 
 func makeStep(c *lang.Call) (lang.Step, error) {
 	f := &remoteFile{SHA256: strings.ToLower(c.String("sha256")), Member: c.String("member")}
 	f.Unpack = c.Bool("unpack") || f.Member != ""
-	if !sumPattern.MatchString(f.SHA256) {
+	if !sumPattern().MatchString(f.SHA256) {
 		c.Errorf("sha256: %q is no SHA-256: write 64 hexadecimal digits, as sha256sum prints them", c.String("sha256"))
 	}
 	ext := ""

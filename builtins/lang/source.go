@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"b9.build/b9/engine"
 )
@@ -34,11 +35,13 @@ func (w *Workspace) resultsIn(dir string) []string {
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {
 		return nil
 	}
-	return []string{"/" + patternCharacter.ReplaceAllString(rel, `\$0`)}
+	return []string{"/" + patternCharacter().ReplaceAllString(rel, `\$0`)}
 }
 
 // patternCharacter is one that means more than itself to path.Match.
-var patternCharacter = regexp.MustCompile(`[][*?\\]`)
+var patternCharacter = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[][*?\\]`)
+})
 
 // sourceFile is a file or directory of the workspace that build files name by
 // its path, or of a directory of [sources] that they name by a label.

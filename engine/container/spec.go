@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // LibvirtNetworkPrefix marks a libvirt network among a backend's features; in
@@ -28,7 +29,9 @@ func OwnNetwork(name string) bool {
 }
 
 // idPattern is what a domain name, a control group and a host name all allow.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+})
 
 // Reserved are the targets that every container has for itself.
 var Reserved = [...]string{"/proc", "/sys", "/dev"}
@@ -38,7 +41,7 @@ var Reserved = [...]string{"/proc", "/sys", "/dev"}
 // the one it is mounted in. Their sources are absolute, for the working directory
 // is another one where they are opened.
 func (s Spec) Normalize() (Spec, error) {
-	if !idPattern.MatchString(s.ID) {
+	if !idPattern().MatchString(s.ID) {
 		return s, fmt.Errorf("container id %q: want letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit", s.ID)
 	}
 	if len(s.Argv) == 0 || s.Argv[0] == "" {

@@ -78,10 +78,10 @@ func (c *checks) get(d Digest, again bool) (proof, bool) {
 
 // read reads what the shard's file has got since it was last read. The caller holds mu.
 func (s *checkShard) read(path string) {
-	if s.entries == nil {
-		s.entries = map[Digest]proof{}
-	}
 	data, _ := os.ReadFile(path) // none is an empty one
+	if s.entries == nil {
+		s.entries = make(map[Digest]proof, len(data)/checkSize)
+	}
 	if int64(len(data)) < s.size {
 		s.size = 0 // it was written anew
 	}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"b9.build/b9/engine/content/yaml"
 	"b9.build/b9/engine/internal/position"
@@ -62,7 +63,9 @@ func ParseMergeHow(text string) (*MergeHow, error) {
 	return &MergeHow{rules}, nil
 }
 
-var mergeRuleForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\((.*?)\)$`)
+var mergeRuleForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z_][a-z0-9_]*)\((.*?)\)$`)
+})
 
 // parseMergeHow reads a merge_how text as cloud-init does.
 func parseMergeHow(text string) ([]mergeRule, error) {
@@ -72,7 +75,7 @@ func parseMergeHow(text string) ([]mergeRule, error) {
 		if part == "" {
 			continue
 		}
-		m := mergeRuleForm.FindStringSubmatch(part)
+		m := mergeRuleForm().FindStringSubmatch(part)
 		if m == nil {
 			return nil, fmt.Errorf(`unknown strategy %q (have strict, original, cloud-init, or a merge_how such as "list(append)+dict(recurse_list)+str()")`, text)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"b9.build/b9/engine/content/yaml"
 )
@@ -195,12 +196,14 @@ func (p *netplan) functions(d *device) {
 }
 
 // wirelessKey is a key that a passphrase was turned into already.
-var wirelessKey = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+var wirelessKey = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+})
 
 // passphrase checks a password that everybody in the network has.
 func (p *netplan) passphrase(n *yaml.Node, path string) {
 	s := scalarText(n)
-	if n != nil && (len(s) < 8 || len(s) > 63) && !wirelessKey.MatchString(s) {
+	if n != nil && (len(s) < 8 || len(s) > 63) && !wirelessKey().MatchString(s) {
 		p.add(n, path, findValue, "the password has %d characters: give 8 to 63, or 64 hexadecimal digits", len(s))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"b9.build/b9/engine/content/yaml"
 )
@@ -163,7 +164,9 @@ func (p *netplan) wireguardKey(d *device, n *yaml.Node, path, name string, neede
 	}
 }
 
-var hostForm = regexp.MustCompile(`^(?i:([a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(\.([a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*)$`)
+var hostForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?i:([a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(\.([a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*)$`)
+})
 
 // checkEndpoint checks the address of a peer, with its port.
 func checkEndpoint(n *yaml.Node) (name, problem string) {
@@ -180,7 +183,7 @@ func checkEndpoint(n *yaml.Node) (name, problem string) {
 		host = strings.TrimSuffix(host, "]")
 	}
 	port, err := strconv.ParseUint(s[i+1:], 10, 16)
-	if err != nil || port == 0 || familyOf(host) == "" && !hostForm.MatchString(host) || strings.Contains(host, "/") {
+	if err != nil || port == 0 || familyOf(host) == "" && !hostForm().MatchString(host) || strings.Contains(host, "/") {
 		return findValue, strconv.Quote(s) + " is no address with a port: write it as \"host:51820\" or \"[2001:db8::1]:51820\""
 	}
 	return "", ""

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -16,12 +17,22 @@ import (
 // the forms of its resolver (https://yaml.org/type/, and for what differs from
 // it PyYAML 6).
 var (
-	intForm  = regexp.MustCompile(`^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$`)
-	realForm = regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
-	dateForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
-	timeForm = regexp.MustCompile(`^([0-9]{4})-([0-9][0-9]?)-([0-9][0-9]?)(?:(?:[Tt]|[ \t]+)([0-9][0-9]?):([0-9]{2}):([0-9]{2})(?:\.([0-9]*))?(?:[ \t]*(Z|([-+])([0-9][0-9]?)(?::([0-9]{2}))?))?)?$`)
+	intForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)$`)
+	})
+	realForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
+	})
+	dateForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
+	})
+	timeForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([0-9]{4})-([0-9][0-9]?)-([0-9][0-9]?)(?:(?:[Tt]|[ \t]+)([0-9][0-9]?):([0-9]{2}):([0-9]{2})(?:\.([0-9]*))?(?:[ \t]*(Z|([-+])([0-9][0-9]?)(?::([0-9]{2}))?))?)?$`)
+	})
 	// likeNumber is text that writers of other languages mean as a number.
-	likeNumber = regexp.MustCompile(`^[-+]?(?:[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+|0o[0-7]+|0[0-9]*[89][0-9]*|\.[0-9]+)$`)
+	likeNumber = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[-+]?(?:[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+|0o[0-7]+|0[0-9]*[89][0-9]*|\.[0-9]+)$`)
+	})
 )
 
 // special is the meaning of the plain scalars << and = as keys.
@@ -68,16 +79,16 @@ func resolveWord(s string) (any, string, error) {
 
 func resolveNumber(s string) (any, string, error) {
 	switch {
-	case realForm.MatchString(s):
+	case realForm().MatchString(s):
 		v, err := pyFloat(s)
 		return v, realSurprise(s), err
-	case intForm.MatchString(s):
+	case intForm().MatchString(s):
 		v, err := pyInt(s)
 		return v, intSurprise(s), err
-	case dateForm.MatchString(s), len(s) > 10 && timeForm.MatchString(s):
+	case dateForm().MatchString(s), len(s) > 10 && timeForm().MatchString(s):
 		v, err := pyTime(s)
 		return v, surpriseDate, err
-	case likeNumber.MatchString(s):
+	case likeNumber().MatchString(s):
 		return s, surpriseText, nil
 	}
 	return s, "", nil
@@ -166,7 +177,7 @@ func pyFloat(s string) (any, error) {
 
 // pyTime is the date or time that PyYAML makes of text.
 func pyTime(s string) (any, error) {
-	m := timeForm.FindStringSubmatch(s)
+	m := timeForm().FindStringSubmatch(s)
 	if m == nil {
 		return nil, fmt.Errorf("%q is no date or time", s)
 	}

@@ -90,7 +90,9 @@ func (b *maker) tell(r *report, err error) error {
 	}
 	var text []byte
 	for _, p := range r.Results {
-		text = fmt.Appendf(text, "%s\t%s\t%s\n", p.Path, size.About(p.Size), p.Digest)
+		text = append(append(text, p.Path...), '\t')
+		text = append(append(text, size.About(p.Size)...), '\t')
+		text = append(append(text, p.Digest...), '\n')
 	}
 	_, werr := b.Results.Write(text)
 	return werr

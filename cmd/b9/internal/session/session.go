@@ -124,6 +124,10 @@ func (p *Program) WaitsFor(doing string) func(holder string) {
 
 // Relative shortens a path beneath the working directory.
 func (s *Session) Relative(path string) string {
+	// Of a workspace of thousands of results all are told, and most lie there.
+	if rel, ok := strings.CutPrefix(path, s.Dir+string(filepath.Separator)); ok && filepath.IsLocal(rel) {
+		return filepath.Clean(rel)
+	}
 	if rel, err := filepath.Rel(s.Dir, path); err == nil && filepath.IsLocal(rel) {
 		return rel
 	}
