@@ -478,7 +478,7 @@ func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 		if err := checkOutput(path, out); err != nil {
 			return nil, fmt.Errorf("%T: %w", node.action, err)
 		}
-		obj, err := st.Adopt(ctx, path)
+		obj, err := st.Adopt(ctx, path, t.read()...)
 		if err != nil {
 			return nil, err
 		}
@@ -491,6 +491,16 @@ func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	r.Log = &log
 	r.Duration = time.Since(t.started)
 	return r, st.Commit(r)
+}
+
+// read lists the file objects that the step read: what it made may share blocks with them.
+func (t *attempt) read() (objects []store.Digest) {
+	for _, a := range t.step.basis.inputs {
+		if a.Stored() && a.Kind() == store.File {
+			objects = append(objects, a.Digest())
+		}
+	}
+	return objects
 }
 
 // checkOutput reports an action that did not make what it declared.

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"b9.build/b9/engine/internal/digest"
 	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 )
@@ -26,8 +25,11 @@ import (
 // already, the new one is dropped. When Adopt fails, a file may have become
 // read-only, and a tree may have lost files.
 //
+// A file that is a fork of one of the objects named by of, or has parts of them, is read only
+// where it does not share their blocks.
+//
 // Nobody else may have the file open for writing.
-func (s *Store) Adopt(ctx context.Context, path string) (_ Object, err error) {
+func (s *Store) Adopt(ctx context.Context, path string, of ...Digest) (_ Object, err error) {
 	defer s.annotate(&err, s.dir, "adopt %s", path)
 	real, err := s.insideScratch(path)
 	if err != nil {
@@ -39,7 +41,7 @@ func (s *Store) Adopt(ctx context.Context, path string) (_ Object, err error) {
 	}
 	switch n.Type {
 	case typeFile:
-		return s.adoptFile(ctx, n)
+		return s.adoptFile(ctx, n, of...)
 	case typeDir:
 		return s.adoptTree(ctx, real)
 	}
@@ -65,26 +67,26 @@ func (s *Store) insideScratch(path string) (string, error) {
 	return real, nil
 }
 
-func (s *Store) adoptFile(ctx context.Context, n node) (Object, error) {
+func (s *Store) adoptFile(ctx context.Context, n node, of ...Digest) (Object, error) {
 	if n.stat.Nlink > 1 {
 		if err := s.detach(ctx, &n); err != nil {
 			return Object{}, err
 		}
 	}
-	d, size, err := s.seal(ctx, n.file, s.opts.Workers, true)
+	h, err := s.seal(ctx, n.file, s.opts.Workers, true, of...)
 	if err != nil {
 		return Object{}, err
 	}
-	moved, err := s.place(n.file, d, size, true)
+	moved, err := s.place(n.file, h.digest, h.size, true)
 	if err != nil {
 		return Object{}, err
 	}
 	if moved {
-		s.checked(objectsDir, d)
+		s.checked(objectsDir, h.digest, h.at)
 	}
 	// Commit flushes the name. Without it the object may be gone after a
 	// power loss, but is never there with other bytes.
-	return Object{File, d, size}, nil
+	return Object{File, h.digest, h.size}, nil
 }
 
 // detach replaces the file of n by a copy that has no other name, through
@@ -104,21 +106,18 @@ func (s *Store) detach(ctx context.Context, n *node) error {
 // seal makes the file read-only, stamps it as used, hashes it, and flushes
 // it if asked to. The flush runs beside the hashing: one needs the disk, the
 // other the processor.
-func (s *Store) seal(ctx context.Context, file string, workers int, flush bool) (Digest, int64, error) {
+func (s *Store) seal(ctx context.Context, file string, workers int, flush bool, of ...Digest) (hashed, error) {
 	f, err := s.openSealed(file)
 	if err != nil {
-		return Digest{}, 0, err
+		return hashed{}, err
 	}
 	defer f.Close()
 	var flushing errgroup.Group
 	if flush {
 		flushing.Go(func() error { return s.syncFile(f) })
 	}
-	d, info, err := digest.File(ctx, f, workers)
-	if err = errors.Join(err, flushing.Wait()); err != nil {
-		return Digest{}, 0, err
-	}
-	return d, info.Size(), nil
+	h, err := s.hashNew(ctx, f, workers, of)
+	return h, errors.Join(err, flushing.Wait())
 }
 
 func (s *Store) openSealed(file string) (*os.File, error) {
@@ -212,7 +211,8 @@ func (s *Store) storeTree(ctx context.Context, nodes []node, full bool) (Object,
 	}
 	many := files > manyFiles
 	err := fillContents(ctx, nodes, s.opts.Workers, func(ctx context.Context, n *node) (Digest, int64, error) {
-		return s.seal(ctx, n.file, 1, !many)
+		h, err := s.seal(ctx, n.file, 1, !many)
+		return h.digest, h.size, err
 	})
 	if err != nil {
 		return Object{}, err
@@ -265,7 +265,7 @@ func (s *Store) storeManifest(m *manifest) (Object, error) {
 	if err := s.replaceFile(s.treePath(o.Digest), m.Encode(), 0o444, s.syncFile); err != nil {
 		return Object{}, err
 	}
-	s.checked(treesDir, o.Digest)
+	s.checked(treesDir, o.Digest, 0)
 	s.wholeTrees.add(o.Digest)
 	return o, nil
 }

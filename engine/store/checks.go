@@ -170,12 +170,15 @@ func decodeCheck(b []byte) (d Digest, e proof, ok bool) {
 	return d, e, sum == binary.LittleEndian.Uint32(b[checkSize-4:]) && !bytes.Equal(d[:], make([]byte, len(d)))
 }
 
-// checked notes that the content of the object is its digest's, as of the moment
-// before.
-func (s *Store) checked(kind string, d Digest) {
+// checked notes that the content of the object is its digest's, as of the given time
+// (Unix time, nanoseconds); 0 stands for the moment before.
+func (s *Store) checked(kind string, d Digest, at int64) {
+	if at == 0 {
+		at = time.Now().UnixNano()
+	}
 	var st unix.Stat_t
 	if s.lstat(kind, d, &st) == nil {
-		s.checks.put(map[Digest]proof{d: proofOf(&st, time.Now().UnixNano())})
+		s.checks.put(map[Digest]proof{d: proofOf(&st, at)})
 	}
 }
 

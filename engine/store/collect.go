@@ -167,6 +167,7 @@ func (c *collector) run(ctx context.Context) error {
 // choose returns what has to go, in the order of last use, and fills in the
 // report as if all went well.
 func (c *collector) choose(now int64) []*item {
+	c.report.Kept = c.loose
 	for _, it := range c.items {
 		c.report.Kept += it.alloc
 	}
@@ -339,6 +340,7 @@ func (c *collector) remove(it *item) error {
 		if err := removeIfThere(it.path); err != nil {
 			return err
 		}
+		it.gone = true
 		c.count(it)
 		return nil
 	})
@@ -369,6 +371,9 @@ func (c *collector) tidy() error {
 		return err
 	}
 	c.s.checks.tidy(c.isHere)
+	if err := c.dropLeaves(); err != nil {
+		return err
+	}
 	if c.report.Records == 0 {
 		return nil
 	}
@@ -391,6 +396,36 @@ func (c *collector) isHere(d Digest) bool {
 	}
 	var st unix.Stat_t
 	return c.s.lstat(objectsDir, d, &st) == nil || c.s.lstat(treesDir, d, &st) == nil
+}
+
+// dropLeaves removes the tables of leaves whose object is gone, but for those on which the
+// table of an object rests that is here.
+func (c *collector) dropLeaves() error {
+	roots := map[Digest]bool{}
+	err := c.s.eachStored(leavesDir, func(_ string, d Digest, _ fs.FileInfo) error {
+		if c.isHere(d) {
+			if root, err := c.s.rootOfLeaves(d); err == nil {
+				roots[root] = true
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, c.s.eachStored(leavesDir, func(path string, d Digest, info fs.FileInfo) error {
+		it, alloc := c.byDigest[d], allocated(info)
+		counted := it != nil && it.gone // as removed with its object
+		switch {
+		case c.isHere(d):
+			return nil
+		case roots[d]:
+			if counted {
+				c.report.Freed, c.report.Kept = c.report.Freed-alloc, c.report.Kept+alloc
+			}
+			return nil
+		case !counted:
+			c.report.Freed, c.report.Kept = c.report.Freed+alloc, c.report.Kept-alloc
+		}
+		return removeIfThere(path)
+	}))
 }
 
 // dropLabels removes the pointers to records that are gone.

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		"hold":      holdEverything,
 		"open":      openOnce,
 		"fulldisk":  fillDisk,
+		"changed":   adoptChangedObjects,
+		"tampered":  forkTampered,
+		"age":       ageOfForks,
 		"inodes":    fillInodes,
 		"readonly":  useReadOnly,
 		"clone":     cloneObjects,
@@ -124,6 +127,9 @@ func churnUse(ctx context.Context, s *Store, c *Scratch, n uint64, made []Output
 		return s.NameResult("/", fmt.Sprint("//", n%4), []Object{made[1].Object})
 	case 3:
 		return s.Reap()
+	case 4:
+		_, err := changeBig(ctx, s, c.Dir(), n)
+		return err
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (s *Store) dropDamaged(ctx context.Context, o Object, seen *unix.Stat_t) er
 	if err != nil {
 		return err
 	}
-	records, err := s.distrust(ctx, map[Digest]int64{o.Digest: since})
+	records, err := s.distrust(ctx, map[Digest]int64{o.Digest: since}, nil)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *Store) dropDamaged(ctx context.Context, o Object, seen *unix.Stat_t) er
 		if len(records) > 0 {
 			reason += fmt.Sprintf("; what was made of it since %s is forgotten", time.Unix(0, since).Format(time.DateTime))
 		}
-		s.opts.Damaged(Damage{o.Kind.String() + " " + o.Digest.String(), s.objectPath(o), reason})
+		s.opts.Damaged(Damage{What: o.Kind.String() + " " + o.Digest.String(), Path: s.objectPath(o), Reason: reason})
 	}
 	return nil
 }
@@ -130,12 +130,12 @@ func (s *Store) damagedSince(d Digest, st *unix.Stat_t) int64 {
 
 // distrust forgets what was made of damaged objects since the given times, and
 // returns the keys of the records that it removed. Trees that name such an object are
-// removed: they can't be read any more.
-func (s *Store) distrust(ctx context.Context, since map[Digest]int64) ([]Digest, error) {
+// removed: they can't be read any more, unless the object was mended.
+func (s *Store) distrust(ctx context.Context, since map[Digest]int64, mended map[Digest]bool) ([]Digest, error) {
 	if err := s.suspect(since); err != nil {
 		return nil, err
 	}
-	if err := s.dropTreesOf(ctx, since); err != nil {
+	if err := s.dropTreesOf(ctx, since, mended); err != nil {
 		return nil, err
 	}
 	keys, err := s.dropRecordsOf(ctx, since)
@@ -147,7 +147,7 @@ func (s *Store) distrust(ctx context.Context, since map[Digest]int64) ([]Digest,
 }
 
 // dropTreesOf removes the trees that name one of the objects, and adds them to those.
-func (s *Store) dropTreesOf(ctx context.Context, since map[Digest]int64) error {
+func (s *Store) dropTreesOf(ctx context.Context, since map[Digest]int64, mended map[Digest]bool) error {
 	return s.eachStored(treesDir, func(path string, d Digest, _ fs.FileInfo) error {
 		m, err := readManifest(path, d)
 		if err != nil {
@@ -155,7 +155,7 @@ func (s *Store) dropTreesOf(ctx context.Context, since map[Digest]int64) error {
 		}
 		at, broken := int64(0), false
 		for _, f := range fileDigests(m) {
-			if t, ok := since[f]; ok {
+			if t, ok := since[f]; ok && !mended[f] {
 				at, broken = max(at, t), true
 			}
 		}
@@ -307,7 +307,7 @@ func (s *Store) whole(ctx context.Context, o Object) (bool, error) {
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			// A crash can't do this: someone removed it. The tree is of no use.
-			_, err = s.distrust(ctx, map[Digest]int64{d: time.Now().UnixNano()})
+			_, err = s.distrust(ctx, map[Digest]int64{d: time.Now().UnixNano()}, nil)
 		}
 		if !ok || err != nil {
 			return false, err

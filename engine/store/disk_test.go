@@ -299,6 +299,10 @@ func buildOnce(s *Store, n uint64) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Record{Key: key(fmt.Sprint("p", n)), Outputs: []Output{{"f", o}, {"d", tree}}}
+	big, err := changeBig(context.Background(), s, c.Dir(), n)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{Key: key(fmt.Sprint("p", n)), Outputs: append([]Output{{"f", o}, {"d", tree}}, big...)}
 	return r, s.Commit(r)
 }

@@ -195,6 +195,20 @@ func TestGoldenBundle(t *testing.T) {
 	}
 }
 
+func TestGoldenLeaves(t *testing.T) {
+	table := digest.NewTable(5*digest.BlockSize + 7)
+	table.Add([]digest.Leaf{{Index: 0, Sum: goldenDigest(0x10)}, {Index: 4, Sum: goldenDigest(0x20)}, {Index: 5, Sum: goldenDigest(0x30)}})
+	back, err := digest.ParseTable(golden(t, "leaves", table.Text()), table.Digest())
+	if err != nil || !reflect.DeepEqual(back, table) {
+		t.Errorf("read back %v, %v", back, err)
+	}
+	changed := []digest.Leaf{{Index: 0}, {Index: 2, Sum: goldenDigest(0x40)}}
+	root, size, got, err := parseDiff(golden(t, "leaves-diff", encodeDiff(goldenDigest(0x50), 1<<40, changed)))
+	if err != nil || root != goldenDigest(0x50) || size != 1<<40 || !slices.Equal(got, changed) {
+		t.Errorf("read back %v, %d, %v, %v", root, size, got, err)
+	}
+}
+
 func TestGoldenResults(t *testing.T) {
 	s := goldenStore(t)
 	a, b := Object{File, goldenDigest(1), 0}, Object{Tree, goldenDigest(2), 0}

@@ -26,11 +26,12 @@ type item struct {
 	digest Digest // of an object
 	path   string
 	size   int64 // bytes: apparent
-	alloc  int64 // bytes on the disk
+	alloc  int64 // bytes on the disk, those of its table of leaves included
 	mtime  int64 // Unix time, nanoseconds
 	used   int64 // when it or something that needs it was last used
 	chosen bool  // to be removed
 	spared bool  // chosen, but used since: it stays
+	gone   bool  // removed
 }
 
 // recordItem is what collection needs of a record.
@@ -52,6 +53,7 @@ type inventory struct {
 	files     map[Digest][]Digest // the files of each tree
 	records   []*recordItem
 	recordsOf map[Digest][]*recordItem // by output
+	loose     int64                    // bytes on the disk of tables of leaves whose object is gone
 }
 
 // scan fills in the inventory. A damaged tree is in it with no files.
@@ -59,7 +61,7 @@ func (v *inventory) scan(ctx context.Context, s *Store) error {
 	v.byDigest = map[Digest]*item{}
 	v.files = map[Digest][]Digest{}
 	v.recordsOf = map[Digest][]*recordItem{}
-	for _, part := range []func(context.Context, *Store) error{v.scanFiles, v.scanTrees, v.scanRecords, v.scanFailed} {
+	for _, part := range []func(context.Context, *Store) error{v.scanFiles, v.scanLeaves, v.scanTrees, v.scanRecords, v.scanFailed} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
@@ -88,6 +90,18 @@ func allocated(info fs.FileInfo) int64 {
 func (v *inventory) scanFiles(ctx context.Context, s *Store) error {
 	return s.eachStored(objectsDir, func(path string, d Digest, info fs.FileInfo) error {
 		v.byDigest[d] = v.add(itemFile, path, d, info)
+		return ctx.Err()
+	})
+}
+
+// scanLeaves counts the tables of leaves with their objects, which they go with.
+func (v *inventory) scanLeaves(ctx context.Context, s *Store) error {
+	return s.eachStored(leavesDir, func(_ string, d Digest, info fs.FileInfo) error {
+		if it := v.byDigest[d]; it != nil {
+			it.alloc += allocated(info)
+		} else {
+			v.loose += allocated(info)
+		}
 		return ctx.Err()
 	})
 }
@@ -204,7 +218,7 @@ type Usage struct {
 	Failed       int   `json:"failed"`        // kept directories of failed steps
 	Scratch      int   `json:"scratch"`       // scratch directories
 	Apparent     int64 `json:"apparent"`      // bytes in files and manifests, holes included
-	Allocated    int64 `json:"allocated"`     // bytes that files and manifests occupy on the disk
+	Allocated    int64 `json:"allocated"`     // bytes that files, manifests and tables of leaves occupy on the disk
 	FailedBytes  int64 `json:"failed_bytes"`  // bytes on the disk
 	ScratchBytes int64 `json:"scratch_bytes"` // bytes on the disk
 }
@@ -223,6 +237,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	err := errors.Join(
 		s.eachStored(objectsDir, count(&u.Files)),
 		s.eachStored(treesDir, count(&u.Trees)),
+		s.eachStored(leavesDir, func(_ string, _ Digest, info fs.FileInfo) error { u.Allocated += allocated(info); return ctx.Err() }),
 		s.eachStored(recordsDir, func(string, Digest, fs.FileInfo) error { u.Records++; return ctx.Err() }),
 		s.usageOf(ctx, failedDir, &u.Failed, &u.FailedBytes),
 		s.usageOf(ctx, scratchDir, &u.Scratch, &u.ScratchBytes))

@@ -76,7 +76,7 @@ import (
 // an older b9 could no longer use the directory.
 const formatLine = "b9 store 1\n"
 
-// Directories below the store's. The first four have a directory, made when
+// Directories below the store's. The first four, and the last, have a directory, made when
 // it is needed, for each value of a digest's first byte.
 const (
 	objectsDir = "objects"
@@ -90,9 +90,10 @@ const (
 	leasesDir  = "leases"
 	locksDir   = "locks"
 	checksDir  = "checks"
+	leavesDir  = "leaves"
 )
 
-var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir}
+var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir, leavesDir}
 
 // Files below the store's directory.
 const (

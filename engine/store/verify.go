@@ -23,6 +23,14 @@ type Damage struct {
 	What   string `json:"what"` // "file", "tree" or "record", with its name
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
+	// Blocks are the blocks of a file that are damaged, where the store knows what they were.
+	Blocks []DamagedBlock `json:"blocks,omitempty"`
+}
+
+// DamagedBlock is a block of 64 KiB of a file object that holds other bytes than it should.
+type DamagedBlock struct {
+	Offset int64   `json:"offset"`         // bytes
+	From   *Digest `json:"from,omitempty"` // an object that has what the block held
 }
 
 // String returns a line for a person.
@@ -39,10 +47,12 @@ type VerifyReport struct {
 	Collected int      `json:"collected"` // sound records with an output that is not there, which is no damage
 	Orphans   int      `json:"orphans"`   // objects that nothing names: they are harmless, and Collect removes them in time
 	Removed   int      `json:"removed"`   // by repair
+	Repaired  int      `json:"repaired"`  // objects whose damaged blocks repair has copied from others
 }
 
 // Verify hashes every object again and follows every reference. With repair
-// it removes damaged objects and records, and the trees that refer to them,
+// it gives damaged objects their blocks back that other objects have; it removes
+// those of which a block is lost, damaged records, and the trees that refer to them,
 // so that they are made anew. The records of damaged objects are true all
 // the same, and stay; those of steps that read such an object since it may have been
 // damaged go. Only a failure to look is an error; damage is in the
@@ -60,7 +70,7 @@ func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
 		return VerifyReport{}, err
 	}
 	defer lock.Close()
-	v := &verifier{s: s, bad: map[Digest]bool{}, since: map[Digest]int64{}, named: map[Digest]bool{}}
+	v := &verifier{s: s, mending: repair, bad: map[Digest]bool{}, since: map[Digest]int64{}, named: map[Digest]bool{}, mended: map[Digest]bool{}}
 	err = v.run(ctx)
 	if err == nil && repair {
 		err = v.repair(ctx)
@@ -72,17 +82,23 @@ func (s *Store) Verify(ctx context.Context, repair bool) (VerifyReport, error) {
 }
 
 type verifier struct {
-	s      *Store
-	report VerifyReport
-	mu     sync.Mutex // guards report and bad while files are hashed
-	bad    map[Digest]bool
-	since  map[Digest]int64 // of damaged objects: see damagedSince
-	named  map[Digest]bool
-	drop   [3][]string // records, trees, files, in the order of removal
+	s       *Store
+	mending bool // damaged blocks are copied from where they are sound
+	report  VerifyReport
+	mu      sync.Mutex // guards report, bad and broken while files are hashed
+	bad     map[Digest]bool
+	broken  []*broken
+	since   map[Digest]int64 // of damaged objects: see damagedSince
+	mended  map[Digest]bool
+	named   map[Digest]bool
+	drop    [3][]string // records, trees, files, in the order of removal
 }
 
 func (v *verifier) run(ctx context.Context) error {
 	if err := v.files(ctx); err != nil {
+		return err
+	}
+	if err := v.blocks(ctx); err != nil {
 		return err
 	}
 	slices.SortFunc(v.report.Corrupt, func(a, b Damage) int { return slices.Compare([]byte(a.Path), []byte(b.Path)) })
@@ -108,12 +124,16 @@ func (v *verifier) files(ctx context.Context) error {
 func (v *verifier) file(ctx context.Context, path string, d Digest) error {
 	var st unix.Stat_t
 	_ = unix.Lstat(path, &st)
-	got, size, err := rehash(ctx, path)
+	got, size, table, err := v.read(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	want, known := v.s.Leaves(d)
+	if err == nil && got == d && table != nil && !known {
+		v.s.keepLeaves(d, table)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -122,12 +142,32 @@ func (v *verifier) file(ctx context.Context, path string, d Digest) error {
 	switch {
 	case err != nil:
 		v.corrupt(2, "file", d, path, err.Error(), &st)
-	case got != d:
-		v.corrupt(2, "file", d, path, "its content has the digest "+got.String(), &st)
-	default:
+	case got == d:
 		v.s.checks.put(map[Digest]proof{d: proofOf(&st, time.Now().UnixNano())})
+	case table != nil && known:
+		v.broken = append(v.broken, &broken{digest: d, got: got, path: path, st: st, size: want.Size(), blocks: want.Since(table)})
+	default:
+		v.corrupt(2, "file", d, path, "its content has the digest "+got.String(), &st)
 	}
 	return nil
+}
+
+// read hashes an object as rehash does; of one that has a table of leaves it makes that.
+func (v *verifier) read(ctx context.Context, path string) (Digest, int64, *digest.Table, error) {
+	f, info, err := sparse.Open(path)
+	if err != nil {
+		return Digest{}, 0, nil, err
+	}
+	defer f.Close()
+	if info.Size() < leavesFrom {
+		d, err := digest.Content(ctx, f, info.Size(), 2)
+		return d, info.Size(), nil, err
+	}
+	t, err := digest.Update(ctx, f, info.Size(), 2)
+	if err != nil {
+		return Digest{}, 0, nil, err
+	}
+	return t.Digest(), info.Size(), t, nil
 }
 
 // Rehash returns the digest of what a file object holds, which is d unless the
@@ -161,7 +201,7 @@ func (v *verifier) note(list *[]Damage, rank int, damage Damage) {
 // corrupt notes that an object is damaged.
 func (v *verifier) corrupt(rank int, what string, d Digest, path, reason string, st *unix.Stat_t) {
 	v.bad[d], v.since[d] = true, v.s.damagedSince(d, st)
-	v.note(&v.report.Corrupt, rank, Damage{what + " " + d.String(), path, reason})
+	v.note(&v.report.Corrupt, rank, Damage{What: what + " " + d.String(), Path: path, Reason: reason})
 }
 
 func (v *verifier) trees(ctx context.Context) error {
@@ -196,7 +236,7 @@ func (v *verifier) tree(m *manifest, d Digest, path string) {
 	}
 	if broken != "" {
 		v.bad[d] = true
-		v.note(&v.report.Missing, 1, Damage{"tree " + d.String(), path, fmt.Sprintf("the content of %q is missing or damaged", broken)})
+		v.note(&v.report.Missing, 1, Damage{What: "tree " + d.String(), Path: path, Reason: fmt.Sprintf("the content of %q is missing or damaged", broken)})
 	}
 }
 
@@ -212,7 +252,7 @@ func (v *verifier) records(ctx context.Context) error {
 		if err == nil {
 			v.record(r)
 		} else {
-			v.note(&v.report.Corrupt, 0, Damage{"record", path, err.Error()})
+			v.note(&v.report.Corrupt, 0, Damage{What: "record", Path: path, Reason: err.Error()})
 		}
 		return ctx.Err()
 	})
@@ -253,7 +293,7 @@ func (v *verifier) orphans(ctx context.Context) error {
 // repair removes what was found wrong: what refers before what it refers to.
 func (v *verifier) repair(ctx context.Context) error {
 	if len(v.since) > 0 { // while the trees are there that name the damaged files
-		dropped, err := v.s.distrust(ctx, v.since)
+		dropped, err := v.s.distrust(ctx, v.since, v.mended)
 		if err != nil {
 			return err
 		}

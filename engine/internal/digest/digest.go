@@ -12,6 +12,8 @@
 //	Digest        a digest and its text; Parse, Sum
 //	Path, File    hash a file by several goroutines
 //	Leaves, Hash  make the same digest of blocks that somebody else reads
+//	Table         the leaves of a file: Scan makes it, Update from those of other
+//	              files that it is known to share bytes with
 //
 // Of b9 the package imports only sparse, for the holes.
 package digest

@@ -2,7 +2,6 @@ package digest
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -71,19 +70,34 @@ func File(ctx context.Context, f *os.File, workers int) (Digest, fs.FileInfo, er
 // change that leaves them there.
 func Content(ctx context.Context, f *os.File, size int64, workers int) (Digest, error) {
 	sum := New(size)
-	if size > hashSegment {
-		if err := hashParallel(ctx, f, size, workers, sum); err != nil {
-			return Digest{}, err
-		}
-		return sum.Digest(), nil
-	}
-	seg := &segment{end: size}
-	b := newBlockReader(f, size)
-	if err := b.hash(ctx, seg); err != nil {
+	if err := hashRuns(ctx, f, size, [][2]int64{{0, size}}, workers, sum); err != nil {
 		return Digest{}, err
 	}
-	sum.Add(seg.leaves)
 	return sum.Digest(), nil
+}
+
+// leafSink takes the leaves of a file in their order: a [Hash], or a [Table].
+type leafSink interface{ Add([]Leaf) }
+
+// hashRuns adds the leaves of the blocks of f, size bytes long, in the given runs, in
+// order, each of which begins at a block and ends at one or at the end.
+func hashRuns(ctx context.Context, f *os.File, size int64, runs [][2]int64, workers int, into leafSink) error {
+	var total int64
+	for _, r := range runs {
+		total += r[1] - r[0]
+	}
+	if total > hashSegment {
+		return hashParallel(ctx, f, size, runs, workers, into)
+	}
+	b := newBlockReader(f, size)
+	for _, r := range runs {
+		seg := &segment{start: r[0], end: r[1]}
+		if err := b.hash(ctx, seg); err != nil {
+			return err
+		}
+		into.Add(seg.leaves)
+	}
+	return nil
 }
 
 // Leaf is the hash of one block that is not all zero.
@@ -110,17 +124,15 @@ type Hash struct{ h *blake3.Hasher }
 // New begins the digest of a file of size bytes.
 func New(size int64) Hash {
 	h := blake3.New()
-	h.Write(binary.LittleEndian.AppendUint64([]byte(fileTag), uint64(size)))
+	h.Write(appendHead(nil, size))
 	return Hash{h}
 }
 
 // Add takes the next leaves, in the order of the file.
 func (s Hash) Add(leaves []Leaf) {
-	var index [8]byte
+	var entry [entrySize]byte
 	for _, l := range leaves {
-		binary.LittleEndian.PutUint64(index[:], uint64(l.Index))
-		s.h.Write(index[:])
-		s.h.Write(l.Sum[:])
+		s.h.Write(l.append(entry[:0]))
 	}
 }
 
@@ -139,14 +151,19 @@ type segment struct {
 
 // hashParallel lets workers hash segments and combines them in order. At
 // most four segments for each worker are under way.
-func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum Hash) error {
+func hashParallel(ctx context.Context, f *os.File, size int64, runs [][2]int64, workers int, sum leafSink) error {
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan *segment)
 	order := make(chan *segment, 4*workers)
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return cutSegments(ctx, f, size, work, order)
+		for _, r := range runs {
+			if err := cutSegments(ctx, f, r, work, order); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	for range workers {
 		g.Go(func() error {
@@ -174,19 +191,19 @@ func hashParallel(ctx context.Context, f *os.File, size int64, workers int, sum 
 	return g.Wait()
 }
 
-// cutSegments sends every segment that has data, first to order and then to
-// work, so that the combining side sees them in the file's order.
-func cutSegments(ctx context.Context, f *os.File, size int64, work, order chan<- *segment) error {
-	for pos := int64(0); pos < size; {
-		start, _, err := sparse.Run(f, pos, size)
+// cutSegments sends every segment of a run that has data, first to order and then
+// to work, so that the combining side sees them in the file's order.
+func cutSegments(ctx context.Context, f *os.File, run [2]int64, work, order chan<- *segment) error {
+	for pos := run[0]; pos < run[1]; {
+		start, _, err := sparse.Run(f, pos, run[1])
 		if err != nil {
 			return err
 		}
-		if start >= size {
+		if start >= run[1] {
 			return nil
 		}
-		start -= start % hashSegment
-		seg := &segment{start: start, end: min(start+hashSegment, size), done: make(chan struct{})}
+		start = max(start-start%hashSegment, run[0])
+		seg := &segment{start: start, end: min(start-start%hashSegment+hashSegment, run[1]), done: make(chan struct{})}
 		for _, to := range []chan<- *segment{order, work} {
 			select {
 			case to <- seg:

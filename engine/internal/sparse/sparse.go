@@ -6,6 +6,7 @@
 //	IsZero     whether bytes could be a hole; Runs, which of them could not
 //	Punch      makes a hole; Zero writes zeros where there can't be one
 //	Shared     where two files are the same blocks of the disk
+//	Clones     where a file is known to hold what another one holds
 //
 // A file system that keeps no account of holes, and a device, have data
 // everywhere.

@@ -128,12 +128,12 @@ func verify(p *session.Program) *cobra.Command {
 			r.Corrupt, r.Missing = output.List(r.Corrupt), output.List(r.Missing)
 			err = s.Show(output.Verification{VerifyReport: r}, verified(r))
 			if damaged := len(r.Corrupt) + len(r.Missing); err == nil && damaged > 0 && !repair {
-				err = fmt.Errorf("%d objects are damaged: `b9 cache verify --repair` removes them, the next build makes them again", damaged)
+				err = fmt.Errorf("%d objects are damaged: `b9 cache verify --repair` mends or removes them, the next build makes what is gone again", damaged)
 			}
 			return err
 		}),
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "remove damaged objects and the records that name them")
+	cmd.Flags().BoolVar(&repair, "repair", false, "mend damaged objects with blocks of others, or remove them and the records that name them")
 	return cmd
 }
 
