@@ -35,7 +35,7 @@ type rule struct {
 var floor = []string{
 	"engine/size", "engine/near", "engine/tool",
 	"engine/internal/digest", "engine/internal/sparse", "engine/internal/flock", "engine/internal/toml", "engine/internal/blob", "engine/internal/position",
-	"engine/internal/newfile", "engine/internal/charset", "engine/internal/layer",
+	"engine/internal/newfile", "engine/internal/charset", "engine/internal/layer", "engine/internal/overlay",
 	"engine/internal/sshdtest", "engine/internal/seedtest",
 }
 
@@ -65,6 +65,8 @@ func table() []rule {
 			row.imports = []string{"engine/internal/sparse"} // they tell holes from data
 		case "engine/internal/layer":
 			row.imports = []string{"engine/internal/blob", "engine/internal/digest", "engine/internal/sparse", "engine/internal/seedtest"} // what it makes, of blocks of which size, and their holes; for the tests
+		case "engine/internal/overlay":
+			row.imports = []string{"engine/internal/layer", "engine/internal/blob", "engine/internal/digest", "engine/internal/seedtest"} // what it shows as a file; for the tests
 		case "engine/internal/toml":
 			row.imports = []string{"engine/internal/position", "engine/internal/charset"} // of each key; of the text
 		case "engine/internal/flock":

@@ -15,7 +15,7 @@ import (
 
 // Fork is an image that begins as another one and is written to: what was written
 // lies in a file, everything else in the base. Its methods may be called
-// concurrently, except Finish and Close.
+// concurrently, except Close.
 //
 // A block comes into the file at the first write to it, whole: what the write leaves
 // of it is copied from the base before. So as long as a block is the base's, what the
@@ -185,32 +185,28 @@ func (f *Fork) Runs() []Run {
 	return f.blocks.runs(blocksOf(f.size))
 }
 
-// Trailer returns what Finish would write now.
-func (f *Fork) Trailer() *Trailer {
-	t := &Trailer{Base: f.of, Runs: f.Runs()}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	t.Size, t.Kept = f.size, min(f.kept, f.size)
-	return t
-}
-
 // Sync flushes what was written, without the trailer, to the disk.
 func (f *Fork) Sync() error { return f.file.Sync() }
 
-// Finish appends the trailer. From then on the file is a difference, and nothing may
-// be written to the fork. It flushes nothing.
+// Finish appends the trailer, and returns it. The file is a whole difference until
+// something is written to the fork again, after which Finish is due once more. It
+// flushes nothing.
 func (f *Fork) Finish() (*Trailer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.broken != nil {
 		return nil, f.broken
 	}
-	t := f.Trailer()
-	at := blocksOf(t.Size) * BlockSize
-	if err := f.file.Truncate(at); err != nil {
+	t := &Trailer{Base: f.of, Size: f.size, Kept: f.kept, Runs: f.blocks.runs(blocksOf(f.size))}
+	if err := f.cut(); err != nil {
 		return nil, err
 	}
-	_, err := f.file.WriteAt(t.encode(), at)
+	_, err := f.file.WriteAt(t.encode(), blocksOf(f.size)*BlockSize)
 	return t, err
 }
+
+// cut removes what is behind the blocks: the trailer.
+func (f *Fork) cut() error { return f.file.Truncate(blocksOf(f.size) * BlockSize) }
 
 // Close closes the file and the base.
 func (f *Fork) Close() error {
@@ -231,6 +227,9 @@ func (f *Fork) Truncate(size int64) error {
 }
 
 func (f *Fork) resize(size int64) error {
+	if err := f.cut(); err != nil {
+		return err
+	}
 	if size < f.size {
 		// What the file had behind size is gone, and zero when it grows again.
 		if err := f.file.Truncate(size); err != nil {
@@ -239,7 +238,7 @@ func (f *Fork) resize(size int64) error {
 		f.blocks.set(blocksOf(size), blocksOf(f.size), Base)
 	}
 	f.size, f.kept = size, min(f.kept, size)
-	return f.file.Truncate(blocksOf(size) * BlockSize)
+	return f.cut()
 }
 
 // WriteAt implements io.WriterAt. What is written behind the end makes the image
