@@ -485,6 +485,6 @@ func Actions() engine.Actions {
 		"partition/1":    func() engine.Action { return &extractPartition{} },
 		"replace/1":      func() engine.Action { return &replace{} },
 		"resize/2":       func() engine.Action { return &resize{} },
-		"shrink/2":       func() engine.Action { return &shrink{} },
+		"shrink/3":       func() engine.Action { return &shrink{} },
 	}
 }

@@ -89,14 +89,20 @@ func (r *resize) Tools() []engine.Tool {
 // Run implements engine.Action.
 func (r *resize) Run(ctx context.Context, job *engine.Job) error {
 	out := job.Output("")
+	again := forkAgain(ctx, job, out)
 	if err := job.Input("image").Fork(ctx, out); err != nil {
 		return err
 	}
-	err := Sizing{Size: r.Size, ImageOnly: r.ImageOnly, Grow: r.Grow, Scratch: job.Dir()}.Apply(ctx, out, job.Logf)
+	err := Sizing{Size: r.Size, ImageOnly: r.ImageOnly, Grow: r.Grow, Scratch: job.Dir(), Again: again}.Apply(ctx, out, job.Logf)
 	if errors.Is(err, ErrKind) {
 		err = fmt.Errorf("%w: image_only = True gives the image alone the size", err)
 	}
 	return err
+}
+
+// forkAgain puts a fresh copy of the image in place of the one at out.
+func forkAgain(ctx context.Context, job *engine.Job, out string) func() error {
+	return func() error { return errors.Join(os.Remove(out), job.Input("image").Fork(ctx, out)) }
 }
 
 // shrink makes the raw image of the role "image" as small as its file
@@ -106,8 +112,8 @@ type shrink struct {
 }
 
 // Kind implements engine.Action. Under shrink/1 file systems with blocks of 1 KiB
-// came out damaged.
-func (s *shrink) Kind() string { return "shrink/2" }
+// came out damaged, under shrink/2 those with bigalloc many times too large.
+func (s *shrink) Kind() string { return "shrink/3" }
 
 // Tools implements engine.Tooled.
 func (s *shrink) Tools() []engine.Tool { return ext4.Tools() }
@@ -118,9 +124,7 @@ func (s *shrink) Run(ctx context.Context, job *engine.Job) error {
 	if err := job.Input("image").Fork(ctx, out); err != nil {
 		return err
 	}
-	n, err := fsys.Shrink(ctx, out, s.Extra, func() error {
-		return errors.Join(os.Remove(out), job.Input("image").Fork(ctx, out))
-	})
+	n, err := fsys.Shrink(ctx, out, s.Extra, forkAgain(ctx, job, out))
 	if err == nil {
 		job.Logf("shrunk to %s", size.About(n))
 	}

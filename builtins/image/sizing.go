@@ -22,7 +22,8 @@ type Sizing struct {
 	Grow      bool  // the last partition of a disk, and the ext4 file system in it, take the new room
 	Unknown   bool  // what is no ext4 file system and no disk may grow, too, and stays as it is
 
-	Scratch string // directory for what is made on the way
+	Scratch string       // directory for what is made on the way
+	Again   func() error // puts the image back to what it was, for sizes that are found by trying only; nil: these are refused
 }
 
 // ErrKind is the error of Apply for an image in which there is nothing that it can
@@ -41,7 +42,7 @@ func (s Sizing) Apply(ctx context.Context, path string, logf func(format string,
 		return err
 	}
 	if isExt(info.Type) {
-		return fsys.Resize(ctx, path, s.Size)
+		return fsys.Resize(ctx, path, s.Size, s.Again)
 	}
 	err = s.disk(ctx, path, logf)
 	if !errors.Is(err, partition.ErrNone) {
@@ -118,7 +119,7 @@ func grown(ctx context.Context, img disk.Image, scratch string, length int64) (d
 	if err := (raw.Format{}).Write(ctx, f, img, disk.WriteOptions{}); err != nil {
 		return nil, err
 	}
-	if err := fsys.Resize(ctx, path, length); err != nil {
+	if err := fsys.Resize(ctx, path, length, nil); err != nil {
 		return nil, err
 	}
 	return disk.Open(path, "raw", disk.OpenOptions{})

@@ -11,16 +11,35 @@ import (
 
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file
 // system takes the whole blocks of it. A shrink that the content does not allow
-// is refused before anything is written, with the smallest possible size. An
+// is refused with the smallest possible size. An
 // unclean file system is repaired first, as e2fsck -p does, and what has become of
 // it is checked, as Check does. The time that the tools record is the one already
 // in the superblock, so the result depends on the input alone.
 //
+// Every size that Shrink reaches is reached if again puts what the file at path was
+// into a new one there, for resize2fs finds some only by trying. Without it (nil) its
+// estimate of the smallest size counts, and less is refused before anything is written.
+//
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
-func Resize(ctx context.Context, path string, size int64) error {
-	_, err := onExt("resize", path, func(f *os.File) (int64, error) { return size, ext4.Resize(ctx, f, size) })
+func Resize(ctx context.Context, path string, size int64, again func() error) error {
+	_, err := onExt("resize", path, func(f *os.File) (int64, error) {
+		return size, ext4.Resize(ctx, f, size, reopening(path, again))
+	})
 	return err
+}
+
+// reopening opens the file at path again once again has put it back.
+func reopening(path string, again func() error) ext4.Again {
+	if again == nil {
+		return nil
+	}
+	return func() (*os.File, error) {
+		if err := again(); err != nil {
+			return nil, err
+		}
+		return os.OpenFile(path, os.O_RDWR, 0)
+	}
 }
 
 // Shrink makes an ext2/3/4 file system as small as its content allows, then
@@ -30,16 +49,7 @@ func Resize(ctx context.Context, path string, size int64) error {
 // what the file at path was into a new one there, lets Shrink try a larger size.
 // Without it (nil) that is an error.
 func Shrink(ctx context.Context, path string, extra int64, again func() error) (size int64, err error) {
-	var reopen ext4.Again
-	if again != nil {
-		reopen = func() (*os.File, error) {
-			if err := again(); err != nil {
-				return nil, err
-			}
-			return os.OpenFile(path, os.O_RDWR, 0)
-		}
-	}
-	return onExt("shrink", path, func(f *os.File) (int64, error) { return ext4.Shrink(ctx, f, extra, reopen) })
+	return onExt("shrink", path, func(f *os.File) (int64, error) { return ext4.Shrink(ctx, f, extra, reopening(path, again)) })
 }
 
 // Trim makes holes in the file at path where its ext2/3/4 file system has free

@@ -44,7 +44,7 @@ func TestResize(t *testing.T) {
 	filled(t, img, 100<<20)
 	before := tarOf(t, mountOnce(t, img))
 	for _, n := range []int64{3 << 30, 3<<30 + 5, 200 << 20, 100 << 20, 120<<20 + 512} {
-		if err := Resize(t.Context(), img, n); err != nil {
+		if err := Resize(t.Context(), img, n, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := fileSize(t, img); got != n {
@@ -73,9 +73,9 @@ func TestResizeRefusesBeforeItWrites(t *testing.T) {
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
 	before := sum(t, img)
-	err := Resize(t.Context(), img, 20<<20)
+	err := Resize(t.Context(), img, 20<<20, nil)
 	fsystest.WantError(t, err, "20MiB is too small: the file system needs at least 4", " bytes)")
-	fsystest.WantError(t, Resize(t.Context(), img, 100), "less than one block")
+	fsystest.WantError(t, Resize(t.Context(), img, 100, nil), "less than one block")
 	if sum(t, img) != before {
 		t.Error("a refused resize changed the image")
 	}
@@ -84,7 +84,7 @@ func TestResizeRefusesBeforeItWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Resize(t.Context(), img, least); err != nil {
+	if err := Resize(t.Context(), img, least, nil); err != nil {
 		t.Fatal(err)
 	}
 	fsystest.Run(t, "e2fsck", "-fn", img)
@@ -93,11 +93,11 @@ func TestResizeRefusesBeforeItWrites(t *testing.T) {
 func TestResizeOther(t *testing.T) {
 	dir := t.TempDir()
 	fsystest.Write(t, dir+"/raw", strings.Repeat("x", 1<<20))
-	fsystest.WantError(t, Resize(t.Context(), dir+"/raw", 1<<21), "without a known file system")
+	fsystest.WantError(t, Resize(t.Context(), dir+"/raw", 1<<21, nil), "without a known file system")
 	if err := vfat.Make(t.Context(), dir+"/fat", vfat.Options{Size: 1 << 20}, nil); err != nil {
 		t.Fatal(err)
 	}
-	fsystest.WantError(t, Resize(t.Context(), dir+"/fat", 1<<21), "it holds vfat")
+	fsystest.WantError(t, Resize(t.Context(), dir+"/fat", 1<<21, nil), "it holds vfat")
 	if err := ResizeImageOnly(dir+"/fat", 3<<20); err != nil || fileSize(t, dir+"/fat") != 3<<20 {
 		t.Error(err, fileSize(t, dir+"/fat"))
 	}
@@ -109,7 +109,7 @@ func TestResizeCutOff(t *testing.T) {
 	img := t.TempDir() + "/r.img"
 	filled(t, img, 100<<20)
 	os.Truncate(img, 50<<20)
-	fsystest.WantError(t, Resize(t.Context(), img, 200<<20), "cut off")
+	fsystest.WantError(t, Resize(t.Context(), img, 200<<20, nil), "cut off")
 }
 
 func TestShrink(t *testing.T) {
@@ -176,7 +176,7 @@ func TestResizeCancelled(t *testing.T) {
 	filled(t, img, 100<<20)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Resize(ctx, img, 200<<20); err == nil {
+	if err := Resize(ctx, img, 200<<20, nil); err == nil {
 		t.Error("no error")
 	}
 }

@@ -43,7 +43,7 @@ func TestShrinkRandomFillings(t *testing.T) {
 		if n != fileSize(t, img) || n != size(t, img) {
 			t.Errorf("%d: size %d, file %d, file system %d", seed, n, fileSize(t, img), size(t, img))
 		}
-		if err := Resize(t.Context(), img, n+int64(rnd.Intn(64<<20))); err != nil {
+		if err := Resize(t.Context(), img, n+int64(rnd.Intn(64<<20)), nil); err != nil {
 			t.Fatal(seed, err)
 		}
 		fsystest.Run(t, "e2fsck", "-fn", img)
@@ -88,20 +88,27 @@ func TestChangedFileSystemsAreWhole(t *testing.T) {
 			img := t.TempDir() + "/i.img"
 			fsystest.Run(t, "mke2fs", slices.Concat([]string{"-q", "-F", "-d", src}, o, []string{img, "200M"})...)
 			want := listReader(t, opened(t, img, 0))
-			n, err := Shrink(t.Context(), img, 0, copied(t, img))
+			again := copied(t, img)
+			n, err := Shrink(t.Context(), img, 0, again)
 			if err != nil {
 				t.Fatal(err)
 			}
 			whole(t, img)
-			sizes := []int64{150 << 20, 300 << 20, 250 << 20, 1 << 30}
-			if slices.Contains(o, "bigalloc") { // of which resize2fs does not know the least size
-				sizes = []int64{300 << 20, 1 << 30}
-			} else if most := int64(70 << 20); n > most {
+			if most := int64(70 << 20); n > most {
 				t.Errorf("it was shrunk to %d bytes only", n)
 			}
-			for _, size := range sizes {
-				if err := Resize(t.Context(), img, size); err != nil {
+			for _, size := range []int64{150 << 20, 300 << 20, 250 << 20, 1 << 30} {
+				if err := Resize(t.Context(), img, size, copied(t, img)); err != nil {
 					t.Fatalf("to %d: %v", size, err)
+				}
+				whole(t, img)
+			}
+			if got := listReader(t, opened(t, img, 0)); got != want {
+				t.Error("the content changed", firstDifference(want, got))
+			}
+			for _, size := range []int64{n + 3<<20, n} {
+				if err := errors.Join(again(), Resize(t.Context(), img, size, again)); err != nil {
+					t.Fatalf("to %d, as Shrink has reached %d: %v", size, n, err)
 				}
 				whole(t, img)
 			}

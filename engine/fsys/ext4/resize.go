@@ -32,20 +32,21 @@ func whole(f *os.File) (*layout, int64, error) {
 	return l, st.Size(), nil
 }
 
-// Again puts the image that is worked on back to what it was, and opens it. Shrink
-// closes it.
+// Again puts the image that is worked on back to what it was, and opens it. Who calls
+// it closes that.
 type Again func() (*os.File, error)
 
 // Resize changes the file system in f, and f, to size bytes. See fsys.Resize.
-func Resize(ctx context.Context, f *os.File, size int64) error {
+func Resize(ctx context.Context, f *os.File, size int64, again Again) error {
 	r, err := newResizer(ctx, f)
 	if err != nil {
 		return err
 	}
-	if err := r.resize(size); err != nil {
-		return err
+	r.again = again
+	if err = r.resize(size); err == nil {
+		err = r.verify()
 	}
-	return r.verify()
+	return r.close(err)
 }
 
 // Shrink makes the file system in f as small as its content allows, then extra
@@ -59,10 +60,7 @@ func Shrink(ctx context.Context, f *os.File, extra int64, again Again) (int64, e
 	if err = r.shrink(extra); err == nil {
 		err = r.verify()
 	}
-	if r.restarted {
-		err = errors.Join(err, r.f.Close())
-	}
-	return r.l.size(), err
+	return r.l.size(), r.close(err)
 }
 
 type resizer struct {
@@ -80,6 +78,14 @@ func newResizer(ctx context.Context, f *os.File) (*resizer, error) {
 		return nil, err
 	}
 	return &resizer{ctx: ctx, f: f, l: l, fileSize: size}, nil
+}
+
+// close closes what again opened, and returns err, or else its own error.
+func (r *resizer) close(err error) error {
+	if r.restarted {
+		err = errors.Join(err, r.f.Close())
+	}
+	return err
 }
 
 // env stops the clock of e2fsprogs at the latest time the superblock knows:
@@ -105,15 +111,18 @@ func (r *resizer) resize(length int64) error {
 	if uint64(blocks) == r.l.blocks {
 		return r.f.Truncate(length)
 	}
+	change := r.grow
 	if uint64(blocks) < r.l.blocks {
-		least, err := r.minimum()
-		if err != nil {
-			return err
-		}
-		if blocks < least {
-			return fmt.Errorf("%s is too small: the file system needs at least %s (%d bytes)", size.About(length), size.About(least*bs), least*bs)
-		}
+		change = r.reduce
 	}
+	if err := change(blocks, length); err != nil {
+		return err
+	}
+	return r.f.Truncate(length)
+}
+
+// grow gives the file system more blocks.
+func (r *resizer) grow(blocks, length int64) error {
 	if err := r.repair(); err != nil {
 		return err
 	}
@@ -122,15 +131,52 @@ func (r *resizer) resize(length int64) error {
 			return err
 		}
 	}
-	shrinks := uint64(blocks) < r.l.blocks
-	err := r.to(blocks)
-	if errors.Is(err, errPacked) && shrinks {
-		return fmt.Errorf("%s is too small to pack the file system into: try some more (%w)", size.About(length), err)
-	}
+	return r.to(blocks)
+}
+
+// reduce leaves the file system fewer blocks. The estimate of resize2fs is often much
+// too high, in one with bigalloc always, and sometimes too low: then the file system is
+// packed as Shrink does, and whether it is small enough is known.
+func (r *resizer) reduce(blocks, length int64) error {
+	least, err := r.minimum()
 	if err != nil {
 		return err
 	}
-	return r.f.Truncate(length)
+	if blocks < least && r.again == nil {
+		return r.tooSmall(length, least)
+	}
+	if err := r.repair(); err != nil {
+		return err
+	}
+	if blocks >= least {
+		err := r.to(blocks)
+		switch {
+		case !errors.Is(err, errPacked):
+			return err
+		case r.again == nil:
+			return fmt.Errorf("%s is too small to pack the file system into: try some more (%w)", size.About(length), err)
+		}
+		if err := r.restart(); err != nil {
+			return err
+		}
+	}
+	if err := r.pack(); err != nil {
+		return err
+	}
+	have := int64(r.l.blocks)
+	if have == blocks {
+		return nil
+	}
+	err = r.to(blocks) // by a little less it may go on
+	if errors.Is(err, errPacked) && have > blocks {
+		return r.tooSmall(length, have)
+	}
+	return err
+}
+
+func (r *resizer) tooSmall(length, least int64) error {
+	bytes := least * int64(r.l.blockSize)
+	return fmt.Errorf("%s is too small: the file system needs at least %s (%d bytes)", size.About(length), size.About(bytes), bytes)
 }
 
 func (r *resizer) shrink(extra int64) error {
@@ -162,6 +208,9 @@ func (r *resizer) shrink(extra int64) error {
 // pack shrinks the file system as far as resize2fs can. resize2fs estimates the
 // minimum; what it has packed lets it see a lower one.
 func (r *resizer) pack() error {
+	if r.l.ro&roBigalloc != 0 && r.again != nil {
+		return r.packClusters()
+	}
 	for done := range 4 {
 		before := r.l.blocks
 		err := r.to(leastBlocks)
@@ -176,6 +225,45 @@ func (r *resizer) pack() error {
 		}
 	}
 	return nil
+}
+
+// packClusters packs a file system with bigalloc, of which resize2fs estimates as least
+// size little less than it has: the least that it can be resized to is looked for,
+// between that and half of the blocks in use, to a sixteenth. What is possible depends
+// on the steps before, which are taken again after one that was not.
+func (r *resizer) packClusters() error {
+	var steps []int64
+	fits := int64(r.l.blocks)
+	fails := (fits - min(fits, int64(r.l.freeBlocks()))) / 2 // metadata of groups goes with the groups
+	for fits-fails > fits/16 {
+		middle := fails + (fits-fails)/2
+		err := r.toClusters(middle)
+		if err == nil {
+			fits, steps = int64(r.l.blocks), append(steps, middle)
+			continue
+		}
+		if !errors.Is(err, errPacked) || r.ctx.Err() != nil {
+			return err
+		}
+		fails = middle
+		if err := r.restart(); err != nil {
+			return err
+		}
+		for _, blocks := range steps {
+			if err := r.toClusters(blocks); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// toClusters is to for a file system with bigalloc, in which resize2fs leaves wrong counts.
+func (r *resizer) toClusters(blocks int64) error {
+	if err := r.to(blocks); err != nil {
+		return err
+	}
+	return r.repair()
 }
 
 // packNearly begins anew after resize2fs has failed in its turn after done good

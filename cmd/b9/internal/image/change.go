@@ -120,6 +120,7 @@ func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Si
 	if s.Size = n.bytes; n.more {
 		s.Size += now
 	}
+	s.Again = again
 	err := s.Apply(ctx, path, logf)
 	if errors.Is(err, actions.ErrKind) {
 		err = fmt.Errorf("%w: --image-only cuts the image off nevertheless", err)
