@@ -23,12 +23,12 @@ func Actions() engine.Actions {
 		"erlang_config/2": func() engine.Action { return &erlangConfig{} },
 		"file/1":          func() engine.Action { return &writeFile{} },
 		"lxc_exec/4":      func() engine.Action { return &lxcExec{} },
-		"member/1":        func() engine.Action { return &lang.Member{} },
+		"member/2":        func() engine.Action { return &lang.Member{} },
 		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
 		"secret/1":        func() engine.Action { return &secretDigest{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
 		"template/2":      func() engine.Action { return &expandTemplate{} },
-		"tree/2":          func() engine.Action { return &makeTree{} },
+		"tree/3":          func() engine.Action { return &makeTree{} },
 	}
 	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), share.Actions()} {
 		maps.Copy(table, below)

@@ -51,7 +51,12 @@ func (m *treeMaker) graft(ctx context.Context, e *treeEntry, a *engine.Artifact)
 		return err
 	}
 	g := grafter{m: m, stored: a.Stored(), names: map[*tree.Inode]string{}}
-	return errors.Join(g.place(ctx, loaded.Root, dir, e.Path), content.Close(), os.RemoveAll(dir))
+	from, file := loaded.Root, dir
+	if e.Kept {
+		only := loaded.Root.Entries[0]
+		from, file = only.Inode, filepath.Join(dir, only.Name)
+	}
+	return errors.Join(g.place(ctx, from, file, e.Path), content.Close(), os.RemoveAll(dir))
 }
 
 // grafter moves the content of one directory.

@@ -28,12 +28,12 @@ func treeOperation() lang.Operation {
 files says what goes where: a file under the path, a directory with all that is
 in it below the path ("." is the root). A file has mode 0755 if its source can be
 run, else 0644, or that of file(mode=), and belongs to root. A directory that a
-step made keeps owners, permissions, extended attributes (with them capabilities
-and access control lists) and hard links. modes and owners change them for every
-path that matches a pattern (* and ? do not match a slash; later ones win); a
-file of a step's result that gets another owner loses set-id bits, unless modes
-gives them, and capabilities. Two entries for one path are an error. All times
-are the build's.
+step made, and one file of it such as step["/out"]["su"], keeps owners,
+permissions, extended attributes (with them capabilities and access control lists)
+and hard links. modes and owners change them for every path that matches a pattern
+(* and ? do not match a slash; later ones win); a file of a step's result that gets
+another owner loses set-id bits, unless modes gives them, and capabilities. Two
+entries for one path are an error. All times are the build's.
 
 Symbolic links in directories stay what they are, texts, wherever they lead.
 follow names those whose target is put there instead, with its content, which
@@ -63,7 +63,8 @@ func makeTreeStep(c *lang.Call) (lang.Step, error) {
 	b := treeBuilder{c: c, t: t, seen: map[string]string{}}
 	for _, e := range c.Entries("files") {
 		from := "files[" + strconv.Quote(e.Key) + "]"
-		b.input(e.Key, from, c.Operand(e.Value, lang.File|lang.Tree, from))
+		in, kept := c.Kept(e.Value, lang.File|lang.Tree, from)
+		b.input(treeEntry{Path: e.Key, From: from, Kept: kept}, in)
 	}
 	b.sources()
 	for _, e := range c.Entries("links") {
@@ -112,12 +113,13 @@ func (b *treeBuilder) add(e treeEntry) {
 	b.t.Entries = append(b.t.Entries, e)
 }
 
-func (b *treeBuilder) input(at, from string, in lang.Input) {
-	if b.t.follows(path.Clean(strings.TrimPrefix(at, "/"))) {
+func (b *treeBuilder) input(e treeEntry, in lang.Input) {
+	if b.t.follows(path.Clean(strings.TrimPrefix(e.Path, "/"))) {
 		in = in.Followed()
 	}
 	b.inputs = append(b.inputs, lang.StepInput{Role: entryRole(len(b.t.Entries)), From: in})
-	b.add(treeEntry{Path: at, Input: true, From: from})
+	e.Input = true
+	b.add(e)
 }
 
 // sources enters srcs below the prefix.
@@ -139,7 +141,7 @@ func (b *treeBuilder) sources() {
 				continue
 			}
 		}
-		b.input(path.Join(b.c.String("prefix"), rest), "srcs["+strconv.Itoa(i)+"]", in)
+		b.input(treeEntry{Path: path.Join(b.c.String("prefix"), rest), From: "srcs[" + strconv.Itoa(i) + "]"}, in)
 	}
 	switch n := len(outside) - 1; {
 	case n == 0:
@@ -186,7 +188,7 @@ func (t *makeTree) finish(l *lang.Linked) error {
 	for i := range done.Entries {
 		e := &done.Entries[i]
 		if out, ok := l.Output(entryRole(i)); ok {
-			e.Tree, e.Mode = out.Kind == store.Tree, out.Mode
+			e.Tree, e.Mode = out.Kind == store.Tree && !e.Kept, out.Mode
 		}
 		if e.Path == "." && !e.Tree {
 			return fmt.Errorf(`"." is the root of the tree: only a directory can be put there`)
@@ -220,6 +222,7 @@ type treeEntry struct {
 	Path  string // relative, slash-separated; "." is the root of the tree
 	Input bool   // a file or a directory of the role "entry N"
 	Tree  bool   // the input is a directory, whose content goes below Path
+	Kept  bool   // the input is a directory with one file, which goes to Path as it is
 	Link  string // target of a symbolic link
 	Dir   bool
 	Mode  uint32 // permission bits of a file; 0 means 0644
@@ -227,7 +230,7 @@ type treeEntry struct {
 }
 
 // Kind implements engine.Action.
-func (t *makeTree) Kind() string { return "tree/2" }
+func (t *makeTree) Kind() string { return "tree/3" }
 
 // Run implements engine.Action.
 func (t *makeTree) Run(ctx context.Context, job *engine.Job) error {
@@ -265,7 +268,7 @@ func (m *treeMaker) make(ctx context.Context, e *treeEntry, role string) error {
 	case e.Dir:
 		return makeDirs(root, e.Path)
 	}
-	if e.Tree {
+	if e.Tree || e.Kept {
 		return m.graft(ctx, e, m.job.Input(role))
 	}
 	src, err := m.job.Expose(ctx, role)

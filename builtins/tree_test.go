@@ -104,6 +104,20 @@ func TestATreeKeepsWhatTheResultOfAStepHas(t *testing.T) {
 	wantLines(t, text, ". 41777 9:9 0 ", "su 104755 65534:65534 0 1 ")
 }
 
+// TestOneFileOfAResultKeepsWhatItHas takes files out of the result of a step, one by one.
+func TestOneFileOfAResultKeepsWhatItHas(t *testing.T) {
+	text, err := richTree(t, `files = {"su": r["/out"]["su"], "box": r["/out"]["mail/box"], "x/ping": r["/out"]["ping"], "acl": r["/out"]["acl"],
+		"one": r["/out"]["link1"], "two": r["/out"]["mail/link2"], "led": r["/out"]["sym"]}`, nil)
+	check(t, err)
+	wantLines(t, text,
+		". 40755 0:0 0 ", "x 40755 0:0 0 ", "su 104755 65534:65534 0 1 ", "box 100644 8:8 0 1 ", "led 104755 65534:65534 0 1 ",
+		`x/ping 100644 0:0 0 1 "security.capability\x00user.note\x00"`, `acl 100674 0:0 0 1 "system.posix_acl_access\x00"`,
+		"one 100644 0:0 0 1 ", "two 100644 0:0 0 1 ")
+	text, err = richTree(t, `files = {"su": r["/out"]["su"], "ping": r["/out"]["ping"]}, owners = {"*": "33:33"}`, nil)
+	check(t, err)
+	wantLines(t, text, "su 100755 33:33 0 1 ", `ping 100644 33:33 0 1 "user.note\x00" `)
+}
+
 func TestRulesChangeWhatATreeKeeps(t *testing.T) {
 	text, err := richTree(t, `files = {"d": r["/out"]}, owners = {"d/su": "33:33", "d/ping": "33:33", "d/mail": "33:33", "d/mail/link2": "5:5"}, modes = {"d/acl": "0600"}`, nil)
 	check(t, err)

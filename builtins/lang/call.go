@@ -372,7 +372,7 @@ func (c *Call) Operand(v starlark.Value, want Type, param string) Input {
 	switch v := v.(type) {
 	case *Handle:
 		if in.decl, in.output = v.decl, v.output; v.file != "" {
-			in.decl, in.output = c.pick(v), ""
+			in.decl, in.output = c.pick(v, false), ""
 		}
 		err = in.check()
 	case starlark.String:

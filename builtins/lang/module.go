@@ -35,7 +35,7 @@ type module struct {
 	missing bool // there is no such file
 	failed  bool // evaluation did not come to its end: targets may be missing
 	calls   uint32
-	members map[Handle]*declaration // the steps that take a file out of a directory
+	members map[picked]*declaration // the steps that take a file out of a directory
 	same    map[string]int          // how often Identity was asked for a text
 
 	call   Call                       // reused by every call of a built-in
