@@ -2,6 +2,7 @@ package builtins
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"b9.build/b9/builtins/internal/builtinstest"
@@ -113,4 +114,33 @@ func openTest(ctx context.Context, cfg lang.Config) (*lang.Workspace, error) {
 	cfg.Operations = Operations(Settings{Shared: images})
 	cfg.Prefixes = map[string]func(string) (string, lang.Step, error){share.Prefix: images.Target}
 	return lang.Open(ctx, cfg)
+}
+
+// TestOptionTypes declares options in every way: the second value is the default, whose type
+// is the option's where none is said.
+func TestOptionTypes(t *testing.T) {
+	for call, want := range map[string]string{
+		`option("v")`: "None", `option("v", "0")`: "0", `option("v", "debian")`: "debian", `option("v", "int")`: `write type = "int"`,
+		`option("v", 3)`: "3", `option("v", True)`: "True", `option("v", default = 3)`: "3", `option("v", "3", type = "int")`: "default:",
+		`option("v", "bool", type = "string")`: "bool", `option("v", 3, type = "int")`: "3", `option("v", "int", 3)`: "at most 2",
+	} {
+		b := newBuilder(t, map[string]string{"B9BUILD.star": `file(name = "f", content = str(` + call + `))`})
+		w, err := openTest(t.Context(), lang.Config{Root: b.root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = w.Resolve(t.Context(), []string{"//:f"}); err != nil {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", call, err, want)
+			}
+			continue
+		}
+		if text, _ := b.build("//:f", nil); text != want {
+			t.Errorf("%s: %q, want %q", call, text, want)
+		}
+	}
+	b := newBuilder(t, map[string]string{"B9BUILD.star": `file(name = "f", content = str(option("v", 3) + 1))`})
+	if text, _ := b.build("//:f", map[string]string{"v": "41"}); text != "42" {
+		t.Errorf("-D v=41 gives %q", text)
+	}
 }

@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,11 +19,11 @@ func Option() Operation {
 		Doc: "a value that the command line may set with -D NAME=VALUE\n\n" +
 			"The value is part of the key of exactly those steps that it is used in. The same option may be declared " +
 			"in several files if the declarations agree.",
-		Positional: 3,
+		Positional: 2,
 		Params: []Param{
 			{Name: "name", Type: String, Required: true, Doc: "the name on the command line"},
-			{Name: "type", Type: String, Default: starlark.String("string"), Enum: []string{"string", "int", "bool"}, Doc: `"string", "int", or "bool" (true or false)`},
 			{Name: "default", Type: String | Int | Bool, Doc: "the value without -D; None if it is left out"},
+			{Name: "type", Type: String, Enum: optionTypes, Doc: `"string", "int", or "bool" (true or false); if it is left out, the type of the default, else "string"`},
 			{Name: "help", Type: String, Doc: "one line about the option, such as \"the Debian release to install\"; the message about a wrong value has it"},
 			{Name: "choices", Type: ListOf(String | Int), Doc: "the only values that are allowed"},
 		},
@@ -30,6 +31,8 @@ func Option() Operation {
 		Value:   optionValue,
 	}
 }
+
+var optionTypes = []string{"string", "int", "bool"}
 
 // declaredOption is what one call of option() says.
 type declaredOption struct {
@@ -55,10 +58,15 @@ func optionValue(c *Call) (starlark.Value, error) {
 	}
 	if d := c.Value("default"); d != nil {
 		o.standard = Text(d)
+		if o.kind == "" && slices.Contains(optionTypes, o.standard) {
+			return nil, fmt.Errorf("the second value is the default, and %q looks like the type: write type = %[1]q, or say both", o.standard)
+		}
+		o.kind = cmp.Or(o.kind, d.Type())
 		if err := o.parse(o.standard); err != nil || o.value.Type() != d.Type() {
 			return nil, fmt.Errorf("default: %s is not of the type %s", d, o.kind)
 		}
 	}
+	o.kind = cmp.Or(o.kind, optionTypes[0])
 	if err := o.set(&c.m.ws.cfg); err != nil {
 		return nil, err
 	}
