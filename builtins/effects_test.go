@@ -143,6 +143,16 @@ func (e *effects) checkCommon(t *testing.T, op *lang.Operation, calls callsOf) {
 		"visibility": func(s string) string {
 			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, `name = "x", visibility = ["private"]`)
 		},
+		"place": func(s string) string {
+			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, `name = "x", place = []`)
+		},
+		"out": func(s string) string {
+			first := ""
+			if g := e.graph(t, s, "//:x"); g != nil {
+				first = g.Targets[0].Refs[0].Output
+			}
+			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, fmt.Sprintf(`name = "x", out = {%q: "elsewhere"}`, first))
+		},
 		"doc": func(s string) string {
 			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, `name = "x", doc = "told"`)
 		},
@@ -178,6 +188,17 @@ func quotedSum(text string) string {
 	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256([]byte(text))))
 }
 
+// graph is what a build file has for a target, nil with mistakes in it.
+func (e *effects) graph(t *testing.T, build, pattern string) *lang.Graph {
+	t.Helper()
+	w, err := openTest(t.Context(), lang.Config{Root: e.workspace(t, build)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := w.Resolve(t.Context(), []string{pattern})
+	return g
+}
+
 // linked is what a build file says of a target, without building it.
 func (e *effects) linked(t *testing.T, build, pattern string) string {
 	t.Helper()
@@ -189,7 +210,11 @@ func (e *effects) linked(t *testing.T, build, pattern string) string {
 	if err != nil {
 		return "mistake: " + err.Error()
 	}
-	return g.Targets[0].Title + " " + g.Targets[0].Doc
+	text := g.Targets[0].Title + " " + g.Targets[0].Doc
+	for _, p := range g.Targets[0].Placements() {
+		text += " " + p.Path
+	}
+	return text
 }
 
 // outcome is all that is seen of a call.

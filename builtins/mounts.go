@@ -31,7 +31,7 @@ func (l *lxcExec) addImages(c *lang.Call, s *lang.Step) {
 		root = root || target == "/"
 		l.Images = append(l.Images, mountPoint{Target: target})
 		s.Inputs = append(s.Inputs, lang.StepInput{Role: "image " + target, From: c.Operand(e.Value, lang.File, "images["+strconv.Quote(e.Key)+"]")})
-		s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.File, Ext: "raw"})
+		s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.File, Ext: "raw", Beneath: target != "/"})
 	}
 	if !root {
 		c.Errorf(`images has no root image: give one for "/"`)
@@ -76,7 +76,7 @@ func (l *lxcExec) addShares(c *lang.Call, s *lang.Step) {
 		if w, ok := e.Value.(*lang.WritableValue); ok {
 			share.Writable = true
 			from = w.Src
-			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree})
+			s.Outputs = append(s.Outputs, engine.Output{Name: target, Kind: store.Tree, Beneath: true})
 		} else {
 			from = c.Operand(e.Value, lang.File|lang.Tree, "shares["+strconv.Quote(e.Key)+"]")
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/store"
 )
@@ -52,6 +54,19 @@ func (a *Artifact) Size() (int64, error) {
 		return 0, err
 	}
 	return st.Size(), nil
+}
+
+// data is how many bytes of data the content has, of a file without its holes; 0 where
+// it is not known.
+func (a *Artifact) data() int64 {
+	if a.Stored() {
+		return a.store.Data(a.object)
+	}
+	var st unix.Stat_t
+	if a.object.Kind == store.Tree || !statted(unix.Stat, a.path, &st) {
+		return 0
+	}
+	return min(st.Size, st.Blocks*512)
 }
 
 // Blob is the open content of a file: its size, bytes at offsets, and which runs
@@ -104,13 +119,18 @@ func (a *Artifact) place() string {
 // is the owner of all (this process's user, where that is another), files have
 // mode 0644, or 0755 if they are programs, every file one name and the build's time.
 func (a *Artifact) Fork(ctx context.Context, dst string) error {
+	return a.fork(ctx, dst, store.Placing{})
+}
+
+// fork is Fork in the given way, which that of a located source does not know.
+func (a *Artifact) fork(ctx context.Context, dst string, how store.Placing) error {
 	switch tree := a.object.Kind == store.Tree; {
 	case tree && a.Stored():
-		return a.store.Extract(ctx, a.object.Digest, dst)
+		return a.store.ExtractPlaced(ctx, a.object.Digest, dst, how)
 	case tree:
 		return a.copyView(ctx, dst)
 	case a.Stored():
-		return a.store.Fork(ctx, a.object.Digest, dst)
+		return a.store.ForkPlaced(ctx, a.object.Digest, dst, how)
 	}
 	return store.CopySparse(ctx, a.path, dst)
 }

@@ -38,7 +38,7 @@ func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
 		return err
 	}
 	defer p.close()
-	r, err := p.resultOf(w)
+	r, err := p.resultOf(ctx, w)
 	if err != nil {
 		return err
 	}

@@ -121,6 +121,10 @@ type Output struct {
 	Ext  string     // file name extension when placed for the user, without the dot; may be empty
 	Mode uint32     // permission bits of a file when placed for the user; 0 means 0644
 
+	// Beneath has it placed in a directory of the target's name, under its own name,
+	// and not as the target itself.
+	Beneath bool
+
 	// ByKey says that the content is another one each time it is made though it
 	// is as good, such as the memory of a machine that was booted. The steps that
 	// read it are then keyed by the key of this step instead of the content.

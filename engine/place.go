@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +50,8 @@ type Placed struct {
 	Sign          string // changes when anyone changes the result, or anything in it
 	Size          int64  // bytes
 	Object        store.Object
-	Stored        bool // the object is in the store; a located source is not
+	Stored        bool   // the object is in the store; a located source is not
+	link          string // what a symbolic link in place of the content leads to; "" is the content
 }
 
 // batchBytes is how much is written before it replaces what was there: a limit
@@ -60,12 +62,20 @@ const batchBytes = 4 << 30
 type Destination struct {
 	Dir   string      // made when there are results
 	Umask fs.FileMode // what files and directories get no permission for
+
+	// Link has files of the store placed as symbolic links to them. Directories, programs,
+	// what lies outside of the store, and everything of a store that can only be read are
+	// copied in spite of it: what is no file there can't be linked to, or would not stay.
+	Link bool
+	// Placing, unless nil, is told how many bytes of data are placed, of how many. It may be
+	// called from several goroutines, but never from two at once.
+	Placing func(done, total int64)
 }
 
 // Place puts results beneath a directory, which is made when there are any. A result that
 // is there unchanged costs one lstat. The others are cloned, or copied without
 // their holes, under temporary names and renamed; a tree replaces the one
-// that was there. Nothing half-written is ever seen under a final name, and when
+// that was there. What a link leads to is kept by the store while the link is there. Nothing half-written is ever seen under a final name, and when
 // Place returns without an error all results survive a power loss. What is at a
 // path already and was not placed by b9 is an error, and stays; then nothing is
 // placed.
@@ -77,7 +87,7 @@ func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, erro
 	list := make([]Placed, len(wanted))
 	var todo []placing
 	for i, w := range wanted {
-		r, err := p.resultOf(w)
+		r, err := p.resultOf(ctx, w)
 		if err != nil {
 			return nil, err
 		}
@@ -94,8 +104,21 @@ func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, erro
 	return list, nil
 }
 
+// Unplaced describes results that are placed nowhere. Their paths are empty.
+func Unplaced(wanted []Wanted) ([]Placed, error) {
+	list := make([]Placed, len(wanted))
+	for i, w := range wanted {
+		size, err := w.Artifact.Size()
+		if err != nil {
+			return nil, err
+		}
+		list[i] = Placed{Label: w.Label, Output: w.Output, Mode: w.Mode, Size: size, Object: w.Artifact.Object(), Stored: w.Artifact.Stored()}
+	}
+	return list, nil
+}
+
 // resultOf describes what is wanted. It has a sign if it is there as it was placed.
-func (p *placer) resultOf(w Wanted) (Placed, error) {
+func (p *placer) resultOf(ctx context.Context, w Wanted) (Placed, error) {
 	if !filepath.IsLocal(w.Path) {
 		return Placed{}, fmt.Errorf("place %q: not a path beneath %s", w.Path, p.dir)
 	}
@@ -110,11 +133,29 @@ func (p *placer) resultOf(w Wanted) (Placed, error) {
 	if r.Mode == 0 {
 		r.Mode = 0o644
 	}
+	if p.to.Link && linkable(w.Artifact, r.Mode) {
+		if r.link, err = w.Artifact.store.Whole(ctx, r.Object.Digest); err != nil {
+			return Placed{}, err
+		}
+	}
 	was, ok := p.known[filepath.Clean(w.Path)]
-	if ok && was.Object.Digest == r.Object.Digest && was.Mode == r.Mode && was.Sign != "" && observe(r.Path) == was.Sign && !p.suspect(w.Artifact, r.Path) {
+	if ok && was.Object.Digest == r.Object.Digest && was.Mode == r.Mode && was.Sign != "" && observe(r.Path) == was.Sign &&
+		leads(r.Path, r.link) && !p.suspect(w.Artifact, r.Path) {
 		r.Sign = was.Sign
 	}
 	return r, nil
+}
+
+// linkable reports whether a link to the object serves as the artifact. Objects have no
+// permission to be run.
+func linkable(a *Artifact, mode uint32) bool {
+	return a.Stored() && a.Kind() == store.File && mode&0o111 == 0 && a.store.ReadOnly() == nil
+}
+
+// leads reports whether the path is a symbolic link to that one; with "" whether it is none.
+func leads(path, to string) bool {
+	found, _ := os.Readlink(path) // fails on what is no link
+	return found == to
 }
 
 // suspect reports whether the copy of the artifact at path may be one of a damaged
@@ -140,8 +181,17 @@ type placing struct {
 	result   *Placed // gets the sign
 }
 
+// bytes is what the result takes, at most.
+func (t *placing) bytes() int64 {
+	if t.result.link != "" {
+		return 0
+	}
+	return t.result.Size
+}
+
 // placer places results in one directory.
 type placer struct {
+	to      Destination
 	dir     string
 	store   *store.Store
 	root    *os.Root // dir
@@ -149,13 +199,14 @@ type placer struct {
 	known   map[string]Placed
 	staging *staging
 	umask   fs.FileMode
+	told    progress
 
 	suspects map[*store.Store]store.Suspects
 }
 
 func newPlacer(to Destination) (*placer, error) {
 	known, err := readPlaced(to.Dir)
-	return &placer{dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}, err
+	return &placer{to: to, dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}, err
 }
 
 func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
@@ -168,6 +219,10 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := p.nameLinks(todo); err != nil {
+		return err
+	}
+	p.told = progress{to: p.to.Placing, total: dataOf(todo)}
 	for len(todo) > 0 && err == nil {
 		n := batch(todo)
 		err = p.placeBatch(ctx, todo[:n])
@@ -184,11 +239,53 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 	return p.flush()
 }
 
+// nameLinks tells the store of the links that will be there. That is on the disk before
+// they are: no link leads to what a collection took.
+func (p *placer) nameLinks(todo []placing) error {
+	links := map[string]store.Object{}
+	for _, t := range todo {
+		if t.result.link != "" {
+			links[t.result.Path] = t.result.Object
+		}
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	return p.store.NameLinks(p.dir, links)
+}
+
+// progress adds up what several goroutines placed.
+type progress struct {
+	mu          sync.Mutex
+	to          func(done, total int64) // nil for nobody
+	done, total int64                   // bytes
+}
+
+func (p *progress) add(n int64) {
+	if p.to == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
+	p.to(p.done, max(p.done, p.total))
+}
+
+// dataOf is how many bytes of data are to be copied, as far as that is known.
+func dataOf(todo []placing) (n int64) {
+	for _, t := range todo {
+		if t.result.link == "" {
+			n += t.artifact.data()
+		}
+	}
+	return n
+}
+
 // batch is how many of the first results are written before they get their names.
 func batch(todo []placing) int {
-	n, bytes := 1, todo[0].result.Size
-	for n < len(todo) && bytes+todo[n].result.Size <= batchBytes {
-		bytes += todo[n].result.Size
+	n, bytes := 1, todo[0].bytes()
+	for n < len(todo) && bytes+todo[n].bytes() <= batchBytes {
+		bytes += todo[n].bytes()
 		n++
 	}
 	return n
@@ -255,7 +352,10 @@ func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 
 func (p *placer) stage(ctx context.Context, t *placing) error {
 	path := filepath.Join(p.staging.path, t.staged)
-	if err := t.artifact.Fork(ctx, path); err != nil {
+	if t.result.link != "" {
+		return os.Symlink(t.result.link, path)
+	}
+	if err := t.artifact.fork(ctx, path, store.Placing{Copied: p.told.add, Flush: true}); err != nil {
 		return err
 	}
 	if t.artifact.Kind() == store.Tree {

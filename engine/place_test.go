@@ -380,3 +380,97 @@ func TestPlaceObeysTheUmask(t *testing.T) {
 		}
 	}
 }
+
+// placeLinked places an artifact as a link, or as a copy.
+func placeLinked(t *testing.T, dir string, a *engine.Artifact, mode uint32, link bool) string {
+	t.Helper()
+	r, err := engine.Place(t.Context(), engine.Destination{Dir: dir, Link: link}, []engine.Wanted{{Artifact: a, Path: "sub/a", Mode: mode}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r[0].Path
+}
+
+// TestPlaceLinks: a file of the store becomes a link to it and a copy again, as is asked
+// for, and stays as it is while that is unchanged.
+func TestPlaceLinks(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	out := filepath.Join(b.dir, "out")
+	for i, link := range []bool{true, true, false, false, true} {
+		path := placeLinked(t, out, a, 0, link)
+		first := inode(t, path)
+		if got := first.Mode()&os.ModeSymlink != 0; got != link {
+			t.Errorf("placing %d: a link: %v, want %v", i, got, link)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
+			t.Errorf("placing %d: %q, %v", i, data, err)
+		}
+		if placeLinked(t, out, a, 0, link); !os.SameFile(first, inode(t, path)) {
+			t.Errorf("placing %d: what was there unchanged was placed again", i)
+		}
+	}
+	path := filepath.Join(out, "sub", "a")
+	if err := errors.Join(os.Remove(path), os.Symlink("/dev/null", path)); err != nil {
+		t.Fatal(err)
+	}
+	placeLinked(t, out, a, 0, true)
+	if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
+		t.Errorf("a link that was led elsewhere: %q, %v", data, err)
+	}
+	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+		t.Errorf("removed %d results, %v", n, err)
+	}
+	if data, err := a.ReadAll(100); err != nil || string(data) != "result" {
+		t.Errorf("with the link went the object: %q, %v", data, err)
+	}
+}
+
+// What no link can stand for is copied: directories, and what has to be run.
+func TestPlaceLinksFilesOnly(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	tree := treeNode(t)
+	r, err := b.engine(engine.Config{}).Build(t.Context(), tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(b.dir, "out")
+	if mode := inode(t, placeLinked(t, out, a, 0o755, true)).Mode(); mode != 0o755 {
+		t.Errorf("a program has mode %v", mode)
+	}
+	if mode := inode(t, placeLinked(t, out, r.Artifact(tree), 0, true)).Mode(); !mode.IsDir() {
+		t.Errorf("a directory has mode %v", mode)
+	}
+}
+
+// TestPlaceTellsHowFarItIs: the bytes of data that were placed add up to all there are;
+// links have none.
+func TestPlaceTellsHowFarItIs(t *testing.T) {
+	b := newBench(t)
+	text := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB
+	one, two := node(t, "//:a", &join{Text: text}), node(t, "//:b", &join{Text: text + "!"})
+	r, err := b.engine(engine.Config{}).Build(t.Context(), one, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []bool{true, false} {
+		var told []int64
+		_, err = engine.Place(t.Context(), engine.Destination{Dir: filepath.Join(b.dir, "out"), Link: link, Placing: func(done, total int64) {
+			if told = append(told, done); total != int64(2*len(text)+1) {
+				t.Errorf("%d bytes in all, want %d", total, 2*len(text)+1)
+			}
+		}}, []engine.Wanted{{Artifact: r.Artifact(one), Path: "a"}, {Artifact: r.Artifact(two), Path: "b"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if link && len(told) != 0 {
+			t.Errorf("links have bytes: %v", told)
+		}
+		if !link && (!slices.IsSorted(told) || len(told) == 0 || told[len(told)-1] != int64(2*len(text)+1)) {
+			t.Errorf("told %v", told)
+		}
+	}
+}

@@ -152,7 +152,8 @@ func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
 }
 
 func (e *Engine) resultStands(r Placed) bool {
-	return r.Sign != "" && observe(r.Path) == r.Sign && (!r.Stored || e.cfg.Store.Has(r.Object))
+	placed := r.Path == "" || r.Sign != "" && observe(r.Path) == r.Sign
+	return placed && (!r.Stored || e.cfg.Store.Has(r.Object))
 }
 
 // all reports whether ok holds for every element, asking on all processors.

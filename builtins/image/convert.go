@@ -55,7 +55,7 @@ func convertStep(c *lang.Call) (lang.Step, error) {
 	}
 	if a.flat() {
 		a.Name = "flat.vmdk" // as it is placed beside the descriptor
-		outputs = []engine.Output{{Name: "disk", Kind: store.File, Ext: "vmdk"}, {Name: "flat", Kind: store.File, Ext: "vmdk"}}
+		outputs = []engine.Output{{Name: "disk", Kind: store.File, Ext: "vmdk", Beneath: true}, {Name: "flat", Kind: store.File, Ext: "vmdk", Beneath: true}}
 	}
 	return lang.Step{
 		Action: a, Inputs: []lang.StepInput{{Role: "image", From: c.Input("image")}}, Outputs: outputs,

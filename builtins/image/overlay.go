@@ -44,9 +44,10 @@ func overlayStep(c *lang.Call) (lang.Step, error) {
 	if c.Given("differences_from") {
 		s.Inputs = []lang.StepInput{{Role: "image", From: c.Input("differences_from")}, {Role: "changed", From: c.Input("image")}}
 	}
-	s.Outputs = []engine.Output{{Name: "overlay", Kind: store.File, Ext: "qcow2"}}
+	// The overlay names what is beside it: both have a directory to themselves.
+	s.Outputs = []engine.Output{{Name: "overlay", Kind: store.File, Ext: "qcow2", Beneath: a.Backing == ""}}
 	if a.Backing == "" {
-		s.Outputs = append(s.Outputs, engine.Output{Name: "backing", Kind: store.File})
+		s.Outputs = append(s.Outputs, engine.Output{Name: "backing", Kind: store.File, Beneath: true})
 	}
 	s.Finish = func(l *lang.Linked) error { return finishOverlay(l, *a) }
 	return s, nil
@@ -65,7 +66,7 @@ func finishOverlay(l *lang.Linked, a overlay) (err error) {
 		return fmt.Errorf("a qcow2 stands on a raw or qcow2 image, not on %s: convert() it", a.Format)
 	}
 	if a.Backing == "" {
-		l.Outputs = []engine.Output{l.Outputs[0], {Name: "backing", Kind: store.File, Ext: a.Format}}
+		l.Outputs = []engine.Output{l.Outputs[0], {Name: "backing", Kind: store.File, Ext: a.Format, Beneath: true}}
 	}
 	l.Action = &a
 	return nil

@@ -30,7 +30,9 @@ func (c *Call) declare() (starlark.Value, error) {
 		if err != nil {
 			c.Errorf("%w", err)
 		}
-		d.step = step
+		if d.step = step; err == nil {
+			c.chooseResults(d)
+		}
 	}
 	if c.Failed() {
 		d.poisoned, d.step = true, Step{}

@@ -116,6 +116,7 @@ type declaration struct {
 	poisoned   bool        // its arguments were wrong, which has been reported
 	source     *sourceFile // for a source file
 	picked     string      // the output selected, of a declaration that stands for a part of another
+	chosen     *chosen     // what is placed, and where; nil is everything, by the label
 	link       linkState
 }
 

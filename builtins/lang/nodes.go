@@ -194,7 +194,7 @@ func (k *maker) finish(d *declaration) {
 		return
 	}
 	if len(d.step.Group) > 0 {
-		d.link.target.Refs = d.groupRefs()
+		d.link.target.Refs, d.link.target.placed = d.groupRefs(), d.groupPlacements()
 		return
 	}
 	node, err := k.node(d)
@@ -207,6 +207,7 @@ func (k *maker) finish(d *declaration) {
 	for _, out := range node.Outputs() {
 		d.link.target.Refs = append(d.link.target.Refs, node.Ref(out.Name))
 	}
+	d.link.target.placed = d.placements()
 }
 
 // unseenSource reports a source that was not identified, because what refers

@@ -94,6 +94,8 @@ func commonParams() []Param {
 		NameParam(),
 		{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`},
 		{Name: "doc", Type: String, Doc: "free text about the target, listed by b9 query"},
+		{Name: "place", Type: ListOf(String), Doc: `names of the outputs that are placed when the target is built, such as ["/out"] (default: all)`},
+		{Name: "out", Type: String | DictOf(String), Doc: `where below the package's results: a path such as "vm/0.vmdk", for the first of place, else for the step itself, or paths by output (default: the name)`},
 	}
 }
 

@@ -24,6 +24,7 @@ type Target struct {
 	Doc      string          // the doc= of the call
 	Refs     []engine.Ref    // its outputs; of a group, the outputs of its members
 	Position engine.Position // of the call; zero for a source file
+	placed   []Placement
 	decl     *declaration
 }
 

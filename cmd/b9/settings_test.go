@@ -13,7 +13,8 @@ import (
 func settingTests() map[string]string {
 	return map[string]string{
 		"build.jobs": "settings", "build.keep_going": "settings", "build.out": "settings", "build.verbosity": "settings",
-		"store.dir": "settings", "store.max_size": "settings", "store.max_age": "settings",
+		"results.place": "place",
+		"store.dir":     "settings", "store.max_size": "settings", "store.max_age": "settings",
 		"container.backend": "container_backend", "container.memory": "container_settings", "container.cpus": "container_settings",
 		"container.capabilities": "container_settings", "container.network": "container_settings", "container.timeout": "container_settings",
 		"libvirt.uri": "container_backend", "libvirt.emulator": "container_backend", "libvirt.network": "container_backend",

@@ -26,6 +26,7 @@ import (
 // Config is the result of all layers. Each field's doc tag says what it means.
 type Config struct {
 	Build     Build     `toml:"build"`
+	Results   Results   `toml:"results"`
 	Store     Store     `toml:"store"`
 	Container Container `toml:"container"`
 	Libvirt   Libvirt   `toml:"libvirt"`
@@ -53,6 +54,11 @@ type Build struct {
 	KeepGoing bool   `toml:"keep_going" default:"false" doc:"after a failure, go on with the steps that do not depend on it"`
 	Out       string `toml:"out" default:"b9-out" doc:"the directory that results are placed in, relative to the workspace root; b9.toml can only name one below it"`
 	Verbosity string `toml:"verbosity" default:"normal" enum:"quiet,normal,verbose,debug" doc:"how much is shown: quiet (only failures), normal, verbose (the output of every step), debug (also times and call stacks)"`
+}
+
+// Results says how results are placed.
+type Results struct {
+	Place string `toml:"place" default:"copy" enum:"copy,link,none" doc:"how results get into build.out: copy (sharing blocks where the file system can), link (symbolic links to files in the store, which nothing may write to), none (they only stay in the store)"`
 }
 
 // Store says where finished steps are kept, and for how long.

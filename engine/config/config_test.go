@@ -260,8 +260,8 @@ func TestSchema(t *testing.T) {
 		}
 		seen[f.key] = true
 	}
-	if len(seen) != 22 {
-		t.Errorf("%d settings, want 22", len(seen))
+	if len(seen) != 23 {
+		t.Errorf("%d settings, want 23", len(seen))
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *Store) detach(ctx context.Context, n *node) error {
 		return err
 	}
 	temp := filepath.Join(dir, "name-"+rand.Text())
-	if err := copyFile(ctx, n.file, temp, 0o600, s.opts.Workers); err != nil {
+	if err := copyFile(ctx, n.file, temp, copying{mode: 0o600, workers: s.opts.Workers}); err != nil {
 		return err
 	}
 	return os.Rename(temp, n.file)
@@ -324,7 +324,7 @@ func (s *Store) importTree(ctx context.Context, dir, root string) (Object, error
 
 // copyIn copies the file of n to temp, which n stands for from then on.
 func (s *Store) copyIn(ctx context.Context, n *node, temp string, workers int) error {
-	if err := copyFile(ctx, n.file, temp, 0o600, workers); err != nil {
+	if err := copyFile(ctx, n.file, temp, copying{mode: 0o600, workers: workers}); err != nil {
 		return err
 	}
 	after, err := statNode(n.file, n.Path)

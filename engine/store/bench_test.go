@@ -54,9 +54,9 @@ func BenchmarkFork(b *testing.B) {
 			run(b, "cp", "--sparse=auto", path, dst)
 			return nil
 		}},
-		{"1", func(dst string) error { return copyFile(b.Context(), path, dst, 0o600, 1) }},
-		{"2", func(dst string) error { return copyFile(b.Context(), path, dst, 0o600, 2) }},
-		{"4", func(dst string) error { return copyFile(b.Context(), path, dst, 0o600, 4) }},
+		{"1", func(dst string) error { return copyFile(b.Context(), path, dst, copying{mode: 0o600, workers: 1}) }},
+		{"2", func(dst string) error { return copyFile(b.Context(), path, dst, copying{mode: 0o600, workers: 2}) }},
+		{"4", func(dst string) error { return copyFile(b.Context(), path, dst, copying{mode: 0o600, workers: 4}) }},
 		{"buffer", func(dst string) error { return bufferCopy(b.Context(), path, dst) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {

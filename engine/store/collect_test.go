@@ -329,3 +329,55 @@ func TestVerifyWhileObjectsAreUsed(t *testing.T) {
 	close(stop)
 	<-stopped
 }
+
+// TestCollectKeepsWhatLinksLeadTo: an object stays for as long as the link to it is there,
+// whatever else that path or the workspace has become.
+func TestCollectKeepsWhatLinksLeadTo(t *testing.T) {
+	dir, out := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	link, elsewhere := filepath.Join(out, "a"), filepath.Join(t.TempDir(), "a")
+	var linked, copied Object
+	later(t, dir, func(s *Store) {
+		linked, copied = adopt(t, s, "linked"), adopt(t, s, "copied")
+		check(t, s.NameLinks(out, map[string]Object{link: linked, filepath.Join(out, "b"): copied}))
+		check(t, os.Symlink(s.Path(linked.Digest), link))
+		check(t, os.WriteFile(filepath.Join(out, "b"), []byte("copied"), 0o600))
+		makeOld(t, s, time.Hour)
+	})
+	has := func(o Object) bool {
+		_, err := os.Lstat(filepath.Join(dir, shardName(objectsDir, o.Digest)))
+		return err == nil
+	}
+	collectAll(t, dir, everything)
+	if !has(linked) || has(copied) {
+		t.Errorf("what a link leads to is there: %v; what was copied: %v", has(linked), has(copied))
+	}
+	later(t, dir, func(s *Store) { // names that nothing leads to any more go with the next ones
+		check(t, s.NameLinks(out, map[string]Object{}))
+		if _, lines, err := splitResults(must[[]byte](t)(os.ReadFile(s.resultsPath(out)))); err != nil || len(lines) != 1 {
+			t.Errorf("names %v, %v", lines, err)
+		}
+		makeOld(t, s, time.Hour)
+	})
+	check(t, os.Rename(link, elsewhere))
+	collectAll(t, dir, everything)
+	if has(linked) {
+		t.Error("an object stays though its link is gone")
+	}
+}
+
+func TestForgetResults(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	var o Object
+	later(t, dir, func(s *Store) {
+		o = adopt(t, s, "result")
+		check(t, s.NameResult("/", "//:a", []Object{o}))
+		makeOld(t, s, time.Hour)
+	})
+	if r := collectAll(t, dir, everything); r.Objects != 0 {
+		t.Errorf("a named result was collected: %+v", r)
+	}
+	later(t, dir, func(s *Store) { check(t, s.ForgetResults("/")); check(t, s.ForgetResults("/")) })
+	if r := collectAll(t, dir, everything); r.Objects != 1 {
+		t.Errorf("a result that was forgotten stays: %+v", r)
+	}
+}

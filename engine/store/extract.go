@@ -39,6 +39,11 @@ func readManifest(path string, d Digest) (*manifest, error) {
 // source tree everything belongs to the caller and has the time 0. The copy
 // is not flushed to the disk; after an error it is incomplete.
 func (s *Store) Extract(ctx context.Context, d Digest, dst string) (err error) {
+	return s.ExtractPlaced(ctx, d, dst, Placing{})
+}
+
+// ExtractPlaced is Extract in the given way.
+func (s *Store) ExtractPlaced(ctx context.Context, d Digest, dst string, how Placing) (err error) {
 	m, err := s.manifest(d)
 	if err != nil {
 		return fmt.Errorf("extract: %w", err)
@@ -51,7 +56,7 @@ func (s *Store) Extract(ctx context.Context, d Digest, dst string) (err error) {
 	for i, e := range m.Entries {
 		nodes[i] = node{entry: e, file: s.Path(e.Digest)}
 	}
-	x := extractor{nodes: nodes, full: m.Full, dst: dst, workers: s.opts.Workers}
+	x := extractor{nodes: nodes, full: m.Full, dst: dst, workers: s.opts.Workers, placing: how}
 	return x.run(ctx)
 }
 
@@ -61,6 +66,7 @@ type extractor struct {
 	full    bool // give the owner of each node, too
 	dst     string
 	workers int
+	placing Placing
 	copied  func(ctx context.Context, n *node, to string) error // called for every file that was copied; may be nil
 }
 
@@ -114,7 +120,7 @@ func (x *extractor) start() error {
 }
 
 func (x *extractor) file(ctx context.Context, n *node) error {
-	if err := copyFile(ctx, n.file, x.at(n), 0o600, 1); err != nil {
+	if err := copyFile(ctx, n.file, x.at(n), copying{x.placing, 0o600, 1}); err != nil {
 		return err
 	}
 	if x.copied != nil {

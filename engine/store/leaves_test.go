@@ -516,7 +516,7 @@ func forkTampered(args []string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := copyFile(ctx, s.Path(o.Digest), path, 0o600, 1); err != nil {
+	if err := copyFile(ctx, s.Path(o.Digest), path, copying{mode: 0o600, workers: 1}); err != nil {
 		return err
 	}
 	want, _, err := digest.Path(ctx, path, 2)

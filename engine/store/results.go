@@ -31,6 +31,57 @@ func (s *Store) NameResult(workspace, label string, objs []Object) error {
 // given stay, and when nothing changes nothing is written. In a store that can only be
 // read nothing is collected by this process, and nothing is named.
 func (s *Store) NameResults(workspace string, results map[string][]Object) error {
+	return s.rename(workspace, func(lines map[string]string) {
+		for label, objs := range results {
+			if line := resultLine(label, objs); line != "" {
+				lines[strconv.Quote(label)] = line
+			} else {
+				delete(lines, strconv.Quote(label))
+			}
+		}
+	})
+}
+
+// NameLinks keeps objects from being collected for as long as a symbolic link at
+// the path that each has in the map leads to it. All are in the directory of results dir.
+// The links come afterwards: until this Store is closed they may be missing.
+func (s *Store) NameLinks(dir string, links map[string]Object) error {
+	return s.rename(dir, func(lines map[string]string) {
+		for quoted, line := range lines {
+			if path, objs, err := parseResult(quoted, line); err == nil && isLink(path) && !s.linked(path, objs) {
+				delete(lines, quoted)
+			}
+		}
+		for path, o := range links {
+			lines[strconv.Quote(path)] = resultLine(path, []Object{o})
+		}
+	})
+}
+
+// isLink tells the name of a link, an absolute path, from a label.
+func isLink(name string) bool { return filepath.IsAbs(name) && !strings.HasPrefix(name, "//") }
+
+// linked reports whether there is a link at the path that leads to the object.
+func (s *Store) linked(path string, objs []Object) bool {
+	to, err := os.Readlink(path)
+	return err == nil && len(objs) == 1 && to == s.Path(objs[0].Digest)
+}
+
+// ForgetResults takes away all names of results in the workspace, or directory of results.
+func (s *Store) ForgetResults(workspace string) error {
+	if s.readOnly != nil {
+		return nil
+	}
+	lock, err := s.lockFile(s.lockPath("results"), flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return removeIfThere(s.resultsPath(workspace))
+}
+
+// rename has change bring the lines of a workspace, by quoted label, up to date.
+func (s *Store) rename(workspace string, change func(lines map[string]string)) error {
 	if s.readOnly != nil {
 		return nil
 	}
@@ -48,13 +99,7 @@ func (s *Store) NameResults(workspace string, results map[string][]Object) error
 	if err != nil {
 		lines = map[string]string{} // damaged: this build's results are what is known
 	}
-	for label, objs := range results {
-		if line := resultLine(label, objs); line != "" {
-			lines[strconv.Quote(label)] = line
-		} else {
-			delete(lines, strconv.Quote(label))
-		}
-	}
+	change(lines)
 	data := joinResults(workspace, lines)
 	if bytes.Equal(data, old) {
 		return nil
@@ -122,6 +167,14 @@ func splitResults(data []byte) (workspace string, lines map[string]string, err e
 	return workspace, lines, nil
 }
 
+// parseResult reads a line: the label, and its objects.
+func parseResult(quoted, line string) (label string, objs []Object, err error) {
+	if label, err = strconv.Unquote(quoted); err == nil {
+		objs, err = resultObjects(quoted, line)
+	}
+	return label, objs, err
+}
+
 // resultObjects reads the objects of a line.
 func resultObjects(label, line string) ([]Object, error) {
 	fields := strings.Fields(line[len(label):])
@@ -144,7 +197,7 @@ func resultObjects(label, line string) ([]Object, error) {
 // be read is an error: guessing would cost someone their results.
 func (s *Store) roots() (objs []Object, gone []string, err error) {
 	err = eachIn(filepath.Join(s.dir, resultsDir), func(path string, _ fs.FileInfo) error {
-		found, exists, err := readRoots(path)
+		found, exists, err := s.readRoots(path)
 		if err != nil {
 			return fmt.Errorf("results list %s: %w: remove it if it is damaged", path, err)
 		}
@@ -157,7 +210,7 @@ func (s *Store) roots() (objs []Object, gone []string, err error) {
 	return objs, gone, err
 }
 
-func readRoots(path string) (objs []Object, exists bool, err error) {
+func (s *Store) readRoots(path string) (objs []Object, exists bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, false, err
@@ -169,12 +222,14 @@ func readRoots(path string) (objs []Object, exists bool, err error) {
 	if _, err := os.Lstat(workspace); errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
-	for label, line := range lines {
-		found, err := resultObjects(label, line)
+	for quoted, line := range lines {
+		name, found, err := parseResult(quoted, line)
 		if err != nil {
 			return nil, false, err
 		}
-		objs = append(objs, found...)
+		if !isLink(name) || s.linked(name, found) {
+			objs = append(objs, found...)
+		}
 	}
 	return objs, true, nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -27,21 +28,48 @@ const (
 // 0666 less the umask and is not flushed to the disk. After an error there
 // is no dst.
 func CopySparse(ctx context.Context, src, dst string) error {
-	return copyFile(ctx, src, dst, 0o666, 2)
+	return copyFile(ctx, src, dst, copying{mode: 0o666, workers: 2})
 }
 
-// copyFile does what CopySparse says, with so many goroutines.
-func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers int) error {
+// Placing is how a copy is made of which somebody waits for the end.
+type Placing struct {
+	// Copied, unless nil, is told of bytes of data that were copied or are shared. It may
+	// be called by several goroutines.
+	Copied func(bytes int64)
+	// Flush has the data go to the disk as it is copied, for a flush of the whole that
+	// follows.
+	Flush bool
+}
+
+// copying is how copyFile copies.
+type copying struct {
+	Placing
+	mode    os.FileMode // of the new file, less the umask
+	workers int         // goroutines
+}
+
+// copied tells of n bytes of data from the offset at on, and has them flushed.
+func (c *copying) copied(out *os.File, at, n int64) {
+	if c.Flush {
+		_ = newfile.Writeback(out, at, n) // only a help
+	}
+	if c.Copied != nil {
+		c.Copied(n)
+	}
+}
+
+// copyFile does what CopySparse says.
+func copyFile(ctx context.Context, src, dst string, c copying) error {
 	in, _, err := sparse.Open(src)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	out, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, c.mode)
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(copyContent(ctx, out, in, workers), out.Close()); err != nil {
+	if err = errors.Join(copyContent(ctx, out, in, c), out.Close()); err != nil {
 		os.Remove(dst)
 		return fmt.Errorf("copy %s to %s: %w", src, dst, err)
 	}
@@ -49,22 +77,29 @@ func copyFile(ctx context.Context, src, dst string, mode os.FileMode, workers in
 }
 
 // copyContent makes the empty file out equal to in.
-func copyContent(ctx context.Context, out, in *os.File, workers int) error {
+func copyContent(ctx context.Context, out, in *os.File, c copying) error {
 	info, err := in.Stat()
 	if err != nil {
 		return err
 	}
 	size := info.Size()
 	if size <= smallFile {
-		return copySmall(out, in, size)
+		c.Flush = false // many small files are flushed better as one
+		if err := copySmall(out, in, size); err != nil {
+			return err
+		}
+		c.copied(out, 0, size)
+		return nil
 	}
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
+		c.Flush = false // there is nothing to write
+		c.copied(out, 0, min(size, allocated(info)))
 		return nil
 	}
 	if err := out.Truncate(size); err != nil {
 		return err
 	}
-	return copyRuns(ctx, out, in, size, workers)
+	return copyRuns(ctx, out, in, size, c)
 }
 
 func copySmall(out, in *os.File, size int64) error {
@@ -78,11 +113,17 @@ func copySmall(out, in *os.File, size int64) error {
 
 // copyRuns copies the data of in, in chunks, by several goroutines: copying
 // is work of the processor, done in the kernel.
-func copyRuns(ctx context.Context, out, in *os.File, size int64, workers int) error {
+func copyRuns(ctx context.Context, out, in *os.File, size int64, c copying) error {
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
+	g.SetLimit(c.workers)
 	err := dataChunks(in, size, copyChunk, func(start, end int64) error {
-		g.Go(func() error { return copyRange(gctx, out, in, start, end) })
+		g.Go(func() error {
+			err := copyRange(gctx, out, in, start, end)
+			if err == nil {
+				c.copied(out, start, end-start)
+			}
+			return err
+		})
 		return gctx.Err()
 	})
 	if cerr := g.Wait(); cerr != nil {
@@ -150,11 +191,42 @@ func copyThrough(out, in *os.File, start, end int64) error {
 // else copying it without its holes. It is not flushed to the disk. After an
 // error there is no dst.
 func (s *Store) Fork(ctx context.Context, d Digest, dst string) error {
+	return s.ForkPlaced(ctx, d, dst, Placing{})
+}
+
+// ForkPlaced is Fork in the given way.
+func (s *Store) ForkPlaced(ctx context.Context, d Digest, dst string, how Placing) error {
 	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
 		return fmt.Errorf("fork %s: %w", d, err)
 	}
-	if err := copyFile(ctx, s.Path(d), dst, 0o600, s.opts.Workers); err != nil {
+	if err := copyFile(ctx, s.Path(d), dst, copying{how, 0o600, s.opts.Workers}); err != nil {
 		return spaceError(s.dir, dst, err)
 	}
 	return nil
+}
+
+// Whole returns the path of the file object d, all of whose bytes are there, for links
+// that people follow. It must not be written to.
+func (s *Store) Whole(ctx context.Context, d Digest) (string, error) {
+	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
+		return "", fmt.Errorf("link to %s: %w", d, err)
+	}
+	return s.Path(d), ctx.Err()
+}
+
+// Data is how many bytes of data a copy of the object has, holes not counted; 0 where
+// that is not known.
+func (s *Store) Data(o Object) int64 {
+	if o.Kind == Tree {
+		m, err := readManifest(s.treePath(o.Digest), o.Digest)
+		if err != nil {
+			return 0
+		}
+		return m.Size()
+	}
+	var st unix.Stat_t
+	if s.lstat(objectsDir, o.Digest, &st) != nil {
+		return 0
+	}
+	return min(st.Size, st.Blocks*512)
 }

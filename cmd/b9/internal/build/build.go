@@ -71,6 +71,7 @@ type Flags struct {
 	options   []string
 	backend   string
 	out       string
+	place     string
 	offline   bool
 	refresh   bool
 	rerun     []string
@@ -87,6 +88,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	command.Define(fl, &f.options)
 	fl.StringVar(&f.backend, "backend", "", "run containers with `NAME`: "+strings.Join(backends.Names(), ", "))
 	fl.StringVar(&f.out, "out", "", "put results into `DIR` (default b9-out at the workspace root)")
+	fl.StringVar(&f.place, "place", "", "place results `HOW`: copy, link, none (default: results.place)")
 	fl.BoolVar(&f.offline, "offline", false, "use no network; remote sources stay as last seen")
 	fl.BoolVar(&f.refresh, "refresh", false, "ask remote sources again now")
 	fl.StringArrayVar(&f.rerun, "rerun", nil, "run the step of `TARGET` again though it is cached (may be repeated)")
@@ -94,8 +96,16 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
 }
 
-// HideOut leaves --out out of the help of a command that puts no results anywhere.
-func HideOut(cmd *cobra.Command) { cmd.Flags().Lookup("out").Hidden = true }
+// HideOut leaves --out and --place out of the help of a command that puts no results
+// anywhere.
+func HideOut(cmd *cobra.Command) {
+	for _, name := range []string{"out", "place"} {
+		cmd.Flags().Lookup(name).Hidden = true
+	}
+}
+
+// placings are the values of --place.
+var placings = [...]string{"copy", "link", "none"}
 
 // maxJobs is the greatest value of build.jobs.
 const maxJobs = 4096
@@ -112,6 +122,10 @@ func (f *Flags) Configure(cfg *config.Config) error {
 	case f.backend != "" && !slices.Contains(backends, f.backend):
 		return exit.Usagef("--backend %s: want %s", f.backend, strings.Join(backends, ", "))
 	}
+	if f.place != "" && !slices.Contains(placings[:], f.place) {
+		return exit.Usagef("--place %s: want %s", f.place, strings.Join(placings[:], ", "))
+	}
+	cfg.Results.Place = cmp.Or(f.place, cfg.Results.Place)
 	cfg.Build.Jobs = cmp.Or(f.jobs, cfg.Build.Jobs)
 	cfg.Build.KeepGoing = f.keepGoing || cfg.Build.KeepGoing
 	cfg.Container.Backend = cmp.Or(f.backend, cfg.Container.Backend)

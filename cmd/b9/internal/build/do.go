@@ -48,6 +48,8 @@ func Do(ctx context.Context, s *session.Session, r Request) (*Built, error) {
 type maker struct {
 	*session.Session
 	Request
+	placements []lang.Placement // of the results; of no use where b.ReadOnly is set
+
 	grain time.Duration // of the file system's clock, for tests; see [engine.Trace.Racy]
 }
 
@@ -61,6 +63,9 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	if b.One && len(graph.Targets) != 1 {
 		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
 	}
+	if b.placements, err = graph.Placements(); err != nil && !b.ReadOnly {
+		return nil, err
+	}
 	if b.rerunning, err = rerunning(ctx, ws, graph, b.rerun); err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 		return nil, err
 	}
 	if err == nil && !b.ReadOnly {
-		err = b.writeResults(ctx, graph, result, r)
+		err = b.writeResults(ctx, d, result, r)
 	}
 	if err == nil && !b.ReadOnly {
 		b.remember(r, ws, printed.String())
@@ -108,12 +113,21 @@ func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Wor
 	if err != nil {
 		return nil, nil, err
 	}
-	refs := Refs(graph)
-	if b.Backing {
-		refs = append(refs, backing(graph)...)
+	refs := Wanted(graph)
+	if b.Backing { // whoever goes on with the build chooses among all outputs
+		refs = append(Refs(graph), backing(graph)...)
 	}
 	result, err := m.Build(ctx, refs...)
 	return &report{store: m.store, root: ws.Root(), Build: output.Build{Executed: result.Executed, Cached: result.Cached}}, result, errors.Join(err, m.Close())
+}
+
+// Wanted are the outputs of the targets that `b9 build` is asked for.
+func Wanted(g *lang.Graph) []engine.Ref {
+	var refs []engine.Ref
+	for _, t := range g.Targets {
+		refs = append(refs, t.Wanted()...)
+	}
+	return refs
 }
 
 // Refs are the outputs of the targets.

@@ -59,7 +59,7 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	if err != nil {
 		return nil, err
 	}
-	reasons, err := m.Explain(ctx, Refs(g)...)
+	reasons, err := m.Explain(ctx, Wanted(g)...)
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}

@@ -1,11 +1,11 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 
-	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/output"
@@ -24,44 +24,40 @@ type report struct {
 }
 
 // writeResults puts every output of every target into the output directory.
-func (b *maker) writeResults(ctx context.Context, g *lang.Graph, res *engine.Result, r *report) (err error) {
+func (b *maker) writeResults(ctx context.Context, d *display.Display, res *engine.Result, r *report) (err error) {
 	if r.trace, err = res.Trace(ctx); err != nil {
 		return err
 	}
 	names := map[string][]store.Object{}
-	var wanted []engine.Wanted
-	for _, p := range placements(g) {
+	wanted := make([]engine.Wanted, len(b.placements))
+	for i, p := range b.placements {
 		art := res.Artifact(p.Ref)
-		wanted = append(wanted, engine.Wanted{Artifact: art, Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode})
+		wanted[i] = engine.Wanted{Artifact: art, Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode}
 		names[p.Label] = append(names[p.Label], art.Object())
 	}
-	if r.trace.Results, err = engine.Place(ctx, engine.Destination{Dir: b.ResultsDir(), Umask: b.Umask}, wanted); err != nil {
+	if r.trace.Results, err = b.place(ctx, d, wanted); err != nil {
 		return err
 	}
 	r.Results = b.shown(r.trace.Results)
 	return r.store.NameResults(r.root, names)
 }
 
+// place puts the results where the settings say.
+func (b *maker) place(ctx context.Context, d *display.Display, wanted []engine.Wanted) ([]engine.Placed, error) {
+	how := b.Config.Results.Place
+	if how == "none" {
+		return engine.Unplaced(wanted)
+	}
+	return engine.Place(ctx, engine.Destination{Dir: b.ResultsDir(), Umask: b.Umask, Link: how == "link", Placing: d.Placing}, wanted)
+}
+
 // shown is the results as they are printed.
 func (b *maker) shown(list []engine.Placed) []output.Result {
 	all := make([]output.Result, len(list))
 	for i, r := range list {
-		all[i] = output.Result{Label: r.Label, Output: r.Output, Path: b.Relative(r.Path), Size: r.Size, Digest: r.Object.Digest.String()}
-	}
-	return all
-}
-
-// placements are those of the targets, each once: one may be asked for as itself
-// and in a group.
-func placements(g *lang.Graph) []lang.Placement {
-	var all []lang.Placement
-	seen := map[lang.Placement]bool{}
-	for _, t := range g.Targets {
-		for _, p := range t.Placements() {
-			if !seen[p] {
-				seen[p] = true
-				all = append(all, p)
-			}
+		all[i] = output.Result{Label: r.Label, Output: r.Output, Size: r.Size, Digest: r.Object.Digest.String()}
+		if r.Path != "" {
+			all[i].Path = b.Relative(r.Path)
 		}
 	}
 	return all
@@ -90,7 +86,7 @@ func (b *maker) tell(r *report, err error) error {
 	}
 	var text []byte
 	for _, p := range r.Results {
-		text = append(append(text, p.Path...), '\t')
+		text = append(append(text, cmp.Or(p.Path, "-")...), '\t')
 		text = append(append(text, size.About(p.Size)...), '\t')
 		text = append(append(text, p.Digest...), '\n')
 	}

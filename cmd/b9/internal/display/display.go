@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/size"
 )
 
 // Options say how a build is shown.
@@ -212,6 +213,24 @@ func (d *Display) Note(message string) {
 	}
 	for _, line := range strings.Split(strings.TrimRight(message, "\n"), "\n") {
 		d.print(segment{plain, line})
+	}
+}
+
+// Placing shows that so many bytes of the results are placed, of so many.
+func (d *Display) Placing(done, total int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	now := d.now()
+	first := d.progress.place(done, total, now)
+	switch {
+	case total < largePlacing:
+	case d.json != nil:
+		d.json.placing(done, total)
+	case first && d.level >= levelNormal && d.screen == nil:
+		d.print(d.stamp([]segment{{plain, "placing " + size.About(total)}})...)
 	}
 }
 

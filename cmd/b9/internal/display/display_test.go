@@ -327,3 +327,45 @@ func TestJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestPlacing(t *testing.T) {
+	s := newStage(t, Options{Mode: "plain"})
+	s.build()
+	s.out.Reset()
+	s.Placing(0, 8<<30)
+	s.wait(16 * time.Second)
+	s.Placing(8<<30, 8<<30)
+	s.wait(4 * time.Second)
+	s.Finish(Summary{Executed: 2, Cached: 1, Took: 12500 * time.Millisecond})
+	s.expect("placing 8GiB\n3 steps: 2 executed, 1 cached in 12.5 s, 8GiB placed at 409.6MiB/s\n")
+	for _, o := range []Options{{Mode: "plain"}, {Mode: "quiet"}} {
+		s = newStage(t, o)
+		s.Placing(1<<20, 1<<20) // what is small is not worth a word
+		if o.Mode == "quiet" {
+			s.Placing(8<<30, 8<<30)
+		}
+		s.expect("")
+	}
+	s = newStage(t, Options{Mode: "json"})
+	s.Placing(1<<30, 8<<30)
+	s.Placing(2<<30, 8<<30) // at once: it is not due
+	s.Placing(8<<30, 8<<30)
+	if got := s.out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, `"event":"placing","done":1073741824,"total":8589934592`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestPlacingInTheRegion(t *testing.T) {
+	p := progress{}
+	at := time.Unix(100, 0)
+	p.place(0, 4<<30, at)
+	p.place(1<<30, 4<<30, at)
+	if got, want := p.placing.line(at.Add(2*time.Second)), "placing  1GiB of 4GiB, 512MiB/s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, rows := range []int{1, 2, 9} {
+		if got := len(p.lines(at, rows)); got != min(2, rows) {
+			t.Errorf("%d lines in %d rows", got, rows)
+		}
+	}
+}

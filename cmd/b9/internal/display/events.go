@@ -46,6 +46,13 @@ func (j *events) event(e engine.Event) {
 	j.write(out)
 }
 
+// placing tells how far the placing of results is. Of no step it is the only progress.
+func (j *events) placing(done, total int64) {
+	if now := j.now(); done == total || j.due(nil, now) {
+		j.write(output.Event{Time: now, Event: "placing", Done: &done, Total: &total})
+	}
+}
+
 // due lets the progress of a step through as often as a frame would be drawn.
 func (j *events) due(n *engine.Node, now time.Time) bool {
 	if last, ok := j.progress[n]; ok && now.Sub(last) < frameInterval {

@@ -94,7 +94,7 @@ func (d *Display) total(s Summary) string {
 		failed = fmt.Sprintf(", %d failed", d.progress.failed)
 	}
 	steps := output.Count(s.Executed+s.Cached+d.progress.failed, "step", "steps")
-	return fmt.Sprintf("%s: %d executed, %d cached%s in %s", steps, s.Executed, s.Cached, failed, took(s.Took))
+	return fmt.Sprintf("%s: %d executed, %d cached%s in %s%s", steps, s.Executed, s.Cached, failed, took(s.Took), d.progress.placing.rate(d.now()))
 }
 
 // tellAgain prints the end of a failed step's log, the error, and what to do

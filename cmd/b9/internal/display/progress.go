@@ -54,6 +54,42 @@ type progress struct {
 	total                    int
 	executed, cached, failed int
 	running                  []*step // in the order they started
+	placing                  *placing
+}
+
+// placing is how far the placing of results is.
+type placing struct {
+	since       time.Time
+	done, total int64 // bytes
+}
+
+// largePlacing is from how many bytes on people are told of what is placed, and how fast.
+const largePlacing = 256 << 20
+
+// place notes how far the placing is, and whether it has just begun.
+func (p *progress) place(done, total int64, now time.Time) (first bool) {
+	if first = p.placing == nil; first {
+		p.placing = &placing{since: now}
+	}
+	p.placing.done, p.placing.total = done, total
+	return first
+}
+
+// line is such as "placing  3.1GiB of 8GiB, 412MiB/s".
+func (p *placing) line(now time.Time) string {
+	text := fmt.Sprintf("placing  %s of %s", size.About(p.done), size.About(p.total))
+	if took := now.Sub(p.since).Seconds(); took > 0 {
+		text += fmt.Sprintf(", %s/s", size.About(int64(float64(p.done)/took)))
+	}
+	return text
+}
+
+// rate is such as ", 8GiB placed at 412MiB/s"; empty where little was placed, or nothing.
+func (p *placing) rate(now time.Time) string {
+	if p == nil || p.done < largePlacing {
+		return ""
+	}
+	return fmt.Sprintf(", %s placed at %s/s", size.About(p.done), size.About(int64(float64(p.done)/max(now.Sub(p.since).Seconds(), 1e-3))))
 }
 
 // event counts e, and returns the step that it is about, nil for none.
@@ -105,6 +141,9 @@ func (p *progress) find(n *engine.Node) *step {
 // longest first, in at most rows lines.
 func (p *progress) lines(now time.Time, rows int) [][]segment {
 	all := [][]segment{p.counts(now)}
+	if p.placing != nil {
+		return append(all, []segment{{plain, "  " + p.placing.line(now)}})[:min(2, max(1, rows))]
+	}
 	shown := p.running
 	if room := max(0, rows-1); len(shown) > room {
 		shown = shown[:max(0, room-1)]

@@ -101,5 +101,5 @@ func clean(_ context.Context, s *session.Session, _ []string) error {
 			return err
 		}
 	}
-	return st.NameResults(root, nil)
+	return errors.Join(st.ForgetResults(root), st.ForgetResults(s.ResultsDir()))
 }
