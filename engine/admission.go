@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -41,8 +42,8 @@ func newAdmission(jobs int, m Machine) *admission {
 	return &admission{memory: of(m.Memory), cpus: of(int64(m.CPUs * milli)), slots: of(int64(jobs))}
 }
 
-// take waits until the step of that action may run, and returns what ends it. The
-// error is the context's.
+// take waits until the step of that action may run, and returns what ends it, which
+// may be called again. The error is the context's.
 func (a *admission) take(ctx context.Context, action Action) (release func(), err error) {
 	var memory int64
 	var cpus float64
@@ -50,11 +51,11 @@ func (a *admission) take(ctx context.Context, action Action) (release func(), er
 		memory, cpus = l.Limits()
 	}
 	var held []func()
-	release = func() {
+	release = sync.OnceFunc(func() {
 		for _, r := range held {
 			r()
 		}
-	}
+	})
 	for _, want := range []struct {
 		from *quantity
 		n    int64

@@ -3,12 +3,17 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 )
 
 // greedy writes its text, and may use that much.
@@ -136,6 +141,39 @@ func TestThisMachine(t *testing.T) {
 		}
 		if got := engine.ThisMachine(root); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+// While small outputs get onto the disk the step has left its slot: with one slot the
+// next step runs meanwhile. A large output keeps it.
+func TestAStepThatWaitsForTheDiskHasLeftItsSlot(t *testing.T) {
+	for _, size := range []int{1, 1<<20 + 1} {
+		b := newBench(t)
+		var gate *os.File // of the store, which the first step locks against itself, as a collection does
+		var ran atomic.Int32
+		arrive := func(ctx context.Context) {
+			if ran.Add(1) == 2 {
+				gate.Close()
+				return
+			}
+			var err error
+			if gate, err = store.LockFile(ctx, filepath.Join(b.store.Dir(), "locks", "gate"), os.O_RDWR, nil); err != nil {
+				t.Error(err)
+			} else if size > 1 {
+				time.AfterFunc(50*time.Millisecond, func() {
+					if ran.Load() > 1 {
+						t.Error("a step began while a large output was stored")
+					}
+					gate.Close()
+				})
+			}
+		}
+		text := strings.Repeat("x", size)
+		one := node(t, "//:one", &join{Text: "1" + text, Await: arrive})
+		two := node(t, "//:two", &join{Text: "2" + text, Await: arrive})
+		if _, err := b.engine(engine.Config{Jobs: 1}).Build(t.Context(), one, two); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -8,7 +8,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/store"
@@ -60,12 +63,18 @@ type Engine struct {
 	events func(Event)
 	keys   sync.Pool // of *keyMaker
 
-	admission *admission
+	admission  *admission
+	committing *semaphore.Weighted // the places of steps that wait for the disk without a slot
+	emptyLog   atomic.Pointer[store.Object]
 
 	backendOnce sync.Once
 	backendIs   container.Backend
 	backendErr  error
 }
+
+// maxCommitting is how many steps are flushed at a time. Each has up to three files
+// open.
+const maxCommitting = 256
 
 // New returns an engine. Close it when done.
 func New(cfg Config) *Engine {
@@ -83,7 +92,8 @@ func New(cfg Config) *Engine {
 		tools:  newToolTable(cfg.Store),
 		events: func(Event) {},
 
-		admission: newAdmission(cfg.Jobs, cfg.Machine),
+		admission:  newAdmission(cfg.Jobs, cfg.Machine),
+		committing: semaphore.NewWeighted(maxCommitting),
 	}
 	e.world.tools = e.tools
 	if cfg.Events != nil {

@@ -71,7 +71,7 @@ func (m *movedError) Unwrap() error { return m.error }
 // keep saves the state of a failed step for `b9 shell`.
 func (t *attempt) keep(ctx context.Context, cause error) error {
 	fail := &StepError{Node: t.step.node, Err: cause}
-	if t.job == nil || t.job.saveSandbox(ctx, t.scratch.Dir()) != nil {
+	if t.job == nil || t.job.saveSandbox(ctx, t.scratch.Dir()) != nil || t.log.exist() != nil {
 		return fail
 	}
 	dir, err := t.scratch.Keep(t.engine.stepName(t.step.node.Label()))

@@ -23,7 +23,9 @@ import (
 // with one of the dependents. A step that has to come from elsewhere, or to
 // run, may take minutes. It gets a goroutine of its own, which first waits until
 // it is admitted (admission.go): for one of the engine's slots (Config.Jobs), and
-// for what its limits say. So the workers are never held up by what runs.
+// for what its limits say. So the workers are never held up by what runs. While small
+// outputs are flushed the step has left its slot to the next: all that are flushed at
+// one time share a flush.
 //
 // pending counts the steps that are queued or worked on. A step leaves only
 // after it has queued its dependents, so pending falls to zero exactly when
@@ -110,6 +112,7 @@ func (d *scheduler) visit(ctx context.Context, s *step) *step {
 func (d *scheduler) obtain(ctx context.Context, s *step) {
 	release, err := d.executor.engine.admission.take(ctx, s.node.action)
 	if err == nil {
+		s.release = release
 		defer release()
 	}
 	if d.over(ctx) {

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -55,6 +54,7 @@ type step struct {
 	tools    []Tool       // whose versions the basis has
 	key      store.Digest // of basis; zero of a located source
 	rerun    bool         // it has to run, whatever the store and the cache know
+	release  func()       // gives back what the step was admitted for, once; nil if it was not
 	counted  bool         // as found in the store or the cache
 	readable bool         // the content was seen to be in the store
 
@@ -417,26 +417,22 @@ type attempt struct {
 	scratch *store.Scratch
 	views   *views
 	job     *Job
+	log     *stepLog
 	started time.Time
 }
 
-const logFile = "log"
-
 // run runs the action and stores what it made.
 func (t *attempt) run(ctx context.Context) (*store.Record, error) {
-	f, err := newfile.Open(filepath.Join(t.scratch.Dir(), logFile), os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	node, events := t.step.node, t.engine.events
-	w := &lineWriter{to: f, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
+	t.log = &stepLog{path: filepath.Join(t.scratch.Dir(), logFile)}
+	w := &lineWriter{to: t.log, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
 	t.job = &Job{
 		node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint,
 		dir: t.scratch.Dir(), log: w, views: t.views,
 	}
-	err = errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
+	err := errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
 	w.flush()
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, t.log.Close()); err != nil {
 		return nil, err
 	}
 	if err := t.checkSources(ctx); err != nil {
@@ -465,30 +461,36 @@ func (t *attempt) checkSources(ctx context.Context) error {
 	return nil
 }
 
-// commit adopts the outputs and the log, and writes the record last.
+// commit adopts the outputs and the log, and writes the record last. A step whose
+// outputs are small leaves its slot meanwhile: what it waits for is the disk.
 func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	node, st := t.step.node, t.engine.cfg.Store
 	parts, err := nodeParts(node, t.step.basis)
 	if err != nil {
 		return nil, err
 	}
-	r := &store.Record{Key: t.step.key, Label: t.engine.stepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
+	small := true
 	for _, out := range node.opts.Outputs {
-		path := t.job.Output(out.Name)
-		if err := checkOutput(path, out); err != nil {
+		ok, err := checkOutput(t.job.Output(out.Name), out)
+		if err != nil {
 			return nil, fmt.Errorf("%T: %w", node.action, err)
 		}
-		obj, err := st.Adopt(ctx, path, t.read()...)
+		small = small && ok
+	}
+	if small {
+		defer t.leaveSlot(ctx)()
+	}
+	r := &store.Record{Key: t.step.key, Label: t.engine.stepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
+	for _, out := range node.opts.Outputs {
+		obj, err := st.Adopt(ctx, t.job.Output(out.Name), t.read()...)
 		if err != nil {
 			return nil, err
 		}
 		r.Outputs = append(r.Outputs, store.Output{Name: out.Name, Object: obj})
 	}
-	log, err := st.Adopt(ctx, filepath.Join(t.scratch.Dir(), logFile))
-	if err != nil {
+	if r.Log, err = t.adoptLog(ctx); err != nil {
 		return nil, err
 	}
-	r.Log = &log
 	r.Duration = time.Since(t.started)
 	return r, st.Commit(r)
 }
@@ -503,14 +505,29 @@ func (t *attempt) read() (objects []store.Digest) {
 	return objects
 }
 
-// checkOutput reports an action that did not make what it declared.
-func checkOutput(path string, out Output) error {
+// leaveSlot gives back what the step was admitted for, and returns what ends its wait
+// for the disk. No more steps wait than there are places.
+func (t *attempt) leaveSlot(ctx context.Context) (end func()) {
+	if t.step.release == nil || t.engine.committing.Acquire(ctx, 1) != nil {
+		return func() {}
+	}
+	t.step.release()
+	return func() { t.engine.committing.Release(1) }
+}
+
+// smallOutput is the size in bytes up to which an output is small: to hash it takes
+// less time than to flush it.
+const smallOutput = 1 << 20
+
+// checkOutput reports an action that did not make what it declared, and whether what it
+// made is a small file.
+func checkOutput(path string, out Output) (small bool, err error) {
 	st, err := os.Lstat(path)
 	if err != nil {
-		return fmt.Errorf("output %q was not made: %w", out.Name, err)
+		return false, fmt.Errorf("output %q was not made: %w", out.Name, err)
 	}
 	if st.IsDir() != (out.Kind == store.Tree) || !st.IsDir() && !st.Mode().IsRegular() {
-		return fmt.Errorf("output %q is a %s, not a %s", out.Name, st.Mode().Type(), out.Kind)
+		return false, fmt.Errorf("output %q is a %s, not a %s", out.Name, st.Mode().Type(), out.Kind)
 	}
-	return nil
+	return st.Mode().IsRegular() && st.Size() <= smallOutput, nil
 }

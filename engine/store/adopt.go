@@ -55,9 +55,11 @@ func (s *Store) insideScratch(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", err
+	dir := filepath.Dir(abs)
+	if st, err := os.Lstat(dir); err != nil || !st.IsDir() || filepath.Dir(dir) != filepath.Join(s.dir, scratchDir) {
+		if dir, err = filepath.EvalSymlinks(dir); err != nil {
+			return "", err
+		}
 	}
 	real := filepath.Join(dir, filepath.Base(abs))
 	rest, ok := strings.CutPrefix(real, filepath.Join(s.dir, scratchDir)+"/")

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/newfile"
@@ -16,6 +16,9 @@ import (
 // manyFiles is where one flush of the whole file system becomes cheaper than
 // one for each file.
 const manyFiles = 32
+
+// largeFile is the size, in bytes, above which a file is flushed by itself.
+const largeFile = 1 << 20
 
 func syncfs(f *os.File) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
@@ -33,55 +36,146 @@ func (s *Store) syncAll() error {
 	return syncfs(s.root)
 }
 
-// syncFile flushes one open file.
+// flusher does the flushes of many goroutines at once: steps that are done together
+// share one commit of the journal, or one flush of the file system. Who needs
+// something on the disk adds it and waits. While one flush runs, what is added gathers
+// for the next, so that each flush begins after all that it is for was written.
+type flusher struct {
+	mu      sync.Mutex
+	next    *flush // gathers while one runs; nil for none
+	running bool
+}
+
+// flush is what one flush is for.
+type flush struct {
+	items []*flushItem
+	done  chan struct{} // closed after the flush
+}
+
+// flushItem is an open file or, without one, the names in a directory.
+type flushItem struct {
+	file *os.File
+	dir  string
+	err  error // of the flush
+}
+
+// onDisk returns when all the items survive a power loss. The error is that of one of
+// them or, where the whole file system was flushed, may be that of others.
+func (s *Store) onDisk(items ...*flushItem) error {
+	if s.opts.NoSync || len(items) == 0 {
+		return nil
+	}
+	s.flusher.wait(items, s.flushAll)
+	var errs []error
+	for _, it := range items {
+		errs = append(errs, it.err)
+	}
+	return errors.Join(errs...)
+}
+
+// wait adds the items and waits for their flush, which the first of those that wait runs.
+func (f *flusher) wait(items []*flushItem, run func([]*flushItem)) {
+	f.mu.Lock()
+	if f.next == nil {
+		f.next = &flush{done: make(chan struct{})}
+	}
+	mine := f.next
+	mine.items = append(mine.items, items...)
+	first := !f.running
+	f.running = true
+	f.mu.Unlock()
+	if first {
+		f.runNext(run)
+	}
+	<-mine.done
+}
+
+// runNext flushes what has gathered. What gathers meanwhile is flushed by a goroutine
+// that ends with the last of those who wait.
+func (f *flusher) runNext(run func([]*flushItem)) {
+	f.mu.Lock()
+	now := f.next
+	f.next = nil
+	f.mu.Unlock()
+	run(now.items)
+	f.mu.Lock()
+	f.running = f.next != nil
+	if f.running {
+		go f.runNext(run)
+	}
+	f.mu.Unlock()
+	close(now.done)
+}
+
+// flushAll flushes each item, all at a time, for then they share commits of the journal,
+// and directories once; or the file system where that is cheaper.
+func (s *Store) flushAll(items []*flushItem) {
+	if len(items) > manyFiles {
+		err := s.syncAll()
+		for _, it := range items {
+			it.err = err
+		}
+		return
+	}
+	dirs := map[string]func() error{}
+	var group sync.WaitGroup
+	for _, it := range items {
+		sync1 := func() error { return it.file.Sync() }
+		if it.file == nil {
+			if dirs[it.dir] == nil {
+				dirs[it.dir] = sync.OnceValue(func() error { return newfile.SyncDir(it.dir) })
+			}
+			sync1 = dirs[it.dir]
+		}
+		group.Go(func() { it.err = sync1() })
+	}
+	group.Wait()
+}
+
+// syncFile flushes one open file. A large one takes so long that nobody else waits for it.
 func (s *Store) syncFile(f *os.File) error {
 	if s.opts.NoSync {
 		return nil
 	}
-	return f.Sync()
+	if st, err := f.Stat(); err != nil || st.Size() > largeFile {
+		return errors.Join(err, f.Sync())
+	}
+	return s.onDisk(&flushItem{file: f})
 }
 
-// syncParents makes the names of the given paths durable, once for each
-// directory and all at a time, for then they share one commit of the journal.
-func (s *Store) syncParents(paths []string) error {
-	if s.opts.NoSync {
-		return nil
-	}
-	if len(paths) > manyFiles {
-		return s.syncAll()
-	}
-	var g errgroup.Group
-	done := map[string]bool{}
+// parents are the directories of the paths, each once, to be flushed.
+func parents(paths []string) []*flushItem {
+	var items []*flushItem
+	seen := map[string]bool{}
 	for _, p := range paths {
-		if dir := filepath.Dir(p); !done[dir] {
-			done[dir] = true
-			g.Go(func() error { return newfile.SyncDir(dir) })
+		if dir := filepath.Dir(p); !seen[dir] {
+			seen[dir] = true
+			items = append(items, &flushItem{dir: dir})
 		}
 	}
-	return g.Wait()
+	return items
 }
+
+// syncParents makes the names of the given paths durable.
+func (s *Store) syncParents(paths []string) error { return s.onDisk(parents(paths)...) }
 
 // writeDurably gives path the content data, whole or not at all, and returns
 // when both survive a power loss. The name comes after names, paths that are
 // flushed beside the content.
 func (s *Store) writeDurably(path string, data []byte, mode os.FileMode, names ...string) error {
-	var g errgroup.Group
-	g.Go(func() error { return s.syncParents(names) })
-	err := s.replaceFile(path, data, mode, func(f *os.File) error { return errors.Join(s.syncFile(f), g.Wait()) })
+	err := s.replaceFile(path, data, mode, func(f *os.File) error {
+		return s.onDisk(append(parents(names), &flushItem{file: f})...)
+	})
 	if err != nil {
-		_ = g.Wait() // it is in err, unless ready was not reached
 		return err
 	}
-	if s.opts.NoSync {
-		return nil
-	}
-	return newfile.SyncDir(filepath.Dir(path))
+	return s.syncParents([]string{path})
 }
 
 // writeQuickly gives path the content data for other processes to see, whole
 // or not at all. After a power loss it may be anything.
 func (s *Store) writeQuickly(path string, data []byte) error {
-	return s.replaceFile(path, data, 0o600, func(*os.File) error { return nil })
+	return s.replaceFile(path, data, 0o600, nil)
 }
 
 // appendFileOnce appends to a file that is there, in one write, which the kernel
@@ -95,7 +189,8 @@ func appendFileOnce(path string, data []byte) (int, error) {
 	return f.Write(data)
 }
 
-// replaceFile writes a temporary file, and renames it when ready agrees.
+// replaceFile writes a temporary file, and renames it when ready agrees, which sees to
+// the flush; nil is for a file that needs none.
 func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready func(*os.File) error) error {
 	dir, err := s.tempDir()
 	if err != nil {
@@ -110,7 +205,7 @@ func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready fu
 	if err := errors.Join(newfile.Inherit(f), fillFile(f, data, mode, ready)); err != nil {
 		return spaceError(s.dir, s.dir, fmt.Errorf("write %s: %w", path, err))
 	}
-	return spaceError(s.dir, s.dir, s.moveInto(f.Name(), path, true))
+	return spaceError(s.dir, s.dir, s.moveInto(f.Name(), path, ready != nil))
 }
 
 func fillFile(f *os.File, data []byte, mode os.FileMode, ready func(*os.File) error) error {
@@ -119,6 +214,9 @@ func fillFile(f *os.File, data []byte, mode os.FileMode, ready func(*os.File) er
 	}
 	if err := f.Chmod(mode); err != nil {
 		return err
+	}
+	if ready == nil {
+		return nil
 	}
 	return ready(f)
 }
@@ -136,8 +234,8 @@ func (s *Store) moveInto(file, path string, sync bool) error {
 	if err := newfile.Mkdir(shard, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if sync && !s.opts.NoSync {
-		if err := newfile.SyncDir(filepath.Dir(shard)); err != nil {
+	if sync {
+		if err := s.syncParents([]string{shard}); err != nil {
 			return err
 		}
 	}

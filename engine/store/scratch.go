@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,15 +38,18 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	if err := s.ReadOnly(); err != nil {
 		return nil, err
 	}
+	var id [6]byte
+	rand.Read(id[:])
+	name := cutName(strings.TrimPrefix(encodeName(label), "="), maxScratchLabel) + "-" + hex.EncodeToString(id[:])
+	dir := filepath.Join(s.dir, scratchDir, name)
+	if c := s.spares.take(dir); c != nil {
+		return c, nil
+	}
 	guard, err := s.lockFile(s.lockPath("scratch"), flock.Shared)
 	if err != nil {
 		return nil, err
 	}
 	defer guard.Close() // keeps Reap away until the directory is locked
-	var id [6]byte
-	rand.Read(id[:])
-	name := cutName(strings.TrimPrefix(encodeName(label), "="), maxScratchLabel) + "-" + hex.EncodeToString(id[:])
-	dir := filepath.Join(s.dir, scratchDir, name)
 	if err := newfile.Mkdir(dir, 0o700); err != nil {
 		return nil, spaceError(s.dir, s.dir, fmt.Errorf("make a scratch directory: %w", err))
 	}
@@ -84,15 +89,88 @@ func plain(dir *os.File) error {
 func (c *Scratch) Dir() string { return c.dir }
 
 // Close removes the directory and all that is in it, unless Keep moved it
-// away. It refuses while a file system is mounted inside.
+// away. It refuses while a file system is mounted inside. An empty directory may
+// serve again: to make one costs a file system more than all else in a small step.
 func (c *Scratch) Close() error {
-	if c.lock == nil {
+	if c.lock == nil || c.empty() && c.store.spares.put(c) {
 		return nil
 	}
+	return c.remove()
+}
+
+func (c *Scratch) remove() error {
 	err := RemoveTree(c.dir)
 	c.lock.Close()
 	c.lock = nil
 	return err
+}
+
+// empty reports whether the directory is as Store.Scratch made it.
+func (c *Scratch) empty() bool {
+	info, err := c.lock.Stat()
+	if err != nil || info.Mode() != fs.ModeDir|0o700 {
+		return false
+	}
+	if _, err := c.lock.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
+	_, err = c.lock.Readdirnames(1)
+	return err == io.EOF
+}
+
+// spares are empty directories that were given back. They lie in the Store's own, with
+// which they go, and have the lock that they had.
+type spares struct {
+	mu     sync.Mutex
+	list   []*Scratch
+	closed bool
+}
+
+// maxSpares is how many are kept, each an open file.
+const maxSpares = 64
+
+// take returns a directory of that name, nil where there is none to spare.
+func (p *spares) take(dir string) *Scratch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.list) == 0 {
+		return nil
+	}
+	c := p.list[len(p.list)-1]
+	p.list = p.list[:len(p.list)-1]
+	if err := os.Rename(c.dir, dir); err != nil {
+		c.lock.Close()
+		return nil
+	}
+	c.dir = dir
+	return c
+}
+
+// put keeps the directory of a Scratch, unless there are enough, and closes that.
+func (p *spares) put(c *Scratch) bool {
+	temp, err := c.store.tempDir()
+	if err != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	dir := filepath.Join(temp, filepath.Base(c.dir))
+	if p.closed || len(p.list) >= maxSpares || os.Rename(c.dir, dir) != nil {
+		return false
+	}
+	p.list = append(p.list, &Scratch{store: c.store, dir: dir, lock: c.lock})
+	c.lock = nil
+	return true
+}
+
+// close gives up their locks. The Store's own directory is removed after that.
+func (p *spares) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.list {
+		c.lock.Close()
+	}
+	p.list, p.closed = nil, true
 }
 
 // Keep moves the directory to where [Store.Failed] finds it under name, in

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -327,4 +328,41 @@ func makeDeep(t *testing.T, dir string, levels int) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// A directory that was given back empty serves again, under its new label; one that was
+// changed does not.
+func TestAnEmptyScratchDirectoryServesAgain(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store"))
+	inode := func(c *Scratch) uint64 {
+		info := must[os.FileInfo](t)(os.Lstat(c.Dir()))
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	first := must[*Scratch](t)(s.Scratch("//a:first"))
+	was := inode(first)
+	check(t, first.Close())
+	check(t, first.Close())
+	check(t, s.Reap())
+	second := must[*Scratch](t)(s.Scratch("//a:second"))
+	if inode(second) != was || !strings.HasPrefix(filepath.Base(second.Dir()), "a:second-") {
+		t.Errorf("%s is another directory", second.Dir())
+	}
+	if third := must[*Scratch](t)(s.Scratch("//a:third")); inode(third) == was {
+		t.Error("a directory in use was given to another step")
+	} else if err := os.Chmod(third.Dir(), 0o755); err != nil || third.Close() != nil {
+		t.Fatal(err)
+	} else if _, err := os.Lstat(third.Dir()); err == nil {
+		t.Error("a directory with other permissions was kept")
+	}
+	write(t, filepath.Join(second.Dir(), "file"), "x")
+	check(t, second.Close())
+	fourth := must[*Scratch](t)(s.Scratch("//a:fourth"))
+	if entries := must[[]os.DirEntry](t)(os.ReadDir(fourth.Dir())); len(entries) > 0 {
+		t.Errorf("a new directory holds %v", entries)
+	}
+	check(t, fourth.Close())
+	check(t, s.Close())
+	if left := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(s.Dir(), scratchDir))); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

@@ -137,6 +137,7 @@ type Store struct {
 	readOnly   error       // why nothing can be written; nil where it can
 	lease      lease
 	gate       gate
+	flusher    flusher
 	keys       keyLocks
 	stats      *statCache
 	index      *index
@@ -144,6 +145,7 @@ type Store struct {
 	used       useSet
 	missed     useSet // objects that were asked for in vain, see renewMissed
 	wholeTrees useSet // trees whose files were all found to be there
+	spares     spares
 	tempMu     sync.Mutex
 	temp       *Scratch // for the store's own unfinished files, made on first use
 	closing    sync.Once
@@ -253,9 +255,10 @@ func (s *Store) Close() error {
 		}
 		s.stats.flush() // a lost cache entry only costs a rehash
 		s.renewMissed()
+		s.spares.close()
 		s.tempMu.Lock()
 		if s.temp != nil {
-			err = s.temp.Close()
+			err = s.temp.remove()
 		}
 		s.tempMu.Unlock()
 		s.closeFiles()
