@@ -77,7 +77,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "network", Type: lang.String, Doc: `"nat" (a private network with a way out), "host" (this machine's), "none" (loopback only), or a libvirt network (default: container.network of the configuration, "nat")`},
 			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory); steps run at once only if the machine has the sum of their limits"},
 			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus); they are shared out like memory"},
-			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_TIME"]`},
+			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_ADMIN"]`},
 			{Name: "timeout", Type: lang.String | lang.Int, Doc: `how long the script may take from its first command, such as "90s", "10m", or in seconds (default: container.timeout)`},
 			{Name: "attempts", Type: lang.Int, Default: starlark.MakeInt(1), Doc: "how often to run the script, each time on fresh copies, until it ends well"},
 			{Name: "canonical", Type: lang.Bool, Doc: "lay the ext4 images out anew, as canonical() does: equal content is equal bytes, whatever the script did meanwhile"},

@@ -9,11 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -164,39 +161,6 @@ func (e *Emulator) Script() string {
 	return script
 }
 
-// Namespaces adds to the attributes of a process the user and mount namespaces
-// that the emulator is registered in: none where the host has done so.
-func (e *Emulator) Namespaces(attr *syscall.SysProcAttr) error {
-	if !e.Own {
-		return nil
-	}
-	attr.Cloneflags |= syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
-	attr.GidMappingsEnableSetgroups = true
-	var err error
-	if attr.UidMappings, err = everyID("/proc/self/uid_map"); err != nil {
-		return err
-	}
-	attr.GidMappings, err = everyID("/proc/self/gid_map")
-	return err
-}
-
-// everyID maps every id that this process has to itself: user_namespaces(7).
-func everyID(file string) ([]syscall.SysProcIDMap, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var all []syscall.SysProcIDMap
-	for line := range strings.Lines(string(data)) {
-		var inside, outside, count uint32
-		if _, err := fmt.Sscan(line, &inside, &outside, &count); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		all = append(all, syscall.SysProcIDMap{ContainerID: int(inside), HostID: int(inside), Size: int(count)})
-	}
-	return all, nil
-}
-
 // namespaceError tells why the kernel has no registrations for a user namespace.
 type namespaceError struct{ cause string }
 
@@ -213,7 +177,7 @@ func (e *Emulator) try(ctx context.Context) error {
 	defer f.Close()
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	cmd, err := e.shell(ctx, "exec "+probePath)
+	cmd, err := e.shell(ctx, "exec "+probePath, 0)
 	if err != nil {
 		return err
 	}
@@ -232,56 +196,7 @@ func (e *Emulator) try(ctx context.Context) error {
 	return nil
 }
 
-// shell is a shell that runs a script where the emulator is registered.
-func (e *Emulator) shell(ctx context.Context, script string) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", e.Script()+script)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return cmd, e.Namespaces(cmd.SysProcAttr)
-}
-
 func firstLine(said []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
 	return line
-}
-
-// Hold makes the namespaces and returns the user namespace; the registration
-// lasts until release is called, or this process ends.
-func (e *Emulator) Hold(ctx context.Context) (ns *os.File, release func(), err error) {
-	cmd, err := e.shell(context.WithoutCancel(ctx), "echo registered; read -r end")
-	if err != nil {
-		return nil, nil, err
-	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	kill := func() { _ = cmd.Process.Kill() }
-	release = func() { // how the shell ends is of no interest
-		in.Close()
-		late := time.AfterFunc(probeLimit, kill)
-		defer late.Stop()
-		_ = cmd.Wait()
-	}
-	late := time.AfterFunc(probeLimit, kill)
-	defer late.Stop()
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line == "" {
-		release()
-		return nil, nil, fmt.Errorf("register %s in a user namespace: %s", e.Path, firstLine([]byte(said.String())))
-	}
-	if ns, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid)); err != nil {
-		release()
-		return nil, nil, err
-	}
-	return ns, release, nil
 }

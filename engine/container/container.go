@@ -147,7 +147,7 @@ type Spec struct {
 
 	Arch         string   // one of Archs, such as "i686"; "" for the machine's own
 	Hostname     string   // default: the ID
-	Capabilities []string // beyond the default set: "CAP_SYS_ADMIN" or "sys_admin"
+	Capabilities []string // beyond the default set: "CAP_SYS_ADMIN" or "sys_admin"; see Spec.ReachesBeyond
 	Network      string   // "nat" (the default), "host", "none", or the name of a libvirt network
 
 	Memory  int64         // limit in bytes, 0 for none; swap is not used on top of it

@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,12 +145,16 @@ func TestFindEmulator(t *testing.T) {
 	}
 }
 
-// TestHold keeps a registration while it is held, for processes that join.
-func TestHold(t *testing.T) {
+// TestUsers keeps a registration while it is held, for processes that join.
+func TestUsers(t *testing.T) {
 	needEmulators(t, "aarch64")
 	m, _ := findMachine("aarch64")
 	e := &Emulator{Arch: m.name, Path: m.emulator(), Own: true, machine: m}
-	ns, release, err := e.Hold(t.Context())
+	u, err := NewUsers(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", u.Namespace.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +171,7 @@ func TestHold(t *testing.T) {
 	if err := joined(); err != nil {
 		t.Errorf("while it is held: %v", err)
 	}
-	release()
+	u.Close()
 	if err := joined(); err == nil {
 		t.Error("the registration outlives its release")
 	}

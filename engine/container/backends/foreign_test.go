@@ -29,7 +29,7 @@ func (f foreign) Run(ctx context.Context, spec container.Spec, to container.IO) 
 
 // foreignPromises are those of the contract that a user namespace could break. What
 // the kernel keeps for root of the host is not among them: attributes of chattr(1), raw
-// sockets on a network that is not the container's own, devices on a file system that
+// sockets on the host's network, devices on a file system that
 // the script mounts.
 var foreignPromises = [...]string{
 	"surroundings", "user", "mounts", "readOnlyRoot", "traces", "hostFiles", "arch", "capabilities", "memory",

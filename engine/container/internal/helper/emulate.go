@@ -2,53 +2,74 @@ package helper
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"b9.build/b9/engine/container"
 )
 
-// emulation is what a run has for a command that this machine's kernel does not
-// execute: the user namespace in which its emulator is registered. It is empty
-// where the kernel executes it, and where the host has registered one.
-type emulation struct {
-	emulator  *container.Emulator // nil where the kernel executes the command
-	namespace *os.File
-	release   func()
-	stop      func() // ends the making of device nodes
+// standing is what a run has of its own beside the container: the user namespace of a
+// command that must not reach the host's kernel, or whose programs this machine's
+// kernel does not execute, with their emulator registered there. It is empty where
+// the command needs neither.
+type standing struct {
+	emulator *container.Emulator // nil where the kernel executes the command
+	users    *container.Users    // nil for the host's
+	stop     func()              // ends the making of device nodes
 }
 
-func newEmulation(ctx context.Context, arch string) (e emulation, err error) {
-	e.release, e.stop = func() {}, func() {}
-	if e.emulator, err = container.FindEmulator(ctx, arch); err != nil || e.emulator == nil || !e.emulator.Own {
-		return e, err
+func newStanding(ctx context.Context, spec *container.Spec) (s standing, err error) {
+	s.stop = func() {}
+	if s.emulator, err = container.FindEmulator(ctx, spec.Arch); err != nil {
+		return s, err
 	}
-	e.namespace, e.release, err = e.emulator.Hold(ctx)
-	return e, err
+	registered := s.emulator // in the namespace
+	if registered != nil && !registered.Own {
+		registered = nil
+	}
+	name := spec.ReachesBeyond()
+	if registered == nil && name == "" {
+		return s, nil
+	}
+	if s.users, err = container.NewUsers(ctx, registered); err != nil && name != "" {
+		err = fmt.Errorf("capability %s is given in a user namespace: %w", name, err)
+	}
+	return s, err
 }
 
 // complete tells the container's side what comes along.
-func (e *emulation) complete(req *Request) {
-	req.Emulated = e.emulator != nil
-	req.OwnUsers = e.namespace != nil
+func (s *standing) complete(req *Request) {
+	req.Emulated = s.emulator != nil
+	req.OwnUsers = s.users != nil
+	req.NetNone = req.OwnUsers && req.Spec.Network == container.NetworkNone // one that belongs to it
+}
+
+// network is the namespace for a private network, nil for one of the host's root.
+func (s *standing) network() *os.File {
+	if s.users == nil {
+		return nil
+	}
+	return s.users.Network
 }
 
 // files are those that go over the wire behind all others.
-func (e *emulation) files() []*os.File {
-	if e.namespace == nil {
+func (s *standing) files() []*os.File {
+	if s.users == nil {
 		return nil
 	}
-	return []*os.File{e.namespace}
+	return []*os.File{s.users.Namespace}
 }
 
 // serve makes device nodes for the command, which may not.
-func (e *emulation) serve(calls *os.File) (err error) {
-	e.stop, err = container.ServeNodes(calls)
+func (s *standing) serve(calls *os.File) (err error) {
+	s.stop, err = container.ServeNodes(calls)
 	return err
 }
 
 // end gives the namespace up when the command has ended.
-func (e *emulation) end() {
-	e.stop()
-	closeAll(e.files())
-	e.release()
+func (s *standing) end() {
+	s.stop()
+	if s.users != nil {
+		s.users.Close()
+	}
 }

@@ -92,6 +92,8 @@ type guest struct {
 	root  *rootfs
 	users *os.File // the user namespace of the command, nil for the helper's
 
+	groups *os.File // a namespace of control groups to join, nil for one that the command may mount
+
 	network *os.File       // the namespace to join, nil for none
 	devices *group.Devices // nil where the caller's side made one
 	began   time.Time      // before the command
@@ -109,8 +111,10 @@ func (g *guest) run() *outcome {
 		out.Error = err.Error()
 	}
 	closeAll(g.files)
-	if g.network != nil {
-		g.network.Close()
+	for _, f := range []*os.File{g.network, g.groups} {
+		if f != nil {
+			f.Close()
+		}
 	}
 	g.leaveDevices()
 	if err == nil && tidies(&g.req.Spec, out) {
@@ -237,7 +241,16 @@ func (g *guest) restrict() (err error) {
 			return err
 		}
 	}
-	return refuseCalls()
+	legacy, err := group.Legacy()
+	if err != nil {
+		return err
+	}
+	if legacy || g.req.OwnUsers {
+		if g.groups, err = group.Namespace(); err != nil {
+			return err
+		}
+	}
+	return refuseCalls(legacy)
 }
 
 // leaveDevices removes the group that restrict made, and that of the caller's side

@@ -117,14 +117,12 @@ func (r *runner) config() *configs.Config {
 		Hostname: spec.Hostname,
 		// In a namespace of control groups a command that mounts them sees its own alone: it
 		// can't leave that, which keeps it from devices, nor make any beside it.
-		Namespaces: configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}, {Type: configs.NEWCGROUP}},
-		Mounts:     systemMounts(),
-		Devices:    nodes(),
-		Cgroups:    r.cgroup.Config,
-		// They show the host's memory and keys.
-		MaskPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
-		// They would change the host's kernel when a package's script writes its settings.
-		ReadonlyPaths:   []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		Namespaces:      configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}, {Type: configs.NEWCGROUP}},
+		Mounts:          systemMounts(),
+		Devices:         nodes(),
+		Cgroups:         r.cgroup.Config,
+		MaskPaths:       hidden[:],
+		ReadonlyPaths:   onlyRead[:],
 		NoNewKeyring:    true,
 		RootlessCgroups: r.cgroup.Config.Rootless,
 		Capabilities: &configs.Capabilities{
@@ -135,12 +133,15 @@ func (r *runner) config() *configs.Config {
 		Rlimits:     limits(),
 		OomScoreAdj: &score,
 	}
+	// In a namespace of control groups a command that mounts them sees its own alone: it
+	// can't leave that, which keeps it from devices, nor make any beside it.
+	c.Namespaces.Add(configs.NEWCGROUP, r.guest.path(r.guest.groups))
 	if r.guest.req.NetNone {
 		c.Namespaces.Add(configs.NEWNET, "")
 		c.Networks = []*configs.Network{{Type: "loopback"}}
 	}
 	if f := r.guest.network; f != nil {
-		c.Namespaces.Add(configs.NEWNET, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()))
+		c.Namespaces.Add(configs.NEWNET, r.guest.path(f))
 	}
 	if container.Narrow(spec.Arch) && !r.guest.req.Emulated {
 		c.Personality = &configs.LinuxPersonality{Domain: configs.PerLinux32}
@@ -148,6 +149,20 @@ func (r *runner) config() *configs.Config {
 	r.guest.joinUsers(c)
 	return c
 }
+
+// path is where libcontainer's processes find an open file of this one, "" for none.
+func (g *guest) path(f *os.File) string {
+	if f == nil {
+		return ""
+	}
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+}
+
+// hidden shows the host's memory and keys.
+var hidden = [...]string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"}
+
+// onlyRead would change the host's kernel when a package's script writes its settings.
+var onlyRead = [...]string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 
 func (r *runner) process() (*libcontainer.Process, error) {
 	req := r.guest.req

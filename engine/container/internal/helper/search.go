@@ -96,7 +96,6 @@ func (g *guest) hunt(ctx context.Context, began time.Time) ([]container.Leak, er
 // searchMounts searches the writable mounts that use accepts, which hears whether the
 // time of change is believed there.
 func (g *guest) searchMounts(ctx context.Context, h *hunt, use func(timed bool) bool) error {
-	setsClock := slices.Contains(g.req.Spec.Capabilities, "CAP_SYS_TIME")
 	for _, m := range g.req.Spec.Mounts {
 		if m.ReadOnly || m.Kind == container.Tmpfs {
 			continue
@@ -105,7 +104,7 @@ func (g *guest) searchMounts(ctx context.Context, h *hunt, use func(timed bool) 
 		if err != nil {
 			return fmt.Errorf("search for secrets: %w", err)
 		}
-		if !use(!setsClock && keepsChanges(dir)) {
+		if !use(keepsChanges(dir)) {
 			dir.Close()
 			continue
 		}

@@ -60,7 +60,7 @@ type ends interface {
 type session struct {
 	spec         container.Spec
 	stage        *stage
-	emulation    emulation
+	standing     standing
 	loan         *loan // nil where nothing is lent
 	ends         ends
 	terminal     *terminal // ends, if they are one
@@ -89,10 +89,10 @@ func Run(ctx context.Context, c container.Config, spec container.Spec, to contai
 }
 
 func (s *session) run(ctx context.Context, to container.IO, start launch) (res container.Result, err error) {
-	if s.emulation, err = newEmulation(ctx, s.spec.Arch); err != nil {
+	if s.standing, err = newStanding(ctx, &s.spec); err != nil {
 		return Failed, err
 	}
-	defer s.emulation.end()
+	defer s.standing.end()
 	if s.spec.Mounts, err = recognise(s.spec.Mounts, s.config.FileSystems); err != nil {
 		return Failed, err
 	}
@@ -129,7 +129,7 @@ var Failed = container.Result{Reason: container.Exited, Code: -1}
 
 func (s *session) newRequest(to container.IO) (*Request, error) {
 	req := &Request{Spec: s.spec, Secrets: s.loan.secrets()}
-	s.emulation.complete(req)
+	s.standing.complete(req)
 	err := s.addNetwork(req, to.Lent)
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *session) addNetwork(req *Request, lent []netip.AddrPort) (err error) {
 	if req.ResolvConf, req.Hosts, err = hostFiles(); err != nil || s.spec.Network != container.NetworkNAT {
 		return err
 	}
-	if s.network, err = nat.Open(nat.Config{ResolvConf: req.ResolvConf, Lent: lent}); err != nil {
+	if s.network, err = nat.Open(nat.Config{ResolvConf: req.ResolvConf, Lent: lent, Namespace: s.standing.network()}); err != nil {
 		return err
 	}
 	req.ResolvConf, req.NetFile = s.network.ResolvConf(), true
@@ -181,7 +181,7 @@ func (s *session) namespaces() []*os.File {
 // converse sends the request and follows the run to its end, when the
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
-	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.namespaces(), s.emulation.files())...)
+	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.namespaces(), s.standing.files())...)
 	s.stage.handOver()
 	s.loan.handOver()
 	s.ends.handOver()
@@ -238,7 +238,7 @@ func (s *session) listen() *outcome {
 			closeAll(files)
 			close(s.started)
 		case m.Nodes != nil && len(files) == 1:
-			if err := s.emulation.serve(files[0]); err != nil {
+			if err := s.standing.serve(files[0]); err != nil {
 				return &outcome{Error: err.Error(), Code: -1}
 			}
 		case m.Console != nil && len(files) == 1 && s.terminal != nil:

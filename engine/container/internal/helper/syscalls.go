@@ -13,12 +13,19 @@ import (
 // the user, which are the host's. A filter on process 1 refuses them with EPERM,
 // and every process of the container inherits it: seccomp(2), the kernel's
 // documentation of SECCOMP_SET_MODE_FILTER.
+//
+// Where there are control groups of version 1, all processes are in the host's topmost
+// groups of them, so that whoever makes a namespace of control groups may mount the
+// host's: it is refused, too. clone3 has its flags where no filter sees them. A program
+// that is told that there is no clone3 calls clone.
 
 // refusedCalls are the numbers of the calls, by the machine that they are for:
 // linux/audit.h.
 type refusedCalls struct {
 	machine uint32
 	numbers []uint32
+	flagged []uint32 // calls whose first argument may ask for a namespace of control groups
+	absent  []uint32 // calls that have their flags in memory
 }
 
 // nativeCalls are those of this machine.
@@ -26,18 +33,27 @@ var nativeCalls = [...]uint32{
 	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
 }
 
+// flaggedCalls make namespaces.
+var flaggedCalls = [...]uint32{unix.SYS_UNSHARE, unix.SYS_CLONE}
+
 // callsTables are the machines that programs here can be for. An x86-64 kernel
 // runs those for i386, and those for x32, whose numbers have a bit of their own.
 func callsTables() []refusedCalls {
+	native, flagged := nativeCalls[:], flaggedCalls[:]
 	switch runtime.GOARCH {
 	case "amd64":
-		native := nativeCalls[:]
 		for _, n := range nativeCalls {
 			native = append(native, n|x32Bit)
 		}
-		return []refusedCalls{{unix.AUDIT_ARCH_X86_64, native}, {unix.AUDIT_ARCH_I386, []uint32{87, 115, 286, 287, 288}}}
+		for _, n := range flaggedCalls {
+			flagged = append(flagged, n|x32Bit)
+		}
+		return []refusedCalls{
+			{unix.AUDIT_ARCH_X86_64, native, flagged, []uint32{unix.SYS_CLONE3, unix.SYS_CLONE3 | x32Bit}},
+			{unix.AUDIT_ARCH_I386, []uint32{87, 115, 286, 287, 288}, []uint32{310, 120}, []uint32{435}},
+		}
 	case "arm64":
-		return []refusedCalls{{unix.AUDIT_ARCH_AARCH64, nativeCalls[:]}}
+		return []refusedCalls{{unix.AUDIT_ARCH_AARCH64, native, flagged, []uint32{unix.SYS_CLONE3}}}
 	}
 	return nil
 }
@@ -46,13 +62,15 @@ const x32Bit = 0x40000000
 
 // What a filter reads: seccomp_data of linux/seccomp.h.
 const (
-	callNumber  = 0
-	callMachine = 4
+	callNumber   = 0
+	callMachine  = 4
+	callArgument = 16 // the low half of the first, on machines that begin with it
 )
 
-// refuseCalls installs the filter in all threads of this process.
-func refuseCalls() error {
-	code := callsProgram(callsTables())
+// refuseCalls installs the filter in all threads of this process, with or without the
+// rule for control groups.
+func refuseCalls(groups bool) error {
+	code := callsProgram(callsTables(), groups)
 	if len(code) == 0 {
 		return nil
 	}
@@ -66,27 +84,49 @@ func refuseCalls() error {
 	return nil
 }
 
-// callsProgram is the filter: for each machine a test that skips its calls, and
-// an answer of its own for every refused one.
-func callsProgram(tables []refusedCalls) []unix.SockFilter {
-	const (
-		load    = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		ifEqual = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		answer  = unix.BPF_RET | unix.BPF_K
-	)
+// callsProgram is the filter: the calls of each machine follow a test for the machine.
+func callsProgram(tables []refusedCalls, groups bool) []unix.SockFilter {
 	var code []unix.SockFilter
 	for _, t := range tables {
-		n := uint8(len(t.numbers))
-		code = append(code, unix.SockFilter{Code: load, K: callMachine}, unix.SockFilter{Code: ifEqual, Jf: n + 3, K: t.machine},
-			unix.SockFilter{Code: load, K: callNumber})
-		for i, number := range t.numbers {
-			code = append(code, unix.SockFilter{Code: ifEqual, Jt: n - uint8(i), K: number})
-		}
-		code = append(code, unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW},
-			unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)})
+		part := t.program(groups)
+		code = append(code, load(callMachine), ifEqual(t.machine, len(part)))
+		code = append(code, part...)
 	}
 	if len(code) == 0 {
 		return nil
 	}
-	return append(code, unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW})
+	return append(code, answer(unix.SECCOMP_RET_ALLOW))
+}
+
+// program answers every call for one machine.
+func (t *refusedCalls) program(groups bool) []unix.SockFilter {
+	refuse := answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
+	allow := answer(unix.SECCOMP_RET_ALLOW)
+	code := []unix.SockFilter{load(callNumber)}
+	for _, number := range t.numbers {
+		code = append(code, ifEqual(number, 1), refuse)
+	}
+	if groups {
+		for _, number := range t.flagged {
+			asks := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, Jf: 1, K: unix.CLONE_NEWCGROUP}
+			code = append(code, ifEqual(number, 4), load(callArgument), asks, refuse, allow)
+		}
+		for _, number := range t.absent {
+			code = append(code, ifEqual(number, 1), answer(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
+		}
+	}
+	return append(code, allow)
+}
+
+func load(at uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
+}
+
+// ifEqual passes over the next instructions unless what was loaded is a value.
+func ifEqual(value uint32, pass int) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: uint8(pass), K: value}
+}
+
+func answer(value uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value}
 }

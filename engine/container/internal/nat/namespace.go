@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNewNamespace runs furnish in a new network namespace and returns it. It works on
-// a thread of its own, which goes back afterwards, or ends if it can't.
-func inNewNamespace(furnish func() error) (ns *os.File, err error) {
+// inNamespace runs furnish in a network namespace, a new one for nil, and returns it.
+// It works on a thread of its own, which goes back afterwards, or ends if it can't.
+func inNamespace(given *os.File, furnish func() error) (ns *os.File, err error) {
 	var thread sync.WaitGroup
 	thread.Go(func() {
 		runtime.LockOSThread()
@@ -24,7 +24,12 @@ func inNewNamespace(furnish func() error) (ns *os.File, err error) {
 			return
 		}
 		defer home.Close()
-		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if given == nil {
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		} else {
+			err = unix.Setns(int(given.Fd()), unix.CLONE_NEWNET)
+		}
+		if err != nil {
 			err = fmt.Errorf("network nat: a network namespace: %w: it takes root", err)
 			return
 		}

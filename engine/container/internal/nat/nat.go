@@ -49,6 +49,10 @@ type Config struct {
 	// Lent are ports of the host's loopback that are found at the same address
 	// and port of the namespace's. TCP only.
 	Lent []netip.AddrPort
+
+	// Namespace is the network namespace to furnish, nil for a new one. It stays the
+	// caller's to close.
+	Namespace *os.File
 }
 
 // Network is a network namespace and its way out. Close ends it.
@@ -82,7 +86,7 @@ func Open(c Config) (n *Network, err error) {
 		}
 	}()
 	families := hostFamilies()
-	n.namespace, err = inNewNamespace(func() error { return n.furnish(families, c.Lent) })
+	n.namespace, err = inNamespace(c.Namespace, func() error { return n.furnish(families, c.Lent) })
 	if err != nil {
 		return n, err
 	}
