@@ -236,7 +236,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 	res, err := l.attempt(ctx, job, backend, clamped)
 	if err == nil {
 		var changed []mountPoint
-		if changed, err = l.settle(ctx, job, began); err == nil {
+		if changed, err = l.settle(ctx, job, began, res.Untouched); err == nil {
 			err = l.searchImages(ctx, job, changed, set)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,12 +21,12 @@ import (
 )
 
 // settle makes of what the script left what the step gives out: nothing in it
-// tells when, or that, the step has run. began is when it did. It returns the images
-// that may have bytes of the script's in no file: those that are not what they were and
+// tells when, or that, the step has run. began is when it did, untouched where nothing was
+// written to the image. It returns the images that may have bytes of the script's in no file: those that are not what they were and
 // not laid out anew.
-func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) (changed []mountPoint, err error) {
+func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time, untouched []string) (changed []mountPoint, err error) {
 	for _, m := range l.Images {
-		clean, err := l.settleImage(ctx, job, m, began)
+		clean, err := l.settleImage(ctx, job, m, began, slices.Contains(untouched, m.Target))
 		if err != nil {
 			return nil, fmt.Errorf("image for %s: %w", m.Target, err)
 		}
@@ -49,7 +50,7 @@ func (l *lxcExec) settle(ctx context.Context, job *engine.Job, began time.Time) 
 // it is neither kept, copied nor exported. Of file systems other than ext4 and vfat the
 // container has set the times that can be set through a mount, and no more is known.
 // An image is clean if all of it that may be the script's is in files.
-func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time) (clean bool, err error) {
+func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint, began time.Time, untouched bool) (clean bool, err error) {
 	path := job.Output(m.Target)
 	info, err := fsys.Probe(path, 0, 0)
 	if err != nil {
@@ -63,7 +64,7 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 		// What is in files has moved, also what they had before.
 		return true, image.Canonicalize(ctx, path, job.Epoch())
 	}
-	if clean, err = revert(ctx, job, m); err != nil || clean || !ext && info.Type != "vfat" {
+	if clean, err = revert(ctx, job, m, untouched); err != nil || clean || !ext && info.Type != "vfat" {
 		return clean, err
 	}
 	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
@@ -81,12 +82,17 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 
 // revert gives an image its old bytes if it holds what it held before the run, and
 // reports whether it does.
-func revert(ctx context.Context, job *engine.Job, m mountPoint) (same bool, err error) {
+func revert(ctx context.Context, job *engine.Job, m mountPoint, untouched bool) (same bool, err error) {
 	before, err := image.OpenInput(ctx, job, "image "+m.Target, m.Format, image.Undeclared())
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, before.Close()) }()
+	if untouched {
+		if same, err = fsys.Restore(ctx, before, job.Output(m.Target)); same || err != nil {
+			return same, err
+		}
+	}
 	same, err = fsys.Revert(ctx, before, job.Output(m.Target))
 	if err != nil && !same && context.Cause(ctx) == nil {
 		job.Logf("b9: image for %s: %v", m.Target, err) // a file system that can't be read here counts as written to

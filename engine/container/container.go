@@ -242,6 +242,11 @@ type Result struct {
 
 	Leaks    []Leak // where the command left secrets, at most MaxLeaks
 	Searched bool   // for secrets, in what the command can have written; not after it was stopped
+
+	// Untouched are the targets of writable images of xfs and btrfs in which the command
+	// is known to have changed nothing; where Spec.ClampSince is given. Their bytes are
+	// others all the same.
+	Untouched []string
 }
 
 // MaxLeaks is the number of leaks that a result has at most.

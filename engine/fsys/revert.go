@@ -26,6 +26,16 @@ import (
 // Only what differs is looked at closely: reflinks are not even read. Space that was
 // a hole and is zeros now may become one again.
 func Revert(ctx context.Context, before blob.Blob, path string) (same bool, err error) {
+	return revert(ctx, before, path, (*pair).same)
+}
+
+// Restore is Revert for an image of xfs or btrfs in which every file is known to be what
+// it was. What is not in files is compared here: type, size, label, UUID, subvolumes.
+func Restore(ctx context.Context, before blob.Blob, path string) (same bool, err error) {
+	return revert(ctx, before, path, (*pair).sameFrame)
+}
+
+func revert(ctx context.Context, before blob.Blob, path string, holds func(*pair, context.Context) (bool, error)) (same bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
@@ -36,7 +46,7 @@ func Revert(ctx context.Context, before blob.Blob, path string) (same bool, err 
 	}
 	defer func() { err = errors.Join(err, after.Close()) }()
 	p := newPair(before, after)
-	if same, err := p.same(ctx); err != nil || !same {
+	if same, err := holds(p, ctx); err != nil || !same {
 		return false, err
 	}
 	return true, p.copyBack(ctx, f)
@@ -88,6 +98,21 @@ func (p *pair) same(ctx context.Context) (bool, error) {
 		return compare.Btrfs(p.a, p.b, p.differ)
 	}
 	return p.sameFiles(ctx, info.Type)
+}
+
+// sameFrame compares what is no file's.
+func (p *pair) sameFrame(context.Context) (bool, error) {
+	if p.a.Size() != p.b.Size() {
+		return false, nil
+	}
+	info, same, err := p.infos()
+	if err != nil || !same {
+		return false, err
+	}
+	if info.Type == "btrfs" {
+		return compare.Subvolumes(p.a, p.b)
+	}
+	return info.Type == "xfs", nil
 }
 
 // infos compares what the superblocks say but for free space.

@@ -2,12 +2,14 @@ package fsys
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -348,6 +350,69 @@ func xattrs(path string) string {
 		}
 	}
 	return text.String()
+}
+
+// TestRestore gives xfs and btrfs their old bytes after writes that are said to have
+// left no trace in files, unless something else is another one.
+func TestRestore(t *testing.T) {
+	fsystest.NeedRoot(t)
+	fsystest.Need(t, "mkfs.xfs", "mkfs.btrfs", "mke2fs", "mount", "cp", "btrfs", "xfs_admin")
+	undone := func(mnt string) {
+		fsystest.Write(t, mnt+"/new", "x")
+		fsystest.Run(t, "rm", mnt+"/new")
+	}
+	btrfs := func(args ...string) func(string) {
+		return func(mnt string) {
+			args := slices.Clone(args)
+			for i, arg := range args {
+				if strings.HasPrefix(arg, "/") {
+					args[i] = mnt + arg
+				}
+			}
+			fsystest.Run(t, "btrfs", args...)
+		}
+	}
+	for _, c := range []struct {
+		make   []string
+		change func(mnt string)
+		after  []string
+		want   bool
+	}{
+		{[]string{"mkfs.xfs", "-q"}, undone, nil, true},
+		{[]string{"mkfs.xfs", "-q"}, undone, []string{"xfs_admin", "-L", "other"}, false},
+		{[]string{"mkfs.btrfs", "-q"}, undone, nil, true},
+		{[]string{"mkfs.btrfs", "-q"}, undone, []string{"btrfs", "filesystem", "label", "IMAGE", "other"}, false},
+		{[]string{"mkfs.btrfs", "-q"}, btrfs("property", "set", "-ts", "/sub", "ro", "true"), nil, false},
+		{[]string{"mkfs.btrfs", "-q"}, btrfs("subvolume", "create", "/another"), nil, false},
+		{[]string{"mkfs.btrfs", "-q"}, btrfs("subvolume", "set-default", "/sub"), nil, false},
+		{[]string{"mke2fs", "-q", "-t", "ext4"}, undone, nil, false},
+	} {
+		before := t.TempDir() + "/before"
+		after := before + ".after"
+		fsystest.Run(t, "truncate", "-s", "320M", before)
+		fsystest.Run(t, c.make[0], append(slices.Clone(c.make[1:]), before)...)
+		if c.make[0] == "mkfs.btrfs" {
+			visit(t, before, btrfs("subvolume", "create", "/sub"))
+		}
+		fsystest.Run(t, "cp", "--sparse=always", before, after)
+		visit(t, after, c.change)
+		if args := slices.Clone(c.after); args != nil {
+			if i := slices.Index(args, "IMAGE"); i >= 0 {
+				args[i] = after
+			} else {
+				args = append(args, after)
+			}
+			fsystest.Run(t, args[0], args[1:]...)
+		}
+		b := image(t, before)
+		same, err := Restore(t.Context(), b, after)
+		if err := errors.Join(err, b.Close()); err != nil || same != c.want {
+			t.Errorf("%q %v: %v, %v", c.make, c.after, same, err)
+		}
+		if same {
+			sameBytes(t, before, after)
+		}
+	}
 }
 
 // TestRevertReadsNoReflinks: on a file system that shares blocks only what was written

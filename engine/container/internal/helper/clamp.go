@@ -23,7 +23,12 @@ import (
 const coarsest = 2 * time.Second
 
 // clamp is what to set.
-type clamp struct{ since, to time.Time }
+type clamp struct {
+	since, to time.Time
+
+	account *account
+	same    bool // nothing in the mount was changed since the account began but by b9
+}
 
 // tidies reports whether what the spec asks for after the command is done after that
 // end.
@@ -36,23 +41,26 @@ func clampOf(s *container.Spec) *clamp {
 	if s.ClampSince.IsZero() {
 		return nil
 	}
-	return &clamp{s.ClampSince, s.ClampTo}
+	return &clamp{since: s.ClampSince, to: s.ClampTo}
 }
 
-// mount sets the times below the root of a mount, whose directory dir is.
-func (c *clamp) mount(dir *os.File) error {
+// mount sets the times below the root of a mount, whose directory dir is. It reports
+// whether the command is known to have changed nothing there.
+func (c *clamp) mount(dir *os.File, a *account) (same bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
-		return os.NewSyscallError("fstatfs", err)
+		return false, os.NewSyscallError("fstatfs", err)
 	}
 	if st.Type == unix.EXT4_SUPER_MAGIC {
-		return nil
+		return false, nil
 	}
 	top, err := openInside(int(dir.Fd()), ".", dir.Name())
 	if top == nil {
-		return err
+		return false, err
 	}
-	return errors.Join(c.dir(top), c.entry(dir, "."))
+	c.account, c.same = a, st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC
+	err = errors.Join(c.dir(top), c.entry(dir, "."))
+	return c.same && err == nil && a.reliable(), err
 }
 
 // dir sets the times of what is in a directory, and closes it. It goes down from
@@ -79,6 +87,7 @@ func (c *clamp) entry(dir *os.File, name string) error {
 	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err}
 	}
+	c.same = c.same && !c.account.changed(&st)
 	if time.Unix(st.Ctim.Unix()).Before(c.since) {
 		return nil
 	}

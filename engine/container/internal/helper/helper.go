@@ -131,6 +131,7 @@ func (g *guest) run() *outcome {
 		if err := g.root.takeDown(); err != nil {
 			out.Damage = err.Error()
 		}
+		out.Untouched = g.root.untouched
 	}
 	return out
 }
@@ -194,6 +195,12 @@ func (g *guest) build() error {
 	root, err := g.newRoot(trees[0], mounts[0])
 	g.root = root
 	if err != nil {
+		return err
+	}
+	if err := root.account.begin(); err != nil {
+		return err
+	}
+	if err := root.account.empties(root, g.req.Spec.Empty); err != nil {
 		return err
 	}
 	for i := 1; i < len(mounts); i++ {

@@ -178,9 +178,9 @@ func (r *rootfs) settle(p *placed) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{p.settleAt(moved, true)}
+	errs := []error{p.settleAt(moved, true, &r.account)}
 	if where := r.whereIs(p.target); where != moved {
-		errs = append(errs, p.settleAt(where, false))
+		errs = append(errs, p.settleAt(where, false, &r.account))
 	}
 	if _, err := os.Lstat(p.where); err == nil && p.had.Mode == 0 {
 		r.changed(filepath.Dir(p.where)) // the command has made a file
@@ -206,7 +206,7 @@ func (r *rootfs) whereIs(target string) string {
 
 // settleAt settles the file at a path, ours or else one that the command has put
 // there.
-func (p *placed) settleAt(where string, ours bool) error {
+func (p *placed) settleAt(where string, ours bool, a *account) error {
 	var now unix.Stat_t
 	err := unix.Lstat(where, &now)
 	if where == "" || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
@@ -221,7 +221,11 @@ func (p *placed) settleAt(where string, ours bool) error {
 		return err
 	}
 	if ours && now.Mode == p.put.Mode && now.Uid == p.put.Uid && now.Gid == p.put.Gid && bytes.Equal(data, p.now) {
-		return unlocked(where, func() error { return p.restore(where) })
+		err := unlocked(where, func() error { return p.restore(where) })
+		if err == nil && now.Ctim == p.put.Ctim && unix.Lstat(where, &now) == nil {
+			a.excuse(&now)
+		}
+		return err
 	}
 	rest, found := p.without(data)
 	if !found {

@@ -29,6 +29,9 @@ type rootfs struct {
 	layered  bool // the root is only read, and has a layer in memory above it
 
 	clamp *clamp // what happens to times before the images are unmounted; nil for nothing
+
+	account   account
+	untouched []string // targets of images that the command wrote nothing to
 }
 
 // dirTimes are those of a directory of the image that the container's own files and
@@ -38,6 +41,7 @@ type dirTimes struct {
 	path          string
 	before, after unix.Stat_t
 	ours          bool
+	still         bool // the command has changed nothing of the directory, its mode and such included
 }
 
 // keepTimes remembers the times of a directory that is about to be changed.
@@ -57,6 +61,9 @@ func (r *rootfs) keepTimes(dir string) error {
 		err := unlocked(d.path, func() error { return setTimes(d.path, d.before.Atim, d.before.Mtim) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // b9 made it, and emptied what it is in
+		}
+		if err == nil && d.still {
+			r.account.excuse(&d.before)
 		}
 		return err
 	})
@@ -83,6 +90,7 @@ func (r *rootfs) compareTimes() {
 		var now unix.Stat_t
 		same := unix.Lstat(d.path, &now) == nil && now.Ino == d.before.Ino && now.Dev == d.before.Dev
 		d.ours = same && now.Mtim == d.after.Mtim && d.after.Mtim != d.before.Mtim
+		d.still = d.ours && now.Ctim == d.after.Ctim
 	}
 }
 
@@ -131,7 +139,10 @@ func (r *rootfs) attach(tree, at *os.File, m container.Mount) error {
 	r.undo = append(r.undo, func() error {
 		var err error
 		if r.clamp != nil && sync != nil {
-			err = r.clamp.mount(sync)
+			var same bool
+			if same, err = r.clamp.mount(sync, &r.account); same {
+				r.untouched = append(r.untouched, m.Target)
+			}
 		}
 		return errors.Join(err, detach(where, sync, m))
 	})

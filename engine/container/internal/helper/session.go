@@ -307,7 +307,7 @@ func (s *session) lost(why container.Reason, sent error, complaint string) (cont
 }
 
 func result(out *outcome, why container.Reason) (container.Result, error) {
-	res := container.Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS, Leaks: out.Leaks, Searched: out.Searched}
+	res := container.Result{Code: out.Code, Duration: out.Duration, MaxRSS: out.MaxRSS, Leaks: out.Leaks, Searched: out.Searched, Untouched: out.Untouched}
 	switch {
 	case out.Stopped:
 		res.Reason = why

@@ -77,6 +77,7 @@ type outcome struct {
 	Damage      string // why an image is not complete
 	Leaks       []container.Leak
 	Searched    bool
+	Untouched   []string
 }
 
 const (

@@ -17,43 +17,74 @@ import (
 // could change a file's bytes in place (a swap file) does so in data chunks, and
 // none of the differences may lie there.
 func Btrfs(a, b io.ReaderAt, differ Runs) (bool, error) {
-	var volumes [2]*btrfs
+	return sameRoots(a, b, differ, func(data []byte) []byte { return data })
+}
+
+// Subvolumes reports whether two btrfs have the same subvolumes, with the same
+// properties, whatever files these hold.
+func Subvolumes(a, b io.ReaderAt) (bool, error) {
+	return sameRoots(a, b, nil, properties)
+}
+
+// properties are what the item of a root says of its subvolume and not of what has been
+// written to it: the number of its directory, flags and references, UUIDs, and by which
+// transactions it was made, sent and received. See struct btrfs_root_item of
+// linux/btrfs_tree.h.
+func properties(item []byte) []byte {
+	const shortest, whole = 239, 439 // without and with UUIDs
+	switch {
+	case len(item) >= whole:
+		return slices.Concat(item[168:176], item[208:220], item[247:295], item[303:327])
+	case len(item) >= shortest:
+		return slices.Concat(item[168:176], item[208:220])
+	}
+	return item
+}
+
+// sameRoots reports whether all items of the root trees are equal, those of roots in
+// the part of them that counts, and no run of differ is in a chunk of data.
+func sameRoots(a, b io.ReaderAt, differ Runs, part func([]byte) []byte) (bool, error) {
+	var roots [2][]byte
+	var identities [2][]byte
 	for i, r := range []io.ReaderAt{a, b} {
 		v, err := openBtrfs(r)
 		if err != nil || v == nil {
 			return false, err
 		}
-		volumes[i] = v
-	}
-	if !bytes.Equal(volumes[0].identity(), volumes[1].identity()) {
-		return false, nil
-	}
-	var roots [2][]byte
-	for i, v := range volumes {
-		if err := v.chunks(); errors.Is(err, errOddBtrfs) {
-			return false, nil
-		} else if err != nil {
-			return false, err
-		}
-		for _, c := range v.maps {
-			for _, at := range c.stripes {
-				if c.kind&chunkData != 0 && differ.Touch(Run{at, at + c.length}) {
-					return false, nil
-				}
-			}
-		}
-		err := v.walk(binary.LittleEndian.Uint64(v.sb[0x50:]), func(key btrfsKey, data []byte) {
-			if key.kind != rootItem || !slices.Contains(accounts(), key.object) {
-				roots[i] = append(append(roots[i], key.bytes...), data...)
-			}
-		})
+		identities[i] = v.identity()
+		roots[i], err = v.roots(differ, part)
 		if errors.Is(err, errOddBtrfs) {
 			return false, nil
 		} else if err != nil {
 			return false, err
 		}
 	}
-	return bytes.Equal(roots[0], roots[1]), nil
+	return bytes.Equal(identities[0], identities[1]) && bytes.Equal(roots[0], roots[1]), nil
+}
+
+// roots are the items of the root tree but for the roots of those trees that keep
+// account of space.
+func (v *btrfs) roots(differ Runs, part func([]byte) []byte) (roots []byte, err error) {
+	if err := v.chunks(); err != nil {
+		return nil, err
+	}
+	for _, c := range v.maps {
+		for _, at := range c.stripes {
+			if c.kind&chunkData != 0 && differ.Touch(Run{at, at + c.length}) {
+				return nil, errOddBtrfs
+			}
+		}
+	}
+	err = v.walk(binary.LittleEndian.Uint64(v.sb[0x50:]), func(key btrfsKey, data []byte) {
+		if key.kind == rootItem && slices.Contains(accounts(), key.object) {
+			return
+		}
+		if key.kind == rootItem {
+			data = part(data)
+		}
+		roots = append(append(roots, key.bytes...), data...)
+	})
+	return roots, err
 }
 
 // errOddBtrfs is said of what is not read here: several devices, or damage.
