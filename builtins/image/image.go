@@ -352,6 +352,9 @@ func formatOfEnding(l *lang.Linked, role, ext string, own bool) (string, error) 
 	if !own {
 		hint = fmt.Sprintf("give image(source = ..., format = ...) in its place (%s)", lang.Listed(formatNames()))
 	}
+	if err := disk.Unread(ext); err != nil {
+		return "", fmt.Errorf("%s: %w", l.SourceName(role), err)
+	}
 	return "", fmt.Errorf("%s: the ending of its name does not say its format: %s", l.SourceName(role), hint)
 }
 

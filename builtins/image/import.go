@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -180,19 +179,18 @@ func (i *importImage) source(ctx context.Context, job *engine.Job) (path string,
 // notRaw is an error if the file at path, which is raw by its name alone, begins like
 // something else: it would become a disk of which no byte is right.
 func notRaw(path string) error {
-	f, err := os.Open(path)
+	kind, err := unpack.FileKind(path)
 	if err != nil {
 		return err
 	}
-	head := make([]byte, 16)
-	n, err := f.ReadAt(head, 0)
-	if err = errors.Join(err, f.Close()); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if kind := unpack.Kind(head[:n]); kind != "" {
+	if kind != "" {
 		return fmt.Errorf("its name says that it is raw, and it begins like what %s made: give it a name that says so, or format = \"raw\" if that is right", kind)
 	}
 	format, err := disk.Detect(path)
+	var unread *disk.UnreadError
+	if errors.As(err, &unread) {
+		return fmt.Errorf("its name says that it is raw, and %w; give format = \"raw\" if it is raw nevertheless", err)
+	}
 	if err == nil && format != "raw" {
 		err = fmt.Errorf("its name says that it is raw, and it looks like a %s: give format = %q, or format = \"raw\" if that is right", format, format)
 	}

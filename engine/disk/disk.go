@@ -10,6 +10,7 @@
 // A format is what the caller says; only [Detect] looks at bytes to guess one.
 //
 //   - disk.go: [Formats], [Lookup], [Open], [Detect], and what backing files are
+//   - unread.go: formats of other programs that are known and not read
 //   - convert.go, overlay.go: new files, which appear when they are complete
 //   - assemble.go, replace.go: disks made of partitions
 //   - compare.go, check.go, info.go: what images say, and how they differ
@@ -55,6 +56,9 @@ func Lookup(name string) (image.Format, error) {
 		names = append(names, f.Name())
 	}
 	sort.Strings(names)
+	if Unread(name) != nil {
+		return nil, fmt.Errorf("unknown format %q (have %s): b9 neither reads nor writes it", name, strings.Join(names, ", "))
+	}
 	return nil, fmt.Errorf("unknown format %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }
 
@@ -89,15 +93,16 @@ func Open(path, format string, o image.OpenOptions) (image.Image, error) {
 }
 
 // Detect guesses the format of the file at path by its first bytes, or its last ones
-// where a format has nothing in front. What is no other format is raw. It is meant for files a user names on the command line:
-// whoever wrote the file chooses the answer.
+// where a format has nothing in front. What is no other format is raw, but for those of
+// other programs that b9 knows and does not read ([UnreadError]). It is meant for files a
+// user names on the command line: whoever wrote the file chooses the answer.
 func Detect(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, 4096)
+	head := make([]byte, 4096) // the farthest that anything is looked for
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return "", err
@@ -106,6 +111,9 @@ func Detect(path string) (string, error) {
 		if f.Probe(head[:n]) {
 			return f.Name(), nil
 		}
+	}
+	if err := checkUnread(f, head[:n]); err != nil {
+		return "", err
 	}
 	return detectEnd(f)
 }

@@ -34,7 +34,9 @@ func (Format) Name() string { return "qcow2" }
 func (Format) Extensions() []string { return []string{"qcow2"} }
 
 // Probe implements image.Format.
-func (Format) Probe(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
+func (Format) Probe(head []byte) bool {
+	return bytes.HasPrefix(head, []byte(magic)) && !bytes.HasPrefix(head[len(magic):], []byte("\x00\x00\x00\x01"))
+}
 
 const magic = "QFI\xfb"
 

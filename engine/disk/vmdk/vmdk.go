@@ -42,7 +42,7 @@ func (Format) Extensions() []string { return []string{"vmdk"} }
 
 // Probe implements image.Format.
 func (Format) Probe(head []byte) bool {
-	return bytes.HasPrefix(head, []byte(magic)) || isDescriptor(head)
+	return bytes.HasPrefix(head, []byte(magic)) || bytes.HasPrefix(head, []byte(oldMagic)) || isDescriptor(head)
 }
 
 const (

@@ -61,6 +61,21 @@ func Kind(head []byte) string {
 	return ""
 }
 
+// FileKind is Kind of the file at path.
+func FileKind(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, headSize)
+	n, err := io.ReadFull(f, head)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return Kind(head[:n]), err
+}
+
 // Ending returns the name of what is in the file called name, without the ending that
 // says how it is packed: "a.img" for "a.img.xz", "b.tar" for "b.tgz".
 func Ending(name string) (inner string, packed bool) {

@@ -10,6 +10,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
+	"b9.build/b9/engine/fsys/unpack"
 )
 
 // Command is `b9 image`, with the commands below it.
@@ -71,8 +73,24 @@ func resolve(p *session.Program, name string, f *Flags) (path, format string, er
 	if f.format != "" {
 		return path, f.format, f.Check()
 	}
-	format, err = disk.Detect(path)
+	format, err = detect(path)
 	return path, format, err
+}
+
+// detect guesses the format of a file. What is packed is not taken for a raw image.
+func detect(path string) (string, error) {
+	format, err := disk.Detect(path)
+	if errors.As(err, new(*disk.UnreadError)) {
+		return "", fmt.Errorf("%s: %w; say -f raw if it is raw nevertheless", path, err)
+	}
+	if err != nil || format != "raw" {
+		return format, err
+	}
+	kind, err := unpack.FileKind(path)
+	if err == nil && kind != "" {
+		err = fmt.Errorf("%s: it begins like what %s made: unpack it first, or say -f raw if it is raw", path, kind)
+	}
+	return format, err
 }
 
 // options are those for opening with the declared backing files.
