@@ -48,6 +48,8 @@ func TestMerge(t *testing.T) {
 		{"original", "x: {a: [1], b: s}\n", "x: {a: [2], b: t}\n", `{"x":{"a":[i1,i2],"b":"st"}}`},
 		{"cloud-init", "x: [1]\ny: {a: 1}\n", "x: [2]\ny: {b: 1}\n", `{"x":[i2],"y":{"b":i1}}`},
 		{"list(append)+dict(recurse_list)+str()", "x: [1]\n", "x: [2]\n", `{"x":[i1,i2]}`},
+		{"list(append)+dict(recurse_list)+str()", "x: [1]\n", "x: [2]\nmerge_how: ''\n", `{"x":[i1,i2]}`},
+		{"cloud-init", "x: [1]\nmerge_how: ' + '\n", "x: [2]\nmerge_type: []\n", `{"x":[i2]}`},
 	}
 	for _, tt := range tests {
 		if got, err := mergeTexts(t, tt.strategy, tt.a, tt.b); err != nil || got != tt.want {
@@ -65,6 +67,7 @@ func TestMergeErrors(t *testing.T) {
 		{"cloud-init", "x: 1\n", "[a]\n", "b:1:1: cloud-init merges mappings only, got list"},
 		{"cloud-init", "x: 1\n", "merge_how: lst()\n", `b:1:12: merge_how: unknown merger "lst" (have dict, list, str)`},
 		{"list(append)+dict(no-replace,recurse_lst)", "", "", `unknown setting "recurse_lst" of dict (have replace, no_replace, recurse_list, recurse_array, recurse_str, allow_delete): did you mean "recurse_list"?`},
+		{" + ", "", "", `unknown strategy " + " (have strict, original, cloud-init)`},
 		{"sloppy", "", "", `unknown strategy "sloppy" (have strict, original, cloud-init, or a merge_how such as "list(append)+dict(recurse_list)+str()")`},
 	}
 	for _, tt := range tests {
@@ -106,7 +109,7 @@ func randomMergeHow(r *rand.Rand) string {
 	}
 	var parts []string
 	form := r.IntN(4)
-	for _, i := range r.Perm(3)[:1+r.IntN(3)] {
+	for _, i := range r.Perm(3)[:r.IntN(4)] { // none is as good as no merge_how
 		switch form {
 		case 0:
 			parts = append(parts, fmt.Sprintf("{name: %s, settings: [%s]}", names[i], strings.Join(pick(), ", ")))

@@ -54,6 +54,9 @@ type MergeHow struct{ rules []mergeRule }
 // and refuses settings in it that cloud-init would ignore.
 func ParseMergeHow(text string) (*MergeHow, error) {
 	rules, err := parseMergeHow(text)
+	if err == nil && len(rules) == 0 { // in a document that is as good as none
+		err = fmt.Errorf("unknown strategy %q (have strict, original, cloud-init)", text)
+	}
 	if err == nil {
 		err = checkSettings(rules)
 	}
@@ -86,9 +89,6 @@ func parseMergeHow(text string) ([]mergeRule, error) {
 			}
 		}
 		rules = append(rules, mergeRule{name: m[1], options: options})
-	}
-	if len(rules) == 0 {
-		return nil, fmt.Errorf("unknown strategy %q (have strict, original, cloud-init)", text)
 	}
 	return rules, checkMergeRules(rules)
 }
