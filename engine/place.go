@@ -24,11 +24,15 @@ import (
 //
 //  1. The file .placed claims the paths (placed.go).
 //  2. Results are written below a staging directory.
-//  3. The file system is flushed: claims and contents are on the disk.
+//  3. Claims and contents are flushed to the disk.
 //  4. Each result is renamed to its path.
 //  5. .placed gets what stat says of them. That is trusted later, so it must not
 //     be on the disk before the contents are.
-//  6. The file system is flushed once more, for the names. It has little left to do.
+//  6. The names are flushed, too.
+//
+// Of a few files each is flushed, and the directories that name them. Whatever is more,
+// or a new directory of results, is flushed with its whole file system, which waits for
+// what others wrote there, too.
 //
 // Everything happens below a handle of the directory, and through no symbolic
 // link: the directory may have come with a checkout, links and .placed included.
@@ -198,6 +202,8 @@ type placer struct {
 	top     *os.File // dir, to be flushed
 	known   map[string]Placed
 	staging *staging
+	made    bool // dir was, with whatever is above it
+	retired retired
 	umask   fs.FileMode
 	told    progress
 
@@ -206,7 +212,9 @@ type placer struct {
 
 func newPlacer(to Destination) (*placer, error) {
 	known, err := readPlaced(to.Dir)
-	return &placer{to: to, dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}, err
+	p := &placer{to: to, dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}
+	p.retired.closing.SetLimit(maxRetired)
+	return p, err
 }
 
 func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
@@ -223,6 +231,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 		return err
 	}
 	p.told = progress{to: p.to.Placing, total: dataOf(todo)}
+	all := todo
 	for len(todo) > 0 && err == nil {
 		n := batch(todo)
 		err = p.placeBatch(ctx, todo[:n])
@@ -236,7 +245,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 	if err = errors.Join(err, p.save(ctx, claimed)); err != nil {
 		return err
 	}
-	return p.flush()
+	return p.flushNames(all)
 }
 
 // nameLinks tells the store of the links that will be there. That is on the disk before
@@ -293,6 +302,8 @@ func batch(todo []placing) int {
 
 // open makes the directory, and a staging directory in it.
 func (p *placer) open(ctx context.Context) (err error) {
+	_, err = os.Lstat(p.dir)
+	p.made = errors.Is(err, fs.ErrNotExist)
 	if err = newfile.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
 		return err
 	}
@@ -309,23 +320,14 @@ func (p *placer) open(ctx context.Context) (err error) {
 }
 
 func (p *placer) close() error {
-	var err error
+	err := p.retired.wait()
 	if p.staging != nil {
-		err = p.staging.close()
+		err = errors.Join(err, p.staging.close())
 	}
 	if p.top != nil {
 		err = errors.Join(err, p.top.Close())
 	}
 	return errors.Join(err, p.root.Close())
-}
-
-// flush brings everything that was written in the directory to the disk. The
-// descriptor is older than that, so an error of the disk is not lost.
-func (p *placer) flush() error {
-	if err := unix.Syncfs(int(p.top.Fd())); err != nil {
-		return fmt.Errorf("flush the file system of %s: %w", p.dir, err)
-	}
-	return nil
 }
 
 // placeBatch writes some results, flushes them, and gives them their names.
@@ -336,7 +338,7 @@ func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 			return fmt.Errorf("place %s: %w", todo[i].result.Path, err)
 		}
 	}
-	if err := p.flush(); err != nil {
+	if err := p.flushContents(todo); err != nil {
 		return err
 	}
 	for i := range todo {
@@ -435,6 +437,7 @@ func (p *placer) rename(t *placing) error {
 	}
 	defer parent.Close()
 	from, to, base := int(p.staging.lock.Fd()), int(parent.Fd()), filepath.Base(t.rel)
+	defer p.retired.add(to, base)()
 	err = unix.Renameat(from, t.staged, to, base)
 	switch {
 	case err == nil:

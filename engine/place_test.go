@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -185,17 +186,32 @@ func TestPlacedByAKilledBuild(t *testing.T) {
 // state was written down before its content was on the disk. The order of the
 // calls that flush is what prevents it.
 func TestWhatIsKnownOfAResultIsWrittenAfterIt(t *testing.T) {
-	out := filepath.Join(t.TempDir(), "out")
-	calls := tracedCalls(t, func(traced string) {
-		cmd := exec.Command("strace", "-f", "-o", traced, "-e", "trace=syncfs,fsync,rename,renameat,renameat2", os.Args[0], "-test.run=TestPlaceForTracing$")
-		cmd.Env = append(os.Environ(), "B9_PLACE_IN="+out)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, text)
+	for _, c := range []struct {
+		others int  // results beside the one
+		dir    bool // is there
+		want   []string
+	}{
+		// A few don't wait for what others wrote to the file system.
+		{0, true, []string{"fsync", "rename .placed", "fsync", "fsync", "rename result", "fsync", "rename .placed", "fsync"}},
+		{16, true, []string{"fsync", "rename .placed", "syncfs", "rename result", "fsync", "rename .placed", "syncfs"}},
+		{0, false, []string{"fsync", "rename .placed", "syncfs", "rename result", "fsync", "rename .placed", "syncfs"}},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		if c.dir {
+			if err := os.Mkdir(out, 0o755); err != nil {
+				t.Fatal(err)
+			}
 		}
-	})
-	want := []string{"fsync", "rename .placed", "syncfs", "rename result", "fsync", "rename .placed", "syncfs"}
-	if !slices.Equal(calls, want) {
-		t.Errorf("the calls are\n%q, want\n%q", calls, want)
+		calls := tracedCalls(t, func(traced string) {
+			cmd := exec.Command("strace", "-f", "-o", traced, "-e", "trace=syncfs,fsync,rename,renameat,renameat2", os.Args[0], "-test.run=TestPlaceForTracing$")
+			cmd.Env = append(os.Environ(), "B9_PLACE_IN="+out, fmt.Sprint("B9_PLACE_OTHERS=", c.others))
+			if text, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+		})
+		if !slices.Equal(calls, c.want) {
+			t.Errorf("with %d others the calls are\n%q, want\n%q", c.others, calls, c.want)
+		}
 	}
 }
 
@@ -208,7 +224,18 @@ func TestPlaceForTracing(t *testing.T) {
 	}
 	b := newBench(t)
 	ref := node(t, "//:a", &join{Text: "result"})
-	place(t, out, b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref), "result")
+	artifact := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	wanted := []engine.Wanted{{Artifact: artifact, Path: "result"}}
+	others, err := strconv.Atoi(os.Getenv("B9_PLACE_OTHERS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range others {
+		wanted = append(wanted, engine.Wanted{Artifact: artifact, Path: fmt.Sprint("other", i)})
+	}
+	if _, err := engine.Place(context.Background(), engine.Destination{Dir: out}, wanted); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // tracedCalls are the calls of Place, of those that run makes a process write down.

@@ -3,11 +3,14 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/flock"
@@ -97,3 +100,87 @@ func (s *staging) replace(name, text string) error {
 func (s *staging) close() error {
 	return errors.Join(os.RemoveAll(s.path), s.lock.Close())
 }
+
+// fewResults is how many are flushed one by one.
+const fewResults = 16
+
+// few reports whether the results are so few, and all of them files in a directory that
+// was there.
+func (p *placer) few(list []placing) bool {
+	return !p.made && len(list) <= fewResults && !slices.ContainsFunc(list, func(t placing) bool { return t.artifact.Kind() == store.Tree })
+}
+
+// flushContents brings what was staged to the disk, and the claims.
+func (p *placer) flushContents(staged []placing) error {
+	if !p.few(staged) {
+		return p.flush()
+	}
+	var names []string
+	for _, t := range staged {
+		names = append(names, filepath.Join(filepath.Base(p.staging.path), t.staged))
+	}
+	return p.flushEach(append(names, "."))
+}
+
+// flushNames brings the names of results to the disk, and what the last save wrote.
+func (p *placer) flushNames(placed []placing) error {
+	if !p.few(placed) {
+		return p.flush()
+	}
+	var dirs []string
+	for _, t := range placed {
+		for dir := filepath.Dir(t.rel); dir != "." && !slices.Contains(dirs, dir); dir = filepath.Dir(dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return p.flushEach(append(dirs, "."))
+}
+
+// flushEach flushes files and directories, or all of their file system where one can't
+// be flushed alone: a symbolic link, or a directory of some file systems.
+func (p *placer) flushEach(names []string) error {
+	for _, name := range names {
+		f, err := p.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return p.flush()
+		}
+		err = errors.Join(f.Sync(), f.Close())
+		if errors.Is(err, unix.EINVAL) {
+			return p.flush()
+		}
+		if err != nil {
+			return fmt.Errorf("flush %s: %w", filepath.Join(p.dir, name), err)
+		}
+	}
+	return nil
+}
+
+// flush brings everything that was written in the directory to the disk. The
+// descriptor is older than that, so an error of the disk is not lost.
+func (p *placer) flush() error {
+	if err := unix.Syncfs(int(p.top.Fd())); err != nil {
+		return fmt.Errorf("flush the file system of %s: %w", p.dir, err)
+	}
+	return nil
+}
+
+// retired are files whose names were given to new results. To free the blocks of a
+// file can take longer than all the rest, such as 30 ms for a few megabytes on a file
+// system that discards them: the kernel does it when the last descriptor is closed,
+// which happens here, beside what is still to be done.
+type retired struct{ closing errgroup.Group }
+
+// maxRetired is how many files are freed at a time. The next one waits for its turn.
+const maxRetired = 8
+
+// add holds the file of that name, if there is one, and returns what lets go of it.
+func (r *retired) add(dir int, name string) (release func()) {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {} // there is none, or it is freed at once
+	}
+	return func() { r.closing.Go(func() error { return unix.Close(fd) }) }
+}
+
+// wait returns when all are freed.
+func (r *retired) wait() error { return r.closing.Wait() }
