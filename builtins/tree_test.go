@@ -19,6 +19,8 @@ type scripted func(out string) error
 
 func (scripted) Name() string { return "script" }
 
+func (scripted) Usable(context.Context) error { return nil }
+
 func (scripted) Probe(context.Context) (container.Features, error) { return container.Features{}, nil }
 
 func (scripted) Reap(context.Context) error { return nil }

@@ -297,6 +297,8 @@ type lister struct{}
 
 func (lister) Name() string { return "lister" }
 
+func (lister) Usable(context.Context) error { return nil }
+
 func (lister) Probe(context.Context) (container.Features, error) { return container.Features{}, nil }
 
 func (lister) Reap(context.Context) error { return nil }

@@ -80,8 +80,12 @@ type Backend interface {
 	// Name is the name that package backends knows the backend by.
 	Name() string
 
-	// Probe tells what the backend can do on this machine. The error says
-	// in one sentence why it cannot be used here and what to do about it.
+	// Usable says in one sentence why the backend cannot be used on this machine
+	// and what to do about it. It is quick.
+	Usable(context.Context) error
+
+	// Probe tells what the backend can do on this machine, for which it tries
+	// what only trying tells. The error is that of Usable.
 	Probe(context.Context) (Features, error)
 
 	// Run runs a command and returns when it has ended and its images are

@@ -39,21 +39,28 @@ func Open(c container.Config) container.Backend { return &embedded{c} }
 // Name implements container.Backend.
 func (e *embedded) Name() string { return container.Embedded }
 
-// Probe implements container.Backend.
-func (e *embedded) Probe(ctx context.Context) (container.Features, error) {
+// Usable implements container.Backend.
+func (e *embedded) Usable(context.Context) error {
 	if os.Geteuid() != 0 {
-		return container.Features{}, errors.New("mounting images takes root: run with sudo")
+		return errors.New("mounting images takes root: run with sudo")
 	}
 	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return container.Features{}, fmt.Errorf("no loop devices here: load the kernel's module with `modprobe loop`, or give the surrounding container its devices (docker run --privileged): %w", err)
+		return fmt.Errorf("no loop devices here: load the kernel's module with `modprobe loop`, or give the surrounding container its devices (docker run --privileged): %w", err)
 	}
 	ctl.Close()
 	fs, err := helper.OpenFS("tmpfs")
 	if err != nil {
-		return container.Features{}, fmt.Errorf("no right to mount here (in a container, run it with --privileged): %w", err)
+		return fmt.Errorf("no right to mount here (in a container, run it with --privileged): %w", err)
 	}
-	fs.Close()
+	return fs.Close()
+}
+
+// Probe implements container.Backend.
+func (e *embedded) Probe(ctx context.Context) (container.Features, error) {
+	if err := e.Usable(ctx); err != nil {
+		return container.Features{}, err
+	}
 	return container.Features{
 		Archs:    container.KernelArchs(ctx),
 		Networks: networks(),

@@ -50,29 +50,44 @@ func Open(c container.Config) container.Backend {
 // Name implements container.Backend.
 func (d *domains) Name() string { return container.Libvirt }
 
+// Usable implements container.Backend.
+func (d *domains) Usable(ctx context.Context) error {
+	if err := embedded.Open(d.config).Usable(ctx); err != nil {
+		return err
+	}
+	_, err := d.describe(ctx)
+	return err
+}
+
 // Probe implements container.Backend.
 func (d *domains) Probe(ctx context.Context) (container.Features, error) {
 	f, err := embedded.Open(d.config).Probe(ctx)
 	if err != nil {
 		return container.Features{}, err
 	}
-	daemon, err := connect(ctx, d.config)
+	said, err := d.describe(ctx)
 	if err != nil {
 		return container.Features{}, err
-	}
-	defer daemon.close()
-	said, err := ask(ctx, daemon, daemon.limit, func() (description, error) { return describe(daemon.conn) }, nil)
-	if err != nil {
-		return container.Features{}, err
-	}
-	if said.kind != "LXC" {
-		return container.Features{}, fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, said.kind, defaultURI)
 	}
 	f.Version = said.version
 	for _, n := range said.networks {
 		f.Networks = append(f.Networks, container.LibvirtNetworkPrefix+n)
 	}
 	return f, nil
+}
+
+// describe asks libvirt what it is. Anything but LXC is an error.
+func (d *domains) describe(ctx context.Context) (said description, err error) {
+	daemon, err := connect(ctx, d.config)
+	if err != nil {
+		return said, err
+	}
+	defer daemon.close()
+	said, err = ask(ctx, daemon, daemon.limit, func() (description, error) { return describe(daemon.conn) }, nil)
+	if err == nil && said.kind != "LXC" {
+		err = fmt.Errorf("libvirt at %s runs %s, not LXC: want a connection such as %s", d.config.LibvirtURI, said.kind, defaultURI)
+	}
+	return said, err
 }
 
 // description is what libvirt says of itself.

@@ -21,7 +21,7 @@ func (s *Session) Backend(ctx context.Context) (container.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.Probe(ctx); err != nil {
+	if err := b.Usable(ctx); err != nil {
 		return nil, fmt.Errorf("container backend %s: %w", name, err)
 	}
 	return s.lend(b), b.Reap(ctx)

@@ -16,6 +16,9 @@ type Absent struct {
 // Name implements container.Backend.
 func (a Absent) Name() string { return a.Backend }
 
+// Usable implements container.Backend.
+func (a Absent) Usable(context.Context) error { return a.Why }
+
 // Probe implements container.Backend.
 func (a Absent) Probe(context.Context) (container.Features, error) {
 	return container.Features{}, a.Why

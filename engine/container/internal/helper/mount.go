@@ -108,6 +108,9 @@ func onlyWith(other, err error) error {
 
 // handOver closes the mounts here, after they were sent to the container.
 func (s *stage) handOver() {
+	if s == nil {
+		return
+	}
 	closeAll(s.trees)
 	s.trees = nil
 }
@@ -115,6 +118,9 @@ func (s *stage) handOver() {
 // release detaches the images once nothing uses them. The error tells of an
 // image that is not complete.
 func (s *stage) release() error {
+	if s == nil {
+		return nil
+	}
 	s.handOver()
 	var errs []error
 	for _, l := range s.loops {

@@ -10,6 +10,7 @@
 package helper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,32 +97,72 @@ func (s *session) run(ctx context.Context, to container.IO, start launch) (res c
 	if s.spec.Mounts, err = recognise(s.spec.Mounts, s.config.FileSystems); err != nil {
 		return Failed, err
 	}
-	if s.stage, err = newStage(ctx, s.spec.Mounts, s.config); err != nil {
-		return Failed, err
-	}
-	defer func() { err = errors.Join(err, s.stage.release()) }()
-	if s.loan, err = newLoan(ctx, &s.spec); err != nil {
-		return Failed, err
-	}
-	defer func() { err = errors.Join(err, s.loan.release()) }()
-	to, flush := masked(to, secret.Masking(s.loan.secrets(), s.spec.Masked))
-	defer func() { err = errors.Join(err, s.closeNetwork()) }()
-	req, err := s.newRequest(to)
-	if err != nil {
-		return Failed, err
-	}
-	defer func() { err = errors.Join(err, s.ends.finish(), flush()) }()
 	wire, remote, err := newWires()
 	if err != nil {
 		return Failed, err
 	}
 	defer wire.close()
 	s.wire = wire
-	if s.firstProcess, err = start(ctx, remote); err != nil {
-		return Failed, err
+	launched := s.launch(ctx, start, remote)
+	defer func() { err = errors.Join(err, s.stage.release()) }()
+	defer func() { err = errors.Join(err, s.loan.release()) }()
+	defer func() { err = errors.Join(err, s.closeNetwork()) }()
+	req, flush, err := s.prepare(ctx, to)
+	if s.ends != nil {
+		defer func() { err = errors.Join(err, s.ends.finish(), flush()) }()
+	}
+	if failed := <-launched; failed != nil {
+		s.handOver()
+		return Failed, cmp.Or(err, failed)
+	}
+	if err != nil {
+		s.handOver()
+		return s.unused(ctx, err)
 	}
 	s.firstProcess.Complete(req)
 	return s.converse(ctx, req)
+}
+
+// launch starts process 1, which comes up while the images are mounted and waits for
+// what it is to run. What is sent says how that went, when firstProcess is set.
+func (s *session) launch(ctx context.Context, start launch, remote *os.File) <-chan error {
+	launched := make(chan error, 1)
+	go func() {
+		var err error
+		s.firstProcess, err = start(ctx, remote)
+		launched <- err
+	}()
+	return launched
+}
+
+// prepare makes everything that the container gets. What is made when it fails is
+// released by the caller, as if it had not.
+func (s *session) prepare(ctx context.Context, to container.IO) (req *Request, flush func() error, err error) {
+	if s.stage, err = newStage(ctx, s.spec.Mounts, s.config); err != nil {
+		return nil, nil, err
+	}
+	if s.loan, err = newLoan(ctx, &s.spec); err != nil {
+		return nil, nil, err
+	}
+	to, flush = masked(to, secret.Masking(s.loan.secrets(), s.spec.Masked))
+	req, err = s.newRequest(to)
+	return req, flush, err
+}
+
+// handOver closes what the container has, or shall not get.
+func (s *session) handOver() {
+	s.stage.handOver()
+	s.loan.handOver()
+	if s.ends != nil {
+		s.ends.handOver()
+	}
+}
+
+// unused ends a process 1 that gets nothing to run.
+func (s *session) unused(ctx context.Context, why error) (container.Result, error) {
+	s.kill()
+	_, _ = s.wait(ctx)
+	return Failed, why
 }
 
 // Failed is the result beside an error.
@@ -135,8 +176,12 @@ func (s *session) newRequest(to container.IO) (*Request, error) {
 		return nil, err
 	}
 	if to.TTY == nil {
-		s.ends, err = newStreams(to)
-		return req, err
+		streams, err := newStreams(to)
+		if err != nil {
+			return nil, err
+		}
+		s.ends = streams
+		return req, nil
 	}
 	if s.terminal, err = newTerminal(to.TTY); err != nil {
 		return nil, err
@@ -182,9 +227,7 @@ func (s *session) namespaces() []*os.File {
 // container is gone.
 func (s *session) converse(ctx context.Context, req *Request) (container.Result, error) {
 	sent := s.wire.send(message{Request: req}, slices.Concat(s.stage.trees, s.loan.files(), s.ends.files(), s.namespaces(), s.standing.files())...)
-	s.stage.handOver()
-	s.loan.handOver()
-	s.ends.handOver()
+	s.handOver()
 	if sent != nil {
 		return s.untold(ctx, sent)
 	}

@@ -1,6 +1,10 @@
 package helper
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,5 +40,44 @@ func TestTimeoutBeginsWithTheCommand(t *testing.T) {
 				t.Errorf("ended because it %v, want %v", why, c.want)
 			}
 		})
+	}
+}
+
+// idle is a process 1 that waits for a request.
+type idle struct{ killed, waited bool }
+
+func (*idle) Complete(*Request) {}
+func (i *idle) Kill()           { i.killed = true }
+func (i *idle) Wait(context.Context) (string, bool) {
+	i.waited = true
+	return "", false
+}
+
+// TestProcessThatGetsNothingToRun has a process 1 come up for images that can't be
+// mounted: the error is theirs, and the process is gone when it is returned. Where none
+// comes up either, the error is still what the specification can mend.
+func TestProcessThatGetsNothingToRun(t *testing.T) {
+	missing := []container.Mount{{Source: t.TempDir() + "/missing", Target: "/", Kind: container.Dir}}
+	noProcess := errors.New("no process")
+	for _, c := range []struct {
+		mounts []container.Mount
+		start  error
+		want   error
+	}{
+		{missing, nil, fs.ErrNotExist},
+		{missing, noProcess, fs.ErrNotExist},
+		{nil, noProcess, noProcess},
+	} {
+		process := &idle{}
+		s := &session{spec: container.Spec{Mounts: c.mounts, Network: container.NetworkNone}, started: make(chan struct{})}
+		_, err := s.run(t.Context(), container.IO{}, func(_ context.Context, remote *os.File) (FirstProcess, error) {
+			return process, errors.Join(c.start, remote.Close())
+		})
+		if !errors.Is(err, c.want) {
+			t.Errorf("with %v the error is %v, want %v", c.start, err, c.want)
+		}
+		if ended := process.killed && process.waited; ended != (c.start == nil) {
+			t.Errorf("with %v the process was killed: %v, and waited for: %v", c.start, process.killed, process.waited)
+		}
 	}
 }
