@@ -3,10 +3,8 @@ package container
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"b9.build/b9/engine/container/secret"
 )
@@ -61,13 +59,9 @@ func (l Leak) String() string {
 	return text
 }
 
-var secretName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
-})
-
 // CheckSecretName reports a name that can't be that of a secret.
 func CheckSecretName(name string) error {
-	if !secretName().MatchString(name) {
+	if !isName(name, "_") {
 		return fmt.Errorf("secret %q: want letters, digits, '.', '_' and '-', at most 100, beginning with no '.' or '-'", name)
 	}
 	if name == path.Base(AgentSocket) {

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // LibvirtNetworkPrefix marks a libvirt network among a backend's features; in
@@ -28,10 +26,23 @@ func OwnNetwork(name string) bool {
 	return name == NetworkHost || name == NetworkNone || name == NetworkNAT
 }
 
-// idPattern is what a domain name, a control group and a host name all allow.
-var idPattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-})
+// maxName is the length of names, in bytes, that a domain name, a control group and a
+// host name all allow.
+const maxName = 100
+
+// isName reports whether text is of letters, digits, '.', '_' and '-', and begins with a
+// letter, a digit or a byte of first. To compile a regular expression for that takes
+// longer than all else that is checked of a container.
+func isName(text, first string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i == 0 && strings.IndexByte(first, c) < 0, strings.IndexByte("._-", c) < 0:
+			return false
+		}
+	}
+	return text != "" && len(text) <= maxName
+}
 
 // Reserved are the targets that every container has for itself.
 var Reserved = [...]string{"/proc", "/sys", "/dev"}
@@ -41,7 +52,7 @@ var Reserved = [...]string{"/proc", "/sys", "/dev"}
 // the one it is mounted in. Their sources are absolute, for the working directory
 // is another one where they are opened.
 func (s Spec) Normalize() (Spec, error) {
-	if !idPattern().MatchString(s.ID) {
+	if !isName(s.ID, "") {
 		return s, fmt.Errorf("container id %q: want letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit", s.ID)
 	}
 	if len(s.Argv) == 0 || s.Argv[0] == "" {

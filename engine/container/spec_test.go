@@ -117,3 +117,19 @@ func TestSpecRefusals(t *testing.T) {
 }
 
 func (s *Spec) add(m ...Mount) { s.Mounts = append(s.Mounts, m...) }
+
+func TestNames(t *testing.T) {
+	long := strings.Repeat("a", maxName)
+	for _, c := range []struct {
+		text, first string
+		want        bool
+	}{
+		{"a", "", true}, {"Z9.x_y-z", "", true}, {"0", "", true}, {long, "", true}, {"_a", "_", true},
+		{"", "", false}, {"", "_", false}, {"_a", "", false}, {"-a", "_", false}, {".a", "_", false}, {long + "a", "", false},
+		{"a b", "", false}, {"a\n", "", false}, {"ä", "", false}, {"a/b", "_", false},
+	} {
+		if got := isName(c.text, c.first); got != c.want {
+			t.Errorf("%q beginning with %q too: %v, want %v", c.text, c.first, got, c.want)
+		}
+	}
+}

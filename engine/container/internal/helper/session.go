@@ -19,6 +19,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/container"
@@ -234,10 +235,19 @@ func (s *session) converse(ctx context.Context, req *Request) (container.Result,
 	outcomes := make(chan *outcome, 1)
 	go func() { outcomes <- s.listen() }()
 	out, why := s.supervise(ctx, outcomes)
+	var detaching errgroup.Group
 	if out == nil {
 		s.kill()
+	} else {
+		detaching.Go(s.stage.release) // what was mounted is unmounted: nobody has to end for that
 	}
 	complaint, broken := s.wait(ctx)
+	res, err := s.ended(out, why, complaint, broken)
+	return res, errors.Join(err, detaching.Wait())
+}
+
+// ended tells how the run went, from its outcome, if there is one.
+func (s *session) ended(out *outcome, why container.Reason, complaint string, broken bool) (container.Result, error) {
 	if out == nil || (broken && out.Signal != 0 && !out.Stopped) {
 		return s.lost(why, nil, complaint)
 	}
