@@ -122,8 +122,12 @@ func writeVersion(path string, opts Options) error {
 	return f.Sync()
 }
 
-// refuseForeign fails when dir holds anything that create did not make. Where
-// there is a VERSION, another process has just got ahead of this one.
+// otherNames are what a store has beside its directories and VERSION, made by it and by
+// other packages. Only beside a directory of objects do they tell of a store.
+var otherNames = []string{indexFile, statFile, saltFile, suspectsFile, "tools.json", "cache", "shared"}
+
+// refuseForeign fails when dir holds anything that no store has. Where there is a VERSION,
+// another process has just got ahead of this one; a store that has lost it is completed.
 func refuseForeign(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -133,8 +137,9 @@ func refuseForeign(dir string) error {
 	if slices.ContainsFunc(entries, isVersion) {
 		return nil
 	}
+	isStore := hasNames(dir, []string{objectsDir})
 	for _, e := range entries {
-		if name := e.Name(); name != "lost+found" && !slices.Contains(subdirs, name) {
+		if name := e.Name(); name != "lost+found" && !slices.Contains(subdirs, name) && !(isStore && slices.Contains(otherNames, name)) {
 			return fmt.Errorf("it holds %q and is no store: choose an empty directory", name)
 		}
 	}

@@ -137,6 +137,10 @@ func TestOpenHealsHalfACreation(t *testing.T) {
 		"VERSION is zeros": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, versionFile), make([]byte, len(formatLine)), 0o600)
 		},
+		"VERSION is lost, and what came later is not": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, versionFile)), os.MkdirAll(filepath.Join(dir, "cache"), 0o700),
+				os.WriteFile(filepath.Join(dir, indexFile), nil, 0o600), os.WriteFile(filepath.Join(dir, "tools.json"), nil, 0o600))
+		},
 		"no leases":         func(dir string) error { return os.RemoveAll(filepath.Join(dir, leasesDir)) },
 		"no locks":          func(dir string) error { return os.RemoveAll(filepath.Join(dir, locksDir)) },
 		"a lock is missing": func(dir string) error { return os.Remove(filepath.Join(dir, locksDir, "results")) },

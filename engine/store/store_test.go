@@ -193,13 +193,15 @@ func TestOpenAsksLittleHoweverMuchIsThere(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	foreign := t.TempDir()
+	foreign, shared := t.TempDir(), t.TempDir()
+	check(t, os.Mkdir(filepath.Join(shared, "cache"), 0o700))
 	write(t, filepath.Join(foreign, "thesis.tex"), "x")
 	newer := t.TempDir()
 	write(t, filepath.Join(newer, versionFile), "b9 store 2\n")
 	file := write(t, filepath.Join(t.TempDir(), "f"), "")
 	for _, c := range []struct{ dir, want string }{
 		{foreign, `it holds "thesis.tex" and is no store: choose an empty directory`},
+		{shared, `it holds "cache" and is no store: choose an empty directory`},
 		{newer, `has format "b9 store 2\n" but this b9 needs "b9 store 1\n": choose another directory, or remove this one to start afresh`},
 		{file, "not a directory"},
 	} {
