@@ -90,11 +90,11 @@ func TestMachineOfAnEmulator(t *testing.T) {
 	if err != nil || len(trace.Tools) != 2 || trace.Tools[1].Tool.Name != e.Path || trace.Tools[0].Version != e.Path {
 		t.Fatalf("the trace has %+v, %v", trace.Tools, err)
 	}
-	if !b.engine(c).Stands(t.Context(), trace) {
+	if !b.engine(c).Standing(t.Context(), trace).Stands(trace) {
 		t.Error("the trace does not stand on the machine that left it")
 	}
 	trace.Tools[0].Version = "" // the kernel ran them
-	if b.engine(c).Stands(t.Context(), trace) {
+	if b.engine(c).Standing(t.Context(), trace).Stands(trace) {
 		t.Error("the trace stands where another program runs what the step runs")
 	}
 	if r, err := b.engine(c).Build(t.Context(), last); err != nil || r.Executed != 0 || second.Load() != 1 {

@@ -73,16 +73,21 @@ func goldenFile(t *testing.T, name, path string, mask ...string) {
 func TestGoldenTrace(t *testing.T) {
 	d, other := store.Sum([]byte("one")), store.Sum([]byte("other"))
 	want := &engine.Trace{
-		Made: time.Unix(0, 1_700_000_000_000_000_001), Steps: 300, Printed: "printed\n", Names: d,
-		Stamps:  []engine.Stamp{{Path: "/src/a b", Sign: "1:100644:2:3:4"}, {Path: "/gone", Sign: "-"}},
-		Sources: []engine.TracedSource{{Kind: "source-file/1", Fields: `{"Path":"/a"}`, Digest: other}},
-		Tools:   []engine.TracedTool{{Tool: engine.Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, Version: "mke2fs 1\n"}},
-		Results: []engine.Placed{{
-			Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 1 << 40,
-			Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true,
-		}, {
-			Label: "//a:source", Path: "/out/source", Sign: "5:6", Object: store.Object{Kind: store.File, Digest: other},
-		}},
+		Made: time.Unix(0, 1_700_000_000_000_000_001), Names: d,
+		Listed: []engine.Stamp{{Path: "/src", Sign: "1:40755:2:3:4"}},
+		Files:  []string{"B9BUILD.star", "a/B9BUILD.star"},
+		Parts: []engine.TracedPart{{
+			Name: "a/B9BUILD.star", Needs: []string{"lib.star"}, Options: []string{`who string "you" []`}, Printed: "printed\n", Steps: 300,
+			Stamps:  []engine.Stamp{{Path: "/src/a b", Sign: "1:100644:2:3:4"}, {Path: "/gone", Sign: "-"}},
+			Sources: []engine.TracedSource{{Kind: "source-file/1", Fields: `{"Path":"/a"}`, Digest: other}},
+			Results: []engine.Placed{{
+				Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 1 << 40,
+				Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true,
+			}, {
+				Label: "//a:source", Path: "/out/source", Sign: "5:6", Object: store.Object{Kind: store.File, Digest: other},
+			}},
+		}, {Name: "lib.star"}},
+		Tools: []engine.TracedTool{{Tool: engine.Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, Version: "mke2fs 1\n"}},
 	}
 	back, err := engine.DecodeTrace(golden(t, "trace", want.Encode()))
 	if err != nil || !reflect.DeepEqual(back, want) {

@@ -139,6 +139,9 @@ func (j *Job) Output(name string) string { return filepath.Join(j.dir, outputFil
 // outputFile maps an output's name, which may be a mount point such as
 // "/data", to a file name.
 func outputFile(name string) string {
+	if !strings.ContainsAny(name, "%/") {
+		return "out" + name
+	}
 	return "out" + strings.NewReplacer("%", "%25", "/", "%2F").Replace(name)
 }
 

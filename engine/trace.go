@@ -17,15 +17,63 @@ import (
 // Trace is what a successful build rested on. As long as all of that stands,
 // the same build would find every step in the store and every result in its
 // place, and can be told so without evaluating a file or computing a key.
+//
+// It has a part for each build file, so that a file that changed costs its own part and
+// those that need it: see [Engine.Standing]. A part of something that had changed within
+// the grain of the file system's clock before it was read is left out, and then has to be
+// evaluated like one that changed.
 type Trace struct {
-	Made    time.Time
-	Steps   int            // of the graph, located sources not counted
+	Made   time.Time
+	Names  store.Digest // of the names that results have in the store
+	Listed []Stamp      // the directories that were searched for the files
+	Files  []string     // the parts whose results were asked for, in their order
+	Parts  []TracedPart
+	Tools  []TracedTool // the host programs in the keys
+}
+
+// TracedPart is what one build file had to do with the build.
+type TracedPart struct {
+	Name    string
+	Needs   []string       // the other parts without which it does not stand
+	Options []string       // what the file says of options, for evaluation
 	Printed string         // what evaluation wrote for the user
-	Names   store.Digest   // of the names that results have in the store
+	Steps   int            // of the graph, located sources not counted
 	Stamps  []Stamp        // what evaluation read
 	Sources []TracedSource // what the keys took from outside the graph
-	Tools   []TracedTool   // the host programs in the keys
 	Results []Placed       // in the order in which they were asked for
+}
+
+// Steps counts the steps of the graph, located sources not counted.
+func (t *Trace) Steps() int {
+	n := 0
+	for i := range t.Parts {
+		n += t.Parts[i].Steps
+	}
+	return n
+}
+
+// Results lists the results in the order in which they were asked for, each once.
+func (t *Trace) Results() []Placed {
+	at := map[string]int{}
+	n := 0
+	for i := range t.Parts {
+		at[t.Parts[i].Name] = i
+		n += len(t.Parts[i].Results)
+	}
+	list, seen := make([]Placed, 0, n), make(map[string]bool, n)
+	for _, name := range t.Files {
+		i, ok := at[name]
+		if !ok {
+			continue
+		}
+		for _, r := range t.Parts[i].Results {
+			if !seen[r.Path] {
+				seen[r.Path] = true
+				list = append(list, r)
+			}
+		}
+	}
+	return list
 }
 
 // TracedSource is a [Source] and what it stood for.
@@ -53,25 +101,27 @@ type TracedTool struct {
 const traceAge = time.Hour
 
 // Trace returns what the keys of the build took from outside the graph, and
-// what it did there. The caller adds what it knows itself: further Stamps,
-// Results, Printed and Names.
+// what it did there: the tools, and for each file that recorded steps a part with these
+// and their sources. What belongs to no file belongs to those whose steps read it. The
+// caller adds what it knows itself.
 func (r *Result) Trace(ctx context.Context) (*Trace, error) {
-	t := &Trace{Made: time.Now(), Steps: r.Executed + r.Cached}
-	tools := map[string]TracedTool{}
+	t := &Trace{Made: time.Now()}
+	tools, parts := map[string]TracedTool{}, map[string]*TracedPart{}
+	owners := r.owners()
 	for i := range r.plan.steps {
 		s := &r.plan.steps[i]
-		if l, ok := s.node.action.(Lasting); ok {
-			t.Stamps = append(t.Stamps, l.Stamps(r.engine.world)...)
-			if !l.Lasts(ctx, r.engine.world, s.artifacts()) { // undone since the step was looked up
-				t.Sources = append(t.Sources, TracedSource{Kind: goneKind})
+		for j, name := range owners[i] {
+			p := parts[name]
+			if p == nil {
+				p = &TracedPart{Name: name}
+				parts[name] = p
 			}
-		}
-		if d := s.basis.fingerprint; d != nil {
-			fields, err := encodeFields(s.node.action)
-			if err != nil {
-				return nil, fmt.Errorf("trace of %s: %w", s.node.Label(), err)
+			if _, located := locatedAt(s.node); !located && j == 0 {
+				p.Steps++
 			}
-			t.Sources = append(t.Sources, TracedSource{s.node.action.Kind(), string(fields), *d})
+			if err := r.traceSource(ctx, s, p); err != nil {
+				return nil, err
+			}
 		}
 		for i, tool := range s.tools {
 			tools[tool.Name] = TracedTool{tool, s.basis.tools[i].version}
@@ -80,30 +130,158 @@ func (r *Result) Trace(ctx context.Context) (*Trace, error) {
 			tools[" "+m.Machine()] = r.engine.tracedMachine(ctx, m.Machine())
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		t.Parts = append(t.Parts, *parts[name])
+	}
 	for _, name := range slices.Sorted(maps.Keys(tools)) {
 		t.Tools = append(t.Tools, tools[name])
 	}
 	return t, nil
 }
 
+// owners are the files that each step of the plan belongs to: the one whose evaluation
+// recorded it, else those of the steps that read it; "" for none.
+func (r *Result) owners() [][]string {
+	steps := r.plan.steps
+	owners := make([][]string, len(steps))
+	for i := len(steps) - 1; i >= 0; i-- { // what reads a step comes after it
+		if stack := steps[i].node.opts.Stack; len(stack) > 0 {
+			owners[i] = []string{stack[len(stack)-1].File}
+			continue
+		}
+		for _, d := range steps[i].dependents {
+			for _, name := range owners[r.plan.at[d.node]] {
+				if !slices.Contains(owners[i], name) {
+					owners[i] = append(owners[i], name)
+				}
+			}
+		}
+		if len(owners[i]) == 0 {
+			owners[i] = []string{""}
+		}
+	}
+	return owners
+}
+
+// traceSource adds to a part what a step took from outside the graph.
+func (r *Result) traceSource(ctx context.Context, s *step, p *TracedPart) error {
+	if l, ok := s.node.action.(Lasting); ok {
+		p.Stamps = append(p.Stamps, l.Stamps(r.engine.world)...)
+		if !l.Lasts(ctx, r.engine.world, s.artifacts()) { // undone since the step was looked up
+			p.Sources = append(p.Sources, TracedSource{Kind: goneKind})
+		}
+	}
+	if d := s.basis.fingerprint; d != nil {
+		fields, err := encodeFields(s.node.action)
+		if err != nil {
+			return fmt.Errorf("trace of %s: %w", s.node.Label(), err)
+		}
+		p.Sources = append(p.Sources, TracedSource{s.node.action.Kind(), string(fields), *d})
+	}
+	return nil
+}
+
 // goneKind is no kind of an action, so that a trace with it never stands.
 const goneKind = "-"
 
-// Racy reports whether something was read so shortly after it had changed
-// that the trace must not be used: within the grain of the file system's
+// Racy reports whether one of the stamps is of something that had changed so shortly
+// before that it must not be trusted: within the grain of the file system's
 // clock. Zero stands for the grain that such clocks have, 100 ms, or 2 s where
 // a time looks as if the clock were a coarse one; less is for tests.
-func (t *Trace) Racy(grain time.Duration) bool {
-	return slices.ContainsFunc(t.Stamps, func(s Stamp) bool { return s.racy(grain) })
+func Racy(stamps []Stamp, grain time.Duration) bool {
+	return slices.ContainsFunc(stamps, func(s Stamp) bool { return s.racy(grain) })
+}
+
+// Standing is what still stands of a trace.
+type Standing struct {
+	Listed bool            // the same files would be found
+	Parts  map[string]bool // by name
 }
 
 // Stands reports whether the build that left the trace would do nothing if it
-// were done again. What can't be found out counts as a change: the build
-// then meets it, too.
-func (e *Engine) Stands(ctx context.Context, t *Trace) bool {
+// were done again.
+func (s Standing) Stands(t *Trace) bool {
+	return s.Listed && !slices.ContainsFunc(t.Files, func(name string) bool { return !s.Parts[name] })
+}
+
+// Standing finds out for which parts of the trace a build would do nothing. What can't be
+// found out counts as a change: the build then meets it, too. Of a trace that is too old,
+// or rests on another tool, nothing stands.
+func (e *Engine) Standing(ctx context.Context, t *Trace) Standing {
 	age := time.Since(t.Made)
-	return age >= 0 && age < traceAge && !e.cfg.Refresh && e.toolsStand(ctx, t.Tools) && e.sourcesStand(ctx, t.Sources) &&
-		all(ctx, t.Stamps, Stamp.same) && all(ctx, t.Results, e.resultStands)
+	if age < 0 || age >= traceAge || e.cfg.Refresh || !e.toolsStand(ctx, t.Tools) {
+		return Standing{}
+	}
+	c := tracedSources{engine: e, table: ownActions()}
+	maps.Copy(c.table, e.cfg.Actions)
+	stands := make([]bool, len(t.Parts))
+	inParallel(len(t.Parts), func(i int) {
+		p := &t.Parts[i]
+		stands[i] = c.stand(ctx, p.Sources) && all(ctx, p.Stamps, Stamp.same) && all(ctx, p.Results, e.resultStands)
+	})
+	s := Standing{Listed: all(ctx, t.Listed, Stamp.same), Parts: map[string]bool{}}
+	for i, ok := range stands {
+		s.Parts[t.Parts[i].Name] = ok
+	}
+	s.spread(t)
+	return s
+}
+
+// spread lets nothing stand that needs something that does not.
+func (s Standing) spread(t *Trace) {
+	needed := map[string][]string{} // by whom
+	var fallen []string
+	for i := range t.Parts {
+		p := &t.Parts[i]
+		for _, other := range p.Needs {
+			needed[other] = append(needed[other], p.Name)
+			if _, known := s.Parts[other]; !known {
+				s.Parts[p.Name] = false
+			}
+		}
+	}
+	for name, ok := range s.Parts {
+		if !ok {
+			fallen = append(fallen, name)
+		}
+	}
+	for len(fallen) > 0 {
+		name := fallen[len(fallen)-1]
+		fallen = fallen[:len(fallen)-1]
+		for _, by := range needed[name] {
+			if s.Parts[by] {
+				s.Parts[by] = false
+				fallen = append(fallen, by)
+			}
+		}
+	}
+}
+
+// tracedSources asks each source once, of however many parts it is.
+type tracedSources struct {
+	engine *Engine
+	table  Actions
+	known  sync.Map // from TracedSource to func() bool
+}
+
+func (c *tracedSources) stand(ctx context.Context, list []TracedSource) bool {
+	for _, t := range list {
+		ask, _ := c.known.LoadOrStore(t, sync.OnceValue(func() bool { return c.stands(ctx, t) }))
+		if !ask.(func() bool)() {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *tracedSources) stands(ctx context.Context, t TracedSource) bool {
+	a, _ := t.Action(c.table) // nil for an error, and no Source
+	src, ok := a.(Source)
+	if !ok {
+		return false
+	}
+	d, err := src.Fingerprint(ctx, c.engine.world)
+	return err == nil && d == t.Digest
 }
 
 // tracedMachine is what runs programs of arch now.
@@ -135,22 +313,6 @@ func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
 	return true
 }
 
-func (e *Engine) sourcesStand(ctx context.Context, traced []TracedSource) bool {
-	table := ownActions()
-	maps.Copy(table, e.cfg.Actions)
-	for _, t := range traced {
-		a, _ := t.Action(table) // nil for an error, and no Source
-		src, ok := a.(Source)
-		if !ok {
-			return false
-		}
-		if d, err := src.Fingerprint(ctx, e.world); err != nil || d != t.Digest {
-			return false
-		}
-	}
-	return true
-}
-
 func (e *Engine) resultStands(r Placed) bool {
 	placed := r.Path == "" || r.Sign != "" && observe(r.Path) == r.Sign
 	return placed && (!r.Stored || e.cfg.Store.Has(r.Object))
@@ -158,18 +320,35 @@ func (e *Engine) resultStands(r Placed) bool {
 
 // all reports whether ok holds for every element, asking on all processors.
 func all[T any](ctx context.Context, list []T, ok func(T) bool) bool {
-	n := min(runtime.NumCPU(), 1+len(list)/64)
 	var failed atomic.Bool
+	one := func(i int) {
+		if !failed.Load() && (!ok(list[i]) || ctx.Err() != nil) {
+			failed.Store(true)
+		}
+	}
+	if len(list) > 64 {
+		inParallel(len(list), one)
+		return !failed.Load()
+	}
+	for i := range list {
+		one(i)
+	}
+	return !failed.Load()
+}
+
+// inParallel calls do for the numbers below n, on all processors.
+func inParallel(n int, do func(int)) {
+	const piece = 16
+	var next atomic.Int64
 	var group sync.WaitGroup
-	for part := range n {
+	for range min(runtime.NumCPU(), 1+n/piece) {
 		group.Go(func() {
-			for i := part; i < len(list) && !failed.Load(); i += n {
-				if !ok(list[i]) || ctx.Err() != nil {
-					failed.Store(true)
+			for from := int(next.Add(piece)) - piece; from < n; from = int(next.Add(piece)) - piece {
+				for i := from; i < min(from+piece, n); i++ {
+					do(i)
 				}
 			}
 		})
 	}
 	group.Wait()
-	return !failed.Load()
 }

@@ -13,11 +13,19 @@ import (
 func sampleTrace() *Trace {
 	d := store.Sum([]byte("x"))
 	return &Trace{
-		Made: time.Unix(1, 2), Steps: 3, Printed: "printed\n", Names: d,
-		Stamps:  []Stamp{{Path: "/a b", Sign: "1:2"}, {Path: "/gone", Sign: absent}},
-		Sources: []TracedSource{{"source-file/1", `{"Path":"/a"}`, d}},
-		Tools:   []TracedTool{{Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, "mke2fs 1\n"}},
-		Results: []Placed{{Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 5, Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true}},
+		Made: time.Unix(1, 2), Names: d,
+		Listed: []Stamp{{Path: "/", Sign: "1:2"}},
+		Files:  []string{"a/B9BUILD.star"},
+		Parts: []TracedPart{
+			{
+				Name: "a/B9BUILD.star", Needs: []string{"lib.star"}, Options: []string{"o string \"\" []"}, Printed: "printed\n", Steps: 3,
+				Stamps:  []Stamp{{Path: "/a b", Sign: "1:2"}, {Path: "/gone", Sign: absent}},
+				Sources: []TracedSource{{"source-file/1", `{"Path":"/a"}`, d}},
+				Results: []Placed{{Label: "//a:b", Output: "/", Path: "/out/a/b", Sign: "3:4", Size: 5, Object: store.Object{Kind: store.Tree, Digest: d, Size: 5}, Stored: true}},
+			},
+			{Name: "lib.star"},
+		},
+		Tools: []TracedTool{{Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, "mke2fs 1\n"}},
 	}
 }
 
@@ -35,7 +43,7 @@ func TestTraceIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestATraceWithinTheGrainIsRacy(t *testing.T) {
+func TestWhatChangedWithinTheGrainIsRacy(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	for _, c := range []struct {
 		stamp Stamp
@@ -51,8 +59,7 @@ func TestATraceWithinTheGrainIsRacy(t *testing.T) {
 		{Stamp{Sign: "1", Age: 2001 * ms}, time.Hour, true},
 		{Stamp{Sign: absent}, time.Hour, false},
 	} {
-		tr := &Trace{Stamps: []Stamp{{Sign: "1", Age: int64(2 * time.Hour)}, c.stamp}}
-		if got := tr.Racy(c.grain); got != c.want {
+		if got := Racy([]Stamp{{Sign: "1", Age: int64(2 * time.Hour)}, c.stamp}, c.grain); got != c.want {
 			t.Errorf("%+v within %v: racy is %v", c.stamp, c.grain, got)
 		}
 	}

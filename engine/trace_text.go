@@ -9,39 +9,63 @@ import (
 )
 
 // traceTag begins an encoded trace. The number is raised when it changes.
-const traceTag = "b9 trace 1"
+const traceTag = "b9 trace 2"
 
 var errBadTrace = errors.New("not a trace of this b9")
 
 // Encode returns the trace as bytes for [DecodeTrace]: numbers as varints,
 // strings and lists after their length.
 func (t *Trace) Encode() []byte {
-	w := traceWriter(make([]byte, 0, 256+256*len(t.Results)))
+	size := 256
+	for i := range t.Parts {
+		size += 256 + 256*len(t.Parts[i].Results)
+	}
+	w := traceWriter(make([]byte, 0, size))
 	w.text(traceTag)
 	w.number(t.Made.UnixNano())
-	w.number(int64(t.Steps))
-	w.text(t.Printed)
 	w.digest(t.Names)
-	w.number(int64(len(t.Stamps)))
-	for _, s := range t.Stamps {
-		w.text(s.Path, s.Sign)
-	}
-	w.number(int64(len(t.Sources)))
-	for _, s := range t.Sources {
-		w.text(s.Kind, s.Fields)
-		w.digest(s.Digest)
+	w.stamps(t.Listed)
+	w.texts(t.Files)
+	w.number(int64(len(t.Parts)))
+	for i := range t.Parts {
+		w.part(&t.Parts[i])
 	}
 	w.number(int64(len(t.Tools)))
 	for _, tool := range t.Tools {
 		w.text(tool.Tool.Name, tool.Version)
-		w.number(int64(len(tool.Tool.VersionArgs)))
-		w.text(tool.Tool.VersionArgs...)
-	}
-	w.number(int64(len(t.Results)))
-	for i := range t.Results {
-		w.result(&t.Results[i])
+		w.texts(tool.Tool.VersionArgs)
 	}
 	return w
+}
+
+func (w *traceWriter) part(p *TracedPart) {
+	w.text(p.Name)
+	w.texts(p.Needs)
+	w.texts(p.Options)
+	w.text(p.Printed)
+	w.number(int64(p.Steps))
+	w.stamps(p.Stamps)
+	w.number(int64(len(p.Sources)))
+	for _, s := range p.Sources {
+		w.text(s.Kind, s.Fields)
+		w.digest(s.Digest)
+	}
+	w.number(int64(len(p.Results)))
+	for i := range p.Results {
+		w.result(&p.Results[i])
+	}
+}
+
+func (w *traceWriter) stamps(list []Stamp) {
+	w.number(int64(len(list)))
+	for _, s := range list {
+		w.text(s.Path, s.Sign)
+	}
+}
+
+func (w *traceWriter) texts(list []string) {
+	w.number(int64(len(list)))
+	w.text(list...)
 }
 
 type traceWriter []byte
@@ -74,15 +98,15 @@ func DecodeTrace(data []byte) (*Trace, error) {
 	if r.text() != traceTag {
 		return nil, errBadTrace
 	}
-	t := &Trace{Made: time.Unix(0, r.number()), Steps: int(r.number()), Printed: r.text(), Names: r.digest()}
-	t.Stamps = listOf(&r, func() Stamp { return Stamp{Path: r.text(), Sign: r.text()} })
-	t.Sources = listOf(&r, func() TracedSource { return TracedSource{r.text(), r.text(), r.digest()} })
+	t := &Trace{Made: time.Unix(0, r.number()), Names: r.digest()}
+	t.Listed = listOf(&r, r.stamp)
+	t.Files = listOf(&r, r.text)
+	t.Parts = listOf(&r, r.part)
 	t.Tools = listOf(&r, func() TracedTool {
 		tool := TracedTool{Tool: Tool{Name: r.text()}, Version: r.text()}
 		tool.Tool.VersionArgs = listOf(&r, r.text)
 		return tool
 	})
-	t.Results = listOf(&r, r.result)
 	if r.bad || r.rest != "" {
 		return nil, errBadTrace
 	}
@@ -123,6 +147,16 @@ func (r *traceReader) digest() (d store.Digest) {
 	return d
 }
 
+func (r *traceReader) stamp() Stamp { return Stamp{Path: r.text(), Sign: r.text()} }
+
+func (r *traceReader) part() TracedPart {
+	p := TracedPart{Name: r.text(), Needs: listOf(r, r.text), Options: listOf(r, r.text), Printed: r.text(), Steps: int(r.number())}
+	p.Stamps = listOf(r, r.stamp)
+	p.Sources = listOf(r, func() TracedSource { return TracedSource{r.text(), r.text(), r.digest()} })
+	p.Results = listOf(r, r.result)
+	return p
+}
+
 func (r *traceReader) result() Placed {
 	t := Placed{Label: r.text(), Output: r.text(), Path: r.text(), Sign: r.text(), Size: r.number()}
 	t.Object.Kind, t.Object.Size = store.Kind(r.number()), r.number()
@@ -136,6 +170,9 @@ func listOf[T any](r *traceReader, read func() T) []T {
 	n := r.number()
 	if n < 0 || n > int64(len(r.rest)) {
 		r.bad, r.rest = true, ""
+		return nil
+	}
+	if n == 0 {
 		return nil
 	}
 	list := make([]T, 0, n)

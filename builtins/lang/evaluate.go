@@ -145,15 +145,16 @@ func stopped(ctx context.Context, err error) error {
 
 // print writes what print() was given, with the place of the call before it.
 func (w *Workspace) print(thread *starlark.Thread, msg string) {
-	w.warnf("%s: %s", positionOf(thread.CallFrame(1).Pos), msg)
+	moduleOf(thread).warnf("%s: %s", positionOf(thread.CallFrame(1).Pos), msg)
 }
 
 // warnf prints one whole line for the user, whoever else prints.
-func (w *Workspace) warnf(format string, args ...any) {
-	if w.cfg.Stderr == nil {
-		return
-	}
+func (m *module) warnf(format string, args ...any) {
+	w, line := m.ws, fmt.Sprintf(format+"\n", args...)
 	w.stderr.Lock()
 	defer w.stderr.Unlock()
-	_, _ = io.WriteString(w.cfg.Stderr, fmt.Sprintf(format+"\n", args...))
+	m.restsOn.printed = append(m.restsOn.printed, line...)
+	if w.cfg.Stderr != nil {
+		_, _ = io.WriteString(w.cfg.Stderr, line)
+	}
 }

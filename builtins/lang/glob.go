@@ -39,7 +39,7 @@ func globValue(c *Call) (starlark.Value, error) {
 	if c.m.library {
 		return nil, fmt.Errorf("a library has no source files: call it from a build file")
 	}
-	g := globber{ws: c.m.ws, pkg: c.m.base.Pkg, include: c.globPatterns("include"), exclude: c.globPatterns("exclude")}
+	g := globber{m: c.m, pkg: c.m.base.Pkg, include: c.globPatterns("include"), exclude: c.globPatterns("exclude")}
 	if c.Failed() {
 		return starlark.None, nil
 	}
@@ -86,7 +86,7 @@ func checkGlob(parts []string) error {
 }
 
 type globber struct {
-	ws               *Workspace
+	m                *module
 	pkg              string
 	include, exclude [][]string
 	found            []string
@@ -95,7 +95,7 @@ type globber struct {
 
 // walk looks at the directory rel of the package.
 func (g *globber) walk(rel string) error {
-	entries, err := os.ReadDir(g.ws.reads(path.Join(g.pkg, rel)))
+	entries, err := os.ReadDir(g.m.reads(path.Join(g.pkg, rel)))
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,13 @@ func (g *globber) isFile(name string, e fs.DirEntry) bool {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.Type().IsRegular()
 	}
-	st, err := os.Stat(g.ws.reads(path.Join(g.pkg, name)))
+	st, err := os.Stat(g.m.reads(path.Join(g.pkg, name)))
 	return err == nil && st.Mode().IsRegular()
 }
 
 // enters reports whether any pattern can match below the directory.
 func (g *globber) enters(dir string) bool {
-	if g.ws.isResults(path.Join(g.pkg, dir)) {
+	if g.m.ws.isResults(path.Join(g.pkg, dir)) {
 		return false
 	}
 	parts := strings.Split(dir, "/")

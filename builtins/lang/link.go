@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"b9.build/b9/engine"
@@ -98,6 +99,7 @@ func (l *linker) resolve(r reference) {
 			l.waiting = append(l.waiting, r)
 			return
 		}
+		r.from.m.rests(m)
 		if err := l.find(m, r); err != nil {
 			l.fail(r, err)
 			return
@@ -106,6 +108,9 @@ func (l *linker) resolve(r reference) {
 	if err := l.check(r.in); err != nil {
 		l.fail(r, err)
 		return
+	}
+	if r.in.decl.source != nil {
+		r.from.m.restsOn.sources = append(r.from.m.restsOn.sources, r.in.decl.source)
 	}
 	l.stack = append(l.stack, r.in.decl)
 }
@@ -189,8 +194,10 @@ func (w *Workspace) target(m *module, l Label) (*declaration, error) {
 	return nil, errors.New(Unknown(m.id+" has no target", l.Name, m.targetNames()))
 }
 
+// isSource reports whether the label names a source. What is one is noted when it is
+// identified; where there is none the label is a mistake.
 func (w *Workspace) isSource(l Label) bool {
-	st, err := os.Stat(w.reads(path.Join(l.Pkg, l.Name)))
+	st, err := os.Stat(filepath.Join(w.root, filepath.FromSlash(path.Join(l.Pkg, l.Name))))
 	return err == nil && (st.Mode().IsRegular() || st.IsDir())
 }
 
@@ -204,7 +211,7 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := os.ReadDir(w.reads(dir))
+		entries, err := os.ReadDir(w.lists(dir))
 		if err != nil {
 			return fmt.Errorf("packages below //%s: %w", dir, err)
 		}

@@ -77,6 +77,7 @@ func (w *Workspace) await(ctx context.Context, from *module, label, id string, b
 	w.mu.Lock()
 	m, mine := w.claimLocked(id, base, library)
 	from.blockedOn, from.blockedAt = m, from.loads[label]
+	from.restsOn.add(m)
 	cycle := from.cycle()
 	w.mu.Unlock()
 	defer func() {

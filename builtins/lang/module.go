@@ -38,6 +38,8 @@ type module struct {
 	members map[picked]*declaration // the steps that take a file out of a directory
 	same    map[string]int          // how often Identity was asked for a text
 
+	restsOn restsOn
+
 	call   Call                       // reused by every call of a built-in
 	wanted map[string][]wantedName    // what load() statements ask for, by module label
 	loads  map[string]engine.Position // where, by module label
@@ -112,7 +114,7 @@ func (m *module) read() ([]byte, error) {
 	if m.library {
 		return stdlib.FS.ReadFile(m.id[len(libraryPrefix):])
 	}
-	return readSource(m.ws.reads(m.id))
+	return readSource(m.reads(m.id))
 }
 
 func readSource(name string) ([]byte, error) {

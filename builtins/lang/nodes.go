@@ -35,7 +35,7 @@ func (l *Linked) Pos() engine.Position { return l.decl.pos() }
 func (l *Linked) Operation() string { return l.decl.op }
 
 // Warnf prints a line where print() writes. It fails nothing.
-func (l *Linked) Warnf(format string, args ...any) { l.decl.m.ws.warnf(format, args...) }
+func (l *Linked) Warnf(format string, args ...any) { l.decl.m.warnf(format, args...) }
 
 // Ref is the output that the input of that role refers to; ok is false when it
 // was not given.

@@ -70,6 +70,7 @@ func optionValue(c *Call) (starlark.Value, error) {
 	if err := o.set(&c.m.ws.cfg); err != nil {
 		return nil, err
 	}
+	c.m.restsOn.options = append(c.m.restsOn.options, o.String())
 	return o.value, c.m.ws.declareOption(o)
 }
 
@@ -117,10 +118,18 @@ func (o *declaredOption) parse(text string) error {
 	return nil
 }
 
+// String is what declarations of the option have to agree on.
+func (o *declaredOption) String() string {
+	return fmt.Sprintf("%s %s %q %q", o.name, o.kind, o.standard, o.choices)
+}
+
 // declareOption records the option. Declarations of one name must agree.
 func (w *Workspace) declareOption(o declaredOption) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if said, ok := w.declared[o.name]; ok && said != o.String() {
+		return fmt.Errorf("the option %q is declared differently in a file that did not change", o.name)
+	}
 	old := w.options[o.name]
 	if old == nil {
 		w.options[o.name] = &o

@@ -39,11 +39,17 @@ func (t *Target) String() string { return t.Title }
 func (w *Workspace) Resolve(ctx context.Context, patterns []string) (*Graph, error) {
 	w.resolving.Lock()
 	defer w.resolving.Unlock()
+	return w.graphOf(ctx, func(l *linker) ([]*declaration, error) { return l.roots(patterns) })
+}
+
+// graphOf makes the graph of the declarations that wanted finds. The caller holds
+// w.resolving.
+func (w *Workspace) graphOf(ctx context.Context, wanted func(*linker) ([]*declaration, error)) (*Graph, error) {
 	if w.broken != nil {
 		return nil, w.broken
 	}
 	l := &linker{w: w, ctx: ctx, pending: map[string]Label{}}
-	roots, err := l.roots(patterns)
+	roots, err := wanted(l)
 	if err == nil {
 		err = l.closure(roots)
 	}
@@ -249,7 +255,7 @@ func (w *Workspace) unknownOptions() []*Error {
 	have := slices.Sorted(maps.Keys(w.options))
 	var errs []*Error
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Options)) {
-		if w.options[name] == nil {
+		if _, elsewhere := w.declared[name]; w.options[name] == nil && !elsewhere {
 			msg := fmt.Sprintf("-D %s: no loaded build file declares the option %q (%s)", name, name, Listed(have))
 			errs = append(errs, &Error{Msg: Suggest(msg, name, have), cause: ErrOption})
 		}

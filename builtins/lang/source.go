@@ -49,8 +49,9 @@ type sourceFile struct {
 	root    string // the name in [sources]; "" is the workspace
 	path    string // slash-separated, below the root; "." is the root
 	label   string // //pkg:path or @root//path, for messages
-	err     error  // why it cannot be used, once identified
-	outside error  // it is a symbolic link out of the workspace, which only who asks for it may use
+	stamp   engine.Stamp
+	err     error // why it cannot be used, once identified
+	outside error // it is a symbolic link out of the workspace, which only who asks for it may use
 }
 
 // source returns the declaration of a file or directory that the module names
@@ -129,7 +130,8 @@ func (w *Workspace) identify(d *declaration) error {
 			return s.err
 		}
 	}
-	full := w.readsAt(filepath.Join(dir, filepath.FromSlash(s.path)))
+	full := filepath.Join(dir, filepath.FromSlash(s.path))
+	s.stamp = engine.StampOf(full)
 	name := s.path
 	if s.root != "" {
 		name = s.label
@@ -240,7 +242,8 @@ func (w *Workspace) missingSource(p string) string {
 // to, a file or a directory, wherever that lies.
 func (l *Linked) Source(link string) (engine.Ref, error) {
 	w := l.decl.m.ws
-	real, err := filepath.EvalSymlinks(w.readsAt(link))
+	l.decl.m.readsAt(link)
+	real, err := filepath.EvalSymlinks(link)
 	if err != nil {
 		return engine.Ref{}, err
 	}

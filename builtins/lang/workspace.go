@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -76,8 +74,10 @@ type Workspace struct {
 	modules map[string]*module
 	sources map[string]*declaration
 	options map[string]*declaredOption
-	stamps  []engine.Stamp
-	stderr  sync.Mutex
+	listed  []engine.Stamp // of the directories that were searched for build files
+	stderr  sync.Mutex     // also guards what modules printed
+
+	declared map[string]string // what files that are not evaluated say of options, by name
 
 	resolving sync.Mutex        // held by Resolve; guards what follows, and link of every declaration
 	linkErrs  []*Error          // mistakes found while linking
@@ -161,34 +161,4 @@ func isRoot(dir string) (bool, error) {
 		return false, fmt.Errorf("workspace: %w", err)
 	}
 	return true, nil
-}
-
-// reads returns the host path of a file or directory that evaluation or
-// linking is about to read, and notes that it does.
-func (w *Workspace) reads(rel string) string {
-	return w.readsAt(filepath.Join(w.root, filepath.FromSlash(rel)))
-}
-
-// readsAt is reads for a path of the host.
-func (w *Workspace) readsAt(full string) string {
-	s := engine.StampOf(full)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stamps = append(w.stamps, s)
-	return full
-}
-
-// Stamps lists every file and directory that the calls so far have read, or
-// have looked for in vain, each as it was before. It leaves out what only the
-// steps read. Together with the options, the configuration and the embedded
-// libraries that is all that evaluation depends on.
-func (w *Workspace) Stamps() []engine.Stamp {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	all := slices.Clone(w.stamps)
-	slices.SortFunc(all, func(a, b engine.Stamp) int {
-		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Sign, b.Sign), cmp.Compare(a.Age, b.Age))
-	})
-	// Of equal ones the youngest stays.
-	return slices.CompactFunc(all, func(a, b engine.Stamp) bool { return a.Path == b.Path && a.Sign == b.Sign })
 }

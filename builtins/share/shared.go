@@ -133,7 +133,11 @@ func (s *reference) answer(list []Locked) (Locked, bool) {
 // Traced lists what the shared() of a trace that stands resolve to, by name.
 func Traced(t *engine.Trace) []Locked {
 	var list []Locked
-	for _, src := range t.Sources {
+	var sources []engine.TracedSource
+	for i := range t.Parts {
+		sources = append(sources, t.Parts[i].Sources...)
+	}
+	for _, src := range sources {
 		a, err := src.Action(Actions())
 		s, ok := a.(*reference)
 		if err != nil || !ok {

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"syscall"
 
@@ -32,10 +31,7 @@ func main() {
 	// for are those of umask 022, as in a distribution's packages.
 	// What b9 puts where the user finds it obeys the user's own (session.Program).
 	umask := syscall.Umask(0o022)
-	// b9 is short-lived and small; fewer collections make a no-op build
-	// noticeably quicker. The limit keeps a large graph in bounds.
-	debug.SetGCPercent(1000)
-	debug.SetMemoryLimit(160 << 20)
+	boundMemory()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := withSignals(cancel)
 	code := runAs(ctx, umask, os.Args[1:], os.Stdin, whileRead(standardOutput(), cancel), whileRead(os.Stderr, cancel))

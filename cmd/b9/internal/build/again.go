@@ -3,8 +3,9 @@ package build
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"io"
 	"os"
+	"slices"
 	"time"
 
 	"b9.build/b9/builtins/share"
@@ -61,38 +62,63 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, nil // of another b9, and of no use
 	}
-	stands, err := b.stands(ctx, st, t)
-	if err != nil || !stands {
+	standing, err := b.standing(ctx, t)
+	if err != nil {
 		return nil, exit.Resumes(err, resumes)
 	}
-	if _, err := b.Console.Write([]byte(t.Printed)); err != nil {
+	names, err := st.ResultsDigest(b.Root)
+	if err != nil || names != t.Names || !standing.Stands(t) {
+		b.before = &before{trace: t, parts: standing.Parts}
+		return nil, nil
+	}
+	if err := b.print(t); err != nil {
 		return nil, err
 	}
-	return &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps, Shared: share.Traced(t), Results: b.shown(t.Results)}}, nil
+	return &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps(), Shared: share.Traced(t), Results: b.shown(t.Results())}}, nil
 }
 
-// stands reports whether all that the trace rests on is as it was.
-func (b *maker) stands(ctx context.Context, st *store.Store, t *engine.Trace) (bool, error) {
+// standing tells what of the trace is as it was.
+func (b *maker) standing(ctx context.Context, t *engine.Trace) (engine.Standing, error) {
 	m, err := open(b.Session, b.Flags, nil, nil)
 	if err != nil {
-		return false, err
+		return engine.Standing{}, err
 	}
-	names, err := st.ResultsDigest(b.Root)
-	stands := err == nil && names == t.Names && m.Stands(ctx, t)
-	return stands, errors.Join(err, m.Close())
+	return m.Standing(ctx, t), m.Close()
 }
 
-// remember keeps the trace of a build that went well, and what evaluation printed.
-// It is only a help, so what hinders it is no error.
-func (b *maker) remember(r *report, ws *session.Workspace, printed string) {
-	t := r.trace
-	t.Stamps, t.Printed = append(t.Stamps, ws.Stamps()...), printed
+// print prints what evaluation printed when it left the trace.
+func (b *maker) print(t *engine.Trace) error {
+	for i := range t.Parts {
+		if _, err := io.WriteString(b.Console, t.Parts[i].Printed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remember keeps the trace of a build that went well. It is only a help, so what hinders
+// it is no error.
+func (b *maker) remember(r *report) {
 	names, err := r.store.ResultsDigest(r.root)
-	if err != nil || t.Racy(b.grain) {
+	if err != nil || !b.vouch(r) {
 		return
 	}
-	t.Names = names
+	r.trace.Names = names
 	if key, err := b.traceKey(); err == nil {
-		_ = r.store.WriteNote(key, t.Encode())
+		_ = r.store.WriteNote(key, r.trace.Encode())
 	}
 }
+
+// vouch leaves out of the trace what the times of files can't vouch for, and reports
+// whether anything is left.
+func (b *maker) vouch(r *report) bool {
+	t := r.trace
+	t.Parts = slices.DeleteFunc(t.Parts, func(p engine.TracedPart) bool { return r.evaluated[p.Name] && engine.Racy(p.Stamps, b.grain) })
+	if engine.Racy(t.Listed, b.grain) {
+		t.Listed = []engine.Stamp{{Path: r.root, Sign: unlisted}}
+	}
+	return len(t.Parts) > 0
+}
+
+// unlisted is the sign of no directory: the files are looked for again.
+const unlisted = "?"

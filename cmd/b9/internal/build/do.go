@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +9,7 @@ import (
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
@@ -49,17 +49,18 @@ type maker struct {
 	*session.Session
 	Request
 	placements []lang.Placement // of the results; of no use where b.ReadOnly is set
+	before     *before          // what stands of the build before; nil for nothing that is known
 
-	grain time.Duration // of the file system's clock, for tests; see [engine.Trace.Racy]
+	grain time.Duration // of the file system's clock, for tests; see [engine.Racy]
 }
 
 func (b *maker) do(ctx context.Context) (*Built, error) {
 	started := time.Now()
-	var printed bytes.Buffer
-	ws, graph, err := b.Graph(ctx, session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: io.MultiWriter(b.Console, &printed)}, b.Patterns...)
+	e, err := b.evaluate(ctx)
 	if err != nil {
 		return nil, err
 	}
+	ws, graph := e.ws, e.graph
 	if b.One && len(graph.Targets) != 1 {
 		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
 	}
@@ -76,12 +77,14 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 		return nil, err
 	}
 	if err == nil && !b.ReadOnly {
-		err = b.writeResults(ctx, d, result, r)
+		err = b.writeResults(ctx, d, e, result, r)
 	}
 	if err == nil && !b.ReadOnly {
-		b.remember(r, ws, printed.String())
+		b.remember(r)
 	}
-	r.Shared = ws.Shared.Resolved()
+	if r.Shared = ws.Shared.Resolved(); e.rest && r.trace != nil {
+		r.Shared = share.Traced(r.trace)
+	}
 	published, perr := ws.Shared.Published(ctx, result)
 	r.Published, err = published, errors.Join(err, perr)
 	r.Seconds = time.Since(started).Seconds()

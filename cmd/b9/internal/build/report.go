@@ -21,31 +21,58 @@ type report struct {
 	store *store.Store
 	root  string
 	trace *engine.Trace // of a build that went well
+
+	evaluated map[string]bool // the parts of the trace that are not of the build before
 }
 
 // writeResults puts every output of every target into the output directory.
-func (b *maker) writeResults(ctx context.Context, d *display.Display, res *engine.Result, r *report) (err error) {
-	if r.trace, err = res.Trace(ctx); err != nil {
+func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluated, res *engine.Result, r *report) error {
+	t, err := res.Trace(ctx)
+	if err != nil {
 		return err
 	}
-	names := map[string][]store.Object{}
 	wanted := make([]engine.Wanted, len(b.placements))
 	for i, p := range b.placements {
-		art := res.Artifact(p.Ref)
-		wanted[i] = engine.Wanted{Artifact: art, Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode}
-		names[p.Label] = append(names[p.Label], art.Object())
+		wanted[i] = engine.Wanted{Artifact: res.Artifact(p.Ref), Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode}
 	}
-	if r.trace.Results, err = b.place(ctx, d, wanted); err != nil {
+	placed, err := b.place(ctx, d, wanted)
+	if err != nil {
 		return err
 	}
-	r.Results = b.shown(r.trace.Results)
+	results := map[string][]engine.Placed{}
+	at := map[string]int{}
+	for i, p := range b.placements {
+		at[p.Path] = i
+	}
+	for _, t := range e.graph.Targets {
+		for _, p := range t.Placements() {
+			results[t.File()] = append(results[t.File()], placed[at[p.Path]])
+		}
+	}
+	results[""] = placed // all of them, where the trace has one part
+	r.trace, r.evaluated = b.traced(t, e, results)
+	all := r.trace.Results()
+	if e.rest {
+		r.Cached = max(0, r.trace.Steps()-r.Executed)
+		if err := b.print(r.trace); err != nil {
+			return err
+		}
+	}
+	names := map[string][]store.Object{}
+	for _, p := range all {
+		names[p.Label] = append(names[p.Label], p.Object)
+	}
+	r.Results = b.shown(all)
 	return r.store.NameResults(r.root, names)
 }
+
+// unplaced is the value of results.place with which results stay in the store.
+const unplaced = "none"
 
 // place puts the results where the settings say.
 func (b *maker) place(ctx context.Context, d *display.Display, wanted []engine.Wanted) ([]engine.Placed, error) {
 	how := b.Config.Results.Place
-	if how == "none" {
+	if how == unplaced {
 		return engine.Unplaced(wanted)
 	}
 	return engine.Place(ctx, engine.Destination{Dir: b.ResultsDir(), Umask: b.Umask, Link: how == "link", Placing: d.Placing}, wanted)
