@@ -52,6 +52,8 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	p := newPlan(refs)
 	r := &Result{engine: e, plan: p, artifacts: map[Ref]*Artifact{}}
 	x := newExecutor(e, r)
+	x.room = newRoom(e, p)
+	x.room.forecast(ctx, refs)
 	err := x.runPlan(ctx, p)
 	x.publishing.Wait()
 	if cerr := x.views.close(); err == nil {

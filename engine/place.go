@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/newfile"
+	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
 )
 
@@ -223,6 +225,9 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.fits(todo); err != nil {
+		return err
+	}
 	claimed, err := p.claim(ctx, todo)
 	if err != nil {
 		return err
@@ -246,6 +251,53 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 		return err
 	}
 	return p.flushNames(all)
+}
+
+// fits is an error if the data to copy is more than the file system has room for, where
+// blocks can't be shared. What a batch replaces is gone before the next one is written.
+func (p *placer) fits(todo []placing) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(p.top.Fd()), &st); err != nil {
+		return nil // the writing meets it
+	}
+	var need, most int64
+	for rest := todo; len(rest) > 0; {
+		n := batch(rest)
+		need += dataOf(rest[:n])
+		most = max(most, need)
+		for _, t := range rest[:n] {
+			need -= p.replaced(t.rel)
+		}
+		rest = rest[n:]
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if most <= free || p.clones(todo) {
+		return nil
+	}
+	return fmt.Errorf("place %s: %s to copy, and %s is free on its file system: free some there, name another directory with --out, or place links into the store with --place=link",
+		p.dir, size.About(most), size.About(free))
+}
+
+// replaced is how many bytes go with the file that b9 placed at rel before.
+func (p *placer) replaced(rel string) int64 {
+	var st unix.Stat_t
+	if _, ours := p.known[rel]; !ours || !statted(unix.Lstat, filepath.Join(p.dir, rel), &st) {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+// clones reports whether the results can share blocks with the store.
+func (p *placer) clones(todo []placing) bool {
+	i := slices.IndexFunc(todo, func(t placing) bool {
+		return t.artifact.Stored() && t.artifact.Kind() == store.File && t.result.link == ""
+	})
+	if i < 0 {
+		return false
+	}
+	probe := filepath.Join(p.staging.path, "probe")
+	defer os.Remove(probe)
+	return todo[i].artifact.store.Clones(todo[i].artifact.Digest(), probe)
 }
 
 // nameLinks tells the store of the links that will be there. That is on the disk before

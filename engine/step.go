@@ -86,6 +86,7 @@ type executor struct {
 	suppliers  []supplier // in the order in which they are asked; recorded is the first
 	found      atomic.Int64
 	views      views
+	room       *room          // nil where nothing runs
 	publishing sync.WaitGroup // of steps that are on their way to the cache
 
 	mu     sync.Mutex // guards the counts in result
@@ -365,6 +366,9 @@ func (r running) supply(ctx context.Context, s *step, _ bool) ([]*Artifact, erro
 // execute runs the action in a scratch directory and tells how that ended.
 func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	e := r.x.engine
+	if r.x.room != nil {
+		r.x.room.before(ctx, s)
+	}
 	scratch, err := e.cfg.Store.Scratch(s.node.Label())
 	if err != nil {
 		return nil, err

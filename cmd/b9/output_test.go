@@ -218,7 +218,7 @@ func masked(s *site, team, text string) string {
 func compareGolden(t *testing.T, name, text string) {
 	t.Helper()
 	switch name {
-	case "doctor", "builtins", "config":
+	case "doctor", "builtins", "config", "cache":
 		text = shapeOf(t, text)
 	case "events":
 		lines := strings.SplitAfter(text, "\n")

@@ -64,7 +64,7 @@ type Results struct {
 // Store says where finished steps are kept, and for how long.
 type Store struct {
 	Dir     string        `toml:"dir" doc:"the directory that finished steps are kept in; a relative one counts from the directory of the file that sets it"`
-	MaxSize size.Bytes    `toml:"max_size" default:"30GiB" doc:"collection takes the longest unused results until this much is left; 0 means no limit"`
+	MaxSize size.Limit    `toml:"max_size" default:"50%" doc:"collection takes the longest unused results until this much is left: a size, or a share of what the store holds and its file system has free; 0 means no limit"`
 	MaxAge  size.Duration `toml:"max_age" default:"30d" doc:"collection takes results that were not used for this long; 0 means no limit"`
 }
 

@@ -45,7 +45,7 @@ func find(t *testing.T, c *Config, key string) Setting {
 func TestDefaults(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", "/var/cache/me")
 	c := mustLoad(t, Layers{WorkspaceFile: write(t, ""), UserFile: "/nonexistent/config.toml"})
-	if c.Store.Dir != "/var/cache/me/b9" || c.Store.MaxSize != 30<<30 || c.Store.MaxAge.Std() != 720*time.Hour {
+	if c.Store.Dir != "/var/cache/me/b9" || c.Store.MaxSize.Percent != 50 || c.Store.MaxAge.Std() != 720*time.Hour {
 		t.Errorf("store: %+v", c.Store)
 	}
 	if c.Build != (Build{Out: "b9-out", Verbosity: "normal"}) {
@@ -188,7 +188,7 @@ F:13:1: container.backend: unknown value "embeded" (have auto, embedded, libvirt
 F:14:1: container.capabilities: wants a list of strings, but element 2 is the integer 3
 F:15:1: container.network: wants a string, not a list
 F:16:1: unknown setting "container.libvirt.uri"
-F:17:2: store.max_size: wants a size such as "2G", not a table
+F:17:2: store.max_size: wants a size such as "2G", or a share such as "50%", not a table
 F:20:1: libvirt.emulator: "lxc" is not an absolute path
 F:21:3: fs is a section, not a setting
 F:24:1: options.a.b: "a.b" cannot be the name of an option: use letters, digits and _

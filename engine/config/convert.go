@@ -108,6 +108,10 @@ func asList(value any) ([]string, error) {
 
 func asSize(value any) (size.Bytes, error) { return parsed(value, `a size such as "2G"`, size.Parse) }
 
+func asLimit(value any) (size.Limit, error) {
+	return parsed(value, `a size such as "2G", or a share such as "50%"`, size.ParseLimit)
+}
+
 func asDuration(value any) (size.Duration, error) {
 	return parsed(value, `a duration such as "90s"`, size.ParseDuration)
 }

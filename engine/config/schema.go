@@ -58,7 +58,7 @@ func defaultStore() string {
 }
 
 // pointer is the address of the field in c: *int, *bool, *string, *float64,
-// *[]string, *size.Bytes or *size.Duration.
+// *[]string, *size.Bytes, *size.Limit or *size.Duration.
 func (f field) pointer(c *Config) any {
 	return reflect.ValueOf(c).Elem().FieldByIndex(f.index).Addr().Interface()
 }
@@ -80,6 +80,8 @@ func (f field) set(c *Config, value any) error {
 		return store(f, p, value, asList)
 	case *size.Bytes:
 		return store(f, p, value, asSize)
+	case *size.Limit:
+		return store(f, p, value, asLimit)
 	case *size.Duration:
 		return store(f, p, value, asDuration)
 	}

@@ -46,8 +46,23 @@ type Policy struct {
 	// on the disk; what was used longest ago goes first. Zero is no limit;
 	// below zero, all that may go goes, records included.
 	MaxSize int64
+	// MaxShare is MaxSize in percent of what the store occupies and its file system has
+	// free, together. So the store gives way to what else is put there. Zero is no limit.
+	MaxShare int
+	// MinFree is how many bytes shall be free on the file system afterwards. What can be
+	// made again goes first, then what [Policy.Dear] names, last what [Policy.Ours] does,
+	// of each what was used longest ago.
+	MinFree int64
+	// Dear reports whether what a step of the kind makes comes from elsewhere, such as a
+	// download, which may be slow to have again, or gone. Nil is never.
+	Dear func(kind string) bool
+	// Ours reports whether a label, as records have it, is part of the build that
+	// collects: what its newest record names goes last. Nil is never.
+	Ours func(label string) bool
 	// MaxAge is how long ago a thing may have been used last. Zero is no limit.
 	MaxAge time.Duration
+	// Urgent leaves out what is no matter of space, since somebody waits.
+	Urgent bool
 	// DryRun reports what would be done, and does nothing.
 	DryRun bool
 }
@@ -95,7 +110,7 @@ func (s *Store) Collect(ctx context.Context, p Policy) (CollectReport, error) {
 
 // collect collects for the holder of the lock.
 func (s *Store) collect(ctx context.Context, p Policy) (CollectReport, error) {
-	if !p.DryRun {
+	if !p.DryRun && !p.Urgent {
 		if err := s.stampCollect(); err != nil {
 			return CollectReport{}, err
 		}
@@ -143,19 +158,33 @@ func (c *collector) run(ctx context.Context) error {
 		return err
 	}
 	now := time.Now().UnixNano()
-	chosen := c.choose(now)
+	chosen, err := c.choose(now)
+	if err != nil {
+		return err
+	}
 	records := c.chooseRecords(now)
 	if c.policy.DryRun {
 		return nil
 	}
 	c.report = CollectReport{Kept: c.report.Kept + c.report.Freed, InUse: c.report.InUse}
+	for len(chosen) > 0 {
+		if err := c.drop(ctx, chosen); err != nil {
+			return err
+		}
+		var err error
+		if chosen, err = c.chooseForRoom(false); err != nil {
+			return err
+		}
+	}
 	for _, pass := range []func() error{
-		func() error { return inBatches(ctx, c, chosen, c.dropTree) },
-		c.s.syncAll, // no tree may come back after a power loss without its files
-		func() error { return inBatches(ctx, c, chosen, c.dropFile) },
 		func() error { return inBatches(ctx, c, records, c.dropRecord) },
 		c.tidy,
-		func() error { return c.scrub(ctx) },
+		func() error {
+			if c.policy.Urgent {
+				return nil
+			}
+			return c.scrub(ctx)
+		},
 	} {
 		if err := pass(); err != nil {
 			return err
@@ -164,15 +193,35 @@ func (c *collector) run(ctx context.Context) error {
 	return errors.Join(c.stuck...)
 }
 
+// drop removes what was chosen.
+func (c *collector) drop(ctx context.Context, chosen []*item) error {
+	for _, pass := range []func() error{
+		func() error { return inBatches(ctx, c, chosen, c.dropTree) },
+		c.s.syncAll, // no tree may come back after a power loss without its files
+		func() error { return inBatches(ctx, c, chosen, c.dropFile) },
+	} {
+		if err := pass(); err != nil {
+			return err
+		}
+	}
+	if c.policy.MinFree == 0 {
+		return nil
+	}
+	return errors.Join(c.s.syncAll(), c.awaitFree(ctx)) // btrfs frees space when it is flushed
+}
+
 // choose returns what has to go, in the order of last use, and fills in the
 // report as if all went well.
-func (c *collector) choose(now int64) []*item {
+func (c *collector) choose(now int64) ([]*item, error) {
 	c.report.Kept = c.loose
 	for _, it := range c.items {
 		c.report.Kept += it.alloc
 	}
 	c.kept = map[Digest]bool{}
-	limit := c.policy.MaxSize
+	limit, err := c.limit()
+	if err != nil {
+		return nil, err
+	}
 	var chosen []*item
 	for _, it := range c.items {
 		if c.held(it.digest, it.used) {
@@ -186,7 +235,8 @@ func (c *collector) choose(now int64) []*item {
 			c.count(it)
 		}
 	}
-	return chosen
+	more, err := c.chooseForRoom(true)
+	return append(chosen, more...), err
 }
 
 // count counts the item as removed.

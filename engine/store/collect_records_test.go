@@ -222,13 +222,12 @@ func TestAutoCollect(t *testing.T) {
 	}
 }
 
-func TestIsLow(t *testing.T) {
-	for _, c := range []struct {
-		free, total uint64 // GiB
-		want        bool
-	}{{0, 10, true}, {1, 10, false}, {4, 100, true}, {5, 100, false}} {
-		if got := isLow(c.free<<18, c.total<<18, 4096); got != c.want {
-			t.Errorf("%d of %d GiB: %v", c.free, c.total, got)
+func TestReserve(t *testing.T) {
+	for _, c := range []struct{ total, want int64 }{
+		{1 << 40, 10 << 30}, {100 << 30, 5 << 30}, {20 << 30, 1 << 30}, {10 << 30, 1 << 30}, {1 << 30, 1 << 30 / 10}, {10 << 20, 1 << 20},
+	} {
+		if got := (Space{Total: c.total}).Reserve(); got != c.want {
+			t.Errorf("of %d bytes %d stay free, want %d", c.total, got, c.want)
 		}
 	}
 }

@@ -222,7 +222,7 @@ func TestUseBetweenPlanAndRemoval(t *testing.T) {
 					c := &collector{s: gc, policy: everything}
 					check(t, c.inventory.scan(t.Context(), gc))
 					check(t, c.refresh())
-					chosen := c.choose(time.Now().UnixNano())
+					chosen := must[[]*item](t)(c.choose(time.Now().UnixNano()))
 					records := c.chooseRecords(time.Now().UnixNano())
 					s := open(t, dir)
 					if pass == 1 {

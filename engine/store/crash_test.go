@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		"hold":      holdEverything,
 		"open":      openOnce,
 		"fulldisk":  fillDisk,
+		"room":      makeRoomInOrder,
 		"changed":   adoptChangedObjects,
 		"tampered":  forkTampered,
 		"age":       ageOfForks,

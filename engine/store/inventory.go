@@ -25,19 +25,22 @@ type item struct {
 	kind   itemKind
 	digest Digest // of an object
 	path   string
-	size   int64 // bytes: apparent
-	alloc  int64 // bytes on the disk, those of its table of leaves included
-	mtime  int64 // Unix time, nanoseconds
-	used   int64 // when it or something that needs it was last used
-	chosen bool  // to be removed
-	spared bool  // chosen, but used since: it stays
-	gone   bool  // removed
+	name   string // of a failed step
+	size   int64  // bytes: apparent
+	alloc  int64  // bytes on the disk, those of its table of leaves included
+	mtime  int64  // Unix time, nanoseconds
+	used   int64  // when it or something that needs it was last used
+	chosen bool   // to be removed
+	spared bool   // chosen, but used since: it stays
+	gone   bool   // removed
 }
 
 // recordItem is what collection needs of a record.
 type recordItem struct {
 	key     Digest
 	path    string
+	label   string
+	kind    string
 	mtime   int64 // Unix time, nanoseconds
 	used    int64 // when it or one of its outputs was last used
 	outputs []Output
@@ -137,7 +140,7 @@ func (v *inventory) scanRecords(ctx context.Context, s *Store) error {
 		it := &recordItem{path: path, mtime: info.ModTime().UnixNano(), damaged: err != nil}
 		v.records = append(v.records, it)
 		if err == nil {
-			it.key, it.outputs, it.log = r.Key, r.Outputs, r.Log
+			it.key, it.label, it.kind, it.outputs, it.log = r.Key, r.Label, r.Kind, r.Outputs, r.Log
 		}
 		for _, o := range it.outputs {
 			v.recordsOf[o.Object.Digest] = append(v.recordsOf[o.Object.Digest], it)
@@ -157,7 +160,7 @@ func (v *inventory) scanFailed(ctx context.Context, s *Store) error {
 			return err
 		}
 		at := f.Time.UnixNano()
-		v.items = append(v.items, &item{kind: itemFailed, path: f.Dir, size: size, alloc: alloc, mtime: at, used: at})
+		v.items = append(v.items, &item{kind: itemFailed, path: f.Dir, name: f.Name, size: size, alloc: alloc, mtime: at, used: at})
 	}
 	return nil
 }

@@ -225,15 +225,26 @@ func (s *Store) pointLabel(r *Record) {
 // Latest returns the record of the label that was committed last, whether or
 // not its outputs are still there; nil when there is none.
 func (s *Store) Latest(label string) (*Record, error) {
-	text, err := os.ReadFile(s.labelPath(label))
-	if err == nil {
-		if key, err := ParseDigest(string(text)); err == nil {
-			if r, err := s.readRecord(key); err != nil || r != nil && r.Label == label {
-				return r, err
-			}
-		}
+	if r, err := s.pointed(label); err != nil || r != nil {
+		return r, err
 	}
 	return s.scanLatest(label)
+}
+
+// pointed is the record that the pointer of the label leads to, nil without one.
+func (s *Store) pointed(label string) (*Record, error) {
+	text, err := os.ReadFile(s.labelPath(label))
+	if err != nil {
+		return nil, nil
+	}
+	key, err := ParseDigest(string(text))
+	if err != nil {
+		return nil, nil
+	}
+	if r, err := s.readRecord(key); err != nil || r != nil && r.Label == label {
+		return r, err
+	}
+	return nil, nil
 }
 
 // scanLatest reads every record, when the pointer is gone or misleads.

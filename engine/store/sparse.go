@@ -230,3 +230,19 @@ func (s *Store) Data(o Object) int64 {
 	}
 	return min(st.Size, st.Blocks*512)
 }
+
+// Clones reports whether a fork of the file object at dst, which must not exist, would
+// share its data. It makes dst, as a file of no use.
+func (s *Store) Clones(d Digest, dst string) bool {
+	in, err := os.Open(s.Path(d))
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return false
+	}
+	defer out.Close()
+	return unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil
+}

@@ -146,6 +146,8 @@ type Store struct {
 	missed     useSet // objects that were asked for in vain, see renewMissed
 	wholeTrees useSet // trees whose files were all found to be there
 	spares     spares
+	roomMu     sync.Mutex
+	roomTried  time.Time // when room was made last and there was too little; guarded by roomMu
 	tempMu     sync.Mutex
 	temp       *Scratch // for the store's own unfinished files, made on first use
 	closing    sync.Once

@@ -183,6 +183,6 @@ func (m *cachedEngine) Close() error {
 
 // collect keeps the store within its configured bounds, now and then.
 func (b *maker) collect(ctx context.Context, st *store.Store) error {
-	_, err := st.AutoCollect(ctx, store.Policy{MaxSize: int64(b.Config.Store.MaxSize), MaxAge: time.Duration(b.Config.Store.MaxAge)})
+	_, err := st.AutoCollect(ctx, b.Policy())
 	return err
 }

@@ -115,7 +115,40 @@ type Parameter struct {
 }
 
 // Cache is what the store holds.
-type Cache struct{ store.Usage }
+type Cache struct {
+	store.Usage
+	Free    int64  `json:"free"`    // bytes, of the file system
+	Total   int64  `json:"total"`   // bytes, of the file system
+	Reserve int64  `json:"reserve"` // bytes that builds keep free
+	Limit   int64  `json:"limit"`   // bytes that the store may occupy; 0 is no limit
+	Held    []Held `json:"held"`    // what takes most first
+}
+
+// Held is something that takes room in the store.
+type Held struct {
+	Bytes  int64      `json:"bytes"` // that would be freed
+	Used   time.Time  `json:"used"`
+	Digest string     `json:"digest,omitempty"`
+	Failed string     `json:"failed,omitempty"` // label of the step that failed and left it
+	Steps  []HeldStep `json:"steps,omitempty"`  // that made it, the newest first
+	Names  []HeldName `json:"names,omitempty"`  // that keep it
+	InUse  bool       `json:"in_use"`           // a build that runs may need it
+}
+
+// HeldStep is a step that made something.
+type HeldStep struct {
+	Label     string `json:"label"`
+	Workspace string `json:"workspace,omitempty"`
+	Kind      string `json:"kind"`
+	Output    string `json:"output,omitempty"`
+}
+
+// HeldName keeps something: a label of a workspace, or a symbolic link.
+type HeldName struct {
+	Workspace string `json:"workspace,omitempty"`
+	Label     string `json:"label,omitempty"`
+	Link      string `json:"link,omitempty"` // path
+}
 
 // Collection is what a collection of the store removed, or would remove.
 type Collection struct{ store.CollectReport }

@@ -122,6 +122,12 @@ func (p *Program) WaitsFor(doing string) func(holder string) {
 	return func(holder string) { p.Console.Note("waiting for " + holder + ": " + doing) }
 }
 
+// Policy is what the configuration says about collection.
+func (s *Session) Policy() store.Policy {
+	c := s.Config.Store
+	return store.Policy{MaxSize: int64(c.MaxSize.Bytes), MaxShare: c.MaxSize.Percent, MaxAge: c.MaxAge.Std()}
+}
+
 // Relative shortens a path beneath the working directory.
 func (s *Session) Relative(path string) string {
 	// Of a workspace of thousands of results all are told, and most lie there.

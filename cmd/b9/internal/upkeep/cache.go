@@ -4,37 +4,23 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
-	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
 )
 
 // Cache is `b9 cache`, with the commands below it.
 func Cache(p *session.Program) *cobra.Command {
-	cmd := &cobra.Command{Use: "cache", RunE: p.With(usage)}
+	var all bool
+	cmd := &cobra.Command{Use: "cache", RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error { return usage(ctx, s, all) })}
+	cmd.Flags().BoolVar(&all, "all", false, "list everything that takes room, not only what takes most")
 	cmd.AddCommand(collect(p), verify(p))
 	return cmd
-}
-
-func usage(ctx context.Context, s *session.Session, _ []string) error {
-	st, err := s.Store()
-	if err != nil {
-		return err
-	}
-	u, err := st.Usage(ctx)
-	if err != nil {
-		return err
-	}
-	return s.Show(output.Cache{Usage: u}, fmt.Sprintf("store      %s\nobjects    %d, %s on disk (%s with holes)\nrecords    %d\nlimit      %s, unused for %s\nfailed     %d steps kept, %s\n",
-		st.Dir(), u.Files+u.Trees, size.About(u.Allocated), size.About(u.Apparent), u.Records,
-		size.About(int64(s.Config.Store.MaxSize)), s.Config.Store.MaxAge, u.Failed, size.About(u.FailedBytes)))
 }
 
 // bounds are the flags of `b9 cache gc`.
@@ -47,7 +33,7 @@ type bounds struct {
 func collect(p *session.Program) *cobra.Command {
 	var b bounds
 	cmd := &cobra.Command{Use: "gc", RunE: p.With(b.collect)}
-	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G")
+	cmd.Flags().StringVar(&b.size, "max-size", "", "shrink to `SIZE`, such as 10G, or to a share, such as 50%")
 	cmd.Flags().StringVar(&b.age, "max-age", "", "remove what was not used for `TIME`, such as 7d")
 	cmd.Flags().BoolVar(&b.all, "all", false, "remove all that may go")
 	cmd.Flags().BoolVar(&b.dry, "dry-run", false, "only say what would be removed")
@@ -55,14 +41,14 @@ func collect(p *session.Program) *cobra.Command {
 }
 
 // policy is the configured one, with what the flags say.
-func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
-	p := store.Policy{MaxSize: int64(cfg.MaxSize), MaxAge: time.Duration(cfg.MaxAge), DryRun: b.dry}
+func (b *bounds) policy(p store.Policy) (store.Policy, error) {
+	p.DryRun = b.dry
 	if b.size != "" {
-		n, err := size.Parse(b.size)
+		limit, err := size.ParseLimit(b.size)
 		if err != nil {
 			return p, exit.Usagef("--max-size: %w", err)
 		}
-		p.MaxSize = int64(n)
+		p.MaxSize, p.MaxShare = int64(limit.Bytes), limit.Percent
 	}
 	if b.age != "" {
 		d, err := size.ParseDuration(b.age)
@@ -72,7 +58,7 @@ func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
 		p.MaxAge = d.Std()
 	}
 	switch {
-	case b.size != "" && p.MaxSize == 0 || b.age != "" && p.MaxAge == 0:
+	case b.size != "" && p.MaxSize == 0 && p.MaxShare == 0 || b.age != "" && p.MaxAge == 0:
 		return p, exit.Usagef("0 is no limit, and removes nothing: --all removes all that may go")
 	case b.all:
 		p.MaxSize = -1
@@ -81,7 +67,7 @@ func (b *bounds) policy(cfg config.Store) (store.Policy, error) {
 }
 
 func (b *bounds) collect(ctx context.Context, s *session.Session, _ []string) error {
-	policy, err := b.policy(s.Config.Store)
+	policy, err := b.policy(s.Policy())
 	if err != nil {
 		return err
 	}
