@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"b9.build/b9/engine/container"
 	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/disk"
+	diskimage "b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/store"
 )
 
@@ -180,12 +182,8 @@ func (l *lxcExec) searchImage(ctx context.Context, job *engine.Job, m mountPoint
 				return err
 			}
 		}
-		old, now := make([]byte, found.Len), make([]byte, found.Len)
-		if _, err := f.ReadAt(now, found.At); err != nil {
+		if was, err := wasThere(ctx, before, f, found); err != nil || was {
 			return err
-		}
-		if n, err := before.ReadAt(old, found.At); err == nil && n == len(now) && bytes.Equal(old, now) {
-			return nil
 		}
 		e.places = append(e.places, freeSpace(m.Target, found))
 		if len(e.places) == container.MaxLeaks {
@@ -197,6 +195,119 @@ func (l *lxcExec) searchImage(ctx context.Context, job *engine.Job, m mountPoint
 		err = e
 	}
 	return err
+}
+
+// wasThere reports whether a text that was found in an image was there before: at the
+// same place, or elsewhere with the same bytes around it, or as the same name of a file.
+// File systems move what nobody has changed: a directory that grows is split, and a
+// leaf of btrfs is written anew with every file that is described in it.
+func wasThere(ctx context.Context, before disk.Image, now io.ReaderAt, found secret.Found) (bool, error) {
+	here, err := windowAt(now, found.At, found.Len)
+	if err != nil {
+		return false, err
+	}
+	if there, err := windowAt(before, found.At, found.Len); err != nil || bytes.Equal(there.text(), here.text()) {
+		return err == nil, err
+	}
+	was := false
+	err = places(ctx, before, here.text(), func(at int64) (bool, error) {
+		there, err := windowAt(before, at, found.Len)
+		was = err == nil && (here.sameAround(there) || here.sameName(there))
+		return !was, err
+	})
+	return was, err
+}
+
+// window is a text and what is around it: as far as a name of a file reaches, with its
+// length in front.
+type window struct {
+	data     []byte
+	from, to int // of the text
+}
+
+const (
+	longestName = 255
+	lengthFront = 3  // bytes between the beginning of a name and its length, at most
+	aroundText  = 16 // bytes on both sides that tell it from another text
+)
+
+func windowAt(r io.ReaderAt, at int64, n int) (window, error) {
+	front := min(at, longestName+lengthFront)
+	w := window{make([]byte, int(front)+n+longestName), int(front), int(front) + n}
+	got, err := r.ReadAt(w.data, at-front)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return w, err
+	}
+	clear(w.data[got:])
+	return w, nil
+}
+
+func (w window) text() []byte { return w.data[w.from:w.to] }
+
+// sameAround compares the bytes next to the texts.
+func (w window) sameAround(v window) bool {
+	if w.from < aroundText || v.from < aroundText {
+		return false
+	}
+	return bytes.Equal(w.data[w.from-aroundText:w.to+aroundText], v.data[v.from-aroundText:v.to+aroundText])
+}
+
+// sameName compares the names of files that the texts are in, or are.
+func (w window) sameName(v window) bool {
+	for begin := range min(w.from, v.from, longestName) + 1 {
+		for long := range w.lengths(begin) {
+			from, was := w.from-begin, v.from-begin
+			if v.lengths(begin)[long] && bytes.Equal(w.data[from:from+long], v.data[was:was+long]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lengths are those that a name can have that begins before the text and ends behind it.
+// The length is before the name: in ext4 (ext4_dir_entry_2) by 2 bytes, in xfs
+// (xfs_dir2_data_entry, xfs_dir2_sf_entry) by 1 or 3, in btrfs (btrfs_inode_ref,
+// btrfs_dir_item) by 2 or 3.
+func (w window) lengths(begin int) map[int]bool {
+	all := make(map[int]bool)
+	for at := w.from - begin - 1; at >= max(0, w.from-begin-lengthFront); at-- {
+		if long := int(w.data[at]); long >= begin+w.to-w.from {
+			all[long] = true
+		}
+	}
+	return all
+}
+
+// places reports where a text is in the data of an image, in order, while yield says
+// to go on.
+func places(ctx context.Context, img disk.Image, text []byte, yield func(at int64) (bool, error)) error {
+	const step = 1 << 20
+	buf := make([]byte, step+len(text)-1)
+	for at := int64(0); at < img.Size(); at += step {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if e, err := img.Extent(at); err == nil && e.State != diskimage.Data && e.Start+e.Length >= at+int64(len(buf)) {
+			at = (e.Start+e.Length-int64(len(text)-1))/step*step - step // what begins before is all in the hole
+			continue
+		}
+		n, err := img.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for from := 0; ; from++ {
+			i := bytes.Index(buf[from:n], text)
+			if i < 0 {
+				break
+			}
+			from += i
+			if more, err := yield(at + int64(from)); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // freeSpace tells of a secret in the bytes of an image that is in no file which the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/secret"
+	diskimage "b9.build/b9/engine/disk/image"
 )
 
 // leaky is a backend whose every command makes a directory in the root image and does
@@ -115,6 +118,70 @@ lxc_exec(name = "web", images = {"/": image(size = "16M", content = "src")}, scr
 	b.backend = &leaky{res: container.Result{Searched: true}}
 	if _, err := b.try(t, nil, "//:web"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWasThere: a text is where it was, has moved with what is around it, or is the same
+// name of a file as before, in an entry of another form; or else it is new.
+func TestWasThere(t *testing.T) {
+	const text = "name-of-file"
+	around := func(before, after string) string {
+		return strings.Repeat("x", 300) + before + text + after + strings.Repeat("y", 300)
+	}
+	was := around("entry\x01\x00\x00\x00\x1c\x00\x0c\x01", "\x00\x00next entry...") // as in ext4
+	inline := around("entry\x10\x0c\x00\x60", "\x01\x00\x00\x01\x02")               // as in an inode of xfs
+	longer := around("entry\x10\x12\x00\x60first-", "\x01\x00\x00\x01\x02")
+	for _, c := range []struct {
+		name, before, now string
+		want              bool
+	}{
+		{"at the same place", around("", ""), around("", ""), true},
+		{"moved", was, "12345" + was, true},
+		{"moved far", was + strings.Repeat("-", 3<<20), strings.Repeat("-", 3<<20-7) + was, true},
+		{"in a shorter entry", was, "12345" + around("other\x01\x00\x00\x00\x14\x00\x0c\x01", "\x02\x00\x00\x00"), true},
+		{"in an entry of another form", inline, "12345" + around("another\x01\x00\x00\x0c", "\x01"), true},
+		{"within a name", longer, "12345" + around("another\x01\x00\x00\x12first-", "\x01"), true},
+		{"another name", longer, "12345" + around("another\x01\x00\x00\x12other-", "\x01"), false},
+		{"a name now", around("said: ", " and"), "12345" + around("another\x01\x00\x00\x0c", "\x01"), false},
+		{"a name no more", was, "12345" + around("said: ", " and"), false},
+		{"new", strings.Repeat("x", 700), around("", ""), false},
+		{"at the beginning", was, text + "other", false},
+	} {
+		found := secret.Found{At: int64(strings.Index(c.now, text)), Len: len(text)}
+		got, err := wasThere(t.Context(), textImage{strings.NewReader(c.before)}, strings.NewReader(c.now), found)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+	}
+	hole := strings.Repeat("-", 5<<20)
+	if was, err := wasThere(t.Context(), textImage{strings.NewReader(hole + was)}, strings.NewReader(was), secret.Found{At: int64(strings.Index(was, text)), Len: len(text)}); err != nil || !was {
+		t.Errorf("behind a hole: %v, %v", was, err)
+	}
+}
+
+// textImage is an image that holds a text, in which dashes are holes.
+type textImage struct{ *strings.Reader }
+
+func (textImage) Close() error { return nil }
+
+func (i textImage) Extent(off int64) (diskimage.Extent, error) {
+	if off >= i.Size() {
+		return diskimage.Extent{}, io.EOF
+	}
+	var buf [4096]byte
+	e := diskimage.Extent{Start: off, State: diskimage.Data, Length: i.Size() - off}
+	for at := off; ; at += int64(len(buf)) {
+		n, _ := i.ReadAt(buf[:], at)
+		held := strings.TrimLeft(string(buf[:n]), "-")
+		if n > len(held) {
+			e.State = diskimage.Hole
+		}
+		if len(held) > 0 && e.State == diskimage.Hole {
+			e.Length = at + int64(n-len(held)) - off
+		}
+		if len(held) > 0 || n < len(buf) {
+			return e, nil
+		}
 	}
 }
 

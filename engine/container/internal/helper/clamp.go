@@ -155,15 +155,24 @@ func (a *account) excuse(st *unix.Stat_t) { a.own[file{st.Dev, st.Ino}] = true }
 
 // changed reports whether somebody else has, or may have.
 func (a *account) changed(st *unix.Stat_t) bool {
-	return st.Ctim.Nano() >= a.since.Nano() && !a.own[file{st.Dev, st.Ino}]
+	return changedSince(st, a.since.Nano()) && !a.own[file{st.Dev, st.Ino}]
 }
 
-// reliable reports whether times of change tell everything: not when the clock was set
-// meanwhile.
-func (a *account) reliable() bool {
+// reliable reports whether times of change tell everything.
+func (a *account) reliable() bool { return !a.other && a.steady() }
+
+// steady reports whether the clock was not set meanwhile.
+func (a *account) steady() bool {
 	const grain = 10 * time.Millisecond // between the two readings, on a busy machine; less than a script's start
 	now, err := clockOffset()
-	return err == nil && !a.other && (now-a.offset).Abs() < grain
+	return err == nil && (now-a.offset).Abs() < grain
+}
+
+// changedSince reports whether a file was changed at a time, in nanoseconds, or later.
+// Some file systems count whole seconds.
+func changedSince(st *unix.Stat_t, since int64) bool {
+	at := st.Ctim.Nano()
+	return at >= since || st.Ctim.Nsec == 0 && at+time.Second.Nanoseconds() > since
 }
 
 // empties notes whether directories that are to be emptied have anything in them.

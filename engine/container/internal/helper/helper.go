@@ -96,7 +96,6 @@ type guest struct {
 
 	network *os.File       // the namespace to join, nil for none
 	devices *group.Devices // nil where the caller's side made one
-	began   time.Time      // before the command
 	search  *hunt          // for secrets in what it leaves
 }
 
@@ -310,7 +309,6 @@ func (g *guest) execute(out *outcome) error {
 	if err := g.huntBefore(); err != nil {
 		return err
 	}
-	g.began = time.Now()
 	pid, err := c.start()
 	if err != nil {
 		signalAll(unix.SIGKILL)

@@ -19,9 +19,8 @@ import (
 // What a command leaves is searched for secrets by process 1, when no other process
 // is left and every mount is still in its place: the kernel shows files whole, however
 // a file system keeps them. What was not changed since the command began needs no
-// look; the kernel sets the time of change, and no program can set it. Some file
-// systems count it in seconds, and the clock may be corrected meanwhile, hence the
-// margin. A command that may set the clock is not believed.
+// look; the kernel sets the time of change, and no program can set it. Where the clock
+// was corrected meanwhile there is a margin.
 
 // clockMargin is how far a clock is supposed to be set back during a run.
 const clockMargin = time.Hour
@@ -29,7 +28,7 @@ const clockMargin = time.Hour
 // hunt is one search.
 type hunt struct {
 	set   *secret.Set
-	since int64                   // Unix time, seconds
+	since int64                   // Unix time, nanoseconds
 	known map[container.Leak]bool // those that were there before
 	most  int                     // how many leaks are enough, 0 for no number
 	leaks []container.Leak
@@ -65,7 +64,7 @@ func (g *guest) huntBefore() error {
 func (g *guest) huntIn(out *outcome) {
 	ctx, cancel := g.cmds.untilStop()
 	defer cancel()
-	leaks, err := g.hunt(ctx, g.began)
+	leaks, err := g.hunt(ctx)
 	switch {
 	case ctx.Err() != nil:
 		out.Stopped = true
@@ -80,13 +79,16 @@ func (g *guest) huntIn(out *outcome) {
 func (g *guest) hunts(out *outcome) bool { return len(g.req.Secrets) > 0 && !out.Stopped }
 
 // hunt searches what the command can have written since it began. The context ends it.
-func (g *guest) hunt(ctx context.Context, began time.Time) ([]container.Leak, error) {
+func (g *guest) hunt(ctx context.Context) ([]container.Leak, error) {
 	h := g.search
 	h.most = container.MaxLeaks
 	err := g.searchMounts(ctx, h, func(timed bool) bool {
 		h.since = 0
 		if timed {
-			h.since = began.Add(-clockMargin).Unix()
+			h.since = g.root.account.since.Nano()
+			if !g.root.account.steady() {
+				h.since -= clockMargin.Nanoseconds()
+			}
 		}
 		return true
 	})
@@ -142,7 +144,7 @@ func (h *hunt) dir(ctx context.Context, dir *os.File, at string) error {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return &os.PathError{Op: "stat", Path: at, Err: err}
 	}
-	if st.Ctim.Sec >= h.since {
+	if changedSince(&st, h.since) {
 		if err := h.attributes(fdPath(dir)+"/.", at); err != nil {
 			return err
 		}
@@ -172,7 +174,7 @@ func (h *hunt) entry(ctx context.Context, dir *os.File, name, at string) error {
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "stat", Path: at, Err: err}
 	}
-	changed := st.Ctim.Sec >= h.since
+	changed := changedSince(&st, h.since)
 	if changed {
 		if err := h.text([]byte(name), at, "the name"); err != nil {
 			return err

@@ -49,12 +49,12 @@ func TestHunt(t *testing.T) {
 		t.Logf("no attributes here: %v", err)
 	}
 	slices.Sort(want)
-	for _, since := range []time.Time{{}, time.Now().Add(-time.Minute), time.Now().Add(time.Hour)} {
+	for _, since := range []time.Time{time.Unix(0, 0), time.Now().Add(-time.Minute), time.Now().Add(time.Hour)} {
 		dir, err := os.Open(root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &hunt{set: secret.Searching([]secret.Text{{Name: "token", Value: []byte(value)}}), since: since.Unix(), xattr: make([]byte, 1)}
+		h := &hunt{set: secret.Searching([]secret.Text{{Name: "token", Value: []byte(value)}}), since: since.UnixNano(), xattr: make([]byte, 1)}
 		if err := h.dir(t.Context(), dir, "/"); err != nil {
 			t.Fatal(err)
 		}
