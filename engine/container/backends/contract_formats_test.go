@@ -119,6 +119,33 @@ func testReadFormats(t *testing.T, w *world) {
 	}
 }
 
+// testTrusted lists attributes of a squashfs: those of root of the machine are for
+// nobody in a container, whether the kernel shows them or b9.
+func testTrusted(t *testing.T, w *world) {
+	needTool(t, "mksquashfs", "perl")
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "f"), nil, 0o644)
+	for _, name := range []string{"user.one", "trusted.two", "user.three"} {
+		if err := unix.Setxattr(filepath.Join(dir, "f"), name, []byte("value"), 0); err != nil {
+			t.Skipf("no attributes here: %v", err)
+		}
+	}
+	image := makeFormat(t, readFormats()["squashfs"], dir)
+	for way, b := range w.ways(t) {
+		for _, capabilities := range [][]string{nil, {"sys_admin"}} {
+			r := script(b, w.root, `perl -e 'my ($f, $list, $value) = ("/there/f", "\0" x 1000, "\0" x 100); my $n = syscall(194, $f, $list, 1000); print join(" ", sort split(/\0/, substr($list, 0, $n)));
+for (qw(user.one trusted.two)) { my $name = $_; print " ", syscall(191, $f, $name, $value, 100) }'`)
+			r.spec.Mounts[0].ReadOnly = true
+			r.spec.Capabilities = capabilities
+			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: image, Target: "/there"})
+			r.withHostTools()
+			if got := r.output(t); got != "user.one user.three 5 -1" {
+				t.Errorf("by the %s, with %q: %q", way, capabilities, got)
+			}
+		}
+	}
+}
+
 // vfatImage is an empty vfat.
 func vfatImage(t *testing.T, args ...string) string {
 	t.Helper()

@@ -82,6 +82,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"agent":            testAgent,
 		"noAgent":          testNoAgent,
 		"readFormats":      testReadFormats,
+		"trusted":          testTrusted,
 		"vfat":             testVFAT,
 		"vfatRoot":         testVFATRoot,
 		"vfatPart":         testVFATPart,

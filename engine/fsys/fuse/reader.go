@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	nodefs "github.com/hanwen/go-fuse/v2/fs"
@@ -196,8 +197,10 @@ func (f *file) Getxattr(_ context.Context, attr string, dest []byte) (uint32, un
 	return answer(dest, value)
 }
 
-// Listxattr implements nodefs.NodeListxattrer.
-func (f *file) Listxattr(_ context.Context, dest []byte) (uint32, unix.Errno) {
+// Listxattr implements nodefs.NodeListxattrer. Names of attributes that only root of the
+// machine may read are listed to nobody else, as with the kernel's drivers; the kernel
+// itself refuses the values.
+func (f *file) Listxattr(ctx context.Context, dest []byte) (uint32, unix.Errno) {
 	f.src.mu.Lock()
 	defer f.src.mu.Unlock()
 	list, err := f.src.reader.Xattrs(f.name)
@@ -206,6 +209,9 @@ func (f *file) Listxattr(_ context.Context, dest []byte) (uint32, unix.Errno) {
 	}
 	var names string
 	for _, name := range slices.Sorted(maps.Keys(list)) {
+		if strings.HasPrefix(name, "trusted.") && !calledByRoot(ctx) {
+			continue
+		}
 		names += name + "\x00"
 	}
 	return answer(dest, names)
