@@ -52,7 +52,7 @@ func (s Sizing) Apply(ctx context.Context, path string, logf func(format string,
 	if err != nil {
 		return err
 	}
-	if !s.Unknown || s.Size < now.Size() {
+	if !s.Unknown || s.Grow || s.Size < now.Size() {
 		return fmt.Errorf("it holds %s: %w", holds(info.Type), ErrKind)
 	}
 	return fsys.ResizeImageOnly(path, s.Size)

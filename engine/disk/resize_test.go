@@ -263,6 +263,7 @@ func TestGrowLogical(t *testing.T) {
 	for name, script := range map[string]string{
 		"first":       "label: dos\n4 : size=15M, type=5\n5 : size=4M\n",
 		"third":       "label: dos\n1 : size=2M, bootable\n3 : size=16M, type=f\n5 : size=4M\n6 : size=3M, type=82\n7 : size=4M\n",
+		"none":        "label: dos\n1 : size=5M\n2 : size=10M, type=5\n",
 		"out of turn": "label: dos\n1 : start=34816, size=2M\n2 : start=2048, size=15M, type=5\n5 : size=4M\n6 : size=3M\n",
 	} {
 		t.Run(name, func(t *testing.T) {

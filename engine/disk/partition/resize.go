@@ -247,11 +247,13 @@ func Grow(f *os.File) (before, after Partition, err error) {
 	return before, after, writeChunks(f, chunks, t.Size)
 }
 
-// last returns the partition that lies behind all others.
+// last returns the partition that lies behind all others: an extended one only if no
+// logical one lies in it.
 func (t *Table) last() (Partition, error) {
 	var last Partition
 	for _, p := range t.Partitions {
-		if p.End() > last.End() && !p.Extended() {
+		holds := func(x Partition) bool { return x.Number > 4 && x.Start >= p.Start && x.End() <= p.End() }
+		if p.End() > last.End() && !(p.Extended() && slices.ContainsFunc(t.Partitions, holds)) {
 			last = p
 		}
 	}

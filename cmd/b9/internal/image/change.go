@@ -123,7 +123,7 @@ func (n newSize) apply(ctx context.Context, path string, now int64, s actions.Si
 	s.Again = again
 	err := s.Apply(ctx, path, logf)
 	if errors.Is(err, actions.ErrKind) {
-		err = fmt.Errorf("%w: --image-only cuts the image off nevertheless", err)
+		err = fmt.Errorf("%w: --image-only gives it the size whatever it holds", err)
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", path, err)
