@@ -81,7 +81,10 @@ func (a *Artifact) Open() (Blob, error) {
 	if err := a.sound(); err != nil {
 		return nil, err
 	}
-	return blob.Open(a.place())
+	if a.Stored() {
+		return a.store.Open(a.object.Digest)
+	}
+	return blob.Open(a.path)
 }
 
 // sound is an error if the store has lost the content, or found it damaged, since
@@ -102,14 +105,6 @@ func (a *Artifact) ReadAll(limit int64) ([]byte, error) {
 	}
 	data, err := blob.ReadAll(b, limit)
 	return data, errors.Join(err, b.Close())
-}
-
-// place is where the content of a file, or of a located source, lies.
-func (a *Artifact) place() string {
-	if a.Stored() {
-		return a.store.Path(a.object.Digest)
-	}
-	return a.path
 }
 
 // Fork makes a private writable copy at dst, which must not exist. A file is
@@ -157,8 +152,15 @@ func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
 	if err := a.sound(); err != nil {
 		return nil, err
 	}
+	if a.object.Kind != store.Tree && a.Stored() {
+		path, release, err := a.store.Expose(ctx, a.object.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return &Exposed{Path: path, release: sync.OnceValue(release)}, nil
+	}
 	if a.object.Kind != store.Tree {
-		return &Exposed{Path: a.place()}, nil
+		return &Exposed{Path: a.path}, nil
 	}
 	scratch, err := a.store.Scratch("expose " + a.object.Digest.String())
 	if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -54,8 +55,13 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	x := newExecutor(e, r)
 	x.room = newRoom(e, p)
 	x.room.forecast(ctx, refs)
+	flattening, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { e.cfg.Store.Flatten(flattening) })
 	err := x.runPlan(ctx, p)
 	x.publishing.Wait()
+	stop()
+	beside.Wait()
 	if cerr := x.views.close(); err == nil {
 		err = cerr
 	}

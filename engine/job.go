@@ -90,12 +90,16 @@ func (j *Job) find(role string) int {
 // directory it is a view that the steps of the build share, see [Artifact.Fork].
 func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 	a := j.Input(role)
-	x := &Exposed{Path: a.place()}
+	var x *Exposed
+	var err error
 	if a.Kind() == store.Tree {
-		var err error
-		if x.Path, err = j.tree(ctx, role, a); err != nil {
-			return nil, err
-		}
+		x = &Exposed{}
+		x.Path, err = j.tree(ctx, role, a)
+	} else {
+		x, err = a.Expose(ctx)
+	}
+	if err != nil {
+		return nil, err
 	}
 	j.exposed = append(j.exposed, x)
 	return x, nil

@@ -79,7 +79,7 @@ func (s *Store) adoptFile(ctx context.Context, n node, of ...Digest) (Object, er
 	if err != nil {
 		return Object{}, err
 	}
-	moved, err := s.place(n.file, h.digest, h.size, true)
+	moved, err := s.place(n.file, objectsDir, h.digest, h.size, true)
 	if err != nil {
 		return Object{}, err
 	}
@@ -148,13 +148,13 @@ func (s *Store) openSealed(file string) (*os.File, error) {
 	return f, nil
 }
 
-// place renames a sealed file to its object's name, unless the object is there,
+// place renames a sealed file to its object's name in the directory kind, unless the object is there,
 // undamaged, and reports whether it did.
 //
 // An object that is there always gets a new time, so that a collector which
 // has chosen it already sees that something new may refer to it.
-func (s *Store) place(file string, d Digest, size int64, sync bool) (moved bool, err error) {
-	path := s.Path(d)
+func (s *Store) place(file, kind string, d Digest, size int64, sync bool) (moved bool, err error) {
+	path := s.shard(kind, d)
 	have, ok, err := s.use(Object{Kind: File, Digest: d})
 	if err != nil {
 		return false, err
@@ -162,14 +162,13 @@ func (s *Store) place(file string, d Digest, size int64, sync bool) (moved bool,
 	if !ok || have != size {
 		return true, s.moveInto(file, path, sync)
 	}
-	err = s.gate.pass(func() error { return setMTime(path, s.now()) })
+	err = s.touch([]Digest{d})
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, s.moveInto(file, path, sync)
 	}
 	if err != nil {
 		return false, err
 	}
-	s.renewed(objectsDir, d)
 	return false, os.Remove(file)
 }
 
@@ -239,7 +238,7 @@ func (s *Store) placeFiles(nodes []node, sync bool) error {
 		if n.Type != typeFile {
 			continue
 		}
-		moved, err := s.place(n.file, n.Digest, n.Size, sync)
+		moved, err := s.place(n.file, objectsDir, n.Digest, n.Size, sync)
 		if err != nil {
 			return err
 		}
@@ -247,7 +246,7 @@ func (s *Store) placeFiles(nodes []node, sync bool) error {
 		if moved && s.lstat(objectsDir, n.Digest, &st) == nil {
 			found[n.Digest] = proofOf(&st, time.Now().UnixNano())
 		}
-		placed = append(placed, s.Path(n.Digest))
+		placed = append(placed, s.pathsOf(Object{Kind: File, Digest: n.Digest})...)
 	}
 	s.checks.put(found)
 	return s.syncParents(placed)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"b9.build/b9/engine/internal/blob"
 )
 
 // A bundle is a tree as one file: a line with the length of the manifest in
@@ -39,22 +41,22 @@ func (s *Store) Bundle(ctx context.Context, d Digest, dst string) (err error) {
 		if ok, err := s.inspect(ctx, Object{Kind: File, Digest: e.Digest}); !ok || err != nil {
 			return errors.Join(fmt.Errorf("the content of %q is damaged or gone: build again", e.Path), err)
 		}
-		if err := errors.Join(ctx.Err(), appendFile(out, s.Path(e.Digest), e.Size)); err != nil {
+		if err := errors.Join(ctx.Err(), s.appendFile(out, e.Digest, e.Size)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func appendFile(out *os.File, path string, size int64) error {
-	in, err := os.Open(path)
+func (s *Store) appendFile(out *os.File, d Digest, size int64) error {
+	in, err := s.Open(d)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	n, err := io.Copy(out, in)
+	n, err := io.Copy(out, blob.Reader(in))
 	if err == nil && n != size {
-		err = fmt.Errorf("%s has %d bytes and not %d", path, n, size)
+		err = fmt.Errorf("%s has %d bytes and not %d", d, n, size)
 	}
 	return err
 }

@@ -141,7 +141,7 @@ type collector struct {
 	policy Policy
 	report CollectReport
 	inventory
-	roots     map[Digest]bool // objects of named results, with the files of trees
+	roots     map[Digest]bool // objects of named results, with the files of trees and what differences rest on
 	rootsSign string          // what the lists of results looked like
 	gone      []string        // lists of workspaces that do not exist
 	lease     int64           // when the oldest other live Store was opened
@@ -198,6 +198,8 @@ func (c *collector) drop(ctx context.Context, chosen []*item) error {
 	for _, pass := range []func() error{
 		func() error { return inBatches(ctx, c, chosen, c.dropTree) },
 		c.s.syncAll, // no tree may come back after a power loss without its files
+		func() error { return inBatches(ctx, c, chosen, c.dropDifference) },
+		c.s.syncAll, // nor a difference without what it rests on
 		func() error { return inBatches(ctx, c, chosen, c.dropFile) },
 	} {
 		if err := pass(); err != nil {
@@ -244,7 +246,7 @@ func (c *collector) count(it *item) {
 	c.report.Freed += it.alloc
 	c.report.Kept -= it.alloc
 	switch it.kind {
-	case itemTree, itemFile:
+	case itemTree, itemDifference, itemFile:
 		c.report.Objects++
 	case itemFailed:
 		c.report.Failed++
@@ -278,7 +280,7 @@ func (c *collector) refresh() (err error) {
 	for _, o := range objs {
 		c.addRoot(o)
 	}
-	// The files of the trees that this Store has used are needed, too.
+	// The files of the trees that this Store has used, and what its differences rest on, are needed, too.
 	s.used.each(func(d Digest) {
 		for _, f := range c.files[d] {
 			c.roots[f] = true
@@ -289,15 +291,15 @@ func (c *collector) refresh() (err error) {
 
 func (c *collector) addRoot(o Object) {
 	c.roots[o.Digest] = true
-	if o.Kind != Tree {
-		return
-	}
 	files, known := c.files[o.Digest]
-	if !known {
+	if !known && o.Kind == Tree {
 		// Taken in after the scan. One that can't be read protects nothing.
 		if m, err := readManifest(c.s.treePath(o.Digest), o.Digest); err == nil {
 			files = fileDigests(m)
 		}
+	}
+	if !known && o.Kind == File && c.byDigest[o.Digest] == nil {
+		files = c.s.restsOn(o.Digest)
 	}
 	for _, f := range files {
 		c.roots[f] = true
@@ -361,7 +363,23 @@ func (c *collector) dropTree(it *item) error {
 	return nil
 }
 
-// dropFile is the second pass: it removes a file, but not of a tree that stays.
+// dropDifference is the second pass: it removes a difference. Those that rest on others come
+// before these. One that was used since keeps what it rests on.
+func (c *collector) dropDifference(it *item) error {
+	if it.kind != itemDifference {
+		return nil
+	}
+	if c.kept[it.digest] || !c.stillFree(it) {
+		it.spared = true
+		for _, d := range c.files[it.digest] {
+			c.kept[d] = true
+		}
+		return nil
+	}
+	return c.remove(it)
+}
+
+// dropFile is the third pass: it removes a file, but not of a tree that stays.
 func (c *collector) dropFile(it *item) error {
 	if it.kind != itemFile || it.spared || c.kept[it.digest] || !c.stillFree(it) {
 		return nil
@@ -412,7 +430,7 @@ func (c *collector) dropFailed(it *item) error {
 
 // tidy brings the disposable files in line with what is left.
 func (c *collector) tidy() error {
-	for _, path := range c.gone {
+	for _, path := range slices.Concat(c.gone, c.twice) {
 		if err := removeIfThere(path); err != nil {
 			return err
 		}
@@ -445,7 +463,8 @@ func (c *collector) isHere(d Digest) bool {
 		return true
 	}
 	var st unix.Stat_t
-	return c.s.lstat(objectsDir, d, &st) == nil || c.s.lstat(treesDir, d, &st) == nil
+	_, err := c.s.find(Object{Kind: File, Digest: d}, &st)
+	return err == nil || c.s.lstat(treesDir, d, &st) == nil
 }
 
 // dropLeaves removes the tables of leaves whose object is gone, but for those on which the

@@ -74,5 +74,6 @@ func (c *collector) dropRecord(r *recordItem) error {
 
 func (c *collector) isThere(o Output) bool {
 	var st unix.Stat_t
-	return !errors.Is(c.s.lstat(o.Object.Kind.dir(), o.Object.Digest, &st), fs.ErrNotExist)
+	_, err := c.s.find(o.Object, &st)
+	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -47,7 +47,10 @@ func (s *Store) copyNodes(ctx context.Context, nodes []node, dst string, at time
 		nodes[i].entry = e
 		nodes[i].MTime = at.UnixNano()
 	}
-	x := extractor{nodes: nodes, full: os.Geteuid() == 0, dst: dst, workers: s.opts.Workers, copied: s.copied}
+	copy := func(ctx context.Context, n *node, to string) error {
+		return copyFile(ctx, n.file, to, copying{mode: 0o600, workers: 1})
+	}
+	x := extractor{nodes: nodes, full: os.Geteuid() == 0, dst: dst, workers: s.opts.Workers, copy: copy, copied: s.copied}
 	if err := x.run(ctx); err != nil {
 		return Digest{}, err
 	}

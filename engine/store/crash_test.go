@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		"changed":   adoptChangedObjects,
 		"tampered":  forkTampered,
 		"age":       ageOfForks,
+		"differing": fillDiskWithDifferences,
 		"inodes":    fillInodes,
 		"readonly":  useReadOnly,
 		"clone":     cloneObjects,

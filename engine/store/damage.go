@@ -14,6 +14,8 @@ import (
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/internal/layer"
 )
 
 // Objects that are damaged
@@ -40,8 +42,7 @@ func (s *Store) hash(ctx context.Context, o Object) (Digest, error) {
 		data, err := os.ReadFile(s.treePath(o.Digest))
 		return blake3.Sum256(data), err
 	}
-	d, _, err := rehash(ctx, s.Path(o.Digest))
-	return d, err
+	return s.Rehash(ctx, o.Digest)
 }
 
 // sound reports whether the object, of which stat said st, holds what its name says. It
@@ -59,8 +60,8 @@ func (s *Store) sound(ctx context.Context, o Object, st *unix.Stat_t) (bool, err
 // inspect hashes the object, notes its state if it is sound, and removes it else.
 func (s *Store) inspect(ctx context.Context, o Object) (bool, error) {
 	var before, after unix.Stat_t
-	kind := o.Kind.dir()
-	if err := s.lstat(kind, o.Digest, &before); err != nil {
+	kind, err := s.find(o, &before)
+	if err != nil {
 		return false, notThere(s.objectPath(o), err)
 	}
 	found, err := s.hash(ctx, o)
@@ -77,7 +78,7 @@ func (s *Store) inspect(ctx context.Context, o Object) (bool, error) {
 		}
 		return true, nil
 	}
-	if err != nil && !errors.Is(err, unix.EIO) {
+	if err != nil && !errors.Is(err, unix.EIO) && !errors.Is(err, layer.ErrDamaged) {
 		return false, err // the object may be sound
 	}
 	if s.readOnly != nil {
@@ -91,7 +92,7 @@ func (s *Store) dropDamaged(ctx context.Context, o Object, seen *unix.Stat_t) er
 	since := s.damagedSince(o.Digest, seen)
 	err := s.gate.shut(func() error {
 		var now unix.Stat_t
-		if err := s.lstat(o.Kind.dir(), o.Digest, &now); err != nil || now.Ino != seen.Ino {
+		if _, err := s.find(o, &now); err != nil || now.Ino != seen.Ino {
 			return notThere(s.objectPath(o), err) // removed, or made again meanwhile
 		}
 		return removeIfThere(s.objectPath(o))
@@ -299,12 +300,7 @@ func (s *Store) whole(ctx context.Context, o Object) (bool, error) {
 	}
 	for _, d := range fileDigests(m) {
 		file := Object{Kind: File, Digest: d}
-		var st unix.Stat_t
-		err := s.lstat(objectsDir, d, &st)
-		ok := err == nil
-		if ok {
-			ok, err = s.sound(ctx, file, &st)
-		}
+		ok, err := s.intact(ctx, file)
 		if errors.Is(err, fs.ErrNotExist) {
 			// A crash can't do this: someone removed it. The tree is of no use.
 			_, err = s.distrust(ctx, map[Digest]int64{d: time.Now().UnixNano()}, nil)
@@ -315,6 +311,24 @@ func (s *Store) whole(ctx context.Context, o Object) (bool, error) {
 	}
 	s.wholeTrees.add(o.Digest)
 	return true, nil
+}
+
+// intact reports whether a file object is there and sound, with all that it rests on. The
+// error for one that is not there is that of stat.
+func (s *Store) intact(ctx context.Context, o Object) (bool, error) {
+	var st unix.Stat_t
+	kind, err := s.find(o, &st)
+	if err != nil {
+		return false, err
+	}
+	if ok, err := s.sound(ctx, o, &st); !ok || err != nil || kind != differencesDir {
+		return ok, err
+	}
+	t, err := s.trailerOf(o.Digest, &st)
+	if err != nil {
+		return false, err
+	}
+	return s.intact(ctx, Object{Kind: File, Digest: t.base})
 }
 
 // scrubShare is how many bytes on the disk a collection hashes at most, if not a single

@@ -34,7 +34,7 @@ func rot(t testing.TB, s *Store, o Object) {
 	}
 	flip(t, s.objectPath(o))
 	var st unix.Stat_t
-	check(t, s.lstat(o.Kind.dir(), o.Digest, &st))
+	must[string](t)(s.find(o, &st))
 	s.checks.put(map[Digest]proof{o.Digest: proofOf(&st, e.hashed)})
 }
 

@@ -54,9 +54,11 @@ func (s *Store) ExtractPlaced(ctx context.Context, d Digest, dst string, how Pla
 	}
 	nodes := make([]node, len(m.Entries))
 	for i, e := range m.Entries {
-		nodes[i] = node{entry: e, file: s.Path(e.Digest)}
+		nodes[i] = node{entry: e}
 	}
-	x := extractor{nodes: nodes, full: m.Full, dst: dst, workers: s.opts.Workers, placing: how}
+	x := extractor{nodes: nodes, full: m.Full, dst: dst, workers: s.opts.Workers, copy: func(ctx context.Context, n *node, to string) error {
+		return s.copyOut(ctx, n.Digest, to, copying{how, 0o600, 1})
+	}}
 	return x.run(ctx)
 }
 
@@ -66,7 +68,7 @@ type extractor struct {
 	full    bool // give the owner of each node, too
 	dst     string
 	workers int
-	placing Placing
+	copy    func(ctx context.Context, n *node, to string) error // of a file
 	copied  func(ctx context.Context, n *node, to string) error // called for every file that was copied; may be nil
 }
 
@@ -120,7 +122,7 @@ func (x *extractor) start() error {
 }
 
 func (x *extractor) file(ctx context.Context, n *node) error {
-	if err := copyFile(ctx, n.file, x.at(n), copying{x.placing, 0o600, 1}); err != nil {
+	if err := x.copy(ctx, n, x.at(n)); err != nil {
 		return err
 	}
 	if x.copied != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"b9.build/b9/engine/internal/layer"
 )
 
 type itemKind uint8
@@ -17,6 +19,7 @@ type itemKind uint8
 const (
 	itemFailed itemKind = iota
 	itemTree
+	itemDifference
 	itemFile
 )
 
@@ -53,7 +56,8 @@ type recordItem struct {
 type inventory struct {
 	items     []*item // by last use, oldest first
 	byDigest  map[Digest]*item
-	files     map[Digest][]Digest // the files of each tree
+	files     map[Digest][]Digest // the files of each tree, what each difference rests on
+	twice     []string            // differences of which there is the whole object
 	records   []*recordItem
 	recordsOf map[Digest][]*recordItem // by output
 	loose     int64                    // bytes on the disk of tables of leaves whose object is gone
@@ -64,14 +68,15 @@ func (v *inventory) scan(ctx context.Context, s *Store) error {
 	v.byDigest = map[Digest]*item{}
 	v.files = map[Digest][]Digest{}
 	v.recordsOf = map[Digest][]*recordItem{}
-	for _, part := range []func(context.Context, *Store) error{v.scanFiles, v.scanLeaves, v.scanTrees, v.scanRecords, v.scanFailed} {
+	for _, part := range []func(context.Context, *Store) error{v.scanFiles, v.scanDifferences, v.scanLeaves, v.scanTrees, v.scanRecords, v.scanFailed} {
 		if err := part(ctx, s); err != nil {
 			return err
 		}
 	}
 	v.spreadUse()
 	slices.SortStableFunc(v.items, func(a, b *item) int {
-		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.kind, b.kind))
+		// What rests on more goes first.
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.kind, b.kind), cmp.Compare(len(v.files[b.digest]), len(v.files[a.digest])))
 	})
 	return nil
 }
@@ -97,6 +102,28 @@ func (v *inventory) scanFiles(ctx context.Context, s *Store) error {
 	})
 }
 
+// scanDifferences notes with each difference all that it rests on, as far as that is there.
+func (v *inventory) scanDifferences(ctx context.Context, s *Store) error {
+	base := map[Digest]Digest{}
+	err := s.eachStored(differencesDir, func(path string, d Digest, info fs.FileInfo) error {
+		if v.byDigest[d] != nil {
+			v.twice = append(v.twice, path)
+			return ctx.Err()
+		}
+		v.byDigest[d] = v.add(itemDifference, path, d, info)
+		if t, err := readTrailer(path); err == nil {
+			base[d], v.byDigest[d].size = t.Base, t.Size
+		}
+		return ctx.Err()
+	})
+	for d := range base {
+		for at, ok := base[d]; ok && len(v.files[d]) <= layer.MaxDepth; at, ok = base[at] {
+			v.files[d] = append(v.files[d], at)
+		}
+	}
+	return err
+}
+
 // scanLeaves counts the tables of leaves with their objects, which they go with.
 func (v *inventory) scanLeaves(ctx context.Context, s *Store) error {
 	return s.eachStored(leavesDir, func(_ string, d Digest, info fs.FileInfo) error {
@@ -114,10 +141,18 @@ func (v *inventory) scanTrees(ctx context.Context, s *Store) error {
 		v.byDigest[d] = v.add(itemTree, path, d, info)
 		m, err := readManifest(path, d)
 		if err == nil {
-			v.files[d] = fileDigests(m)
+			v.files[d] = v.withBases(fileDigests(m))
 		}
 		return ctx.Err()
 	})
+}
+
+// withBases adds what the differences among the files rest on.
+func (v *inventory) withBases(files []Digest) []Digest {
+	for _, d := range slices.Clone(files) {
+		files = append(files, v.files[d]...)
+	}
+	return files
 }
 
 // fileDigests returns each file of the tree once.
@@ -166,7 +201,7 @@ func (v *inventory) scanFailed(ctx context.Context, s *Store) error {
 }
 
 // spreadUse makes everything as recently used as what needs it: files as
-// their trees, records as their outputs, logs as their records.
+// their trees, bases as their differences, records as their outputs, logs as their records.
 func (v *inventory) spreadUse() {
 	for d, files := range v.files {
 		at := v.byDigest[d].used
@@ -239,6 +274,14 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	}
 	err := errors.Join(
 		s.eachStored(objectsDir, count(&u.Files)),
+		s.eachStored(differencesDir, func(path string, _ Digest, info fs.FileInfo) error {
+			u.Files++
+			u.Allocated += allocated(info)
+			if t, err := readTrailer(path); err == nil {
+				u.Apparent += t.Size
+			}
+			return ctx.Err()
+		}),
 		s.eachStored(treesDir, count(&u.Trees)),
 		s.eachStored(leavesDir, func(_ string, _ Digest, info fs.FileInfo) error { u.Allocated += allocated(info); return ctx.Err() }),
 		s.eachStored(recordsDir, func(string, Digest, fs.FileInfo) error { u.Records++; return ctx.Err() }),
@@ -273,6 +316,12 @@ func (s *Store) Recent(ctx context.Context, least int64) ([]Object, error) {
 		}
 		return ctx.Err()
 	})
+	err = errors.Join(err, s.eachStored(differencesDir, func(path string, d Digest, info fs.FileInfo) error {
+		if t, err := readTrailer(path); err == nil && allocated(info) >= least && !s.isWhole(d) {
+			found = append(found, aged{Object{File, d, t.Size}, info.ModTime().UnixNano()})
+		}
+		return ctx.Err()
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("list objects in %s: %w", s.dir, err)
 	}

@@ -134,7 +134,7 @@ func (g *gate) locked(how flock.Mode, fn func() error) error {
 	return fn()
 }
 
-// use marks the object as used by this Store and reports its size in bytes
+// use marks the object as used by this Store, with what it rests on, and reports its size in bytes
 // (of a tree: of its manifest). ok is false when it is not there.
 //
 // After a true result no collector removes the object until the Store is
@@ -142,10 +142,13 @@ func (g *gate) locked(how flock.Mode, fn func() error) error {
 // not there any more.
 func (s *Store) use(o Object) (size int64, ok bool, err error) {
 	s.used.add(o.Digest)
-	kind := o.Kind.dir()
 	var st unix.Stat_t
-	if err := s.lstat(kind, o.Digest, &st); err != nil {
+	kind, err := s.find(o, &st)
+	if err != nil {
 		return 0, false, notThere(s.shard(kind, o.Digest), err)
+	}
+	if kind == differencesDir {
+		return s.useDifference(o, &st)
 	}
 	if ok, err := s.sound(context.Background(), o, &st); !ok || err != nil {
 		return 0, false, err

@@ -163,6 +163,20 @@ func (s *Store) rootOfLeaves(d Digest) (Digest, error) {
 	return root, err
 }
 
+// leafCount is about how many blocks of an object are not zeros, as its table says without being
+// read; 0 where there is none.
+func (s *Store) leafCount(d Digest) int64 {
+	root, err := s.rootOfLeaves(d)
+	if err != nil {
+		return 0
+	}
+	var st unix.Stat_t
+	if s.lstat(leavesDir, root, &st) != nil {
+		return 0
+	}
+	return st.Size / int64(diffEntry)
+}
+
 // relative is an object that a new file shares blocks with.
 type relative struct {
 	digest Digest
@@ -197,7 +211,7 @@ func closeRelatives(list []relative) {
 
 // relative looks whether f shares blocks with the object; without a file it does not.
 func (s *Store) relative(f *os.File, d Digest) (r relative, err error) {
-	file, info, err := sparse.Open(s.Path(d))
+	file, info, err := sparse.Open(s.shard(objectsDir, d)) // differences share no blocks
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}

@@ -94,7 +94,11 @@ func changeBig(ctx context.Context, s *Store, dir string, n uint64) ([]Output, e
 		return nil, err
 	}
 	changed, err := s.Adopt(ctx, path, o.Digest)
-	return []Output{{"base", o}, {"changed", changed}}, err
+	if err != nil {
+		return nil, err
+	}
+	outputs, err := changeByDifference(ctx, s, dir, o, n)
+	return append(outputs, Output{"changed", changed}), err
 }
 
 func TestLeavesAreDisposable(t *testing.T) {

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/digest"
+	"b9.build/b9/engine/internal/layer"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -29,9 +30,10 @@ type broken struct {
 	digest, got Digest
 	path        string
 	st          unix.Stat_t
-	size        int64         // bytes that it should have
-	blocks      []digest.Leaf // that it should have and has not, in order
-	from        []source      // of each of them
+	size        int64          // bytes that it should have
+	blocks      []digest.Leaf  // that it should have and has not, in order
+	from        []source       // of each of them
+	difference  *layer.Trailer // if it is one
 }
 
 // source is a block of an object that another one needs; the zero digest for none.
@@ -57,6 +59,7 @@ func (v *verifier) blocks(ctx context.Context) error {
 			}
 			if err == nil {
 				v.mended[b.digest] = true
+				v.s.proveMended(b.digest)
 				v.report.Repaired++
 				v.since[b.digest] = v.s.damagedSince(b.digest, &b.st)
 				v.report.Corrupt = append(v.report.Corrupt, b.damage(reason+": it is repaired"))
@@ -64,10 +67,10 @@ func (v *verifier) blocks(ctx context.Context) error {
 			}
 			reason += ", but it can't be repaired with that: " + err.Error()
 		}
-		v.corrupt(2, "file", b.digest, b.path, reason, &b.st)
+		v.corrupt(b.rank(), "file", b.digest, b.path, reason, &b.st)
 		v.report.Corrupt[len(v.report.Corrupt)-1] = b.damage(reason)
 	}
-	v.s.proveMended(v.mended)
+	v.broken = nil
 	return nil
 }
 
@@ -86,12 +89,13 @@ func (v *verifier) findBlocks(ctx context.Context) error {
 	}
 	return v.s.eachStored(leavesDir, func(_ string, d Digest, _ os.FileInfo) error {
 		t, ok := v.s.Leaves(d)
-		if _, err := os.Lstat(v.s.Path(d)); err != nil || !ok || v.bad[d] {
+		own, there := v.s.ownBlock(d)
+		if !ok || !there || v.bad[d] {
 			return ctx.Err()
 		}
 		for l := range t.All() {
 			for _, at := range wanted[l.Sum] {
-				if at.object.IsZero() && !lacks[d][l.Index] {
+				if at.object.IsZero() && !lacks[d][l.Index] && own(l.Index) {
 					*at = source{d, l.Index}
 				}
 			}
@@ -191,8 +195,10 @@ func (v *verifier) mend(ctx context.Context, b *broken) (err error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Ino != b.st.Ino {
 		return errors.Join(errors.New("another file has taken its place"), err)
 	}
-	if err := f.Truncate(b.size); err != nil {
-		return err
+	if b.difference == nil {
+		if err := f.Truncate(b.size); err != nil {
+			return err
+		}
 	}
 	for i, l := range b.blocks {
 		if err := v.mendBlock(ctx, f, b, l, b.from[i]); err != nil {
@@ -202,7 +208,7 @@ func (v *verifier) mend(ctx context.Context, b *broken) (err error) {
 	if err := v.s.syncFile(f); err != nil {
 		return err
 	}
-	if d, err := digest.Content(ctx, f, b.size, v.s.opts.Workers); err != nil || d != b.digest {
+	if d, err := v.rehashMended(ctx, f, b); err != nil || d != b.digest {
 		return errors.Join(fmt.Errorf("its content is still another: it has the digest %s", d), err)
 	}
 	return nil
@@ -212,16 +218,19 @@ func (v *verifier) mend(ctx context.Context, b *broken) (err error) {
 func (v *verifier) mendBlock(ctx context.Context, f *os.File, b *broken, l digest.Leaf, from source) error {
 	at := l.Index * digest.BlockSize
 	n := min(digest.BlockSize, b.size-at)
+	if b.difference != nil && !hasBlock(b.difference, l.Index) {
+		return errors.New("what it says of itself is another image's")
+	}
 	if l.Sum == (Digest{}) {
 		return sparse.Zero(ctx, f, at, n)
 	}
 	data := make([]byte, n)
-	in, err := os.Open(v.s.Path(from.object))
+	in, err := v.s.Open(from.object)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if _, err := in.ReadAt(data, from.index*digest.BlockSize); err != nil {
+	if _, err := in.ReadAt(data, from.index*digest.BlockSize); err != nil && err != io.EOF {
 		return err
 	}
 	if digest.Sum(data) != l.Sum {
@@ -231,9 +240,18 @@ func (v *verifier) mendBlock(ctx context.Context, f *os.File, b *broken, l diges
 	return err
 }
 
-// proveMended notes the state of mended objects.
-func (s *Store) proveMended(mended map[Digest]bool) {
-	for d := range mended {
-		s.checked(objectsDir, d, time.Now().UnixNano())
+// rank is when the object is removed: differences before what they rest on.
+func (b *broken) rank() int {
+	if b.difference != nil {
+		return 1
+	}
+	return 2
+}
+
+// proveMended notes the state of a mended object.
+func (s *Store) proveMended(d Digest) {
+	var st unix.Stat_t
+	if kind, err := s.find(Object{Kind: File, Digest: d}, &st); err == nil {
+		s.checked(kind, d, 0)
 	}
 }

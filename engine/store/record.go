@@ -169,7 +169,7 @@ func (s *Store) Commit(r *Record) (err error) {
 	}
 	paths := make([]string, 0, len(r.Outputs)+1)
 	for _, o := range r.Outputs {
-		paths = append(paths, s.objectPath(o.Object))
+		paths = append(paths, s.pathsOf(o.Object)...)
 	}
 	if r.Log != nil {
 		paths = append(paths, s.objectPath(*r.Log))

@@ -199,7 +199,7 @@ func (s *Store) ForkPlaced(ctx context.Context, d Digest, dst string, how Placin
 	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
 		return fmt.Errorf("fork %s: %w", d, err)
 	}
-	if err := copyFile(ctx, s.Path(d), dst, copying{how, 0o600, s.opts.Workers}); err != nil {
+	if err := s.copyOut(ctx, d, dst, copying{how, 0o600, s.opts.Workers}); err != nil {
 		return spaceError(s.dir, dst, err)
 	}
 	return nil
@@ -211,7 +211,10 @@ func (s *Store) Whole(ctx context.Context, d Digest) (string, error) {
 	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
 		return "", fmt.Errorf("link to %s: %w", d, err)
 	}
-	return s.Path(d), ctx.Err()
+	if err := s.makeWhole(ctx, d); err != nil {
+		return "", fmt.Errorf("put %s together: %w", d, err)
+	}
+	return s.shard(objectsDir, d), ctx.Err()
 }
 
 // Data is how many bytes of data a copy of the object has, holes not counted; 0 where
@@ -225,10 +228,19 @@ func (s *Store) Data(o Object) int64 {
 		return m.Size()
 	}
 	var st unix.Stat_t
-	if s.lstat(objectsDir, o.Digest, &st) != nil {
+	if s.lstat(objectsDir, o.Digest, &st) == nil {
+		return min(st.Size, st.Blocks*512)
+	}
+	b, err := s.Open(o.Digest)
+	if err != nil {
 		return 0
 	}
-	return min(st.Size, st.Blocks*512)
+	defer b.Close()
+	var data int64
+	if dataOf(b, func(start, end int64) error { data += end - start; return nil }) != nil {
+		return 0
+	}
+	return data
 }
 
 // Clones reports whether a fork of the file object at dst, which must not exist, would

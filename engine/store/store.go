@@ -93,7 +93,7 @@ const (
 	leavesDir  = "leaves"
 )
 
-var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir, leavesDir}
+var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir, leavesDir, differencesDir}
 
 // Files below the store's directory.
 const (
@@ -144,7 +144,9 @@ type Store struct {
 	checks     *checks
 	used       useSet
 	missed     useSet // objects that were asked for in vain, see renewMissed
-	wholeTrees useSet // trees whose files were all found to be there
+	trailers   trailers
+	due        chan Digest // differences that are to be flattened
+	wholeTrees useSet      // trees whose files were all found to be there
 	spares     spares
 	roomMu     sync.Mutex
 	roomTried  time.Time // when room was made last and there was too little; guarded by roomMu
@@ -168,7 +170,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Grain == 0 {
 		opts.Grain = coarsestGrain
 	}
-	s := &Store{dir: real, opts: opts}
+	s := &Store{dir: real, opts: opts, due: make(chan Digest, manyDue)}
 	if err := s.open(); err != nil {
 		s.closeFiles()
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
@@ -274,20 +276,17 @@ func (s *Store) closeFiles() {
 	}
 }
 
-// Path returns where the bytes of the file object d are. They must not be
-// written to: make a copy with [Store.Fork].
-func (s *Store) Path(d Digest) string { return s.shard(objectsDir, d) }
+// Path returns the file of the file object d, which must not be written to. It holds the
+// object's bytes only if the object is no difference: [Store.Open] and [Store.Expose] give
+// those of all.
+func (s *Store) Path(d Digest) string { return s.objectPath(Object{Kind: File, Digest: d}) }
 
 func (s *Store) treePath(d Digest) string { return s.shard(treesDir, d) }
 
-func (s *Store) objectPath(o Object) string { return s.shard(o.Kind.dir(), o.Digest) }
-
-// dir is where objects of the kind are, below the store's directory.
-func (k Kind) dir() string {
-	if k == Tree {
-		return treesDir
-	}
-	return objectsDir
+func (s *Store) objectPath(o Object) string {
+	var st unix.Stat_t
+	kind, _ := s.find(o, &st)
+	return s.shard(kind, o.Digest)
 }
 
 func (s *Store) shard(kind string, d Digest) string { return s.dir + "/" + shardName(kind, d) }

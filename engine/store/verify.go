@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/internal/digest"
 	"b9.build/b9/engine/internal/flock"
+	"b9.build/b9/engine/internal/layer"
 	"b9.build/b9/engine/internal/sparse"
 )
 
@@ -95,11 +97,10 @@ type verifier struct {
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	if err := v.files(ctx); err != nil {
-		return err
-	}
-	if err := v.blocks(ctx); err != nil {
-		return err
+	for _, part := range []func(context.Context) error{v.files, v.blocks, v.differences, v.blocks} {
+		if err := part(ctx); err != nil {
+			return err
+		}
 	}
 	slices.SortFunc(v.report.Corrupt, func(a, b Damage) int { return slices.Compare([]byte(a.Path), []byte(b.Path)) })
 	for _, part := range []func(context.Context) error{v.trees, v.records, v.orphans} {
@@ -173,8 +174,36 @@ func (v *verifier) read(ctx context.Context, path string) (Digest, int64, *diges
 // Rehash returns the digest of what a file object holds, which is d unless the
 // object is damaged. Others may use it meanwhile.
 func (s *Store) Rehash(ctx context.Context, d Digest) (Digest, error) {
-	got, _, err := rehash(ctx, s.Path(d))
-	return got, err
+	got, _, err := rehash(ctx, s.shard(objectsDir, d))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return got, err
+	}
+	t, _, err := s.rehashDifference(ctx, d)
+	if err != nil {
+		return Digest{}, err
+	}
+	return t.Digest(), nil
+}
+
+// rehashDifference makes the table of an object that is a difference anew. What is the
+// base's, which is another object, counts as right.
+func (s *Store) rehashDifference(ctx context.Context, d Digest) (*digest.Table, *layer.Trailer, error) {
+	c, err := s.openChain(d)
+	if err != nil {
+		return nil, nil, err
+	}
+	image, err := c.image()
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	defer image.Close()
+	if c.depth() == 0 { // it has become whole meanwhile
+		t, err := digest.Update(ctx, blob.Seeker(image), image.Size(), s.opts.Workers)
+		return t, nil, err
+	}
+	top := c.trailers[c.depth()-1]
+	t, _, err := s.leavesOf(ctx, top.Base, top, image)
+	return t, top, err
 }
 
 // rehash hashes an object, whose time may change meanwhile: somebody uses it.
@@ -242,8 +271,11 @@ func (v *verifier) tree(m *manifest, d Digest, path string) {
 
 // whole reports whether the object is there, and sound as far as was seen.
 func (v *verifier) whole(o Object) bool {
+	if o.Kind == Tree || !v.s.isWhole(o.Digest) {
+		return v.there(o)
+	}
 	info, err := os.Lstat(v.s.objectPath(o))
-	return err == nil && !v.bad[o.Digest] && (o.Kind == Tree || info.Size() == o.Size)
+	return err == nil && !v.bad[o.Digest] && info.Size() == o.Size
 }
 
 func (v *verifier) records(ctx context.Context) error {
@@ -287,7 +319,7 @@ func (v *verifier) orphans(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
-	return errors.Join(v.s.eachStored(objectsDir, count), v.s.eachStored(treesDir, count))
+	return errors.Join(v.s.eachStored(objectsDir, count), v.s.eachStored(differencesDir, count), v.s.eachStored(treesDir, count))
 }
 
 // repair removes what was found wrong: what refers before what it refers to.

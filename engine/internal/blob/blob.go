@@ -6,6 +6,7 @@
 //	Blob, Extent, State  an open content, a run of it, and what the run holds
 //	Open, FromFile       a file or a block device of the host as a blob
 //	Reader, ReadAll      all of a blob, in a stream or in memory
+//	Seeker               a blob as the package sparse looks for holes in it
 //	Clip                 what of a read lies in a blob, for whoever makes one
 //
 // It knows no format and writes nothing. Of b9 it imports only sparse, for the
@@ -17,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"b9.build/b9/engine/internal/sparse"
 )
@@ -82,6 +85,41 @@ func ReadAll(b Blob, limit int64) ([]byte, error) {
 	data := make([]byte, b.Size())
 	_, err := io.ReadFull(Reader(b), data)
 	return data, err
+}
+
+// Seeker is a blob whose Seek answers SEEK_DATA and SEEK_HOLE as the kernel does for a
+// file with the same holes. It keeps no position, and may be used concurrently.
+func Seeker(b Blob) interface {
+	io.ReaderAt
+	io.Seeker
+} {
+	if f, ok := b.(*file); ok {
+		return f.File
+	}
+	return seeker{b}
+}
+
+type seeker struct{ Blob }
+
+// Seek implements io.Seeker for SEEK_DATA and SEEK_HOLE.
+func (s seeker) Seek(off int64, whence int) (int64, error) {
+	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE || off >= s.Size() {
+		return 0, &os.PathError{Op: "seek", Path: "a blob", Err: unix.ENXIO}
+	}
+	for off < s.Size() {
+		e, err := s.Extent(off)
+		if err != nil {
+			return 0, err
+		}
+		if (e.State == Data) == (whence == unix.SEEK_DATA) {
+			return off, nil
+		}
+		off = e.End()
+	}
+	if whence == unix.SEEK_HOLE {
+		return s.Size(), nil
+	}
+	return 0, &os.PathError{Op: "seek", Path: "a blob", Err: unix.ENXIO}
 }
 
 // Open opens a regular file or a block device of the host as a blob.

@@ -68,7 +68,7 @@ func File(ctx context.Context, f *os.File, workers int) (Digest, fs.FileInfo, er
 
 // Content returns the digest of the first size bytes of f. It does not notice a
 // change that leaves them there.
-func Content(ctx context.Context, f *os.File, size int64, workers int) (Digest, error) {
+func Content(ctx context.Context, f Source, size int64, workers int) (Digest, error) {
 	sum := New(size)
 	if err := hashRuns(ctx, f, size, [][2]int64{{0, size}}, workers, sum); err != nil {
 		return Digest{}, err
@@ -76,12 +76,20 @@ func Content(ctx context.Context, f *os.File, size int64, workers int) (Digest, 
 	return sum.Digest(), nil
 }
 
+// Source is what is hashed: a file, or whatever has an offset for each byte and hands
+// SEEK_DATA and SEEK_HOLE of Seek to the kernel, or answers as that does. It is used
+// concurrently.
+type Source interface {
+	io.ReaderAt
+	io.Seeker
+}
+
 // leafSink takes the leaves of a file in their order: a [Hash], or a [Table].
 type leafSink interface{ Add([]Leaf) }
 
 // hashRuns adds the leaves of the blocks of f, size bytes long, in the given runs, in
 // order, each of which begins at a block and ends at one or at the end.
-func hashRuns(ctx context.Context, f *os.File, size int64, runs [][2]int64, workers int, into leafSink) error {
+func hashRuns(ctx context.Context, f Source, size int64, runs [][2]int64, workers int, into leafSink) error {
 	var total int64
 	for _, r := range runs {
 		total += r[1] - r[0]
@@ -151,7 +159,7 @@ type segment struct {
 
 // hashParallel lets workers hash segments and combines them in order. At
 // most four segments for each worker are under way.
-func hashParallel(ctx context.Context, f *os.File, size int64, runs [][2]int64, workers int, sum leafSink) error {
+func hashParallel(ctx context.Context, f Source, size int64, runs [][2]int64, workers int, sum leafSink) error {
 	g, ctx := errgroup.WithContext(ctx)
 	work := make(chan *segment)
 	order := make(chan *segment, 4*workers)
@@ -193,7 +201,7 @@ func hashParallel(ctx context.Context, f *os.File, size int64, runs [][2]int64, 
 
 // cutSegments sends every segment of a run that has data, first to order and then
 // to work, so that the combining side sees them in the file's order.
-func cutSegments(ctx context.Context, f *os.File, run [2]int64, work, order chan<- *segment) error {
+func cutSegments(ctx context.Context, f Source, run [2]int64, work, order chan<- *segment) error {
 	for pos := run[0]; pos < run[1]; {
 		start, _, err := sparse.Run(f, pos, run[1])
 		if err != nil {
@@ -218,13 +226,13 @@ func cutSegments(ctx context.Context, f *os.File, run [2]int64, work, order chan
 
 // blockReader hashes segments of one file with one buffer.
 type blockReader struct {
-	f          *os.File
+	f          Source
 	size       int64
 	buf        []byte
 	start, end int64 // the run of data last seen
 }
 
-func newBlockReader(f *os.File, size int64) *blockReader {
+func newBlockReader(f Source, size int64) *blockReader {
 	return &blockReader{f: f, size: size, buf: make([]byte, min(size, BlockSize))}
 }
 

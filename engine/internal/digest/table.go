@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 	"sort"
 )
@@ -108,6 +107,17 @@ func (t *Table) All() iter.Seq[Leaf] {
 	}
 }
 
+// Between yields the leaves of the blocks [from, to), in order.
+func (t *Table) Between(from, to int64) iter.Seq[Leaf] {
+	return func(yield func(Leaf) bool) {
+		for i := t.find(from); i < t.Len() && t.index(i) < to; i++ {
+			if !yield(t.leaf(i)) {
+				return
+			}
+		}
+	}
+}
+
 // Since lists what the file of t has other than that of base: the leaves of the blocks in
 // question, in order, with the zero hash for a block that is zeros now. What base has past
 // the end of t is not in the list.
@@ -162,6 +172,6 @@ func (t *Table) copy(other *Table, from, to int, later int64) {
 }
 
 // Scan reads and hashes the first size bytes of f as [Content] does, and returns the table.
-func Scan(ctx context.Context, f *os.File, size int64, workers int) (*Table, error) {
+func Scan(ctx context.Context, f Source, size int64, workers int) (*Table, error) {
 	return Update(ctx, f, size, workers)
 }

@@ -3,7 +3,6 @@ package digest
 import (
 	"cmp"
 	"context"
-	"os"
 	"slices"
 
 	"b9.build/b9/engine/internal/sparse"
@@ -33,7 +32,7 @@ type span struct {
 
 // Update returns the table of the first size bytes of f. It reads the blocks that don't
 // follow from what is known, by so many goroutines (0: two).
-func Update(ctx context.Context, f *os.File, size int64, workers int, known ...Known) (*Table, error) {
+func Update(ctx context.Context, f Source, size int64, workers int, known ...Known) (*Table, error) {
 	spans := spansOf(size, known)
 	read := &leafList{}
 	if err := hashRuns(ctx, f, size, between(spans, size), max(workers, 2), read); err != nil {
