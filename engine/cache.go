@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"b9.build/b9/engine/store"
@@ -24,8 +23,10 @@ type Cache interface {
 
 // CachedFile is a file of a step on its way to a cache.
 type CachedFile struct {
-	Name, Path string
-	Digest     store.Digest // of the content; zero where it is not known
+	Name   string
+	Path   string       // of the file, where Store is nil
+	Digest store.Digest // of the content; zero where it is not known
+	Store  *store.Store // which has the content as the object Digest
 }
 
 // Names of a step's files in a cache. A tree is a bundle.
@@ -132,9 +133,12 @@ func (e *Engine) publish(ctx context.Context, r *store.Record) (err error) {
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	var files []CachedFile
 	for i, out := range r.Outputs {
-		f := CachedFile{cachedOutput(i), e.cfg.Store.Path(out.Object.Digest), out.Object.Digest}
+		if !e.cfg.Store.Has(out.Object) {
+			return fmt.Errorf("%s: %w any more", out.Object, store.ErrNotInStore) // collected or damaged meanwhile
+		}
+		f := CachedFile{Name: cachedOutput(i), Digest: out.Object.Digest, Store: e.cfg.Store}
 		if out.Object.Kind == store.Tree {
-			f.Path, f.Digest = filepath.Join(scratch.Dir(), f.Name), store.Digest{}
+			f = CachedFile{Name: f.Name, Path: filepath.Join(scratch.Dir(), f.Name)}
 			if err := e.cfg.Store.Bundle(ctx, out.Object.Digest, f.Path); err != nil {
 				return err
 			}
@@ -142,12 +146,7 @@ func (e *Engine) publish(ctx context.Context, r *store.Record) (err error) {
 		files = append(files, f)
 	}
 	if r.Log != nil {
-		files = append(files, CachedFile{cachedLog, e.cfg.Store.Path(r.Log.Digest), r.Log.Digest})
-	}
-	for _, f := range files {
-		if _, err := os.Lstat(f.Path); err != nil {
-			return err // collected meanwhile
-		}
+		files = append(files, CachedFile{Name: cachedLog, Digest: r.Log.Digest, Store: e.cfg.Store})
 	}
 	e.cfg.Cache.Publish(ctx, r.Key, data, files)
 	return nil

@@ -36,19 +36,27 @@ func (k *keeper) Publish(ctx context.Context, _ store.Digest, _ []byte, files []
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, f := range files {
-		d, _, err := digest.Path(ctx, f.Path, 0)
-		k.right[f.Path] = err == nil && d == f.Digest
+		d, _, err := digest.Path(ctx, placeOf(f), 0)
+		k.right[placeOf(f)] = err == nil && d == f.Digest
 		if before[i] != after[i] {
 			k.touched++
 		}
 	}
 }
 
+// placeOf is where the bytes of a file lie, which is no difference here.
+func placeOf(f engine.CachedFile) string {
+	if f.Store != nil {
+		return f.Store.Path(f.Digest)
+	}
+	return f.Path
+}
+
 // times returns the time of each file, 0 for one that is not there.
 func times(files []engine.CachedFile) []int64 {
 	list := make([]int64, len(files))
 	for i, f := range files {
-		if info, err := os.Stat(f.Path); err == nil {
+		if info, err := os.Stat(placeOf(f)); err == nil {
 			list[i] = info.ModTime().UnixNano()
 		}
 	}
@@ -125,7 +133,7 @@ func (s *shelf) Publish(ctx context.Context, key store.Digest, record []byte, fi
 		return
 	}
 	for _, f := range files {
-		if store.CopySparse(ctx, f.Path, filepath.Join(dir, f.Name)) != nil {
+		if store.CopySparse(ctx, placeOf(f), filepath.Join(dir, f.Name)) != nil {
 			return
 		}
 	}

@@ -94,13 +94,19 @@ func (l *LocalImages) Resolve(ctx context.Context, s repo.Selector) (repo.Versio
 	return repo.Version{}, fmt.Errorf("%s is %w of this machine (%s)", s, repo.ErrNotFound, have)
 }
 
-// Path is where the content of a version lies; it must not be written to. The
-// error says what to do when the store does not have it any more.
-func (l *LocalImages) Path(v repo.Version) (string, error) {
+// Present is no error if the content of a version is there; else the error says what to do.
+func (l *LocalImages) Present(v repo.Version) error {
 	if o, ok := l.object(v); !ok || !l.st.Has(o) {
-		return "", fmt.Errorf("%s@%s: its content is not in the store any more: build it or pull it again", v.Name, v.Version)
+		return fmt.Errorf("%s@%s: its content is not in the store any more: build it or pull it again", v.Name, v.Version)
 	}
-	return l.st.Path(v.Digest), nil
+	return nil
+}
+
+// PushSpec asks for a version to be published in a repository.
+func (l *LocalImages) PushSpec(v repo.Version) (repo.PushSpec, error) {
+	spec := pushSpec(v)
+	spec.Objects = l.st
+	return spec, l.Present(v)
 }
 
 func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
@@ -114,10 +120,10 @@ func (l *LocalImages) object(v repo.Version) (store.Object, bool) {
 // v becomes the newest of its name, but for the versions that newer lists:
 // those that are newer where v comes from.
 func (l *LocalImages) Add(ctx context.Context, v repo.Version, o store.Object, newer ...string) (repo.Version, error) {
-	data, err := dataOf(l.st.Path(o.Digest), o.Size)
-	if err != nil {
-		return v, err
+	if !l.st.Has(o) {
+		return v, fmt.Errorf("%s: %w", o, store.ErrNotInStore)
 	}
+	data := l.st.Data(o)
 	if v.Data == 0 || v.Data > data { // a repository knows better, unless it is one that only knows the size
 		v.Data = data
 	}
@@ -126,7 +132,7 @@ func (l *LocalImages) Add(ctx context.Context, v repo.Version, o store.Object, n
 		v.Created = time.Now()
 	}
 	v.Created = v.Created.UTC().Truncate(time.Second)
-	err = l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
+	err := l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
 		standing, err := l.standing(all, v)
 		if standing != nil {
 			v = *standing

@@ -62,8 +62,7 @@ func (l *LocalImages) Pulled(ctx context.Context, v repo.Version) (have repo.Ver
 	if v.Digest.IsZero() && (have.Format != v.Format || have.Size != v.Size || !v.Created.IsZero() && !have.Created.Equal(v.Created.Truncate(time.Second))) {
 		return have, false, nil
 	}
-	_, gone := l.Path(have)
-	return have, gone == nil, nil
+	return have, l.Present(have) == nil, nil
 }
 
 // Fetch makes path the content of a step's object, as Pull does.
@@ -133,16 +132,17 @@ func (l *LocalImages) bases(ctx context.Context, v repo.Version) ([]string, erro
 	var paths []string
 	budget := max(basesFactor*v.Data, basesLeast)
 	for _, o := range slices.Concat(own, parents, recent) {
-		path := l.st.Path(o.Digest)
-		data, err := dataOf(path, o.Size)
-		if errors.Is(err, fs.ErrNotExist) || slices.Contains(paths, path) || data > budget || len(paths) == basesMost {
-			continue
+		for _, path := range l.st.Files(o.Digest) {
+			data, err := dataOf(path, o.Size)
+			if errors.Is(err, fs.ErrNotExist) || slices.Contains(paths, path) || data > budget || len(paths) == basesMost {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			budget -= data
+			paths = append(paths, path)
 		}
-		if err != nil {
-			return nil, err
-		}
-		budget -= data
-		paths = append(paths, path)
 	}
 	return paths, nil
 }

@@ -129,7 +129,7 @@ func TestLocalImagesAreKept(t *testing.T) {
 	if damage, err := l.Check(ctx, false); err != nil || len(damage) != 1 || damage[0].Hurts[0] != "base@"+v.Version {
 		t.Errorf("damage %v, %v", damage, err)
 	}
-	if _, err := l.Path(v); err == nil {
+	if err := l.Present(v); err == nil {
 		t.Error("an image without content has a path")
 	}
 }

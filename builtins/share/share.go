@@ -176,7 +176,11 @@ func (s *publication) push(ctx context.Context, job *engine.Job, images *Images,
 	if in := job.Input("image"); in.Stored() { // else it is a file of the workspace
 		v.Digest = in.Digest()
 	}
-	pushed, t, err := r.Push(ctx, PushSpec(v, path))
+	spec := pushSpec(v)
+	if spec.Path = path; !v.Digest.IsZero() {
+		spec.Objects = job.World().Store
+	}
+	pushed, t, err := r.Push(ctx, spec)
 	if err != nil {
 		return pushed, engine.Elsewhere{Err: err}
 	}
@@ -184,10 +188,10 @@ func (s *publication) push(ctx context.Context, job *engine.Job, images *Images,
 	return pushed, nil
 }
 
-// PushSpec asks for the image at path to be published as what v says.
-func PushSpec(v repo.Version, path string) repo.PushSpec {
+// pushSpec asks for an image to be published as what v says.
+func pushSpec(v repo.Version) repo.PushSpec {
 	return repo.PushSpec{
-		Path: path, Digest: v.Digest, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
+		Digest: v.Digest, Name: v.Name, Version: v.Version, Format: v.Format, FileSystems: v.FileSystems,
 		Key: v.Key, Origin: v.Origin, Created: v.Created, Parent: v.Parent,
 	}
 }
@@ -210,7 +214,7 @@ func (s *publication) Lasts(ctx context.Context, w *engine.World, outputs []*eng
 	if err != nil {
 		return false
 	}
-	_, err = local.Path(have)
+	err = local.Present(have)
 	return err == nil
 }
 

@@ -121,9 +121,10 @@ type blockRef struct{ pack, block int32 }
 
 // known lists the blocks that a push need not send. It is used by one goroutine.
 type known struct {
-	packs  []packRef
-	have   map[fileID]bool
-	places map[blockID]blockRef
+	packs    []packRef
+	have     map[fileID]bool
+	places   map[blockID]blockRef
+	contents []listed // of manifests that were read, the likeliest first
 }
 
 func newKnown() *known { return &known{have: map[fileID]bool{}, places: map[blockID]blockRef{}} }
@@ -161,6 +162,7 @@ func (r *Repo) findKnown(ctx context.Context, k *known, name, parent string) err
 		if err := r.addIndexes(ctx, k, m.packs); err != nil {
 			return err
 		}
+		k.remember(m)
 	}
 	return nil
 }

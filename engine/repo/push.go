@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -46,7 +45,7 @@ func (r *Repo) Push(ctx context.Context, s PushSpec) (v Version, t Transfer, err
 	if err := s.check(); err != nil {
 		return v, t, err
 	}
-	p, err := r.newPush(ctx, s.Name, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest}})
+	p, err := r.newPush(ctx, s.Name, s.Name, s.Parent, []StepFile{{Name: s.Name, Path: s.Path, Digest: s.Digest, Objects: s.Objects}})
 	if err != nil {
 		return v, t, err
 	}
@@ -136,11 +135,14 @@ func (p *pushing) uploaded(s sentPack) {
 func (r *Repo) newPush(ctx context.Context, of, name, parent string, files []StepFile) (*pushing, error) {
 	var total int64
 	for _, f := range files {
-		info, err := os.Stat(f.Path)
+		if err := f.checkKept(); err != nil {
+			return nil, err
+		}
+		size, err := f.length()
 		if err != nil {
 			return nil, backend.Mark(err, ErrSource)
 		}
-		total += info.Size()
+		total += size
 	}
 	leave, err := r.lanes.enter(ctx, total)
 	if err != nil {

@@ -144,6 +144,9 @@ type Selector struct {
 // PushSpec is an image to publish.
 type PushSpec struct {
 	Path string // a regular file; it must not change meanwhile
+	// Objects, unless nil, has the content under Digest, and Path does not count. What is
+	// known to be in the repository by the hashes that it keeps is not read.
+	Objects Objects
 	// Digest is the content's where the caller knows it. A file with another
 	// digest was changed meanwhile. Without it the file's time tells.
 	Digest Digest
@@ -185,7 +188,8 @@ type Object struct {
 
 // StepFile is a file to publish with a step.
 type StepFile struct {
-	Name   string // unique in the step; see [ValidName]
-	Path   string
-	Digest Digest // as in [PushSpec]
+	Name    string // unique in the step; see [ValidName]
+	Path    string
+	Digest  Digest  // as in [PushSpec]
+	Objects Objects // as in [PushSpec]
 }

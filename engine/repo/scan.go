@@ -46,12 +46,21 @@ type scanOptions struct {
 	// from and to bound the segments: those that have a part between. to is
 	// at most the file's size.
 	from, to int64
+
+	// skip, unless nil, reports of a segment that nobody needs it.
+	skip func(start, end int64) bool
+}
+
+// namedSource is what is scanned: a file, or something that is read like one.
+type namedSource interface {
+	digest.Source
+	Name() string
 }
 
 // scan reads the data of f, size bytes long, by several goroutines, and calls
 // fn for each segment in the file's order. The segment is used again when fn
 // returns.
-func scan(ctx context.Context, f *os.File, size int64, o scanOptions, fn func(*segment) error) error {
+func scan(ctx context.Context, f namedSource, size int64, o scanOptions, fn func(*segment) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(2 + o.workers)
 	order := make(chan *segment, 4*o.workers)
@@ -91,7 +100,7 @@ func scan(ctx context.Context, f *os.File, size int64, o scanOptions, fn func(*s
 }
 
 // cut calls begin with the bounds of every segment that has data.
-func cut(f *os.File, size int64, o scanOptions, begin func(start, end int64) error) error {
+func cut(f namedSource, size int64, o scanOptions, begin func(start, end int64) error) error {
 	for pos := o.from; pos < o.to; {
 		start, _, err := sparse.Run(f, pos, size)
 		if err != nil || start >= o.to {
@@ -99,6 +108,9 @@ func cut(f *os.File, size int64, o scanOptions, begin func(start, end int64) err
 		}
 		start -= start % segmentSize
 		pos = min(start+segmentSize, size)
+		if o.skip != nil && o.skip(start, pos) {
+			continue
+		}
 		if err := begin(start, pos); err != nil {
 			return err
 		}
@@ -107,7 +119,7 @@ func cut(f *os.File, size int64, o scanOptions, begin func(start, end int64) err
 }
 
 // fill reads the segment and hashes its blocks, and with leaves those as well.
-func (s *segment) fill(f *os.File, size int64, leaves bool) error {
+func (s *segment) fill(f namedSource, size int64, leaves bool) error {
 	n := min(int64(len(s.data)), size-s.start)
 	if err := readData(f, s.data[:n], s.start, size); err != nil {
 		return err
@@ -128,7 +140,7 @@ func (s *segment) fill(f *os.File, size int64, leaves bool) error {
 }
 
 // readData fills p from off on, and reads nothing where there are holes.
-func readData(f *os.File, p []byte, off, size int64) error {
+func readData(f namedSource, p []byte, off, size int64) error {
 	stop := off + int64(len(p))
 	for at := off; at < stop; {
 		start, end, err := sparse.Run(f, at, size)
@@ -137,6 +149,9 @@ func readData(f *os.File, p []byte, off, size int64) error {
 		}
 		start, end = min(start, stop), min(end, stop)
 		clear(p[at-off : start-off])
+		if start == end {
+			return nil // only a hole is left
+		}
 		if _, err := f.ReadAt(p[start-off:end-off], start); err == io.EOF {
 			return fmt.Errorf("%s: %w", f.Name(), sparse.ErrChanged)
 		} else if err != nil {

@@ -48,11 +48,12 @@ type upload struct {
 
 // queued is a block of a file.
 type queued struct {
-	c    *content
-	id   blockID
-	at   int64  // in blocks
-	size int64  // bytes; less than a block at the end of a file
-	data []byte // nil for one that was known
+	c     *content
+	id    blockID
+	at    int64     // in blocks
+	size  int64     // bytes; less than a block at the end of a file
+	data  []byte    // nil for one that was known
+	where *blockRef // of one that is known by the image's leaves
 }
 
 // maxQueue bounds the memory for blocks that are known, and wait behind others.
@@ -139,35 +140,47 @@ func (u *upload) readAll(ctx context.Context, senders *errgroup.Group) ([]conten
 
 // readFile reads one file, and calls send with each pack that is full.
 func (u *upload) readFile(ctx context.Context, from StepFile, send func(*building)) (content, error) {
-	f, info, err := sparse.Open(from.Path)
+	f, err := from.open()
 	if err != nil {
 		return content{}, backend.Mark(err, ErrSource)
 	}
 	defer f.Close()
-	c := content{name: from.Name, size: info.Size()}
+	c := content{name: from.Name, size: f.size}
 	sum := digest.New(c.size)
-	counted := int64(0) // up to here the meter has counted
-	o := scanOptions{workers: u.p.r.opts.workers, leaves: true, to: c.size}
+	like := u.k.alikeTo(from, c.size)
+	counted := int64(0) // up to here the blocks were counted
+	between := func(to int64) error {
+		if like != nil {
+			return u.known(ctx, &c, sum, like, counted, to, send)
+		}
+		u.p.meter.count(0, 0, to-counted)
+		return nil
+	}
+	o := scanOptions{workers: u.p.r.opts.workers, leaves: true, to: c.size, skip: like.skip}
 	err = scan(ctx, f, c.size, o, func(s *segment) error {
+		if err := between(s.start); err != nil {
+			return err
+		}
 		sum.Add(s.leaves)
-		u.p.meter.count(0, 0, s.start-counted)
 		counted = min(s.start+int64(len(s.data)), c.size)
 		return u.segment(ctx, &c, s, send)
 	})
+	if err == nil {
+		err = between(c.size)
+	}
 	if err == nil {
 		err = u.flush(ctx, send)
 	}
 	if ctx.Err() != nil {
 		return c, err
 	}
-	u.p.meter.count(0, 0, c.size-counted)
 	c.digest = sum.Digest()
 	switch {
 	case err != nil:
 	case from.Digest.IsZero():
-		err = unchanged(f, info)
+		err = f.check()
 	case from.Digest != c.digest:
-		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.Name(), c.digest, from.Digest, sparse.ErrChanged)
+		err = fmt.Errorf("%s has the digest %s instead of %s: %w", f.name, c.digest, from.Digest, sparse.ErrChanged)
 	}
 	return c, backend.Mark(err, ErrSource)
 }
@@ -227,6 +240,9 @@ func (u *upload) flush(ctx context.Context, send func(*building)) (err error) {
 	var moved, reused int64
 	for _, q := range u.queue {
 		where, ok := u.k.places[q.id]
+		if q.where != nil {
+			where, ok = *q.where, true
+		}
 		if ok {
 			reused += q.size
 		} else {
@@ -251,7 +267,7 @@ func (u *upload) unknown() []blockID {
 	var ids []blockID
 	seen := map[blockID]bool{}
 	for _, q := range u.queue {
-		if _, ok := u.k.places[q.id]; !ok && !seen[q.id] {
+		if _, ok := u.k.places[q.id]; !ok && q.where == nil && !seen[q.id] {
 			seen[q.id] = true
 			ids = append(ids, q.id)
 		}

@@ -197,7 +197,11 @@ func (c *stepCache) Publish(ctx context.Context, key store.Digest, record []byte
 	}
 	var list []repo.StepFile
 	for _, f := range files {
-		list = append(list, repo.StepFile{Name: f.Name, Path: f.Path, Digest: f.Digest})
+		file := repo.StepFile{Name: f.Name, Path: f.Path, Digest: f.Digest}
+		if f.Store != nil {
+			file.Objects = f.Store
+		}
+		list = append(list, file)
 	}
 	if _, err := r.PublishStep(ctx, key.String(), record, list); err != nil {
 		c.refused(ctx, err)

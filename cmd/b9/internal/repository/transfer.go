@@ -58,11 +58,11 @@ func push(ctx context.Context, s *session.Session, to, name string) (err error) 
 	} else if err != nil && !errors.Is(err, repo.ErrNotFound) {
 		return err
 	}
-	path, err := local.Path(v)
+	spec, err := local.PushSpec(v)
 	if err != nil {
 		return err
 	}
-	pushed, t, err := r.Push(ctx, share.PushSpec(v, path))
+	pushed, t, err := r.Push(ctx, spec)
 	if errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("%w: make room there, for example with `b9 clean-remote -r %s`", err, display.ShellWord(cmp.Or(to, s.Config.DefaultRepository())))
 	}
