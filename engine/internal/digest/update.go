@@ -33,26 +33,36 @@ type span struct {
 // Update returns the table of the first size bytes of f. It reads the blocks that don't
 // follow from what is known, by so many goroutines (0: two).
 func Update(ctx context.Context, f Source, size int64, workers int, known ...Known) (*Table, error) {
-	spans := spansOf(size, known)
-	read := &leafList{}
-	if err := hashRuns(ctx, f, size, between(spans, size), max(workers, 2), read); err != nil {
+	m := &merger{NewTable(size), spansOf(size, known)}
+	if err := hashRuns(ctx, f, size, between(m.spans, size), max(workers, 2), m); err != nil {
 		return nil, err
 	}
-	t, leaves := NewTable(size), read.leaves
-	for _, s := range spans {
-		n, _ := slices.BinarySearchFunc(leaves, s.from, func(l Leaf, at int64) int { return cmp.Compare(l.Index, at) })
-		t.Add(leaves[:n])
-		leaves = leaves[n:]
-		t.copy(s.table, s.table.find(s.from-s.later), s.table.find(s.to-s.later), s.later)
-	}
-	t.Add(leaves)
-	return t, nil
+	m.upTo(Blocks(size))
+	return m.table, nil
 }
 
-// leafList gathers leaves.
-type leafList struct{ leaves []Leaf }
+// merger puts the leaves that were read between those that are known.
+type merger struct {
+	table *Table
+	spans []span // that are to be added, in order
+}
 
-func (l *leafList) Add(leaves []Leaf) { l.leaves = append(l.leaves, leaves...) }
+// Add takes the next leaves that were read.
+func (m *merger) Add(leaves []Leaf) {
+	for i, l := range leaves {
+		m.upTo(l.Index)
+		m.table.Add(leaves[i : i+1])
+	}
+}
+
+// upTo adds the spans that begin before a block.
+func (m *merger) upTo(index int64) {
+	for len(m.spans) > 0 && m.spans[0].from < index {
+		s := m.spans[0]
+		m.table.copy(s.table, s.table.find(s.from-s.later), s.table.find(s.to-s.later), s.later)
+		m.spans = m.spans[1:]
+	}
+}
 
 // spansOf returns the known blocks, each once and in order.
 func spansOf(size int64, known []Known) []span {
