@@ -108,8 +108,9 @@ func (a *Artifact) ReadAll(limit int64) ([]byte, error) {
 }
 
 // Fork makes a private writable copy at dst, which must not exist. A file is
-// cloned where the file system can, else its data is copied and its holes are
-// neither read nor written. A tree of the store comes with its metadata; a
+// cloned where the file system can; a large one in a step's directory becomes a symbolic
+// link to a file in which what is written lies over what the store has; else its data is
+// copied and its holes are neither read nor written. A tree of the store comes with its metadata; a
 // source directory as its digest says, and the same from every checkout: root
 // is the owner of all (this process's user, where that is another), files have
 // mode 0644, or 0755 if they are programs, every file one name and the build's time.
@@ -148,12 +149,15 @@ func (x *Exposed) Close() error {
 
 // Expose gives the content a path, until the caller closes what it returns. A
 // tree is written out for that as by [Artifact.Fork], into a scratch directory.
-func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
+func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) { return a.exposeIn(ctx, "") }
+
+// exposeIn is Expose; what has to be made for a file is made in dir, if that is not "".
+func (a *Artifact) exposeIn(ctx context.Context, dir string) (*Exposed, error) {
 	if err := a.sound(); err != nil {
 		return nil, err
 	}
 	if a.object.Kind != store.Tree && a.Stored() {
-		path, release, err := a.store.Expose(ctx, a.object.Digest)
+		path, release, err := a.store.Expose(ctx, a.object.Digest, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -166,11 +170,11 @@ func (a *Artifact) Expose(ctx context.Context) (*Exposed, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := viewIn(scratch)
-	if err := a.Fork(ctx, dir); err != nil {
+	tree := viewIn(scratch)
+	if err := a.Fork(ctx, tree); err != nil {
 		return nil, errors.Join(err, scratch.Close())
 	}
-	return &Exposed{Path: dir, release: sync.OnceValue(scratch.Close)}, nil
+	return &Exposed{Path: tree, release: sync.OnceValue(scratch.Close)}, nil
 }
 
 // outputsOf makes artifacts of the outputs that are recorded under the key of

@@ -96,7 +96,7 @@ func (j *Job) Expose(ctx context.Context, role string) (*Exposed, error) {
 		x = &Exposed{}
 		x.Path, err = j.tree(ctx, role, a)
 	} else {
-		x, err = a.Expose(ctx)
+		x, err = a.exposeIn(ctx, j.dir) // and stays there, too
 	}
 	if err != nil {
 		return nil, err

@@ -475,7 +475,7 @@ func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	}
 	small := true
 	for _, out := range node.opts.Outputs {
-		ok, err := checkOutput(t.job.Output(out.Name), out)
+		ok, err := checkOutput(st, t.job.Output(out.Name), out)
 		if err != nil {
 			return nil, fmt.Errorf("%T: %w", node.action, err)
 		}
@@ -525,8 +525,11 @@ const smallOutput = 1 << 20
 
 // checkOutput reports an action that did not make what it declared, and whether what it
 // made is a small file.
-func checkOutput(path string, out Output) (small bool, err error) {
+func checkOutput(s *store.Store, path string, out Output) (small bool, err error) {
 	st, err := os.Lstat(path)
+	if err == nil && s.IsFork(path) {
+		st, err = os.Stat(path)
+	}
 	if err != nil {
 		return false, fmt.Errorf("output %q was not made: %w", out.Name, err)
 	}

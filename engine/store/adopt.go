@@ -21,8 +21,8 @@ import (
 
 // Adopt moves a regular file or a directory tree from a [Scratch] of this
 // store into the store: no data is copied, and holes stay. A tree keeps its
-// full metadata. The path is gone afterwards; if the store has the object
-// already, the new one is dropped. When Adopt fails, a file may have become
+// full metadata. A fork is stored as what it has become. The path is gone afterwards; if
+// the store has the object already, the new one is dropped. When Adopt fails, a file may have become
 // read-only, and a tree may have lost files.
 //
 // A file that is a fork of one of the objects named by of, or has parts of them, is read only
@@ -34,6 +34,9 @@ func (s *Store) Adopt(ctx context.Context, path string, of ...Digest) (_ Object,
 	real, err := s.insideScratch(path)
 	if err != nil {
 		return Object{}, err
+	}
+	if f := s.forkAt(real); f != nil {
+		return s.adopt(ctx, f, real)
 	}
 	n, err := statNode(real, ".")
 	if err != nil {

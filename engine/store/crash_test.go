@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"b9.build/b9/engine/internal/overlay"
 	"b9.build/b9/engine/internal/seedtest"
 )
 
@@ -21,6 +22,7 @@ import (
 const childVar = "B9_STORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	overlay.Main()
 	children := map[string]func(args []string) error{
 		"churn":     churnForever,
 		"once":      churnOnce,
@@ -36,6 +38,8 @@ func TestMain(m *testing.M) {
 		"readonly":  useReadOnly,
 		"clone":     cloneObjects,
 		"powerloss": losePower,
+		"fork":      forkOn,
+		"forks":     forkForever,
 	}
 	child := children[os.Getenv(childVar)]
 	if child == nil {

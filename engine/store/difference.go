@@ -142,18 +142,6 @@ func (s *Store) Open(d Digest) (blob.Blob, error) {
 // latter is not the object's. Who looks for blocks by content finds all of the object's there.
 func (s *Store) Files(d Digest) []string { return s.pathsOf(Object{Kind: File, Digest: d}) }
 
-// Expose gives the file object d, which is there, a path of the host, until release is called. It
-// must not be written to.
-func (s *Store) Expose(ctx context.Context, d Digest) (path string, release func() error, err error) {
-	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
-		return "", nil, err
-	}
-	if !s.isWhole(d) {
-		err = s.makeWhole(ctx, d)
-	}
-	return s.shard(objectsDir, d), func() error { return nil }, err
-}
-
 // find asks for the state of an object, and returns the directory that it is in.
 func (s *Store) find(o Object, st *unix.Stat_t) (kind string, err error) {
 	if o.Kind == Tree {

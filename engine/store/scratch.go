@@ -99,7 +99,7 @@ func (c *Scratch) Close() error {
 }
 
 func (c *Scratch) remove() error {
-	err := RemoveTree(c.dir)
+	err := errors.Join(c.store.dropForks(c.dir), RemoveTree(c.dir))
 	c.lock.Close()
 	c.lock = nil
 	return err
@@ -178,6 +178,9 @@ func (p *spares) close() {
 func (c *Scratch) Keep(name string) (string, error) {
 	if c.lock == nil {
 		return "", fmt.Errorf("keep %q: the scratch directory is closed", name)
+	}
+	if err := c.store.keepForks(c.dir); err != nil {
+		return "", fmt.Errorf("keep %q: %w", name, err)
 	}
 	if err := setMTime(c.dir, time.Now().UnixNano()); err != nil {
 		return "", fmt.Errorf("keep %q: %w", name, err)

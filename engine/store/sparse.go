@@ -186,25 +186,6 @@ func copyThrough(out, in *os.File, start, end int64) error {
 	return err
 }
 
-// Fork makes dst, which must not exist, a private copy of the file object d
-// with mode 0600, in the cheapest way the file system has: sharing the data,
-// else copying it without its holes. It is not flushed to the disk. After an
-// error there is no dst.
-func (s *Store) Fork(ctx context.Context, d Digest, dst string) error {
-	return s.ForkPlaced(ctx, d, dst, Placing{})
-}
-
-// ForkPlaced is Fork in the given way.
-func (s *Store) ForkPlaced(ctx context.Context, d Digest, dst string, how Placing) error {
-	if err := s.need(Object{Kind: File, Digest: d}); err != nil {
-		return fmt.Errorf("fork %s: %w", d, err)
-	}
-	if err := s.copyOut(ctx, d, dst, copying{how, 0o600, s.opts.Workers}); err != nil {
-		return spaceError(s.dir, dst, err)
-	}
-	return nil
-}
-
 // Whole returns the path of the file object d, all of whose bytes are there, for links
 // that people follow. It must not be written to.
 func (s *Store) Whole(ctx context.Context, d Digest) (string, error) {

@@ -116,6 +116,10 @@ type Options struct {
 	// change may leave no trace. Zero means two seconds, the grain of the
 	// coarsest clocks; less is for tests.
 	Grain time.Duration
+	// ForkAbove is how much data an object has, in bytes, above which a fork keeps
+	// only what is written to it, where blocks can't be shared. Zero means 64 MiB;
+	// less than zero, never.
+	ForkAbove int64
 	// Damaged is told of every damaged object that was found when it was to be used,
 	// or by a collection, and removed. It may be called from several goroutines.
 	Damaged func(Damage)
@@ -150,6 +154,7 @@ type Store struct {
 	spares     spares
 	roomMu     sync.Mutex
 	roomTried  time.Time // when room was made last and there was too little; guarded by roomMu
+	forks      forks
 	tempMu     sync.Mutex
 	temp       *Scratch // for the store's own unfinished files, made on first use
 	closing    sync.Once
@@ -265,6 +270,7 @@ func (s *Store) Close() error {
 			err = s.temp.remove()
 		}
 		s.tempMu.Unlock()
+		err = errors.Join(err, s.closeForks())
 		s.closeFiles()
 	})
 	return err

@@ -15,16 +15,21 @@ import (
 	"b9.build/b9/engine/container/embedded"
 	"b9.build/b9/engine/container/internal/helper"
 	"b9.build/b9/engine/container/libvirt"
+	"b9.build/b9/engine/internal/overlay"
 	"b9.build/b9/engine/near"
 )
 
 // Main must be the first call of main and of TestMain of a program that uses
 // this package: containers are started by running the program again. If this
 // process is such a helper it does the helper's work and never returns; else
-// it returns at once. Without it Run of a backend is an error that says so,
+// it returns at once. The process that shows forks of large images as files
+// (engine/internal/overlay) is started in the same way. Without it Run of a backend is an error that says so,
 // and starts nothing. In a program built without cgo no container can be
 // started, and it does nothing.
-func Main() { helper.Main() }
+func Main() {
+	overlay.Main()
+	helper.Main()
+}
 
 const defaultRunDir = "/run/b9"
 

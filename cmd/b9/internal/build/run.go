@@ -153,7 +153,7 @@ func failedStep(ctx context.Context, s *session.Session, f Flags, targets []stri
 	return nil, nil
 }
 
-func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string, subvolume string) error {
+func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string, subvolume string) (err error) {
 	box, ok, err := engine.LoadSandbox(failed.Dir)
 	if err != nil {
 		return err
@@ -170,6 +170,11 @@ func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedSt
 		return fmt.Errorf("%s: %w", failed.Name, err)
 	}
 	defer unlock()
+	release, err := st.Resume(failed.Dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", failed.Name, err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	label, _ := engine.SplitStepName(failed.Name)
 	fmt.Fprintf(s.Console, "%s as it failed at %s: %s\n", label, failed.Time.Format(time.DateTime), box.Note)
 	spec := box.Spec
