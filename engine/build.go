@@ -54,7 +54,7 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	r := &Result{engine: e, plan: p, artifacts: map[Ref]*Artifact{}}
 	x := newExecutor(e, r)
 	x.room = newRoom(e, p)
-	x.room.forecast(ctx, refs)
+	x.room.forecast(ctx, p, refs)
 	flattening, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	beside.Go(func() { e.cfg.Store.Flatten(flattening) })

@@ -62,34 +62,38 @@ func (r *room) before(ctx context.Context, s *step) {
 	}
 }
 
+// fewSteps are looked up in some hundredths of a second.
+const fewSteps = 1000
+
 // forecast says before anything runs that the steps that will run do not fit, if they
 // make as much as when they last ran and even collection has too little to take. Nothing
-// is known of what never ran. It asks only where the disk is rather full, since to find
-// out which steps run takes as long as a build with nothing to do.
-func (r *room) forecast(ctx context.Context, refs []Ref) {
+// is known of what never ran. Which steps run is only found out where all of them would not
+// fit: it takes as long as a build with nothing to do, and asks sources and the cache once
+// more. In a large graph it asks only where the disk is almost full.
+func (r *room) forecast(ctx context.Context, p *plan, refs []Ref) {
 	st := r.engine.cfg.Store
 	space, err := st.Space()
-	if err != nil || space.Free > space.Total/4 || st.ReadOnly() != nil {
+	if err != nil || space.Free > space.Total/4 || len(p.steps) > fewSteps && space.Free > 2*space.Reserve() || st.ReadOnly() != nil {
+		return
+	}
+	last := map[*Node]int64{}
+	for i := range p.steps {
+		n := p.steps[i].node
+		last[n] = st.LastSize(r.engine.stepName(n.Label()))
+	}
+	if need, _, _ := sum(last); need <= space.Free {
 		return
 	}
 	reasons, err := r.engine.Explain(ctx, refs...)
 	if err != nil {
 		return // the build meets it
 	}
-	var need, most int64
-	var steps int
-	var largest string
 	for _, reason := range reasons {
 		if !reason.Runs {
-			continue
-		}
-		if n := st.LastSize(r.engine.stepName(reason.Node.Label())); n > 0 {
-			steps, need = steps+1, need+n
-			if n > most {
-				most, largest = n, reason.Node.Label()
-			}
+			delete(last, reason.Node)
 		}
 	}
+	need, steps, largest := sum(last)
 	if need <= space.Free {
 		return
 	}
@@ -99,5 +103,19 @@ func (r *room) forecast(ctx context.Context, refs []Ref) {
 	}
 	r.engine.events(Event{Type: Notice, Line: fmt.Sprintf(
 		"warning: this build may not fit: %d of its steps made %s when they last ran (%s %s), and for %s %s is free, and %s can be collected: free some, or choose another with --store",
-		steps, size.About(need), largest, size.About(most), st.Dir(), size.About(space.Free), size.About(more))})
+		steps, size.About(need), largest.Label(), size.About(last[largest]), st.Dir(), size.About(space.Free), size.About(more))})
+}
+
+// sum adds up bytes, counts the steps that have some, and finds the one that has most.
+func sum(bytes map[*Node]int64) (total int64, steps int, largest *Node) {
+	for n, b := range bytes {
+		if b == 0 {
+			continue
+		}
+		total, steps = total+b, steps+1
+		if largest == nil || b > bytes[largest] || b == bytes[largest] && n.Label() < largest.Label() {
+			largest = n
+		}
+	}
+	return total, steps, largest
 }

@@ -99,15 +99,20 @@ func (s *Store) Reclaimable(ctx context.Context, p Policy) (n int64, err error) 
 	return n, nil
 }
 
-// LastSize is how many bytes of data the outputs have that the step of the label made when
-// it last ran, as far as they are there; 0 where that is not known.
+// LastSize is how many bytes the outputs take on the disk that the step of the label made
+// when it last ran, as far as they are there: of a difference, what differs. 0 is not known.
 func (s *Store) LastSize(label string) (n int64) {
 	r, err := s.pointed(label)
 	if err != nil || r == nil {
 		return 0
 	}
 	for _, o := range r.Outputs {
-		n += s.Data(o.Object)
+		var st unix.Stat_t
+		if o.Object.Kind == Tree {
+			n += s.Data(o.Object)
+		} else if _, err := s.find(o.Object, &st); err == nil {
+			n += min(st.Size, st.Blocks*512)
+		}
 	}
 	return n
 }

@@ -141,3 +141,36 @@ func TestRanksOfFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestLastSize: a step takes as much as its outputs do on the disk, a difference what differs.
+// A link leads to a whole file, as which a difference is put together.
+func TestLastSize(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	s := open(t, filepath.Join(t.TempDir(), "store"))
+	data := make([]byte, 2*leavesFrom)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	base := adopt(t, s, string(data))
+	changed := different(t, s, random, base, 1)
+	commit(t, s, "base", base)
+	commit(t, s, "changed", changed)
+	if s.isWhole(changed.Digest) {
+		t.Fatal("it is no difference")
+	}
+	if got := s.LastSize("//t:base"); got < int64(len(data)) {
+		t.Errorf("the base took %d bytes", got)
+	}
+	if got := s.LastSize("//t:changed"); got == 0 || got > 1<<20 {
+		t.Errorf("a change of one block took %d bytes", got)
+	}
+	if got := s.LastSize("//t:nothing"); got != 0 {
+		t.Errorf("a step that never ran took %d bytes", got)
+	}
+	if got := s.Data(changed); got < int64(len(data)) {
+		t.Errorf("a copy of the changed image has %d bytes", got)
+	}
+	want := contentOf(t, s, changed)
+	path := must[string](t)(s.Whole(t.Context(), changed.Digest))
+	if got := must[[]byte](t)(os.ReadFile(path)); string(got) != string(want) || !s.isWhole(changed.Digest) {
+		t.Error("a link leads to something else than the object")
+	}
+}
