@@ -168,6 +168,16 @@ func TestLastSize(t *testing.T) {
 	if got := s.Data(changed); got < int64(len(data)) {
 		t.Errorf("a copy of the changed image has %d bytes", got)
 	}
+	for _, h := range must[[]Held](t)(s.Holds(t.Context())) {
+		if want := map[Digest]int{base.Digest: 1}[h.Object.Digest]; h.Bears != want {
+			t.Errorf("%d differences rest on %s, want %d", h.Bears, h.Steps[0].Label, want)
+		}
+	}
+	c := &collector{s: s, policy: Policy{Ours: func(label string) bool { return label == "//t:changed" }}}
+	check(t, c.inventory.scan(t.Context(), s))
+	if got := c.ranks()[c.byDigest[base.Digest]]; got != rankOurs {
+		t.Errorf("what a result of this build rests on has rank %d", got)
+	}
 	want := contentOf(t, s, changed)
 	path := must[string](t)(s.Whole(t.Context(), changed.Digest))
 	if got := must[[]byte](t)(os.ReadFile(path)); string(got) != string(want) || !s.isWhole(changed.Digest) {

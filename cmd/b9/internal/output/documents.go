@@ -132,6 +132,7 @@ type Held struct {
 	Failed string     `json:"failed,omitempty"` // label of the step that failed and left it
 	Steps  []HeldStep `json:"steps,omitempty"`  // that made it, the newest first
 	Names  []HeldName `json:"names,omitempty"`  // that keep it
+	Bears  int        `json:"bears,omitempty"`  // objects that are kept as their differences to it
 	InUse  bool       `json:"in_use"`           // a build that runs may need it
 }
 

@@ -55,7 +55,7 @@ func usage(ctx context.Context, s *session.Session, all bool) error {
 
 // described is what is told of something that is held.
 func described(h store.Held) output.Held {
-	d := output.Held{Bytes: h.Bytes, Used: h.Used.UTC(), InUse: h.InUse}
+	d := output.Held{Bytes: h.Bytes, Used: h.Used.UTC(), Bears: h.Bears, InUse: h.InUse}
 	if h.Object != nil {
 		d.Digest = h.Object.Digest.String()
 	} else {
@@ -147,6 +147,8 @@ func why(h output.Held) string {
 		return fmt.Sprintf("%s and %d more names", reasons[0], len(reasons)-1)
 	case len(reasons) > 0:
 		return strings.Join(reasons, ", ")
+	case h.Bears > 0:
+		return output.Count(h.Bears, "image is kept as its difference to it", "images are kept as their differences to it")
 	case h.InUse:
 		return "a build may use it"
 	case h.Failed != "":
