@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,11 +35,18 @@ const checkShards = 16
 
 func shardOf(d Digest) byte { return d[0] >> 4 }
 
+// checkShard is what is known of one file. It keeps the entries as they lie there, for a
+// build of thousands of results asks for each once.
 type checkShard struct {
-	mu      sync.Mutex
-	size    int64 // bytes that were read; 0 before
-	entries map[Digest]proof
+	mu   sync.Mutex
+	size int64          // bytes of the file that were read; 0 before
+	data []byte         // entries
+	last map[uint64]int // where in data the last entry of an object is, by some of its digest
 }
+
+// inShard is what of a digest tells objects of a file apart. Where it does not, one of
+// them is not known, and hashed.
+func inShard(d Digest) uint64 { return binary.LittleEndian.Uint64(d[8:]) }
 
 // proof is what is known of an object.
 type proof struct {
@@ -69,28 +77,44 @@ func (c *checks) get(d Digest, again bool) (proof, bool) {
 	s := &c.shards[shardOf(d)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries == nil || again {
+	if s.last == nil || again {
 		s.read(c.path(shardOf(d)))
 	}
-	e, ok := s.entries[d]
-	return e, ok
+	at, ok := s.last[inShard(d)]
+	if !ok {
+		return proof{}, false
+	}
+	of, e, _ := decodeCheck(s.data[at:])
+	return e, of == d
 }
 
 // read reads what the shard's file has got since it was last read. The caller holds mu.
 func (s *checkShard) read(path string) {
 	data, _ := os.ReadFile(path) // none is an empty one
-	if s.entries == nil {
-		s.entries = make(map[Digest]proof, len(data)/checkSize)
+	if s.last == nil {
+		s.last = make(map[uint64]int, len(data)/checkSize)
 	}
 	if int64(len(data)) < s.size {
 		s.size = 0 // it was written anew
 	}
-	for rest := data[s.size:]; len(rest) >= checkSize; rest = rest[checkSize:] {
-		if d, e, ok := decodeCheck(rest); ok {
-			s.entries[d] = e
+	whole := int64(len(data) / checkSize * checkSize)
+	s.add(data[s.size:whole])
+	s.size = whole
+}
+
+// add adds entries. Those with a wrong checksum say nothing. The caller holds mu.
+func (s *checkShard) add(entries []byte) {
+	from := len(s.data)
+	if from == 0 {
+		s.data = slices.Clip(entries) // the whole file, as a rule, which nobody else keeps
+	} else {
+		s.data = append(s.data, entries...)
+	}
+	for at := from; at < len(s.data); at += checkSize {
+		if d, _, ok := decodeCheck(s.data[at:]); ok {
+			s.last[inShard(d)] = at
 		}
 	}
-	s.size = int64(len(data) / checkSize * checkSize)
 }
 
 // put notes the state of objects. What can't be written is not known to
@@ -102,10 +126,10 @@ func (c *checks) put(found map[Digest]proof) {
 		text[shard] = appendCheck(text[shard], d, e)
 		s := &c.shards[shard]
 		s.mu.Lock()
-		if s.entries == nil {
+		if s.last == nil {
 			s.read(c.path(shard))
 		}
-		s.entries[d] = e
+		s.add(text[shard][len(text[shard])-checkSize:])
 		s.mu.Unlock()
 	}
 	for shard, entries := range text {
@@ -139,11 +163,11 @@ func (c *checks) tidy(keep func(Digest) bool) {
 		s.mu.Lock()
 		s.read(path)
 		var text []byte
-		for d, e := range s.entries {
-			if keep(d) {
+		for key, at := range s.last {
+			if d, e, _ := decodeCheck(s.data[at:]); keep(d) {
 				text = appendCheck(text, d, e)
 			} else {
-				delete(s.entries, d)
+				delete(s.last, key)
 			}
 		}
 		if s.size > int64(2*len(text))+4096 && c.write(path, text) == nil {
