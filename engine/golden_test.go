@@ -152,7 +152,7 @@ func TestGoldenPlaced(t *testing.T) {
 			t.Errorf("the sign of %s is read back as %q", rel, got)
 		}
 	}
-	if n, err := engine.RemoveResults(out); n != 3 || err != nil {
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 3 || err != nil {
 		t.Errorf("%d results are known, %v", n, err)
 	}
 }

@@ -247,7 +247,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 			delete(p.known, rel) // nothing came of it
 		}
 	}
-	if err = errors.Join(err, p.save(ctx, claimed)); err != nil {
+	if err = errors.Join(err, p.save(ctx, all, claimed)); err != nil {
 		return err
 	}
 	return p.flushNames(all)
@@ -352,10 +352,20 @@ func batch(todo []placing) int {
 	return n
 }
 
-// open makes the directory, and a staging directory in it.
+// open makes the directory, and a staging directory in it, which keeps others from
+// removing it. Somebody may before that: then it is made again.
 func (p *placer) open(ctx context.Context) (err error) {
-	_, err = os.Lstat(p.dir)
-	p.made = errors.Is(err, fs.ErrNotExist)
+	for range 100 {
+		_, err = os.Lstat(p.dir)
+		p.made = p.made || errors.Is(err, fs.ErrNotExist)
+		if err = p.enter(ctx); !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+func (p *placer) enter(ctx context.Context) (err error) {
 	if err = newfile.MkdirAll(p.dir, 0o755&^p.umask); err != nil {
 		return err
 	}
@@ -365,10 +375,14 @@ func (p *placer) open(ctx context.Context) (err error) {
 	if p.top, err = p.root.Open("."); err == nil {
 		p.staging, err = newStaging(ctx, p.store, p.dir)
 	}
-	if err != nil {
-		return errors.Join(err, p.close())
+	if err == nil && !isThere(p.top, p.dir) {
+		err = fmt.Errorf("%s was removed meanwhile: %w", p.dir, fs.ErrNotExist)
 	}
-	return nil
+	if err != nil {
+		err = errors.Join(err, p.close())
+		p.root, p.top, p.staging = nil, nil, nil
+	}
+	return err
 }
 
 func (p *placer) close() error {
@@ -393,13 +407,31 @@ func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 	if err := p.flushContents(todo); err != nil {
 		return err
 	}
+	if err := p.renameAll(ctx, todo); err != nil {
+		return err
+	}
+	for i := range todo {
+		t := &todo[i]
+		t.result.Sign = observe(t.result.Path)
+		p.known[t.rel] = *t.result
+	}
+	return nil
+}
+
+// renameAll gives staged results their paths. Meanwhile nobody removes the directories in
+// which they are.
+func (p *placer) renameAll(ctx context.Context, todo []placing) error {
+	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
 	for i := range todo {
 		t := &todo[i]
 		if err := p.rename(t); err != nil {
 			return fmt.Errorf("place %s: %w", t.result.Path, err)
 		}
-		t.result.Sign = observe(t.result.Path)
-		p.known[t.rel] = *t.result
+		p.known[t.rel] = *t.result // without a sign yet
 	}
 	return nil
 }

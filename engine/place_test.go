@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestPlaceLeavesWhatIsThereAndMendsWhatWasChanged(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("temporary files left: %v %v", left, err)
 	}
-	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 1 || err != nil {
 		t.Errorf("removed %d results, %v", n, err)
 	}
 	if _, err := os.Lstat(out); !os.IsNotExist(err) {
@@ -146,7 +147,7 @@ func TestWhatIsNotOursStays(t *testing.T) {
 	if _, err := engine.Place(t.Context(), engine.Destination{Dir: out}, []engine.Wanted{{Artifact: a, Path: "sub/mine"}}); err == nil {
 		t.Error("a file of the user's was replaced")
 	}
-	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 1 || err != nil {
 		t.Errorf("removed %d results, %v", n, err)
 	}
 	if data, err := os.ReadFile(mine); err != nil || string(data) != "precious" {
@@ -176,7 +177,7 @@ func TestPlacedByAKilledBuild(t *testing.T) {
 		if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
 			t.Errorf("%q, %v", data, err)
 		}
-		if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+		if n, err := engine.RemoveResults(t.Context(), out, nil); n != 1 || err != nil {
 			t.Errorf("removed %d results, %v", n, err)
 		}
 	}
@@ -294,7 +295,7 @@ func TestResultsBehindALink(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "sub is a symbolic link") {
 			t.Errorf("placing behind a link to %s: %v", link, err)
 		}
-		if n, err := engine.RemoveResults(out); n != 0 || err == nil || !strings.Contains(err.Error(), "sub is a symbolic link") {
+		if n, err := engine.RemoveResults(t.Context(), out, nil); n != 0 || err == nil || !strings.Contains(err.Error(), "sub is a symbolic link") {
 			t.Errorf("removing behind a link to %s: %d, %v", link, n, err)
 		}
 		for _, path := range []string{precious, filepath.Join(out, "mine", "deep", "a")} {
@@ -348,7 +349,7 @@ func TestPlacedNamesNoResult(t *testing.T) {
 		t.Fatal(err)
 	}
 	place(t, out, a, "a")
-	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 1 || err != nil {
 		t.Errorf("%d results removed, %v", n, err)
 	}
 	if _, err := os.Stat(mine); err != nil {
@@ -362,7 +363,7 @@ func TestResultsAreNoDirectory(t *testing.T) {
 	if err := syscall.Mkfifo(out, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := engine.RemoveResults(out); err == nil || !strings.Contains(err.Error(), "is not the directory of the results") {
+	if _, err := engine.RemoveResults(t.Context(), out, nil); err == nil || !strings.Contains(err.Error(), "is not the directory of the results") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -446,7 +447,7 @@ func TestPlaceLinks(t *testing.T) {
 	if data, err := os.ReadFile(path); err != nil || string(data) != "result" {
 		t.Errorf("a link that was led elsewhere: %q, %v", data, err)
 	}
-	if n, err := engine.RemoveResults(out); n != 1 || err != nil {
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 1 || err != nil {
 		t.Errorf("removed %d results, %v", n, err)
 	}
 	if data, err := a.ReadAll(100); err != nil || string(data) != "result" {
@@ -499,5 +500,50 @@ func TestPlaceTellsHowFarItIs(t *testing.T) {
 		if !link && (!slices.IsSorted(told) || len(told) == 0 || told[len(told)-1] != int64(2*len(text)+1)) {
 			t.Errorf("told %v", told)
 		}
+	}
+}
+
+// TestPlacingWhileOthersClean has several builds place the same results while the directory
+// is emptied again and again: each succeeds, and in the end every result is still known as one.
+func TestPlacingWhileOthersClean(t *testing.T) {
+	b := newBench(t)
+	ref := node(t, "//:a", &join{Text: "result"})
+	a := b.build(b.engine(engine.Config{}), ref, 1, 0, "result").Artifact(ref)
+	out := filepath.Join(b.dir, "out")
+	wanted := []engine.Wanted{{Artifact: a, Path: "a"}, {Artifact: a, Path: "sub/b"}}
+	done := make(chan struct{})
+	var placing, cleaning sync.WaitGroup
+	cleaning.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := engine.RemoveResults(t.Context(), out, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 3 {
+		placing.Go(func() {
+			for range 8 {
+				if _, err := engine.Place(t.Context(), engine.Destination{Dir: out}, wanted); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	placing.Wait()
+	close(done)
+	cleaning.Wait()
+	if _, err := engine.Place(t.Context(), engine.Destination{Dir: out}, wanted); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 2 || err != nil {
+		t.Errorf("removed %d results, %v", n, err)
+	}
+	if _, err := os.Lstat(out); !os.IsNotExist(err) {
+		t.Errorf("something is left: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -87,16 +89,18 @@ func isResult(rel string) bool {
 // a cut leaves there is known as such, and returns those that were not b9's
 // yet. What is there already and is not b9's stays.
 func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, err error) {
-	others, err := readPlaced(p.dir) // another b9 may have placed something since this one began
+	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY) // others claim before or after
+	if err != nil {
+		return nil, err
+	}
+	defer guard.Close()
+	others, err := readPlaced(p.dir) // since this one began another b9 may have placed something, or removed it
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range todo {
 		if err := throughNoLink(p.root, t.rel); err != nil {
 			return nil, fmt.Errorf("place %s: %w", t.result.Path, err)
-		}
-		if _, ok := p.known[t.rel]; ok {
-			continue
 		}
 		if r, ok := others[t.rel]; ok {
 			p.known[t.rel] = r
@@ -115,7 +119,10 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	return claimed, p.save(ctx, nil)
+	for _, rel := range claimed {
+		others[rel] = p.known[rel]
+	}
+	return claimed, p.staging.replace(placedFile, placedText(others))
 }
 
 // throughNoLink returns an error when a directory on the way to rel is a symbolic
@@ -129,10 +136,10 @@ func throughNoLink(root *os.Root, rel string) error {
 	return nil
 }
 
-// save writes what is known together with what other builds placed meanwhile,
-// whole or not at all. Of the paths that this one had claimed those are left
-// out that it does not know any more.
-func (p *placer) save(ctx context.Context, claimed []string) error {
+// save writes what became of todo into what other builds have left of the file, whole or
+// not at all. Of the paths that this one had claimed those are left out that it does not
+// know any more.
+func (p *placer) save(ctx context.Context, todo []placing, claimed []string) error {
 	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY)
 	if err != nil {
 		return err
@@ -147,19 +154,21 @@ func (p *placer) save(ctx context.Context, claimed []string) error {
 			delete(all, rel)
 		}
 	}
-	for rel, r := range p.known {
-		all[rel] = r
+	for _, t := range todo {
+		if r, ok := p.known[t.rel]; ok {
+			all[t.rel] = r
+		}
 	}
+	return p.staging.replace(placedFile, placedText(all))
+}
+
+// placedText is the file's content.
+func placedText(all map[string]Placed) string {
 	var text strings.Builder
-	rels := make([]string, 0, len(all))
-	for rel := range all {
-		rels = append(rels, rel)
-	}
-	slices.Sort(rels)
-	for _, rel := range rels {
+	for _, rel := range slices.Sorted(maps.Keys(all)) {
 		text.WriteString(all[rel].line(rel))
 	}
-	return p.staging.replace(placedFile, text.String())
+	return text.String()
 }
 
 // observe returns a text that changes when anyone changes the file, or
@@ -194,8 +203,10 @@ func lstatSign(path string) (sign string, dir bool) {
 
 // RemoveResults removes from dir what b9 placed there, the directories that
 // are empty then, and dir itself if nothing else is in it. It returns how many
-// results it removed. What lies behind a symbolic link is an error and stays.
-func RemoveResults(dir string) (removed int, err error) {
+// results it removed. What lies behind a symbolic link is an error and stays. Another
+// process that uses the directory is waited for, of which tell, if it is not nil, is told.
+// The paths stay b9's while a build is about to place something there.
+func RemoveResults(ctx context.Context, dir string, tell func(holder string)) (removed int, err error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -204,6 +215,14 @@ func RemoveResults(dir string) (removed int, err error) {
 		return 0, fmt.Errorf("%s is not the directory of the results: move it away", dir)
 	case err != nil:
 		return 0, err
+	}
+	guard, err := store.LockFile(ctx, dir, os.O_RDONLY, tell)
+	if err != nil {
+		return 0, err
+	}
+	defer guard.Close()
+	if !isThere(guard, dir) {
+		return RemoveResults(ctx, dir, tell) // another one has just removed it
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -222,8 +241,12 @@ func RemoveResults(dir string) (removed int, err error) {
 		}
 		removed++
 	}
-	if errs = append(errs, reapStaging(dir)); errors.Join(errs...) != nil {
-		return removed, errors.Join(errs...) // .placed stays: it tells of what is left
+	alive, err := reapStaging(dir)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return removed, err // .placed stays: it tells of what is left
+	}
+	if alive && len(placed) > 0 {
+		return removed, claimAll(dir, placed)
 	}
 	if err := forgetPlaced(root); err != nil {
 		return removed, err
@@ -246,6 +269,28 @@ func removeResult(root *os.Root, rel string) error {
 		}
 	}
 	return nil
+}
+
+// claimAll says of every path that it is b9's, whatever is there: a build has said so of
+// some of them, and places results before it says so again.
+func claimAll(dir string, placed map[string]Placed) error {
+	for rel := range placed {
+		placed[rel] = Placed{Sign: claim}
+	}
+	return newfile.Write(filepath.Join(dir, placedFile), 0o666, true, func(f *os.File) error {
+		_, err := f.WriteString(placedText(placed))
+		return errors.Join(err, newfile.Inherit(f))
+	})
+}
+
+// isThere reports whether path still names what f is.
+func isThere(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
 }
 
 // forgetPlaced removes the file once the removal of the results is on the disk:

@@ -37,7 +37,10 @@ func newStaging(ctx context.Context, st *store.Store, dir string) (*staging, err
 		return nil, err
 	}
 	defer guard.Close()
-	if err := reapStaging(dir); err != nil {
+	if !isThere(guard, dir) {
+		return nil, fmt.Errorf("%s was removed meanwhile: %w", dir, fs.ErrNotExist)
+	}
+	if _, err := reapStaging(dir); err != nil {
 		return nil, err
 	}
 	path, err := os.MkdirTemp(dir, stagingPrefix+"*")
@@ -54,10 +57,12 @@ func newStaging(ctx context.Context, st *store.Store, dir string) (*staging, err
 	return &staging{path, lock}, nil
 }
 
-func reapStaging(dir string) error {
+// reapStaging removes what dead processes have left, and reports whether a live one has a
+// staging directory. The caller has locked dir.
+func reapStaging(dir string) (alive bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), stagingPrefix) {
@@ -66,16 +71,17 @@ func reapStaging(dir string) error {
 		path := filepath.Join(dir, e.Name())
 		f, err := flock.TryOpen(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, flock.Exclusive)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+			alive = alive || errors.Is(err, flock.ErrLocked)
 			continue // gone, in use, or nothing that a b9 made
 		}
 		if err != nil {
-			return err
+			return alive, err
 		}
 		if err := errors.Join(os.RemoveAll(path), f.Close()); err != nil {
-			return err
+			return alive, err
 		}
 	}
-	return nil
+	return alive, nil
 }
 
 // replace gives the file of that name beside the staging directory the content

@@ -77,12 +77,12 @@ func Clean(p *session.Program) *cobra.Command {
 	return &cobra.Command{Use: "clean", RunE: p.With(clean)}
 }
 
-func clean(_ context.Context, s *session.Session, _ []string) error {
+func clean(ctx context.Context, s *session.Session, _ []string) error {
 	root, err := lang.FindRoot(s.Dir)
 	if err != nil {
 		return err
 	}
-	if _, err := engine.RemoveResults(s.ResultsDir()); err != nil {
+	if _, err := engine.RemoveResults(ctx, s.ResultsDir(), s.WaitsFor("it places results")); err != nil {
 		return err
 	}
 	st, err := s.Store()
