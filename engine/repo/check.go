@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Damage is one thing that is wrong in a repository.
@@ -17,6 +18,9 @@ type Damage struct {
 	Path  string   `json:"path"`  // relative to the repository
 	What  string   `json:"what"`  // the fault, in a few words
 	Hurts []string `json:"hurts"` // NAME@VERSION or "step KEY" that can't be pulled in whole because of it
+	// Unreadable says that the file could not be read, such as one that this user may
+	// not: it may be whole.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // Check reads the repository and returns the damage, ordered by path. Without
@@ -74,7 +78,7 @@ func (r *Repo) damage(found []finding) (list []Damage) {
 			}
 			if len(hurts) > 0 || len(f.hurts) == 0 {
 				slices.Sort(hurts)
-				list = append(list, Damage{f.path, f.what, slices.Compact(hurts)})
+				list = append(list, Damage{f.path, f.what, slices.Compact(hurts), f.unreadable})
 			}
 		}
 	})
@@ -96,6 +100,7 @@ type checking struct {
 type finding struct {
 	path, what string
 	hurts      []*entry
+	unreadable bool // the file may be whole
 }
 
 // note adds a finding.
@@ -103,7 +108,8 @@ func (c *checking) note(path string, err error, hurts []*entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	what := strings.TrimPrefix(strings.TrimPrefix(err.Error(), path+": "), ErrDamaged.Error()+": ")
-	c.found = append(c.found, finding{path, what, hurts})
+	whole := hurts != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, syscall.EIO) // as far as is known
+	c.found = append(c.found, finding{path, what, hurts, whole})
 }
 
 // manifests checks the manifests of the entries, and notes which packs they need.

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/repo/internal/backend"
 )
 
 // TestIrregularFiles puts what is no file in the place of a repository's files. Nobody waits
@@ -152,4 +154,40 @@ func onlyPack(t *testing.T, s site, r *Repo, v Version) string {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	return filepath.Join(s.dir, m.packs[0].path())
+}
+
+// denying is a repository of which this user may not read one file.
+type denying struct {
+	backend.Backend
+	name string
+	err  error
+}
+
+func (d denying) Open(ctx context.Context, name string) (backend.Reader, error) {
+	if name == d.name {
+		return nil, &os.PathError{Op: "open", Path: name, Err: d.err}
+	}
+	return d.Backend.Open(ctx, name)
+}
+
+// TestCheckOfWhatMayNotBeRead tells what can't be read from what is damaged: only that is
+// there to be removed.
+func TestCheckOfWhatMayNotBeRead(t *testing.T) {
+	each(t, func(t *testing.T, s site) {
+		r := s.create(t)
+		a, _ := push(t, r, "a", sample(t, 1, 300))
+		path, err := filepath.Rel(s.dir, files(t, s, "manifests")[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		push(t, r, "b", sample(t, 2, 300))
+		for why, unreadable := range map[error]bool{syscall.EACCES: true, syscall.EMFILE: true, syscall.EIO: false, ErrDamaged: false} {
+			fresh := s.elsewhere(t)
+			fresh.files = denying{fresh.files, path, why}
+			found, err := fresh.Check(t.Context(), true)
+			if err != nil || len(found) != 1 || found[0].Unreadable != unreadable || !slices.Equal(found[0].Hurts, []string{a.Ref()}) {
+				t.Errorf("%v: %+v, %v", why, found, err)
+			}
+		}
+	})
 }

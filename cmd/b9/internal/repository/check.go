@@ -53,6 +53,10 @@ func checkRepository(ctx context.Context, s *session.Session, name string, deep,
 		tellSound(s, r, deep)
 		return nil
 	}
+	whole := slices.DeleteFunc(slices.Clone(damage), func(d repo.Damage) bool { return !d.Unreadable })
+	if n := len(whole); n > 0 {
+		return fmt.Errorf("%s: %s that can't be read here, and may be whole: let this user read what is published (umask of the server), then check again", r.Location(), output.Count(n, "file", "files"))
+	}
 	if remove {
 		return removeHurt(ctx, s, r, damage)
 	}
@@ -72,7 +76,8 @@ func printDamage(s *session.Session, damage []repo.Damage) error {
 	list := make([]repo.Damage, len(damage))
 	var text []byte
 	for i, d := range damage {
-		list[i] = repo.Damage{Path: d.Path, What: d.What, Hurts: append([]string{}, d.Hurts...)}
+		list[i] = d
+		list[i].Hurts = append([]string{}, d.Hurts...)
 		text = fmt.Appendf(text, "%s: %s, which hurts %s\n", d.Path, d.What, cmp.Or(strings.Join(d.Hurts, ", "), "nothing"))
 	}
 	return s.Show(output.Damage{Damage: list}, string(text))
