@@ -53,6 +53,7 @@ func (s *Store) Holds(ctx context.Context) ([]Held, error) {
 	if err := errors.Join(err, nerr); err != nil {
 		return nil, fmt.Errorf("list what %s holds: %w", s.dir, err)
 	}
+	c.inherit(names)
 	h := holdings{collector: c, names: names, of: map[*item]*Held{}}
 	return h.list(), nil
 }
@@ -89,6 +90,22 @@ func (s *Store) names() (map[Digest][]Name, error) {
 		})
 	}
 	return names, err
+}
+
+// inherit adds to the names of what differences rest on those that keep the differences.
+func (v *inventory) inherit(names map[Digest][]Name) {
+	for _, it := range v.items {
+		if it.kind != itemDifference {
+			continue
+		}
+		for _, d := range v.files[it.digest] {
+			for _, n := range names[it.digest] {
+				if !slices.Contains(names[d], n) {
+					names[d] = append(names[d], n)
+				}
+			}
+		}
+	}
 }
 
 // holdings puts the items of a store together to what people know.
