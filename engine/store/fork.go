@@ -48,10 +48,10 @@ type forks struct {
 
 // fork is one of them.
 type fork struct {
-	link, difference string // paths
-	of               Digest
-	served           *overlay.File
-	shown            string // where it is shown
+	of         Digest
+	difference string // its path
+	shown      string // where it is shown
+	served     *overlay.File
 }
 
 // serve shows an object, and what is written, as one file. The difference is a new file
@@ -152,7 +152,6 @@ func (s *Store) forkWithout(d Digest, dst string) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	f.link = dst
 	if err := os.Symlink(f.shown, dst); err != nil {
 		return false, errors.Join(err, s.drop(f), os.Remove(f.difference))
 	}
@@ -345,23 +344,37 @@ func (s *Store) dropForks(dir string) error {
 }
 
 // keepForks ends the showing of the forks in dir, so that Resume can go on with it: their
-// differences are whole, and what was the link to a file is one to the difference.
+// differences are whole, and what was the link to a file is one to the difference. A fork
+// that has no link in dir any more is not kept: it may hold what nothing is to keep.
 func (s *Store) keepForks(dir string) error {
 	var errs []error
 	for _, f := range s.forksIn(dir) {
-		_, err := f.finish()
+		links, err := linksTo(f.shown, dir)
+		if err == nil && len(links) == 0 {
+			errs = append(errs, s.drop(f), os.Remove(f.difference))
+			continue
+		}
+		if err == nil {
+			_, err = f.finish()
+		}
 		errs = append(errs, err, s.drop(f))
-		if err == nil && s.linksTo(f) {
-			errs = append(errs, replaceLink(filepath.Base(f.difference), f.link))
+		for _, link := range links {
+			errs = append(errs, replaceLink(filepath.Base(f.difference), link))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// linksTo reports whether the link of f is still where it was made.
-func (s *Store) linksTo(f *fork) bool {
-	target, err := os.Readlink(f.link)
-	return err == nil && target == f.shown
+// linksTo lists the symbolic links in dir to target.
+func linksTo(target, dir string) (links []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if got, err := os.Readlink(path); err == nil && got == target {
+			links = append(links, path)
+		}
+	}
+	return links, err
 }
 
 // replaceLink makes the symbolic link at path one to target.
@@ -417,7 +430,6 @@ func (s *Store) resume(path string) error {
 	if err != nil {
 		return err
 	}
-	f.link = path
 	return replaceLink(f.shown, path)
 }
 

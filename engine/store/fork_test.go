@@ -307,6 +307,20 @@ func TestWritten(t *testing.T) {
 	}
 }
 
+// What was removed from the directory of a failed step is not kept.
+func TestForksThatAreRemovedAreNotKept(t *testing.T) {
+	s := forkingStore(t)
+	o, c, path := forked(t, s, strings.Repeat("x", 1<<20))
+	check(t, s.Fork(t.Context(), o.Digest, path+"2"))
+	check(t, errors.Join(os.Remove(path), os.Rename(path+"2", path+"3")))
+	dir := must[string](t)(c.Keep("step"))
+	if list := names(t, dir); !slices.Equal(list, []string{".difference-1", "fork3"}) {
+		t.Errorf("kept are %v", list)
+	}
+	release := must[func() error](t)(s.Resume(dir))
+	check(t, release())
+}
+
 // The directory of a failed step keeps its forks; they are shown again when they are
 // wanted, by another process, and what is written then stays.
 func TestKeptForksAreResumed(t *testing.T) {
