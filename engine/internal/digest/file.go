@@ -127,26 +127,48 @@ func Leaves(leaves []Leaf, data []byte, first int64) []Leaf {
 }
 
 // Hash combines the leaves of a file to its digest.
-type Hash struct{ h *blake3.Hasher }
+type Hash struct{ *combined }
+
+// combined is what was added: as text, for a hasher takes more room than most files
+// have leaves, and then in a hasher.
+type combined struct {
+	text   []byte
+	hasher *blake3.Hasher
+}
+
+// longText is the size in bytes from which a hasher is made: that of a hasher.
+const longText = 8 << 10
 
 // New begins the digest of a file of size bytes.
 func New(size int64) Hash {
-	h := blake3.New()
-	h.Write(appendHead(nil, size))
-	return Hash{h}
+	return Hash{&combined{text: appendHead(make([]byte, 0, 2*entrySize), size)}}
 }
 
 // Add takes the next leaves, in the order of the file.
 func (s Hash) Add(leaves []Leaf) {
-	var entry [entrySize]byte
 	for _, l := range leaves {
-		s.h.Write(l.append(entry[:0]))
+		s.text = l.append(s.text)
+		if len(s.text) >= longText {
+			s.spill()
+		}
 	}
+}
+
+func (c *combined) spill() {
+	if c.hasher == nil {
+		c.hasher = blake3.New()
+	}
+	c.hasher.Write(c.text)
+	c.text = c.text[:0]
 }
 
 // Digest is the digest of a file that has no leaves but those added.
 func (s Hash) Digest() (d Digest) {
-	s.h.Sum(d[:0])
+	if s.hasher == nil {
+		return blake3.Sum256(s.text)
+	}
+	s.spill()
+	s.hasher.Sum(d[:0])
 	return d
 }
 
