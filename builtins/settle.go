@@ -64,10 +64,14 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 		// What is in files has moved, also what they had before.
 		return true, image.Canonicalize(ctx, path, job.Epoch())
 	}
-	if clean, err = revert(ctx, job, m, untouched); err != nil || clean || !ext && info.Type != "vfat" {
+	written, err := job.Written("image "+m.Target, m.Target)
+	if err != nil {
+		return false, err
+	}
+	if clean, err = revert(ctx, job, m, written, untouched); err != nil || clean || !ext && info.Type != "vfat" {
 		return clean, err
 	}
-	if err := fsys.Settle(ctx, path, began, job.Epoch()); err != nil {
+	if err := fsys.Settle(ctx, path, written, began, job.Epoch()); err != nil {
 		job.Logf("b9: image for %s: %v", m.Target, err)
 		return false, nil
 	}
@@ -82,18 +86,18 @@ func (l *lxcExec) settleImage(ctx context.Context, job *engine.Job, m mountPoint
 
 // revert gives an image its old bytes if it holds what it held before the run, and
 // reports whether it does.
-func revert(ctx context.Context, job *engine.Job, m mountPoint, untouched bool) (same bool, err error) {
+func revert(ctx context.Context, job *engine.Job, m mountPoint, written fsys.Parts, untouched bool) (same bool, err error) {
 	before, err := image.OpenInput(ctx, job, "image "+m.Target, m.Format, image.Undeclared())
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, before.Close()) }()
 	if untouched {
-		if same, err = fsys.Restore(ctx, before, job.Output(m.Target)); same || err != nil {
+		if same, err = fsys.Restore(ctx, before, job.Output(m.Target), written); same || err != nil {
 			return same, err
 		}
 	}
-	same, err = fsys.Revert(ctx, before, job.Output(m.Target))
+	same, err = fsys.Revert(ctx, before, job.Output(m.Target), written)
 	if err != nil && !same && context.Cause(ctx) == nil {
 		job.Logf("b9: image for %s: %v", m.Target, err) // a file system that can't be read here counts as written to
 		return false, nil

@@ -140,6 +140,16 @@ func (j *Job) closeExposed() error {
 // name: a regular file or a directory, as declared.
 func (j *Job) Output(name string) string { return filepath.Join(j.dir, outputFile(name)) }
 
+// Written lists the parts [from, to) of the file at an output's path in which it may differ from
+// the input of that role, which it is a fork of; nil where that is not known.
+func (j *Job) Written(role, output string) ([][2]int64, error) {
+	a := j.Input(role)
+	if !a.Stored() {
+		return nil, nil
+	}
+	return j.engine.cfg.Store.Written(a.Digest(), j.Output(output))
+}
+
 // outputFile maps an output's name, which may be a mount point such as
 // "/data", to a file name.
 func outputFile(name string) string {

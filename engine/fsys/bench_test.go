@@ -139,7 +139,7 @@ func BenchmarkRevert(b *testing.B) {
 					continue // takes minutes
 				}
 				ways[name] = func() error {
-					same, err := same(newPair(image(b, img), image(b, visited)))
+					same, err := same(newPair(image(b, img), image(b, visited), nil))
 					if err == nil && !same {
 						err = errors.New("not the same")
 					}

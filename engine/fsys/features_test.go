@@ -72,11 +72,11 @@ func TestFeatures(t *testing.T) {
 			at := time.Unix(1_700_000_000, 0)
 			for step, do := range map[string]func(path string) error{
 				"settle": func(path string) error {
-					return Settle(t.Context(), path, time.Unix(1_500_000_000, 0), at)
+					return Settle(t.Context(), path, nil, time.Unix(1_500_000_000, 0), at)
 				},
 				"trim": func(path string) error { _, err := Trim(t.Context(), path); return err },
 				"both": func(path string) error {
-					if err := Settle(t.Context(), path, time.Unix(1_500_000_000, 0), at); err != nil {
+					if err := Settle(t.Context(), path, nil, time.Unix(1_500_000_000, 0), at); err != nil {
 						return err
 					}
 					_, err := Trim(t.Context(), path)

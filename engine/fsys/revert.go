@@ -23,19 +23,31 @@ import (
 // btrfs that was written to at all it tells nothing, and leaves it, even if what was written
 // is gone again.
 //
-// Only what differs is looked at closely: reflinks are not even read. Space that was
-// a hole and is zeros now may become one again.
-func Revert(ctx context.Context, before blob.Blob, path string) (same bool, err error) {
-	return revert(ctx, before, path, (*pair).same)
+// Only what differs is looked at closely: reflinks, and what does not lie in written, are
+// not even read. Space that was a hole and is zeros now may become one again.
+func Revert(ctx context.Context, before blob.Blob, path string, written Parts) (same bool, err error) {
+	return revert(ctx, before, path, written, (*pair).same)
+}
+
+// Parts are the parts [from, to) of an image, in order, that may have been written to since
+// it was copied. Nil says that this is not known.
+type Parts [][2]int64
+
+// runs are the same for what compares.
+func (p Parts) runs() (r compare.Runs) {
+	for _, x := range p {
+		r.Add(compare.Run{From: x[0], To: x[1]})
+	}
+	return r
 }
 
 // Restore is Revert for an image of xfs or btrfs in which every file is known to be what
 // it was. What is not in files is compared here: type, size, label, UUID, subvolumes.
-func Restore(ctx context.Context, before blob.Blob, path string) (same bool, err error) {
-	return revert(ctx, before, path, (*pair).sameFrame)
+func Restore(ctx context.Context, before blob.Blob, path string, written Parts) (same bool, err error) {
+	return revert(ctx, before, path, written, (*pair).sameFrame)
 }
 
-func revert(ctx context.Context, before blob.Blob, path string, holds func(*pair, context.Context) (bool, error)) (same bool, err error) {
+func revert(ctx context.Context, before blob.Blob, path string, written Parts, holds func(*pair, context.Context) (bool, error)) (same bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
@@ -45,7 +57,7 @@ func revert(ctx context.Context, before blob.Blob, path string, holds func(*pair
 		return false, errors.Join(err, f.Close())
 	}
 	defer func() { err = errors.Join(err, after.Close()) }()
-	p := newPair(before, after)
+	p := newPair(before, after, written)
 	if same, err := holds(p, ctx); err != nil || !same {
 		return false, err
 	}
@@ -56,6 +68,7 @@ func revert(ctx context.Context, before blob.Blob, path string, holds func(*pair
 type pair struct {
 	a, b     blob.Blob
 	sections [2]*io.SectionReader
+	equal    compare.Runs // which need no look
 	differ   compare.Runs
 	from     int64 // up to here differ is complete
 }
@@ -64,8 +77,12 @@ type pair struct {
 // counts as one.
 const mostRuns = 1 << 16
 
-func newPair(a, b blob.Blob) *pair {
-	return &pair{a: a, b: b, sections: [2]*io.SectionReader{io.NewSectionReader(a, 0, a.Size()), io.NewSectionReader(b, 0, b.Size())}}
+func newPair(a, b blob.Blob, written Parts) *pair {
+	equal := compare.Shared(a, b)
+	if written != nil {
+		equal = written.runs().Between(min(a.Size(), b.Size()))
+	}
+	return &pair{a: a, b: b, equal: equal, sections: [2]*io.SectionReader{io.NewSectionReader(a, 0, a.Size()), io.NewSectionReader(b, 0, b.Size())}}
 }
 
 // same compares what mounts show. The cheap question comes first: whether there
@@ -155,7 +172,7 @@ func (p *pair) complete(ctx context.Context) error {
 
 // differences goes on with differ until a run is not good.
 func (p *pair) differences(ctx context.Context, good func(compare.Run) bool) error {
-	for r, err := range compare.Differences(ctx, p.a, p.b, p.from) {
+	for r, err := range compare.Differences(ctx, p.a, p.b, p.equal, p.from) {
 		if err != nil {
 			return err
 		}

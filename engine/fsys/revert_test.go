@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -132,13 +133,13 @@ func TestRevert(t *testing.T) {
 				for range 2 {
 					visitAs(t, kind[1], after, func(mnt string) { fsystest.Run(t, "find", mnt, "-type", "f", "-readable") })
 				}
-				if same, err := Revert(t.Context(), image(t, before), after); err != nil || !same {
+				if same, err := Revert(t.Context(), image(t, before), after, nil); err != nil || !same {
 					t.Errorf("%v, %v", same, err)
 				}
 				equal(t, before, after)
 				visitAs(t, kind[1], after, func(mnt string) { fsystest.Write(t, mnt+"/new", "x") })
 				written := contents(t, after)
-				if same, err := Revert(t.Context(), image(t, before), after); err != nil || same {
+				if same, err := Revert(t.Context(), image(t, before), after, nil); err != nil || same {
 					t.Errorf("with a new file: %v, %v", same, err)
 				}
 				if contents(t, after) != written {
@@ -146,6 +147,43 @@ func TestRevert(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// written lists the blocks of 64 KiB in which two images differ.
+func written(t testing.TB, before, after string) Parts {
+	t.Helper()
+	a, b, parts := image(t, before), image(t, after), Parts{}
+	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
+	for off := int64(0); off < b.Size(); off += int64(len(y)) {
+		n, _ := a.ReadAt(x, off)
+		m, _ := b.ReadAt(y, off)
+		if !bytes.Equal(x[:n], y[:m]) {
+			parts = append(parts, [2]int64{off, off + int64(m)})
+		}
+	}
+	return parts
+}
+
+// TestRevertReadsWhatWasWritten: elsewhere it sees no difference, even if there is one.
+func TestRevertReadsWhatWasWritten(t *testing.T) {
+	fsystest.NeedRoot(t)
+	before := untouched(t, mountable()["ext4"], true)
+	after := filepath.Dir(before) + "/after"
+	fsystest.Run(t, "cp", "--sparse=always", before, after)
+	f, err := os.OpenFile(after, os.O_RDWR, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte("x"), image(t, before).Size()-1)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	left := sum(t, after)
+	if same, err := Revert(t.Context(), image(t, before), after, Parts{}); err != nil || !same || sum(t, after) != left {
+		t.Errorf("%v, %v, or what was not written has changed", same, err)
+	}
+	if same, err := Revert(t.Context(), image(t, before), after, written(t, before, after)); err != nil || !same || sum(t, after) == left {
+		t.Errorf("%v, %v, or what was written has stayed", same, err)
 	}
 }
 
@@ -174,9 +212,14 @@ func TestRevertAfterRandomChanges(t *testing.T) {
 				var got string
 				visitAs(t, kind[1]+",ro", after, func(mnt string) { got = mounted(t, mnt) })
 				left := contents(t, after)
-				same, err := Revert(t.Context(), image(t, before), after)
+				told, parts := after+".told", written(t, before, after)
+				fsystest.Run(t, "cp", "--sparse=always", after, told)
+				same, err := Revert(t.Context(), image(t, before), after, nil)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if again, err := Revert(t.Context(), image(t, before), told, parts); err != nil || again != same || sum(t, told) != sum(t, after) {
+					t.Errorf("%q: where it was told what was written, %v, %v, and not %v", changes, again, err, same)
 				}
 				if same && got != want {
 					t.Fatalf("%q: called the same, but %s", changes, firstDifference(want, got))
@@ -405,7 +448,7 @@ func TestRestore(t *testing.T) {
 			fsystest.Run(t, args[0], args[1:]...)
 		}
 		b := image(t, before)
-		same, err := Restore(t.Context(), b, after)
+		same, err := Restore(t.Context(), b, after, nil)
 		if err := errors.Join(err, b.Close()); err != nil || same != c.want {
 			t.Errorf("%q %v: %v, %v", c.make, c.after, same, err)
 		}
@@ -436,7 +479,7 @@ func TestRevertReadsNoReflinks(t *testing.T) {
 				visit(t, after, func(string) {})
 				b := &counted{hostFile: image(t, before).(hostFile)}
 				defer b.Close()
-				if same, err := Revert(t.Context(), b, after); err != nil || !same {
+				if same, err := Revert(t.Context(), b, after, nil); err != nil || !same {
 					t.Errorf("%v, %v", same, err)
 				}
 				sameBytes(t, before, after)
@@ -449,7 +492,7 @@ func TestRevertReadsNoReflinks(t *testing.T) {
 				if sum(t, before) == sum(t, after) {
 					t.Fatal("nothing was written")
 				}
-				if same, err := Revert(t.Context(), b, after); err != nil || same && sum(t, before) != sum(t, after) {
+				if same, err := Revert(t.Context(), b, after, nil); err != nil || same && sum(t, before) != sum(t, after) {
 					t.Errorf("after a write: %v, %v", same, err)
 				}
 			})

@@ -3,10 +3,12 @@ package fsys
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/compare"
 	"b9.build/b9/engine/fsys/vfat"
 )
 
@@ -18,8 +20,9 @@ import (
 // program keeps. A settled file
 // system that is mounted, not written to, and settled again is what it was, byte for
 // byte. It must be clean and not be mounted. In a vfat what was deleted takes no
-// room any more, either.
-func Settle(ctx context.Context, path string, since, at time.Time) error {
+// room any more, either. Of an ext2/3/4 only inodes in written are read: nothing else was
+// changed since then.
+func Settle(ctx context.Context, path string, written Parts, since, at time.Time) error {
 	return onFile("settle", path, func(f *os.File, kind string) error {
 		if kind == "vfat" {
 			return vfat.Settle(ctx, f, since, at)
@@ -27,7 +30,11 @@ func Settle(ctx context.Context, path string, since, at time.Time) error {
 		if !isExt(kind) {
 			return fmt.Errorf("it holds %s, and only ext2, ext3, ext4 and vfat can be settled", nameOf(kind))
 		}
-		return ext4.Settle(ctx, f, since, at)
+		where := written.runs()
+		if written == nil {
+			where = compare.Runs{{To: math.MaxInt64}}
+		}
+		return ext4.Settle(ctx, f, where, since, at)
 	})
 }
 

@@ -48,7 +48,7 @@ func TestSettleForgetsMounts(t *testing.T) {
 			if err := ext4.Make(t.Context(), img, o, tree.FromFiles(variedFiles(), at)); err != nil {
 				t.Fatal(err)
 			}
-			if err := Settle(t.Context(), img, time.Now().Add(time.Hour), at); err != nil { // mke2fs counts what it writes
+			if err := Settle(t.Context(), img, nil, time.Now().Add(time.Hour), at); err != nil { // mke2fs counts what it writes
 				t.Fatal(err)
 			}
 			before := sum(t, img)
@@ -62,7 +62,7 @@ func TestSettleForgetsMounts(t *testing.T) {
 			if sum(t, img) == before {
 				t.Fatal("a mount leaves no trace here")
 			}
-			if err := Settle(t.Context(), img, time.Now().Add(time.Hour), at); err != nil {
+			if err := Settle(t.Context(), img, nil, time.Now().Add(time.Hour), at); err != nil {
 				t.Fatal(err)
 			}
 			if sum(t, img) != before {
@@ -85,6 +85,8 @@ func TestSettleClampsTimes(t *testing.T) {
 			if err := ext4.Make(t.Context(), img, o, tree.FromFiles(files, time.Unix(1_500_000_000, 0))); err != nil {
 				t.Fatal(err)
 			}
+			before, told := img+".before", img+".told"
+			fsystest.Run(t, "cp", "--sparse=always", img, before)
 			began := time.Now().Add(-time.Second)
 			visit(t, img, func(mnt string) {
 				fsystest.Write(t, mnt+"/d/new", "new")
@@ -92,8 +94,19 @@ func TestSettleClampsTimes(t *testing.T) {
 				fsystest.Write(t, mnt+"/future", "new")
 				os.Chtimes(mnt+"/future", time.Time{}, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
 			})
-			if err := Settle(t.Context(), img, began, at); err != nil {
+			fsystest.Run(t, "cp", "--sparse=always", img, told)
+			parts := written(t, before, img)
+			if err := Settle(t.Context(), img, nil, began, at); err != nil {
 				t.Fatal(err)
+			}
+			unread := sum(t, told)
+			if err := Settle(t.Context(), told, Parts{}, began, at); err != nil || sum(t, told) == sum(t, img) {
+				t.Errorf("inodes that were not written are clamped: %v", err)
+			} else if unread == sum(t, told) {
+				t.Error("the superblock is left as it was")
+			}
+			if err := Settle(t.Context(), told, parts, began, at); err != nil || sum(t, told) != sum(t, img) {
+				t.Errorf("where it is told what was written it becomes another image: %v", err)
 			}
 			whole(t, img)
 			r := opened(t, img, 0)
@@ -177,7 +190,7 @@ func TestSame(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			got, err := newPair(image(t, made), image(t, img)).same(t.Context())
+			got, err := newPair(image(t, made), image(t, img), nil).same(t.Context())
 			if err != nil || got != c.same {
 				t.Errorf("%v, %v", got, err)
 			}

@@ -234,17 +234,18 @@ func (s *Store) forkAt(path string) *fork {
 func (s *Store) IsFork(path string) bool { return s.forkAt(path) != nil }
 
 // Written lists the parts [from, to), in order, of the file at path in which it may
-// differ from the object d that it is a fork of. ok is false where that is not known, of
-// a plain copy.
-func (s *Store) Written(d Digest, path string) (parts [][2]int64, ok bool, err error) {
+// differ from the object d that it is a fork of; nil where that is not known, of a plain
+// copy.
+func (s *Store) Written(d Digest, path string) (parts [][2]int64, err error) {
 	f := s.forkAt(path)
 	if f == nil || f.of != d {
 		return s.writtenToClone(d, path)
 	}
 	t, err := f.finish()
 	if err != nil {
-		return nil, false, fmt.Errorf("what was written to %s: %w", path, err)
+		return nil, fmt.Errorf("what was written to %s: %w", path, err)
 	}
+	parts = [][2]int64{}
 	for _, r := range t.Runs {
 		parts = append(parts, [2]int64{r.Start * layer.BlockSize, min(r.End()*layer.BlockSize, t.Size)})
 	}
@@ -254,39 +255,37 @@ func (s *Store) Written(d Digest, path string) (parts [][2]int64, ok bool, err e
 		}
 		parts = append(parts, [2]int64{t.Kept, t.Size})
 	}
-	return parts, true, nil
+	return parts, nil
 }
 
 // writtenToClone is Written of a clone: what does not share the object's blocks.
-func (s *Store) writtenToClone(d Digest, path string) (parts [][2]int64, ok bool, err error) {
+func (s *Store) writtenToClone(d Digest, path string) (parts [][2]int64, err error) {
 	a, err := os.Open(s.shard(objectsDir, d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil // it is a difference, of which there are no clones
+		return nil, nil // it is a difference, of which there are no clones
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer a.Close()
 	b, info, err := sparse.Open(path)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer b.Close()
 	shared, err := sparse.Shared(a, b)
 	if err != nil || len(shared) == 0 {
-		return nil, false, err
+		return nil, err
 	}
+	parts = [][2]int64{}
 	at := int64(0)
-	for _, r := range shared {
+	for _, r := range append(shared, [2]int64{info.Size(), info.Size()}) {
 		if r[0] > at {
 			parts = append(parts, [2]int64{at, r[0]})
 		}
-		at = r[1]
+		at = max(at, r[1])
 	}
-	if at < info.Size() {
-		parts = append(parts, [2]int64{at, info.Size()})
-	}
-	return parts, true, nil
+	return parts, nil
 }
 
 // finish makes the difference whole, and reads what it says of itself.

@@ -17,8 +17,8 @@ import (
 )
 
 // Settle removes from the file system in f what tells when, where and how often
-// it was mounted. See fsys.Settle.
-func Settle(ctx context.Context, f *os.File, since, at time.Time) error {
+// it was mounted, of which inodes lie in written. See fsys.Settle.
+func Settle(ctx context.Context, f *os.File, written compare.Runs, since, at time.Time) error {
 	l, size, err := whole(f)
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func Settle(ctx context.Context, f *os.File, since, at time.Time) error {
 	if l.incompat&incompatRecover != 0 {
 		return errors.New("the file system is not clean: its journal must be replayed first")
 	}
-	s := settler{ctx: ctx, f: f, l: l, size: size, since: since, at: tree.FixedTime(at)}
+	s := settler{ctx: ctx, f: f, l: l, size: size, written: written, since: since, at: tree.FixedTime(at)}
 	for _, step := range []func() error{s.inodes, s.journal, s.super} {
 		if err := step(); err != nil {
 			return err
@@ -36,12 +36,13 @@ func Settle(ctx context.Context, f *os.File, since, at time.Time) error {
 }
 
 type settler struct {
-	ctx   context.Context
-	f     *os.File
-	l     *layout
-	size  int64
-	since time.Time
-	at    int64
+	ctx     context.Context
+	f       *os.File
+	l       *layout
+	size    int64
+	written compare.Runs
+	since   time.Time
+	at      int64
 }
 
 // inodes clamps the times of all inodes that are in use.
@@ -64,21 +65,42 @@ func (s *settler) inodes() error {
 	return nil
 }
 
+// group clamps the times of the inodes of a group that lie where it was written to.
 func (s *settler) group(d *group) error {
 	l := s.l
+	start := int64(d.inodeTable()) * int64(l.blockSize)
+	parts := s.written.Within(compare.Run{From: start, To: start + int64(l.inodesPerGroup)*int64(l.inodeSize)})
+	if len(parts) == 0 {
+		return nil
+	}
 	bitmap := make([]byte, l.blockSize)
 	if _, err := s.f.ReadAt(bitmap, int64(d.inodeBitmap())*int64(l.blockSize)); err != nil {
 		return err
 	}
-	used := topBit(bitmap, l.inodesPerGroup)
-	table := make([]byte, int(used)*l.inodeSize)
-	start := int64(d.inodeTable()) * int64(l.blockSize)
+	used, size := topBit(bitmap, l.inodesPerGroup), int64(l.inodeSize)
+	for _, p := range parts {
+		first, end := uint32((p.From-start)/size), uint32((p.To-start+size-1)/size)
+		if err := s.some(d, bitmap, first, min(end, used)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// some clamps the times of the inodes [first, end) of a group that are in use.
+func (s *settler) some(d *group, bitmap []byte, first, end uint32) error {
+	l := s.l
+	if first >= end {
+		return nil
+	}
+	table := make([]byte, int(end-first)*l.inodeSize)
+	start := int64(d.inodeTable())*int64(l.blockSize) + int64(first)*int64(l.inodeSize)
 	if _, err := s.f.ReadAt(table, start); err != nil {
 		return err
 	}
 	from, to := len(table), 0 // what has changed
-	for i := nextBit(bitmap, 0, used, true); i < used; i = nextBit(bitmap, i+1, used, true) {
-		off := int(i) * l.inodeSize
+	for i := nextBit(bitmap, first, end, true); i < end; i = nextBit(bitmap, i+1, end, true) {
+		off := int(i-first) * l.inodeSize
 		raw := table[off:][:l.inodeSize]
 		if l.clampTimes(raw, s.since, s.at) {
 			l.sumInode(raw, d.num*l.inodesPerGroup+i+1)

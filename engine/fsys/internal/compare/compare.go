@@ -1,7 +1,7 @@
 // Package compare tells two images of a file system from each other by the
 // bytes in which they differ, and what of that a mount leaves behind.
 //
-//	Differences  the runs of bytes in which two images differ
+//	Differences  the runs of bytes in which two images differ; Shared, where they can't
 //	Run, Runs    such runs, and what they cover
 //	XFS          what the mounts of an xfs leave, which this package knows
 //	Btrfs        whether two btrfs hold the same files
@@ -49,6 +49,26 @@ func Sorted(all ...Run) Runs {
 	return r
 }
 
+// Between are the runs below end that lie in none of r.
+func (r Runs) Between(end int64) (rest Runs) {
+	at := int64(0)
+	for _, x := range append(slices.Clone(r), Run{end, end}) {
+		if to := min(x.From, end); at < to {
+			rest.Add(Run{at, to})
+		}
+		at = max(at, x.To)
+	}
+	return rest
+}
+
+// Within are the parts of r that lie in x.
+func (r Runs) Within(x Run) (parts Runs) {
+	for i := r.after(x.From); i < len(r) && r[i].From < x.To; i++ {
+		parts.Add(Run{max(r[i].From, x.From), min(r[i].To, x.To)})
+	}
+	return parts
+}
+
 // after is the index of the first run that ends after off.
 func (r Runs) after(off int64) int {
 	i, _ := slices.BinarySearchFunc(r, off, func(x Run, off int64) int {
@@ -78,11 +98,11 @@ const (
 )
 
 // Differences yields the runs from the offset from on, in whole sectors of 512 bytes, in
-// which a and b, which are of one size, differ. What is a hole in both, and what both
-// share on the disk, is not read. After an error it ends.
-func Differences(ctx context.Context, a, b blob.Blob, from int64) iter.Seq2[Run, error] {
+// which a and b, which are of one size, differ. What is a hole in both, and what lies in
+// equal, is not read. After an error it ends.
+func Differences(ctx context.Context, a, b blob.Blob, equal Runs, from int64) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
-		w := walk{a: a, b: b, x: make([]byte, piece), y: make([]byte, piece), shared: shared(a, b)}
+		w := walk{a: a, b: b, x: make([]byte, piece), y: make([]byte, piece), equal: equal}
 		for off := from; off < a.Size(); {
 			err := context.Cause(ctx)
 			to := off
@@ -107,8 +127,9 @@ type hostFile interface {
 	Stat() (fs.FileInfo, error)
 }
 
-// shared are the runs that need no look. That there are none is never wrong.
-func shared(a, b blob.Blob) (r Runs) {
+// Shared are the runs that both images share on the disk, so that they need no look. That
+// there are none is never wrong.
+func Shared(a, b blob.Blob) (r Runs) {
 	var files [2]hostFile
 	for i, x := range []blob.Blob{a, b} {
 		f, ok := x.(hostFile)
@@ -131,10 +152,10 @@ func shared(a, b blob.Blob) (r Runs) {
 }
 
 type walk struct {
-	a, b   blob.Blob
-	x, y   []byte
-	p, q   blob.Extent // asked for last: to ask is not cheap everywhere
-	shared Runs
+	a, b  blob.Blob
+	x, y  []byte
+	p, q  blob.Extent // asked for last: to ask is not cheap everywhere
+	equal Runs
 }
 
 // errStopped is what ends a walk of which nobody wants more.
@@ -142,8 +163,8 @@ var errStopped = errors.New("stopped")
 
 // next compares one stretch from off on, and returns where it ends.
 func (w *walk) next(off int64, yield func(Run, error) bool) (int64, error) {
-	if i := w.shared.after(off); i < len(w.shared) && w.shared[i].From <= off {
-		return w.shared[i].To, nil
+	if i := w.equal.after(off); i < len(w.equal) && w.equal[i].From <= off {
+		return w.equal[i].To, nil
 	}
 	if err := errors.Join(ask(w.a, &w.p, off), ask(w.b, &w.q, off)); err != nil {
 		return 0, err
@@ -152,8 +173,8 @@ func (w *walk) next(off int64, yield func(Run, error) bool) (int64, error) {
 	if w.p.State != blob.Data && w.q.State != blob.Data {
 		return to, nil
 	}
-	if i := w.shared.after(off); i < len(w.shared) {
-		to = min(to, w.shared[i].From)
+	if i := w.equal.after(off); i < len(w.equal) {
+		to = min(to, w.equal[i].From)
 	}
 	to = min(to, off/piece*piece+piece)
 	x, y := w.x[:to-off], w.y[:to-off]

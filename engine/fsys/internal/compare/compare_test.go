@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"b9.build/b9/engine/internal/blob"
@@ -34,8 +35,15 @@ func TestDifferences(t *testing.T) {
 				want.Add(Run{int64(at), int64(end)})
 			}
 		}
+		equal := want.Between(int64(size)) // a part of which is known
+		if len(equal) > 0 {
+			equal = equal[:rnd.Intn(len(equal))]
+		}
+		if whole := slices.Concat(want, want.Between(int64(size))); len(Sorted(whole...)) > 1 {
+			t.Fatalf("%v and what lies between is %v", want, whole)
+		}
 		var got Runs
-		for r, err := range Differences(t.Context(), sparseFile(t, a), sparseFile(t, b), 0) {
+		for r, err := range Differences(t.Context(), sparseFile(t, a), sparseFile(t, b), equal, 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,6 +51,9 @@ func TestDifferences(t *testing.T) {
 		}
 		if len(got) != len(want) {
 			t.Fatalf("%v, want %v", got, want)
+		}
+		if x := (Run{int64(size) / 3, int64(size) / 2}); !slices.Equal(want.Within(x), cut(want, x)) {
+			t.Fatalf("of %v in %v are %v", want, x, want.Within(x))
 		}
 		for i := range got {
 			if got[i] != want[i] || !want.Cover(got[i]) || !want.Touch(got[i]) {
@@ -53,6 +64,16 @@ func TestDifferences(t *testing.T) {
 			t.Error("it covers what is behind the end")
 		}
 	}
+}
+
+// cut is Within, written down plainly.
+func cut(r Runs, x Run) (parts Runs) {
+	for _, y := range r {
+		if from, to := max(x.From, y.From), min(x.To, y.To); from < to {
+			parts = append(parts, Run{from, to})
+		}
+	}
+	return parts
 }
 
 // sparseFile writes data with holes where there are 64 KiB of zeros.
