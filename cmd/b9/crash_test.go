@@ -17,18 +17,25 @@ import (
 // TestKilledAtAnyMoment interrupts and kills builds at random moments. After
 // each, nothing of them is left on the machine, the next build comes out
 // right, and the store is whole.
-func TestKilledAtAnyMoment(t *testing.T) {
+func TestKilledAtAnyMoment(t *testing.T) { killAtAnyMoment(t, 8, "root") }
+
+// TestKilledWhileAForkIsWritten is the same with an image that is not copied: what the
+// script writes goes through a process that shows it.
+func TestKilledWhileAForkIsWritten(t *testing.T) {
+	killAtAnyMoment(t, 6, `lxc_exec(images = {"/": root}, script = ["cat /dev/urandom | head -c 80000000 > /data", "cat /data > /dev/null"])["/"]`)
+}
+
+func killAtAnyMoment(t *testing.T, rounds int, image string) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	rounds := 8
 	if os.Getenv(longTests) != "" {
-		rounds = 40
+		rounds *= 5
 	}
-	w := newCrashSite(t)
+	w := newCrashSite(t, image)
 	random := moments(t)
 	for i := range rounds {
-		w.write("script.sh", fmt.Sprintf("#!/bin/sh -e\ncat /bin/busybox > /copy; echo %d > /round; sleep 0.1\n", i))
+		w.write("script.sh", fmt.Sprintf("#!/bin/sh -e\nfor i in 1 2 3 4 5 6 7 8 9; do cat /bin/busybox > /copy$i; done; echo %d > /round; sleep 0.1\n", i))
 		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGINT}[i%2]
 		after := time.Duration(random.Int64N(int64(w.took) * 3 / 2))
 		code, out := w.interrupted(sig, after)
@@ -43,7 +50,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if out := w.run("cache", "verify"); !strings.Contains(out, " 0 damaged") {
 		t.Errorf("cache verify: %s", out)
 	}
-	image := filepath.Join(w.dir, "b9-out", "step.raw")
+	image = filepath.Join(w.dir, "b9-out", "step.raw")
 	if out, err := exec.Command("e2fsck", "-fn", image).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -60,7 +67,8 @@ type crashSite struct {
 	took       time.Duration // of a whole build
 }
 
-func newCrashSite(t *testing.T) *crashSite {
+// newCrashSite makes one with a step on an image, which may be made of root.
+func newCrashSite(t *testing.T, image string) *crashSite {
 	w := &crashSite{t: t, dir: t.TempDir(), store: filepath.Join(t.TempDir(), "store")}
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -72,11 +80,11 @@ func newCrashSite(t *testing.T) *crashSite {
 	w.write("B9BUILD.star", `
 root = image(content = tree(
     files = {"bin/busybox": "busybox"},
-    links = {"bin/" + a: "busybox" for a in ["sh", "cat", "sleep"]},
+    links = {"bin/" + a: "busybox" for a in ["sh", "cat", "sleep", "head"]},
     dirs = ["proc", "sys", "dev", "tmp"],
     modes = {"bin/busybox": "0755"},
-), size = "64M")
-step = lxc_exec(name = "step", images = {"/": root}, script = "script.sh")
+), size = "256M")
+step = lxc_exec(name = "step", images = {"/": `+image+`}, script = "script.sh")
 group(name = "all_of_it", targets = [step, convert(step, "qcow2", name = "qcow2"), convert(step, "vmdk", name = "vmdk")])
 `)
 	start := time.Now()
@@ -157,6 +165,12 @@ func (w *crashSite) left() string {
 		line, err := os.ReadFile(p)
 		if err == nil && bytes.Contains(line, []byte(w.store)) {
 			left = append(left, p+": "+string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+		}
+	}
+	files, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, f := range files {
+		if path, err := os.Readlink(f); err == nil && strings.Contains(path, w.store) {
+			left = append(left, f+": "+path)
 		}
 	}
 	return strings.Join(left, "\n")

@@ -253,6 +253,44 @@ func TestWhatCanNotBeServed(t *testing.T) {
 	}
 }
 
+// A full disk is an error of the write that finds it so. What was there stays, and with
+// room again all goes on.
+func TestFullDisk(t *testing.T) {
+	s, r := start(t), seedtest.Random(t)
+	content := noise(r, 4<<20)
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	check(t, err)
+	defer unix.Close(fs)
+	check(t, errors.Join(unix.FsconfigSetString(fs, "size", "1m"), unix.FsconfigCreate(fs)))
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	check(t, err)
+	defer unix.Close(mount)
+	fd, err := unix.Openat(mount, "diff", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	check(t, err)
+	diff := os.NewFile(uintptr(fd), "diff")
+	defer diff.Close()
+	served := openServed(t, serveFile(t, s, Image{Files: []*os.File{create(t, content)}, Difference: diff}), os.O_RDWR)
+	if _, err := served.WriteAt(make([]byte, 3<<20), 10); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("3 MiB where there is one: %v", err)
+	}
+	got := make([]byte, len(content))
+	_, err = served.ReadAt(got, 0)
+	check(t, err)
+	for i := range got {
+		if got[i] != content[i] && (i < 10 || i >= 10+3<<20 || got[i] != 0) {
+			t.Fatalf("byte %d is neither old nor new", i)
+		}
+	}
+	check(t, unix.Fallocate(int(served.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 3<<20))
+	_, err = served.WriteAt(content[:1<<19], 0)
+	check(t, err)
+	_, err = served.ReadAt(got, 0)
+	check(t, err)
+	if !bytes.Equal(got[:1<<19], content[:1<<19]) || !bytes.Equal(got[3<<20:], content[3<<20:]) {
+		t.Error("what was written when there was room again is not there, or more than that")
+	}
+}
+
 // Whoever uses a file gets an error when the server is killed, and waits for nothing.
 func TestServerIsKilled(t *testing.T) {
 	s := start(t)
@@ -361,7 +399,7 @@ func TestInAUserNamespace(t *testing.T) {
 	if os.Getenv("B9_TEST_INNER") != "" {
 		t.Skip("this is the namespace")
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run", "Served|Other|Killed")
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run", "Served|Other|Killed|Full")
 	cmd.Env = append(os.Environ(), "B9_TEST_INNER=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
