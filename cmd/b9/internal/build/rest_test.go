@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -51,8 +50,6 @@ func newEditedTest(t *testing.T) *againTest {
 
 // told is what a build prints, without its time.
 type told struct{ out, errors, lines string }
-
-var took = regexp.MustCompile(` in [0-9.]+\S*`)
 
 // try builds, and returns what it told, whether parts of the build before were believed,
 // and how many steps ran and were found.
