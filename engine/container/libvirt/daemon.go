@@ -86,8 +86,10 @@ func ask[T any](ctx context.Context, d *daemon, limit time.Duration, call func()
 	if d.deaf.Load() {
 		return none, &silence{d.uri, limit}
 	}
+	release := d.hold()
 	answers, gone := make(chan answer), make(chan struct{})
 	go func() {
+		defer release()
 		value, err := call()
 		select {
 		case answers <- answer{value, err}:
@@ -110,6 +112,15 @@ func ask[T any](ctx context.Context, d *daemon, limit time.Duration, call func()
 		close(gone)
 		return none, context.Cause(ctx)
 	}
+}
+
+// hold keeps the connection for a call, however long that takes: who has given the call
+// up closes the connection, which would be freed beneath it.
+func (d *daemon) hold() (release func()) {
+	if d.conn == nil || d.conn.Ref() != nil {
+		return func() {}
+	}
+	return func() { _, _ = d.conn.Close() }
 }
 
 // tell is ask for calls that return nothing. It is not cancelled: it tidies up.
