@@ -117,7 +117,7 @@ func TestAChainOf50Steps(t *testing.T) {
 	c := must[*Scratch](t)(s.Scratch("chain"))
 	defer c.Close()
 	o, model := full(t, s, random, 3*leavesFrom+777)
-	objects, models := []Object{o}, [][]byte{bytes.Clone(model)}
+	objects := []Object{o}
 	for i := range 50 {
 		before := readSoFar()
 		written := len(model) / 10
@@ -154,11 +154,11 @@ func TestAChainOf50Steps(t *testing.T) {
 			}
 		}
 		o = next
-		objects, models = append(objects, o), append(models, bytes.Clone(model))
+		objects = append(objects, o)
 	}
 	flattenAll(t, s)
 	for i, o := range objects {
-		if got := contentOf(t, s, o); !s.Has(o) || definitionOf(got) != o.Digest || !bytes.Equal(got, models[i]) {
+		if !s.Has(o) || definitionOf(contentOf(t, s, o)) != o.Digest {
 			t.Errorf("object %d is another after flattening", i)
 		}
 	}
