@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,16 +92,29 @@ func (c *checks) get(d Digest, again bool) (proof, bool) {
 
 // read reads what the shard's file has got since it was last read. The caller holds mu.
 func (s *checkShard) read(path string) {
-	data, _ := os.ReadFile(path) // none is an empty one
+	data, from := tail(path, s.size)
+	data = data[:len(data)/checkSize*checkSize]
 	if s.last == nil {
 		s.last = make(map[uint64]int, len(data)/checkSize)
 	}
-	if int64(len(data)) < s.size {
-		s.size = 0 // it was written anew
+	s.add(data)
+	s.size = from + int64(len(data))
+}
+
+// tail reads a file from an offset on, or all of one that was written anew and is shorter
+// now. None is an empty one.
+func tail(path string, from int64) ([]byte, int64) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0
 	}
-	whole := int64(len(data) / checkSize * checkSize)
-	s.add(data[s.size:whole])
-	s.size = whole
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.Size() < from {
+		from = 0
+	}
+	data, _ := io.ReadAll(io.NewSectionReader(f, from, math.MaxInt64-from))
+	return data, from
 }
 
 // add adds entries. Those with a wrong checksum say nothing. The caller holds mu.
