@@ -113,11 +113,9 @@ func (r *runner) config() *configs.Config {
 		score = 1000
 	}
 	c := &configs.Config{
-		Rootfs:   r.guest.rootDir(),
-		Hostname: spec.Hostname,
-		// In a namespace of control groups a command that mounts them sees its own alone: it
-		// can't leave that, which keeps it from devices, nor make any beside it.
-		Namespaces:      configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}, {Type: configs.NEWCGROUP}},
+		Rootfs:          r.guest.rootDir(),
+		Hostname:        spec.Hostname,
+		Namespaces:      configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC}},
 		Mounts:          systemMounts(),
 		Devices:         nodes(),
 		Cgroups:         r.cgroup.Config,
