@@ -89,8 +89,8 @@ func ask[T any](ctx context.Context, d *daemon, limit time.Duration, call func()
 	release := d.hold()
 	answers, gone := make(chan answer), make(chan struct{})
 	go func() {
-		defer release()
 		value, err := call()
+		release() // what was returned keeps the connection for itself
 		select {
 		case answers <- answer{value, err}:
 		case <-gone:
@@ -114,8 +114,9 @@ func ask[T any](ctx context.Context, d *daemon, limit time.Duration, call func()
 	}
 }
 
-// hold keeps the connection for a call, however long that takes: who has given the call
-// up closes the connection, which would be freed beneath it.
+// hold keeps the connection for a call, however long that takes: whoever has given the
+// call up closes the connection, which would be freed beneath it. The connection ends with
+// the last who gives it up, and may wait for the daemon then.
 func (d *daemon) hold() (release func()) {
 	if d.conn == nil || d.conn.Ref() != nil {
 		return func() {}

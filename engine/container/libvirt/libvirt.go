@@ -192,7 +192,10 @@ func (c *domain) create(ctx context.Context, text string, remote *os.File) error
 	c.dom, err = ask(ctx, c.daemon, c.daemon.limit, func() (*libvirt.Domain, error) {
 		defer closeAll(files)
 		return conn.DomainCreateXMLWithFiles(text, files, libvirt.DOMAIN_START_AUTODESTROY)
-	}, func(late *libvirt.Domain) { _ = late.Destroy() })
+	}, func(late *libvirt.Domain) {
+		_ = late.Destroy()
+		_ = late.Free() // with which the connection ends
+	})
 	var v libvirt.Error
 	if errors.As(err, &v) {
 		return fmt.Errorf("libvirt starts no container: %w", plain(err))
