@@ -292,16 +292,23 @@ func (s *session) listen() *outcome {
 			close(s.started)
 		case m.Nodes != nil && len(files) == 1:
 			if err := s.standing.serve(files[0]); err != nil {
-				return &outcome{Error: err.Error(), Code: -1}
+				return s.unable(err)
 			}
 		case m.Console != nil && len(files) == 1 && s.terminal != nil:
 			if err := s.terminal.connect(files[0]); err != nil {
-				return &outcome{Error: err.Error(), Code: -1}
+				return s.unable(err)
 			}
 		default:
 			closeAll(files)
 		}
 	}
+}
+
+// unable is the outcome of a run for which this side can't do its part. The container,
+// which has its images still, is ended.
+func (s *session) unable(why error) *outcome {
+	s.kill()
+	return &outcome{Error: why.Error(), Code: -1}
 }
 
 // supervise waits for the outcome, and sees to it that there is one in time

@@ -81,3 +81,30 @@ func TestProcessThatGetsNothingToRun(t *testing.T) {
 		}
 	}
 }
+
+// TestContainerThatCannotBeServed has a terminal that is none: the container, which has
+// its images mounted, is ended before anybody waits for these.
+func TestContainerThatCannotBeServed(t *testing.T) {
+	ours, remote, err := newWires()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := newWire(remote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.close()
+	none, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	process := &idle{}
+	s := &session{firstProcess: process, wire: ours, terminal: &terminal{tty: none}, started: make(chan struct{})}
+	if err := theirs.send(message{Console: &console{}}, none); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.listen(); out == nil || out.Error == "" || !process.killed {
+		t.Errorf("outcome %+v, and the process was killed: %v", out, process.killed)
+	}
+}
