@@ -26,7 +26,8 @@ type Limited interface {
 // waits for memory holds up no step without a limit, and each in the order in
 // which it was asked for, so that none waits for ever.
 type admission struct {
-	memory, cpus, slots *quantity
+	slots *quantity
+	room  func() (memory, cpus *quantity) // asked for when a step with a limit comes
 }
 
 // quantity is something that steps share, in whole units.
@@ -37,18 +38,21 @@ type quantity struct {
 
 const milli = 1000 // processors are counted in thousandths
 
-func newAdmission(jobs int, m Machine) *admission {
+// newAdmission returns one for so many jobs. The machine is looked at when it matters.
+func newAdmission(jobs int, machine func() Machine) *admission {
 	of := func(n int64) *quantity { return &quantity{semaphore.NewWeighted(n), n} }
-	return &admission{memory: of(m.Memory), cpus: of(int64(m.CPUs * milli)), slots: of(int64(jobs))}
+	return &admission{slots: of(int64(jobs)), room: sync.OnceValues(func() (memory, cpus *quantity) {
+		m := machine()
+		return of(m.Memory), of(int64(m.CPUs * milli))
+	})}
 }
 
 // take waits until the step of that action may run, and returns what ends it, which
 // may be called again. The error is the context's.
 func (a *admission) take(ctx context.Context, action Action) (release func(), err error) {
-	var memory int64
-	var cpus float64
+	wants := []want{{a.slots, 1}}
 	if l, ok := action.(Limited); ok {
-		memory, cpus = l.Limits()
+		wants = append(a.limited(l), wants...)
 	}
 	var held []func()
 	release = sync.OnceFunc(func() {
@@ -56,19 +60,32 @@ func (a *admission) take(ctx context.Context, action Action) (release func(), er
 			r()
 		}
 	})
-	for _, want := range []struct {
-		from *quantity
-		n    int64
-	}{{a.memory, memory}, {a.cpus, int64(cpus * milli)}, {a.slots, 1}} {
-		n := min(want.n, want.from.all)
+	for _, w := range wants {
+		n := min(w.n, w.from.all)
 		if n <= 0 {
 			continue
 		}
-		if err := want.from.Acquire(ctx, n); err != nil {
+		if err := w.from.Acquire(ctx, n); err != nil {
 			release()
 			return nil, err
 		}
-		held = append(held, func() { want.from.Release(n) })
+		held = append(held, func() { w.from.Release(n) })
 	}
 	return release, nil
+}
+
+// want is an amount of something shared.
+type want struct {
+	from *quantity
+	n    int64
+}
+
+// limited are the wants of a step with limits, in the order in which it gets them.
+func (a *admission) limited(l Limited) []want {
+	bytes, processors := l.Limits()
+	if bytes <= 0 && processors <= 0 {
+		return nil
+	}
+	memory, cpus := a.room()
+	return []want{{memory, bytes}, {cpus, int64(processors * milli)}}
 }

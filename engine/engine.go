@@ -81,8 +81,6 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	here := ThisMachine(os.DirFS("/"))
-	cfg.Machine.Memory, cfg.Machine.CPUs = cmp.Or(cfg.Machine.Memory, here.Memory), cmp.Or(cfg.Machine.CPUs, here.CPUs)
 	if cfg.Epoch.IsZero() {
 		cfg.Epoch = time.Unix(0, 0).UTC()
 	}
@@ -92,7 +90,7 @@ func New(cfg Config) *Engine {
 		tools:  newToolTable(cfg.Store),
 		events: func(Event) {},
 
-		admission:  newAdmission(cfg.Jobs, cfg.Machine),
+		admission:  newAdmission(cfg.Jobs, cfg.machine),
 		committing: semaphore.NewWeighted(maxCommitting),
 	}
 	e.world.tools = e.tools
@@ -105,6 +103,12 @@ func New(cfg Config) *Engine {
 		}
 	}
 	return e
+}
+
+// machine is what the steps share: what is configured, else what this machine has.
+func (c *Config) machine() Machine {
+	here := ThisMachine(os.DirFS("/"))
+	return Machine{Memory: cmp.Or(c.Machine.Memory, here.Memory), CPUs: cmp.Or(c.Machine.CPUs, here.CPUs)}
 }
 
 // Close writes down what the engine learned about the host's tools. The
