@@ -128,7 +128,7 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"build", nil}, {"image", nil}, {"repository", nil}, {"upkeep", nil},
+		{"build", nil}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {

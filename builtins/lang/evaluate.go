@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
@@ -66,13 +67,41 @@ func fileOptions() *syntax.FileOptions {
 	return &syntax.FileOptions{Set: true, TopLevelControl: true}
 }
 
-func (w *Workspace) compile(m *module, src []byte) (*starlark.Program, error) {
+// MaxFile is how many bytes programs about the text of Starlark files read of one.
+const MaxFile = 64 << 20
+
+// parse checks that a file is text, and parses it.
+func parse(name string, src []byte) (*syntax.File, error) {
 	// The scanner ends at a NUL byte, and reads what is not UTF-8 as U+FFFD.
 	var mistake *engine.PositionError
-	if errors.As(engine.CheckText(m.id, string(src)), &mistake) {
+	if errors.As(engine.CheckText(name, string(src)), &mistake) {
 		return nil, &Error{Pos: mistake.Position, Msg: mistake.Msg}
 	}
-	file, err := fileOptions().Parse(m.id, src, 0)
+	return fileOptions().Parse(name, src, 0)
+}
+
+// ParseFile parses what a build file or a library may hold, for programs about
+// their text: nothing is resolved or evaluated. The error is an [Errors].
+func ParseFile(name string, src []byte) (*syntax.File, error) {
+	file, err := parse(name, src)
+	if err != nil {
+		return nil, Errors(evaluationErrors(err, nil))
+	}
+	return file, nil
+}
+
+// Resolve finds out what each name in a parsed file stands for, given the operations:
+// the identifiers then have their bindings. The error is an [Errors].
+func Resolve(file *syntax.File, operations []Operation) error {
+	env := environment(operations)
+	if err := resolve.File(file, env.Has, starlark.Universe.Has); err != nil {
+		return Errors(evaluationErrors(err, env.Keys()))
+	}
+	return nil
+}
+
+func (w *Workspace) compile(m *module, src []byte) (*starlark.Program, error) {
+	file, err := parse(m.id, src)
 	if err != nil {
 		return nil, err
 	}

@@ -52,6 +52,8 @@ func usages() map[string]usage {
 		"b9 image compare":    {[]string{"x.raw", "x.raw"}, false, [][]string{{"x.raw"}, {"x.raw", "x.raw", "-f", "rwa"}, {"x.raw", "x.raw", "-F", "rwa"}}},
 		"b9 image check":      {[]string{"x.raw"}, false, [][]string{{}, {"x.raw", "-f", "rwa"}}},
 		"b9 builtins":         {wrong: [][]string{{"imgae"}, {"image", "file"}}},
+		"b9 fmt":              {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
+		"b9 lint":             {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
 		"b9 init":             {wrong: no("x")},
 		"b9 version":          {wrong: no("x")},
 		"b9 ls":               {[]string{"//:a"}, true, [][]string{{}, {"nothing.raw"}, {"//:image", "/etc"}, {":/etc"}, {"//:image", "-f", "rwa"}}},
@@ -224,7 +226,7 @@ type meaning struct {
 func meanings() []meaning {
 	return []meaning{
 		{"0", "every command", "what was asked for is done"},
-		{"1", "every command", "a step failed, a build file is wrong, or something else could not be done; `doctor`: builds will not work here; `cache verify`, `repo check`, `image check`: there is damage"},
+		{"1", "every command", "a step failed, a build file is wrong, or something else could not be done; `doctor`: builds will not work here; `cache verify`, `repo check`, `image check`: there is damage; `fmt --check`, `fmt --diff`, `lint`: something would change, or is suspicious"},
 		{"2", "every command", "the command line or the configuration is wrong: an unknown command, flag, target, pattern, option or repository, or a value that is not allowed"},
 		{"3", "`explain --exit-code`", "a step would run"},
 		{"0, 1, 2", "`image compare`", "as cmp: the same, different, not to be compared"},

@@ -60,6 +60,8 @@ func goldenRuns() []goldenRun {
 		{command: "init", golden: "init"},
 		{command: "config", golden: "config"},
 		{command: "builtins file", golden: "builtins"},
+		{command: "fmt --check B9BUILD.star mistakes.star", golden: "fmt"},
+		{command: "lint mistakes.star", golden: "lint"},
 		{command: "query", golden: "query"},
 		{command: "query deps //:b", golden: "query-deps"},
 		{command: "query rdeps //:a", golden: "query-rdeps"},

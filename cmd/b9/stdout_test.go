@@ -48,6 +48,8 @@ func prints() map[string][]string {
 		"b9 image compare":         {"--json", "x.raw", "x.raw"},
 		"b9 image check":           {"--json", "disk.raw"},
 		"b9 builtins":              {},
+		"b9 fmt":                   {"--json", "-C", "odd"},
+		"b9 lint":                  {"--json", "B9BUILD.star"},
 		"b9 init":                  {"-C", "new"},
 		"b9 version":               {},
 		"b9 ls":                    {"//:image"},
@@ -115,7 +117,7 @@ func printing(s *faultSite) {
 	if err != nil {
 		s.t.Skipf("no /bin/busybox (Debian package busybox-static): %v", err)
 	}
-	for name, data := range map[string][]byte{"busybox": busybox, "x.raw": make([]byte, 1<<20), "new/keep": nil, "B9BUILD.star": []byte(`
+	for name, data := range map[string][]byte{"busybox": busybox, "x.raw": make([]byte, 1<<20), "new/keep": nil, "odd/x.star": []byte("x=1\n"), "B9BUILD.star": []byte(`
 a = file(name = "a", content = "a")
 image(name = "image", fs = "vfat", size = "2M", content = tree(files = {"a": a}))
 image(name = "root", size = "8M", content = tree(files = {"bin/busybox": "busybox"}, links = {"bin/echo": "busybox"}, modes = {"bin/busybox": "0755"}, dirs = ["proc", "sys", "dev"]))

@@ -44,9 +44,11 @@ func Documents() []Document {
 		{"event", 1, "`--display json`: one a line, on standard error", Event{}},
 		{"explain", 1, "`explain`", Explain{}},
 		{"files", 1, "`ls`", Files{}},
+		{"formatted", 1, "`fmt`", Formatted{}},
 		{"image", 1, "`image info`", Image{}},
 		{"images", 1, "`list`, `push`, `pull`", Images{}},
 		{"init", 1, "`init`", Init{}},
+		{"lint", 1, "`lint`", Lint{}},
 		{"lock", 1, "`update`", Lock{}},
 		{"partitions", 1, "`image partitions`", Partitions{}},
 		{"repositories", 1, "`repo list`", Repositories{}},
@@ -354,4 +356,22 @@ type Version struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
 	Go       string `json:"go"`
+}
+
+// Formatted is what `fmt` changed, or would.
+type Formatted struct {
+	Changed []string `json:"changed"` // files
+}
+
+// Lint is what `lint` found.
+type Lint struct {
+	Found []Suspicion `json:"found"`
+	Fixed []string    `json:"fixed"` // files that --fix changed
+}
+
+// Suspicion is one thing that is suspicious in a file.
+type Suspicion struct {
+	Place
+	Rule string `json:"rule"`
+	Text string `json:"text"`
 }
