@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // everything is the policy that keeps only what is needed.
@@ -379,5 +381,68 @@ func TestForgetResults(t *testing.T) {
 	later(t, dir, func(s *Store) { check(t, s.ForgetResults("/")); check(t, s.ForgetResults("/")) })
 	if r := collectAll(t, dir, everything); r.Objects != 1 {
 		t.Errorf("a result that was forgotten stays: %+v", r)
+	}
+}
+
+// A base stays while a difference is needed, and the sizes that are told are what is freed.
+func TestCollectionKeepsWhatDifferencesRestOn(t *testing.T) {
+	random := seedtest.Random(t)
+	dir := filepath.Join(t.TempDir(), "store")
+	var base, first, second, other, lone Object
+	later(t, dir, func(s *Store) {
+		base, _ = full(t, s, random, leavesFrom)
+		lone, _ = full(t, s, random, leavesFrom)
+		first = different(t, s, random, base, 3)
+		second = different(t, s, random, first, 5)
+		other = different(t, s, random, base, 7)
+		commit(t, s, "second", second)
+		check(t, s.NameResult("/", "//:second", []Object{second}))
+	})
+	collect := func(s *Store, want int) {
+		t.Helper()
+		before := must[Usage](t)(s.Usage(t.Context()))
+		dry := must[CollectReport](t)(s.Collect(t.Context(), Policy{MaxSize: -1, DryRun: true}))
+		r := must[CollectReport](t)(s.Collect(t.Context(), everything))
+		after := must[Usage](t)(s.Usage(t.Context()))
+		if freed := before.Allocated - after.Allocated; r.Objects != want || r.Freed != freed || r.Kept != after.Allocated || dry.Freed < freed {
+			t.Errorf("collection reports %+v and would have %+v; %d bytes were freed and %d are left", r, dry, freed, after.Allocated)
+		}
+	}
+	later(t, dir, func(s *Store) {
+		collect(s, 2) // lone and other
+		for name, o := range map[string]Object{"base": base, "first": first, "second": second} {
+			if !s.Has(o) {
+				t.Errorf("%s is gone", name)
+			}
+		}
+		if s.Has(other) || s.Has(lone) {
+			t.Error("what nothing needs is left")
+		}
+		sound(t, s)
+	})
+	// A build that uses the difference keeps it all, too.
+	later(t, dir, func(s *Store) {
+		check(t, s.NameResult("/", "//:second", nil))
+		user := open(t, dir)
+		if !user.Has(second) {
+			t.Error("the difference is gone")
+		}
+		collect(s, 0)
+		check(t, user.Close())
+	})
+	later(t, dir, func(s *Store) { collect(s, 3) })
+}
+
+// Adopting on an old base renews it, also for a collector that has chosen it already.
+func TestAdoptingRenewsTheBase(t *testing.T) {
+	random := seedtest.Random(t)
+	s := newStore(t)
+	base, _ := full(t, s, random, leavesFrom)
+	first := different(t, s, random, base, 1)
+	stamp := func(o Object) int64 { return must[os.FileInfo](t)(os.Stat(s.objectPath(o))).ModTime().UnixNano() }
+	was := [2]int64{stamp(base), stamp(first)}
+	different(t, s, random, first, 2)
+	if stamp(base) <= was[0] || stamp(first) <= was[1] {
+		t.Error("what the difference rests on has its old time")
 	}
 }

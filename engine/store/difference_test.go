@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -102,12 +101,6 @@ func depthOf(t testing.TB, s *Store, o Object) int {
 	return c.depth()
 }
 
-// flattenAll gives all objects the form that is due.
-func flattenAll(t testing.TB, s *Store) {
-	t.Helper()
-	check(t, s.eachStored(differencesDir, func(_ string, d Digest, _ os.FileInfo) error { return s.flatten(t.Context(), d) }))
-}
-
 // 50 steps on one another are the objects that whole files with the same bytes would be,
 // whatever is written, discarded, cut and grown; each costs what it changes; and what reads
 // one reads all its bytes, before and after it was flattened.
@@ -170,140 +163,6 @@ func definitionOf(data []byte) Digest {
 	h := digest.New(int64(len(data)))
 	h.Add(digest.Leaves(nil, data, 0))
 	return h.Digest()
-}
-
-// What is nearly as large as its image becomes whole; what rests on too many becomes one
-// difference; neither is done twice.
-func TestFlattening(t *testing.T) {
-	random := seedtest.Random(t)
-	s := newStore(t)
-	base, _ := full(t, s, random, 2*leavesFrom)
-	o := base
-	for i := range int64(maxDepth) {
-		o = different(t, s, random, o, i)
-	}
-	flattenAll(t, s)
-	if n := depthOf(t, s, o); n != maxDepth {
-		t.Errorf("%d differences became %d", maxDepth, n)
-	}
-	deep := different(t, s, random, o, 40)
-	want := contentOf(t, s, deep)
-	check(t, s.flatten(t.Context(), deep.Digest))
-	if n := depthOf(t, s, deep); n != 1 || !bytes.Equal(contentOf(t, s, deep), want) || !s.Has(deep) {
-		t.Errorf("what rested on %d differences rests on %d", maxDepth+1, n)
-	}
-	large := must[Object](t)(func() (Object, error) {
-		c := must[*Scratch](t)(s.Scratch("t"))
-		defer c.Close()
-		return differ(t.Context(), s, c.Dir(), base, func(f *layer.Fork) error {
-			_, err := f.WriteAt(bytes.Repeat([]byte("x"), leavesFrom+2*digest.BlockSize), 0)
-			return err
-		})
-	}())
-	// Several processes, of which one does it.
-	var g errgroup.Group
-	inodes := map[uint64]bool{}
-	for range 4 {
-		other := open(t, s.Dir())
-		g.Go(func() error { return other.flatten(t.Context(), large.Digest) })
-	}
-	check(t, g.Wait())
-	for range 2 {
-		var st unix.Stat_t
-		check(t, unix.Stat(s.Path(large.Digest), &st))
-		inodes[st.Ino] = true
-		check(t, s.flatten(t.Context(), large.Digest))
-	}
-	if !s.isWhole(large.Digest) || len(inodes) != 1 || !s.Has(large) {
-		t.Errorf("the large difference: whole %v, %d files", s.isWhole(large.Digest), len(inodes))
-	}
-	if _, err := os.Stat(s.shard(differencesDir, large.Digest)); !os.IsNotExist(err) {
-		t.Errorf("the difference is left: %v", err)
-	}
-	sound(t, s)
-}
-
-// Flatten works beside a build on what this adopts, and on what was left.
-func TestFlattenBesideABuild(t *testing.T) {
-	random := seedtest.Random(t)
-	dir := filepath.Join(t.TempDir(), "store")
-	s := open(t, dir)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.Flatten(ctx) }()
-	o, _ := full(t, s, random, leavesFrom)
-	for i := range int64(2 * maxDepth) {
-		o = different(t, s, random, o, i)
-	}
-	for depthOf(t, s, o) > maxDepth && t.Context().Err() == nil {
-		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
-	}
-	cancel()
-	<-ended
-	sound(t, s)
-}
-
-// A base stays while a difference is needed, and the sizes that are told are what is freed.
-func TestCollectionKeepsWhatDifferencesRestOn(t *testing.T) {
-	random := seedtest.Random(t)
-	dir := filepath.Join(t.TempDir(), "store")
-	var base, first, second, other, lone Object
-	later(t, dir, func(s *Store) {
-		base, _ = full(t, s, random, leavesFrom)
-		lone, _ = full(t, s, random, leavesFrom)
-		first = different(t, s, random, base, 3)
-		second = different(t, s, random, first, 5)
-		other = different(t, s, random, base, 7)
-		commit(t, s, "second", second)
-		check(t, s.NameResult("/", "//:second", []Object{second}))
-	})
-	collect := func(s *Store, want int) {
-		t.Helper()
-		before := must[Usage](t)(s.Usage(t.Context()))
-		dry := must[CollectReport](t)(s.Collect(t.Context(), Policy{MaxSize: -1, DryRun: true}))
-		r := must[CollectReport](t)(s.Collect(t.Context(), everything))
-		after := must[Usage](t)(s.Usage(t.Context()))
-		if freed := before.Allocated - after.Allocated; r.Objects != want || r.Freed != freed || r.Kept != after.Allocated || dry.Freed < freed {
-			t.Errorf("collection reports %+v and would have %+v; %d bytes were freed and %d are left", r, dry, freed, after.Allocated)
-		}
-	}
-	later(t, dir, func(s *Store) {
-		collect(s, 2) // lone and other
-		for name, o := range map[string]Object{"base": base, "first": first, "second": second} {
-			if !s.Has(o) {
-				t.Errorf("%s is gone", name)
-			}
-		}
-		if s.Has(other) || s.Has(lone) {
-			t.Error("what nothing needs is left")
-		}
-		sound(t, s)
-	})
-	// A build that uses the difference keeps it all, too.
-	later(t, dir, func(s *Store) {
-		check(t, s.NameResult("/", "//:second", nil))
-		user := open(t, dir)
-		if !user.Has(second) {
-			t.Error("the difference is gone")
-		}
-		collect(s, 0)
-		check(t, user.Close())
-	})
-	later(t, dir, func(s *Store) { collect(s, 3) })
-}
-
-// Adopting on an old base renews it, also for a collector that has chosen it already.
-func TestAdoptingRenewsTheBase(t *testing.T) {
-	random := seedtest.Random(t)
-	s := newStore(t)
-	base, _ := full(t, s, random, leavesFrom)
-	first := different(t, s, random, base, 1)
-	stamp := func(o Object) int64 { return must[os.FileInfo](t)(os.Stat(s.objectPath(o))).ModTime().UnixNano() }
-	was := [2]int64{stamp(base), stamp(first)}
-	different(t, s, random, first, 2)
-	if stamp(base) <= was[0] || stamp(first) <= was[1] {
-		t.Error("what the difference rests on has its old time")
-	}
 }
 
 func TestParallelStepsOnOneBase(t *testing.T) {
@@ -407,123 +266,6 @@ func TestTreesOfDifferences(t *testing.T) {
 		}
 		sound(t, s)
 	})
-}
-
-// What happens to a difference and to what it rests on is found before it is used, is
-// told by verification, and can be made again.
-func TestDamagedDifferences(t *testing.T) {
-	const block = int64(9)
-	at := func(s *Store, o Object, off int64) {
-		path := s.objectPath(o)
-		check(t, os.Chmod(path, 0o600))
-		f := must[*os.File](t)(os.OpenFile(path, os.O_RDWR, 0))
-		if off < 0 {
-			off += must[os.FileInfo](t)(f.Stat()).Size()
-		}
-		must[int](t)(f.WriteAt([]byte("damage"), off))
-		check(t, f.Close())
-	}
-	for name, c := range map[string]struct {
-		harm func(s *Store, base, o Object)
-		says string // by verification
-		gone bool   // the base, too
-	}{
-		"its bytes":     {func(s *Store, _, o Object) { at(s, o, block*digest.BlockSize+7) }, "of its blocks of 64 KiB 1 are damaged, which begin at byte 589824", false},
-		"its trailer":   {func(s *Store, _, o Object) { at(s, o, -30) }, "no whole difference", false},
-		"its runs":      {func(s *Store, _, o Object) { at(s, o, -90) }, "no whole difference", false},
-		"cut":           {func(s *Store, _, o Object) { check(t, os.Truncate(s.objectPath(o), 2*digest.BlockSize)) }, "no whole difference", false},
-		"empty":         {func(s *Store, _, o Object) { check(t, os.Truncate(s.objectPath(o), 0)) }, "no whole difference", false},
-		"its base gone": {func(s *Store, base, _ Object) { check(t, os.Remove(s.Path(base.Digest))) }, "what it is a difference to", true},
-		"its base":      {func(s *Store, base, _ Object) { at(s, base, 3*digest.BlockSize) }, "what it is a difference to", true},
-	} {
-		for _, verify := range []bool{false, true} {
-			random := rand.New(rand.NewPCG(1, 2))
-			dir := filepath.Join(t.TempDir(), "store")
-			var base, o Object
-			var data, want []byte
-			later(t, dir, func(s *Store) {
-				base, data = full(t, s, random, leavesFrom)
-				o = different(t, s, random, base, block)
-				want = contentOf(t, s, o)
-				commit(t, s, "o", o)
-			})
-			s, found := watched(t, dir)
-			c.harm(s, base, o)
-			if verify {
-				r := must[VerifyReport](t)(s.Verify(t.Context(), false))
-				all := fmt.Sprint(r.Corrupt, r.Missing)
-				if !strings.Contains(all, c.says) || !strings.Contains(all, o.Digest.String()) {
-					t.Errorf("%s: verification says %s", name, all)
-				}
-				if r := must[VerifyReport](t)(s.Verify(t.Context(), true)); r.Removed == 0 {
-					t.Errorf("%s: repair reports %+v", name, r)
-				}
-				sound(t, s)
-			}
-			if _, ok := s.LookupOutputs(key("o")); ok || s.Has(o) {
-				t.Errorf("%s: the object is used", name)
-			}
-			if err := s.Fork(t.Context(), o.Digest, filepath.Join(t.TempDir(), "f")); !errors.Is(err, ErrNotInStore) {
-				t.Errorf("%s: fork: %v", name, err)
-			}
-			if c.gone == s.Has(base) {
-				t.Errorf("%s: the base is there: %v", name, s.Has(base))
-			}
-			if _, ok := s.Recorded(key("o")); !ok {
-				t.Errorf("%s: the record of the step that makes it is gone", name)
-			}
-			if !verify && !c.gone && len(*found) != 1 {
-				t.Errorf("%s: told of %v", name, *found)
-			}
-			if got := adopt(t, s, string(data)); got != base {
-				t.Errorf("%s: the base became %v", name, got)
-			}
-			if got := different(t, s, rand.New(rand.NewPCG(9, 9)), base, block+1); !s.Has(got) {
-				t.Errorf("%s: nothing can be made of the base again", name)
-			}
-			if got := adopt(t, s, string(want)); got != o || !s.Has(o) || !bytes.Equal(contentOf(t, s, o), want) {
-				t.Errorf("%s: the object can't be made again", name)
-			}
-			check(t, s.Close())
-		}
-	}
-}
-
-// Blocks of a difference are mended from elsewhere, and those of its base from a difference.
-func TestBlocksOfDifferencesAreMended(t *testing.T) {
-	random := seedtest.Random(t)
-	s := newStore(t)
-	base, data := full(t, s, random, leavesFrom)
-	c := must[*Scratch](t)(s.Scratch("t"))
-	defer c.Close()
-	// Block 9 gets what block 20 of the base has, and block 30 gets what is in block 31.
-	o := must[Object](t)(differ(t.Context(), s, c.Dir(), base, func(f *layer.Fork) error {
-		block := func(i int) []byte { return data[i*digest.BlockSize : (i+1)*digest.BlockSize] }
-		_, err := f.WriteAt(block(20), 9*digest.BlockSize)
-		_, err2 := f.WriteAt(block(31), 30*digest.BlockSize)
-		return errors.Join(err, err2)
-	}))
-	damage := func(o Object, index int64) {
-		check(t, os.Chmod(s.objectPath(o), 0o600))
-		f := must[*os.File](t)(os.OpenFile(s.objectPath(o), os.O_RDWR, 0))
-		must[int](t)(f.WriteAt([]byte("damage"), index*digest.BlockSize))
-		check(t, f.Close())
-	}
-	damage(o, 9)
-	damage(base, 31)
-	r := must[VerifyReport](t)(s.Verify(t.Context(), true))
-	if r.Repaired != 2 || r.Removed != 0 || len(r.Corrupt) != 2 || len(r.Missing) != 0 {
-		t.Errorf("repair reports %+v", r)
-	}
-	sound(t, s)
-	if !s.Has(o) || !s.Has(base) || !bytes.Equal(contentOf(t, s, base), data) {
-		t.Error("the objects were not mended")
-	}
-	// The base's block 5 is in no file but the base's, though the table of o lists it.
-	damage(base, 5)
-	if r := must[VerifyReport](t)(s.Verify(t.Context(), false)); len(r.Corrupt) != 1 || !strings.Contains(r.Corrupt[0].Reason, "no other object has them") {
-		t.Errorf("verification says %+v", r)
-	}
 }
 
 // Stores of before have no differences and no tables, and are used as they are.
@@ -658,40 +400,4 @@ func fillDiskWithDifferences(args []string) error {
 		return fmt.Errorf("collection: %+v, %w", r, err)
 	}
 	return nil
-}
-
-// What rests on others is told with what it takes itself, and they with what keeps it.
-func TestHoldsOfDifferences(t *testing.T) {
-	random := seedtest.Random(t)
-	dir, out := filepath.Join(t.TempDir(), "store"), t.TempDir()
-	var base, middle, o Object
-	later(t, dir, func(s *Store) {
-		base, _ = full(t, s, random, leavesFrom)
-		middle = different(t, s, random, base, 3)
-		o = different(t, s, random, middle, 5)
-		commit(t, s, "o", o)
-		check(t, s.NameResult(out, "//t:o", []Object{o}))
-	})
-	s := open(t, dir)
-	sizes := map[Digest]int64{}
-	var sum int64
-	for _, h := range must[[]Held](t)(s.Holds(t.Context())) {
-		if len(h.Names) != 1 || h.Names[0] != (Name{out, "//t:o"}) {
-			t.Errorf("%v is kept by %v", h.Object, h.Names)
-		}
-		sizes[h.Object.Digest] = h.Bytes
-		sum += h.Bytes
-	}
-	if u := must[Usage](t)(s.Usage(t.Context())); len(sizes) != 3 || sum != u.Allocated {
-		t.Errorf("held are %v, %d bytes in all, and the store takes %d", sizes, sum, u.Allocated)
-	}
-	if sizes[base.Digest] < leavesFrom || sizes[middle.Digest] > 200_000 || sizes[o.Digest] > 200_000 {
-		t.Errorf("they take %v", sizes)
-	}
-	if n := s.LastSize("//t:o"); n == 0 || n > 200_000 {
-		t.Errorf("the next run of the step is expected to take %d bytes", n)
-	}
-	if n := s.Data(o); n < leavesFrom {
-		t.Errorf("a copy of it is expected to take %d bytes", n)
-	}
 }

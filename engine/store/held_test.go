@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 // TestHolds: what takes room is told once, with the steps that made it and the names that
@@ -71,5 +73,41 @@ func TestHoldsInUse(t *testing.T) {
 		if !h.InUse {
 			t.Errorf("%+v is not in use", h)
 		}
+	}
+}
+
+// What rests on others is told with what it takes itself, and they with what keeps it.
+func TestHoldsOfDifferences(t *testing.T) {
+	random := seedtest.Random(t)
+	dir, out := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	var base, middle, o Object
+	later(t, dir, func(s *Store) {
+		base, _ = full(t, s, random, leavesFrom)
+		middle = different(t, s, random, base, 3)
+		o = different(t, s, random, middle, 5)
+		commit(t, s, "o", o)
+		check(t, s.NameResult(out, "//t:o", []Object{o}))
+	})
+	s := open(t, dir)
+	sizes := map[Digest]int64{}
+	var sum int64
+	for _, h := range must[[]Held](t)(s.Holds(t.Context())) {
+		if len(h.Names) != 1 || h.Names[0] != (Name{out, "//t:o"}) {
+			t.Errorf("%v is kept by %v", h.Object, h.Names)
+		}
+		sizes[h.Object.Digest] = h.Bytes
+		sum += h.Bytes
+	}
+	if u := must[Usage](t)(s.Usage(t.Context())); len(sizes) != 3 || sum != u.Allocated {
+		t.Errorf("held are %v, %d bytes in all, and the store takes %d", sizes, sum, u.Allocated)
+	}
+	if sizes[base.Digest] < leavesFrom || sizes[middle.Digest] > 200_000 || sizes[o.Digest] > 200_000 {
+		t.Errorf("they take %v", sizes)
+	}
+	if n := s.LastSize("//t:o"); n == 0 || n > 200_000 {
+		t.Errorf("the next run of the step is expected to take %d bytes", n)
+	}
+	if n := s.Data(o); n < leavesFrom {
+		t.Errorf("a copy of it is expected to take %d bytes", n)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -509,15 +508,7 @@ func forkTampered(args []string) error {
 		return err
 	}
 	// The write comes between the store's look and the clone.
-	time.Sleep(20 * time.Millisecond) // a tick of the kernel's clock: the time of change is another
-	f, err := os.OpenFile(s.Path(o.Digest), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteAt([]byte("tampered"), 1<<20); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := tamper(s.Path(o.Digest)); err != nil {
 		return err
 	}
 	if err := copyFile(ctx, s.Path(o.Digest), path, copying{mode: 0o600, workers: 1}); err != nil {
@@ -533,6 +524,27 @@ func forkTampered(args []string) error {
 	}
 	if s.Has(o) {
 		return errors.New("the tampered object is there")
+	}
+	return nil
+}
+
+// tamper writes into a file until its time of change is another, for which the kernel's clock
+// has to tick.
+func tamper(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var before, after unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &before); err != nil {
+		return err
+	}
+	for after.Ctim = before.Ctim; after.Ctim == before.Ctim; {
+		_, err := f.WriteAt([]byte("tampered"), 1<<20)
+		if err = errors.Join(err, unix.Fstat(int(f.Fd()), &after)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
