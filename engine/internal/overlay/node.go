@@ -33,6 +33,7 @@ func (r *root) OnAdd(ctx context.Context) {
 // device sees what a program has written at once.
 type node struct {
 	nodefs.Inode
+	progress
 	fork  *layer.Fork
 	below unix.Statfs_t // of the file system that takes what is written
 	ended chan struct{}
@@ -74,6 +75,8 @@ func (n *node) Getattr(_ context.Context, _ nodefs.FileHandle, out *gofuse.AttrO
 // Setattr implements nodefs.NodeSetattrer: it changes the size. What else there is of
 // attributes does not outlive the mount, and stays.
 func (n *node) Setattr(ctx context.Context, h nodefs.FileHandle, in *gofuse.SetAttrIn, out *gofuse.AttrOut) unix.Errno {
+	n.begin()
+	defer n.end()
 	if size, ok := in.GetSize(); ok {
 		if size > 1<<62 {
 			return unix.EFBIG
@@ -96,13 +99,15 @@ const splicing = 32 << 10
 
 // Read implements nodefs.NodeReader.
 func (n *node) Read(_ context.Context, _ nodefs.FileHandle, p []byte, off int64) (gofuse.ReadResult, unix.Errno) {
+	n.begin()
+	defer n.end()
 	k, err := blob.Clip(len(p), off, n.fork.Size())
 	if err != nil && err != io.EOF {
 		return nil, unix.EINVAL
 	}
 	if k >= splicing {
 		if fd, ok := layer.Direct(n.fork, off, k); ok {
-			return gofuse.ReadResultFd(fd, off, k), 0
+			return n.spliced(fd, off, k), 0
 		}
 	}
 	k, err = n.fork.ReadAt(p[:k], off)
@@ -114,6 +119,8 @@ func (n *node) Read(_ context.Context, _ nodefs.FileHandle, p []byte, off int64)
 
 // Write implements nodefs.NodeWriter.
 func (n *node) Write(_ context.Context, _ nodefs.FileHandle, p []byte, off int64) (uint32, unix.Errno) {
+	n.begin()
+	defer n.end()
 	k, err := n.fork.WriteAt(p, off)
 	return uint32(k), errno(err)
 }
@@ -121,6 +128,8 @@ func (n *node) Write(_ context.Context, _ nodefs.FileHandle, p []byte, off int64
 // Allocate implements nodefs.NodeAllocater: the discards of a loop device become holes.
 // No room is set aside for what is not written, as a copy with holes has none either.
 func (n *node) Allocate(_ context.Context, _ nodefs.FileHandle, off, length uint64, mode uint32) unix.Errno {
+	n.begin()
+	defer n.end()
 	if off > 1<<61 || length > 1<<61 {
 		return unix.EFBIG
 	}
@@ -145,6 +154,8 @@ func (n *node) Allocate(_ context.Context, _ nodefs.FileHandle, off, length uint
 
 // Lseek implements nodefs.NodeLseeker: it finds data and holes.
 func (n *node) Lseek(_ context.Context, _ nodefs.FileHandle, off uint64, whence uint32) (uint64, unix.Errno) {
+	n.begin()
+	defer n.end()
 	size := n.fork.Size()
 	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
 		return 0, unix.EINVAL

@@ -21,6 +21,11 @@
 // container's memory limit, tells the kernel that it is needed to write data back
 // (PR_SET_IO_FLUSHER), and keeps what it uses of its own memory in memory.
 //
+// A server that waits itself, for a disk that does not answer or for memory, ends no request
+// and can't be killed, either. It is asked for what it has done, and where that is nothing
+// for two minutes, or it is to end and does not, the connections of its files are ended:
+// whoever waits gets an error then, too.
+//
 // The mounts lie in no directory. They belong to descriptors, and are gone with the
 // last of these. Making them takes CAP_SYS_ADMIN, which root of a user namespace has.
 package overlay

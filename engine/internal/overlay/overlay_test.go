@@ -399,7 +399,7 @@ func TestInAUserNamespace(t *testing.T) {
 	if os.Getenv("B9_TEST_INNER") != "" {
 		t.Skip("this is the namespace")
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run", "Served|Other|Killed|Full")
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run", "Served|Other|Killed|Full|Hangs")
 	cmd.Env = append(os.Environ(), "B9_TEST_INNER=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,

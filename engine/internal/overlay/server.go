@@ -124,8 +124,13 @@ func (n *node) converse(wire *net.UnixConn) {
 		if err := send(wire, answer); err != nil {
 			return
 		}
-		if _, _, err := receive(wire); err != nil {
+		question, _, err := receive(wire)
+		if err != nil {
 			return
+		}
+		if question.Progress {
+			answer = n.report()
+			continue
 		}
 		answer = message{}
 		if _, err := n.fork.Finish(); err != nil {

@@ -19,7 +19,10 @@ type message struct {
 	Of       digest.Digest
 	Continue bool
 
-	Error string // an answer: what went wrong
+	Progress bool // to the server: how far are the file's requests?
+
+	Error        string // an answer: what went wrong
+	Begun, Ended int64  // an answer: so many requests
 }
 
 const (
@@ -28,8 +31,15 @@ const (
 )
 
 // answerLimit is how long the server may take for an answer. One that takes longer
-// hangs, and is killed.
+// hangs, and is ended.
 const answerLimit = time.Minute
+
+// endLimit is how long the server may take to end.
+const endLimit = 5 * time.Second
+
+// requestLimit is how long no request for a file may end while there are some: as long as a
+// task may wait for a disk before the kernel calls it hung.
+const requestLimit = 2 * time.Minute
 
 // socketPair returns two ends of a connection that keeps packets apart.
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
