@@ -47,6 +47,7 @@ func Operations(s Settings) []lang.Operation {
 		erlangConfigOperation(),
 		fetch.Fetch(),
 		fileOperation(),
+		image.Files(),
 		lang.Glob(),
 		groupOperation(),
 		image.GUID(),

@@ -86,6 +86,13 @@ func parameterCalls() map[string]callsOf {
 			"src":     {`src = "a.txt"`, `src = "b.txt"`},
 			"mode":    {`content = "a"`, `content = "a", mode = "0755"`},
 		}},
+		"files": {form: `files(name = "x", %s)`, args: map[string][2]string{
+			"image":        {`image = image(content = "dir"), patterns = "/one"`, `image = image(content = "."), patterns = "/dir/one"`},
+			"patterns":     {`image = image(content = "dir"), patterns = "/one"`, `image = image(content = "dir"), patterns = ["/one", "/t*"]`},
+			"pick":         {`image = image(content = "dir"), patterns = "/one"`, `image = image(content = "dir"), patterns = "/one", pick = "one"`},
+			"strip_prefix": {`image = image(content = "."), patterns = "/dir/one"`, `image = image(content = "."), patterns = "/dir/one", strip_prefix = "/dir"`},
+			"allow_empty":  {`image = image(content = "dir"), patterns = "/none"`, `image = image(content = "dir"), patterns = "/none", allow_empty = True`},
+		}},
 		"glob": {form: `file(name = "x", content = str(glob(%s)))`, args: map[string][2]string{
 			"include":     {`include = ["dir/*"]`, `include = ["*.txt"]`},
 			"exclude":     {`include = ["dir/*"]`, `include = ["dir/*"], exclude = ["dir/one"]`},

@@ -43,6 +43,7 @@ func viewCalls() map[string]string {
 		"encode":        `merge_yaml(name = "encoded", inputs = [{"a": base64(file = "src/a.txt"), "b": gzip(file = "src/a.txt")}])`,
 		"erlang_config": `erlang_config(name = "erlang", inputs = ["sys.config"])`,
 		"file":          `file(name = "filed", src = "src/run")`,
+		"files":         `files(name = "taken_out", image = "ext4.raw", patterns = "/f")`,
 		"import-image": `image(name = "imported", source = "over.qcow2", backing = ["ext4.raw"])
 image(name = "imported_extents", source = "flat.vmdk", extents = {"flat-flat.vmdk": "ext4.raw"})`,
 		"lxc_exec": `lxc_exec(name = "ran", images = {"/": "ext4.raw"}, script = "src/run", shares = {"/ro": "src", "/rw": writable(src = "src"), "/all": ".", "/out": writable()}, network = "none")

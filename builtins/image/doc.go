@@ -12,6 +12,7 @@
 //	Overlay      overlay(), a qcow2 that holds only differences; see Beneath
 //	Part, Disk   part() and disk(), a disk put together from images
 //	Partition    partition(), one taken out of a disk
+//	Files        files(), files out of an image
 //	Resize       resize(), and Shrink, shrink()
 //	InputFormat  in which format an operation finds an input; OpenInput opens it
 //	Actions      the kinds of all actions

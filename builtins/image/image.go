@@ -482,6 +482,7 @@ func Actions() engine.Actions {
 		"canonical/1":    func() engine.Action { return &canonical{} },
 		"convert/3":      func() engine.Action { return &convert{} },
 		"disk/2":         func() engine.Action { return &diskImage{} },
+		"files/1":        func() engine.Action { return &takeFiles{} },
 		"import-image/2": func() engine.Action { return &importImage{} },
 		"make-image/3":   func() engine.Action { return &FileSystem{} },
 		"overlay/2":      func() engine.Action { return &overlay{} },

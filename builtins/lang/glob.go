@@ -62,7 +62,7 @@ func (c *Call) globPatterns(param string) [][]string {
 	var all [][]string
 	for _, p := range c.Strings(param) {
 		parts := strings.Split(p, "/")
-		if err := checkGlob(parts); err != nil {
+		if err := CheckGlob(parts); err != nil {
 			c.Errorf("%s: bad pattern %q: %w", param, p, err)
 		}
 		all = append(all, parts)
@@ -70,7 +70,8 @@ func (c *Call) globPatterns(param string) [][]string {
 	return all
 }
 
-func checkGlob(parts []string) error {
+// CheckGlob says what is wrong with a pattern of glob(), split at its slashes.
+func CheckGlob(parts []string) error {
 	for _, part := range parts {
 		if part == "" || part == "." || part == ".." {
 			return errors.New(`it has an empty, "." or ".." part`)
@@ -160,7 +161,7 @@ func advance(pattern, parts []string) []bool {
 			case !at[i]:
 			case p == "**" && part[0] != '.':
 				next[i] = true
-			case p != "**" && matchPart(p, part):
+			case p != "**" && MatchPart(p, part):
 				next[i+1] = true
 			}
 		}
@@ -179,7 +180,9 @@ func skipStars(pattern []string, at []bool) {
 	}
 }
 
-func matchPart(pattern, name string) bool {
+// MatchPart reports whether the pattern, a part of one between slashes that is not **,
+// matches a name.
+func MatchPart(pattern, name string) bool {
 	if name[0] == '.' && pattern[0] != '.' {
 		return false
 	}
