@@ -120,6 +120,7 @@ func commands(below []string) []rule {
 		{path: room + "command", imports: []string{room + "exit", "engine/near"}},
 		{path: room + "output", imports: below},
 		{path: room + "display", imports: append([]string{room + "output"}, below...)},
+		{path: room + "history", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
 	}
@@ -128,7 +129,7 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"build", nil}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"build", []string{room + "history"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {

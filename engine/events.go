@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"b9.build/b9/engine/store"
 )
 
 // EventType says what happened.
@@ -13,11 +15,11 @@ type EventType int
 // The events of a build. Every started step ends with StepDone or StepFailed.
 const (
 	GraphReady   EventType = iota + 1 // Total: steps in the graph; each of them ends with one of the events below
-	StepStarted                       // the action runs now
+	StepStarted                       // the action runs now; Key, Was
 	StepLog                           // Line: one line of the step's output, without its end
 	StepProgress                      // Done and Total: bytes
 	StepDone                          // Duration
-	StepFailed                        // Err, Duration
+	StepFailed                        // Err, Duration; Changes, if the action ran
 	StepCached                        // found in the store
 	Notice                            // Line: what b9 itself has to say, of no step
 )
@@ -31,6 +33,9 @@ type Event struct {
 	Done, Total int64
 	Duration    time.Duration
 	Err         error
+
+	Key, Was store.Digest // the step's key, and that of the newest record of its label; zero for none
+	Changes  []Change     // of the step's key against that record: the record that would tell is not written
 }
 
 // lineWriter passes what is written on, and tells of every whole line. The two
@@ -65,4 +70,37 @@ func (w *lineWriter) flush() {
 		w.line(string(w.rest))
 		w.rest = w.rest[:0]
 	}
+}
+
+// Why a step ran, told afterwards: the event of its start has its key and that of the
+// record before ([Event]), and as long as both records are there they tell what
+// differs. So nothing is compared while a build runs but for a step that fails, which
+// leaves no record.
+
+// Since tells in which parts the key of one record differs from that of an older one;
+// ok is false where a record is gone.
+func Since(st *store.Store, was, key store.Digest) (changes []Change, ok bool, err error) {
+	old, err := st.Record(was)
+	if err != nil || old == nil {
+		return nil, false, err
+	}
+	r, err := st.Record(key)
+	if err != nil || r == nil {
+		return nil, false, err
+	}
+	return diffParts(old.Parts, r.Parts), true, nil
+}
+
+// changes tells in which parts the key of s, which failed, differs from that of the
+// record of an older one; nil where nothing tells.
+func (e *Engine) changes(s *step, was store.Digest) []Change {
+	old, err := e.cfg.Store.Record(was)
+	if err != nil || old == nil {
+		return nil
+	}
+	parts, err := nodeParts(s.node, s.basis)
+	if err != nil {
+		return nil
+	}
+	return diffParts(old.Parts, parts)
 }

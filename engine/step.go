@@ -374,7 +374,8 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 		return nil, err
 	}
 	t := &attempt{engine: e, step: s, scratch: scratch, views: &r.x.views, started: time.Now()}
-	e.events(Event{Type: StepStarted, Node: s.node})
+	was := e.cfg.Store.LatestKey(e.stepName(s.node.Label()))
+	e.events(Event{Type: StepStarted, Node: s.node, Key: s.key, Was: was})
 	record, err := t.run(ctx)
 	took := time.Since(t.started)
 	if err == nil {
@@ -388,7 +389,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	if ctx.Err() == nil {
 		err = t.keep(ctx, err)
 	}
-	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took})
+	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took, Changes: e.changes(s, was)})
 	r.discard(scratch, s)
 	return nil, err
 }

@@ -69,6 +69,16 @@ func allPattern(where, dir string) (targetPattern, error) {
 	return targetPattern{Label: Label{Pkg: pkg, File: file}, All: true}, err
 }
 
+// Canonical is the label of the one target that a person in a directory means by a word,
+// written in full. The directory is slash-separated and below the root. Nothing is looked up.
+func Canonical(word, dir string) (string, error) {
+	p, err := parsePattern(word, dir)
+	if err == nil && (p.All || p.Recursive) {
+		err = fmt.Errorf("%s names several targets", word)
+	}
+	return p.Label.String(), err
+}
+
 // belowRoot turns a path that a person typed into one below the root, so that
 // absolute paths, which shells complete, are understood too.
 func belowRoot(s, root string) string {

@@ -22,7 +22,7 @@ func commands(p *session.Program) *cobra.Command {
 	root.SetFlagErrorFunc(command.FlagError)
 	root.SetHelpCommand(help())
 	root.AddCommand(
-		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p),
+		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p),
 		inspect.Query(p), inspect.Builtins(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p),
 		files.Ls(p), files.Cat(p), files.Cp(p),
 		source.Fmt(p), source.Lint(p),

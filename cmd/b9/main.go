@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/profile"
@@ -138,7 +139,8 @@ func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdou
 	var stop func() error
 	root := commands(p)
 	developer.Register(root.PersistentFlags())
-	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		p.Command = command.Name(cmd)
 		if stop, err = developer.Start(); err != nil {
 			return err
 		}

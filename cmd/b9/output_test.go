@@ -76,6 +76,8 @@ func goldenRuns() []goldenRun {
 		{command: "run //:a -- true", golden: "run-command", events: true},
 		{command: "shell //:a -- true", golden: "shell", events: true},
 		{command: "log //:a", golden: "log"},
+		{command: "builds", golden: "builds"},
+		{command: "log", golden: "history"},
 		{command: "explain //:fails", golden: "explain-failed"},
 		{command: "ls //:image:/ //:image:/etc", golden: "ls"},
 		{command: "cat //:image:/etc/motd"},
@@ -202,6 +204,7 @@ var masks = []struct {
 	{regexp.MustCompile(`b3:[0-9a-f]{6,64}`), "b3:DIGEST"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`), "VERSION"},
+	{regexp.MustCompile(`"process": ?\d+`), `"process": 0`},
 	{regexp.MustCompile(`\b\d+(\.\d+)? s\b`), "N s"},
 	{regexp.MustCompile(`at least \S+ \(\d+ bytes\)`), "at least SIZE"},
 	{regexp.MustCompile(`"(seconds|allocated|failed_bytes|apparent|freed|kept|in_use|bytes|collected|orphans|files|records|objects|done|total)": ?[0-9.e-]+`), `"$1": 0`},
@@ -223,7 +226,7 @@ func masked(s *site, team, text string) string {
 func compareGolden(t *testing.T, name, text string) {
 	t.Helper()
 	switch name {
-	case "doctor", "builtins", "config", "cache":
+	case "doctor", "builtins", "config", "cache", "builds", "history":
 		text = shapeOf(t, text)
 	case "events":
 		lines := strings.SplitAfter(text, "\n")

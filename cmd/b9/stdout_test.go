@@ -33,6 +33,7 @@ func prints() map[string][]string {
 		"b9 query kind":            {"file"},
 		"b9 explain":               {"//:a"},
 		"b9 log":                   {"-C", "pub", "//:base"},
+		"b9 builds":                {"--all"},
 		"b9 clean":                 {mute},
 		"b9 cache":                 {},
 		"b9 cache gc":              {},

@@ -231,14 +231,25 @@ func (s *Store) Latest(label string) (*Record, error) {
 	return s.scanLatest(label)
 }
 
-// pointed is the record that the pointer of the label leads to, nil without one.
-func (s *Store) pointed(label string) (*Record, error) {
+// LatestKey is the key of the record that Latest returns, as far as a glance tells:
+// zero when the pointer of the label is gone. The record may be gone, too.
+func (s *Store) LatestKey(label string) Digest {
 	text, err := os.ReadFile(s.labelPath(label))
 	if err != nil {
-		return nil, nil
+		return Digest{}
 	}
-	key, err := ParseDigest(string(text))
-	if err != nil {
+	key, _ := ParseDigest(string(text)) // zero for what is none
+	return key
+}
+
+// Record is what a step with that key produced, whether or not its outputs are still
+// there; nil when there is no usable record.
+func (s *Store) Record(key Digest) (*Record, error) { return s.readRecord(key) }
+
+// pointed is the record that the pointer of the label leads to, nil without one.
+func (s *Store) pointed(label string) (*Record, error) {
+	key := s.LatestKey(label)
+	if key.IsZero() {
 		return nil, nil
 	}
 	if r, err := s.readRecord(key); err != nil || r != nil && r.Label == label {

@@ -54,6 +54,9 @@ func (b *maker) run(ctx context.Context) error {
 		_, err := b.do(ctx)
 		return err
 	}
+	if err := b.unchanged(r, started); err != nil {
+		return err
+	}
 	d, end := b.Console.Build(b.Display(b.display))
 	r.Seconds = time.Since(started).Seconds()
 	d.Finish(display.Summary{Cached: r.Cached, Took: time.Since(started)})
@@ -78,6 +81,7 @@ type Flags struct {
 	rerunning func(*engine.Node) bool // what rerun names, once it is known
 	locked    bool
 	display   string
+	events    string
 }
 
 // Register adds the flags to a command.
@@ -94,12 +98,13 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.rerun, "rerun", nil, "run the step of `TARGET` again though it is cached (may be repeated)")
 	fl.BoolVar(&f.locked, "locked", false, "fail when a shared image is not in b9.lock")
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
+	fl.StringVar(&f.events, "events", "", "write the events of the build to `FILE`, a JSON document a line")
 }
 
-// HideOut leaves --out and --place out of the help of a command that puts no results
-// anywhere.
+// HideOut leaves --out, --place and --events out of the help of a command that puts no
+// results anywhere.
 func HideOut(cmd *cobra.Command) {
-	for _, name := range []string{"out", "place"} {
+	for _, name := range []string{"out", "place", "events"} {
 		cmd.Flags().Lookup(name).Hidden = true
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/history"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
@@ -51,11 +52,25 @@ type maker struct {
 	placements []lang.Placement // of the results; of no use where b.ReadOnly is set
 	before     *before          // what stands of the build before; nil for nothing that is known
 
+	started time.Time
+	log     *history.Log // nil for none
+	ran     output.Build // what is known of what ran, for the log
+
 	grain time.Duration // of the file system's clock, for tests; see [engine.Racy]
 }
 
+// do builds, and keeps a log of it.
 func (b *maker) do(ctx context.Context) (*Built, error) {
-	started := time.Now()
+	b.started = time.Now()
+	end, err := b.begin()
+	if err != nil {
+		return nil, err
+	}
+	built, err := b.make(ctx)
+	return built, errors.Join(err, end(ctx, err))
+}
+
+func (b *maker) make(ctx context.Context) (*Built, error) {
 	e, err := b.evaluate(ctx)
 	if err != nil {
 		return nil, err
@@ -72,7 +87,7 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	}
 	d, end := b.Console.Build(b.Display(b.display))
 	defer end()
-	r, result, err := b.execute(ctx, d, ws, graph)
+	r, result, err := b.execute(ctx, func(e engine.Event) { d.Event(e); b.log.Event(e) }, ws, graph)
 	if result == nil {
 		return nil, err
 	}
@@ -87,8 +102,9 @@ func (b *maker) do(ctx context.Context) (*Built, error) {
 	}
 	published, perr := ws.Shared.Published(ctx, result)
 	r.Published, err = published, errors.Join(err, perr)
-	r.Seconds = time.Since(started).Seconds()
-	d.Finish(display.Summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: time.Since(started)})
+	took := time.Since(b.started)
+	r.Seconds, b.ran = took.Seconds(), r.Build
+	d.Finish(display.Summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: took})
 	if terr := b.tell(r, err); terr != nil {
 		return nil, terr
 	}
@@ -111,8 +127,8 @@ func reported(ctx context.Context, err error) error {
 const resumes = "finished steps are kept, the next build goes on from there"
 
 // execute runs the steps. Without a result it did not come that far.
-func (b *maker) execute(ctx context.Context, d *display.Display, ws *session.Workspace, graph *lang.Graph) (*report, *engine.Result, error) {
-	m, err := open(b.Session, b.Flags, ws, d.Event)
+func (b *maker) execute(ctx context.Context, events func(engine.Event), ws *session.Workspace, graph *lang.Graph) (*report, *engine.Result, error) {
+	m, err := open(b.Session, b.Flags, ws, events)
 	if err != nil {
 		return nil, nil, err
 	}

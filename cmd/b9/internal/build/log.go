@@ -11,6 +11,7 @@ import (
 
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/history"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/store"
@@ -20,11 +21,14 @@ import (
 func Log(p *session.Program) *cobra.Command {
 	var options []string
 	cmd := &cobra.Command{
-		Use:  "log TARGET",
-		Args: command.Exactly(1, "log takes one target, got %d"),
+		Use:  "log [BUILD] [TARGET]",
+		Args: logArgs,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			if len(args) != 1 || history.IsID(args[0]) {
+				return logOfBuild(s, args)
+			}
 			if p.JSON {
-				return exit.Usagef("log prints text: leave out --json")
+				return exit.Usagef("the log of a step is text: leave out --json")
 			}
 			path, err := logOf(ctx, s, options, args[0])
 			if err != nil {
@@ -40,6 +44,17 @@ func Log(p *session.Program) *cobra.Command {
 	}
 	command.Define(cmd.Flags(), &options)
 	return cmd
+}
+
+// logArgs wants nothing, a build, a target, or a target after a build.
+func logArgs(_ *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 2:
+		return exit.Usagef("log takes a build and a target, got %d arguments", len(args))
+	case len(args) == 2 && !history.IsID(args[0]):
+		return exit.Usagef("log takes one target, behind a build where there are two arguments: %s is no build (`b9 builds` lists them)", args[0])
+	}
+	return nil
 }
 
 // logOf finds the log of the kept failure of a target, else of its newest record.

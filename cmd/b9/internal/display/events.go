@@ -1,7 +1,6 @@
 package display
 
 import (
-	"errors"
 	"io"
 	"time"
 
@@ -16,34 +15,15 @@ type events struct {
 	progress map[*engine.Node]time.Time // when a step's progress was last written
 }
 
-// eventNames are the names of the events of the engine.
-var eventNames = map[engine.EventType]string{
-	engine.GraphReady: "graph", engine.StepStarted: "started", engine.StepLog: "log", engine.StepProgress: "progress",
-	engine.StepDone: "done", engine.StepFailed: "failed", engine.StepCached: "cached",
-}
-
 func (j *events) event(e engine.Event) {
-	out := output.Event{Time: j.now(), Event: eventNames[e.Type]}
-	if e.Node != nil {
-		out.Label, out.Builtin, out.Place = e.Node.Label(), e.Node.Builtin(), output.PlaceOf(e.Node.Where())
+	now := j.now()
+	if e.Type == engine.StepProgress && !j.due(e.Node, now) {
+		return
 	}
-	seconds := e.Duration.Seconds()
-	switch e.Type {
-	case engine.GraphReady:
-		out.Total = &e.Total
-	case engine.StepLog:
-		out.Line = &e.Line
-	case engine.StepProgress:
-		if !j.due(e.Node, out.Time) {
-			return
-		}
-		out.Done, out.Total = &e.Done, &e.Total
-	case engine.StepDone, engine.StepFailed:
-		out.Seconds = &seconds
-		fail(&out, e.Err)
+	if e.Type == engine.StepDone || e.Type == engine.StepFailed {
 		delete(j.progress, e.Node)
 	}
-	j.write(out)
+	j.write(output.EventOf(e, now))
 }
 
 // placing tells how far the placing of results is. Of no step it is the only progress.
@@ -62,31 +42,12 @@ func (j *events) due(n *engine.Node, now time.Time) bool {
 	return true
 }
 
-func fail(e *output.Event, err error) {
-	if err == nil {
-		return
-	}
-	e.Error = err.Error()
-	var s *engine.StepError
-	if errors.As(err, &s) {
-		e.Log, e.Kept = s.Log, s.Kept
-	}
-}
-
 func (j *events) note(message string) {
 	j.write(output.Event{Time: j.now(), Event: "note", Line: &message})
 }
 
 func (j *events) finish(s Summary, failed int) {
-	seconds := s.Took.Seconds()
-	e := output.Event{Time: j.now(), Event: "finished", Executed: &s.Executed, Cached: &s.Cached, Failed: &failed, Seconds: &seconds}
-	switch {
-	case s.Interrupted:
-		e.Error = "interrupted"
-	case s.Err != nil:
-		e.Error = s.Err.Error()
-	}
-	j.write(e)
+	j.write(output.Finished(output.Ending{Executed: s.Executed, Cached: s.Cached, Failed: failed, Err: s.Err, Interrupted: s.Interrupted, Took: s.Took}, j.now()))
 }
 
 func (j *events) write(e output.Event) {

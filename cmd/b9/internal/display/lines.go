@@ -26,7 +26,7 @@ func isFailure(err error) bool {
 
 // tell prints the lines that an event is worth.
 func (d *Display) tell(s *step, e engine.Event) {
-	lasted := segment{plain, " " + took(e.Duration)}
+	lasted := segment{plain, " " + Took(e.Duration)}
 	switch {
 	case e.Type == engine.StepLog && d.level >= levelVerbose:
 		d.logLine(s, e.Line)
@@ -87,14 +87,14 @@ func (d *Display) conclude(s Summary) {
 // total is such as "12 steps: 3 executed, 9 cached in 42.1 s".
 func (d *Display) total(s Summary) string {
 	if s.Interrupted {
-		return fmt.Sprintf("interrupted after %s: %d executed, %d cached", took(s.Took), s.Executed, s.Cached)
+		return fmt.Sprintf("interrupted after %s: %d executed, %d cached", Took(s.Took), s.Executed, s.Cached)
 	}
 	failed := ""
 	if d.progress.failed > 0 {
 		failed = fmt.Sprintf(", %d failed", d.progress.failed)
 	}
 	steps := output.Count(s.Executed+s.Cached+d.progress.failed, "step", "steps")
-	return fmt.Sprintf("%s: %d executed, %d cached%s in %s%s", steps, s.Executed, s.Cached, failed, took(s.Took), d.progress.placing.rate(d.now()))
+	return fmt.Sprintf("%s: %d executed, %d cached%s in %s%s", steps, s.Executed, s.Cached, failed, Took(s.Took), d.progress.placing.rate(d.now()))
 }
 
 // tellAgain prints the end of a failed step's log, the error, and what to do
@@ -104,7 +104,7 @@ func (d *Display) tellAgain(f failure) {
 	errors.As(f.err, &e)
 	if len(f.step.tail) > 0 {
 		d.print()
-		d.print(segment{bold, f.step.node.Label()}, segment{plain, fmt.Sprintf("  %s  failed after %s; %s:", f.step.node.Builtin(), took(f.took), f.step.excerpt())})
+		d.print(segment{bold, f.step.node.Label()}, segment{plain, fmt.Sprintf("  %s  failed after %s; %s:", f.step.node.Builtin(), Took(f.took), f.step.excerpt())})
 		for _, line := range f.step.tail {
 			d.print(segment{faint, f.step.node.Label() + " | "}, segment{plain, line})
 		}

@@ -163,8 +163,8 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// took writes how long something lasted, such as "12.3 s" or "2 min 5 s".
-func took(d time.Duration) string {
+// Took writes how long something lasted, such as "12.3 s" or "2 min 5 s".
+func Took(d time.Duration) string {
 	switch s := d.Seconds(); {
 	case s < 0.995:
 		return fmt.Sprintf("%.2f s", s)

@@ -93,8 +93,8 @@ func TestTimes(t *testing.T) {
 		{0, "0:00", "0.00 s"}, {42 * time.Millisecond, "0:00", "0.04 s"}, {42100 * time.Millisecond, "0:42", "42.1 s"},
 		{59990 * time.Millisecond, "0:59", "1 min 0 s"}, {125 * time.Second, "2:05", "2 min 5 s"}, {3723 * time.Second, "1:02:03", "1 h 2 min"},
 	} {
-		if clock(c.d) != c.clock || took(c.d) != c.took {
-			t.Errorf("%v: %s, %s; want %s, %s", c.d, clock(c.d), took(c.d), c.clock, c.took)
+		if clock(c.d) != c.clock || Took(c.d) != c.took {
+			t.Errorf("%v: %s, %s; want %s, %s", c.d, clock(c.d), Took(c.d), c.clock, c.took)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Document struct {
 func Documents() []Document {
 	return []Document{
 		{"build", 1, "`build`; `run` and `shell` before the command starts, on standard error", Build{}},
+		{"builds", 1, "`builds`", Builds{}},
 		{"builtins", 1, "`builtins`", Builtins{}},
 		{"cache", 1, "`cache`", Cache{}},
 		{"check", 1, "`image check`", Check{}},
@@ -41,10 +42,11 @@ func Documents() []Document {
 		{"damage", 1, "`repo check`", Damage{}},
 		{"doctor", 1, "`doctor`", Doctor{}},
 		{"errors", 1, "every command that fails and has printed no other document", Errors{}},
-		{"event", 1, "`--display json`: one a line, on standard error", Event{}},
+		{"event", 1, "`--display json`: one a line, on standard error; `--events`, and the event log of a build: one a line", Event{}},
 		{"explain", 1, "`explain`", Explain{}},
 		{"files", 1, "`ls`", Files{}},
 		{"formatted", 1, "`fmt`", Formatted{}},
+		{"history", 1, "`log`, of a build", History{}},
 		{"image", 1, "`image info`", Image{}},
 		{"images", 1, "`list`, `push`, `pull`", Images{}},
 		{"init", 1, "`init`", Init{}},
@@ -216,26 +218,6 @@ type Failure struct {
 	CalledFrom []Place `json:"called_from,omitempty"` // the innermost call first
 	Log        string  `json:"log,omitempty"`         // path
 	Kept       string  `json:"kept,omitempty"`        // path of what the step left
-}
-
-// Event is one thing that happened in a build. Event is graph, started, log,
-// progress, done, failed, cached, note or finished.
-type Event struct {
-	Time     time.Time `json:"time"`
-	Event    string    `json:"event"`
-	Label    string    `json:"label,omitempty"`
-	Builtin  string    `json:"builtin,omitempty"`
-	Place    *Place    `json:"place,omitempty"`
-	Line     *string   `json:"line,omitempty"`
-	Done     *int64    `json:"done,omitempty"`  // bytes
-	Total    *int64    `json:"total,omitempty"` // bytes, or steps
-	Seconds  *float64  `json:"seconds,omitempty"`
-	Error    string    `json:"error,omitempty"`
-	Log      string    `json:"log,omitempty"`  // path
-	Kept     string    `json:"kept,omitempty"` // path
-	Executed *int      `json:"executed,omitempty"`
-	Cached   *int      `json:"cached,omitempty"`
-	Failed   *int      `json:"failed,omitempty"`
 }
 
 // Explain says which steps would run.

@@ -6,19 +6,27 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"sync"
 	"unicode/utf8"
 )
 
 // Schema is what the field "schema" of a document says, such as "build/1". It
 // panics for a type that is not in the table.
 func Schema(doc any) string {
-	for _, d := range Documents() {
-		if reflect.TypeOf(d.Zero) == reflect.TypeOf(doc) {
-			return d.Schema()
-		}
+	schema, ok := schemas()[reflect.TypeOf(doc)]
+	if !ok {
+		panic(fmt.Sprintf("%T is not in the table of documents", doc))
 	}
-	panic(fmt.Sprintf("%T is not in the table of documents", doc))
+	return schema
 }
+
+var schemas = sync.OnceValue(func() map[reflect.Type]string {
+	all := map[reflect.Type]string{}
+	for _, d := range Documents() {
+		all[reflect.TypeOf(d.Zero)] = d.Schema()
+	}
+	return all
+})
 
 // Schema is the document's name and version.
 func (d Document) Schema() string { return fmt.Sprintf("%s/%d", d.Name, d.Version) }
@@ -35,9 +43,12 @@ func Print(w io.Writer, doc any) error {
 
 // PrintLine writes one of the [Documents] on one line, in one write.
 func PrintLine(w io.Writer, doc any) error {
-	_, err := w.Write(encode(doc))
+	_, err := w.Write(Line(doc))
 	return err
 }
+
+// Line is one of the [Documents] on one line, with its end.
+func Line(doc any) []byte { return encode(doc) }
 
 // encode puts the schema before the fields of a document, and escapes what
 // encoding/json lets through and terminals obey.
@@ -59,9 +70,12 @@ func encode(doc any) []byte {
 // escapeControls writes DEL and the C1 control characters, U+0080 to U+009F,
 // as JSON escapes.
 func escapeControls(text []byte) []byte {
+	if !bytes.ContainsFunc(text, isControl) {
+		return text
+	}
 	out := make([]byte, 0, len(text))
 	for _, r := range string(text) {
-		if r >= 0x7f && r <= 0x9f {
+		if isControl(r) {
 			out = fmt.Appendf(out, `\u%04x`, r)
 		} else {
 			out = utf8.AppendRune(out, r)
@@ -69,6 +83,8 @@ func escapeControls(text []byte) []byte {
 	}
 	return out
 }
+
+func isControl(r rune) bool { return r >= 0x7f && r <= 0x9f }
 
 // Table aligns the columns of rows, which all have as many.
 func Table(rows [][]string) string {
@@ -117,4 +133,20 @@ func Count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// ParseEvent reads the line of an [Event], without the line feed. A line of a later
+// version of the document, and what is no event, is an error.
+func ParseEvent(line []byte) (e Event, err error) {
+	var doc struct {
+		Schema string `json:"schema"`
+		Event
+	}
+	if err := json.Unmarshal(line, &doc); err != nil {
+		return e, err
+	}
+	if want := Schema(e); doc.Schema != want {
+		return e, fmt.Errorf("it is %q, and not %q", doc.Schema, want)
+	}
+	return doc.Event, nil
 }

@@ -45,6 +45,8 @@ type Program struct {
 	// Umask is the user's: what the user's files get no permission for. The process
 	// has another, for steps.
 	Umask fs.FileMode
+	// Command is the name of the command, such as "repo list".
+	Command string
 	// Interrupted is closed when b9 is to end: no wait for another process goes on.
 	Interrupted <-chan struct{}
 
