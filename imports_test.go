@@ -130,7 +130,7 @@ func commands(below []string) []rule {
 		uses []string
 	}{
 		{"build", []string{room + "history"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
-		{"inspect", []string{room + "doctor"}},
+		{"inspect", []string{room + "doctor"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {
 		rows = append(rows, rule{path: room + subject.name, imports: slices.Concat(stand, subject.uses, below)})

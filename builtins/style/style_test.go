@@ -65,7 +65,7 @@ func TestMistakesHavePlaces(t *testing.T) {
 
 // FuzzFormat lays out what b9 reads: the result is read too, and laid out already.
 func FuzzFormat(f *testing.F) {
-	for _, src := range []string{"load(':a.star', 'b', c='d')\nx=b(c, y=[1,2,],)\n", "def f(a,*b,**c):\n  'doc'\n  for x in b:pass\n", "x = 0o17 if y else not z\n", "x = {1:2, **{}}", "x=a[1:2](3)(4).b # c\n", "[x for x in y if x]", "'''a\nb'''\n", "x = r'\\d' + b'1'\n"} {
+	for _, src := range []string{"load(':a.star', 'b', c='d')\nx=b(c, y=[1,2,],)\n", "def f(a,*b,**c):\n  'doc'\n  for x in b:pass\n", "x = 0o17 if y else not z\n", "x = {1:2, **{}}", "x=a[1:2](3)(4).b # c\n", "[x for x in y if x]", "'''a\nb'''\n", "x = r'\\d' + b'1'\n", `y = 'ä' + "\u00e4\x41\t\"" + 'it\'s' + '"' + r'ö'` + "\n"} {
 		f.Add(src)
 	}
 	f.Fuzz(func(t *testing.T, src string) {

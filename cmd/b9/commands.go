@@ -9,6 +9,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/files"
 	"b9.build/b9/cmd/b9/internal/image"
 	"b9.build/b9/cmd/b9/internal/inspect"
+	"b9.build/b9/cmd/b9/internal/lsp"
 	"b9.build/b9/cmd/b9/internal/repository"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/cmd/b9/internal/source"
@@ -25,7 +26,7 @@ func commands(p *session.Program) *cobra.Command {
 		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p),
 		inspect.Query(p), inspect.Builtins(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p),
 		files.Ls(p), files.Cat(p), files.Cp(p),
-		source.Fmt(p), source.Lint(p),
+		source.Fmt(p), source.Lint(p), lsp.Command(p),
 		image.Command(p),
 		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
 		repository.CleanLocal(p), repository.CleanRemote(p),

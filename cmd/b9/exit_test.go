@@ -54,6 +54,7 @@ func usages() map[string]usage {
 		"b9 image check":      {[]string{"x.raw"}, false, [][]string{{}, {"x.raw", "-f", "rwa"}}},
 		"b9 builtins":         {wrong: [][]string{{"imgae"}, {"image", "file"}}},
 		"b9 fmt":              {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
+		"b9 lsp":              {wrong: no("x")},
 		"b9 lint":             {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
 		"b9 init":             {wrong: no("x")},
 		"b9 version":          {wrong: no("x")},

@@ -50,6 +50,7 @@ func prints() map[string][]string {
 		"b9 image check":           {"--json", "disk.raw"},
 		"b9 builtins":              {},
 		"b9 fmt":                   {"--json", "-C", "odd"},
+		"b9 lsp":                   {mute},
 		"b9 lint":                  {"--json", "B9BUILD.star"},
 		"b9 init":                  {"-C", "new"},
 		"b9 version":               {},

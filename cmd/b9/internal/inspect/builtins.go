@@ -50,6 +50,9 @@ func unknownBuiltin(name string, names []string) error {
 	return exit.Usagef("there is no built-in %q (have %s)%s", name, strings.Join(names, ", "), near.Hint(name, names))
 }
 
+// Reference is what `b9 builtins NAME` says about an operation.
+func Reference(op lang.Operation) string { return text(describe(op)) }
+
 func describe(op lang.Operation) output.Builtin {
 	o := output.Builtin{Name: op.Name, Doc: op.Doc, Example: op.Example}
 	for _, p := range op.AllParams() {
