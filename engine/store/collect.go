@@ -146,7 +146,7 @@ type collector struct {
 	gone      []string        // lists of workspaces that do not exist
 	lease     int64           // when the oldest other live Store was opened
 	leased    bool
-	kept      map[Digest]bool // files of trees that escaped
+	kept      map[Digest]bool // what items need that stay though they were chosen
 	stuck     []error         // failed steps that could not be removed
 }
 
@@ -351,16 +351,21 @@ func inBatches[T any](ctx context.Context, c *collector, items []T, fn func(T) e
 func (c *collector) dropTree(it *item) error {
 	switch {
 	case it.kind == itemFailed:
-		return c.dropFailed(it)
+		c.dropFailed(it)
 	case !c.stillFree(it):
 		it.spared = true
-		for _, f := range c.files[it.digest] {
-			c.kept[f] = true
-		}
+		c.keepNeeds(it)
 	case it.kind == itemTree:
 		return c.remove(it)
 	}
 	return nil
+}
+
+// keepNeeds keeps what an item needs that stays though it was chosen.
+func (c *collector) keepNeeds(it *item) {
+	for _, d := range c.needs(it) {
+		c.kept[d] = true
+	}
 }
 
 // dropFile is the third pass: it removes a file, but not of a tree that stays.
@@ -398,18 +403,23 @@ func (c *collector) remove(it *item) error {
 	})
 }
 
-func (c *collector) dropFailed(it *item) error {
+// dropFailed removes a failed step. One that is open in a shell stays, and so does one that
+// can't be removed, which keeps nothing from going but what it rests on.
+func (c *collector) dropFailed(it *item) {
 	lock, err := lockThere(it.path)
 	if err != nil {
-		return nil // gone, or open in a shell
+		if !errors.Is(err, fs.ErrNotExist) {
+			c.keepNeeds(it)
+		}
+		return
 	}
 	defer lock.Close()
 	if err := RemoveTree(it.path); err != nil {
-		c.stuck = append(c.stuck, err) // it keeps nothing else from going
-		return nil
+		c.keepNeeds(it)
+		c.stuck = append(c.stuck, err)
+		return
 	}
 	c.count(it)
-	return nil
 }
 
 // tidy brings the disposable files in line with what is left.

@@ -13,9 +13,7 @@ func (c *collector) dropDifference(it *item) error {
 	}
 	if c.kept[it.digest] || !c.stillFree(it) {
 		it.spared = true
-		for _, d := range c.files[it.digest] {
-			c.kept[d] = true
-		}
+		c.keepNeeds(it)
 		return nil
 	}
 	return c.remove(it)

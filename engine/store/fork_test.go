@@ -399,3 +399,85 @@ func TestKillWhileForking(t *testing.T) {
 		t.Errorf("stored are %+v", r)
 	}
 }
+
+// keptFork leaves a failed step in the store whose fork is that of a difference, and
+// returns this and what it rests on, all two hours old.
+func keptFork(t *testing.T, dir string) (objects []Object) {
+	t.Helper()
+	random := seedtest.Random(t)
+	s := must[*Store](t)(Open(dir, Options{ForkAbove: 1}))
+	base, _ := full(t, s, random, leavesFrom)
+	o := different(t, s, random, base, 3)
+	c := must[*Scratch](t)(s.Scratch("step"))
+	path := filepath.Join(c.Dir(), "fork")
+	check(t, s.Fork(t.Context(), o.Digest, path))
+	if !s.IsFork(path) {
+		t.Skipf("forks are copies or clones here: %v", s.forks.none)
+	}
+	writeAt(t, path, "hello", 100)
+	must[string](t)(c.Keep("step"))
+	objects = []Object{o, base}
+	old := time.Now().Add(-2 * time.Hour)
+	for _, o := range objects {
+		check(t, os.Chtimes(s.objectPath(o), old, old))
+	}
+	check(t, s.Close())
+	return objects
+}
+
+// While a failed step is there, and while it is open in a shell, what its forks rest on is
+// there, too; both go together, the step first.
+func TestFailedStepsKeepWhatTheirForksRestOn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	objects := keptFork(t, dir)
+	collect := func(s *Store, p Policy, gone, failed int) {
+		t.Helper()
+		r := must[CollectReport](t)(s.Collect(t.Context(), p))
+		u := must[Usage](t)(s.Usage(t.Context()))
+		if r.Objects != gone || r.Failed != failed || r.Kept != u.Allocated+u.FailedBytes {
+			t.Errorf("collection reports %+v, want %d objects and %d failed steps; left are %+v", r, gone, failed, u)
+		}
+	}
+	later(t, dir, func(s *Store) { collect(s, Policy{MaxAge: time.Hour}, 0, 0) })
+	later(t, dir, func(s *Store) { // as a shell, which another process collects beside
+		unlock := must[func()](t)(s.LockFailed("step"))
+		collect(s, everything, 0, 0)
+		unlock()
+		held := map[Digest]int{}
+		for _, h := range must[[]Held](t)(s.Holds(t.Context())) {
+			if h.Object != nil {
+				held[h.Object.Digest] = h.Bears
+			}
+		}
+		if held[objects[0].Digest] != 1 || held[objects[1].Digest] != 2 {
+			t.Errorf("so much rests on them: %v", held)
+		}
+		c := &collector{s: s}
+		check(t, c.inventory.scan(t.Context(), s))
+		for _, o := range objects {
+			if got := c.ranks()[c.byDigest[o.Digest]]; got != rankDear {
+				t.Errorf("what a failed step rests on has rank %d", got)
+			}
+		}
+	})
+	later(t, dir, func(s *Store) {
+		release := must[func() error](t)(s.Resume(s.failedPath("step")))
+		if got := string(must[[]byte](t)(os.ReadFile(filepath.Join(s.failedPath("step"), "fork")))[100:105]); got != "hello" {
+			t.Errorf("the fork holds %q", got)
+		}
+		check(t, release())
+	})
+	later(t, dir, func(s *Store) { collect(s, everything, 2, 1) })
+}
+
+// Without the failed step nothing keeps what it rested on.
+func TestDroppedStepsKeepNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	keptFork(t, dir)
+	later(t, dir, func(s *Store) {
+		check(t, s.DropFailed("step"))
+		if r := must[CollectReport](t)(s.Collect(t.Context(), Policy{MaxAge: time.Hour})); r.Objects != 2 {
+			t.Errorf("collection reports %+v", r)
+		}
+	})
+}

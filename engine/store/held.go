@@ -21,7 +21,7 @@ type Held struct {
 	Used   time.Time // when it, or something that needs it, was used last
 	Bytes  int64     // on the disk, that would be freed
 	Names  []Name    // that keep it from being collected
-	Bears  int       // how many objects are kept as differences that rest on it
+	Bears  int       // how many objects, and failed steps, are kept as differences that rest on it
 	InUse  bool      // a live Store other than this one may need it
 }
 
@@ -165,7 +165,7 @@ func (h *holdings) held(it *item) *Held {
 func (h *holdings) fold() {
 	for _, it := range h.items { // by last use: the last one that adds a file has it
 		if it.kind != itemTree {
-			for _, base := range h.files[it.digest] {
+			for _, base := range h.needs(it) {
 				if below := h.byDigest[base]; below != nil {
 					h.of[below].Bears++
 				}

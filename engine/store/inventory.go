@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"b9.build/b9/engine/internal/layer"
@@ -28,14 +30,15 @@ type item struct {
 	kind   itemKind
 	digest Digest // of an object
 	path   string
-	name   string // of a failed step
-	size   int64  // bytes: apparent
-	alloc  int64  // bytes on the disk, those of its table of leaves included
-	mtime  int64  // Unix time, nanoseconds
-	used   int64  // when it or something that needs it was last used
-	chosen bool   // to be removed
-	spared bool   // chosen, but used since: it stays
-	gone   bool   // removed
+	name   string   // of a failed step
+	bases  []Digest // of a failed step: what the differences in it rest on
+	size   int64    // bytes: apparent
+	alloc  int64    // bytes on the disk, those of its table of leaves included
+	mtime  int64    // Unix time, nanoseconds
+	used   int64    // when it or something that needs it was last used
+	chosen bool     // to be removed
+	spared bool     // chosen, but used since: it stays
+	gone   bool     // removed
 }
 
 // recordItem is what collection needs of a record.
@@ -63,6 +66,14 @@ type inventory struct {
 	loose     int64                    // bytes on the disk of tables of leaves whose object is gone
 }
 
+// needs lists the objects without which an item is of no use.
+func (v *inventory) needs(it *item) []Digest {
+	if it.kind == itemFailed {
+		return it.bases
+	}
+	return v.files[it.digest]
+}
+
 // scan fills in the inventory. A damaged tree is in it with no files.
 func (v *inventory) scan(ctx context.Context, s *Store) error {
 	v.byDigest = map[Digest]*item{}
@@ -76,7 +87,7 @@ func (v *inventory) scan(ctx context.Context, s *Store) error {
 	v.spreadUse()
 	slices.SortStableFunc(v.items, func(a, b *item) int {
 		// What rests on more goes first.
-		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.kind, b.kind), cmp.Compare(len(v.files[b.digest]), len(v.files[a.digest])))
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.kind, b.kind), cmp.Compare(len(v.needs(b)), len(v.needs(a))))
 	})
 	return nil
 }
@@ -195,19 +206,35 @@ func (v *inventory) scanFailed(ctx context.Context, s *Store) error {
 			return err
 		}
 		at := f.Time.UnixNano()
-		v.items = append(v.items, &item{kind: itemFailed, path: f.Dir, name: f.Name, size: size, alloc: alloc, mtime: at, used: at})
+		bases := v.withBases(basesIn(f.Dir))
+		v.items = append(v.items, &item{kind: itemFailed, path: f.Dir, name: f.Name, bases: bases, size: size, alloc: alloc, mtime: at, used: at})
 	}
 	return nil
 }
 
+// basesIn lists the objects that the differences in a directory are made from. One that
+// can't be read can't be shown again, and needs nothing.
+func basesIn(dir string) (bases []Digest) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), differencePrefix) {
+			continue
+		}
+		if t, err := readTrailer(filepath.Join(dir, e.Name())); err == nil && !slices.Contains(bases, t.Base) {
+			bases = append(bases, t.Base)
+		}
+	}
+	return bases
+}
+
 // spreadUse makes everything as recently used as what needs it: files as
-// their trees, bases as their differences, records as their outputs, logs as their records.
+// their trees, bases as their differences and the failed steps that have some, records as
+// their outputs, logs as their records.
 func (v *inventory) spreadUse() {
-	for d, files := range v.files {
-		at := v.byDigest[d].used
-		for _, f := range files {
-			if it := v.byDigest[f]; it != nil {
-				it.used = max(it.used, at)
+	for _, it := range v.items {
+		for _, d := range v.needs(it) {
+			if below := v.byDigest[d]; below != nil {
+				below.used = max(below.used, it.used)
 			}
 		}
 	}

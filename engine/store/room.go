@@ -144,8 +144,8 @@ const (
 	rankOurs         // the build that collects has it
 )
 
-// ranks returns those of all items. A file has at least that of the trees it is in and of
-// the differences that rest on it, which so go before it.
+// ranks returns those of all items. A file has at least that of the trees it is in, and of
+// the differences and failed steps that rest on it, which so go before it.
 func (c *collector) ranks() map[*item]int {
 	ranks := make(map[*item]int, len(c.items))
 	for _, it := range c.items {
@@ -162,10 +162,10 @@ func (c *collector) ranks() map[*item]int {
 		}
 	}
 	for range 2 { // from trees to their files, and from there to what these rest on
-		for d, files := range c.files {
-			for _, f := range files {
-				if it := c.byDigest[f]; it != nil {
-					ranks[it] = max(ranks[it], ranks[c.byDigest[d]])
+		for _, it := range c.items {
+			for _, d := range c.needs(it) {
+				if below := c.byDigest[d]; below != nil {
+					ranks[below] = max(ranks[below], ranks[it])
 				}
 			}
 		}
