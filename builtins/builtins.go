@@ -69,6 +69,7 @@ func Operations(s Settings) []lang.Operation {
 		sizeOperation(),
 		templateOperation(),
 		treeOperation(),
+		image.UKI(),
 		lang.Writable(),
 	}
 }

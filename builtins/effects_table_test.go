@@ -214,5 +214,15 @@ func parameterCalls() map[string]callsOf {
 		"writable": {form: `lxc_exec(name = "x", images = {"/": image(size = "16M")}, script = ["true"], shares = {"/s": writable(%s)})`, declared: true, args: map[string][2]string{
 			"src": {``, `src = "dir"`},
 		}},
+		"uki": {form: `uki(name = "x", %s)`, args: map[string][2]string{
+			"kernel":     {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "l.efi", stub = "k.efi", cmdline = "quiet"`},
+			"initrd":     {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", initrd = ["a.txt", "b.txt"]`},
+			"cmdline":    {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = file(content = "debug\n")`},
+			"stub":       {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "m.efi", cmdline = "quiet"`},
+			"os_release": {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", os_release = "a.txt"`},
+			"uname":      {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", uname = "6.1"`},
+			"splash":     {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", splash = "a.txt"`},
+			"devicetree": {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", devicetree = "a.txt"`},
+		}},
 	}
 }

@@ -171,8 +171,9 @@ func (e *effects) checkCommon(t *testing.T, op *lang.Operation, calls callsOf) {
 // workspace writes a build file and all that the calls refer to.
 func (e *effects) workspace(t *testing.T, build string) string {
 	t.Helper()
-	root := t.TempDir()
+	root, efi := t.TempDir(), efiProgram(t)
 	builtinstest.WriteWorkspace(t, root, map[string]string{
+		"k.efi": efi, "l.efi": efi + "behind its end", "m.efi": strings.Replace(efi, "\xc3\xc3", "\x90\x90", 1),
 		lang.RootFile: "", "B9BUILD.star": strings.NewReplacer("ROOT", root, "ALPHA", quotedSum("alpha\n"), "BETA", quotedSum("beta\n"), "GAMMA", quotedSum("gamma\n")).Replace(build),
 		"archive": e.archive, "linked/file": "1\n",
 		"a.txt": "alpha ${v}\n", "b.txt": "beta\n", "c.txt": "gamma\n", "plain.txt": "alpha\n", "yes.yaml": "a: yes\n",
@@ -182,6 +183,16 @@ func (e *effects) workspace(t *testing.T, build string) string {
 		t.Fatal(err)
 	}
 	return root
+}
+
+// efiProgram is a small program of UEFI.
+func efiProgram(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "engine", "efi", "testdata", "program.efi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 func quotedSum(text string) string {

@@ -68,6 +68,7 @@ overlay(name = "different", image = "disk.raw", differences_from = "ext4.raw")`,
 		"tree": `tree(name = "put", files = {"f": "src/run", "d": "src"}, srcs = ["src/a.txt"])
 tree(name = "put_all", files = {".": "."})
 tree(name = "followed", files = {"d": "src"}, follow = ["d/link"])`,
+		"uki": `uki(name = "unified", kernel = "src/k.efi", stub = "src/k.efi", initrd = ["src/a.txt", "src/b.txt"], os_release = "src/a.txt", splash = "src/run", devicetree = "src/b.txt", cmdline = "quiet")`,
 	}
 }
 
@@ -138,7 +139,7 @@ func prepareSources(t *testing.T) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{
 		"src/a.txt": []byte("text\n"), "src/b.txt": []byte("text\n"), "src/sub/c": []byte("text\n"),
-		"src/run": []byte("#!/bin/sh\ntrue\n"), "user.yaml": []byte("#cloud-config\npackages: [vim]\n"), "meta.yaml": []byte("local-hostname: a\n"), "net.yaml": []byte("version: 2\nethernets: {eth0: {dhcp4: true}}\n"), "sys.config": []byte("[].\n"),
+		"src/k.efi": []byte(efiProgram(t)), "src/run": []byte("#!/bin/sh\ntrue\n"), "user.yaml": []byte("#cloud-config\npackages: [vim]\n"), "meta.yaml": []byte("local-hostname: a\n"), "net.yaml": []byte("version: 2\nethernets: {eth0: {dhcp4: true}}\n"), "sys.config": []byte("[].\n"),
 	}
 	b := newBuilder(t, map[string]string{"in/f": "x", "B9BUILD.star": `
 image(name = "ext4", size = "16M", content = "in")

@@ -490,5 +490,6 @@ func Actions() engine.Actions {
 		"replace/1":      func() engine.Action { return &replace{} },
 		"resize/2":       func() engine.Action { return &resize{} },
 		"shrink/3":       func() engine.Action { return &shrink{} },
+		"uki/1":          func() engine.Action { return &unifiedKernel{} },
 	}
 }
