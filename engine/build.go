@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ type Result struct {
 	engine    *Engine
 	plan      *plan
 	artifacts map[Ref]*Artifact
+	failed    map[*Node]bool
 }
 
 // StepTime tells of one executed step, for profiles.
@@ -26,6 +28,12 @@ type StepTime struct {
 
 // Artifact is the result for a ref that was asked for, nil for another one.
 func (r *Result) Artifact(ref Ref) *Artifact { return r.artifacts[ref] }
+
+// Has reports whether the node is one of the build.
+func (r *Result) Has(n *Node) bool {
+	_, ok := r.plan.at[n]
+	return ok
+}
 
 // Outputs is what the node's step made or was found to have made, in the order
 // of its outputs; nil for a step that did not come to an end. The content of
@@ -48,7 +56,8 @@ func (r *Result) Nodes() []*Node {
 
 // Build makes the refs and everything they need. Steps that are in the
 // store are not run. The error joins one StepError for each failed step;
-// after a cancel it is the context's.
+// after a cancel it is the context's. After a failure the result has the artifacts of
+// those refs whose steps were done in spite of it, or were found done.
 func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	p := newPlan(refs)
 	r := &Result{engine: e, plan: p, artifacts: map[Ref]*Artifact{}}
@@ -65,14 +74,50 @@ func (e *Engine) Build(ctx context.Context, refs ...Ref) (*Result, error) {
 	if cerr := x.views.close(); err == nil {
 		err = cerr
 	}
-	for _, ref := range refs {
-		if err != nil {
-			break
-		}
-		r.artifacts[ref], err = x.deliver(ctx, ref)
-	}
+	r.failed = x.failed
+	err = x.deliverAll(ctx, refs, err)
 	r.Cached = int(x.found.Load())
 	return r, err
+}
+
+// deliverAll gives the result what was asked for. After a failure that is what there is,
+// and nothing is made again for it.
+func (x *executor) deliverAll(ctx context.Context, refs []Ref, failure error) error {
+	if ctx.Err() != nil {
+		return failure
+	}
+	for _, ref := range refs {
+		if failure != nil && !x.result.plan.has(ref) {
+			continue
+		}
+		a, err := x.deliver(ctx, ref)
+		if err != nil {
+			return errors.Join(failure, err)
+		}
+		x.result.artifacts[ref] = a
+	}
+	return failure
+}
+
+// Blockers says, after a failure, why a ref has no artifact: for each of those nodes
+// whose step was not done because one that it needs failed, or its own, which that was.
+// A node that is missing was not begun because the build had stopped.
+func (r *Result) Blockers() map[*Node]*Node {
+	blockers := map[*Node]*Node{}
+	for i := range r.plan.steps {
+		s := &r.plan.steps[i]
+		if r.failed[s.node] {
+			blockers[s.node] = s.node
+			continue
+		}
+		for _, in := range s.inputs {
+			if by := blockers[in.node]; by != nil {
+				blockers[s.node] = by
+				break
+			}
+		}
+	}
+	return blockers
 }
 
 // deliver returns the artifact for a ref of a finished build, and makes it

@@ -275,6 +275,66 @@ func TestKeepGoing(t *testing.T) {
 	if err == nil || r.Executed != 6 {
 		t.Errorf("executed %d (%v), want 6 and an error", r.Executed, err)
 	}
+	for i, ref := range refs {
+		if has := r.Artifact(ref) != nil; has != (i > 1) {
+			t.Errorf("%s has an artifact: %v", ref, has)
+		}
+	}
+	if by := r.Blockers(); by[refs[1].Node] != bad.Node || by[bad.Node] != bad.Node || len(by) != 2 {
+		t.Errorf("blockers %v", by)
+	}
+}
+
+// gate is a source of the world that answers when it may.
+type gate struct {
+	Text  string
+	Asked func() error `key:"-"`
+}
+
+func (g *gate) Kind() string { return "gate/1" }
+
+func (g *gate) Fingerprint(context.Context, *engine.World) (store.Digest, error) {
+	return store.Sum([]byte(g.Text)), g.Asked()
+}
+
+func (g *gate) Run(_ context.Context, job *engine.Job) error {
+	return os.WriteFile(job.Output(""), []byte(g.Text), 0o600)
+}
+
+// What the store has is found, whenever the failure came; what would have to run, or to
+// ask the world, is not begun.
+func TestFailureLeavesWhatWasThere(t *testing.T) {
+	b := newBench(t)
+	asked, failed, later := make(chan struct{}), make(chan struct{}), 0
+	graph := func(first, bad, second func() error) []engine.Ref {
+		slow := node(t, "//:slow", &gate{"slow", first})
+		known := node(t, "//:known", &join{Text: "known"}, slow)
+		other := node(t, "//:other", &gate{"other", second}, known)
+		return []engine.Ref{slow, known, node(t, "//:bad", &gate{"bad", bad}), other, node(t, "//:new", &join{Text: "new"}, known)}
+	}
+	nothing := func() error { return nil }
+	if _, err := b.engine(engine.Config{}).Build(t.Context(), graph(nothing, nothing, nothing)[1]); err != nil {
+		t.Fatal(err)
+	}
+	refs := graph(
+		func() error { close(asked); <-failed; return nil },
+		func() error { <-asked; return errors.New("no") },
+		func() error { later++; return nil },
+	)
+	events := func(e engine.Event) {
+		if e.Type == engine.StepFailed {
+			close(failed)
+		}
+	}
+	r, err := b.engine(engine.Config{Events: events}).Build(t.Context(), refs...)
+	if err == nil || r.Executed != 0 || later != 0 {
+		t.Errorf("executed %d, asked the world %d times (%v), want an error alone", r.Executed, later, err)
+	}
+	for i, ref := range refs {
+		if has := r.Artifact(ref) != nil; has != (i < 2) {
+			t.Errorf("%s has an artifact: %v", ref, has)
+		}
+	}
 }
 
 func TestSourceChangedWhileUsed(t *testing.T) {

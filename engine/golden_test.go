@@ -88,6 +88,7 @@ func TestGoldenTrace(t *testing.T) {
 			}},
 		}, {Name: "lib.star"}},
 		Tools: []engine.TracedTool{{Tool: engine.Tool{Name: "mke2fs", VersionArgs: []string{"-V"}}, Version: "mke2fs 1\n"}},
+		Left:  []engine.Left{{Label: "//a:gone", Path: "/out/a/gone", Why: "gone"}},
 	}
 	back, err := engine.DecodeTrace(golden(t, "trace", want.Encode()))
 	if err != nil || !reflect.DeepEqual(back, want) {
@@ -126,7 +127,7 @@ func TestGoldenPlaced(t *testing.T) {
 	}
 	out := filepath.Join(b.dir, "out")
 	wanted := []engine.Wanted{
-		{Artifact: r.Artifact(file), Path: "sub/a file", Mode: 0o755}, {Artifact: r.Artifact(file), Path: "again"}, {Artifact: r.Artifact(tree), Path: "tree"},
+		{Artifact: r.Artifact(file), Path: "sub/a file", Mode: 0o755, Label: "//sub:a file"}, {Artifact: r.Artifact(file), Path: "again"}, {Artifact: r.Artifact(tree), Path: "tree"},
 	}
 	if err := engine.Claim(t.Context(), out, wanted...); err != nil {
 		t.Fatal(err)
@@ -151,6 +152,9 @@ func TestGoldenPlaced(t *testing.T) {
 		if got := engine.SignIn(out, rel); got != want {
 			t.Errorf("the sign of %s is read back as %q", rel, got)
 		}
+	}
+	if known, err := engine.PlacedIn(out); err != nil || known["sub/a file"].Label != "//sub:a file" || known["again"].Label != "" {
+		t.Errorf("read back %+v, %v", known, err)
 	}
 	if n, err := engine.RemoveResults(t.Context(), out, nil); n != 3 || err != nil {
 		t.Errorf("%d results are known, %v", n, err)

@@ -48,7 +48,7 @@ type Wanted struct {
 }
 
 // Placed is a result where the user has it, as it was when it was placed. Of
-// what earlier builds placed only the Path, Mode, Sign and the digest are known.
+// what earlier builds placed only the Label, Path, Mode, Sign and the digest are known.
 type Placed struct {
 	Label, Output string // those of Wanted
 	Path          string // absolute
@@ -102,12 +102,33 @@ func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, erro
 		}
 	}
 	if len(todo) == 0 {
+		p.relabel(ctx, wanted, list)
 		return list, nil
 	}
 	if err := p.placeAll(ctx, todo); err != nil {
 		return nil, store.SpaceError(to.Dir, err)
 	}
 	return list, nil
+}
+
+// relabel notes what the results are results of that are there already. It is only of
+// help to people, so what hinders it is no error.
+func (p *placer) relabel(ctx context.Context, wanted []Wanted, list []Placed) {
+	var others []placing
+	for i := range list {
+		rel := filepath.Clean(wanted[i].Path)
+		if p.known[rel].Label != list[i].Label {
+			p.known[rel] = list[i]
+			others = append(others, placing{rel: rel, result: &list[i]})
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	p.store = wanted[0].Artifact.store
+	if err := p.open(ctx); err == nil {
+		_ = errors.Join(p.save(ctx, others, nil), p.close())
+	}
 }
 
 // Unplaced describes results that are placed nowhere. Their paths are empty.

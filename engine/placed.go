@@ -22,7 +22,8 @@ import (
 )
 
 // placedFile is what b9 knows of the results in a directory: for each, by its path,
-// the digest, the mode and the sign. Results that several builds place at once
+// the digest, the mode and the sign, and on a line of its own what it is the result of,
+// which a b9 that knows no such lines passes over. Results that several builds place at once
 // are all in it: whoever writes it reads it again, under a lock.
 const placedFile = ".placed"
 
@@ -52,7 +53,12 @@ func readPlaced(dir string) (map[string]Placed, error) {
 	}
 	sc := bufio.NewScanner(io.LimitReader(f, maxPlaced))
 	for sc.Scan() {
-		if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
+		if label, rel, ok := parsePlacedLabel(sc.Text()); ok {
+			if r, ok := known[rel]; ok {
+				r.Label = label
+				known[rel] = r
+			}
+		} else if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
 			known[rel] = r
 		}
 	}
@@ -62,9 +68,33 @@ func readPlaced(dir string) (map[string]Placed, error) {
 	return known, nil
 }
 
-// line is what the file says of a result at rel.
-func (r Placed) line(rel string) string {
-	return fmt.Sprintf("%s %o %s %s\n", r.Object.Digest, r.Mode, r.Sign, rel)
+// PlacedIn lists what b9 knows of the results in a directory, by path below it.
+func PlacedIn(dir string) (map[string]Placed, error) { return readPlaced(dir) }
+
+// placedLabel begins a line with the label of a result.
+const placedLabel = "of "
+
+// lines is what the file says of a result at rel.
+func (r Placed) lines(rel string) string {
+	line := fmt.Sprintf("%s %o %s %s\n", r.Object.Digest, r.Mode, r.Sign, rel)
+	if r.Label == "" {
+		return line
+	}
+	return line + placedLabel + strconv.Quote(r.Label) + " " + rel + "\n"
+}
+
+func parsePlacedLabel(line string) (label, rel string, ok bool) {
+	rest, ok := strings.CutPrefix(line, placedLabel)
+	if !ok {
+		return "", "", false
+	}
+	quoted, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return "", "", false
+	}
+	label, err = strconv.Unquote(quoted)
+	rel, ok = strings.CutPrefix(rest[len(quoted):], " ")
+	return label, rel, ok && err == nil
 }
 
 func parsePlaced(dir, line string) (rel string, r Placed, ok bool) {
@@ -113,7 +143,7 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			return nil, err
 		}
-		p.known[t.rel] = Placed{Path: t.result.Path, Sign: claim}
+		p.known[t.rel] = Placed{Label: t.result.Label, Path: t.result.Path, Sign: claim}
 		claimed = append(claimed, t.rel)
 	}
 	if len(claimed) == 0 {
@@ -166,7 +196,7 @@ func (p *placer) save(ctx context.Context, todo []placing, claimed []string) err
 func placedText(all map[string]Placed) string {
 	var text strings.Builder
 	for _, rel := range slices.Sorted(maps.Keys(all)) {
-		text.WriteString(all[rel].line(rel))
+		text.WriteString(all[rel].lines(rel))
 	}
 	return text.String()
 }
@@ -207,6 +237,16 @@ func lstatSign(path string) (sign string, dir bool) {
 // process that uses the directory is waited for, of which tell, if it is not nil, is told.
 // The paths stay b9's while a build is about to place something there.
 func RemoveResults(ctx context.Context, dir string, tell func(holder string)) (removed int, err error) {
+	return removeResults(ctx, dir, nil, tell)
+}
+
+// RemoveSome is [RemoveResults] for those results for which which says so by their paths
+// below dir.
+func RemoveSome(ctx context.Context, dir string, which func(rel string) bool, tell func(holder string)) (removed int, err error) {
+	return removeResults(ctx, dir, which, tell)
+}
+
+func removeResults(ctx context.Context, dir string, which func(rel string) bool, tell func(holder string)) (removed int, err error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -222,7 +262,7 @@ func RemoveResults(ctx context.Context, dir string, tell func(holder string)) (r
 	}
 	defer guard.Close()
 	if !isThere(guard, dir) {
-		return RemoveResults(ctx, dir, tell) // another one has just removed it
+		return removeResults(ctx, dir, which, tell) // another one has just removed it
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -233,16 +273,12 @@ func RemoveResults(ctx context.Context, dir string, tell func(holder string)) (r
 	if err != nil {
 		return 0, err
 	}
-	var errs []error
-	for rel := range placed {
-		if err := removeResult(root, rel); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		removed++
+	if which != nil {
+		return removeSome(root, placed, which)
 	}
-	alive, err := reapStaging(dir)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	removed, err = removeEach(root, placed, func(string) bool { return true })
+	alive, rerr := reapStaging(dir)
+	if err := errors.Join(err, rerr); err != nil {
 		return removed, err // .placed stays: it tells of what is left
 	}
 	if alive && len(placed) > 0 {
@@ -253,6 +289,40 @@ func RemoveResults(ctx context.Context, dir string, tell func(holder string)) (r
 	}
 	_ = os.Remove(dir) // stays when something else is in it
 	return removed, nil
+}
+
+// removeEach removes those results for which which says so, and counts them.
+func removeEach(root *os.Root, placed map[string]Placed, which func(rel string) bool) (removed int, err error) {
+	var errs []error
+	for rel := range placed {
+		if !which(rel) {
+			continue
+		}
+		if err := removeResult(root, rel); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed++
+	}
+	return removed, errors.Join(errs...)
+}
+
+// removeSome removes some of several results. They are forgotten after they are gone: a
+// result that came back after a power loss is still b9's.
+func removeSome(root *os.Root, placed map[string]Placed, which func(rel string) bool) (removed int, err error) {
+	if removed, err = removeEach(root, placed, which); err != nil || removed == 0 {
+		return removed, err
+	}
+	top, err := root.Open(".")
+	if err != nil {
+		return removed, err
+	}
+	defer top.Close()
+	if err := unix.Syncfs(int(top.Fd())); err != nil {
+		return removed, fmt.Errorf("flush the file system of %s: %w", root.Name(), err)
+	}
+	maps.DeleteFunc(placed, func(rel string, _ Placed) bool { return which(rel) })
+	return removed, writePlaced(root.Name(), placed)
 }
 
 // removeResult removes what is at rel, and the directories that it leaves empty.
@@ -277,6 +347,11 @@ func claimAll(dir string, placed map[string]Placed) error {
 	for rel := range placed {
 		placed[rel] = Placed{Sign: claim}
 	}
+	return writePlaced(dir, placed)
+}
+
+// writePlaced replaces the file. The caller has the lock on dir.
+func writePlaced(dir string, placed map[string]Placed) error {
 	return newfile.Write(filepath.Join(dir, placedFile), 0o666, true, func(f *os.File) error {
 		_, err := f.WriteString(placedText(placed))
 		return errors.Join(err, newfile.Inherit(f))

@@ -78,6 +78,12 @@ func newPlan(refs []Ref) *plan {
 // of is the step of a node of the plan.
 func (p *plan) of(n *Node) *step { return &p.steps[p.at[n]] }
 
+// has reports whether the step of the ref is done and its content can be read.
+func (p *plan) has(ref Ref) bool {
+	list := p.of(ref.Node).artifacts()
+	return list != nil && present(list)
+}
+
 // locatedAt is where the output of a located source lies.
 func locatedAt(n *Node) (path string, ok bool) {
 	loc, ok := n.action.(Located)

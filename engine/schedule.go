@@ -30,10 +30,12 @@ import (
 // pending counts the steps that are queued or worked on. A step leaves only
 // after it has queued its dependents, so pending falls to zero exactly when
 // nothing is left that could queue another step: then the channel is closed
-// and the workers end. After a failure (unless Config.KeepGoing) and after a
-// cancel no step is begun any more; those in the queue leave without a word,
-// and their dependents are never queued. A failed step does not count itself
-// off either, so what depends on it stays where it is.
+// and the workers end. After a cancel no step is begun any more; those in the
+// queue leave without a word, and their dependents are never queued. After a
+// failure (unless Config.KeepGoing) none is begun either, but the store is still
+// asked for those in the queue, so that whoever wants what was there before gets it
+// whenever the failure came. A failed step does not count itself off, so what
+// depends on it stays where it is.
 type scheduler struct {
 	executor *executor
 	ready    chan *step
@@ -91,12 +93,15 @@ func (d *scheduler) start(ctx context.Context, p *plan) {
 // visit finishes a step at once that the store has, else starts a goroutine
 // that obtains it. It returns a step to visit next, or nil.
 func (d *scheduler) visit(ctx context.Context, s *step) *step {
-	if d.over(ctx) {
+	late := d.stopped.Load()
+	if ctx.Err() != nil || late && asksWorld(s.node) {
 		d.leave()
 		return nil
 	}
 	known, err := d.executor.recall(ctx, s)
 	switch {
+	case late && !known:
+		d.leave()
 	case err != nil:
 		d.fail(ctx, s, err)
 	case known:
@@ -105,6 +110,14 @@ func (d *scheduler) visit(ctx context.Context, s *step) *step {
 		d.running.Go(func() { d.obtain(ctx, s) })
 	}
 	return nil
+}
+
+// asksWorld reports whether to find out the key of a node takes more than to read files
+// of this machine, such as an answer of a server.
+func asksWorld(n *Node) bool {
+	_, source := n.action.(Source)
+	_, located := locatedAt(n)
+	return source && !located
 }
 
 // obtain gets the result of a step from elsewhere, or runs it, once it is
@@ -164,13 +177,14 @@ func (d *scheduler) fail(ctx context.Context, s *step, err error) {
 		return
 	}
 	e := d.executor.engine
+	d.executor.fails(s)
+	if !e.cfg.KeepGoing {
+		d.stopped.Store(true)
+	}
 	var reported *StepError
 	if !errors.As(err, &reported) {
 		err = &StepError{Node: s.node, Err: err}
 		e.events(Event{Type: StepFailed, Node: s.node, Err: err})
-	}
-	if !e.cfg.KeepGoing {
-		d.stopped.Store(true)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

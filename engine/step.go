@@ -89,12 +89,13 @@ type executor struct {
 	room       *room          // nil where nothing runs
 	publishing sync.WaitGroup // of steps that are on their way to the cache
 
-	mu     sync.Mutex // guards the counts in result
+	mu     sync.Mutex // guards the counts in result, and failed
 	result *Result
+	failed map[*Node]bool
 }
 
 func newExecutor(e *Engine, r *Result) *executor {
-	x := &executor{engine: e, result: r}
+	x := &executor{engine: e, result: r, failed: map[*Node]bool{}}
 	x.recorded = recorded{x}
 	x.suppliers = append(x.suppliers, x.recorded)
 	if e.cfg.Cache != nil {
@@ -413,6 +414,13 @@ func (x *executor) countExecuted(s *step, started time.Time, took time.Duration)
 	defer x.mu.Unlock()
 	x.result.Executed++
 	x.result.Steps = append(x.result.Steps, StepTime{Node: s.node, Started: started, Duration: took})
+}
+
+// fails notes that s failed.
+func (x *executor) fails(s *step) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.failed[s.node] = true
 }
 
 // attempt is one execution of a step.

@@ -29,6 +29,14 @@ type Trace struct {
 	Files  []string     // the parts whose results were asked for, in their order
 	Parts  []TracedPart
 	Tools  []TracedTool // the host programs in the keys
+	Left   []Left       // what lay beside the results and was none any more
+}
+
+// Left is something that a build placed and that is no result any more.
+type Left struct {
+	Label string // of what it was the result of
+	Path  string // absolute
+	Why   string // a word of the caller's
 }
 
 // TracedPart is what one build file had to do with the build.

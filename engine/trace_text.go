@@ -9,7 +9,7 @@ import (
 )
 
 // traceTag begins an encoded trace. The number is raised when it changes.
-const traceTag = "b9 trace 2"
+const traceTag = "b9 trace 3"
 
 var errBadTrace = errors.New("not a trace of this b9")
 
@@ -34,6 +34,10 @@ func (t *Trace) Encode() []byte {
 	for _, tool := range t.Tools {
 		w.text(tool.Tool.Name, tool.Version)
 		w.texts(tool.Tool.VersionArgs)
+	}
+	w.number(int64(len(t.Left)))
+	for _, l := range t.Left {
+		w.text(l.Label, l.Path, l.Why)
 	}
 	return w
 }
@@ -107,6 +111,7 @@ func DecodeTrace(data []byte) (*Trace, error) {
 		tool.Tool.VersionArgs = listOf(&r, r.text)
 		return tool
 	})
+	t.Left = listOf(&r, func() Left { return Left{Label: r.text(), Path: r.text(), Why: r.text()} })
 	if r.bad || r.rest != "" {
 		return nil, errBadTrace
 	}

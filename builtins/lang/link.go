@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"b9.build/b9/engine"
 )
@@ -240,4 +241,72 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 
 func hasEntry(entries []fs.DirEntry, name string) bool {
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+}
+
+// leftOut lists what was asked for and can't be used because of mistakes elsewhere, and the
+// files that can't because of one that they load. What is wrong itself is in the mistakes.
+// The caller holds w.resolving.
+func (w *Workspace) leftOut(roots []*declaration) []LeftOut {
+	var list []LeftOut
+	for _, d := range roots {
+		if !d.link.failed || d.m != nil && d.m.failed {
+			continue
+		}
+		if because := d.mistaken(); because != d.describe() {
+			list = append(list, LeftOut{Name: d.describe(), Because: because})
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.modules {
+		if !m.ended() || !m.failed || m.missing || len(m.errs) > 0 {
+			continue
+		}
+		if because := m.mistaken(); because != nil && because != m {
+			list = append(list, LeftOut{Name: m.id, Because: because.id})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b LeftOut) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// mistaken is the target that is wrong itself of those that d needs, or d, or the file
+// that is wrong.
+func (d *declaration) mistaken() string {
+	for seen := map[*declaration]bool{}; !seen[d]; {
+		seen[d] = true
+		if d.m != nil && d.m.failed {
+			return d.m.id
+		}
+		for in := range d.inputs() {
+			if in.decl == nil && in.label != nil {
+				if m := d.m.ws.loaded(in.label.file()); m != nil && m.failed && !m.missing {
+					return m.id
+				}
+			} else if in.decl != nil && in.decl.link.failed && !seen[in.decl] {
+				d = in.decl
+				break
+			}
+		}
+	}
+	return d.describe()
+}
+
+// mistaken is the file that has the mistakes of those that m loads, or m; nil for none.
+// The caller holds Workspace.mu.
+func (m *module) mistaken() *module {
+	for seen := map[*module]bool{}; m != nil && !seen[m]; {
+		seen[m] = true
+		if len(m.errs) > 0 {
+			return m
+		}
+		var next *module
+		for on := range m.restsOn.modules {
+			if on.ended() && on.failed && !on.missing && (next == nil || on.id < next.id) {
+				next = on
+			}
+		}
+		m = next
+	}
+	return nil
 }

@@ -189,7 +189,7 @@ func (k *maker) cycle(d *declaration) *Error {
 // finish makes the node of a declaration whose inputs are finished.
 func (k *maker) finish(d *declaration) {
 	d.link.visit = finished
-	d.link.failed = d.link.failed || d.poisoned || d.inputFailed() || d.unseenSource()
+	d.link.failed = d.link.failed || d.poisoned || d.m != nil && d.m.failed || d.inputFailed() || d.unseenSource()
 	if d.link.failed {
 		return
 	}

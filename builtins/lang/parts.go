@@ -170,12 +170,16 @@ func (w *Workspace) ResolveFiles(ctx context.Context, files, options []string) (
 		}
 		bases[i] = Label{Pkg: pkg, File: name}
 	}
-	return w.graphOf(ctx, func(l *linker) ([]*declaration, error) {
+	g, err := w.graphOf(ctx, func(l *linker) ([]*declaration, error) {
 		if err := w.loadAll(ctx, bases); err != nil {
 			return nil, err
 		}
 		return l.named(targetPattern{Recursive: true, found: bases}), nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // File is the build file that the target is one of; "" for none.

@@ -1,9 +1,12 @@
 package lang
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -269,4 +272,119 @@ func (t *Target) Arch() string {
 		}
 	}
 	return ""
+}
+
+// Leftover says why what earlier builds placed is no result any more.
+type Leftover int
+
+const (
+	Gone  Leftover = iota + 1 // there is no such target
+	Moved                     // the results of the target go elsewhere
+)
+
+// Leftovers tells which of the results that were placed, labels by path, are none any
+// more, as far as the calls so far have found out: a file that they did not evaluate is
+// asked no more than whether it is there.
+func (w *Workspace) Leftovers(placed map[string]string) map[string]Leftover {
+	w.resolving.Lock()
+	defer w.resolving.Unlock()
+	live := w.live()
+	there := map[string]bool{}
+	left := map[string]Leftover{}
+	for path, label := range placed {
+		l, err := parseLabel(label, Label{})
+		if err != nil || live[path] || l.Root != "" || strings.Contains(label, " ") {
+			continue
+		}
+		if why := w.leftover(l, there); why != 0 {
+			left[path] = why
+		}
+	}
+	return left
+}
+
+// live is where results of the targets go that were linked.
+func (w *Workspace) live() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	live := map[string]bool{}
+	for _, m := range w.modules {
+		if !m.ended() {
+			continue
+		}
+		for _, d := range m.order {
+			for _, p := range d.link.target.placed {
+				live[p.Path] = true
+			}
+		}
+	}
+	return live
+}
+
+// leftover says why a target has no result at a path where none of the linked ones has
+// one. there is what was found out about files that were not evaluated.
+func (w *Workspace) leftover(l Label, there map[string]bool) Leftover {
+	id := l.file()
+	m := w.loaded(id)
+	if m == nil {
+		is, known := there[id]
+		if !known {
+			_, err := os.Lstat(filepath.Join(w.root, filepath.FromSlash(id)))
+			is = !errors.Is(err, fs.ErrNotExist)
+			there[id] = is
+		}
+		if is || w.isSource(l) {
+			return 0
+		}
+		return Gone
+	}
+	d := m.targets[l.Name]
+	switch {
+	case m.failed && !m.missing: // nobody knows
+	case d == nil && !w.isSource(l):
+		return Gone
+	case d != nil && d.link.visit == finished && !d.link.failed:
+		return Moved
+	}
+	return 0
+}
+
+// Everything lists patterns for all targets of all packages, and of the other build files
+// that the labels are of and that are there.
+func (w *Workspace) Everything(ctx context.Context, labels []string) ([]string, error) {
+	found, err := w.packages(ctx, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var patterns []string
+	if len(found) > 0 {
+		patterns = []string{"//..."}
+	}
+	for _, text := range labels {
+		l, err := parseLabel(text, Label{})
+		if err != nil || l.File == "" {
+			continue
+		}
+		all := "//" + l.file() + ":all"
+		if _, err := os.Lstat(filepath.Join(w.root, filepath.FromSlash(l.file()))); err == nil && !slices.Contains(patterns, all) {
+			patterns = append(patterns, all)
+		}
+	}
+	return patterns, nil
+}
+
+// Evaluated reports whether the build file of a label was evaluated.
+func (w *Workspace) Evaluated(label string) bool {
+	l, err := parseLabel(label, Label{})
+	return err == nil && w.loaded(l.file()) != nil
+}
+
+// Mistaken reports whether the build file of a label was evaluated, and has mistakes.
+func (w *Workspace) Mistaken(label string) bool {
+	l, err := parseLabel(label, Label{})
+	if err != nil {
+		return false
+	}
+	m := w.loaded(l.file())
+	return m != nil && m.failed && !m.missing
 }

@@ -14,6 +14,13 @@ import (
 // Graph is what was asked for, resolved to nodes of the engine.
 type Graph struct {
 	Targets []*Target // what the patterns named, in their order, each once
+	Left    []LeftOut // what they named too, and other mistakes than their own keep from being built; see ResolveUsable
+}
+
+// LeftOut is a target, or a build file, that can't be used.
+type LeftOut struct {
+	Name    string // the title of the target, or the path of the file
+	Because string // the target or file whose mistakes are the reason
 }
 
 // Target is one target, unnamed step or source file of a graph.
@@ -39,11 +46,24 @@ func (t *Target) String() string { return t.Title }
 func (w *Workspace) Resolve(ctx context.Context, patterns []string) (*Graph, error) {
 	w.resolving.Lock()
 	defer w.resolving.Unlock()
+	g, err := w.graphOf(ctx, func(l *linker) ([]*declaration, error) { return l.roots(patterns) })
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// ResolveUsable is Resolve, but beside an error that is Errors there is the graph of what
+// no mistake keeps from being used: of a file whose evaluation did not come to its end
+// nothing, of others what does not need the wrong calls.
+func (w *Workspace) ResolveUsable(ctx context.Context, patterns []string) (*Graph, error) {
+	w.resolving.Lock()
+	defer w.resolving.Unlock()
 	return w.graphOf(ctx, func(l *linker) ([]*declaration, error) { return l.roots(patterns) })
 }
 
-// graphOf makes the graph of the declarations that wanted finds. The caller holds
-// w.resolving.
+// graphOf makes the graph of those declarations that wanted finds and that can be used,
+// and gathers the mistakes. The caller holds w.resolving.
 func (w *Workspace) graphOf(ctx context.Context, wanted func(*linker) ([]*declaration, error)) (*Graph, error) {
 	if w.broken != nil {
 		return nil, w.broken
@@ -63,16 +83,21 @@ func (w *Workspace) graphOf(ctx context.Context, wanted func(*linker) ([]*declar
 	w.linkErrs = append(w.linkErrs, k.errs...)
 	errs := slices.Concat(l.errs, w.linkErrs, w.moduleErrors())
 	if len(errs) == 0 {
-		errs = w.unknownOptions()
+		if err := sortedErrors(w.unknownOptions()); err != nil {
+			return nil, err
+		}
+		return &Graph{Targets: targetsOf(roots)}, nil
 	}
-	if err := sortedErrors(errs); err != nil {
-		return nil, err
+	usable := slices.DeleteFunc(slices.Clone(roots), func(d *declaration) bool { return d.link.failed })
+	return &Graph{Targets: targetsOf(usable), Left: w.leftOut(roots)}, sortedErrors(errs)
+}
+
+func targetsOf(list []*declaration) []*Target {
+	targets := make([]*Target, len(list))
+	for i, d := range list {
+		targets[i] = &d.link.target
 	}
-	g := &Graph{Targets: make([]*Target, len(roots))}
-	for i, d := range roots {
-		g.Targets[i] = &d.link.target
-	}
-	return g, nil
+	return targets
 }
 
 // stopError reports where evaluation was when it was stopped.

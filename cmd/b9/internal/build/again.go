@@ -74,7 +74,9 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if err := b.print(t); err != nil {
 		return nil, err
 	}
-	return &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps(), Shared: share.Traced(t), Results: b.shown(t.Results())}}, nil
+	r = &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps(), Shared: share.Traced(t), Results: b.shown(t.Results())}}
+	b.tellStale(r, t.Left)
+	return r, nil
 }
 
 // standing tells what of the trace is as it was.

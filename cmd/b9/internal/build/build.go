@@ -59,7 +59,7 @@ func (b *maker) run(ctx context.Context) error {
 	}
 	d, end := b.Console.Build(b.Display(b.display))
 	r.Seconds = time.Since(started).Seconds()
-	d.Finish(display.Summary{Cached: r.Cached, Took: time.Since(started)})
+	d.Finish(display.Summary{Cached: r.Cached, Took: time.Since(started), Notes: b.notes(r)})
 	end()
 	if err := b.tell(r, nil); err != nil {
 		return err

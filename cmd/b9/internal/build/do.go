@@ -82,7 +82,7 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	if b.placements, err = graph.Placements(); err != nil && !b.ReadOnly {
 		return nil, err
 	}
-	if b.rerunning, err = rerunning(ctx, ws, graph, b.rerun); err != nil {
+	if b.rerunning, err = rerunning(ctx, ws, graph, b.rerun, b.keepsGoing()); err != nil {
 		return nil, err
 	}
 	d, end := b.Console.Build(b.Display(b.display))
@@ -91,11 +91,8 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	if result == nil {
 		return nil, err
 	}
-	if err == nil && !b.ReadOnly {
-		err = b.writeResults(ctx, d, e, result, r)
-	}
-	if err == nil && !b.ReadOnly {
-		b.remember(r)
+	if err = errors.Join(e.mistakes, err); !b.ReadOnly && (err == nil || ctx.Err() == nil) {
+		err = b.settle(ctx, d, e, result, r, err)
 	}
 	if r.Shared = ws.Shared.Resolved(); e.rest && r.trace != nil {
 		r.Shared = share.Traced(r.trace)
@@ -104,7 +101,7 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	r.Published, err = published, errors.Join(err, perr)
 	took := time.Since(b.started)
 	r.Seconds, b.ran = took.Seconds(), r.Build
-	d.Finish(display.Summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: took})
+	d.Finish(display.Summary{Executed: r.Executed, Cached: r.Cached, Err: err, Interrupted: ctx.Err() != nil, Took: took, Notes: b.notes(r)})
 	if terr := b.tell(r, err); terr != nil {
 		return nil, terr
 	}
@@ -112,6 +109,23 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 		return nil, reported(ctx, err)
 	}
 	return &Built{Graph: graph, Result: result}, b.collect(ctx, r.store)
+}
+
+// settle writes the results, of a build that failed those that there are, and says what is
+// missing and what is out of date. It returns the error of the build.
+func (b *maker) settle(ctx context.Context, d *display.Display, e *evaluated, res *engine.Result, r *report, failure error) error {
+	if failure != nil {
+		r.NotBuilt = notBuilt(e.graph, res)
+		return errors.Join(failure, b.writeFinished(ctx, d, res, r), b.findStale(e, res, r))
+	}
+	if err := b.writeResults(ctx, d, e, res, r); err != nil {
+		return err
+	}
+	if err := b.findStale(e, res, r); err != nil {
+		return err
+	}
+	b.remember(r)
+	return nil
 }
 
 // reported marks the error of a step, which the display has printed.

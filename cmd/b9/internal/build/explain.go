@@ -52,7 +52,7 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	if err != nil {
 		return nil, err
 	}
-	if f.rerunning, err = rerunning(ctx, ws, g, f.rerun); err != nil {
+	if f.rerunning, err = rerunning(ctx, ws, g, f.rerun, false); err != nil {
 		return nil, err
 	}
 	m, err := open(s, f, ws, nil)

@@ -66,6 +66,30 @@ func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluat
 	return r.store.NameResults(r.root, names)
 }
 
+// writeFinished puts what was done of a build that failed into the output directory. There
+// is no trace of it.
+func (b *maker) writeFinished(ctx context.Context, d *display.Display, res *engine.Result, r *report) error {
+	var wanted []engine.Wanted
+	for _, p := range b.placements {
+		if a := res.Artifact(p.Ref); a != nil {
+			wanted = append(wanted, engine.Wanted{Artifact: a, Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode})
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	placed, err := b.place(ctx, d, wanted)
+	if err != nil {
+		return err
+	}
+	names := map[string][]store.Object{}
+	for _, p := range placed {
+		names[p.Label] = append(names[p.Label], p.Object)
+	}
+	r.Results = b.shown(placed)
+	return r.store.NameResults(r.root, names)
+}
+
 // unplaced is the value of results.place with which results stay in the store.
 const unplaced = "none"
 

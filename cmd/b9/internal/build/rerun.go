@@ -12,14 +12,15 @@ import (
 
 // rerunning finds the steps of a build that are to run again: those of the targets
 // that the patterns name, or a step by its title, such as "//:web (lxc_exec)".
-func rerunning(ctx context.Context, ws *session.Workspace, g *lang.Graph, patterns []string) (func(*engine.Node) bool, error) {
+// With keep, mistakes that concern none of them do not matter.
+func rerunning(ctx context.Context, ws *session.Workspace, g *lang.Graph, patterns []string, keep bool) (func(*engine.Node) bool, error) {
 	if len(patterns) == 0 {
 		return nil, nil
 	}
 	nodes := engine.Reachable(Refs(g)...)
 	chosen := map[*engine.Node]bool{}
 	for _, text := range patterns {
-		named, err := stepsNamed(ctx, ws, nodes, text)
+		named, err := stepsNamed(ctx, ws, nodes, text, keep)
 		if err != nil {
 			return nil, err
 		}
@@ -34,12 +35,12 @@ func rerunning(ctx context.Context, ws *session.Workspace, g *lang.Graph, patter
 	return func(n *engine.Node) bool { return chosen[n] }, nil
 }
 
-func stepsNamed(ctx context.Context, ws *session.Workspace, nodes []*engine.Node, text string) ([]*engine.Node, error) {
+func stepsNamed(ctx context.Context, ws *session.Workspace, nodes []*engine.Node, text string, keep bool) ([]*engine.Node, error) {
 	if i := slices.IndexFunc(nodes, func(n *engine.Node) bool { return n.Label() == text }); i >= 0 {
 		return []*engine.Node{nodes[i]}, nil
 	}
-	g, err := ws.Resolve(ctx, []string{text})
-	if err != nil {
+	g, err := ws.ResolveUsable(ctx, []string{text})
+	if err != nil && (!keep || g == nil || len(g.Targets) == 0) {
 		return nil, err
 	}
 	var named []*engine.Node

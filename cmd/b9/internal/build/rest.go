@@ -33,6 +33,8 @@ type evaluated struct {
 	graph *lang.Graph
 	files []string // that the pattern stands for; nil where it names other things
 	rest  bool     // the graph has only what does not stand
+
+	mistakes error // of build files, of which the graph has what can be used; nil for none
 }
 
 // evaluate finds out what there is to build.
@@ -45,14 +47,24 @@ func (b *maker) evaluate(ctx context.Context) (*evaluated, error) {
 	}
 	e := &evaluated{}
 	var err error
-	if e.ws, e.graph, err = b.Graph(ctx, b.evaluation(nil), b.Patterns...); err != nil {
+	if b.keepsGoing() {
+		e.ws, e.graph, err = b.Usable(ctx, b.evaluation(nil), b.Patterns...)
+		if err != nil && (e.graph == nil || len(e.graph.Targets) == 0) {
+			return nil, err
+		}
+		e.mistakes = err
+	} else if e.ws, e.graph, err = b.Graph(ctx, b.evaluation(nil), b.Patterns...); err != nil {
 		return nil, err
 	}
-	if len(b.Patterns) == 1 && b.Config.Results.Place != unplaced {
+	if e.mistakes == nil && len(b.Patterns) == 1 && b.Config.Results.Place != unplaced {
 		e.files, err = e.ws.Files(ctx, b.Patterns[0])
+		return e, err
 	}
-	return e, err
+	return e, nil
 }
+
+// keepsGoing reports whether what no mistake concerns is built in spite of it.
+func (b *maker) keepsGoing() bool { return b.Config.Build.KeepGoing && !b.ReadOnly }
 
 func (b *maker) evaluation(stderr io.Writer) session.Evaluation {
 	return session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: stderr}

@@ -68,7 +68,7 @@ func (t *againTest) try(options ...string) (what told, rest bool, executed, cach
 	}
 	var evaluated []string
 	for line := range strings.Lines(progress.String()) {
-		if strings.Contains(line, ".star:") {
+		if strings.Contains(line, ".star:") || strings.Contains(line, "  left over: ") || strings.Contains(line, " of an earlier build of ") {
 			evaluated = append(evaluated, line)
 		}
 		if i := strings.Index(line, " executed"); i >= 0 {

@@ -79,6 +79,7 @@ type Summary struct {
 	Err              error // of the build
 	Interrupted      bool
 	Took             time.Duration
+	Notes            []string // what else there is to say, before the failures
 }
 
 // New returns a display that writes to w. It draws in the background
@@ -246,6 +247,9 @@ func (d *Display) Finish(s Summary) {
 	}
 	d.ended = true
 	if d.json != nil {
+		for _, note := range s.Notes {
+			d.json.note(note)
+		}
 		d.json.finish(s, d.progress.failed)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/engine"
 )
@@ -72,6 +73,11 @@ func (d *Display) conclude(s Summary) {
 	if s.Interrupted {
 		return
 	}
+	for _, note := range s.Notes {
+		if d.level > levelQuiet {
+			d.print(segment{plain, note})
+		}
+	}
 	told := map[error]bool{}
 	for _, f := range d.failures {
 		if isFailure(f.err) {
@@ -131,8 +137,10 @@ func (s *step) excerpt() string {
 }
 
 // printError prints an error, which may have several lines.
-func (d *Display) printError(err error) {
-	for _, line := range strings.Split(err.Error(), "\n") {
+func (d *Display) printError(err error) { d.printLines(err.Error()) }
+
+func (d *Display) printLines(text string) {
+	for _, line := range strings.Split(text, "\n") {
 		d.print(segment{red, line})
 	}
 }
@@ -155,6 +163,11 @@ func (d *Display) wayOut(e *engine.StepError) string {
 
 // others prints those parts of a build's error that were not printed yet.
 func (d *Display) others(err error, told map[error]bool) {
+	if mistakes, ok := err.(lang.Errors); ok { // which belong together
+		d.print()
+		d.printLines(strings.TrimSuffix(output.Text(mistakes), "\n"))
+		return
+	}
 	if err == nil || told[err] {
 		return
 	}

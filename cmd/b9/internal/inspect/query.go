@@ -5,6 +5,7 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,10 +20,10 @@ import (
 
 // Query is `b9 query`, with the commands below it.
 func Query(p *session.Program) *cobra.Command {
-	var options []string
+	var q question
 	ask := func(pick func(*lang.Graph) []*lang.Target) func(*cobra.Command, []string) error {
 		return p.With(func(ctx context.Context, s *session.Session, args []string) error {
-			return query(ctx, s, options, args, pick)
+			return q.ask(ctx, s, args, pick)
 		})
 	}
 	cmd := &cobra.Command{
@@ -30,7 +31,8 @@ func Query(p *session.Program) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
 	}
-	command.Define(cmd.PersistentFlags(), &options)
+	command.Define(cmd.PersistentFlags(), &q.options)
+	cmd.PersistentFlags().BoolVarP(&q.keepGoing, "keep-going", "k", false, "in spite of mistakes, list what none of them concerns")
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:  "deps TARGET...",
@@ -43,7 +45,9 @@ func Query(p *session.Program) *cobra.Command {
 			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 				// The target comes first, so that it is the first of the graph's.
 				patterns := append([]string{args[0]}, orAll(args[1:])...)
-				return query(ctx, s, options, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
+				first := q
+				first.certain = 1
+				return first.ask(ctx, s, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
 			}),
 		},
 		&cobra.Command{
@@ -53,7 +57,7 @@ func Query(p *session.Program) *cobra.Command {
 				if err := checkBuiltin(args[0]); err != nil {
 					return err
 				}
-				return query(ctx, s, options, args[1:], func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
+				return q.ask(ctx, s, args[1:], func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
 			}),
 		},
 	)
@@ -88,9 +92,35 @@ func orAll(patterns []string) []string {
 	return patterns
 }
 
-// query prints those targets of the graph of the patterns that pick returns.
-func query(ctx context.Context, s *session.Session, options, patterns []string, pick func(*lang.Graph) []*lang.Target) error {
-	_, g, err := s.Graph(ctx, session.Evaluation{Options: options}, orAll(patterns)...)
+// question is how a query is asked.
+type question struct {
+	options   []string
+	keepGoing bool
+	certain   int // so many of the patterns name what has to be without mistakes
+}
+
+// graph is what the patterns name, and beside it the mistakes that it is there in spite of.
+func (q *question) graph(ctx context.Context, s *session.Session, patterns []string) (g *lang.Graph, mistakes, err error) {
+	e := session.Evaluation{Options: q.options}
+	if !q.keepGoing && !s.Config.Build.KeepGoing {
+		_, g, err = s.Graph(ctx, e, patterns...)
+		return g, nil, err
+	}
+	if q.certain > 0 {
+		if _, g, err = s.Usable(ctx, e, patterns[:q.certain]...); err != nil && (g == nil || len(g.Targets) == 0) {
+			return nil, nil, err
+		}
+	}
+	_, g, mistakes = s.Usable(ctx, e, patterns...)
+	if g == nil {
+		return nil, nil, mistakes
+	}
+	return g, mistakes, nil
+}
+
+// ask prints those targets of the graph of the patterns that pick returns.
+func (q *question) ask(ctx context.Context, s *session.Session, patterns []string, pick func(*lang.Graph) []*lang.Target) error {
+	g, mistakes, err := q.graph(ctx, s, orAll(patterns))
 	if err != nil {
 		return err
 	}
@@ -105,5 +135,9 @@ func query(ctx context.Context, s *session.Session, options, patterns []string, 
 	for _, r := range rows {
 		text = fmt.Appendf(text, "%-*s  %-10s  %s\n", width, r.Label, r.Builtin, firstLine(r.Doc))
 	}
-	return s.Show(output.Targets{Targets: rows}, string(text))
+	doc := output.Targets{Targets: rows}
+	if mistakes != nil {
+		doc.Error, doc.Errors = mistakes.Error(), output.Failures(mistakes)
+	}
+	return errors.Join(s.Show(doc, string(text)), mistakes)
 }

@@ -82,8 +82,26 @@ type Build struct {
 	Shared    []share.Locked    `json:"shared,omitempty"`    // what shared() resolved to
 	Published []share.Published `json:"published,omitempty"` // what the share() that ran published
 
+	NotBuilt []NotBuilt `json:"not_built,omitempty"`
+	Stale    []Stale    `json:"stale,omitempty"`
+
 	Error  string    `json:"error,omitempty"` // all of Errors as text
 	Errors []Failure `json:"errors,omitempty"`
+}
+
+// NotBuilt is a target that was asked for and could not be built because something else
+// is wrong.
+type NotBuilt struct {
+	Label   string `json:"label"`   // or the path of a build file
+	Reason  string `json:"reason"`  // failed, mistakes or stopped
+	Because string `json:"because"` // the label of what failed, or the path of the file with mistakes
+}
+
+// Stale is what an earlier build placed and this one did not renew.
+type Stale struct {
+	Label  string `json:"label"` // of what it was the result of
+	Path   string `json:"path"`
+	Reason string `json:"reason"` // gone, moved or old
 }
 
 // Result is one file or directory that a build made.
@@ -323,6 +341,9 @@ type Repository struct {
 // Targets lists targets of build files.
 type Targets struct {
 	Targets []Target `json:"targets"`
+
+	Error  string    `json:"error,omitempty"` // all of Errors as text
+	Errors []Failure `json:"errors,omitempty"`
 }
 
 // Target is a target, an unnamed step or a source file.

@@ -73,6 +73,16 @@ func (s *Session) Graph(ctx context.Context, e Evaluation, patterns ...string) (
 	return ws, g, err
 }
 
+// Usable is Graph, but what no mistake keeps from being used is there beside the mistakes.
+func (s *Session) Usable(ctx context.Context, e Evaluation, patterns ...string) (*Workspace, *lang.Graph, error) {
+	ws, err := s.Workspace(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := ws.ResolveUsable(ctx, patterns)
+	return ws, g, err
+}
+
 // shared lets build files reach the repositories.
 func (s *Session) shared(e Evaluation) share.Config {
 	r := s.Repositories()

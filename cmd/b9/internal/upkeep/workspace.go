@@ -7,16 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/config"
+	"b9.build/b9/engine/store"
 )
 
 // starterBuild is the first build file of a new workspace: it needs no
@@ -74,7 +78,70 @@ func writeNew(path, text string, mode fs.FileMode) (wrote bool, err error) {
 
 // Clean is `b9 clean`.
 func Clean(p *session.Program) *cobra.Command {
-	return &cobra.Command{Use: "clean", RunE: p.With(clean)}
+	var stale bool
+	var options []string
+	cmd := &cobra.Command{Use: "clean", RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+		if stale {
+			return cleanStale(ctx, s, options)
+		}
+		return clean(ctx, s, args)
+	})}
+	cmd.Flags().BoolVar(&stale, "stale", false, "remove only results whose targets are gone, or have no such result any more")
+	command.Define(cmd.Flags(), &options)
+	return cmd
+}
+
+// cleanStale evaluates every build file, and removes what earlier builds placed and is the
+// result of none of the targets. With mistakes in a build file that can't be told.
+func cleanStale(ctx context.Context, s *session.Session, options []string) error {
+	placed, err := engine.PlacedIn(s.ResultsDir())
+	if err != nil || len(placed) == 0 {
+		return err
+	}
+	left, err := leftovers(ctx, s, options, placed)
+	if err != nil {
+		return err
+	}
+	which := func(rel string) bool { return left[rel] != 0 }
+	if _, err := engine.RemoveSome(ctx, s.ResultsDir(), which, s.WaitsFor("it places results")); err != nil {
+		return err
+	}
+	names := map[string][]store.Object{}
+	for _, rel := range slices.Sorted(maps.Keys(left)) {
+		s.Tell("removed %s", s.Relative(filepath.Join(s.ResultsDir(), rel)))
+		if left[rel] == lang.Gone {
+			names[placed[rel].Label] = nil
+		}
+	}
+	st, err := s.Store()
+	if err != nil {
+		return err
+	}
+	return st.NameResults(s.Root, names)
+}
+
+// leftovers tells which results are none any more.
+func leftovers(ctx context.Context, s *session.Session, options []string, placed map[string]engine.Placed) (map[string]lang.Leftover, error) {
+	ws, err := s.Workspace(ctx, session.Evaluation{Options: options, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	labels := map[string]string{}
+	for rel, was := range placed {
+		if was.Label != "" {
+			labels[rel] = was.Label
+		}
+	}
+	patterns, err := ws.Everything(ctx, slices.Collect(maps.Values(labels)))
+	if err != nil {
+		return nil, err
+	}
+	if len(patterns) > 0 {
+		if _, err := ws.Resolve(ctx, patterns); err != nil {
+			return nil, err
+		}
+	}
+	return ws.Leftovers(labels), nil
 }
 
 func clean(ctx context.Context, s *session.Session, _ []string) error {
