@@ -49,7 +49,7 @@ has one: changed user-data is applied again at the next boot, unchanged is not.`
 			{Name: "meta_data", Type: lang.Value, Doc: `about the machine, such as {"local-hostname": "web"}`},
 			{Name: "vendor_data", Type: lang.Value, Doc: "as user_data, from the image's vendor"},
 			{Name: "network_config", Type: lang.Value, Doc: "network configuration, version 1 or 2"},
-			{Name: "files", Type: lang.DictOf(lang.File), Doc: "further files of the seed by name"},
+			{Name: "files", Otherwise: `text is a step of its own: file(content = %[1]q)`, Type: lang.DictOf(lang.File), Doc: "further files of the seed by name"},
 			{Name: "formats", Type: lang.ListOf(lang.String), Doc: `outputs to make (default ["iso"]): "iso", "vfat", "dir"`},
 			varsParam("the values of ${name} in files and texts that are YAML; see merge_yaml()"),
 			keepParam(),

@@ -22,7 +22,7 @@ func fileOperation() lang.Operation {
 		Params: []lang.Param{
 			lang.NameParam(),
 			{Name: "content", Type: lang.String, Doc: "the text; exactly one of content and src is given"},
-			{Name: "src", Type: lang.File, Doc: "the file to copy"},
+			{Name: "src", Otherwise: `text is content = %[1]q`, Type: lang.File, Doc: "the file to copy"},
 			{Name: "mode", Type: lang.String | lang.Int, Default: starlark.String("0644"), Doc: `permission bits, in octal: "0755" or 0o755`},
 		},
 		Example: `motd = file(content = "welcome\n", mode = "0644")`,

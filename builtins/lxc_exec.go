@@ -63,7 +63,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			lang.NameParam(),
 			{Name: "images", Type: lang.DictOf(lang.File), Required: true, Doc: `images by mount point; "/" is required`},
 			{Name: "subvolume", Type: lang.String | lang.DictOf(lang.String), Doc: `what is mounted of a btrfs image, such as "@" of the root image, or {"/": "@", "/data": "vol"} by mount point (default: the file system's default subvolume)`},
-			{Name: "script", Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
+			{Name: "script", Otherwise: `a command is an element of a list: script = [%[1]q]`, Type: lang.Value, Required: true, Doc: "commands (a list), or a script file (handle, label or path)"},
 			{Name: "args", Type: lang.ListOf(lang.String), Doc: "arguments of the script"},
 			{Name: "interpreter", Type: lang.ListOf(lang.String), Doc: `what runs the script (default ["/bin/sh"]; for a script file, the file's own #! line)`},
 			{Name: "shares", Type: lang.DictOf(lang.File | lang.Tree | lang.WritableTree), Doc: "directories by mount point: read-only, or writable(...) to get them as outputs; or images, read-only, which are no outputs"},

@@ -40,7 +40,7 @@ follow names those whose target is put there instead, with its content, which
 counts as that of every source.`,
 		Params: []lang.Param{
 			lang.NameParam(),
-			{Name: "files", Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
+			{Name: "files", Otherwise: `text is a step of its own: file(content = %[1]q)`, Type: lang.DictOf(lang.File | lang.Tree), Doc: "files and directories by their path in the tree"},
 			{Name: "srcs", Type: lang.ListOf(lang.File), Doc: "source files, such as glob() lists them, each under prefix and its own path"},
 			{Name: "prefix", Type: lang.String, Doc: "directory of the tree that srcs go below"},
 			{Name: "strip_prefix", Type: lang.String, Doc: "leading directory that the paths of srcs lose"},

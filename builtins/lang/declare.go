@@ -71,6 +71,7 @@ func (c *Call) note() error {
 func (c *Call) nameTarget(d *declaration) {
 	c.readVisibility(d)
 	if !c.Given("name") {
+		c.m.unnamed = append(c.m.unnamed, d)
 		if d.visibility != nil {
 			c.Errorf("visibility is only for targets: give it a name")
 		}

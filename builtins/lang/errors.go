@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
+	"b9.build/b9/builtins/lang/outline"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/near"
 )
@@ -19,9 +22,16 @@ import (
 type Error struct {
 	Pos   engine.Position // the place; its File is empty for what was asked on the command line
 	Label string          // the target or pattern of the command line that the mistake is about, "" elsewhere
-	Stack []Frame         // the calls that led there, the innermost first; Stack[0] is at Pos, and may be alone
+	Stack []Frame         // the calls that led there, the innermost first; Stack[0] is at Pos, and may be alone. Calls in libraries that come with b9 are left out at its begin
 	Msg   string
 	cause error
+
+	// Within is the calls in libraries that come with b9 that the one at Pos led to, the
+	// outermost first. They come last, since nobody can change those libraries.
+	Within []Frame
+
+	callee       Frame  // the function, where its parameters are the mistake
+	wrongKeyword string // an argument that it does not have
 }
 
 // Frame is one call of a call stack: the place in the function Name where it
@@ -48,7 +58,30 @@ func (e *Error) Error() string {
 			b.WriteString(" in " + e.Stack[i].Name)
 		}
 	}
+	for _, f := range e.Within {
+		b.WriteString("\n\t")
+		if f.Name != "" {
+			b.WriteString("in " + f.Name + "() ")
+		}
+		b.WriteString("at " + f.Pos.String())
+	}
 	return b.String()
+}
+
+// forUser puts the line of the user's own files first where the innermost calls are those
+// of libraries that come with b9, which nobody can change.
+func (e *Error) forUser() {
+	n := 0
+	for n < len(e.Stack) && strings.HasPrefix(e.Stack[n].Pos.File, libraryPrefix) {
+		n++
+	}
+	if n == 0 || n == len(e.Stack) {
+		return
+	}
+	e.Within = slices.Clone(e.Stack[:n])
+	slices.Reverse(e.Within)
+	e.Stack = e.Stack[n:]
+	e.Pos = e.Stack[0].Pos
 }
 
 // Unwrap gives the cause, such as fs.ErrNotExist or context.Canceled.
@@ -90,6 +123,9 @@ func (es Errors) Unwrap() []error {
 func sortedErrors(list []*Error) error {
 	if len(list) == 0 {
 		return nil
+	}
+	for _, e := range list {
+		e.forUser()
 	}
 	slices.SortStableFunc(list, func(a, b *Error) int {
 		if order := comparePositions(a.Pos, b.Pos); order != 0 {
@@ -136,16 +172,50 @@ func nameErrors(list resolve.ErrorList, known []string) []*Error {
 	out := make([]*Error, len(list))
 	for i, e := range list {
 		msg := houseHint(e.Msg)
-		if name, ok := strings.CutPrefix(msg, "undefined: "); ok && !strings.Contains(name, ":") {
+		switch name, ok := strings.CutPrefix(msg, undefined); {
+		case ok && !strings.Contains(name, ":"):
 			msg = Suggest(msg, name, known)
+		case strings.HasPrefix(msg, "cannot reassign "):
+			msg += ": a name keeps its first value: use another one here, or put this into a function"
+		case strings.HasPrefix(msg, "load: names with leading underscores"):
+			msg = fmt.Sprintf("%s is private to its file, as the underscore says: give it a name without one there", msg[strings.LastIndexByte(msg, ' ')+1:])
 		}
 		out[i] = &Error{Pos: positionOf(e.Pos), Msg: msg}
 	}
 	return out
 }
 
+// undefined begins the message about a name that a file uses and nothing defines.
+const undefined = "undefined: "
+
+// tellMeant adds to a mistake of the module's file what looking it up elsewhere tells.
+func (m *module) tellMeant(e *Error) {
+	if name, ok := strings.CutPrefix(e.Msg, undefined); ok {
+		name, _, _ := strings.Cut(name, ":")
+		if line := m.loadLine(name); line != "" {
+			e.Msg = undefined + name + ": write " + line
+		} else if name := near.Match(name, libraryNames()); name != "" && !strings.Contains(e.Msg, "did you mean") {
+			e.Msg += fmt.Sprintf(": did you mean %q, of %s?", name, m.loadLine(name))
+		}
+	}
+	if e.wrongKeyword != "" {
+		e.Msg += m.ws.keywordMeant(e.callee.Pos.File, e.callee.Name, e.wrongKeyword)
+	}
+}
+
+// misused recognises what the interpreter says of a call whose arguments don't fit the
+// function's parameters; the first group is a parameter that it does not have.
+var misused = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^function \S+ (?:got an unexpected keyword argument "([^"]*)"$|got multiple values|missing \d|accepts )`)
+})
+
 func runError(e *starlark.EvalError) *Error {
 	out := &Error{Msg: houseHint(e.Msg), Stack: framesOf(e.CallStack), cause: e.Unwrap()}
+	// The mistake is in the call, where the interpreter shows the function.
+	if call := misused().FindStringSubmatch(out.Msg); call != nil && len(out.Stack) > 1 {
+		out.callee, out.wrongKeyword = out.Stack[0], call[1]
+		out.Stack = out.Stack[1:]
+	}
 	if len(out.Stack) > 0 {
 		out.Pos = out.Stack[0].Pos
 	}
@@ -196,4 +266,19 @@ func Listed(names []string) string {
 		return fmt.Sprintf("have %s and %d more", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
 	}
 	return "have " + strings.Join(names, ", ")
+}
+
+// keywordMeant is the end of an error about an argument that a function does not have:
+// the parameter that was meant, or "". file is the one that defines the function.
+func (w *Workspace) keywordMeant(file, function, keyword string) string {
+	src, err := (&module{ws: w, id: file, library: strings.HasPrefix(file, libraryPrefix)}).read()
+	if err != nil {
+		return ""
+	}
+	tree, err := fileOptions().Parse(file, src, 0)
+	if err != nil {
+		return ""
+	}
+	names := outline.Parameters(tree, function)
+	return fmt.Sprintf(" (%s)", Listed(names)) + near.Hint(keyword, names)
 }

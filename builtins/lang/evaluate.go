@@ -44,7 +44,11 @@ func (w *Workspace) evaluate(ctx context.Context, m *module) {
 		err = w.execute(ctx, m, program)
 	}
 	if err != nil && !errors.Is(err, errDependency) {
-		m.errs = append(m.errs, evaluationErrors(err, knownNames(w.env))...)
+		found := evaluationErrors(err, knownNames(w.env))
+		for _, e := range found {
+			m.tellMeant(e)
+		}
+		m.errs = append(m.errs, found...)
 	}
 	m.failed = err != nil
 }

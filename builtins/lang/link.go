@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/near"
 )
 
 // linkState is what linking knows of a declaration.
@@ -34,6 +35,8 @@ type linker struct {
 	stack   []*declaration
 	pending map[string]Label // files to load, by path
 	waiting []reference      // inputs whose file is to be loaded
+	asked   []targetPattern  // what was asked for
+	files   []Label          // the build files that this needs at once
 }
 
 // reference is one input of a declaration.
@@ -124,10 +127,18 @@ func (l *linker) find(m *module, r reference) error {
 		return err
 	}
 	if !d.visibleFrom(from) {
-		return fmt.Errorf("%s is not visible from here: it was declared at %s without visibility for //%s", label, d.pos(), from)
+		return fmt.Errorf("%s is not visible from here: %s", label, d.hidden(from))
 	}
 	r.in.decl, r.in.output = d, label.Output
 	return nil
+}
+
+// hidden says why the target is not visible from a package, and what makes it so.
+func (d *declaration) hidden(from string) string {
+	if strings.HasPrefix(d.name, "_") && len(d.visibility) == 1 && d.visibility[0] == (visibilityRule{pkg: d.m.base.Pkg}) {
+		return fmt.Sprintf("a name with %q before it is for its package alone: give %s another name, or visibility = [%q]", "_", d.pos(), "//"+from)
+	}
+	return fmt.Sprintf("it was declared at %s without visibility for //%s", d.pos(), from)
 }
 
 // check finds out what the source of an input is, and whether it is what is wanted.
@@ -151,7 +162,51 @@ func (l *linker) fail(r reference, err error) {
 	if errors.Is(err, errDependency) {
 		return
 	}
+	if absent := new(absentSource); errors.As(err, &absent) {
+		err = l.meant(absent, r)
+	}
 	l.w.linkErrs = append(l.w.linkErrs, r.from.errorf("%s: %w", r.in.param, err))
+}
+
+// meant says of a source that is not there what the string most likely stands for: a
+// target, else a file beside it or a target of the file with a like name, else what the
+// parameter takes in another form.
+func (l *linker) meant(absent *absentSource, r reference) error {
+	m := r.from.m
+	if label := l.w.labelMeant(absent.written, m.base); label != "" {
+		return fmt.Errorf("%w: did you mean %q?", absent, label)
+	}
+	names := absent.beside
+	for _, name := range m.targetNames() {
+		names = append(names, ":"+name)
+	}
+	hint := near.Hint(absent.path, names)
+	if hint == "" {
+		hint = near.Hint(":"+absent.written, names)
+	}
+	if hint == "" {
+		hint = l.w.otherwise(r, absent.written)
+	}
+	return fmt.Errorf("%w%s", absent, hint)
+}
+
+// otherwise is what the parameter of an input takes in another form than as a file, "" if
+// the string is likely to be a path.
+func (w *Workspace) otherwise(r reference, written string) string {
+	if strings.ContainsAny(written, "/.:") && !strings.Contains(written, " ") {
+		return ""
+	}
+	name, _, _ := strings.Cut(r.in.param, "[")
+	for i := range w.cfg.Operations {
+		if op := &w.cfg.Operations[i]; op.Name == r.from.op {
+			for _, p := range op.Params {
+				if p.Name == name && p.Otherwise != "" {
+					return ": " + fmt.Sprintf(p.Otherwise, written)
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // errorf is a mistake at the place of the declaration.

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.starlark.net/starlark"
 
+	"b9.build/b9/builtins/lang/outline"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/near"
 	"b9.build/b9/stdlib"
@@ -23,14 +25,18 @@ import (
 func (w *Workspace) loadFor(ctx context.Context, from *module, label string) (starlark.StringDict, error) {
 	id, base, library, err := from.loadTarget(label)
 	if err != nil {
-		return nil, from.loadError(label, err.Error(), nil)
+		return nil, from.loadError(label, err.Error()+from.loadMeant(label), nil)
 	}
 	m, err := w.await(ctx, from, label, id, base, library)
 	if err != nil {
 		return nil, err
 	}
 	if m.missing {
-		return nil, from.loadError(label, w.missingFile(m), fs.ErrNotExist)
+		msg := w.missingFile(m)
+		if !strings.Contains(msg, "did you mean") {
+			msg += from.loadMeant(label)
+		}
+		return nil, from.loadError(label, msg, fs.ErrNotExist)
 	}
 	if m.failed {
 		return nil, errDependency
@@ -184,4 +190,101 @@ func (w *Workspace) missingPackage(pkg string) string {
 		msg += fmt.Sprintf(": did you mean %q?", "//"+best)
 	}
 	return msg
+}
+
+// loadMeant is the end of an error about the label of a load() statement: a file that is
+// there under another way to write it, or "".
+func (m *module) loadMeant(label string) string {
+	name := strings.TrimPrefix(strings.TrimPrefix(label, libraryPrefix), ":")
+	if !strings.HasSuffix(name, ".star") {
+		name += ".star"
+	}
+	var list []string
+	if dir, file, ok := cutLast(name); ok {
+		below := strings.Trim(dir, "/")
+		list = []string{"//" + below + ":" + file, "//" + path.Join(m.base.Pkg, below) + ":" + file}
+	} else if strings.HasPrefix(name, "//") {
+		list = []string{name}
+	} else {
+		list = []string{":" + name, libraryPrefix + name, "//:" + name}
+	}
+	for _, text := range list {
+		if m.hasFile(text) {
+			return fmt.Sprintf(": did you mean %q?", text)
+		}
+	}
+	return ""
+}
+
+// hasFile reports whether there is the file that the label of a load() names.
+func (m *module) hasFile(label string) bool {
+	id, _, library, err := m.loadTarget(label)
+	switch {
+	case err != nil:
+		return false
+	case library:
+		_, err = fs.Stat(stdlib.FS, strings.TrimPrefix(id, libraryPrefix))
+	default:
+		_, err = os.Stat(filepath.Join(m.ws.root, filepath.FromSlash(id)))
+	}
+	return err == nil
+}
+
+// loadLine is the load() statement that defines a name which a file uses without one,
+// of the libraries that come with b9, or of those beside the file; or "".
+func (m *module) loadLine(name string) string {
+	for _, file := range libraries() {
+		if slices.Contains(file.names, name) {
+			return fmt.Sprintf("load(%q, %q)", file.label, name)
+		}
+	}
+	if m.library {
+		return ""
+	}
+	beside, _ := fs.Glob(os.DirFS(filepath.Join(m.ws.root, filepath.FromSlash(m.base.Pkg))), "*.star")
+	for _, file := range beside {
+		if id := path.Join(m.base.Pkg, file); id == m.id || file == BuildFile {
+			continue
+		}
+		src, err := readSource(filepath.Join(m.ws.root, filepath.FromSlash(m.base.Pkg), file))
+		if err == nil && slices.Contains(functionsIn(file, src), name) {
+			return fmt.Sprintf("load(%q, %q)", ":"+file, name)
+		}
+	}
+	return ""
+}
+
+// library is what load() finds in a file.
+type library struct {
+	label string
+	names []string
+}
+
+// libraries are those that come with b9.
+var libraries = sync.OnceValue(func() []library {
+	var all []library
+	files, _ := fs.Glob(stdlib.FS, "*.star")
+	for _, file := range files {
+		src, _ := stdlib.FS.ReadFile(file)
+		all = append(all, library{libraryPrefix + file, functionsIn(file, src)})
+	}
+	return all
+})
+
+// libraryNames lists what load() finds in them.
+func libraryNames() []string {
+	var names []string
+	for _, l := range libraries() {
+		names = append(names, l.names...)
+	}
+	return names
+}
+
+// functionsIn lists the functions that the text of a file defines for others.
+func functionsIn(file string, src []byte) []string {
+	tree, err := fileOptions().Parse(file, src, 0)
+	if err != nil {
+		return nil
+	}
+	return outline.Functions(tree)
 }

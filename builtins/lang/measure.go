@@ -3,9 +3,12 @@ package lang
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
+
+	"b9.build/b9/engine"
 )
 
 // What one value may hold when something walks through all of it at once,
@@ -104,4 +107,29 @@ func (m *measure) attributes(s *starlarkstruct.Struct, depth int) error {
 		}
 	}
 	return nil
+}
+
+// MaxText bounds a file that is held in memory as text, in bytes.
+const MaxText = 16 << 20
+
+// Text is a value as text: a string as it is, true or false for a bool, and
+// anything else as a build file writes it.
+func Text(v starlark.Value) string {
+	switch v := v.(type) {
+	case starlark.String:
+		return string(v)
+	case starlark.Bool:
+		return strconv.FormatBool(bool(v))
+	}
+	return v.String()
+}
+
+// InputText reads the input of that role as text, in an action's Run. One of more
+// than MaxText bytes is an error.
+func InputText(job *engine.Job, role string) (string, error) {
+	data, err := job.Input(role).ReadAll(MaxText)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", role, err)
+	}
+	return string(data), nil
 }

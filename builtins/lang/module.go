@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 
 	"go.starlark.net/starlark"
 
@@ -31,10 +32,12 @@ type module struct {
 	globals starlark.StringDict
 	targets map[string]*declaration
 	order   []*declaration // the targets in the order of their calls
+	unnamed []*declaration // the steps that are no targets, in the order of their calls
 	errs    []*Error
 	missing bool // there is no such file
 	failed  bool // evaluation did not come to its end: targets may be missing
 	calls   uint32
+	told    bool                    // the user was warned of what is in vain in it
 	members map[picked]*declaration // the steps that take a file out of a directory
 	same    map[string]int          // how often Identity was asked for a text
 
@@ -120,7 +123,7 @@ func (m *module) read() ([]byte, error) {
 func readSource(name string) ([]byte, error) {
 	st, err := os.Stat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return nil, fs.ErrNotExist
 	case err != nil:
 		return nil, err

@@ -36,6 +36,11 @@ type Param struct {
 	Default  starlark.Value // what an absent one means; nil leaves it absent
 	Enum     []string       // if not nil, the strings that are allowed
 	Min, Max int64          // if not both 0, the range of a number or size
+
+	// Otherwise ends the message about a string that was taken for the path of a
+	// source file and is none: how to write what it may have been meant as, with a
+	// %[1]q for it. "" is nothing.
+	Otherwise string
 }
 
 // Step is what an operation's call asks for.

@@ -174,6 +174,7 @@ func (w *Workspace) ResolveFiles(ctx context.Context, files, options []string) (
 		if err := w.loadAll(ctx, bases); err != nil {
 			return nil, err
 		}
+		l.files = bases
 		return l.named(targetPattern{Recursive: true, found: bases}), nil
 	})
 	if err != nil {

@@ -1,10 +1,17 @@
 package lang
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
+
+	"b9.build/b9/builtins/lang/outline"
+	"b9.build/b9/engine/near"
 )
 
 // targetPattern is what a person asks for: one target, or all targets of one build
@@ -97,4 +104,138 @@ func belowRoot(s, root string) string {
 		return "//" + filepath.ToSlash(rel) + ":" + name
 	}
 	return "//" + filepath.ToSlash(rel)
+}
+
+// What was meant by a label, a pattern or a load() that names nothing: other ways to
+// write the same words are tried, and the first that names something is suggested. To
+// look it up no further file is evaluated, since its own mistakes would be reported then:
+// of a file that is not loaded the names count that its text gives to targets.
+
+// exists reports whether the label names a target, or a file, that files of the package
+// may use.
+func (w *Workspace) exists(l Label, from string) bool {
+	return l.Root == "" && l.Name != "" && (l.File == "" && w.isSource(l) || w.hasTarget(l, from))
+}
+
+// hasTarget reports whether the label names a target that files of the package may use.
+func (w *Workspace) hasTarget(l Label, from string) bool {
+	if m := w.loaded(l.file()); m != nil {
+		d, err := w.target(m, l)
+		return err == nil && d.source == nil && d.visibleFrom(from)
+	}
+	return l.Name != "" && slices.Contains(w.namesIn(l.file()), l.Name)
+}
+
+// labelMeant is the label that a string of a build file most likely stands for which
+// names no source file, or "".
+func (w *Workspace) labelMeant(s string, base Label) string {
+	clean := strings.Trim(s, "/")
+	within := strings.TrimPrefix(path.Join("/", base.Pkg), "/")
+	candidates := []string{":" + clean, "//" + clean, "//" + path.Join(within, clean)}
+	if dir, name, ok := cutLast(clean); ok {
+		candidates = append(candidates, "//"+dir+":"+name, "//"+path.Join(within, dir)+":"+name)
+	}
+	candidates = append(candidates, "//:"+clean)
+	for _, text := range candidates {
+		if l, err := parseLabel(text, base); err == nil && w.exists(l, base.Pkg) {
+			return text
+		}
+	}
+	return ""
+}
+
+// cutLast splits a path before its last part, if it has no colon.
+func cutLast(p string) (dir, name string, ok bool) {
+	i := strings.LastIndexByte(p, '/')
+	if i < 0 || strings.Contains(p, ":") {
+		return "", "", false
+	}
+	return p[:i], p[i+1:], true
+}
+
+// namesIn lists the names that the text of a build file gives to targets.
+func (w *Workspace) namesIn(file string) []string {
+	src, err := readSource(filepath.Join(w.root, filepath.FromSlash(file)))
+	if err != nil {
+		return nil
+	}
+	tree, err := fileOptions().Parse(file, src, 0)
+	if err != nil {
+		return nil
+	}
+	return outline.Targets(tree)
+}
+
+// patternMeant is the end of an error about a pattern: what was most likely meant, or "".
+func (w *Workspace) patternMeant(s string) string {
+	for _, text := range w.otherPatterns(s) {
+		p, err := parsePattern(text, w.dir)
+		if err != nil {
+			continue
+		}
+		found := w.hasTarget(p.Label, p.Label.Pkg)
+		switch {
+		case p.Recursive:
+			list, err := w.packages(context.Background(), p.Label.Pkg, 1)
+			found = err == nil && len(list) > 0
+		case p.All:
+			found = len(w.namesIn(p.Label.file())) > 0
+		}
+		if found {
+			return fmt.Sprintf(": did you mean %q?", text)
+		}
+	}
+	return ""
+}
+
+// otherPatterns lists other ways to write a pattern.
+func (w *Workspace) otherPatterns(s string) []string {
+	if results, ok := strings.CutPrefix(s, OutputDir+"/"); ok {
+		dir, name, _ := cutLast("/" + results)
+		pkg := "//" + strings.TrimPrefix(dir, "/")
+		return []string{pkg + ":" + name, pkg + ":" + strings.TrimSuffix(name, path.Ext(name))}
+	}
+	var list []string
+	if strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//") {
+		s = "/" + s
+		list = append(list, s)
+	}
+	for _, end := range []string{":*", ":...", ":**", "/*", "/**", "..."} {
+		if head, ok := strings.CutSuffix(s, end); ok {
+			if strings.HasPrefix(end, ":") {
+				return append(list, head+":all")
+			}
+			return append(list, strings.TrimSuffix(head, "/")+"/...", head+"...")
+		}
+	}
+	trimmed := strings.TrimRight(s, "/:")
+	if !strings.ContainsAny(s, "/:") {
+		list = append(list, ":"+s)
+		if best := near.Match(s, w.namesIn(path.Join(w.dir, BuildFile))); best != "" {
+			list = append(list, ":"+best)
+		}
+	}
+	if dir, name, ok := cutLast(trimmed); ok {
+		dir = strings.TrimSuffix(dir, "/")
+		if dir == "" {
+			dir = "//"
+		}
+		list = append(list, dir+":"+name)
+	}
+	if trimmed != s {
+		list = append(list, trimmed)
+	}
+	return list
+}
+
+// isFunction recognises a query such as deps(//x).
+var isFunction = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-z_]+)\(.*\)$`) })
+
+// functionAsked is what is wrong with a pattern that is written like a query, or "".
+func functionAsked(pattern string) string {
+	m := isFunction().FindStringSubmatch(pattern)
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf("it is no target: questions such as %s() are for `b9 query`", m[1])
 }

@@ -86,6 +86,7 @@ func (w *Workspace) graphOf(ctx context.Context, wanted func(*linker) ([]*declar
 		if err := sortedErrors(w.unknownOptions()); err != nil {
 			return nil, err
 		}
+		l.warn()
 		return &Graph{Targets: targetsOf(roots)}, nil
 	}
 	usable := slices.DeleteFunc(slices.Clone(roots), func(d *declaration) bool { return d.link.failed })
@@ -145,7 +146,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 			err = l.filesOf(&p, files)
 		}
 		if err != nil {
-			l.errs = append(l.errs, evaluationErrors(err, nil)...)
+			l.errs = append(l.errs, l.patternError(text, err))
 			continue
 		}
 		parsed = append(parsed, p)
@@ -154,6 +155,7 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 	if err := l.w.loadAll(l.ctx, sorted); err != nil {
 		return nil, err
 	}
+	l.asked, l.files = parsed, sorted
 	return append(l.distinct(parsed), images...), nil
 }
 
@@ -228,7 +230,7 @@ func (l *linker) named(p targetPattern) []*declaration {
 	case p.All:
 		m := l.w.loaded(p.Label.file())
 		if m.missing {
-			l.errs = append(l.errs, &Error{Label: p.String(), Msg: l.w.missingFile(m)})
+			l.errs = append(l.errs, l.patternError(p.String(), &Error{Label: p.String(), Msg: l.w.missingFile(m)}))
 		}
 		return m.order
 	}
@@ -243,20 +245,26 @@ func (l *linker) named(p targetPattern) []*declaration {
 	}
 	if err != nil {
 		if !errors.Is(err, errDependency) {
-			l.errs = append(l.errs, &Error{Label: p.String(), Msg: err.Error() + l.wordHint(p), cause: err})
+			l.errs = append(l.errs, l.patternError(p.String(), &Error{Label: p.String(), Msg: err.Error(), cause: err}))
 		}
 		return nil
 	}
 	return []*declaration{d}
 }
 
-// wordHint says how a target is written to whoever wrote its name alone, which stands
-// for a package.
-func (l *linker) wordHint(p targetPattern) string {
-	if strings.ContainsAny(p.text, "/:.") || !l.w.loaded(p.Label.file()).missing {
-		return ""
+// patternError is a mistake in a pattern of the command line, with what may have been meant.
+func (l *linker) patternError(pattern string, err error) *Error {
+	var done *Error
+	if !errors.As(err, &done) {
+		done = &Error{Msg: err.Error(), cause: err}
 	}
-	return fmt.Sprintf(" (a target of the package that you are in is written %q)", ":"+p.text)
+	switch ask, meant := functionAsked(pattern), l.w.patternMeant(pattern); {
+	case ask != "":
+		done = &Error{Label: pattern, Msg: ask, cause: err}
+	case meant != "" && !strings.Contains(done.Msg, "did you mean"):
+		done.Msg += meant
+	}
+	return done
 }
 
 // picked stands for one output of a target.

@@ -3,6 +3,7 @@ package lang
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -63,6 +64,9 @@ func (m *module) source(rel string) (*declaration, error) {
 	clean := strings.TrimPrefix(strings.TrimSuffix(rel, "/"), "./")
 	if clean == "" || clean == "." {
 		return m.ws.sourceAt(m.base.Pkg, "."), nil
+	}
+	if path.IsAbs(clean) && strings.Contains(clean, ":") {
+		return misplaced(clean, ": it is an absolute path"), nil
 	}
 	if err := checkSourcePath(clean); err != nil {
 		return nil, err
@@ -139,7 +143,7 @@ func (w *Workspace) identify(d *declaration) error {
 	d.step.Action, d.step.Outputs, s.err = w.sourceOf(full, name)
 	switch {
 	case errors.Is(s.err, fs.ErrNotExist) && s.root == "":
-		s.err = errors.New(w.missingSource(s.path))
+		s.err = w.missingSource(s)
 	case s.err == nil:
 		s.outside = w.outside(full, name)
 	}
@@ -223,19 +227,38 @@ func sourceMode(mode fs.FileMode) uint32 {
 	return 0o644
 }
 
-// missingSource says that a source is absent, and which file of its directory
-// may have been meant.
-func (w *Workspace) missingSource(p string) string {
-	if prefix, rest, ok := w.prefixed(path.Base(p)); ok {
+// absentSource is a source that is not there.
+type absentSource struct {
+	path    string   // below the root
+	written string   // as its build file has it, or nearly so
+	beside  []string // the paths of what is in its directory
+	more    string   // the end of the sentence
+}
+
+// Error implements error.
+func (a *absentSource) Error() string { return "there is no file " + a.path + a.more }
+
+// missingSource is the error about an absent source.
+func (w *Workspace) missingSource(s *sourceFile) error {
+	if prefix, rest, ok := w.prefixed(path.Base(s.path)); ok {
 		op := strings.TrimSuffix(prefix, ":")
-		return fmt.Sprintf("there is no file %s: in a build file that %s image is %s(%q)", p, op, op, rest)
+		return fmt.Errorf("there is no file %s: in a build file that %s image is %s(%q)", s.path, op, op, rest)
 	}
-	entries, _ := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(path.Dir(p))))
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = path.Join(path.Dir(p), e.Name())
+	a := &absentSource{path: s.path, written: s.label[strings.IndexByte(s.label, ':')+1:]}
+	entries, _ := os.ReadDir(filepath.Join(w.root, filepath.FromSlash(path.Dir(s.path))))
+	for _, e := range entries {
+		a.beside = append(a.beside, path.Join(path.Dir(s.path), e.Name()))
 	}
-	return Suggest(fmt.Sprintf("there is no file %s", p), p, names)
+	return a
+}
+
+// misplaced is the declaration of a source file that a build file names by what can't be
+// the path of one. It is an error once it is linked, when what was meant can be told.
+func misplaced(written, why string) *declaration {
+	d := &declaration{op: "source", source: &sourceFile{path: written, label: written}}
+	d.source.err = &absentSource{path: fmt.Sprintf("%q", written), written: written, more: why}
+	d.handle.decl = d
+	return d
 }
 
 // Source makes a source of what the symbolic link at a path of the host leads
@@ -287,4 +310,23 @@ func (l *Linked) SourceName(role string) string {
 		return a.Rel
 	}
 	return ref.String()
+}
+
+// SourceText reads the input of that role, a source file, as text; known is false
+// for anything a step makes. One of more than MaxText bytes is an error.
+func (l *Linked) SourceText(role string) (text string, known bool, err error) {
+	name, ok := l.SourcePath(role)
+	if !ok {
+		return "", false, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", true, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxText+1))
+	if err == nil && len(data) > MaxText {
+		err = fmt.Errorf("%s is larger than %d bytes", name, MaxText)
+	}
+	return string(data), true, err
 }

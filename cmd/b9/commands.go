@@ -18,7 +18,7 @@ import (
 
 // commands is `b9` with all its commands. Their flags set those of p.
 func commands(p *session.Program) *cobra.Command {
-	root := program()
+	root := program(p)
 	register(root.PersistentFlags(), &p.Flags)
 	root.SetFlagErrorFunc(command.FlagError)
 	root.SetHelpCommand(help())
@@ -32,15 +32,40 @@ func commands(p *session.Program) *cobra.Command {
 		repository.CleanLocal(p), repository.CleanRemote(p),
 		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
 	)
+	for _, c := range root.Commands() {
+		c.SuggestFor = otherWords(c.Name())
+	}
 	root.SetOut(p.Out) // which the next command looks at now
 	root.InitDefaultCompletionCmd()
 	complete(root, helpTexts())
 	return root
 }
 
+// otherWords is what other programs call a command.
+func otherWords(name string) []string {
+	return map[string][]string{
+		"build":    {"make", "compile"},
+		"run":      {"exec"},
+		"shell":    {"enter", "attach", "debug", "ssh"},
+		"explain":  {"why"},
+		"query":    {"targets", "show"},
+		"builtins": {"rules", "reference"},
+		"config":   {"settings", "set", "get"},
+		"init":     {"new", "create"},
+		"list":     {"images", "tags", "search"},
+		"push":     {"upload", "publish"},
+		"pull":     {"download"},
+		"image":    {"img", "disk"},
+		"cache":    {"store", "prune"},
+		"clean":    {"rm", "purge"},
+		"update":   {"upgrade", "lock"},
+	}[name]
+}
+
 // program is `b9` itself.
-func program() *cobra.Command {
-	return &cobra.Command{
+func program(p *session.Program) *cobra.Command {
+	version := false
+	cmd := &cobra.Command{
 		Use:               "b9",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -49,10 +74,15 @@ func program() *cobra.Command {
 			if len(args) > 0 {
 				return command.Unknown(cmd, args[0])
 			}
+			if version {
+				return inspect.PrintVersion(p)
+			}
 			return cmd.Help()
 		},
 		Args: cobra.ArbitraryArgs,
 	}
+	cmd.Flags().BoolVarP(&version, "version", "V", false, "print the version, as `b9 version` does")
+	return cmd
 }
 
 // register adds the flags that every command has.

@@ -27,6 +27,7 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container/backends"
+	"b9.build/b9/engine/near"
 )
 
 // Command is `b9 build`.
@@ -125,10 +126,10 @@ func (f *Flags) Configure(cfg *config.Config) error {
 	case f.jobs < 0 || f.jobs > maxJobs:
 		return exit.Usagef("-j %d: want 0 to %d", f.jobs, maxJobs)
 	case f.backend != "" && !slices.Contains(backends, f.backend):
-		return exit.Usagef("--backend %s: want %s", f.backend, strings.Join(backends, ", "))
+		return exit.Usagef("--backend %s: want %s%s", f.backend, strings.Join(backends, ", "), near.Hint(f.backend, backends))
 	}
 	if f.place != "" && !slices.Contains(placings[:], f.place) {
-		return exit.Usagef("--place %s: want %s", f.place, strings.Join(placings[:], ", "))
+		return exit.Usagef("--place %s: want %s%s", f.place, strings.Join(placings[:], ", "), near.Hint(f.place, placings[:]))
 	}
 	cfg.Results.Place = cmp.Or(f.place, cfg.Results.Place)
 	cfg.Build.Jobs = cmp.Or(f.jobs, cfg.Build.Jobs)

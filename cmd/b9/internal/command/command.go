@@ -7,6 +7,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,24 +35,65 @@ func FlagError(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if best := near.Match(unknown.GetSpecifiedName(), names); best != "" {
+		switch best := flagMeant(unknown, names); {
+		case best != "":
 			text += fmt.Sprintf(": did you mean --%s?", best)
+		case strings.HasPrefix(unknown.GetSpecifiedShortnames(), "/") || strings.HasPrefix(unknown.GetSpecifiedShortnames(), ":"):
+			text = fmt.Sprintf("-%s: a target can't be left out by a minus: name those that you want (`b9 query` lists them)", unknown.GetSpecifiedShortnames())
 		}
 	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
 		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())
 	}
-	return exit.Usagef("%s: %s (see `%s --help`)", Name(cmd), text, cmd.CommandPath())
+	if cmd.HasParent() {
+		text = Name(cmd) + ": " + text
+	}
+	return exit.Usagef("%s (see `%s --help`)", text, cmd.CommandPath())
 }
 
-// Unknown says that cmd has no command of that name.
-func Unknown(cmd *cobra.Command, name string) error {
-	var names []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
+// flagMeant is the name of the flag that was meant, or "": one that is spelt alike, or
+// one that was written with a single dash, of which the end is left.
+func flagMeant(unknown *pflag.NotExistError, names []string) string {
+	end := unknown.GetSpecifiedShortnames()
+	if end == "" {
+		return near.Match(unknown.GetSpecifiedName(), names)
+	}
+	for _, name := range names {
+		if len(end) > 2 && strings.HasSuffix(name, end) {
+			return name
 		}
 	}
-	return exit.Usagef("unknown command %q%s (see `%s --help`)", name, near.Hint(name, names), cmd.CommandPath())
+	return ""
+}
+
+// Unknown says that cmd has no command of that name, and which was meant: one that other
+// programs call so (cobra.Command.SuggestFor), one below another command, or one that
+// is spelt alike.
+func Unknown(cmd *cobra.Command, name string) error {
+	var names []string
+	hint := ""
+	each(cmd, func(c *cobra.Command) {
+		path := strings.TrimPrefix(c.CommandPath(), cmd.CommandPath()+" ")
+		if c.Parent() == cmd {
+			names = append(names, path)
+		}
+		if hint == "" && (c.Name() == name || slices.Contains(c.SuggestFor, name)) {
+			hint = fmt.Sprintf(": did you mean %q?", path)
+		}
+	})
+	if hint == "" {
+		hint = near.Hint(name, names)
+	}
+	return exit.Usagef("unknown command %q%s (see `%s --help`)", name, hint, cmd.CommandPath())
+}
+
+// each calls visit for every command below cmd that the help lists.
+func each(cmd *cobra.Command, visit func(*cobra.Command)) {
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			visit(c)
+			each(c, visit)
+		}
+	}
 }
 
 // NoArgs refuses arguments in a sentence that says which.

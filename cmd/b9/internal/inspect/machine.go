@@ -60,10 +60,13 @@ func Config(p *session.Program) *cobra.Command {
 // Version is `b9 version`.
 func Version(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use: "version",
-		RunE: func(*cobra.Command, []string) error {
-			v := session.Version()
-			return p.Show(v, fmt.Sprintf("b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go))
-		},
+		Use:  "version",
+		RunE: func(*cobra.Command, []string) error { return PrintVersion(p) },
 	}
+}
+
+// PrintVersion prints what `b9 version` does.
+func PrintVersion(p *session.Program) error {
+	v := session.Version()
+	return p.Show(v, fmt.Sprintf("b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go))
 }

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 )
@@ -23,6 +25,9 @@ func Query(p *session.Program) *cobra.Command {
 	var q question
 	ask := func(pick func(*lang.Graph) []*lang.Target) func(*cobra.Command, []string) error {
 		return p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			if err := notFunction(args); err != nil {
+				return err
+			}
 			return q.ask(ctx, s, args, pick)
 		})
 	}
@@ -62,6 +67,22 @@ func Query(p *session.Program) *cobra.Command {
 		},
 	)
 	return cmd
+}
+
+// notFunction refuses a question that is written as other build systems write it, and
+// says how it is written here.
+func notFunction(args []string) error {
+	for _, arg := range args {
+		name, inner, ok := strings.Cut(arg, "(")
+		if ok && strings.HasSuffix(inner, ")") && (name == "deps" || name == "rdeps" || name == "kind") {
+			words := strings.FieldsFunc(strings.TrimSuffix(inner, ")"), func(r rune) bool { return r == ',' || r == ' ' })
+			if name == "rdeps" && len(words) == 2 { // where to look comes first there
+				words[0], words[1] = words[1], words[0]
+			}
+			return exit.Usagef("query %s: a question is a command of its own: `b9 query %s %s`", arg, name, strings.Join(words, " "))
+		}
+	}
+	return nil
 }
 
 // ofKind lists the targets asked for that the built-in makes; of source

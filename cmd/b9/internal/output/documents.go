@@ -234,6 +234,7 @@ type Failure struct {
 	Place      *Place  `json:"place,omitempty"`
 	Cause      string  `json:"cause"`
 	CalledFrom []Place `json:"called_from,omitempty"` // the innermost call first
+	Within     []Place `json:"within,omitempty"`      // calls in libraries of b9 below place, the outermost first
 	Log        string  `json:"log,omitempty"`         // path
 	Kept       string  `json:"kept,omitempty"`        // path of what the step left
 }

@@ -87,6 +87,9 @@ func ofMistake(m *lang.Error) Failure {
 	for i := 1; i < len(m.Stack); i++ {
 		f.CalledFrom = append(f.CalledFrom, Place(m.Stack[i].Pos))
 	}
+	for _, call := range m.Within {
+		f.Within = append(f.Within, Place(call.Pos))
+	}
 	return f
 }
 
