@@ -16,6 +16,7 @@ import (
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
@@ -83,6 +84,9 @@ func Clean(p *session.Program) *cobra.Command {
 	cmd := &cobra.Command{Use: "clean", RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 		if stale {
 			return cleanStale(ctx, s, options)
+		}
+		if len(options) > 0 {
+			return exit.Usagef("clean: -D says what build files make, and without --stale none is read")
 		}
 		return clean(ctx, s, args)
 	})}
