@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/tool"
 )
 
@@ -49,7 +50,11 @@ func accessIn(ctx context.Context, etc string, mirrors []string) (*Access, error
 	a.Mirrors, _ = withoutUsers(mirrors)
 	var logins bytes.Buffer
 	for _, m := range mirrors {
-		if line := loginLine(m); line != "" && !strings.Contains(logins.String(), line) {
+		line, err := loginLine(m)
+		if err != nil {
+			return nil, err
+		}
+		if line != "" && !strings.Contains(logins.String(), line) {
 			logins.WriteString(line)
 		}
 	}
@@ -59,6 +64,9 @@ func accessIn(ctx context.Context, etc string, mirrors []string) (*Access, error
 	a.Logins = logins.Bytes()
 	for _, m := range password().FindAllSubmatch(a.Logins, -1) {
 		a.Secrets = append(a.Secrets, string(m[1]))
+	}
+	for _, m := range mirrors {
+		a.Secrets = append(a.Secrets, SecretsOf(m)...)
 	}
 	slices.Sort(a.Secrets)
 	a.Secrets = slices.Compact(a.Secrets)
@@ -90,9 +98,7 @@ func (a *Access) addProxies(ctx context.Context) error {
 			continue
 		}
 		a.Proxies = append(a.Proxies, Proxy{m[1], m[2]})
-		if u, err := url.Parse(m[2]); err == nil && u.User != nil {
-			a.Secrets = append(a.Secrets, u.User.String())
-		}
+		a.Secrets = append(a.Secrets, SecretsOf(m[2])...)
 	}
 	return nil
 }
@@ -100,13 +106,54 @@ func (a *Access) addProxies(ctx context.Context) error {
 // loginLine is the user and password in a mirror's address as a line of
 // apt_auth.conf(5), "" where there are none. The scheme is named: apt sends
 // nothing over plain http otherwise.
-func loginLine(mirror string) string {
+func loginLine(mirror string) (string, error) {
 	u, err := url.Parse(mirror)
 	if err != nil || u.User == nil {
-		return ""
+		return "", nil
 	}
 	secret, _ := u.User.Password()
-	return fmt.Sprintf("machine %s://%s%s login %s password %s\n", u.Scheme, u.Host, strings.TrimSuffix(u.Path, "/"), u.User.Username(), secret)
+	if words := len(strings.Fields(u.User.Username() + " " + secret)); words > 2 {
+		return "", fmt.Errorf("the user or the password of %s has white space, which apt reads from no file", withoutPassword(mirror))
+	}
+	return fmt.Sprintf("machine %s://%s%s login %s password %s\n", u.Scheme, u.Host, strings.TrimSuffix(u.Path, "/"), u.User.Username(), secret), nil
+}
+
+// SecretsOf are the user and password in the address of a mirror or proxy, as they
+// stand there and as they are meant.
+func SecretsOf(address string) []string {
+	m := userPart().FindStringSubmatch(address)
+	if m == nil {
+		return nil
+	}
+	secrets := []string{m[1]}
+	if _, word, ok := strings.Cut(m[1], ":"); ok {
+		secrets = append(secrets, word)
+		if plain, err := url.PathUnescape(word); err == nil && plain != word {
+			secrets = append(secrets, plain)
+		}
+	}
+	return secrets
+}
+
+// IsProxy reports whether a variable of the environment names a proxy, or what is
+// reached without one.
+func IsProxy(name string) bool { return strings.HasSuffix(strings.ToLower(name), "_proxy") }
+
+// masked is what is *** wherever apt's words are kept: secrets of this machine, and
+// those in the proxies of the environment, which apt and scripts of packages get.
+func (a *Access) masked(environ []string) *secret.Set {
+	var texts [][]byte
+	for _, s := range a.Secrets {
+		texts = append(texts, []byte(s))
+	}
+	for _, kv := range environ {
+		if name, value, _ := strings.Cut(kv, "="); IsProxy(name) {
+			for _, s := range SecretsOf(value) {
+				texts = append(texts, []byte(s))
+			}
+		}
+	}
+	return secret.Masking(nil, texts)
 }
 
 // appendLogins adds those that apt has in files of their own, in its order.
@@ -128,10 +175,10 @@ func appendLogins(to *bytes.Buffer, etc string) error {
 	return nil
 }
 
-// userPart is the user and password in the address of a mirror, or in a line
-// with one.
+// userPart is the user and password in the address of a mirror, in a line with one, or
+// in a proxy's address, which may have no scheme.
 var userPart = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`://([^/@\s]+)@`)
+	return regexp.MustCompile(`(?:://|^)([^/\s]+)@`)
 })
 
 // withoutUsers takes users and passwords out of mirrors: they say who asks, not

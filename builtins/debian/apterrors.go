@@ -78,6 +78,10 @@ func (t *tooling) diagnose(line string) error {
 		return fmt.Errorf("%s: %s: leave out the version, or pin the archive with snapshot=", t.Suite, line)
 	case has("NO_PUBKEY", "is not signed", "couldn't be verified", "EXPKEYSIG"):
 		return fmt.Errorf("the signature of %s can't be checked: %s: give keyring= with the archive's keys", mirror, line)
+	case has("  401 "):
+		return fmt.Errorf("%s wants a user and a password, or others: %s: give them in its address, mirror=\"http://USER:PASSWORD@HOST/…\", or to the machine's apt, in /etc/apt/auth.conf.d", mirror, line)
+	case has("  407 "):
+		return fmt.Errorf("the proxy on the way to %s wants a user and a password, or others: %s: give them in http_proxy, or to the machine's apt", mirror, line)
 	case has("does not have a Release file"):
 		return fmt.Errorf("unknown suite: %s: check its spelling, or give mirror=", line)
 	case has("No space left on device"):

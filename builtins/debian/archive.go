@@ -19,6 +19,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/tool"
 )
@@ -50,9 +51,9 @@ func (b *bootstrap) archiveState(ctx context.Context, w *engine.World, sources [
 		return hex.DecodeString(last.State)
 	}
 	if w.Offline {
-		return nil, fmt.Errorf("the state of %s is not known and b9 is offline: build once with network, or pin it with snapshot=", sources[0].URI)
+		return nil, fmt.Errorf("the state of %s is not known and b9 is offline: build once with network, or pin it with snapshot=", withoutPassword(sources[0].URI))
 	}
-	state, err := askArchive(ctx, w.Store, sources, b.Arch, ok)
+	state, err := askArchive(ctx, w.Store, b.Apt, sources, b.Arch, ok)
 	if err == nil {
 		writeAnswer(file, answer{Asked: time.Now(), State: hex.EncodeToString(state)})
 		return state, nil
@@ -100,19 +101,25 @@ func (e *unreachableError) Error() string {
 
 // askArchive fetches the Release files of all sources at once and digests
 // what counts of them. Where there is an older answer it gives up early.
-func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch string, older bool) (state []byte, err error) {
+func askArchive(ctx context.Context, st *store.Store, etc string, sources []aptSource, arch string, older bool) (state []byte, err error) {
 	scratch, err := st.Scratch("apt-release")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	asks := make([]releaseAsk, len(sources))
+	logins := filepath.Join(scratch.Dir(), loginsFile)
+	access, err := writeLogins(ctx, logins, etc, sources)
+	if err != nil {
+		return nil, err
+	}
+	sources = publicSources(sources)
+	asks := &releaseAsks{logins: logins, masked: access.masked(os.Environ()), older: older}
 	for i, s := range sources {
-		asks[i] = releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(scratch.Dir(), fmt.Sprint(i))}
+		asks.list = append(asks.list, releaseAsk{source: &sources[i], base: releaseBase(&s), file: filepath.Join(scratch.Dir(), fmt.Sprint(i))})
 	}
 	// Archives without InRelease have Release, signed beside it.
 	for _, name := range []string{"InRelease", "Release"} {
-		fetch := func() error { return fetchReleases(ctx, asks, name, older) }
+		fetch := func() error { return asks.fetch(ctx, name) }
 		if older {
 			err = fetch()
 		} else {
@@ -123,7 +130,7 @@ func askArchive(ctx context.Context, st *store.Store, sources []aptSource, arch 
 		}
 	}
 	h := sha256.New()
-	for _, a := range asks {
+	for _, a := range asks.list {
 		sum, err := a.state(arch)
 		if err != nil {
 			return nil, err
@@ -140,6 +147,24 @@ type releaseAsk struct {
 	file   string // where it is
 }
 
+// loginsFile is the name of the file of passwords among those that apt is given.
+const loginsFile = "auth.conf"
+
+// writeLogins writes into a file what lets apt into the archives of sources, as the
+// machine's apt at etc has it, so that it stands in no command line, and not where the
+// addresses are that apt and mmdebstrap print, and copy.
+func writeLogins(ctx context.Context, file, etc string, sources []aptSource) (*Access, error) {
+	var mirrors []string
+	for _, s := range sources {
+		mirrors = append(mirrors, s.URI)
+	}
+	access, err := accessIn(ctx, etc, mirrors)
+	if err != nil {
+		return nil, err
+	}
+	return access, os.WriteFile(file, access.Logins, 0o600)
+}
+
 // releaseBase is the URI of the directory that a suite's Release file is in.
 func releaseBase(s *aptSource) string {
 	uri := strings.TrimRight(s.URI, "/") + "/"
@@ -149,16 +174,24 @@ func releaseBase(s *aptSource) string {
 	return uri + "dists/" + s.Suite
 }
 
-// fetchReleases gets the files that are not there yet; those of this machine are
+// releaseAsks are the questions for those of several sources.
+type releaseAsks struct {
+	list   []releaseAsk
+	logins string      // file of the passwords
+	masked *secret.Set // what apt's words hold of them
+	older  bool        // there is an older answer
+}
+
+// fetch gets the files that are not there yet; those of this machine are
 // read where they are. What the archive does not have is no error.
-func fetchReleases(ctx context.Context, asks []releaseAsk, name string, older bool) error {
-	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=0"}
-	if older {
+func (r *releaseAsks) fetch(ctx context.Context, name string) error {
+	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=0", "-o", "Dir::Etc::netrc=" + r.logins, "-o", "Dir::Etc::netrcparts=/nonexistent"}
+	if r.older {
 		args = append(args, "-o", "Acquire::http::Timeout=5", "-o", "Acquire::https::Timeout=5")
 	}
 	var files []string
-	for i := range asks {
-		a := &asks[i]
+	for i := range r.list {
+		a := &r.list[i]
 		dir, local := localPath(a.base)
 		switch {
 		case fileExists(a.file):
@@ -176,18 +209,18 @@ func fetchReleases(ctx context.Context, asks []releaseAsk, name string, older bo
 	if err != nil && !errors.As(err, &exit) {
 		return err
 	}
-	return sortFailures(asks, name, out)
+	return sortFailures(r.list, name, r.masked.Masked(string(out)))
 }
 
 // sortFailures notes what apt-helper said about files that it did not get,
 // and makes an error of an archive that does not answer.
-func sortFailures(asks []releaseAsk, name string, out []byte) error {
+func sortFailures(asks []releaseAsk, name, out string) error {
 	for i := range asks {
 		a := &asks[i]
 		if fileExists(a.file) {
 			continue
 		}
-		reason := failureReason(string(out), a.base+"/"+name)
+		reason := failureReason(out, a.base+"/"+name)
 		if _, local := localPath(a.base); !local && !notThere(reason) {
 			down := error(&unreachableError{withoutPassword(a.source.URI), reason})
 			if passingFailure().MatchString(reason) {
@@ -223,7 +256,8 @@ func notThere(reason string) bool {
 }
 
 func withoutPassword(uri string) string {
-	return publicSources([]aptSource{{URI: uri}})[0].URI
+	bare, _ := withoutUsers([]string{uri})
+	return bare[0]
 }
 
 // state digests the answer to one question.
@@ -303,7 +337,7 @@ func hostEnv(more ...string) []string {
 	env := []string{"PATH=" + hostPath, "HOME=/root", "LC_ALL=C.UTF-8"}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		if IsProxy(name) {
 			env = append(env, kv)
 		}
 	}

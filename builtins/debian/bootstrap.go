@@ -278,8 +278,8 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 	}
 	s.emulator = emulator
 	defer func() {
-		if err != nil { // a half-installed system is of no use to anyone
-			err = errors.Join(err, os.RemoveAll(s.root))
+		if err != nil { // a half-installed system is of no use to anyone, and what lets this machine in is nobody's
+			err = errors.Join(err, os.RemoveAll(s.root), s.forgetAccess())
 		}
 	}()
 	if err := s.install(ctx); err != nil {

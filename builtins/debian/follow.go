@@ -21,7 +21,8 @@ type archiveState struct {
 	Suites     []string
 	Mirrors    []string
 
-	Apt     string        `key:"-"` // as for a bootstrap
+	Users   []string      `key:"-"` // as for a bootstrap
+	Apt     string        `key:"-"`
 	Refresh time.Duration `key:"-"`
 }
 
@@ -31,7 +32,7 @@ func (b *bootstrap) Follows() engine.Moving {
 		return nil
 	}
 	return &archiveState{
-		Suite: b.Suite, Arch: b.Arch, Components: b.Components, Suites: b.Suites, Mirrors: b.Mirrors, Apt: b.Apt, Refresh: b.Refresh,
+		Suite: b.Suite, Arch: b.Arch, Components: b.Components, Suites: b.Suites, Mirrors: b.Mirrors, Users: b.Users, Apt: b.Apt, Refresh: b.Refresh,
 	}
 }
 
@@ -54,7 +55,7 @@ func (a *archiveState) Refingerprint(ctx context.Context, w *engine.World, _ sto
 
 // bootstrap is one from this archive.
 func (a *archiveState) bootstrap() *bootstrap {
-	return &bootstrap{Suite: a.Suite, Arch: a.Arch, Components: a.Components, Suites: a.Suites, Mirrors: a.Mirrors, Apt: a.Apt}
+	return &bootstrap{Suite: a.Suite, Arch: a.Arch, Components: a.Components, Suites: a.Suites, Mirrors: a.Mirrors, Users: a.Users, Apt: a.Apt}
 }
 
 func (a *archiveState) fingerprint(ctx context.Context, w *engine.World, limit time.Duration) (store.Digest, error) {

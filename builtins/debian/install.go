@@ -86,8 +86,8 @@ func (s *staging) install(ctx context.Context) error {
 const retries = 3
 
 // machineAcquire is how the machine's apt is told to download, in apt's own
-// format. Hooks and everything else that concerns this machine stay out.
-func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
+// format, and where passwords are. Hooks and everything else that concerns this machine stay out.
+func machineAcquire(ctx context.Context, logins string) ([]byte, error) {
 	out, err := hostOutput(ctx, tool.FindIn(hostPath, "apt-config"), "dump", "Acquire")
 	if err != nil {
 		return nil, fmt.Errorf("apt-config: %w", err)
@@ -103,7 +103,7 @@ func machineAcquire(ctx context.Context, etc string) ([]byte, error) {
 	// Lists are fetched once: to patch those of a moment ago, as archives that change
 	// all day offer, loses them where nothing has changed since.
 	conf.WriteString("Acquire::PDiffs \"false\";\n")
-	fmt.Fprintf(&conf, "Dir::Etc::netrc \"%s/auth.conf\";\nDir::Etc::netrcparts \"%s/auth.conf.d\";\n", etc, etc)
+	fmt.Fprintf(&conf, "Dir::Etc::netrc \"%s\";\nDir::Etc::netrcparts \"/nonexistent\";\n", logins)
 	return conf.Bytes(), nil
 }
 

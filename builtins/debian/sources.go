@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"iter"
 	"net/textproto"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -249,14 +248,12 @@ func sameArchive(a, b aptSource) bool {
 	return a.URI == b.URI && slices.Equal(a.Components, b.Components) && slices.Equal(a.Archs, b.Archs) && slices.Equal(a.Fields, b.Fields)
 }
 
-// publicSources is sources without user names and passwords, for the image.
+// publicSources is sources without user names and passwords, for the image,
+// and for programs that read them from a file of their own.
 func publicSources(sources []aptSource) []aptSource {
 	out := slices.Clone(sources)
 	for i := range out {
-		if u, err := url.Parse(out[i].URI); err == nil && u.User != nil {
-			u.User = nil
-			out[i].URI = u.String()
-		}
+		out[i].URI = withoutPassword(out[i].URI)
 	}
 	return out
 }

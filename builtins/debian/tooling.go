@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"b9.build/b9/engine/container"
+	"b9.build/b9/engine/container/secret"
 	"b9.build/b9/engine/tool"
 )
 
@@ -24,6 +25,7 @@ type tooling struct {
 	root    string // the root file system
 	log     io.Writer
 
+	access   *Access             // to the sources
 	emulator *container.Emulator // of the programs in the root, nil for the kernel
 }
 
@@ -31,11 +33,16 @@ func (t *tooling) path(name string) string { return filepath.Join(t.dir, name) }
 
 // prepare writes the files.
 func (t *tooling) prepare(ctx context.Context) error {
-	options, err := machineAcquire(ctx, t.Apt)
+	access, err := writeLogins(ctx, t.path(loginsFile), t.Apt, t.sources)
 	if err != nil {
 		return err
 	}
-	sources, err := readable(fetchable(t.sources))
+	t.access = access
+	options, err := machineAcquire(ctx, t.path(loginsFile))
+	if err != nil {
+		return err
+	}
+	sources, err := readable(fetchable(publicSources(t.sources)))
 	if err != nil {
 		return err
 	}
@@ -44,6 +51,11 @@ func (t *tooling) prepare(ctx context.Context) error {
 		os.WriteFile(t.path("apt.conf"), options, 0o600),
 		os.WriteFile(t.path("b9.sources"), []byte(renderSources(sources)), 0o600),
 	)
+}
+
+// forgetAccess removes the files with passwords of mirrors and proxies.
+func (t *tooling) forgetAccess() error {
+	return errors.Join(os.RemoveAll(t.path(loginsFile)), os.RemoveAll(t.path("apt.conf")))
 }
 
 // mmdebstrap runs the program. What it, apt or dpkg say of an error is the error.
@@ -63,8 +75,12 @@ func (t *tooling) mmdebstrap(ctx context.Context, env []string, options ...strin
 		argv = append(argv, "--include="+p)
 	}
 	watch := &aptErrors{to: t.log}
+	masker := secret.NewMasker(t.access.masked(os.Environ()), watch)
 	env = hostEnv(append(env, "DEBIAN_FRONTEND=noninteractive", "TMPDIR="+t.path("tmp"))...)
-	err = runContained(ctx, t.emulator, env, watch, append(argv, t.Suite, t.root, t.path("b9.sources"))...)
+	err = runContained(ctx, t.emulator, env, masker, append(argv, t.Suite, t.root, t.path("b9.sources"))...)
+	if ferr := masker.Flush(); err == nil {
+		err = ferr
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return t.explain(watch, err)

@@ -78,9 +78,9 @@ func (l lending) Run(ctx context.Context, spec container.Spec, to container.IO) 
 func lendProxies(spec *container.Spec, environ []string) (secrets []string) {
 	spec.Env = slices.Clone(spec.Env)
 	for _, kv := range environ {
-		if name, value, _ := strings.Cut(kv, "="); isProxy(name) && !isSet(spec.Env, name) && (isNoProxy(name) || reachable(value, spec.Network)) {
+		if name, value, _ := strings.Cut(kv, "="); debian.IsProxy(name) && !isSet(spec.Env, name) && (isNoProxy(name) || reachable(value, spec.Network)) {
 			spec.Env = append(spec.Env, kv)
-			secrets = append(secrets, secretsOf(value)...)
+			secrets = append(secrets, debian.SecretsOf(value)...)
 		}
 	}
 	return secrets
@@ -91,7 +91,7 @@ func lendProxies(spec *container.Spec, environ []string) (secrets []string) {
 func lentPorts(env []string, a *debian.Access) []netip.AddrPort {
 	var ports []netip.AddrPort
 	for _, kv := range env {
-		if name, value, _ := strings.Cut(kv, "="); isProxy(name) && !isNoProxy(name) {
+		if name, value, _ := strings.Cut(kv, "="); debian.IsProxy(name) && !isNoProxy(name) {
 			ports = append(ports, onLoopback(value)...)
 		}
 	}
@@ -104,8 +104,6 @@ func lentPorts(env []string, a *debian.Access) []netip.AddrPort {
 	slices.SortFunc(ports, netip.AddrPort.Compare)
 	return slices.Compact(ports)
 }
-
-func isProxy(name string) bool { return strings.HasSuffix(strings.ToLower(name), "_proxy") }
 
 // isNoProxy reports whether a variable names what is reached without a proxy.
 func isNoProxy(name string) bool { return strings.EqualFold(name, "no_proxy") }
@@ -157,23 +155,6 @@ func onLoopback(address string) []netip.AddrPort {
 		}
 	}
 	return ports
-}
-
-// secretsOf are the user and password in an address, as they stand there and
-// as they are meant.
-func secretsOf(address string) []string {
-	u, err := url.Parse(address)
-	if err != nil || u.User == nil {
-		return nil
-	}
-	secrets := []string{u.User.String()}
-	if before, _, ok := strings.Cut(address, "@"); ok {
-		secrets = append(secrets, before[strings.LastIndex(before, "/")+1:])
-	}
-	if word, ok := u.User.Password(); ok {
-		secrets = append(secrets, word)
-	}
-	return secrets
 }
 
 // aptConfig is apt's configuration for a network; "" where there is nothing to say.

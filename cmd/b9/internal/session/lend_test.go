@@ -60,10 +60,10 @@ func TestLentPorts(t *testing.T) {
 }
 
 func TestSecretsOf(t *testing.T) {
-	if got := secretsOf("http://ann:p%40ss@proxy:3128/"); !slices.Contains(got, "p@ss") || !slices.Contains(got, "ann:p%40ss") {
+	if got := debian.SecretsOf("http://ann:p%40ss@proxy:3128/"); !slices.Contains(got, "p@ss") || !slices.Contains(got, "ann:p%40ss") {
 		t.Errorf("got %q", got)
 	}
-	if got := secretsOf("http://proxy:3128"); got != nil {
+	if got := debian.SecretsOf("http://proxy:3128"); got != nil {
 		t.Errorf("got %q", got)
 	}
 }
