@@ -73,7 +73,8 @@ func goldenFile(t *testing.T, name, path string, mask ...string) {
 func TestGoldenTrace(t *testing.T) {
 	d, other := store.Sum([]byte("one")), store.Sum([]byte("other"))
 	want := &engine.Trace{
-		Made: time.Unix(0, 1_700_000_000_000_000_001), Names: d,
+		Shelves: store.Shelves{0: 1, 16: 0x0123456789abcdef},
+		Made:    time.Unix(0, 1_700_000_000_000_000_001), Names: d,
 		Listed: []engine.Stamp{{Path: "/src", Sign: "1:40755:2:3:4"}},
 		Files:  []string{"B9BUILD.star", "a/B9BUILD.star"},
 		Parts: []engine.TracedPart{{

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,13 +24,16 @@ import (
 // the grain of the file system's clock before it was read is left out, and then has to be
 // evaluated like one that changed.
 type Trace struct {
-	Made   time.Time
-	Names  store.Digest // of the names that results have in the store
-	Listed []Stamp      // the directories that were searched for the files
-	Files  []string     // the parts whose results were asked for, in their order
-	Parts  []TracedPart
-	Tools  []TracedTool // the host programs in the keys
-	Left   []Left       // what lay beside the results and was none any more
+	Made  time.Time
+	Names store.Digest // of the names that results have in the store
+	// Shelves are what the store's directories of objects were when the objects of all
+	// results were there; nothing for few results, which are asked for one by one.
+	Shelves store.Shelves
+	Listed  []Stamp  // the directories that were searched for the files
+	Files   []string // the parts whose results were asked for, in their order
+	Parts   []TracedPart
+	Tools   []TracedTool // the host programs in the keys
+	Left    []Left       // what lay beside the results and was none any more
 }
 
 // Left is something that a build placed and that is no result any more.
@@ -202,8 +206,10 @@ func Racy(stamps []Stamp, grain time.Duration) bool {
 
 // Standing is what still stands of a trace.
 type Standing struct {
-	Listed bool            // the same files would be found
-	Parts  map[string]bool // by name
+	Listed  bool            // the same files would be found
+	Parts   map[string]bool // by name
+	Shelves store.Shelves   // as they are now, for the trace; nothing where it has few results
+	News    bool            // they tell so much more than the trace that it pays to keep them
 }
 
 // Stands reports whether the build that left the trace would do nothing if it
@@ -222,12 +228,20 @@ func (e *Engine) Standing(ctx context.Context, t *Trace) Standing {
 	}
 	c := tracedSources{engine: e, table: ownActions()}
 	maps.Copy(c.table, e.cfg.Actions)
+	s := Standing{Parts: map[string]bool{}}
+	if t.asks() >= manyObjects {
+		s.Shelves = e.cfg.Store.Shelves() // before the objects are asked for
+		s.News = s.Shelves.News(&t.Shelves) > len(s.Shelves)/8
+	}
+	resultStands := func(r Placed) bool {
+		return e.resultStands(&r, r.shelved() && s.Shelves.Holds(&t.Shelves, r.Object.Digest))
+	}
 	stands := make([]bool, len(t.Parts))
 	inParallel(len(t.Parts), func(i int) {
 		p := &t.Parts[i]
-		stands[i] = c.stand(ctx, p.Sources) && all(ctx, p.Stamps, Stamp.same) && all(ctx, p.Results, e.resultStands)
+		stands[i] = c.stand(ctx, p.Sources) && all(ctx, p.Stamps, Stamp.same) && all(ctx, p.Results, resultStands)
 	})
-	s := Standing{Listed: all(ctx, t.Listed, Stamp.same), Parts: map[string]bool{}}
+	s.Listed = all(ctx, t.Listed, Stamp.same)
 	for i, ok := range stands {
 		s.Parts[t.Parts[i].Name] = ok
 	}
@@ -321,10 +335,34 @@ func (e *Engine) toolsStand(ctx context.Context, traced []TracedTool) bool {
 	return true
 }
 
-func (e *Engine) resultStands(r Placed) bool {
-	placed := r.Path == "" || r.Sign != "" && observe(r.Path) == r.Sign
-	return placed && (!r.Stored || e.cfg.Store.Has(r.Object))
+// manyObjects is from how many objects on it is quicker to look at the directories in which
+// they lie, twice 256 at most, before one is asked for.
+const manyObjects = 1024
+
+// asks counts the objects of the results.
+func (t *Trace) asks() int {
+	n := 0
+	for i := range t.Parts {
+		n += len(t.Parts[i].Results)
+	}
+	return n
 }
+
+// resultStands reports whether the result is in its place, and its object in the store: asked
+// for, unless it is known to be there.
+func (e *Engine) resultStands(r *Placed, there bool) bool {
+	placed := r.Path == "" || r.Sign != "" && observe(r.Path) == r.Sign
+	return placed && (!r.Stored || there || e.cfg.Store.Has(r.Object))
+}
+
+// shelved reports whether nothing but the presence of the object counts: the user has a copy
+// of it. A tree is more than its manifest, and a link is as good as the object's bytes.
+func (r *Placed) shelved() bool {
+	return r.Path != "" && r.Object.Kind == store.File && !strings.Contains(r.Sign, linkMode)
+}
+
+// linkMode is in the sign of a symbolic link, and of nothing else.
+const linkMode = ":120777:"
 
 // all reports whether ok holds for every element, asking on all processors.
 func all[T any](ctx context.Context, list []T, ok func(T) bool) bool {

@@ -13,7 +13,7 @@ import (
 func sampleTrace() *Trace {
 	d := store.Sum([]byte("x"))
 	return &Trace{
-		Made: time.Unix(1, 2), Names: d,
+		Made: time.Unix(1, 2), Names: d, Shelves: store.Shelves{0: 7, 255: 1 << 63},
 		Listed: []Stamp{{Path: "/", Sign: "1:2"}},
 		Files:  []string{"a/B9BUILD.star"},
 		Parts: []TracedPart{

@@ -24,6 +24,7 @@ func (t *Trace) Encode() []byte {
 	w.text(traceTag)
 	w.number(t.Made.UnixNano())
 	w.digest(t.Names)
+	w.shelves(&t.Shelves)
 	w.stamps(t.Listed)
 	w.texts(t.Files)
 	w.number(int64(len(t.Parts)))
@@ -84,6 +85,18 @@ func (w *traceWriter) text(list ...string) {
 
 func (w *traceWriter) digest(d store.Digest) { *w = append(*w, d[:]...) }
 
+// shelves writes how many there are, none where nothing is known.
+func (w *traceWriter) shelves(all *store.Shelves) {
+	if *all == (store.Shelves{}) {
+		w.number(0)
+		return
+	}
+	w.number(int64(len(all)))
+	for _, sign := range all {
+		*w = binary.LittleEndian.AppendUint64(*w, sign)
+	}
+}
+
 func (w *traceWriter) result(r *Placed) {
 	w.text(r.Label, r.Output, r.Path, r.Sign)
 	stored := int64(0)
@@ -102,7 +115,7 @@ func DecodeTrace(data []byte) (*Trace, error) {
 	if r.text() != traceTag {
 		return nil, errBadTrace
 	}
-	t := &Trace{Made: time.Unix(0, r.number()), Names: r.digest()}
+	t := &Trace{Made: time.Unix(0, r.number()), Names: r.digest(), Shelves: r.shelves()}
 	t.Listed = listOf(&r, r.stamp)
 	t.Files = listOf(&r, r.text)
 	t.Parts = listOf(&r, r.part)
@@ -150,6 +163,21 @@ func (r *traceReader) next(n int64) string {
 func (r *traceReader) digest() (d store.Digest) {
 	copy(d[:], r.next(int64(len(d))))
 	return d
+}
+
+func (r *traceReader) shelves() (all store.Shelves) {
+	switch r.number() {
+	case 0:
+	case int64(len(all)):
+		for i := range all {
+			if b := r.next(8); !r.bad {
+				all[i] = binary.LittleEndian.Uint64([]byte(b))
+			}
+		}
+	default:
+		r.bad, r.rest = true, ""
+	}
+	return all
 }
 
 func (r *traceReader) stamp() Stamp { return Stamp{Path: r.text(), Sign: r.text()} }

@@ -66,10 +66,14 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if err != nil {
 		return nil, exit.Resumes(err, resumes)
 	}
+	t.Shelves = standing.Shelves
 	names, err := st.ResultsDigest(b.Root)
 	if err != nil || names != t.Names || !standing.Stands(t) {
 		b.before = &before{trace: t, parts: standing.Parts}
 		return nil, nil
+	}
+	if standing.News {
+		_ = st.WriteNote(key, t.Encode())
 	}
 	if err := b.print(t); err != nil {
 		return nil, err

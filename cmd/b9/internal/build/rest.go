@@ -205,6 +205,7 @@ func (b *maker) traced(t *engine.Trace, e *evaluated, results map[string][]engin
 	}
 	if e.rest {
 		t.Made = b.before.trace.Made // an hour after that everything is looked at
+		t.Shelves = b.before.trace.Shelves
 		t.Tools = append(t.Tools, b.before.trace.Tools...)
 		for _, p := range b.before.trace.Parts {
 			if b.before.parts[p.Name] {
