@@ -240,7 +240,7 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 			err = l.searchImages(ctx, job, changed, set)
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		l.keepFailed(ctx, job, spec, res, err, set)
 	}
 	return err

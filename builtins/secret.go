@@ -333,7 +333,7 @@ func (l *lxcExec) searchImages(ctx context.Context, job *engine.Job, images []mo
 	return nil
 }
 
-// keepFailed has the state of a failed step kept for b9 shell, unless there is a secret
+// keepFailed has the state of a step that failed, or was interrupted, kept for b9 shell, unless there is a secret
 // in it: then images and shares go, and the log says so.
 func (l *lxcExec) keepFailed(ctx context.Context, job *engine.Job, spec container.Spec, res container.Result, cause error, set *secret.Set) {
 	reason := l.unkept(ctx, job, res, cause, set)
@@ -354,8 +354,11 @@ func (l *lxcExec) keepFailed(ctx context.Context, job *engine.Job, spec containe
 
 // unkept says why the state of a failed step can't be kept; nil where it can.
 func (l *lxcExec) unkept(ctx context.Context, job *engine.Job, res container.Result, cause error, set *secret.Set) error {
-	if set.Empty() {
+	switch {
+	case set.Empty():
 		return nil
+	case ctx.Err() != nil:
+		return errors.New("the step was interrupted, and there may be a secret in them")
 	}
 	var leak *leakError
 	if errors.As(cause, &leak) {

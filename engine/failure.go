@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
 )
 
@@ -19,6 +20,8 @@ type StepError struct {
 	Err  error
 	Kept string // directory that holds the step's state and log, "" when none was kept
 	Log  string // path of the kept log, "" when there is none
+
+	Stopped bool // by an interruption, and not wrong itself
 }
 
 // Error names the place, the built-in and the cause.
@@ -81,6 +84,33 @@ func (t *attempt) keep(ctx context.Context, cause error) error {
 	fail.Kept, fail.Log = dir, filepath.Join(dir, logFile)
 	fail.Err = t.wayOut(&movedError{error: cause, from: t.job.dir, to: dir})
 	return fail
+}
+
+// keepStopped saves the log of a step that an interruption stopped, and its state where
+// `b9 shell` can enter it. The error is as it was where there is nothing to be seen.
+func (t *attempt) keepStopped(ctx context.Context, cause error) error {
+	if t.job == nil || t.job.sandbox == nil && t.log.file == nil {
+		return cause
+	}
+	err := t.keep(context.WithoutCancel(ctx), cause)
+	var kept *StepError
+	if !errors.As(err, &kept) || kept.Kept == "" {
+		return cause
+	}
+	kept.Stopped = true
+	if f, err := newfile.Open(filepath.Join(kept.Kept, stoppedFile), os.O_TRUNC, 0o600); err == nil {
+		_ = f.Close() // it only chooses a word
+	}
+	return kept
+}
+
+// stoppedFile is empty, and says of a kept step that it was stopped and did not fail.
+const stoppedFile = "stopped"
+
+// WasStopped reports whether an interruption stopped the step, and nothing is wrong with it.
+func WasStopped(f store.FailedStep) bool {
+	_, err := os.Lstat(filepath.Join(f.Dir, stoppedFile))
+	return err == nil
 }
 
 // failure is what the node left when it failed last, nil for nothing.

@@ -389,6 +389,8 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	}
 	if ctx.Err() == nil {
 		err = t.keep(ctx, err)
+	} else {
+		err = t.keepStopped(ctx, err)
 	}
 	e.events(Event{Type: StepFailed, Node: s.node, Err: err, Duration: took, Changes: e.changes(s, was)})
 	r.discard(scratch, s)

@@ -14,11 +14,13 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/profile"
@@ -34,8 +36,10 @@ func main() {
 	umask := syscall.Umask(0o022)
 	boundMemory()
 	ctx, cancel := context.WithCancelCause(context.Background())
-	stop := withSignals(cancel)
-	code := runAs(ctx, umask, os.Args[1:], os.Stdin, whileRead(standardOutput(), cancel), whileRead(os.Stderr, cancel))
+	p := session.New(os.Stdin, whileRead(standardOutput(), cancel), whileRead(os.Stderr, cancel))
+	p.Umask = fs.FileMode(umask)
+	stop := withSignals(cancel, p.Console)
+	code := runProgram(ctx, p, os.Args[1:])
 	stop()
 	if code == exit.Unread {
 		endUnread()
@@ -102,9 +106,12 @@ func endUnread() {
 	}
 }
 
-// withSignals cancels on the first signal, so that everything is tidied up, and
-// ends the process at the second. A write to a closed pipe is an error and no signal.
-func withSignals(cancel context.CancelCauseFunc) (stop func()) {
+// stopping is what the first signal is answered with.
+const stopping = "stopping: containers are ended and everything is tidied up; a second Ctrl-C ends b9 at once, and the next b9 tidies up"
+
+// withSignals cancels on the first signal, so that everything is tidied up, and says so;
+// it ends the process at the second. A write to a closed pipe is an error and no signal.
+func withSignals(cancel context.CancelCauseFunc, console *display.Console) (stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -112,8 +119,10 @@ func withSignals(cancel context.CancelCauseFunc) (stop func()) {
 		if _, ok := <-signals; !ok {
 			return
 		}
+		say(console)
 		cancel(errInterrupted)
 		if _, ok := <-signals; ok {
+			console.Abandon()
 			os.Exit(exit.Interrupted)
 		}
 	}()
@@ -121,6 +130,19 @@ func withSignals(cancel context.CancelCauseFunc) (stop func()) {
 		signal.Stop(signals)
 		close(signals)
 		cancel(nil)
+	}
+}
+
+// say answers the first signal, and does not wait for a terminal that takes nothing.
+func say(console *display.Console) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		console.Note(stopping)
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
 	}
 }
 
@@ -133,8 +155,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // stdout, everything else to stderr.
 func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := session.New(stdin, stdout, stderr)
-	p.Umask, p.Interrupted = fs.FileMode(umask), ctx.Done()
-	help := &output.Checked{To: stdout}
+	p.Umask = fs.FileMode(umask)
+	return runProgram(ctx, p, args)
+}
+
+func runProgram(ctx context.Context, p *session.Program, args []string) int {
+	p.Interrupted = ctx.Done()
+	help := &output.Checked{To: p.Out}
 	var developer profile.Flags
 	var stop func() error
 	root := commands(p)
@@ -147,9 +174,9 @@ func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdou
 		return p.Check()
 	}
 	root.SetArgs(args)
-	root.SetIn(stdin)
+	root.SetIn(p.In)
 	root.SetOut(help)
-	root.SetErr(stderr)
+	root.SetErr(p.Console)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		err = help.Err // which cobra does not look at
@@ -158,7 +185,7 @@ func runAs(ctx context.Context, umask int, args []string, stdin io.Reader, stdou
 	status := p.Status(ctx, err)
 	if stop != nil {
 		if err := stop(); err != nil {
-			fmt.Fprint(stderr, output.Text(err))
+			fmt.Fprint(p.Console, output.Text(err))
 		}
 	}
 	return status

@@ -101,7 +101,7 @@ func document(reasons []engine.Reason) output.Explain {
 			rows[i].Note = fromCache
 		}
 		if r.Failed != nil {
-			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed)}
+			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed), Stopped: engine.WasStopped(*r.Failed)}
 		}
 	}
 	return output.Explain{Steps: rows}
@@ -123,8 +123,12 @@ func explained(r engine.Reason) string {
 	fmt.Fprintf(&b, "%s  %s  %s\n", r.Node.Label(), r.Node.Builtin(), state)
 	if r.Failed != nil {
 		target, _, _ := strings.Cut(r.Node.Label(), " (") // which an unnamed step belongs to
-		fmt.Fprintf(&b, "    failed at %s; its log: %s\n    what it left: %s (look around in it with: b9 shell %s)\n",
-			r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir, target)
+		how := "failed"
+		if engine.WasStopped(*r.Failed) {
+			how = "stopped"
+		}
+		fmt.Fprintf(&b, "    %s at %s; its log: %s\n    what it left: %s (look around in it with: b9 shell %s)\n",
+			how, r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir, target)
 	}
 	for _, c := range r.Changes {
 		fmt.Fprintf(&b, "    %s: %s\n", c.Part, changed(c.Old, c.New))

@@ -76,6 +76,21 @@ func (c *Console) Note(text string) {
 	fmt.Fprintln(c, message)
 }
 
+// Abandon erases what a build shows, or the line of a transfer, before the process ends in
+// the midst of it.
+func (c *Console) Abandon() {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	if c.build != nil {
+		c.build.abandon()
+	}
+	if c.onLine {
+		fmt.Fprint(c.w, clearLine)
+	}
+}
+
 // Line returns a function that shows a text on one line of the terminal, in the
 // place of the one before. It is nil where there is no terminal.
 func (c *Console) Line() func(text string) {

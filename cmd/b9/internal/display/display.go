@@ -30,11 +30,14 @@ type Options struct {
 	Width  func() (cols, rows int)
 	Now    func() time.Time
 	Getenv func(string) string
-	Ticks  <-chan time.Time // when to draw a frame
+	Ticks  <-chan time.Time // when to draw a frame, or to say what runs
 }
 
 // modes are the values of Mode.
 var modes = [...]string{"auto", "live", "plain", "json", "quiet"}
+
+// sayInterval is the time after which lines say again what runs, where there is no region.
+const sayInterval = 30 * time.Second
 
 // frameInterval is the time between two frames, at the least.
 const frameInterval = 100 * time.Millisecond
@@ -69,7 +72,7 @@ type Display struct {
 	ended    bool
 	paused   int // how often, more than resumed
 
-	stop    chan struct{} // ends the drawing of frames; nil when none are drawn
+	stop    chan struct{} // ends what happens at ticks; nil when nothing does
 	stopped chan struct{}
 }
 
@@ -93,10 +96,47 @@ func New(w io.Writer, o Options) *Display {
 		d.json = &events{w: w, now: d.now, progress: map[*engine.Node]time.Time{}}
 	case "live":
 		d.screen = &screen{w: w, size: o.Width, color: o.Getenv("NO_COLOR") == ""}
-		d.stop, d.stopped = make(chan struct{}), make(chan struct{})
-		go d.draw(o.Ticks, d.stop)
+		d.every(frameInterval, o.Ticks, d.frame)
+	default:
+		if d.level >= levelNormal {
+			d.every(sayInterval, o.Ticks, d.sayRunning)
+		}
 	}
 	return d
+}
+
+// every calls do at every tick, by default so often, until Close.
+func (d *Display) every(interval time.Duration, ticks <-chan time.Time, do func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	d.stop, d.stopped = stop, stopped
+	go func() {
+		defer close(stopped)
+		if ticks == nil {
+			t := time.NewTicker(interval)
+			defer t.Stop()
+			ticks = t.C
+		}
+		for {
+			select {
+			case <-ticks:
+				do()
+			case <-stop:
+				return
+			}
+		}
+	}()
+}
+
+// sayRunning prints a line for each step that runs for a while already.
+func (d *Display) sayRunning() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.paused > 0 {
+		return
+	}
+	for _, line := range d.progress.long(d.now()) {
+		d.print(d.stamp(line)...)
+	}
 }
 
 func (o *Options) setDefaults(w io.Writer) {
@@ -133,25 +173,6 @@ func (o *Options) mode(w io.Writer) string {
 		return "live"
 	}
 	return "plain"
-}
-
-// draw shows a frame at every tick until stop is closed. Without ticks it has
-// a clock of its own.
-func (d *Display) draw(ticks <-chan time.Time, stop <-chan struct{}) {
-	defer close(d.stopped)
-	if ticks == nil {
-		t := time.NewTicker(frameInterval)
-		defer t.Stop()
-		ticks = t.C
-	}
-	for {
-		select {
-		case <-ticks:
-			d.frame()
-		case <-stop:
-			return
-		}
-	}
 }
 
 func (d *Display) frame() {
@@ -270,7 +291,24 @@ func (d *Display) Close() {
 	<-d.stopped
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.screen.close()
+	if d.screen != nil {
+		d.screen.close()
+	}
+}
+
+// abandon erases the region before the process ends, if whoever has the display does not
+// hold it for good.
+func (d *Display) abandon() {
+	for range 20 {
+		if d.mu.TryLock() {
+			defer d.mu.Unlock()
+			if d.screen != nil {
+				d.screen.close()
+			}
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // print shows one line, made of cleaned segments.

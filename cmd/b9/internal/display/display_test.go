@@ -261,7 +261,98 @@ func TestInterrupted(t *testing.T) {
 	s.expect(`//web:root  lxc_exec  started
 //web:root  lxc_exec  stopped 2.0 s
 interrupted after 1 min 5 s: 3 executed, 4 cached
+
+//web:root  lxc_exec  stopped after 2.0 s; its log:
+//web:root | half way
 `)
+}
+
+func TestStoppedStepsTellWhatTheyDidLast(t *testing.T) {
+	s := newStage(t, Options{Mode: "plain"})
+	n := node(t, "//web:root", "lxc_exec")
+	kept := t.TempDir()
+	if err := os.WriteFile(filepath.Join(kept, "sandbox.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start(n)
+	for i := range 12 {
+		s.log(n, fmt.Sprint("line ", i))
+	}
+	s.fail(n, 2*time.Second, &engine.StepError{Node: n, Err: context.Canceled, Kept: kept, Log: "/kept/log", Stopped: true})
+	s.Finish(Summary{Interrupted: true, Err: context.Canceled, Took: 3 * time.Second})
+	var tail strings.Builder
+	for i := 2; i < 12; i++ {
+		fmt.Fprintf(&tail, "//web:root | line %d\n", i)
+	}
+	s.expect(`//web:root  lxc_exec  started
+//web:root  lxc_exec  stopped 2.0 s
+interrupted after 3.0 s: 0 executed, 0 cached
+
+//web:root  lxc_exec  stopped after 2.0 s; the last 10 of 12 lines of its log:
+` + tail.String() + `the whole log: /kept/log
+look around in it with: b9 shell //web:root
+`)
+}
+
+// Without a region lines say now and then what runs.
+func TestPlainSaysWhatRuns(t *testing.T) {
+	ticks := make(chan time.Time)
+	s := newStage(t, Options{Mode: "plain", Ticks: ticks})
+	long, short := node(t, "//web:root", "lxc_exec"), node(t, "//web:disk", "convert")
+	s.start(long)
+	s.log(long, "Setting up nginx ...")
+	s.log(long, "")
+	s.wait(20 * time.Second)
+	s.start(short)
+	s.wait(10 * time.Second)
+	ticks <- s.time
+	s.Close() // waits for what the tick began
+	s.expect(`//web:root  lxc_exec  started
+//web:disk  convert  started
+//web:root  lxc_exec  runs for 0:30  Setting up nginx ...
+`)
+	s.wait(30 * time.Second)
+	s.sayRunning()
+	s.expect(`//web:root  lxc_exec  runs for 1:00  Setting up nginx ...
+//web:disk  convert  runs for 0:40
+`)
+	for i := range 2 * maxLong {
+		s.start(node(t, fmt.Sprint("//more:", i), "lxc_exec"))
+	}
+	s.out.Reset()
+	s.wait(time.Minute)
+	s.sayRunning()
+	if got := s.out.String(); strings.Count(got, "\n") != maxLong+1 || !strings.HasSuffix(got, "and 12 more run\n") {
+		t.Errorf("many steps:\n%s", got)
+	}
+}
+
+func TestQuietSaysNotWhatRuns(t *testing.T) {
+	for _, mode := range []string{"quiet", "json"} {
+		if s := newStage(t, Options{Mode: mode}); s.stop != nil {
+			t.Errorf("%s has ticks", mode)
+		}
+	}
+}
+
+// What the first signal leaves on a terminal the second takes away.
+func TestAbandonErasesTheRegion(t *testing.T) {
+	var out bytes.Buffer
+	c := NewConsole(&out)
+	d, end := c.Build(Options{Mode: "live", Getenv: environ("TERM=xterm", "NO_COLOR=1"), Width: func() (int, int) { return 80, 24 }, Ticks: make(chan time.Time)})
+	defer end()
+	d.Event(engine.Event{Type: engine.StepStarted, Node: node(t, "//web:root", "lxc_exec")})
+	d.frame()
+	if !strings.HasSuffix(out.String(), "0:00\x1b[K\n") {
+		t.Fatalf("drawn %q", out.String())
+	}
+	c.Abandon()
+	if !strings.HasSuffix(out.String(), "\x1b[2A\r\x1b[J") {
+		t.Errorf("left %q", out.String())
+	}
+	d.mu.Lock() // by somebody who waits for the terminal
+	c.Abandon()
+	d.mu.Unlock()
 }
 
 // An error of no step is for the caller to print.

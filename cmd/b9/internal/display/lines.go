@@ -22,7 +22,7 @@ type failure struct {
 // build was interrupted.
 func isFailure(err error) bool {
 	var s *engine.StepError
-	return errors.As(err, &s)
+	return errors.As(err, &s) && !s.Stopped
 }
 
 // tell prints the lines that an event is worth.
@@ -71,6 +71,11 @@ func (d *Display) conclude(s Summary) {
 		d.print(segment{plain, d.total(s)})
 	}
 	if s.Interrupted {
+		for _, f := range d.failures {
+			if d.level > levelQuiet {
+				d.tellStopped(f)
+			}
+		}
 		return
 	}
 	for _, note := range s.Notes {
@@ -124,6 +129,34 @@ func (d *Display) tellAgain(f failure) {
 		d.callers(e.Node.Stack())
 	}
 	if e.Kept != "" {
+		d.print(segment{plain, d.wayOut(e)})
+	}
+}
+
+// stoppedTail is how many lines of the log of a step are shown that was stopped.
+const stoppedTail = 10
+
+// tellStopped prints what a step did last that an interruption stopped, and how to look at
+// what it left.
+func (d *Display) tellStopped(f failure) {
+	s := f.step
+	s.tail = s.tail[max(0, len(s.tail)-stoppedTail):]
+	var e *engine.StepError
+	kept := errors.As(f.err, &e) && e.Kept != ""
+	if len(s.tail) == 0 && !kept {
+		return
+	}
+	d.print()
+	what := ""
+	if len(s.tail) > 0 {
+		what = "; " + s.excerpt() + ":"
+	}
+	d.print(segment{bold, s.node.Label()}, segment{plain, fmt.Sprintf("  %s  stopped after %s%s", s.node.Builtin(), took(f.took), what)})
+	for _, line := range s.tail {
+		d.print(segment{faint, s.node.Label() + " | "}, segment{plain, line})
+	}
+	if kept {
+		d.print(segment{plain, "the whole log: " + e.Log})
 		d.print(segment{plain, d.wayOut(e)})
 	}
 }

@@ -161,6 +161,36 @@ func (p *progress) lines(now time.Time, rows int) [][]segment {
 	return all
 }
 
+// maxLong bounds how many steps are said to run.
+const maxLong = 10
+
+// long lists the steps that run for half the time between two ticks or longer, those that
+// run longest first, such as "//web:root  lxc_exec  runs for 1:30  Setting up nginx ...".
+func (p *progress) long(now time.Time) [][]segment {
+	var all [][]segment
+	if p.placing != nil {
+		return append(all, []segment{{plain, p.placing.line(now)}})
+	}
+	for _, s := range p.running {
+		took := now.Sub(s.since)
+		if took < sayInterval/2 {
+			continue
+		}
+		if len(all) == maxLong {
+			return append(all, []segment{{faint, fmt.Sprintf("and %d more run", len(p.running)-maxLong)}})
+		}
+		line := []segment{{plain, s.node.Label()}, {faint, "  " + s.node.Builtin() + "  "}, {plain, "runs for " + clock(took)}}
+		if a := s.amount(); a != "" {
+			line = append(line, segment{plain, "  " + a})
+		}
+		if l := s.last(); l != "" {
+			line = append(line, segment{faint, "  " + l})
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
 // counts is such as "[ 12/40] 3 running, 9 cached, 0:42".
 func (p *progress) counts(now time.Time) []segment {
 	done := p.executed + p.cached + p.failed

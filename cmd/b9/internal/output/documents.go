@@ -259,6 +259,8 @@ type FailedStep struct {
 	Time time.Time `json:"time"`
 	Kept string    `json:"kept"` // path
 	Log  string    `json:"log"`  // path
+
+	Stopped bool `json:"stopped,omitempty"` // by an interruption, and nothing is wrong with it
 }
 
 // Files lists files that lie in images.
