@@ -151,7 +151,7 @@ func (d *Display) tellStopped(f failure) {
 	if len(s.tail) > 0 {
 		what = "; " + s.excerpt() + ":"
 	}
-	d.print(segment{bold, s.node.Label()}, segment{plain, fmt.Sprintf("  %s  stopped after %s%s", s.node.Builtin(), took(f.took), what)})
+	d.print(segment{bold, s.node.Label()}, segment{plain, fmt.Sprintf("  %s  stopped after %s%s", s.node.Builtin(), Took(f.took), what)})
 	for _, line := range s.tail {
 		d.print(segment{faint, s.node.Label() + " | "}, segment{plain, line})
 	}
