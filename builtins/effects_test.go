@@ -153,13 +153,19 @@ func (e *effects) checkCommon(t *testing.T, op *lang.Operation, calls callsOf) {
 			}
 			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, fmt.Sprintf(`name = "x", out = {%q: "elsewhere"}`, first))
 		},
+		"tags": func(s string) string {
+			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, `name = "x", tags = ["manual"]`)
+		},
 		"doc": func(s string) string {
 			return regexp.MustCompile(`\bname = "x"`).ReplaceAllString(s, `name = "x", doc = "told"`)
 		},
 	} {
 		pattern := "//:x"
-		if what == "visibility" {
+		switch what {
+		case "visibility":
 			pattern = "//other:user"
+		case "tags":
+			pattern = "//:all"
 		}
 		one, two := e.linked(t, text, pattern), e.linked(t, change(text), pattern)
 		if strings.HasPrefix(one, "mistake") || one == two {
@@ -220,6 +226,9 @@ func (e *effects) linked(t *testing.T, build, pattern string) string {
 	g, err := w.Resolve(t.Context(), []string{pattern})
 	if err != nil {
 		return "mistake: " + err.Error()
+	}
+	if len(g.Targets) == 0 {
+		return "no target"
 	}
 	text := g.Targets[0].Title + " " + g.Targets[0].Doc
 	for _, p := range g.Targets[0].Placements() {

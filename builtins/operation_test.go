@@ -42,7 +42,7 @@ func checkDocumentation(t *testing.T, op lang.Operation) {
 			t.Errorf("%s: %s has no type", op.Name, p.Name)
 		}
 	}
-	if op.Make != nil && (!seen["name"] || !seen["visibility"] || !seen["doc"]) {
+	if op.Make != nil && (!seen["name"] || !seen["visibility"] || !seen["doc"] || !seen["tags"]) {
 		t.Errorf("%s: lacks a common parameter", op.Name)
 	}
 }

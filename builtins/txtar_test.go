@@ -113,7 +113,7 @@ func (s *script) run() string {
 		for _, ref := range target.Refs {
 			fmt.Fprintf(&out, " %s", ref)
 		}
-		for i, d := range g.Direct(target) {
+		for i, d := range target.Direct() {
 			fmt.Fprint(&out, map[bool]string{true: " < ", false: ", "}[i == 0], d)
 		}
 		fmt.Fprintln(&out)

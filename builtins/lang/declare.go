@@ -25,6 +25,8 @@ func (c *Call) declare() (starlark.Value, error) {
 	d.seq = c.m.calls
 	c.locate(d)
 	c.nameTarget(d)
+	c.tagTarget(d)
+	c.keepArguments(d)
 	if !c.Failed() {
 		step, err := c.sig.op.Make(c)
 		if err != nil {

@@ -117,6 +117,8 @@ type declaration struct {
 	source     *sourceFile // for a source file
 	picked     string      // the output selected, of a declaration that stands for a part of another
 	chosen     *chosen     // what is placed, and where; nil is everything, by the label
+	tags       []string    // for patterns
+	args       *arguments  // with Config.Arguments
 	link       linkState
 }
 

@@ -15,7 +15,7 @@ import (
 // returns; Value returns any other value. Neither does any I/O.
 //
 // Every operation that makes a step also takes the parameters name,
-// visibility and doc; see NameParam.
+// visibility, doc and tags; see NameParam.
 type Operation struct {
 	Name       string  // as build files call it
 	Doc        string  // a line that says what it makes or does, without a full stop; then, after an empty line, the rest
@@ -99,6 +99,7 @@ func commonParams() []Param {
 		NameParam(),
 		{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`},
 		{Name: "doc", Type: String, Doc: "free text about the target, listed by b9 query"},
+		{Name: "tags", Type: ListOf(String), Doc: `words that patterns such as //... choose by (--tags); with "manual" only who names the target builds it`},
 		{Name: "place", Type: ListOf(String), Doc: `names of the outputs that are placed when the target is built, such as ["/out"] (default: all)`},
 		{Name: "out", Type: String | DictOf(String), Doc: `where below the package's results: a path such as "vm/0.vmdk", for the first of place, else for the step itself, or paths by output (default: the name)`},
 	}

@@ -20,6 +20,7 @@ type targetPattern struct {
 	Label     Label // the target; for All its Pkg and File; for Recursive its Pkg
 	All       bool  // //pkg:all, every target of the file
 	Recursive bool  // //pkg/..., every target of every package from there down
+	Without   bool  // -//pkg:x, what the patterns before are not to stand for
 	text      string
 	found     []Label // the packages of a recursive pattern, once searched for
 }

@@ -34,17 +34,6 @@ func reachable(roots []*Target) []*Target {
 // themselves, what is needed first.
 func (g *Graph) Deps(of ...*Target) []*Target { return reachable(of) }
 
-// Direct lists what the target needs directly, in the order of its inputs.
-func (g *Graph) Direct(of *Target) []*Target {
-	var list []*Target
-	for in := range of.decl.inputs() {
-		if in.decl != nil {
-			list = append(list, &in.decl.link.target)
-		}
-	}
-	return list
-}
-
 // Rdeps lists what, among everything in the graph, needs one of the targets,
 // directly or through others, and they themselves, what is needed first.
 func (g *Graph) Rdeps(of ...*Target) []*Target {

@@ -141,7 +141,9 @@ func (l *linker) roots(patterns []string) ([]*declaration, error) {
 			images = append(images, d)
 			continue
 		}
-		p, err := parsePattern(belowRoot(text, l.w.root), l.w.dir)
+		named, without := strings.CutPrefix(text, "-")
+		p, err := parsePattern(belowRoot(named, l.w.root), l.w.dir)
+		p.Without = without
 		if err == nil {
 			err = l.filesOf(&p, files)
 		}
@@ -182,13 +184,21 @@ func (w *Workspace) prefixTarget(prefix, rest string) (*declaration, error) {
 }
 
 func (l *linker) distinct(patterns []targetPattern) []*declaration {
-	if len(patterns) == 1 {
+	if len(patterns) == 1 && !patterns[0].Without {
 		return l.named(patterns[0])
 	}
 	var roots []*declaration
 	seen := map[*declaration]bool{}
 	for _, p := range patterns {
-		for _, d := range l.named(p) {
+		named := l.named(p)
+		if p.Without {
+			for _, d := range named {
+				delete(seen, d)
+			}
+			roots = slices.DeleteFunc(roots, func(d *declaration) bool { return !seen[d] })
+			continue
+		}
+		for _, d := range named {
 			if !seen[d] {
 				seen[d] = true
 				roots = append(roots, d)
@@ -224,7 +234,7 @@ func (l *linker) named(p targetPattern) []*declaration {
 	case p.Recursive:
 		var all []*declaration
 		for _, base := range p.found {
-			all = append(all, l.w.loaded(base.file()).order...)
+			all = append(all, l.w.wildcard(l.w.loaded(base.file()).order)...)
 		}
 		return all
 	case p.All:
@@ -232,7 +242,7 @@ func (l *linker) named(p targetPattern) []*declaration {
 		if m.missing {
 			l.errs = append(l.errs, l.patternError(p.String(), &Error{Label: p.String(), Msg: l.w.missingFile(m)}))
 		}
-		return m.order
+		return l.w.wildcard(m.order)
 	}
 	d, err := l.w.target(l.w.loaded(p.Label.file()), p.Label)
 	if err == nil && p.Label.Output != "" {

@@ -38,6 +38,15 @@ type Config struct {
 	// option does without it.
 	Configured map[string]string
 
+	// Tags choose among the targets that patterns for several stand for: those with one of
+	// the words, if there are any without a dash in front, and with none of the words that
+	// have one. Manual includes targets with the tag "manual", which such patterns leave out.
+	Tags   []string
+	Manual bool
+
+	// Arguments keeps those of every call, for [Target.Arguments].
+	Arguments bool
+
 	// Operations are what build files find defined beside the language itself.
 	Operations []Operation
 
@@ -81,6 +90,7 @@ type Workspace struct {
 
 	resolving sync.Mutex        // held by Resolve; guards what follows, and link of every declaration
 	linkErrs  []*Error          // mistakes found while linking
+	partial   bool              // patterns for several targets left some out
 	broken    error             // evaluation had to be abandoned
 	real      map[string]string // directories without the symbolic links on the way to them
 	memory    *memoryWatch

@@ -66,6 +66,7 @@ func goldenRuns() []goldenRun {
 		{command: "query deps //:b", golden: "query-deps"},
 		{command: "query rdeps //:a", golden: "query-rdeps"},
 		{command: "query kind file", golden: "query-kind"},
+		{command: "query options", golden: "query-options"},
 		{command: "explain //:b", golden: "explain"},
 		{command: "build //:both //:fails //:a -k -q", golden: "errors-build"}, // one of the steps fails
 		{command: "build //:both //:a //:both", golden: "build"},

@@ -33,10 +33,11 @@ func (b *maker) traceKey() (store.Digest, error) {
 	text, err := json.Marshal(struct {
 		Program, Root, Dir string
 		Patterns, Options  []string
+		Tags               []string
 		Epoch              time.Time
 		Offline            bool
 		Settings           any
-	}{engine.StampOf(program).Sign, b.Root, b.Dir, b.Patterns, b.options, at, b.offline, b.Config.Settings()})
+	}{engine.StampOf(program).Sign, b.Root, b.Dir, b.Patterns, b.options, b.tags, at, b.offline, b.Config.Settings()})
 	return store.Sum(text), err
 }
 

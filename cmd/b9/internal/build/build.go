@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
@@ -83,6 +84,7 @@ type Flags struct {
 	locked    bool
 	display   string
 	events    string
+	tags      []string
 }
 
 // Register adds the flags to a command.
@@ -99,6 +101,7 @@ func (f *Flags) Register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.rerun, "rerun", nil, "run the step of `TARGET` again though it is cached (may be repeated)")
 	fl.BoolVar(&f.locked, "locked", false, "fail when a shared image is not in b9.lock")
 	fl.StringVar(&f.display, "display", "auto", "show progress as `HOW`: auto, live, plain, json, quiet")
+	fl.StringSliceVar(&f.tags, "tags", nil, "of targets that patterns stand for build those with one of the `TAGS`, and none with -TAG")
 	fl.StringVar(&f.events, "events", "", "write the events of the build to `FILE`, a JSON document a line")
 }
 
@@ -122,6 +125,9 @@ func (f *Flags) Configure(cfg *config.Config) error {
 		return exit.Usage(err)
 	}
 	backends := append([]string{"auto"}, backends.Names()...)
+	if err := lang.CheckTags(f.tags); err != nil {
+		return exit.Usagef("--tags: %w", err)
+	}
 	switch {
 	case f.jobs < 0 || f.jobs > maxJobs:
 		return exit.Usagef("-j %d: want 0 to %d", f.jobs, maxJobs)

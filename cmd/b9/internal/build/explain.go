@@ -48,7 +48,7 @@ func Explain(p *session.Program) *cobra.Command {
 
 // reasons asks the engine about every step; sources are left out.
 func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string) ([]engine.Reason, error) {
-	ws, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Locked: f.locked, ReadOnly: true}, patterns...)
+	ws, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Tags: f.tags, Locked: f.locked, ReadOnly: true}, patterns...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // evaluated, looked up and placed is the rest: the build files that changed or are new,
 // and those that need one of them. The build then tells what it would tell if it had gone
 // the whole way. It does go the whole way where that is not certain: for patterns that name
-// single targets, when half of the files or more are to be evaluated, for steps of files
+// single targets or leave some out by their tags, when half of the files or more are to be evaluated, for steps of files
 // that the pattern does not name, and to tell mistakes.
 
 // before is what stands of the build before.
@@ -56,7 +56,7 @@ func (b *maker) evaluate(ctx context.Context) (*evaluated, error) {
 	} else if e.ws, e.graph, err = b.Graph(ctx, b.evaluation(nil), b.Patterns...); err != nil {
 		return nil, err
 	}
-	if e.mistakes == nil && len(b.Patterns) == 1 && b.Config.Results.Place != unplaced {
+	if e.mistakes == nil && len(b.Patterns) == 1 && b.Config.Results.Place != unplaced && !e.ws.Partial() {
 		e.files, err = e.ws.Files(ctx, b.Patterns[0])
 		return e, err
 	}
@@ -67,7 +67,7 @@ func (b *maker) evaluate(ctx context.Context) (*evaluated, error) {
 func (b *maker) keepsGoing() bool { return b.Config.Build.KeepGoing && !b.ReadOnly }
 
 func (b *maker) evaluation(stderr io.Writer) session.Evaluation {
-	return session.Evaluation{Options: b.options, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: stderr}
+	return session.Evaluation{Options: b.options, Tags: b.tags, Locked: b.locked, ReadOnly: b.ReadOnly, Stderr: stderr}
 }
 
 // evaluateRest evaluates what does not stand; nil is for a build that has to go the
@@ -89,7 +89,7 @@ func (b *maker) evaluateRest(ctx context.Context) *evaluated {
 		return nil
 	}
 	graph, err := ws.ResolveFiles(ctx, changed, b.before.options())
-	if err != nil || !b.before.counts(ws.Parts(), files) || b.inTheWay(graph, files) {
+	if err != nil || ws.Partial() || !b.before.counts(ws.Parts(), files) || b.inTheWay(graph, files) {
 		return nil
 	}
 	return &evaluated{ws: ws, graph: graph, files: files, rest: true}

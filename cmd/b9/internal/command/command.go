@@ -39,7 +39,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 		case best != "":
 			text += fmt.Sprintf(": did you mean --%s?", best)
 		case strings.HasPrefix(unknown.GetSpecifiedShortnames(), "/") || strings.HasPrefix(unknown.GetSpecifiedShortnames(), ":"):
-			text = fmt.Sprintf("-%s: a target can't be left out by a minus: name those that you want (`b9 query` lists them)", unknown.GetSpecifiedShortnames())
+			text = fmt.Sprintf("-%s: a pattern behind a minus is no flag: write it behind `--`, as in `b9 build -- //... -//pkg:name`", unknown.GetSpecifiedShortnames())
 		}
 	case errors.As(err, &value) && value.GetFlag().Value.Type() == "int":
 		text = fmt.Sprintf("--%s %s: want a whole number", value.GetFlag().Name, value.GetValue())

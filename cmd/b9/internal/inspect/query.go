@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,26 +20,31 @@ import (
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/query"
 	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine/config"
 )
 
 // Query is `b9 query`, with the commands below it.
 func Query(p *session.Program) *cobra.Command {
-	var q question
+	q := question{}
 	ask := func(pick func(*lang.Graph) []*lang.Target) func(*cobra.Command, []string) error {
 		return p.With(func(ctx context.Context, s *session.Session, args []string) error {
-			if err := notFunction(args); err != nil {
-				return err
-			}
 			return q.ask(ctx, s, args, pick)
-		})
+		}, q.check)
 	}
 	cmd := &cobra.Command{
-		Use:  "query [PATTERN...]",
+		Use:  "query [EXPRESSION | PATTERN...]",
 		Args: cobra.ArbitraryArgs,
-		RunE: ask(func(g *lang.Graph) []*lang.Target { return g.Targets }),
+		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			if query.IsExpression(args) {
+				return q.express(ctx, s, strings.Join(args, " "))
+			}
+			return q.ask(ctx, s, args, func(g *lang.Graph) []*lang.Target { return g.Targets })
+		}, q.check),
 	}
 	command.Define(cmd.PersistentFlags(), &q.options)
+	cmd.PersistentFlags().StringVar(&q.output, "output", "table", "print the targets as `FORM`: "+strings.Join(forms[:], ", "))
 	cmd.PersistentFlags().BoolVarP(&q.keepGoing, "keep-going", "k", false, "in spite of mistakes, list what none of them concerns")
 	cmd.AddCommand(
 		&cobra.Command{
@@ -53,7 +61,7 @@ func Query(p *session.Program) *cobra.Command {
 				first := q
 				first.certain = 1
 				return first.ask(ctx, s, patterns, func(g *lang.Graph) []*lang.Target { return g.Rdeps(g.Targets[0]) })
-			}),
+			}, q.check),
 		},
 		&cobra.Command{
 			Use:  "kind BUILTIN [PATTERN...]",
@@ -63,26 +71,37 @@ func Query(p *session.Program) *cobra.Command {
 					return err
 				}
 				return q.ask(ctx, s, args[1:], func(g *lang.Graph) []*lang.Target { return ofKind(g, args[0]) })
-			}),
+			}, q.check),
+		},
+		&cobra.Command{
+			Use:  "options [PATTERN...]",
+			Args: cobra.ArbitraryArgs,
+			RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error { return q.listOptions(ctx, s, args) }, q.check),
 		},
 	)
 	return cmd
 }
 
-// notFunction refuses a question that is written as other build systems write it, and
-// says how it is written here.
-func notFunction(args []string) error {
-	for _, arg := range args {
-		name, inner, ok := strings.Cut(arg, "(")
-		if ok && strings.HasSuffix(inner, ")") && (name == "deps" || name == "rdeps" || name == "kind") {
-			words := strings.FieldsFunc(strings.TrimSuffix(inner, ")"), func(r rune) bool { return r == ',' || r == ' ' })
-			if name == "rdeps" && len(words) == 2 { // where to look comes first there
-				words[0], words[1] = words[1], words[0]
-			}
-			return exit.Usagef("query %s: a question is a command of its own: `b9 query %s %s`", arg, name, strings.Join(words, " "))
-		}
+// question is how the targets are asked for, and printed.
+type question struct {
+	options   []string
+	output    string
+	keepGoing bool
+	certain   int // so many of the patterns name what has to be without mistakes
+}
+
+// forms are the values of --output.
+var forms = [...]string{"table", "label", "label_kind", "location", "graph", "json"}
+
+func (q *question) check(*config.Config) error {
+	if !slices.Contains(forms[:], q.output) {
+		return exit.Usagef("--output %s: want %s", q.output, strings.Join(forms[:], ", "))
 	}
 	return nil
+}
+
+func (q *question) evaluation() session.Evaluation {
+	return session.Evaluation{Options: q.options, ReadOnly: true, Query: true}
 }
 
 // ofKind lists the targets asked for that the built-in makes; of source
@@ -113,17 +132,13 @@ func orAll(patterns []string) []string {
 	return patterns
 }
 
-// question is how a query is asked.
-type question struct {
-	options   []string
-	keepGoing bool
-	certain   int // so many of the patterns name what has to be without mistakes
-}
+// goesOn reports whether what no mistake concerns is listed in spite of it.
+func (q *question) goesOn(s *session.Session) bool { return q.keepGoing || s.Config.Build.KeepGoing }
 
 // graph is what the patterns name, and beside it the mistakes that it is there in spite of.
 func (q *question) graph(ctx context.Context, s *session.Session, patterns []string) (g *lang.Graph, mistakes, err error) {
-	e := session.Evaluation{Options: q.options}
-	if !q.keepGoing && !s.Config.Build.KeepGoing {
+	e := q.evaluation()
+	if !q.goesOn(s) {
 		_, g, err = s.Graph(ctx, e, patterns...)
 		return g, nil, err
 	}
@@ -145,20 +160,114 @@ func (q *question) ask(ctx context.Context, s *session.Session, patterns []strin
 	if err != nil {
 		return err
 	}
-	targets := pick(g)
-	rows := make([]output.Target, len(targets))
-	width := 0
-	for i, t := range targets {
-		rows[i] = output.Target{Label: t.Title, Builtin: t.Builtin, Place: output.PlaceOf(t.Position), Doc: t.Doc}
-		width = max(width, len(rows[i].Label))
+	return q.print(s, pick(g), mistakes)
+}
+
+// express prints the targets that an expression stands for.
+func (q *question) express(ctx context.Context, s *session.Session, text string) error {
+	e, err := query.Parse(text)
+	if err != nil {
+		return exit.Usagef("query: %w", err)
 	}
-	var text []byte
-	for _, r := range rows {
-		text = fmt.Appendf(text, "%-*s  %-10s  %s\n", width, r.Label, r.Builtin, firstLine(r.Doc))
+	ws, err := s.Workspace(ctx, q.evaluation())
+	if err != nil {
+		return err
+	}
+	var mistakes error // each time all so far
+	list, err := query.Eval(e, query.World{
+		Targets: func(pattern string) ([]*lang.Target, error) {
+			resolve := ws.Resolve
+			if q.goesOn(s) {
+				resolve = ws.ResolveUsable
+			}
+			g, err := resolve(ctx, []string{pattern})
+			if g == nil {
+				return nil, err
+			}
+			mistakes = err
+			return g.Targets, nil
+		},
+		Path: func(name string) (string, error) { return below(s, name) },
+	})
+	if err != nil {
+		return err
+	}
+	return q.print(s, list, mistakes)
+}
+
+// print prints targets in the form that is asked for.
+func (q *question) print(s *session.Session, targets []*lang.Target, mistakes error) error {
+	rows := make([]output.Target, len(targets))
+	for i, t := range targets {
+		rows[i] = output.Target{Label: t.Title, Builtin: t.Builtin, Place: output.PlaceOf(t.Position), Doc: t.Doc, Tags: t.Tags()}
 	}
 	doc := output.Targets{Targets: rows}
 	if mistakes != nil {
 		doc.Error, doc.Errors = mistakes.Error(), output.Failures(mistakes)
 	}
-	return errors.Join(s.Show(doc, string(text)), mistakes)
+	if s.JSON || q.output == "json" {
+		return errors.Join(s.Print(doc), mistakes)
+	}
+	_, err := io.WriteString(s.Out, q.text(targets))
+	return errors.Join(err, mistakes)
+}
+
+func (q *question) text(targets []*lang.Target) string {
+	var text strings.Builder
+	width := 0
+	for _, t := range targets {
+		width = max(width, len(t.Title))
+	}
+	if q.output == "graph" {
+		return query.Dot(targets)
+	}
+	for _, t := range targets {
+		switch q.output {
+		case "label":
+			fmt.Fprintln(&text, t.Title)
+		case "label_kind":
+			fmt.Fprintln(&text, query.Kind(t), t.Title)
+		case "location":
+			fmt.Fprintf(&text, "%s: %s %s\n", query.Location(t), query.Kind(t), t.Title)
+		default:
+			fmt.Fprintf(&text, "%-*s  %-10s  %s\n", width, t.Title, t.Builtin, firstLine(t.Doc))
+		}
+	}
+	return text.String()
+}
+
+// listOptions prints the options that the build files declare which the patterns need.
+func (q *question) listOptions(ctx context.Context, s *session.Session, patterns []string) error {
+	ws, _, err := s.Graph(ctx, q.evaluation(), orAll(patterns)...)
+	if err != nil {
+		return err
+	}
+	doc := output.Options{Options: []output.Option{}}
+	var rows [][]string
+	for _, o := range ws.Options() {
+		doc.Options = append(doc.Options, output.Option{Name: o.Name, Type: o.Type, Default: o.Default, Help: o.Help, Choices: o.Choices, Place: output.PlaceOf(o.Position)})
+		kind := o.Type
+		if o.Choices != nil {
+			kind = strings.Join(o.Choices, "|")
+		}
+		rows = append(rows, []string{o.Name + "=" + o.Default, kind, o.Position.String(), o.Help})
+	}
+	return s.Show(doc, output.Table(rows))
+}
+
+// below is the path of a file below the root of the workspace, with slashes: of one that
+// begins with // as it is, else seen from the working directory.
+func below(s *session.Session, name string) (string, error) {
+	if rest, ok := strings.CutPrefix(name, "//"); ok {
+		return path.Clean(strings.Replace(rest, ":", "/", 1)), nil
+	}
+	full := name
+	if !filepath.IsAbs(full) {
+		full = filepath.Join(s.Dir, name)
+	}
+	rel, err := filepath.Rel(s.Root, full)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", exit.Usagef("owner(%s): it lies outside the workspace", name)
+	}
+	return filepath.ToSlash(rel), nil
 }

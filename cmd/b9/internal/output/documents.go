@@ -52,6 +52,7 @@ func Documents() []Document {
 		{"init", 1, "`init`", Init{}},
 		{"lint", 1, "`lint`", Lint{}},
 		{"lock", 1, "`update`", Lock{}},
+		{"options", 1, "`query options`", Options{}},
 		{"partitions", 1, "`image partitions`", Partitions{}},
 		{"repositories", 1, "`repo list`", Repositories{}},
 		{"targets", 1, "`query`, `query deps`, `query rdeps`, `query kind`", Targets{}},
@@ -355,6 +356,23 @@ type Target struct {
 	Builtin string `json:"builtin"`
 	Place   *Place `json:"place,omitempty"`
 	Doc     string `json:"doc,omitempty"`
+
+	Tags []string `json:"tags,omitempty"`
+}
+
+// Options lists options that build files declare.
+type Options struct {
+	Options []Option `json:"options"`
+}
+
+// Option is one of them.
+type Option struct {
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Default string   `json:"default,omitempty"`
+	Help    string   `json:"help,omitempty"`
+	Choices []string `json:"choices,omitempty"`
+	Place   *Place   `json:"place,omitempty"`
 }
 
 // Version says which b9 this is.
