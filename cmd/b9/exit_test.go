@@ -43,7 +43,7 @@ func usages() map[string]usage {
 		"b9 cache":            {wrong: no("x")},
 		"b9 cache gc":         {wrong: [][]string{{"x"}, {"--max-size", "0"}, {"--max-size", "4Q"}, {"--max-age", "soon"}}},
 		"b9 cache verify":     {wrong: no("x")},
-		"b9 config":           {wrong: no("x")},
+		"b9 config":           {wrong: [][]string{{"x"}, {"store.dir", "store.max_size"}}},
 		"b9 doctor":           {wrong: no("x")},
 		"b9 image":            {wrong: no("inof")},
 		"b9 image info":       {[]string{"x.raw"}, false, [][]string{{}, {"x.raw", "y"}, {"x.raw", "-f", "rwa"}, {"x.raw", "--backing", "base.raw"}}},

@@ -59,6 +59,7 @@ func goldenRuns() []goldenRun {
 		{command: "version", golden: "version"},
 		{command: "init", golden: "init"},
 		{command: "config", golden: "config"},
+		{command: "config results.place", golden: "config-key"},
 		{command: "builtins file", golden: "builtins"},
 		{command: "fmt --check B9BUILD.star mistakes.star", golden: "fmt"},
 		{command: "lint mistakes.star", golden: "lint"},
