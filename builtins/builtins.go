@@ -35,6 +35,7 @@ func Operations(s Settings) []lang.Operation {
 	}
 	return []lang.Operation{
 		base64Operation(),
+		image.BootFiles(),
 		debian.Bootstrap(s.Bootstrap, s.Image),
 		image.Canonical(),
 		cloudInitOperation(),

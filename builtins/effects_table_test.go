@@ -6,6 +6,17 @@ package builtins
 func parameterCalls() map[string]callsOf {
 	return map[string]callsOf{
 		"base64": {form: `base64(name = "x", %s)`, args: map[string][2]string{"file": {`file = "a.txt"`, `file = "b.txt"`}}},
+		"boot_files": {form: `def system(**files):
+    return image(content = tree(files = dict({"boot/vmlinuz-6.1": "k.efi", "boot/initrd.img-6.1": "a.txt", "usr/lib/systemd/boot/efi/systemd-bootx64.efi": "m.efi",
+        "usr/lib/systemd/boot/efi/linuxx64.efi.stub": "k.efi", "usr/lib/grub/i386-pc/boot.img": "a.txt"}, **files)))
+boot_files(name = "x", %s)`, args: map[string][2]string{
+			"image":   {`image = system(), cmdline = "quiet"`, `image = system(**{"boot/vmlinuz-6.2": "k.efi", "boot/initrd.img-6.2": "b.txt"}), cmdline = "quiet"`},
+			"loader":  {`image = system(), cmdline = "quiet"`, `image = system(), cmdline = "quiet", loader = "uki"`},
+			"cmdline": {`image = system(), cmdline = "quiet"`, `image = system(), cmdline = file(content = "debug\n")`},
+			"timeout": {`image = system(), cmdline = "quiet"`, `image = system(), cmdline = "quiet", timeout = 5`},
+			"initrd":  {`image = system(**{"boot/vmlinuz-6.2": "k.efi"}), cmdline = "quiet"`, `image = system(**{"boot/vmlinuz-6.2": "k.efi"}), cmdline = "quiet", initrd = False`},
+			"serial":  {`image = system(), cmdline = "quiet", loader = "grub"`, `image = system(), cmdline = "quiet", loader = "grub", serial = True`},
+		}},
 		"bootstrap": {form: `bootstrap(name = "x", %s)`, declared: true, args: map[string][2]string{
 			"suite":       {`suite = "bookworm"`, `suite = "trixie"`},
 			"packages":    {`suite = "s"`, `suite = "s", packages = ["nginx"]`},

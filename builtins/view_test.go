@@ -33,6 +33,7 @@ func viewCalls() map[string]string {
 		"bootstrap":     "needs an archive of packages; it reads the bytes of its keyring",
 		"archive-state": "takes no file",
 		"secret":        "its file is read for its bytes alone, and has another key in each store",
+		"boot-files":    `boot_files(name = "booting", cmdline = "quiet", image = image(content = tree(files = {"boot/vmlinuz-6.1": "src/k.efi", "boot/initrd.img-6.1": "src/a.txt", "usr/lib/systemd/boot/efi/systemd-bootx64.efi": "src/k.efi"})))`,
 		"canonical":     `canonical(name = "laid", image = "ext4.raw")`,
 		"fetch":         "takes no file",
 		"shared":        "takes no file",

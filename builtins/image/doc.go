@@ -14,6 +14,7 @@
 //	Partition    partition(), one taken out of a disk
 //	Files        files(), files out of an image
 //	Resize       resize(), and Shrink, shrink()
+//	UKI          uki(), a unified kernel image; BootFiles, boot_files(), those of a boot loader
 //	InputFormat  in which format an operation finds an input; OpenInput opens it
 //	Actions      the kinds of all actions
 package image

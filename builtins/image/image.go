@@ -479,6 +479,7 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 // a type may have several.
 func Actions() engine.Actions {
 	return engine.Actions{
+		"boot-files/1":   func() engine.Action { return &bootFiles{} },
 		"canonical/1":    func() engine.Action { return &canonical{} },
 		"convert/3":      func() engine.Action { return &convert{} },
 		"disk/2":         func() engine.Action { return &diskImage{} },

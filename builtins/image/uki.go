@@ -145,7 +145,6 @@ func (u *unifiedKernel) Run(ctx context.Context, job *engine.Job) (err error) {
 	return k.write(ctx, job.Output(""))
 }
 
-
 // ukiPart is a file that becomes part of a unified kernel image.
 type ukiPart struct {
 	io.ReaderAt

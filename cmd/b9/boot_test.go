@@ -34,6 +34,28 @@ system = lxc_exec(
         "echo 'LABEL=root / ext4 defaults 0 1' > /etc/fstab",
     ] + cleanup() + check_identities(),
 )["/"]
+load("@b9//boot.star", small_disk = "bootable")
+small_disk(
+    lxc_exec(images = {"/": base}, shares = {"/src": "src"}, script = ["rm /sbin/init; install /src/init.sh /sbin/init"])["/"],
+    name = "small",
+    loader = "uki",
+    cmdline = "b9.test=uki",
+    console = ["tty0", "ttyS0"],
+)
+`
+
+// smallInit is all that the disk of unified kernel images starts.
+const smallInit = `#!/bin/sh
+mountpoint -q /proc || mount -t proc proc /proc
+mountpoint -q /sys || mount -t sysfs sysfs /sys
+exec >/dev/ttyS1
+tell() { printf '\nb9: %s %s\n' "$@"; }
+[ -d /sys/firmware/efi ] && tell firmware uefi
+for word in $(cat /proc/cmdline); do tell "${word%%=*}" "$word"; done
+tell version $(uname -r)
+tell mounted $(findmnt -no SOURCE,FSTYPE / | tr -s ' ' ,)
+echo o >/proc/sysrq-trigger
+sleep 1000
 `
 
 const tellService = `[Unit]
@@ -60,13 +82,14 @@ of seed /var/lib/systemd/random-seed
 
 // TestBoots starts the disk that the chapter on boot loaders makes, by UEFI and by BIOS:
 // each gets to the end of its boot with nothing failed, and the two machines have no
-// identity in common though the image is one.
+// identity in common though the image is one. A second disk starts by a unified kernel
+// image.
 func TestBoots(t *testing.T) {
 	firmware := needMachine(t)
 	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"b9.toml": "", "B9BUILD.star": machineSystem + bootRecipe(t), "src/tell.sh": tellScript, "src/tell.service": tellService,
+		"b9.toml": "", "B9BUILD.star": machineSystem + bootRecipe(t), "src/tell.sh": tellScript, "src/tell.service": tellService, "src/init.sh": smallInit,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -76,19 +99,22 @@ func TestBoots(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	built := b9(t, "-C", dir, "--store", t.TempDir(), "build", ":bootable")
-	var told [2]map[string]string
-	var both errgroup.Group
-	for i, flags := range [][]string{firmware, nil} {
-		both.Go(func() (err error) {
-			told[i], err = boot(t, filepath.Join(dir, built.Results[0].Path), flags...)
+	built := b9(t, "-C", dir, "--store", t.TempDir(), "build", ":bootable", ":small")
+	var told [3]map[string]string
+	var all errgroup.Group
+	for i, flags := range [][]string{firmware, nil, firmware} {
+		all.Go(func() (err error) {
+			told[i], err = boot(t, filepath.Join(dir, built.Results[i/2].Path), flags...)
 			return err
 		})
 	}
-	if err := both.Wait(); err != nil {
+	if err := all.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	uefi, bios := told[0], told[1]
+	uefi, bios, small := told[0], told[1], told[2]
+	if small["firmware"] != "uefi" || small["b9.test"] != "b9.test=uki" || small["mounted"] != "/dev/vda2,ext4" || !strings.HasPrefix(small["root"], "root=PARTUUID=") || small["console"] != "console=ttyS0" || small["version"] == "" {
+		t.Errorf("a unified kernel image: %v", small)
+	}
 	if uefi["firmware"] != "uefi" || bios["firmware"] != "bios" {
 		t.Errorf("started by %q and %q", uefi["firmware"], bios["firmware"])
 	}
@@ -98,7 +124,7 @@ func TestBoots(t *testing.T) {
 			t.Errorf("%s: %q and %q", name, uefi[name], bios[name])
 		}
 	}
-	for _, m := range told {
+	for _, m := range []map[string]string{uefi, bios} {
 		if m["sshd"] != "active" || m["failed"] != "0" {
 			t.Errorf("%s: sshd is %q, %q units failed", m["firmware"], m["sshd"], m["failed"])
 		}
