@@ -4,13 +4,13 @@ import "context"
 
 // SignIn is the sign of what was placed in dir at rel.
 func SignIn(dir, rel string) string {
-	placed, _ := readPlaced(dir)
+	placed, _ := readPlaced(dir, nil)
 	return placed[rel].Sign
 }
 
 // Claim does what comes before results are placed, as a build does that is killed then.
 func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
-	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022}, wanted)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
 
 // PlaceAndDie places as [Place] does, up to the moment before .placed tells of it.
 func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
-	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022})
+	p, err := newPlacer(Destination{Dir: dir, Umask: 0o022}, []Wanted{w})
 	if err != nil {
 		return err
 	}

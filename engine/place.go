@@ -86,7 +86,7 @@ type Destination struct {
 // path already and was not placed by b9 is an error, and stays; then nothing is
 // placed.
 func Place(ctx context.Context, to Destination, wanted []Wanted) ([]Placed, error) {
-	p, err := newPlacer(to)
+	p, err := newPlacer(to, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -221,9 +221,9 @@ type placer struct {
 	to      Destination
 	dir     string
 	store   *store.Store
-	root    *os.Root // dir
-	top     *os.File // dir, to be flushed
-	known   map[string]Placed
+	root    *os.Root          // dir
+	top     *os.File          // dir, to be flushed
+	known   map[string]Placed // of what is wanted
 	staging *staging
 	made    bool // dir was, with whatever is above it
 	retired retired
@@ -233,8 +233,12 @@ type placer struct {
 	suspects map[*store.Store]store.Suspects
 }
 
-func newPlacer(to Destination) (*placer, error) {
-	known, err := readPlaced(to.Dir)
+func newPlacer(to Destination, wanted []Wanted) (*placer, error) {
+	paths := make(map[string]bool, len(wanted))
+	for _, w := range wanted {
+		paths[filepath.Clean(w.Path)] = true
+	}
+	known, err := readPlaced(to.Dir, paths)
 	p := &placer{to: to, dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}
 	p.retired.closing.SetLimit(maxRetired)
 	return p, err

@@ -2,12 +2,12 @@ package engine
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,42 +34,97 @@ const claim = "-"
 // maxPlaced is the size, in bytes, from which on the file is not b9's.
 const maxPlaced = 256 << 20
 
-// readPlaced reads what was placed in dir. A line that b9 did not write says nothing,
-// nor does what is no file. A file that can't be read is an error: whoever went on
-// without it would forget which results are b9's.
-func readPlaced(dir string) (map[string]Placed, error) {
+// readPlaced reads what was placed in dir, or of it what is at some paths below. A line that
+// b9 did not write says nothing, nor does what is no file. A file that can't be read is an
+// error: whoever went on without it would forget which results are b9's.
+func readPlaced(dir string, only map[string]bool) (map[string]Placed, error) {
 	known := map[string]Placed{}
-	// Whatever a checkout has put there: no link, and nothing to wait for.
-	f, err := os.OpenFile(filepath.Join(dir, placedFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOTDIR) {
-		return known, nil // no file: a link, a socket, or nothing at all
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return known, err
-	}
-	sc := bufio.NewScanner(io.LimitReader(f, maxPlaced))
-	for sc.Scan() {
-		if label, rel, ok := parsePlacedLabel(sc.Text()); ok {
+	err := eachPlaced(dir, func(rel, line []byte) {
+		if only != nil && !only[string(rel)] {
+			return
+		}
+		if label, rel, ok := parsePlacedLabel(string(line)); ok {
 			if r, ok := known[rel]; ok {
 				r.Label = label
 				known[rel] = r
 			}
-		} else if rel, r, ok := parsePlaced(dir, sc.Text()); ok {
+		} else if rel, r, ok := parsePlaced(dir, string(line)); ok {
 			known[rel] = r
+		}
+	})
+	return known, err
+}
+
+// eachPlaced calls fn, which keeps neither, for each line of the file and the path in it.
+func eachPlaced(dir string, fn func(rel, line []byte)) error {
+	// Whatever a checkout has put there: no link, and nothing to wait for.
+	f, err := os.OpenFile(filepath.Join(dir, placedFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOTDIR) {
+		return nil // no file: a link, a socket, or nothing at all
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return err
+	}
+	sc := bufio.NewScanner(io.LimitReader(f, maxPlaced))
+	for sc.Scan() {
+		if rel := placedPath(sc.Bytes()); len(rel) > 0 {
+			fn(rel, sc.Bytes())
 		}
 	}
 	if err := sc.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
-		return nil, err
+		return err
 	}
-	return known, nil
+	return nil
+}
+
+// placedPath is the path in a line, of which it keeps nothing; nil for a line without one.
+func placedPath(line []byte) []byte {
+	if bytes.HasPrefix(line, []byte(placedLabel)) {
+		_, rel, ok := parsePlacedLabel(string(line))
+		if !ok {
+			return nil
+		}
+		return line[len(line)-len(rel):]
+	}
+	for range 3 {
+		_, line, _ = bytes.Cut(line, []byte(" "))
+	}
+	return line
+}
+
+// placedWith is what the file has to say where its lines of some paths are others, or "" for
+// none. The rest of it is not looked at.
+func placedWith(dir string, lines map[string]string) (string, error) {
+	type placedLine struct{ rel, line string }
+	var all []placedLine
+	for rel, line := range lines {
+		if line != "" {
+			all = append(all, placedLine{rel, line})
+		}
+	}
+	size := 0
+	err := eachPlaced(dir, func(rel, line []byte) {
+		if _, other := lines[string(rel)]; !other {
+			text := string(line) + "\n"
+			size += len(text)
+			all = append(all, placedLine{text[len(text)-1-len(rel) : len(text)-1], text})
+		}
+	})
+	slices.SortStableFunc(all, func(a, b placedLine) int { return strings.Compare(a.rel, b.rel) })
+	var text strings.Builder
+	text.Grow(size + 256*len(lines))
+	for _, l := range all {
+		text.WriteString(l.line)
+	}
+	return text.String(), err
 }
 
 // PlacedIn lists what b9 knows of the results in a directory, by path below it.
-func PlacedIn(dir string) (map[string]Placed, error) { return readPlaced(dir) }
+func PlacedIn(dir string) (map[string]Placed, error) { return readPlaced(dir, nil) }
 
 // placedLabel begins a line with the label of a result.
 const placedLabel = "of "
@@ -124,10 +179,12 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 		return nil, err
 	}
 	defer guard.Close()
-	others, err := readPlaced(p.dir) // since this one began another b9 may have placed something, or removed it
+	// Since this one began another b9 may have placed something, or removed it.
+	others, err := readPlaced(p.dir, pathsOf(todo))
 	if err != nil {
 		return nil, err
 	}
+	lines := map[string]string{}
 	for _, t := range todo {
 		if err := throughNoLink(p.root, t.rel); err != nil {
 			return nil, fmt.Errorf("place %s: %w", t.result.Path, err)
@@ -145,14 +202,25 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 		}
 		p.known[t.rel] = Placed{Label: t.result.Label, Path: t.result.Path, Sign: claim}
 		claimed = append(claimed, t.rel)
+		lines[t.rel] = p.known[t.rel].lines(t.rel)
 	}
 	if len(claimed) == 0 {
 		return nil, nil
 	}
-	for _, rel := range claimed {
-		others[rel] = p.known[rel]
+	text, err := placedWith(p.dir, lines)
+	if err != nil {
+		return nil, err
 	}
-	return claimed, p.staging.replace(placedFile, placedText(others))
+	return claimed, p.staging.replace(placedFile, text)
+}
+
+// pathsOf are the paths of what is placed.
+func pathsOf(todo []placing) map[string]bool {
+	paths := make(map[string]bool, len(todo))
+	for _, t := range todo {
+		paths[t.rel] = true
+	}
+	return paths
 }
 
 // throughNoLink returns an error when a directory on the way to rel is a symbolic
@@ -175,30 +243,26 @@ func (p *placer) save(ctx context.Context, todo []placing, claimed []string) err
 		return err
 	}
 	defer guard.Close()
-	all, err := readPlaced(p.dir)
+	there, err := readPlaced(p.dir, pathsOf(todo)) // what was claimed is among that
 	if err != nil {
 		return err
 	}
+	lines := map[string]string{}
 	for _, rel := range claimed {
-		if all[rel].Sign == claim {
-			delete(all, rel)
+		if there[rel].Sign == claim {
+			lines[rel] = ""
 		}
 	}
 	for _, t := range todo {
 		if r, ok := p.known[t.rel]; ok {
-			all[t.rel] = r
+			lines[t.rel] = r.lines(t.rel)
 		}
 	}
-	return p.staging.replace(placedFile, placedText(all))
-}
-
-// placedText is the file's content.
-func placedText(all map[string]Placed) string {
-	var text strings.Builder
-	for _, rel := range slices.Sorted(maps.Keys(all)) {
-		text.WriteString(all[rel].lines(rel))
+	text, err := placedWith(p.dir, lines)
+	if err != nil {
+		return err
 	}
-	return text.String()
+	return p.staging.replace(placedFile, text)
 }
 
 // observe returns a text that changes when anyone changes the file, or
@@ -269,7 +333,7 @@ func removeResults(ctx context.Context, dir string, which func(rel string) bool,
 		return 0, err
 	}
 	defer root.Close()
-	placed, err := readPlaced(dir)
+	placed, err := readPlaced(dir, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -321,8 +385,17 @@ func removeSome(root *os.Root, placed map[string]Placed, which func(rel string) 
 	if err := unix.Syncfs(int(top.Fd())); err != nil {
 		return removed, fmt.Errorf("flush the file system of %s: %w", root.Name(), err)
 	}
-	maps.DeleteFunc(placed, func(rel string, _ Placed) bool { return which(rel) })
-	return removed, writePlaced(root.Name(), placed)
+	gone := map[string]string{}
+	for rel := range placed {
+		if which(rel) {
+			gone[rel] = ""
+		}
+	}
+	text, err := placedWith(root.Name(), gone)
+	if err != nil {
+		return removed, err
+	}
+	return removed, writePlaced(root.Name(), text)
 }
 
 // removeResult removes what is at rel, and the directories that it leaves empty.
@@ -344,16 +417,21 @@ func removeResult(root *os.Root, rel string) error {
 // claimAll says of every path that it is b9's, whatever is there: a build has said so of
 // some of them, and places results before it says so again.
 func claimAll(dir string, placed map[string]Placed) error {
+	lines := make(map[string]string, len(placed))
 	for rel := range placed {
-		placed[rel] = Placed{Sign: claim}
+		lines[rel] = Placed{Sign: claim}.lines(rel)
 	}
-	return writePlaced(dir, placed)
+	text, err := placedWith(dir, lines)
+	if err != nil {
+		return err
+	}
+	return writePlaced(dir, text)
 }
 
 // writePlaced replaces the file. The caller has the lock on dir.
-func writePlaced(dir string, placed map[string]Placed) error {
+func writePlaced(dir, text string) error {
 	return newfile.Write(filepath.Join(dir, placedFile), 0o666, true, func(f *os.File) error {
-		_, err := f.WriteString(placedText(placed))
+		_, err := f.WriteString(text)
 		return errors.Join(err, newfile.Inherit(f))
 	})
 }

@@ -72,20 +72,28 @@ func (t *Trace) Results() []Placed {
 		at[t.Parts[i].Name] = i
 		n += len(t.Parts[i].Results)
 	}
-	list, seen := make([]Placed, 0, n), make(map[string]bool, n)
+	list := make([]Placed, 0, n)
 	for _, name := range t.Files {
-		i, ok := at[name]
-		if !ok {
-			continue
-		}
-		for _, r := range t.Parts[i].Results {
-			if !seen[r.Path] {
-				seen[r.Path] = true
-				list = append(list, r)
-			}
+		if i, ok := at[name]; ok {
+			list = append(list, t.Parts[i].Results...)
 		}
 	}
+	if len(t.Parts) == 1 { // of several patterns, perhaps; a file has each result once
+		list = once(list)
+	}
 	return list
+}
+
+// once leaves out what is in the list already.
+func once(list []Placed) []Placed {
+	type name struct{ label, output string }
+	seen := make(map[name]bool, len(list))
+	return slices.DeleteFunc(list, func(r Placed) bool {
+		n := name{r.Label, r.Output}
+		before := seen[n]
+		seen[n] = true
+		return before
+	})
 }
 
 // TracedSource is a [Source] and what it stood for.

@@ -43,6 +43,14 @@ func TestTraceIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+func TestResultsAreListedOnce(t *testing.T) {
+	a, b, other := Placed{Label: "//:a", Output: "out"}, Placed{Label: "//:b", Output: "out"}, Placed{Label: "//:a", Output: "log"}
+	tr := &Trace{Files: []string{""}, Parts: []TracedPart{{Results: []Placed{a, b, a, other, b}}}}
+	if got, want := tr.Results(), []Placed{a, b, other}; !reflect.DeepEqual(got, want) {
+		t.Errorf("results that are placed nowhere: %v, want %v", got, want)
+	}
+}
+
 func TestWhatChangedWithinTheGrainIsRacy(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	for _, c := range []struct {

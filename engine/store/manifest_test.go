@@ -118,7 +118,7 @@ func FuzzCaches(f *testing.F) {
 	outputs := []Output{{"/", Object{File, Digest{1}, 2}}, {"", Object{Tree, Digest{2}, 0}}}
 	f.Add(appendIndex(appendIndex(nil, key("a"), outputs), key("b"), nil))
 	f.Add(appendStat(nil, "/etc/passwd", statEntry{digest: Digest{5}, hashed: 1e18}))
-	f.Add(joinResults("/w\n", map[string]string{`"l"`: resultLine("l", []Object{{File, Digest{1}, 2}})}))
+	f.Add(withResults("/w\n", nil, map[string]string{`"l"`: resultLine("l", []Object{{File, Digest{1}, 2}})}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		at, ok := scanIndex(data)
 		for k, off := range at {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,30 +30,30 @@ func (s *Store) NameResult(workspace, label string, objs []Object) error {
 // given stay, and when nothing changes nothing is written. In a store that can only be
 // read nothing is collected by this process, and nothing is named.
 func (s *Store) NameResults(workspace string, results map[string][]Object) error {
-	return s.rename(workspace, func(lines map[string]string) {
-		for label, objs := range results {
-			if line := resultLine(label, objs); line != "" {
-				lines[strconv.Quote(label)] = line
-			} else {
-				delete(lines, strconv.Quote(label))
-			}
-		}
-	})
+	lines := make(map[string]string, len(results))
+	for label, objs := range results {
+		lines[strconv.Quote(label)] = resultLine(label, objs)
+	}
+	return s.rename(workspace, func(old []byte) []byte { return withResults(workspace, old, lines) })
 }
 
 // NameLinks keeps objects from being collected for as long as a symbolic link at
 // the path that each has in the map leads to it. All are in the directory of results dir.
 // The links come afterwards: until this Store is closed they may be missing.
 func (s *Store) NameLinks(dir string, links map[string]Object) error {
-	return s.rename(dir, func(lines map[string]string) {
-		for quoted, line := range lines {
-			if path, objs, err := parseResult(quoted, line); err == nil && isLink(path) && !s.linked(path, objs) {
-				delete(lines, quoted)
+	return s.rename(dir, func(old []byte) []byte {
+		changed := map[string]string{}
+		if _, lines, err := splitResults(old); err == nil {
+			for quoted, line := range lines {
+				if path, objs, err := parseResult(quoted, line); err == nil && isLink(path) && !s.linked(path, objs) {
+					changed[quoted] = ""
+				}
 			}
 		}
 		for path, o := range links {
-			lines[strconv.Quote(path)] = resultLine(path, []Object{o})
+			changed[strconv.Quote(path)] = resultLine(path, []Object{o})
 		}
+		return withResults(dir, old, changed)
 	})
 }
 
@@ -80,8 +79,8 @@ func (s *Store) ForgetResults(workspace string) error {
 	return removeIfThere(s.resultsPath(workspace))
 }
 
-// rename has change bring the lines of a workspace, by quoted label, up to date.
-func (s *Store) rename(workspace string, change func(lines map[string]string)) error {
+// rename has change bring the list of a workspace up to date.
+func (s *Store) rename(workspace string, change func(old []byte) []byte) error {
 	if s.readOnly != nil {
 		return nil
 	}
@@ -95,12 +94,7 @@ func (s *Store) rename(workspace string, change func(lines map[string]string)) e
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("name results: %w", err)
 	}
-	_, lines, err := splitResults(old)
-	if err != nil {
-		lines = map[string]string{} // damaged: this build's results are what is known
-	}
-	change(lines)
-	data := joinResults(workspace, lines)
+	data := change(old)
 	if bytes.Equal(data, old) {
 		return nil
 	}
@@ -139,32 +133,59 @@ func resultLine(label string, objs []Object) string {
 	return string(b)
 }
 
-func joinResults(workspace string, lines map[string]string) []byte {
-	b := strconv.AppendQuote([]byte(resultsTag), workspace)
-	b = append(b, '\n')
-	for _, k := range slices.Sorted(maps.Keys(lines)) {
-		b = append(append(b, lines[k]...), '\n')
+// withResults is the list of a workspace in which the lines of some quoted labels are others,
+// or "" for none. Of a damaged list nothing else is left: these are what is known.
+func withResults(workspace string, old []byte, lines map[string]string) []byte {
+	type labelled struct{ label, line string }
+	var all []labelled
+	_, err := eachResult(string(old), func(label, line string) {
+		if _, other := lines[label]; !other {
+			all = append(all, labelled{label, line})
+		}
+	})
+	if err != nil {
+		all = nil
+	}
+	for label, line := range lines {
+		if line != "" {
+			all = append(all, labelled{label, line})
+		}
+	}
+	slices.SortFunc(all, func(a, b labelled) int { return strings.Compare(a.label, b.label) })
+	b := make([]byte, 0, len(old)+len(resultsTag)+len(workspace)+128*len(lines)+16)
+	b = append(strconv.AppendQuote(append(b, resultsTag...), workspace), '\n')
+	for _, l := range all {
+		b = append(append(b, l.line...), '\n')
 	}
 	return b
 }
 
 // splitResults returns the workspace and the lines by quoted label.
 func splitResults(data []byte) (workspace string, lines map[string]string, err error) {
-	head, rest, _ := strings.Cut(string(data), "\n")
+	lines = make(map[string]string, bytes.Count(data, []byte("\n")))
+	workspace, err = eachResult(string(data), func(label, line string) { lines[label] = line })
+	if err != nil {
+		return "", nil, err
+	}
+	return workspace, lines, nil
+}
+
+// eachResult calls fn for each line, with the quoted label, and returns the workspace.
+func eachResult(data string, fn func(label, line string)) (workspace string, err error) {
+	head, rest, _ := strings.Cut(data, "\n")
 	quoted, ok := strings.CutPrefix(head, resultsTag)
 	if workspace, err = strconv.Unquote(quoted); !ok || err != nil {
-		return "", nil, fmt.Errorf("not a list of results")
+		return "", fmt.Errorf("not a list of results")
 	}
-	lines = make(map[string]string, strings.Count(rest, "\n"))
 	for line := range strings.Lines(rest) {
 		line = strings.TrimSuffix(line, "\n")
 		label, err := strconv.QuotedPrefix(line)
 		if err != nil {
-			return "", nil, fmt.Errorf("bad line %.80q", line)
+			return "", fmt.Errorf("bad line %.80q", line)
 		}
-		lines[label] = line
+		fn(label, line)
 	}
-	return workspace, lines, nil
+	return workspace, nil
 }
 
 // parseResult reads a line: the label, and its objects.

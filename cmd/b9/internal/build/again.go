@@ -70,7 +70,7 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	t.Shelves = standing.Shelves
 	names, err := st.ResultsDigest(b.Root)
 	if err != nil || names != t.Names || !standing.Stands(t) {
-		b.before = &before{trace: t, parts: standing.Parts}
+		b.before = &before{trace: t, parts: standing.Parts, named: err == nil && names == t.Names}
 		return nil, nil
 	}
 	if standing.News {

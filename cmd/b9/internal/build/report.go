@@ -58,11 +58,14 @@ func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluat
 			return err
 		}
 	}
+	r.Results = b.shown(all)
+	if e.rest && b.before.named {
+		all = placed // the others have their names
+	}
 	names := map[string][]store.Object{}
 	for _, p := range all {
 		names[p.Label] = append(names[p.Label], p.Object)
 	}
-	r.Results = b.shown(all)
 	return r.store.NameResults(r.root, names)
 }
 

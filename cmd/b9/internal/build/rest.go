@@ -25,6 +25,7 @@ import (
 type before struct {
 	trace *engine.Trace
 	parts map[string]bool
+	named bool // the results of the trace have their names in the store
 }
 
 // evaluated is what was evaluated for a build: all that it needs, or the rest.
@@ -98,35 +99,53 @@ func (b *maker) evaluateRest(ctx context.Context) *evaluated {
 // inTheWay reports whether a result of the graph would go where one of the files that stand
 // is, or around it, or into it.
 func (b *maker) inTheWay(g *lang.Graph, files []string) bool {
-	asked, there, around := map[string]bool{}, map[string]engine.Placed{}, map[string]bool{".": true, "/": true}
+	way := b.wayOf(g)
+	asked := map[string]bool{}
 	for _, name := range files {
 		asked[name] = true
 	}
 	for i := range b.before.trace.Parts {
 		p := &b.before.trace.Parts[i]
-		if !b.before.parts[p.Name] || !asked[p.Name] {
-			continue
-		}
-		for _, r := range p.Results {
-			there[r.Path] = r
-			for up := filepath.Dir(r.Path); !around[up]; up = filepath.Dir(up) {
-				around[up] = true
-			}
+		if b.before.parts[p.Name] && asked[p.Name] && slices.ContainsFunc(p.Results, way.meets) {
+			return true
 		}
 	}
+	return false
+}
+
+// way is where results go: their paths, and the directories in which they are.
+type way struct {
+	results map[string]lang.Placement
+	around  map[string]bool
+	free    string // a directory known to be none of the paths, nor in one
+}
+
+func (b *maker) wayOf(g *lang.Graph) *way {
+	w := &way{results: map[string]lang.Placement{}, around: map[string]bool{}}
 	for _, t := range g.Targets {
 		for _, p := range t.Placements() {
 			path := filepath.Join(b.ResultsDir(), p.Path)
-			if r, ok := there[path]; ok && (r.Label != p.Label || r.Output != p.Ref.Output) || around[path] {
-				return true
-			}
+			w.results[path] = p
 			for up := filepath.Dir(path); len(up) > len(b.ResultsDir()); up = filepath.Dir(up) {
-				if _, ok := there[up]; ok {
-					return true
-				}
+				w.around[up] = true
 			}
 		}
 	}
+	return w
+}
+
+// meets reports whether the result is another one at one of the paths, around one, or in one.
+func (w *way) meets(r engine.Placed) bool {
+	if p, ok := w.results[r.Path]; ok && (r.Label != p.Label || r.Output != p.Ref.Output) || w.around[r.Path] {
+		return true
+	}
+	dir := filepath.Dir(r.Path)
+	for up := dir; up != w.free && up != "." && up != "/"; up = filepath.Dir(up) {
+		if _, ok := w.results[up]; ok {
+			return true
+		}
+	}
+	w.free = dir
 	return false
 }
 
