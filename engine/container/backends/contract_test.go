@@ -57,21 +57,22 @@ func promises() map[string]func(*testing.T, *world) {
 		"helperKilled":  testHelperKilled,
 		"directoryRoot": testDirectoryRoot,
 
-		"devices":         testDevices,
-		"noLoops":         testNoLoops,
-		"nothingOutlives": testNothingOutlives,
-		"noGroups":        testNoGroups,
-		"hostKernel":      testHostKernel,
-		"hostGroups":      testHostGroups,
-		"ownRights":       testOwnRights,
-		"ownFilesChanged": testOwnFilesChanged,
-		"ownFilesTimes":   testOwnFilesTimes,
-		"names":           testNames,
-		"marked":          testMarked,
-		"fullImage":       testFullImage,
-		"fullOfFiles":     testFullOfFiles,
-		"programs":        testPrograms,
-		"memoryShared":    testMemoryShared,
+		"devices":            testDevices,
+		"noLoops":            testNoLoops,
+		"nothingOutlives":    testNothingOutlives,
+		"noGroups":           testNoGroups,
+		"hostKernel":         testHostKernel,
+		"callersEnvironment": testCallersEnvironment,
+		"hostGroups":         testHostGroups,
+		"ownRights":          testOwnRights,
+		"ownFilesChanged":    testOwnFilesChanged,
+		"ownFilesTimes":      testOwnFilesTimes,
+		"names":              testNames,
+		"marked":             testMarked,
+		"fullImage":          testFullImage,
+		"fullOfFiles":        testFullOfFiles,
+		"programs":           testPrograms,
+		"memoryShared":       testMemoryShared,
 
 		"secrets":          testSecrets,
 		"secretsMasked":    testSecretsMasked,
@@ -98,6 +99,7 @@ func promises() map[string]func(*testing.T, *world) {
 
 func TestContract(t *testing.T) {
 	needTool(t, "busybox", "mke2fs", "e2fsck", "debugfs")
+	t.Setenv(callersVariable, callersToken(newID()))
 	root := rootImage(t)
 	for _, name := range Names() {
 		t.Run(name, func(t *testing.T) {
