@@ -74,7 +74,7 @@ environment. What it leaves in /etc/hosts, /etc/resolv.conf and
 			{Name: "cwd", Type: lang.String, Default: starlark.String("/"), Doc: "directory that the script starts in"},
 			{Name: "arch", Type: lang.String, Default: starlark.String("x86_64"), Enum: container.Archs(), Doc: "the architecture of the images' programs, and what the machine says it is: i686 for 32-bit systems; an emulator runs what the kernel does not"},
 			{Name: "hostname", Type: lang.String, Default: starlark.String("b9"), Doc: "host name in the container"},
-			{Name: "network", Type: lang.String, Doc: `"nat" (a private network with a way out), "host" (this machine's), "none" (loopback only), or a libvirt network (default: container.network of the configuration, "nat")`},
+			{Name: "network", Type: lang.String, Doc: `"nat" (a private network with a way out), "host" (this machine's), "none" (loopback only), or a network of libvirt, which may be written "libvirt:NAME" (default: container.network of the configuration, "nat")`},
 			{Name: "memory", Type: lang.Size, Doc: "memory limit (default: container.memory); steps run at once only if the machine has the sum of their limits"},
 			{Name: "cpus", Type: lang.Float | lang.Int, Doc: "processors it may use, such as 0.5 or 2 (default: container.cpus); they are shared out like memory"},
 			{Name: "capabilities", Type: lang.ListOf(lang.String), Doc: `Linux capabilities beyond the usual ones, such as ["SYS_ADMIN"]`},
@@ -114,7 +114,14 @@ func lxcExecStep(c *lang.Call, d container.Defaults) (lang.Step, error) {
 	if len(l.Hostname) > 63 || !hostnamePattern().MatchString(l.Hostname) {
 		c.Errorf("hostname: %q is no host name: use letters, digits, - and dots, 63 bytes at most", l.Hostname)
 	}
-	s.Finish = l.finish
+	// Which networks there are is asked for steps that are needed alone.
+	network := c.String("network")
+	s.Finish = func(k *lang.Linked) error {
+		if err := checkNetwork(d, network); err != nil {
+			return err
+		}
+		return l.finish(k)
+	}
 	return s, nil
 }
 
@@ -137,6 +144,18 @@ func (l *lxcExec) addLimits(c *lang.Call, d container.Defaults) {
 	}
 	s := d.Fill(own)
 	l.Network, l.Memory, l.CPUs, l.Capabilities, l.Timeout = s.Network, s.Memory, s.CPUs, s.Capabilities, s.Timeout
+}
+
+// checkNetwork refuses a network that there is not, of the call or else of the configuration.
+func checkNetwork(d container.Defaults, network string) error {
+	what := "network"
+	if network == "" {
+		what, network = "container.network of the configuration", d.Network
+	}
+	if err := d.CheckNetwork(network); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // finish decides the formats of the images, which shares are images, what is followed,

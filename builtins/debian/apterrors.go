@@ -2,12 +2,15 @@ package debian
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+
+	"b9.build/b9/engine/near"
 )
 
 // aptErrors passes a log on and picks out what apt, dpkg and mmdebstrap call
@@ -54,6 +57,9 @@ func (e *passingError) Unwrap() error { return e.error }
 
 // explain makes one sentence of what went wrong.
 func (t *tooling) explain(log *aptErrors, cause error) error {
+	if said := t.unknownPackages(log.lines); said != nil {
+		return said
+	}
 	for _, line := range log.lines {
 		if said := t.diagnose(line); said != nil {
 			return said
@@ -65,6 +71,42 @@ func (t *tooling) explain(log *aptErrors, cause error) error {
 	return fmt.Errorf("mmdebstrap: %w (the log says why)", cause)
 }
 
+// unknownPackage is how apt says that there is no package of a name.
+var unknownPackage = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate|Couldn't find any package by (?:glob|regex) '([^']+)'`)
+})
+
+// unknownPackages is about all names that the archive has no package of, with what is
+// nearest to each in the lists that apt has read; nil if there is none.
+func (t *tooling) unknownPackages(lines []string) error {
+	var said, asked []string
+	var have []string
+	hinted := false
+	for _, line := range lines {
+		m := unknownPackage().FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		name := strings.Trim(cmp.Or(m[1], m[2], m[3]), "^$")
+		if slices.Contains(asked, name) {
+			continue
+		}
+		if asked = append(asked, name); have == nil {
+			have = t.offered()
+		}
+		hint := near.Hint(name, have)
+		hinted = hinted || hint != ""
+		said = append(said, line+hint)
+	}
+	switch {
+	case len(said) == 0:
+		return nil
+	case hinted:
+		return fmt.Errorf("%s has no package for %s: %s", t.Suite, t.Arch, strings.Join(said, "; "))
+	}
+	return fmt.Errorf("%s has no package for %s: %s: check its name, or add the component or suite that has it", t.Suite, t.Arch, strings.Join(said, "; "))
+}
+
 // diagnose knows the usual errors; nil for another one.
 func (t *tooling) diagnose(line string) error {
 	mirror := withoutPassword(t.sources[0].URI)
@@ -72,8 +114,6 @@ func (t *tooling) diagnose(line string) error {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) })
 	}
 	switch {
-	case has("Unable to locate package", "has no installation candidate", "Couldn't find any package"):
-		return fmt.Errorf("%s has no package for %s: %s: check its name, or add the component or suite that has it", t.Suite, t.Arch, line)
 	case has("Version ", "Release ") && has("was not found"):
 		return fmt.Errorf("%s: %s: leave out the version, or pin the archive with snapshot=", t.Suite, line)
 	case has("NO_PUBKEY", "is not signed", "couldn't be verified", "EXPKEYSIG"):

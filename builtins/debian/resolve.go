@@ -188,6 +188,19 @@ func (t *tooling) offers(name string) bool {
 	})
 }
 
+// offered lists the names of the packages in the lists.
+func (t *tooling) offered() []string {
+	var names []string
+	for _, list := range t.listFiles() {
+		// A list that can't be read has nothing to suggest.
+		_ = eachPackage(list, func(p listed) {
+			name, _, _ := strings.Cut(p.key, " ")
+			names = append(names, name)
+		})
+	}
+	return names
+}
+
 // listCache is where the lists of these sources are kept between resolving and
 // installing. They are a help: apt compares them with what the archive has signed.
 func (b *bootstrap) listCache(st *store.Store, sources []aptSource) string {

@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -73,5 +74,31 @@ func TestBootstrapRefusesWhatItDidNotResolve(t *testing.T) {
 	b.Refresh = 1
 	if got := fileOf(t, w.Store, b, "/usr/share/tool"); got != "2\n" {
 		t.Errorf("the next build has version %q", got)
+	}
+}
+
+// TestBootstrapSuggestsPackages holds that all misspelt names are told at once, from the
+// archive's index, before a package is fetched.
+func TestBootstrapSuggestsPackages(t *testing.T) {
+	a := newSmallArchive(t)
+	a.publish("small", "amd64", suiteLists{"main": append(essential(), more("wireless-tools", "1", ""), more("nginx", "1", ""))})
+	var fetched []string
+	a.failing(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".deb") {
+			fetched = append(fetched, r.URL.Path)
+		}
+		return false
+	})
+	for _, c := range []struct{ names, want string }{
+		{"nginx wirless-tools ngnix", `small has no package for amd64: Unable to locate package wirless-tools: did you mean "wireless-tools"?; Unable to locate package ngnix: did you mean "nginx"?`},
+		{"something-else", "small has no package for amd64: Unable to locate package something-else: check its name, or add the component or suite that has it"},
+	} {
+		_, _, log, err := buildOnce(t, testWorld(t).Store, a.from("small", strings.Fields(c.names)...))
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%s:\ngot  %v\nwant %s\n%s", c.names, err, c.want, log)
+		}
+	}
+	if len(fetched) > 0 {
+		t.Errorf("fetched before the names were checked: %q", fetched)
 	}
 }

@@ -2,9 +2,12 @@ package container
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"b9.build/b9/engine/near"
 )
 
 // Defaults are what holds where a Spec says nothing. All of them but the time
@@ -17,6 +20,33 @@ type Defaults struct {
 	CPUs         float64       // limit in processors, 0 for none
 	Capabilities []string      // for every Spec, beside its own
 	Timeout      time.Duration // 0 for none
+
+	// Networks lists the networks that the backend has, as [Features] does. It is
+	// asked for names only that are not those of every backend; nil, or an error, is
+	// nothing known.
+	Networks func() ([]string, error)
+}
+
+// CheckNetwork refuses the name of a network that the backend does not have, if that is
+// known. A name that is marked as one of libvirt's is believed, as it may be one of
+// another machine, whose results are used here.
+func (d Defaults) CheckNetwork(name string) error {
+	if name == "" || OwnNetwork(name) || d.Networks == nil || strings.HasPrefix(name, LibvirtNetworkPrefix) {
+		return nil
+	}
+	have, err := d.Networks()
+	if err != nil || slices.Contains(have, LibvirtNetworkPrefix+name) {
+		return nil
+	}
+	have = slices.Clone(have)
+	for i := range have {
+		have[i] = networkName(have[i])
+	}
+	hint := near.Hint(name, have)
+	if hint == "" {
+		hint = fmt.Sprintf(": a network of libvirt on another machine is written %q, and is for backend %s", LibvirtNetworkPrefix+name, Libvirt)
+	}
+	return fmt.Errorf("unknown network %q (have %s)%s", name, strings.Join(have, ", "), hint)
 }
 
 // Fill returns s with the defaults in place of what it leaves open. What two

@@ -207,7 +207,11 @@ func enter(ctx context.Context, s *session.Session, spec container.Spec, argv []
 	}
 	spec.Argv = argv
 	spec.ID = fmt.Sprintf("b9-enter-%d", os.Getpid())
-	spec = s.ContainerDefaults().Fill(spec)
+	defaults := s.ContainerDefaults()
+	if err := defaults.CheckNetwork(defaults.Network); err != nil {
+		return fmt.Errorf("container.network of the configuration: %w", err)
+	}
+	spec = defaults.Fill(spec)
 	spec.Timeout = 0
 	if term := os.Getenv("TERM"); term != "" && tty != nil {
 		spec.Env = append(spec.Env, "TERM="+term)

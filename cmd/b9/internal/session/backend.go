@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"b9.build/b9/engine/fsys/fuse"
 
@@ -49,5 +50,21 @@ func (s *Session) ContainerDefaults() container.Defaults {
 	if s.backendName() == container.Libvirt { // the other backend has no such networks
 		d.Host = s.Config.Libvirt.Network
 	}
+	d.Networks = sync.OnceValues(s.networks)
 	return d
+}
+
+// networks lists those that the backend has.
+func (s *Session) networks() ([]string, error) {
+	own := []string{container.NetworkNAT, container.NetworkHost, container.NetworkNone}
+	if s.backendName() != container.Libvirt {
+		return own, nil
+	}
+	b, err := backends.Open(container.Libvirt, s.Containers())
+	if err != nil {
+		return nil, err
+	}
+	// A libvirtd that is silent is given up by the backend; a build tells why.
+	f, err := b.Probe(context.Background())
+	return f.Networks, err
 }
