@@ -29,10 +29,10 @@ func usages() map[string]usage {
 	return map[string]usage{
 		"b9":                  {wrong: no("biuld")},
 		"b9 build":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}, {"//:a", "-j", "x"}, {"//:a", "--backend", "nspawned"}, {"shared:"}, {"//:a", "@lib//:x"}}},
-		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}}},
-		"b9 shell":            {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {}, {"//:a", "--backend", "nspawned"}}},
 		"b9 query":            {[]string{"//:a"}, true, [][]string{{"depz", "//:a"}, {"deps(//:a"}, {"//:a", "--output", "xml"}, {"owner(/etc/passwd)"}}},
 		"b9 query options":    {[]string{"//:a"}, true, no("//:a", "--output", "xml")},
+		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}}},
+		"b9 shell":            {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {}, {"//:a", "--backend", "nspawned"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}}},
 		"b9 query deps":       {[]string{"//:a"}, true, no()},
 		"b9 query rdeps":      {[]string{"//:a"}, true, no()},
 		"b9 query kind":       {[]string{"file"}, false, [][]string{{}, {"flie"}, {"file", "//:nothing"}, {"file", "//a//b"}}},

@@ -73,7 +73,7 @@ func formatOf(t *lang.Target, out engine.Output) string {
 }
 
 // enterTarget runs argv, or a shell, in a throw-away copy of the built target.
-func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, cwd, subvolume string) (err error) {
+func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []string, in entering) (err error) {
 	t := b.Graph.Targets[0]
 	images, err := rootImages(t)
 	if err != nil {
@@ -92,7 +92,10 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 	if err != nil {
 		return err
 	}
-	spec := container.Spec{Mounts: withCWD(s, onSubvolume(mounts, subvolume)), Dir: cwd, Arch: t.Arch(), Env: builtins.DefaultEnv(), Hostname: "b9"}
+	spec := container.Spec{Mounts: withCWD(s, onSubvolume(mounts, in.subvolume)), Dir: in.cwd, Arch: t.Arch(), Env: builtins.DefaultEnv(), Hostname: "b9"}
+	if err := in.addTo(s, &spec); err != nil {
+		return err
+	}
 	if err := enter(ctx, s, spec, argv); err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
@@ -208,7 +211,7 @@ func enter(ctx context.Context, s *session.Session, spec container.Spec, argv []
 	spec.Argv = argv
 	spec.ID = fmt.Sprintf("b9-enter-%d", os.Getpid())
 	defaults := s.ContainerDefaults()
-	if err := defaults.CheckNetwork(defaults.Network); err != nil {
+	if err := defaults.CheckNetwork(defaults.Network); err != nil && spec.Network == "" {
 		return fmt.Errorf("container.network of the configuration: %w", err)
 	}
 	spec = defaults.Fill(spec)

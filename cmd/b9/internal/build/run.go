@@ -21,7 +21,7 @@ import (
 // Run is `b9 run`.
 func Run(p *session.Program) *cobra.Command {
 	var f Flags
-	var cwd, subvolume string
+	var in entering
 	cmd := &cobra.Command{
 		Use:  "run TARGET [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
@@ -31,22 +31,32 @@ func Run(p *session.Program) *cobra.Command {
 				return exit.Usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
 			}
 			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
-				return run(ctx, s, f, targets[0], argv, cwd, subvolume)
+				return run(ctx, s, f, targets[0], argv, in)
 			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
-	cmd.Flags().StringVar(&cwd, "cwd", cwdMount, "start the command in `DIR` of the image")
-	registerSubvolume(cmd, &subvolume)
+	cmd.Flags().StringVar(&in.cwd, "cwd", cwdMount, "start the command in `DIR` of the image")
+	in.register(cmd)
 	return cmd
 }
 
-// registerSubvolume adds the flag of what is mounted of a btrfs.
-func registerSubvolume(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "subvolume", "", "mount the subvolume `NAME` of a btrfs as the root (default: the one that lxc_exec mounted, else the file system's default)")
+// entering is how a command enters images.
+type entering struct {
+	surroundings
+	cwd       string
+	subvolume string // that is mounted of a btrfs
 }
 
-func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, cwd, subvolume string) error {
+func (e *entering) register(cmd *cobra.Command) {
+	e.surroundings.register(cmd)
+	cmd.Flags().StringVar(&e.subvolume, "subvolume", "", "mount the subvolume `NAME` of a btrfs as the root (default: the one that lxc_exec mounted, else the file system's default)")
+}
+
+func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, in entering) error {
+	if err := in.addTo(s, &container.Spec{}); err != nil { // before something is built
+		return err
+	}
 	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out}
 	if len(argv) > 0 {
 		// The results are the command's own output then.
@@ -61,7 +71,7 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 		tellDoc(s, t)
 		return nil
 	}
-	err = enterTarget(ctx, s, b, argv, cwd, subvolume)
+	err = enterTarget(ctx, s, b, argv, in)
 	switch {
 	case errors.Is(err, errNotEnterable) && len(argv) == 0:
 		tellDoc(s, t)
@@ -83,7 +93,7 @@ func tellDoc(s *session.Session, t *lang.Target) {
 func Shell(p *session.Program) *cobra.Command {
 	var f Flags
 	var fresh bool
-	var subvolume string
+	in := entering{cwd: "/"}
 	cmd := &cobra.Command{
 		Use:  "shell [TARGET] [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
@@ -93,24 +103,27 @@ func Shell(p *session.Program) *cobra.Command {
 				return exit.Usagef("shell takes one target, got %d", len(targets))
 			}
 			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
-				return shell(ctx, s, f, targets, argv, fresh, subvolume)
+				return shell(ctx, s, f, targets, argv, fresh, in)
 			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
 	cmd.Flags().BoolVar(&fresh, "built", false, "open the built target even when a failed state was kept")
-	registerSubvolume(cmd, &subvolume)
+	in.register(cmd)
 	return cmd
 }
 
-func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []string, fresh bool, subvolume string) error {
+func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []string, fresh bool, in entering) error {
+	if err := in.addTo(s, &container.Spec{}); err != nil { // before something is built
+		return err
+	}
 	if !fresh {
 		failed, err := failedStep(ctx, s, f, targets)
 		if err != nil {
 			return err
 		}
 		if failed != nil {
-			return enterFailed(ctx, s, failed, argv, subvolume)
+			return enterFailed(ctx, s, failed, argv, in)
 		}
 	}
 	if len(targets) == 0 {
@@ -120,7 +133,7 @@ func shell(ctx context.Context, s *session.Session, f Flags, targets, argv []str
 	if err != nil {
 		return err
 	}
-	return enterTarget(ctx, s, b, argv, "/", subvolume)
+	return enterTarget(ctx, s, b, argv, in)
 }
 
 // failedStep finds the kept state of the target, or of the last failure when
@@ -153,7 +166,7 @@ func failedStep(ctx context.Context, s *session.Session, f Flags, targets []stri
 	return nil, nil
 }
 
-func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string, subvolume string) (err error) {
+func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedStep, argv []string, in entering) (err error) {
 	box, ok, err := engine.LoadSandbox(failed.Dir)
 	if err != nil {
 		return err
@@ -178,8 +191,11 @@ func enterFailed(ctx context.Context, s *session.Session, failed *store.FailedSt
 	label, _ := engine.SplitStepName(failed.Name)
 	fmt.Fprintf(s.Console, "%s as it failed at %s: %s\n", label, failed.Time.Format(time.DateTime), box.Note)
 	spec := box.Spec
-	spec.Mounts, spec.Grace = withCWD(s, onSubvolume(box.Spec.Mounts, subvolume)), container.DefaultGrace
+	spec.Mounts, spec.Grace = withCWD(s, onSubvolume(box.Spec.Mounts, in.subvolume)), container.DefaultGrace
 	// The step's own user and directory may be why it failed.
-	spec.User, spec.Dir = "", "/"
+	spec.User, spec.Dir = "", in.cwd
+	if err := in.addTo(s, &spec); err != nil {
+		return err
+	}
 	return enter(ctx, s, spec, argv)
 }
