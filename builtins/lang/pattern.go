@@ -191,7 +191,7 @@ func (w *Workspace) patternMeant(s string) string {
 
 // otherPatterns lists other ways to write a pattern.
 func (w *Workspace) otherPatterns(s string) []string {
-	if results, ok := strings.CutPrefix(s, OutputDir+"/"); ok {
+	if results, ok := strings.CutPrefix(s, outputDir+"/"); ok {
 		dir, name, _ := cutLast("/" + results)
 		pkg := "//" + strings.TrimPrefix(dir, "/")
 		return []string{pkg + ":" + name, pkg + ":" + strings.TrimSuffix(name, path.Ext(name))}

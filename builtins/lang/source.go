@@ -17,19 +17,19 @@ import (
 	"b9.build/b9/engine"
 )
 
-// OutputDir is the directory below the workspace root that results are placed in.
-const OutputDir = "b9-out"
+// outputDir is the directory below the workspace root that results are placed in.
+const outputDir = "b9-out"
 
 // isResults reports whether a directory below the root is that of the results,
 // or is where they are put unless something else is said.
 func (w *Workspace) isResults(dir string) bool {
-	return dir == OutputDir || w.cfg.Out != "" && dir == w.cfg.Out
+	return dir == outputDir || w.cfg.Out != "" && dir == w.cfg.Out
 }
 
 // resultsIn is the pattern that excludes the configured directory of the results
 // from a directory of the host, if it is in there.
 func (w *Workspace) resultsIn(dir string) []string {
-	if w.cfg.Out == "" || w.cfg.Out == OutputDir {
+	if w.cfg.Out == "" || w.cfg.Out == outputDir {
 		return nil
 	}
 	rel, err := filepath.Rel(dir, filepath.Join(w.root, w.cfg.Out))
@@ -159,7 +159,7 @@ func (w *Workspace) sourceOf(full, name string) (engine.Action, []engine.Output,
 	case st.IsDir():
 		tree := &engine.TreeSource{Path: full, Rel: name}
 		if full == w.root {
-			tree.Exclude = []string{OutputDir}
+			tree.Exclude = []string{outputDir}
 		}
 		tree.Exclude = append(tree.Exclude, w.resultsIn(full)...)
 		return tree, OneTree(), nil

@@ -25,7 +25,7 @@ type Config struct {
 	Root    string            // the workspace root; "" searches for b9.toml from Dir upwards
 	Dir     string            // where relative targets start; "" is the working directory
 	Options map[string]string // the -D values, which option() reads; one that no file declares is an error
-	Out     string            // the directory of results, slash-separated below the root; no source. "" is OutputDir
+	Out     string            // the directory of results, slash-separated below the root; no source. "" is outputDir
 	Stderr  io.Writer         // where print() writes; nil discards
 	Limits  Limits            // of evaluation
 

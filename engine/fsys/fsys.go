@@ -8,6 +8,7 @@
 //	Probe, ProbeAt                        what a file, or a stretch of one, holds
 //	Least                                 the smallest size of a kind
 //	NewReader                             the files inside an image, read without a mount
+//	NewDirReader                          the files below a directory, read like those of an image
 //	Copy, CopyOptions                     files out of an image, with everything they have
 //	Check                                 the read-only verdict of the file system's own checker
 //	Resize, Shrink, Trim                  an ext4 file system together with its file

@@ -70,6 +70,7 @@ type place struct {
 	path    string // as io/fs has it
 	files   tree.Reader
 	image   disk.Image
+	exposed *engine.Exposed  // the path of a directory that a step made, until then
 	session *session.Session // of a target, which the store holds until then; else nil
 }
 
@@ -80,6 +81,9 @@ func (p *place) Close() error {
 	var err error
 	if p.image != nil {
 		err = p.image.Close()
+	}
+	if p.exposed != nil {
+		err = errors.Join(err, p.exposed.Close())
 	}
 	if p.session != nil {
 		p.session.Close()
@@ -119,7 +123,12 @@ func (o *opener) open(ctx context.Context, arg string) (*place, error) {
 	if p.path == "" {
 		p.path = "."
 	}
-	if err := p.mount(sel, o.Console.Warn); err != nil {
+	if p.image == nil {
+		err = p.isDirectory(sel)
+	} else {
+		err = p.mount(sel, o.Console.Warn)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), p.Close())
 	}
 	return p, nil
@@ -139,7 +148,15 @@ func (o *opener) each(ctx context.Context, args []string, visit func(context.Con
 	return nil
 }
 
-// openImage opens the file or the target's image and returns what chooses a
+// isDirectory refuses what chooses a partition of a place that is a directory.
+func (p *place) isDirectory(sel string) error {
+	if sel != "" {
+		return exit.Usagef("it is a directory, which has no partition %q", sel)
+	}
+	return nil
+}
+
+// openImage opens the file, directory or target's result and returns what chooses a
 // partition of it.
 func (o *opener) openImage(ctx context.Context, p *place) (sel string, err error) {
 	for _, cut := range [][2]string{{p.what, ""}, cutLast(p.what)} {
@@ -153,6 +170,10 @@ func (o *opener) openImage(ctx context.Context, p *place) (sel string, err error
 		p.image, err = image.Open(o.Program, name, &o.image)
 		return cut[1], err
 	}
+	if name, err := o.Path(p.what); err == nil && !strings.HasPrefix(p.what, "//") && isDir(name) {
+		p.files, err = fsys.NewDirReader(ctx, name)
+		return "", err
+	}
 	if !strings.Contains(p.what, ":") && !strings.HasPrefix(p.what, "//") {
 		return "", exit.Usagef("%s: there is no such image file, and a target is written //pkg:name or :name", p.what)
 	}
@@ -162,6 +183,11 @@ func (o *opener) openImage(ctx context.Context, p *place) (sel string, err error
 func isFile(name string) bool {
 	st, err := os.Stat(name)
 	return err == nil && !st.IsDir()
+}
+
+func isDir(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.IsDir()
 }
 
 // cutLast splits at the last colon.
@@ -189,6 +215,12 @@ func (o *opener) openTarget(ctx context.Context, p *place) (sel string, err erro
 	ref, out, err := chooseOutput(b.Graph.Targets[0], &sel, &p.path)
 	if err != nil {
 		return "", err
+	}
+	if out.Kind == store.Tree {
+		if p.exposed, err = b.Result.Artifact(ref).Expose(ctx); err == nil {
+			p.files, err = fsys.NewDirReader(ctx, p.exposed.Path)
+		}
+		return sel, err
 	}
 	format := out.Ext
 	if _, err := disk.Lookup(format); err != nil {
@@ -228,51 +260,61 @@ func (p *place) mount(sel string, warn func(string, ...any)) error {
 	return nil
 }
 
-// chooseOutput finds the image that is meant: the one that sel names, which is
-// then used up; the one mounted nearest above the path, which is then relative
-// to it; or the only one. What lies beside the overlay that stands on it is meant
-// only by name.
+// candidate is an output that can be looked into.
+type candidate struct {
+	ref engine.Ref
+	out engine.Output
+}
+
+// chooseOutput finds the image or directory that is meant: the one that sel names, which
+// is then used up; the one mounted nearest above the path, which is then relative
+// to it; or the only one, where an image goes before directories. What lies beside the
+// overlay that stands on it is meant only by name.
 func chooseOutput(t *lang.Target, sel, file *string) (engine.Ref, engine.Output, error) {
-	type image struct {
-		ref engine.Ref
-		out engine.Output
-	}
-	var images []image
+	var all, images []candidate
 	var names []string
 	for _, ref := range t.Refs {
 		out, err := ref.Node.Declared(ref.Output)
 		if err != nil {
 			return engine.Ref{}, out, err
 		}
-		if out.Kind != store.File {
-			continue
-		}
 		if out.Name == *sel && *sel != "" {
 			*sel = ""
 			return ref, out, nil
 		}
-		if names = append(names, out.Name); !build.BesideOverlay(t, ref) {
-			images = append(images, image{ref, out})
+		if names = append(names, out.Name); build.BesideOverlay(t, ref) {
+			continue
+		}
+		all = append(all, candidate{ref, out})
+		if out.Kind == store.File {
+			images = append(images, candidate{ref, out})
 		}
 	}
-	switch len(images) {
-	case 0:
-		return engine.Ref{}, engine.Output{}, fmt.Errorf("%s: has no image to look into (a directory is placed in %s by `b9 build`)", t, lang.OutputDir)
-	case 1:
+	if len(all) == 1 {
+		return all[0].ref, all[0].out, nil
+	}
+	best, depth := mountedAbove(all, *file)
+	switch {
+	case best >= 0:
+		*file = strings.TrimPrefix((*file)[depth:], "/")
+		return all[best].ref, all[best].out, nil
+	case len(images) == 1:
 		return images[0].ref, images[0].out, nil
 	}
-	best, depth := -1, -1
-	for i, m := range images {
+	return engine.Ref{}, engine.Output{}, exit.Usagef("%s: has several results: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
+}
+
+// mountedAbove finds the output that is mounted nearest above a path, and the length of
+// its mount point in it; -1 for none.
+func mountedAbove(all []candidate, file string) (best, depth int) {
+	best, depth = -1, -1
+	for i, m := range all {
 		at, mounted := strings.CutPrefix(m.out.Name, "/")
-		if above := at == "" || mounted && strings.HasPrefix(*file+"/", at+"/"); above && len(at) > depth {
+		if above := mounted && (at == "" || strings.HasPrefix(file+"/", at+"/")); above && len(at) > depth {
 			best, depth = i, len(at)
 		}
 	}
-	if best < 0 {
-		return engine.Ref{}, engine.Output{}, exit.Usagef("%s: has several images: say %s:OUTPUT:/PATH (have %s)", t, t, strings.Join(names, ", "))
-	}
-	*file = strings.TrimPrefix((*file)[depth:], "/")
-	return images[best].ref, images[best].out, nil
+	return best, depth
 }
 
 // choosePartition finds the one that sel names; without it the largest Linux
