@@ -71,6 +71,7 @@ func Operations(s Settings) []lang.Operation {
 		templateOperation(),
 		treeOperation(),
 		image.UKI(),
+		image.Verity(),
 		lang.Writable(),
 	}
 }

@@ -235,5 +235,10 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"splash":     {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", splash = "a.txt"`},
 			"devicetree": {`kernel = "k.efi", stub = "k.efi", cmdline = "quiet"`, `kernel = "k.efi", stub = "k.efi", cmdline = "quiet", devicetree = "a.txt"`},
 		}},
+		"verity": {form: `verity(name = "x", %s)`, args: map[string][2]string{
+			"image": {`image = image(size = "16M"), salt = ""`, `image = image(size = "32M"), salt = ""`},
+			"salt":  {`image = image(size = "16M"), salt = ""`, `image = image(size = "16M"), salt = "b9"`},
+			"uuid":  {`image = image(size = "16M"), salt = "", uuid = "b9b9b9b9-0000-4000-8000-000000000000"`, `image = image(size = "16M"), salt = "", uuid = "b9b9b9b9-0000-4000-8000-000000000001"`},
+		}},
 	}
 }

@@ -69,7 +69,8 @@ overlay(name = "different", image = "disk.raw", differences_from = "ext4.raw")`,
 		"tree": `tree(name = "put", files = {"f": "src/run", "d": "src"}, srcs = ["src/a.txt"])
 tree(name = "put_all", files = {".": "."})
 tree(name = "followed", files = {"d": "src"}, follow = ["d/link"])`,
-		"uki": `uki(name = "unified", kernel = "src/k.efi", stub = "src/k.efi", initrd = ["src/a.txt", "src/b.txt"], os_release = "src/a.txt", splash = "src/run", devicetree = "src/b.txt", cmdline = "quiet")`,
+		"verity": `verity(name = "hashed", image = "ext4.raw")`,
+		"uki":    `uki(name = "unified", kernel = "src/k.efi", stub = "src/k.efi", initrd = ["src/a.txt", "src/b.txt"], os_release = "src/a.txt", splash = "src/run", devicetree = "src/b.txt", cmdline = "quiet")`,
 	}
 }
 

@@ -15,6 +15,7 @@
 //	Files        files(), files out of an image
 //	Resize       resize(), and Shrink, shrink()
 //	UKI          uki(), a unified kernel image; BootFiles, boot_files(), those of a boot loader
+//	Verity       verity(), the hash tree of dm-verity
 //	InputFormat  in which format an operation finds an input; OpenInput opens it
 //	Actions      the kinds of all actions
 package image

@@ -492,5 +492,6 @@ func Actions() engine.Actions {
 		"resize/2":       func() engine.Action { return &resize{} },
 		"shrink/3":       func() engine.Action { return &shrink{} },
 		"uki/1":          func() engine.Action { return &unifiedKernel{} },
+		"verity/1":       func() engine.Action { return &verityTree{} },
 	}
 }
