@@ -77,6 +77,7 @@ func (t *attempt) keep(ctx context.Context, cause error) error {
 	if t.job == nil || t.job.saveSandbox(ctx, t.scratch.Dir()) != nil || t.log.exist() != nil {
 		return fail
 	}
+	_ = os.Remove(filepath.Join(t.scratch.Dir(), nameFile)) // it does not run any more
 	dir, err := t.scratch.Keep(t.engine.stepName(t.step.node.Label()))
 	if err != nil {
 		return fail

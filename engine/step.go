@@ -439,7 +439,7 @@ type attempt struct {
 // run runs the action and stores what it made.
 func (t *attempt) run(ctx context.Context) (*store.Record, error) {
 	node, events := t.step.node, t.engine.events
-	t.log = &stepLog{path: filepath.Join(t.scratch.Dir(), logFile)}
+	t.log = &stepLog{path: filepath.Join(t.scratch.Dir(), logFile), name: t.engine.stepName(node.Label())}
 	w := &lineWriter{to: t.log, line: func(line string) { events(Event{Type: StepLog, Node: node, Line: line}) }}
 	t.job = &Job{
 		node: node, engine: t.engine, inputs: t.step.basis.inputs, fingerprint: t.step.basis.fingerprint,

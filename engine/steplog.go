@@ -17,7 +17,23 @@ const logFile = "log"
 // when something is written.
 type stepLog struct {
 	path string
+	name string // of the step, in the store
 	file *os.File
+}
+
+// nameFile says beside a log that is being written of which step it is.
+const nameFile = "step"
+
+// Running is the path of the log of the step of that name which a process runs now. It is
+// "" when none does, or the step has printed nothing.
+func Running(st *store.Store, name string) (string, error) {
+	dirs, err := st.Working()
+	for _, dir := range dirs {
+		if text, err := os.ReadFile(filepath.Join(dir, nameFile)); err == nil && string(text) == name {
+			return filepath.Join(dir, logFile), nil
+		}
+	}
+	return "", err
 }
 
 // Write implements io.Writer.
@@ -28,6 +44,11 @@ func (l *stepLog) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		l.file = f
+		// Without it nobody can follow the step, which hinders nothing else.
+		_ = newfile.Write(filepath.Join(filepath.Dir(l.path), nameFile), 0o600, false, func(f *os.File) error {
+			_, err := f.WriteString(l.name)
+			return err
+		})
 	}
 	return l.file.Write(p)
 }

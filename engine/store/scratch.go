@@ -63,6 +63,25 @@ func (s *Store) Scratch(label string) (*Scratch, error) {
 	return &Scratch{store: s, dir: dir, lock: lock}, nil
 }
 
+// Working lists the scratch directories of processes that are alive.
+func (s *Store) Working() (dirs []string, err error) {
+	err = eachIn(filepath.Join(s.dir, scratchDir), func(path string, info fs.FileInfo) error {
+		if !info.IsDir() {
+			return nil
+		}
+		f, err := flock.TryOpen(path, os.O_RDONLY, flock.Shared)
+		if errors.Is(err, flock.ErrLocked) {
+			dirs = append(dirs, path)
+			return nil
+		}
+		if err == nil {
+			f.Close()
+		}
+		return nil // it went, or nobody has it
+	})
+	return dirs, err
+}
+
 // plain takes from a new directory what it has of the one above, and what all
 // that is made in it would have: a default access control list, and set-group-id
 // with its group.
