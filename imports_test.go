@@ -43,7 +43,7 @@ var floor = []string{
 // between names.
 var leaves = []string{
 	"engine/store", "engine/container", "engine/disk", "engine/fsys",
-	"engine/repo", "engine/content", "engine/config", "engine/ssh", "engine/efi",
+	"engine/repo", "engine/content", "engine/config", "engine/ssh", "engine/efi", "engine/vm",
 }
 
 // between returns the leaves that a leaf may import.

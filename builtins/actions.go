@@ -7,6 +7,7 @@ import (
 	"b9.build/b9/builtins/fetch"
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/machine"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/engine"
 )
@@ -30,7 +31,7 @@ func Actions() engine.Actions {
 		"template/2":      func() engine.Action { return &expandTemplate{} },
 		"tree/3":          func() engine.Action { return &makeTree{} },
 	}
-	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), share.Actions()} {
+	for _, below := range []engine.Actions{image.Actions(), debian.Actions(), fetch.Actions(), machine.Actions(), share.Actions()} {
 		maps.Copy(table, below)
 	}
 	return table

@@ -5,6 +5,7 @@ import (
 	"b9.build/b9/builtins/fetch"
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/machine"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/engine/container"
 )
@@ -55,6 +56,7 @@ func Operations(s Settings) []lang.Operation {
 		gzipOperation(),
 		image.Image(s.Image),
 		lxcExecOperation(s.Container),
+		machine.Operation(),
 		matrixOperation(),
 		mergeYAMLOperation(),
 		lang.Option(),
