@@ -92,14 +92,17 @@ func (s *Store) keepLeaves(d Digest, t *digest.Table, near ...leaves) {
 	if s.readOnly != nil {
 		return
 	}
-	data := t.Text()
+	_ = s.writeQuickly(s.shard(leavesDir, d), textOf(d, t, near))
+}
+
+// textOf is what the file of a table holds.
+func textOf(d Digest, t *digest.Table, near []leaves) []byte {
 	for _, l := range near {
 		if changed := t.Since(l.root); l.rootName != d && len(changed)*diffShare <= l.root.Len() {
-			data = encodeDiff(l.rootName, t.Size(), changed)
-			break
+			return encodeDiff(l.rootName, t.Size(), changed)
 		}
 	}
-	_ = s.writeQuickly(s.shard(leavesDir, d), data)
+	return t.Text()
 }
 
 // hasLeaves reports whether there is a table, sound or not.

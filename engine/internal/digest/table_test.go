@@ -102,8 +102,8 @@ func TestUpdateDoesNotReadWhatIsKnown(t *testing.T) {
 func TestTablesDifferAndAreMadeOfDifferences(t *testing.T) {
 	random := rand.New(rand.NewPCG(20, 3))
 	var tables []*Table
-	for range 12 {
-		_, content, table := counted(t, random, 1+random.Int64N(30*BlockSize))
+	for range 7 {
+		_, content, table := counted(t, random, 1+random.Int64N(20*BlockSize))
 		if table.Digest() != definition(content) || table.Size() != int64(len(content)) {
 			t.Fatalf("the table of %d bytes says %v, %d", len(content), table.Digest(), table.Size())
 		}
@@ -118,12 +118,73 @@ func TestTablesDifferAndAreMadeOfDifferences(t *testing.T) {
 	}
 	for _, a := range tables {
 		for _, b := range tables {
-			if got := b.With(a.Size(), a.Since(b)); got.Digest() != a.Digest() {
-				t.Errorf("with its difference a table of %d bytes is not that of %d", b.Size(), a.Size())
+			got := b.With(a.Size(), a.Since(b))
+			sameTable(t, got, a)
+			for _, c := range tables { // of the same text as got, and other changes
+				again := b.With(c.Size(), c.Since(b))
+				sameTable(t, again.With(a.Size(), got.Since(again)), a)
+				sameTable(t, got.With(c.Size(), c.Since(got)), c)
 			}
 		}
 		if n := len(a.Since(a)); n > 0 {
 			t.Errorf("a table has %d differences to itself", n)
+		}
+	}
+}
+
+// A table that shares the text of another one is as one with a text of its own, also after its
+// file was cut and has grown again.
+func TestTablesThatShareATextAreLikeOthers(t *testing.T) {
+	random := rand.New(rand.NewPCG(20, 4))
+	_, _, root := counted(t, random, 200*BlockSize+77)
+	var all []*Table
+	for range 8 {
+		now := root
+		for range 1 + random.IntN(6) {
+			size := max(1, now.Size()+(random.Int64N(9)-4)*BlockSize)
+			var changed []Leaf
+			for at := random.Int64N(40); at < Blocks(size); at += 1 + random.Int64N(60) {
+				changed = append(changed, Leaf{at, [32]byte{byte(random.IntN(3))}})
+			}
+			flat := parsed(t, now)
+			now, flat = now.With(size, changed), flat.With(size, changed)
+			sameTable(t, now, parsed(t, flat))
+		}
+		if &now.text[0] != &root.text[0] {
+			t.Fatal("the table has a text of its own")
+		}
+		all = append(all, now)
+	}
+	for _, a := range all {
+		for _, b := range all {
+			if got, want := a.Since(b), parsed(t, a).Since(parsed(t, b)); !slices.Equal(got, want) {
+				t.Errorf("the difference is %v, want %v", got, want)
+			}
+			sameTable(t, b.With(a.Size(), a.Since(b)), a)
+		}
+	}
+}
+
+// parsed returns the same table with a text of its own.
+func parsed(t *testing.T, table *Table) *Table {
+	t.Helper()
+	own, err := ParseTable(bytes.Clone(table.Text()), table.Digest())
+	check(t, err)
+	return own
+}
+
+// sameTable compares all that two tables say.
+func sameTable(t *testing.T, got, want *Table) {
+	t.Helper()
+	if got.Digest() != want.Digest() || got.Size() != want.Size() || got.Len() != want.Len() || !bytes.Equal(got.Text(), want.Text()) {
+		t.Fatalf("a table of %d bytes with %d leaves is not that of %d with %d", got.Size(), got.Len(), want.Size(), want.Len())
+	}
+	if leaves := slices.Collect(got.All()); !slices.Equal(leaves, slices.Collect(want.All())) || len(leaves) != want.Len() {
+		t.Fatalf("the leaves are %v", leaves)
+	}
+	for i := range Blocks(want.Size()) + 2 {
+		if got.At(i) != want.At(i) || !slices.Equal(slices.Collect(got.Between(i, i+5)), slices.Collect(want.Between(i, i+5))) {
+			t.Fatalf("block %d is another", i)
 		}
 	}
 }
@@ -141,10 +202,10 @@ func TestATableProvesItself(t *testing.T) {
 		}
 	}
 	// Texts that no file has, under the digests that they would have.
-	twice := &Table{slices.Concat(table.Text(), table.entry(0))}
+	twice := slices.Concat(table.Text(), table.Text()[headSize:headSize+entrySize])
 	for name, text := range map[string][]byte{
 		"nothing": nil, "a file": []byte("b9 tree 1 full"), "cut": table.Text()[:len(table.Text())-1],
-		"in no order": twice.Text(), "head alone, cut": table.Text()[:12],
+		"in no order": twice, "head alone, cut": table.Text()[:12],
 	} {
 		if _, err := ParseTable(text, Sum(text)); err == nil {
 			t.Errorf("%s is a table", name)

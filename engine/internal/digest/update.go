@@ -31,14 +31,45 @@ type span struct {
 }
 
 // Update returns the table of the first size bytes of f. It reads the blocks that don't
-// follow from what is known, by so many goroutines (0: two).
+// follow from what is known, by so many goroutines (0: two). Where that is one file, in which
+// nothing has moved, the table is that one's with what was read.
 func Update(ctx context.Context, f Source, size int64, workers int, known ...Known) (*Table, error) {
-	m := &merger{NewTable(size), spansOf(size, known)}
-	if err := hashRuns(ctx, f, size, between(m.spans, size), max(workers, 2), m); err != nil {
+	spans := spansOf(size, known)
+	if gaps := between(spans, size); len(known) == 1 && !moved(spans) {
+		read := &leafList{}
+		if err := hashRuns(ctx, f, size, gaps, max(workers, 2), read); err != nil {
+			return nil, err
+		}
+		return known[0].Table.with(size, gaps, read.leaves), nil
+	}
+	m := &merger{NewTable(size), spans}
+	if err := hashRuns(ctx, f, size, between(spans, size), max(workers, 2), m); err != nil {
 		return nil, err
 	}
 	m.upTo(Blocks(size))
 	return m.table, nil
+}
+
+func moved(spans []span) bool {
+	return slices.ContainsFunc(spans, func(s span) bool { return s.later != 0 })
+}
+
+// leafList takes leaves.
+type leafList struct{ leaves []Leaf }
+
+// Add takes the next leaves that were read.
+func (l *leafList) Add(leaves []Leaf) { l.leaves = append(l.leaves, leaves...) }
+
+// with is the table of a file of size bytes that has the leaves that were read in the gaps, in
+// bytes, and elsewhere those of t.
+func (t *Table) with(size int64, gaps [][2]int64, read []Leaf) *Table {
+	var old []Leaf // of what was read and is zeros now
+	for _, g := range gaps {
+		for l := range t.Between(g[0]/BlockSize, Blocks(g[1])) {
+			old = append(old, Leaf{Index: l.Index})
+		}
+	}
+	return t.With(size, withLeaves(old, read))
 }
 
 // merger puts the leaves that were read between those that are known.
@@ -59,7 +90,10 @@ func (m *merger) Add(leaves []Leaf) {
 func (m *merger) upTo(index int64) {
 	for len(m.spans) > 0 && m.spans[0].from < index {
 		s := m.spans[0]
-		m.table.copy(s.table, s.table.find(s.from-s.later), s.table.find(s.to-s.later), s.later)
+		for l := range s.table.Between(s.from-s.later, s.to-s.later) {
+			l.Index += s.later
+			m.table.text = l.append(m.table.text)
+		}
 		m.spans = m.spans[1:]
 	}
 }
