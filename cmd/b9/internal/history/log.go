@@ -110,7 +110,7 @@ func (l *Log) Event(e engine.Event) {
 		if e.Type == engine.StepDone || e.Type == engine.StepFailed {
 			l.endOutput(e.Node, now)
 		}
-		if errors.As(e.Err, new(*engine.StepError)) { // else it was interrupted
+		if failed := (*engine.StepError)(nil); errors.As(e.Err, &failed) && !failed.Stopped { // else it was interrupted
 			l.failed++
 		}
 		l.add(output.EventOf(e, now))

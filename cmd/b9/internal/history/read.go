@@ -63,7 +63,7 @@ func (d Dir) Read(id string) (*Build, error) {
 		switch {
 		case s.State == Running:
 			s.State = r.State
-		case s.State == Failed && r.State == Interrupted && (s.Error == output.Interrupted || strings.Contains(s.Error, context.Canceled.Error())):
+		case s.State == Failed && r.State == Interrupted && (strings.HasSuffix(s.Error, output.Interrupted) || strings.Contains(s.Error, context.Canceled.Error())):
 			s.State, s.Error = Interrupted, ""
 		}
 	}
