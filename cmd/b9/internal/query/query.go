@@ -230,7 +230,7 @@ func (p *parser) variable() (*Expr, error) {
 			return &Expr{op: variable, text: name}, nil
 		}
 	}
-	return nil, fmt.Errorf("at %d: nothing defines %s: write let %s = ... in ...", t.at+1, t.text, t.text[1:])
+	return nil, fmt.Errorf("at %d: nothing defines %s: write let %s = A in B", t.at+1, t.text, t.text[1:])
 }
 
 // set reads set(WORD WORD ...).
