@@ -303,7 +303,7 @@ func TestStepsLinkNoContainers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, library := range []string{"github.com/opencontainers/", "libvirt.org/go/"} {
+	for _, library := range []string{"github.com/opencontainers/", "libvirt.org/go/libvirt\n"} {
 		if bytes.Contains(out, []byte(library)) {
 			t.Errorf("builtins or engine link %s...", library)
 		}

@@ -138,7 +138,7 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"testdata/script/container_secrets.txtar", "testdata/script/container_ssh.txtar",
 			"testdata/script/untouched.txtar", "testdata/script/container_formats.txtar", "builtins/follows_test.go",
 		}},
-		"machine": {form: `machine(name = "x", %s)`, args: map[string][2]string{
+		"virtual_machine": {form: `virtual_machine(name = "x", %s)`, args: map[string][2]string{
 			"disks":       {`disks = [image(size = "1M", fs = "none")]`, `disks = [image(size = "2M", fs = "none")]`},
 			"seed":        {`kernel = "a.txt"`, `kernel = "a.txt", seed = "a.txt"`},
 			"kernel":      {`kernel = "a.txt"`, `kernel = "b.txt"`},

@@ -18,6 +18,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 	want := []string{
 		"archiveState.Apt",
 		"archiveState.Refresh",
+		"archiveState.Users",
 		"bootstrap.Apt",
 		"bootstrap.Refresh",
 		"bootstrap.Users",

@@ -69,8 +69,9 @@ overlay(name = "different", image = "disk.raw", differences_from = "ext4.raw")`,
 		"tree": `tree(name = "put", files = {"f": "src/run", "d": "src"}, srcs = ["src/a.txt"])
 tree(name = "put_all", files = {".": "."})
 tree(name = "followed", files = {"d": "src"}, follow = ["d/link"])`,
-		"verity": `verity(name = "hashed", image = "ext4.raw")`,
-		"uki":    `uki(name = "unified", kernel = "src/k.efi", stub = "src/k.efi", initrd = ["src/a.txt", "src/b.txt"], os_release = "src/a.txt", splash = "src/run", devicetree = "src/b.txt", cmdline = "quiet")`,
+		"virtual_machine": `virtual_machine(name = "machine", disks = ["ext4.raw"], seed = "ext4.raw", kernel = "src/k.efi", initrd = "src/b.txt", shares = {"src": "src"})`,
+		"verity":          `verity(name = "hashed", image = "ext4.raw")`,
+		"uki":             `uki(name = "unified", kernel = "src/k.efi", stub = "src/k.efi", initrd = ["src/a.txt", "src/b.txt"], os_release = "src/a.txt", splash = "src/run", devicetree = "src/b.txt", cmdline = "quiet")`,
 	}
 }
 

@@ -1,7 +1,7 @@
-// Package machine holds the operation machine(), which makes a machine of disks: its
+// Package machine holds the operation virtual_machine(), which makes a machine of disks: its
 // description, a description for libvirt, and a script that starts it. It starts none.
 //
-//	Operation  machine(), for the table of operations
+//	Operation  virtual_machine(), for the table of operations
 //	Actions    its action by kind
 package machine
 
@@ -25,13 +25,13 @@ import (
 
 // Actions is the table of actions of this package by kind.
 func Actions() engine.Actions {
-	return engine.Actions{"machine/1": func() engine.Action { return &makeMachine{} }}
+	return engine.Actions{"virtual_machine/1": func() engine.Action { return &makeMachine{} }}
 }
 
-// Operation is the operation machine().
+// Operation is the operation virtual_machine().
 func Operation() lang.Operation {
 	return lang.Operation{
-		Name: "machine",
+		Name: "virtual_machine",
 		Doc: `a machine: its disks, a description for libvirt, and a script that starts it
 
 The outputs lie together in a directory: "start", a script that starts the machine with QEMU
@@ -60,7 +60,7 @@ disk's controller, the machine is refused.`,
 			{Name: "tpm", Type: lang.Bool, Doc: "a TPM 2.0, for which the host needs swtpm"},
 			{Name: "directory", Type: lang.String, Default: starlark.String("/var/lib/libvirt/images"), Doc: "where the files lie on the host of libvirt, a directory called like the machine below it"},
 		},
-		Example: `machine(name = "web", disks = [":disk"], memory = "2G", firmware = "uefi")`,
+		Example: `virtual_machine(name = "web", disks = [":disk"], memory = "2G", firmware = "uefi")`,
 		Make:    makeStep,
 	}
 }
@@ -74,7 +74,7 @@ type makeMachine struct {
 }
 
 // Kind implements engine.Action.
-func (*makeMachine) Kind() string { return "machine/1" }
+func (*makeMachine) Kind() string { return "virtual_machine/1" }
 
 func makeStep(c *lang.Call) (lang.Step, error) {
 	a := &makeMachine{Directory: path.Clean(c.String("directory")), Machine: vm.Machine{

@@ -30,7 +30,7 @@ func prints() map[string][]string {
 		"b9 query":                 {"//:a"},
 		"b9 query deps":            {"//:image"},
 		"b9 query rdeps":           {"//:a"},
-		"b9 query options":         {},
+		"b9 query options":         {"--json"},
 		"b9 query kind":            {"file"},
 		"b9 explain":               {"//:a"},
 		"b9 log":                   {"-C", "pub", "//:base"},

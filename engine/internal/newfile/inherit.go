@@ -46,13 +46,20 @@ func InheritFrom(f *os.File, above fs.FileInfo) error {
 // the umask's, where there is none, and then belongs to whom its directory belongs
 // ([Inherit]). Flags of open(2) are added.
 func Open(path string, flags int, mode fs.FileMode) (*os.File, error) {
+	exclusive := flags&os.O_EXCL != 0
+	flags &^= os.O_CREATE | os.O_EXCL
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|flags, mode)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return f, err
+		if !exclusive {
+			f, err := os.OpenFile(path, os.O_RDWR|flags, mode)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return f, err
+			}
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, mode)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, mode)
 		if errors.Is(err, fs.ErrExist) {
+			if exclusive {
+				return nil, err
+			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && isThere(path) {
 				return nil, err // a symbolic link to nothing
 			}
