@@ -56,7 +56,6 @@ func Operations(s Settings) []lang.Operation {
 		gzipOperation(),
 		image.Image(s.Image),
 		lxcExecOperation(s.Container),
-		machine.Operation(),
 		matrixOperation(),
 		mergeYAMLOperation(),
 		lang.Option(),
@@ -74,6 +73,7 @@ func Operations(s Settings) []lang.Operation {
 		treeOperation(),
 		image.UKI(),
 		image.Verity(),
+		machine.Operation(),
 		lang.Writable(),
 	}
 }
