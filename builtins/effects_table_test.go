@@ -122,7 +122,7 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"format":         {`source = "a.txt"`, `source = "a.txt", format = "raw"`},
 			"size":           {`size = "16M"`, `size = "17M"`},
 			"free":           {`content = "dir"`, `content = "dir", free = "20M"`},
-			"fs":             {`size = "40M"`, `size = "40M", fs = "vfat"`},
+			"fs":             {`size = "60M"`, `size = "60M", fs = "f2fs"`},
 			"content":        {`size = "16M"`, `size = "16M", content = "dir"`},
 			"content_format": {`fs = "squashfs", content = "archive"`, `fs = "squashfs", content = "archive", content_format = "tar"`},
 			"label":          {`size = "16M"`, `size = "16M", label = "root"`},

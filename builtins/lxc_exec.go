@@ -41,7 +41,8 @@ as they are for b9 shell.
 An ext4 or vfat image or a share that nothing was written to comes out as it was. Times that
 the run has set become the build's (SOURCE_DATE_EPOCH, by default 1970).
 
-Images hold ext4, xfs, btrfs, vfat, iso9660 or squashfs. The last two are only read:
+Images hold ext4, xfs, btrfs, f2fs (where the kernel has it), vfat, iso9660, squashfs or
+erofs. The last three are only read:
 a script that writes there finds a read-only file system, and they come out as they
 went in. Of a disk give a partition, with partition().
 

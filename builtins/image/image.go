@@ -20,6 +20,7 @@ import (
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/swap"
 	"b9.build/b9/engine/fsys/tree"
@@ -53,8 +54,10 @@ func Image(d Defaults) lang.Operation {
 Without source the image is new: size bytes with the file system fs, empty or
 with content in it: a directory, or a tar archive (plain, gzip, zstd, xz or bzip2) with its
 owners, modes, times, extended attributes and devices. ext4 holds everything; vfat (for an EFI
-system partition) files and directories; iso9660 (Joliet and Rock Ridge) and
-squashfs are as large as their content and read-only; swap holds nothing. With source it is that image as raw, in its
+system partition) files and directories; f2fs everything but devices and extended attributes;
+iso9660 (Joliet and Rock Ridge), squashfs and erofs are as large as their content and
+read-only; swap holds nothing. f2fs and erofs are made by their own programs, from a copy
+of the content, which needs root where owners are others than the caller. With source it is that image as raw, in its
 declared format; the format of a file is what the build file says (format=, else
 the ending of the file's name), never what its bytes look like; but a source that is raw
 by its name alone and begins like something else is an error. A source whose name ends
@@ -68,17 +71,17 @@ archive. With source and size the image and its file system are resized.`,
 			{Name: "extents", Type: lang.DictOf(lang.File), Doc: "the files in which a vmdk source keeps its data, by the names that its descriptor has for them; no other is opened"},
 			{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as the content needs, plus free"},
 			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default none)"},
-			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
+			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "erofs", "f2fs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
 			{Name: "content", Type: lang.File | lang.Tree, Doc: "a directory or tar archive to fill a new file system with"},
 			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, with .gz, .zst, .xz or .bz2 behind it or not"},
 			{Name: "strip", Type: lang.Int, Min: 0, Max: 100, Doc: "how many leading parts of the names in an archive to leave out, as tar --strip-components"},
 			{Name: "member", Type: lang.String, Doc: "the file that is the source in a source that is a tar or zip archive, compressed or not"},
-			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap; squashfs has none"},
-			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4 or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
+			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap, 512 for f2fs; squashfs and erofs have none"},
+			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4, erofs, f2fs or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
 			{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
 			{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode of ext4, as mke2fs -i"},
 			{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
-			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip"}, Doc: "compression of a squashfs (default zstd)"},
+			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip", "lz4", "lz4hc"}, Doc: "compression of a squashfs, zstd (the default) or gzip, or of an erofs, lz4 or lz4hc (default none)"},
 			{Name: "sector", Type: lang.Int, Doc: "size of the sectors of a vfat, 512 (the default) or 4096: those of the disk it goes to"},
 			{Name: "fat", Type: lang.Int, Doc: "width of the allocation table of a vfat: 12, 16 or 32 bits; by default as its size asks for"},
 			{Name: "grow", Type: lang.Bool, Doc: "with source and size: the last partition of a disk, and the ext4 file system in it, take the new room"},
@@ -136,6 +139,8 @@ type fsTraits struct {
 	must    bool     // and has to be
 	label   int      // bytes of a label
 	params  []string // that only some have
+
+	compress []string // how it can be compressed
 }
 
 func traitsOf(fs string) fsTraits {
@@ -147,7 +152,11 @@ func traitsOf(fs string) fsTraits {
 	case "iso9660":
 		return fsTraits{content: true, must: true, label: 32}
 	case "squashfs":
-		return fsTraits{content: true, must: true, params: []string{"compress"}}
+		return fsTraits{content: true, must: true, params: []string{"compress"}, compress: []string{"zstd", "gzip"}}
+	case mkfs.EROFS:
+		return fsTraits{content: true, must: true, params: []string{"compress", "uuid"}, compress: []string{"lz4", "lz4hc"}}
+	case mkfs.F2FS:
+		return fsTraits{sized: true, content: true, label: 512, params: []string{"free", "uuid"}}
 	case "swap":
 		return fsTraits{sized: true, label: 15, params: []string{"uuid"}}
 	}
@@ -182,6 +191,9 @@ func checkFileSystem(c *lang.Call, m *FileSystem) {
 		if c.Given(p) && !slices.Contains(t.params, p) {
 			c.Errorf("%s is not for fs = %q", p, name)
 		}
+	}
+	if m.Compress != "" && slices.Contains(t.params, "compress") && !slices.Contains(t.compress, m.Compress) {
+		c.Errorf("compress = %q is not for fs = %q: it has %s", m.Compress, name, lang.Listed(t.compress))
 	}
 	if m.Sector != 0 && m.Sector != 512 && m.Sector != 4096 {
 		c.Errorf("sector: want 512 or 4096, got %d", m.Sector)
@@ -408,7 +420,7 @@ type FileSystem struct {
 	Features   []string
 	InodeRatio int64
 	Reserved   float64 // percent
-	Compress   string  // of squashfs
+	Compress   string  // of squashfs and erofs
 	Archive    bool    // content is a tar archive
 	Strip      int     // parts of the names in an archive that are left out
 	Sector     int     // bytes, of vfat; 0: 512
@@ -420,10 +432,10 @@ func (m *FileSystem) Kind() string { return "make-image/3" }
 
 // Tools implements engine.Tooled.
 func (m *FileSystem) Tools() []engine.Tool {
-	if m.FS != "ext4" {
-		return nil
+	if m.FS == "ext4" {
+		return ext4.Tools()
 	}
-	return ext4.Tools()
+	return mkfs.Tools(m.FS)
 }
 
 // Run implements engine.Action.
@@ -466,6 +478,8 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
 	case "squashfs":
 		return squashfs.Make(ctx, path, squashfs.Options{Compress: m.Compress, Time: at}, content)
+	case mkfs.EROFS, mkfs.F2FS:
+		return mkfs.Make(ctx, path, m.FS, mkfs.Options{Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Compress: m.Compress, Time: at}, content)
 	case "swap":
 		return swap.Make(ctx, path, swap.Options{Size: m.Size, Label: m.Label, UUID: m.UUID})
 	}

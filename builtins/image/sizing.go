@@ -11,6 +11,7 @@ import (
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/disk/raw"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/size"
 )
 
@@ -20,6 +21,7 @@ type Sizing struct {
 	Size      int64 // bytes
 	ImageOnly bool  // whatever is in the image stays as it is
 	Grow      bool  // the last partition of a disk, and the ext4 file system in it, take the new room
+	F2FS      bool  // a f2fs may grow, by programs that are in no key
 	Unknown   bool  // what is no ext4 file system and no disk may grow, too, and stays as it is
 
 	Scratch string       // directory for what is made on the way
@@ -41,7 +43,7 @@ func (s Sizing) Apply(ctx context.Context, path string, logf func(format string,
 	if err != nil {
 		return err
 	}
-	if isExt(info.Type) {
+	if isExt(info.Type) || info.Type == mkfs.F2FS && s.F2FS {
 		return fsys.Resize(ctx, path, s.Size, s.Again)
 	}
 	err = s.disk(ctx, path, logf)

@@ -126,8 +126,8 @@ type Mount struct {
 	Source   string // image file or directory on the host; empty for Tmpfs
 	Target   string // absolute path in the container; "/" exactly once
 	Kind     MountKind
-	FSType   string // of an Image; "" for what is found there: ext2, ext3, ext4, xfs, btrfs, vfat, iso9660 or squashfs
-	ReadOnly bool   // an Image of iso9660 or squashfs is in any case
+	FSType   string // of an Image; "" for what is found there: ext2, ext3, ext4, xfs, btrfs, f2fs, vfat, iso9660, squashfs or erofs
+	ReadOnly bool   // an Image of iso9660, squashfs or erofs is in any case
 
 	// Subvolume is what is mounted of a btrfs, by its path; "" for its default.
 	Subvolume string

@@ -12,7 +12,8 @@ import (
 )
 
 // Check runs the read-only check of the file system that fills the file at
-// path: e2fsck -fn, fsck.vfat -n, xfs_repair -n or btrfs check. nil means that
+// path: e2fsck -fn, fsck.vfat -n, xfs_repair -n, btrfs check, fsck.erofs
+// or fsck.f2fs. nil means that
 // nothing was found; else the error holds the tool's findings, which for e2fsck is
 // everything that it would repair, whatever its exit status. A type without
 // such a tool is an error too.
@@ -59,5 +60,6 @@ const maxFindings = 1 << 20
 func checker(kind string) []string {
 	return map[string][]string{
 		"vfat": {"fsck.vfat", "-n"}, "xfs": {"xfs_repair", "-n", "-f"}, "btrfs": {"btrfs", "check", "--readonly"},
+		"erofs": {"fsck.erofs"}, "f2fs": {"fsck.f2fs", "--dry-run"},
 	}[kind]
 }

@@ -4,6 +4,7 @@
 // is package tree's.
 //
 //	ext4, vfat, iso9660, squashfs, swap   Make, with the Options of each
+//	mkfs                                  Make of those that their own programs fill: erofs, f2fs
 //	tree                                  FromDir, FromTarFile, FromFiles: the content
 //	Probe, ProbeAt                        what a file, or a stretch of one, holds
 //	Least                                 the smallest size of a kind
@@ -21,7 +22,7 @@
 // iso9660, squashfs and swap are written entirely in user space, and all file
 // systems but swap are read there. XFS (XFS Algorithms & Data Structures, 3rd
 // edition) and btrfs (its wiki's On-disk Format) are recognised and checked, not
-// made or read. Partition tables, image formats and the copying of images are no
+// made or read; erofs and f2fs are not read. Partition tables, image formats and the copying of images are no
 // business of this package.
 //
 // Nothing here keeps a file's data in memory. Every function that may take long
@@ -30,12 +31,13 @@ package fsys
 
 import (
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/fsys/swap"
 	"b9.build/b9/engine/fsys/vfat"
 )
 
 // Least is the smallest size in bytes that an empty file system of the kind
-// "ext4", "vfat" or "swap" can have; 0 where there is no such bound. More may
+// "ext4", "vfat", "f2fs" or "swap" can have; 0 where there is no such bound. More may
 // be needed, depending on the options.
 func Least(kind string) int64 {
 	switch kind {
@@ -45,6 +47,8 @@ func Least(kind string) int64 {
 		return vfat.Least
 	case "swap":
 		return swap.Least
+	case mkfs.F2FS:
+		return mkfs.LeastF2FS
 	}
 	return 0
 }

@@ -17,6 +17,7 @@ import (
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/swap"
 	"b9.build/b9/engine/fsys/tree"
@@ -34,6 +35,12 @@ func makers() map[string]maker {
 	large := tree.File{Path: "large", Size: 64 << 20, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }}
 	link := tree.File{Path: "link", Mode: fs.ModeSymlink, Link: "x"}
 	return map[string]maker{
+		"erofs": {func(ctx context.Context, path string, c tree.Content) error {
+			return mkfs.Make(ctx, path, mkfs.EROFS, mkfs.Options{}, c)
+		}, tree.File{Path: "old", Time: time.Unix(-1, 0)}, "before 1970"},
+		"f2fs": {func(ctx context.Context, path string, c tree.Content) error {
+			return mkfs.Make(ctx, path, mkfs.F2FS, mkfs.Options{}, c)
+		}, tree.File{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice, Major: 1, Minor: 3}, "/null is a device"},
 		"ext4": {func(ctx context.Context, path string, c tree.Content) error {
 			return ext4.Make(ctx, path, ext4.Options{Size: 32 << 20, Features: []string{"^has_journal"}}, c)
 		}, tree.File{Path: "link", Mode: fs.ModeSymlink}, "has no target"},
@@ -201,7 +208,7 @@ func TestMakeReplaces(t *testing.T) {
 // TestAutomaticSize fits file systems to contents in which bytes are the least
 // matter: many small or empty files, long names, links, attributes, deep directories.
 func TestAutomaticSize(t *testing.T) {
-	fsystest.Need(t, "mke2fs", "e2fsck", "fsck.vfat")
+	fsystest.Need(t, "mke2fs", "e2fsck", "fsck.vfat", "mkfs.f2fs")
 	contents := map[string]func(i int) tree.File{
 		"empty files": func(i int) tree.File { return tree.File{Path: fmt.Sprintf("d%d/f%d", i%50, i)} },
 		"long names":  func(i int) tree.File { return tree.File{Path: fmt.Sprintf("%0200d", i)} },
@@ -218,6 +225,8 @@ func TestAutomaticSize(t *testing.T) {
 	}
 	makes := map[string]func(img string, c tree.Content) error{"vfat": func(img string, c tree.Content) error {
 		return vfat.Make(t.Context(), img, vfat.Options{}, c)
+	}, "f2fs": func(img string, c tree.Content) error {
+		return mkfs.Make(t.Context(), img, mkfs.F2FS, mkfs.Options{Free: 1 << 20}, c)
 	}}
 	for name, o := range map[string]ext4.Options{
 		"ext4": {}, "ext4 of 1 KiB": {BlockSize: 1024}, "ext4 with few inodes": {InodeRatio: 1 << 20}, "ext4 with reserve": {Reserved: 5},
@@ -231,6 +240,9 @@ func TestAutomaticSize(t *testing.T) {
 				continue // what vfat does not hold
 			}
 			for _, n := range []int{1, 700, 5000} {
+				if kind == "f2fs" && name == "attributes" {
+					continue // neither
+				}
 				if kind == "ext4 with few inodes" && n > 700 {
 					continue // gigabytes
 				}

@@ -10,6 +10,7 @@ import (
 	"b9.build/b9/engine/fsys/internal/ident"
 	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/iso9660"
+	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/swap"
 	"b9.build/b9/engine/fsys/tree"
@@ -55,7 +56,7 @@ func ProbeAt(r io.ReaderAt, size int64) (tree.Info, error) {
 // which has none, last.
 func probers() []func(*io.SectionReader) (tree.Info, error) {
 	return []func(*io.SectionReader) (tree.Info, error){
-		probeXFS, squashfs.Probe, probeBtrfs, ext4.Probe, swap.Probe, iso9660.Probe, vfat.Probe,
+		probeXFS, squashfs.Probe, probeBtrfs, mkfs.ProbeEROFS, mkfs.ProbeF2FS, ext4.Probe, swap.Probe, iso9660.Probe, vfat.Probe,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/mkfs"
 )
 
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file
@@ -22,11 +23,30 @@ import (
 //
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
+//
+// A f2fs can only become larger, which resize.f2fs does.
 func Resize(ctx context.Context, path string, size int64, again func() error) error {
+	if info, err := Probe(path, 0, 0); err == nil && info.Type == mkfs.F2FS {
+		return onFile("resize", path, func(f *os.File, _ string) error { return growF2FS(ctx, f, size) })
+	}
 	_, err := onExt("resize", path, func(f *os.File) (int64, error) {
 		return size, ext4.Resize(ctx, f, size, reopening(path, again))
 	})
 	return err
+}
+
+func growF2FS(ctx context.Context, f *os.File, size int64) error {
+	now, err := f.Stat()
+	if err != nil || size == now.Size() {
+		return err
+	}
+	if size < now.Size() {
+		return fmt.Errorf("a f2fs can't become smaller than the %d bytes that it has: make it anew from its content", now.Size())
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return mkfs.Grow(ctx, f)
 }
 
 // reopening opens the file at path again once again has put it back.

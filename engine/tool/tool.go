@@ -67,6 +67,8 @@ func Package(program string) string {
 	return cmp.Or(map[string]string{
 		"mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs", "e2undo": "e2fsprogs",
 		"fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs",
+		"mkfs.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
+		"mkfs.f2fs": "f2fs-tools", "sload.f2fs": "f2fs-tools", "fsck.f2fs": "f2fs-tools", "resize.f2fs": "f2fs-tools",
 		"apt-get": "apt", "apt-config": "apt", "apt-helper": "apt",
 		"qemu-system-x86_64": "qemu-system-x86",
 	}[program], program)

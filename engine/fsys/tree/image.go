@@ -34,7 +34,8 @@ type Attr struct {
 
 // Info is what a superblock says.
 type Info struct {
-	// Type is ext2, ext3, ext4, xfs, btrfs, vfat, iso9660, squashfs, swap, or
+	// Type is ext2, ext3, ext4, xfs, btrfs, vfat, iso9660, squashfs, swap, erofs,
+	// f2fs, or
 	// "" when none of them was recognised.
 	Type  string
 	Label string

@@ -162,7 +162,7 @@ func locateFS(raw string, m *container.Mount) error {
 		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
 	}
 	all := Volumes(img, table)
-	for _, kinds := range [][]string{{"ext2", "ext3", "ext4"}, {"xfs", "btrfs", "squashfs"}} {
+	for _, kinds := range [][]string{{"ext2", "ext3", "ext4"}, {"xfs", "btrfs", "f2fs", "squashfs", "erofs"}} {
 		for _, v := range all {
 			if slices.Contains(kinds, v.FSType) {
 				m.FSType, m.Offset, m.Length = v.FSType, v.Start, v.Length

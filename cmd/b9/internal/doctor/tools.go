@@ -28,6 +28,8 @@ var hostTools = [...]struct {
 	{"fsck.vfat", "checks vfat file systems", false},
 	{"xfs_repair", "checks xfs file systems", false},
 	{"btrfs", "checks btrfs file systems", false},
+	{"mkfs.erofs", "makes erofs file systems", false},
+	{"mkfs.f2fs", "makes f2fs file systems", false},
 }
 
 // keyring is what verifies Debian's archive.

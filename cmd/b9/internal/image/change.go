@@ -24,7 +24,7 @@ import (
 // resize is `b9 image resize`.
 func resize(p *session.Program) *cobra.Command {
 	var f Flags
-	s := actions.Sizing{Unknown: true}
+	s := actions.Sizing{Unknown: true, F2FS: true}
 	cmd := &cobra.Command{
 		Use:  "resize FILE SIZE",
 		Args: command.ExactArgs("a file and a size", 2),

@@ -111,7 +111,7 @@ func recogniseImage(m *container.Mount, known container.FileSystems) error {
 	if m.FSType, err = imageFS(f, *m, known); err != nil {
 		return err
 	}
-	m.ReadOnly = m.ReadOnly || m.FSType == "iso9660" || m.FSType == "squashfs"
+	m.ReadOnly = m.ReadOnly || m.FSType == "iso9660" || m.FSType == "squashfs" || m.FSType == "erofs"
 	if m.Subvolume != "" && m.FSType != "btrfs" {
 		return fmt.Errorf("subvolume %q: image %s holds %s, and only btrfs has subvolumes", m.Subvolume, m.Source, m.FSType)
 	}
