@@ -36,6 +36,11 @@ image(name = "broken", source = "broken.qcow2")
 	h.run(t, 0, "repo", "add", "--create", "other", h.dir+"/other")
 	h.run(t, 0, "build", "//:a", "//sub:q", "//:shared")
 	h.run(t, 0, "push", "shared")
+	h.write(t, "ws/messy.star", "x=1\n")
+	h.run(t, 0, "fmt", h.dir+"/ws/messy.star")
+	if info, err := os.Stat(filepath.Join(h.dir, "ws/messy.star")); err != nil || info.Size() != 6 || info.Sys().(*syscall.Stat_t).Uid != someone {
+		t.Errorf("laid out by root: %+v, %v", info, err)
+	}
 	h.run(t, 0, "cache", "gc", "--max-size", "1")
 	if out, err := h.command(0, "build", "//:broken").CombinedOutput(); err == nil || !strings.Contains(string(out), "its files are kept") {
 		t.Errorf("%v\n%s", err, out)

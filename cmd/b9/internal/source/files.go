@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 
@@ -106,16 +107,29 @@ func (f *file) read(s *session.Session) (err error) {
 	return err
 }
 
-// replace writes the file anew, all at once, with the mode that it has.
-func (f *file) replace(data []byte) error {
+// replace writes the file anew, all at once, with the mode that it has. Also when root
+// does it the file stays its owner's.
+func (f *file) replace(data []byte) (err error) {
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, data, 0o644, renameio.WithExistingPermissions()); err != nil {
+	before, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	out, err := renameio.NewPendingFile(path, renameio.WithExistingPermissions())
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	return nil
+	defer out.Cleanup() //nolint:errcheck // nothing is left of it after it has replaced the file
+	if owner := before.Sys().(*syscall.Stat_t); os.Geteuid() == 0 {
+		err = out.Chown(int(owner.Uid), int(owner.Gid))
+	}
+	if _, werr := out.Write(data); err != nil || werr != nil {
+		return fmt.Errorf("%s: %w", f.name, errors.Join(err, werr))
+	}
+	return out.CloseAtomicallyReplace()
 }
 
 // source is the file as it is looked at.
