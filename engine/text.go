@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -26,4 +27,20 @@ func ReadSmall(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	return data, err
+}
+
+// Interruptible returns a reader that ends with the context, with its cause as the error.
+func Interruptible(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
+
+// contextReader ends with the context.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.Reader.Read(b)
 }

@@ -138,7 +138,7 @@ func (w *bootWriter) write(name string, in io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, contextReader{w.ctx, in})
+	_, err = io.Copy(out, engine.Interruptible(w.ctx, in))
 	return errors.Join(err, out.Chmod(0o644), out.Close())
 }
 

@@ -324,19 +324,6 @@ func copyFile(ctx context.Context, r tree.Reader, name, dst string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, contextReader{ctx, in})
+	_, err = io.Copy(out, engine.Interruptible(ctx, in))
 	return errors.Join(err, out.Close())
-}
-
-// contextReader ends with the context.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (c contextReader) Read(b []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.Reader.Read(b)
 }

@@ -15,6 +15,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/store"
 )
@@ -50,23 +51,10 @@ func (p *place) cat(ctx context.Context, w io.Writer) error {
 	}
 	defer in.Close()
 	out := &output.Checked{To: w}
-	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil && out.Err == nil {
+	if _, err := io.Copy(out, engine.Interruptible(ctx, in)); err != nil && out.Err == nil {
 		return p.explain(p.path, err)
 	}
 	return out.Err
-}
-
-// contextReader ends with the context.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (c contextReader) Read(b []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.Reader.Read(b)
 }
 
 // Cp is `b9 cp`.

@@ -12,6 +12,7 @@ package lsp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/url"
 	"os"
@@ -72,15 +73,18 @@ func serve(ctx context.Context, p *session.Program) error {
 		TextDocumentDefinition: s.define,
 		TextDocumentFormatting: s.format,
 	}
+	s.mu.Lock() // the first message may be there already
 	s.conn = jsonrpc2.NewConn(ctx, jsonrpc2.NewBufferedStream(stream{p.In, p.Out}, jsonrpc2.VSCodeObjectCodec{}), jsonrpc2.HandlerWithError(s.handle))
+	s.mu.Unlock()
 	select {
 	case <-s.conn.DisconnectNotify():
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.workspace != nil {
-		s.workspace.close()
+	opened := s.workspace
+	s.mu.Unlock()
+	if opened != nil {
+		opened.close()
 	}
 	return ctx.Err()
 }
@@ -115,6 +119,9 @@ func (s *server) initialize(_ *glsp.Context, params *protocol.InitializeParams) 
 				s.program.Dir = dir
 			}
 		}
+	}
+	if s.workspace != nil {
+		return nil, errors.New("initialize: it was called before")
 	}
 	var err error
 	if s.workspace, err = s.openWorkspace(); err != nil {

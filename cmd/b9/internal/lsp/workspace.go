@@ -23,7 +23,8 @@ type workspace struct {
 	told    func(file string, mistakes []*lang.Error)
 
 	stop context.CancelFunc
-	wake chan string // the file that was saved
+	done chan struct{} // closed when evaluation has ended
+	wake chan string   // the file that was saved
 
 	mu      sync.Mutex
 	targets []target
@@ -42,17 +43,21 @@ func (s *server) openWorkspace() (*workspace, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	w := &workspace{session: opened, root: opened.Root, told: s.publishMistakes, stop: stop, wake: make(chan string, 64), ready: make(chan struct{})}
+	w := &workspace{session: opened, root: opened.Root, told: s.publishMistakes, stop: stop, done: make(chan struct{}), wake: make(chan string, 64), ready: make(chan struct{})}
 	if w.root == "" {
 		close(w.ready)
+		close(w.done)
 		return w, nil
 	}
 	go w.run(ctx)
 	return w, nil
 }
 
+// close waits for the evaluation, which has the session. The caller does not hold the
+// server's lock, which that may want.
 func (w *workspace) close() {
 	w.stop()
+	<-w.done
 	w.session.Close()
 }
 
@@ -69,6 +74,7 @@ func (w *workspace) evaluate(file string) {
 
 // run evaluates what was saved, and lists the targets.
 func (w *workspace) run(ctx context.Context) {
+	defer close(w.done)
 	w.list(ctx)
 	close(w.ready)
 	for {
