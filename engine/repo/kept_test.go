@@ -117,8 +117,8 @@ func edited(t *testing.T, path string, random *rand.Rand) string {
 // Versions of which the hashes are known are published as others are: the same bytes come
 // back, nothing is sent twice, and what did not change is not read.
 func TestWhatDidNotChangeIsNotRead(t *testing.T) {
-	random := seedtest.Random(t)
 	each(t, func(t *testing.T, s site) {
+		random := seedtest.Random(t)
 		r, kept := s.create(t), &shelf{}
 		plain := site{"", Location{Path: filepath.Join(t.TempDir(), "plain")}, Options{}}
 		other := plain.create(t)

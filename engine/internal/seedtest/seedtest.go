@@ -37,17 +37,27 @@ func Random(t testing.TB) *rand.Rand {
 	t.Logf("%s=%d", Variable, seed)
 	name := fnv.New64a()
 	name.Write([]byte(t.Name()))
-	return rand.New(rand.NewPCG(seed, name.Sum64()))
+	return rand.New(&locked{source: rand.NewPCG(seed, name.Sum64())})
+}
+
+// locked is a source that several goroutines may draw from. What each of them draws
+// depends on their order: a test of parallel parts draws in each part for itself.
+type locked struct {
+	mu     sync.Mutex
+	source rand.Source
+}
+
+func (l *locked) Uint64() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.source.Uint64()
 }
 
 // Moments returns a function that draws a duration from zero on, below another.
 func Moments(t testing.TB) func(below time.Duration) time.Duration {
 	t.Helper()
 	random := Random(t)
-	var mu sync.Mutex
 	return func(below time.Duration) time.Duration {
-		mu.Lock()
-		defer mu.Unlock()
 		return time.Duration(random.Int64N(int64(below)))
 	}
 }
