@@ -169,7 +169,9 @@ func (q *question) express(ctx context.Context, s *session.Session, text string)
 	if err != nil {
 		return exit.Usagef("query: %w", err)
 	}
-	ws, err := s.Workspace(ctx, q.evaluation())
+	asked := q.evaluation()
+	asked.Keep = true
+	ws, err := s.Workspace(ctx, asked)
 	if err != nil {
 		return err
 	}
@@ -197,6 +199,14 @@ func (q *question) express(ctx context.Context, s *session.Session, text string)
 
 // print prints targets in the form that is asked for.
 func (q *question) print(s *session.Session, targets []*lang.Target, mistakes error) error {
+	if s.JSON || q.output == "json" {
+		return errors.Join(s.Print(document(targets, mistakes)), mistakes)
+	}
+	_, err := io.WriteString(s.Out, q.text(targets))
+	return errors.Join(err, mistakes)
+}
+
+func document(targets []*lang.Target, mistakes error) output.Targets {
 	rows := make([]output.Target, len(targets))
 	for i, t := range targets {
 		rows[i] = output.Target{Label: t.Title, Builtin: t.Builtin, Place: output.PlaceOf(t.Position), Doc: t.Doc, Tags: t.Tags()}
@@ -205,11 +215,7 @@ func (q *question) print(s *session.Session, targets []*lang.Target, mistakes er
 	if mistakes != nil {
 		doc.Error, doc.Errors = mistakes.Error(), output.Failures(mistakes)
 	}
-	if s.JSON || q.output == "json" {
-		return errors.Join(s.Print(doc), mistakes)
-	}
-	_, err := io.WriteString(s.Out, q.text(targets))
-	return errors.Join(err, mistakes)
+	return doc
 }
 
 func (q *question) text(targets []*lang.Target) string {

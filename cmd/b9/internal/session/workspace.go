@@ -21,7 +21,8 @@ import (
 type Evaluation struct {
 	Options  []string  // -D NAME=VALUE
 	Tags     []string  // that patterns choose by; see [lang.Config]
-	Query    bool      // patterns stand for targets with the tag "manual", too, and arguments are kept
+	Query    bool      // patterns stand for targets with the tag "manual", too
+	Keep     bool      // the arguments of every call
 	Locked   bool      // a shared image that is not in b9.lock is an error
 	ReadOnly bool      // b9.lock stays as it is
 	Stderr   io.Writer // what print() writes to; nil is the console
@@ -52,7 +53,7 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 	}
 	shared := share.NewImages(s.shared(e), root)
 	ws, err := lang.Open(ctx, lang.Config{
-		Root: root, Dir: s.Dir, Options: values, Tags: e.Tags, Manual: e.Query, Arguments: e.Query, Out: s.resultsBelow(root), Configured: s.Config.Options, Sources: s.Config.Sources, Stderr: e.Stderr,
+		Root: root, Dir: s.Dir, Options: values, Tags: e.Tags, Manual: e.Query, Arguments: e.Keep, Out: s.resultsBelow(root), Configured: s.Config.Options, Sources: s.Config.Sources, Stderr: e.Stderr,
 		Operations: builtins.Operations(builtins.Settings{
 			Shared: shared, Container: s.ContainerDefaults(), Image: image.Defaults{Ext4Features: s.Config.FS.Ext4Features},
 			Bootstrap: debian.Defaults{Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std()},
