@@ -8,6 +8,12 @@
 #   make torture kills, faults, power cuts and tampering: half an hour, in parts;
 #                TORTURE=short takes a few minutes
 #
+#   make install the program with its manual pages and completions below PREFIX
+#                (/usr/local), and DESTDIR before it
+#   make deb     a Debian package of it, in dist/
+#   make release archives and Debian packages for amd64 and arm64, with checksums, in
+#                dist/; RELEASE_KEY=FILE, a private SSH key, signs these
+#
 # Debian packages that are missing are installed first; .ci/packages lists them.
 
 SHELL := /bin/bash
@@ -17,8 +23,9 @@ export PATH := $(PATH):/usr/local/go/bin
 # its headers nor the library is needed to build or to run b9.
 TAGS := libvirt_dlopen
 
-# A tree that belongs to another user cannot be stamped with its revision.
-VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+# The program is stamped with its revision, unless git doesn't say it: of a tree that
+# belongs to another user, or none.
+VCS := -buildvcs=$(shell git rev-parse HEAD >/dev/null 2>&1 && test -d .git && echo true || echo false)
 
 # Further arguments of go test, the packages to test, and the figures to measure.
 TESTFLAGS ?=
@@ -29,6 +36,10 @@ FUZZTIME ?= 30s
 KILLS ?= 20
 # "short" for a short torture.
 TORTURE ?=
+# Where installed files go, and what signs a release.
+PREFIX ?= /usr/local
+DESTDIR ?=
+RELEASE_KEY ?=
 
 .PHONY: all
 all: build
@@ -65,6 +76,18 @@ torture: go deps-test
 bench: build deps-bench
 	@.ci/bench $(FIGURES)
 
+.PHONY: install
+install: build
+	@.ci/dist install bin/b9 "$(DESTDIR)$(PREFIX)"
+
+.PHONY: deb
+deb: build
+	@.ci/dist deb bin/b9 "$$(dpkg --print-architecture)" dist
+
+.PHONY: release
+release: go deps-release
+	@.ci/dist release dist "$(RELEASE_KEY)"
+
 .PHONY: fmt
 fmt: go
 	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
@@ -75,16 +98,18 @@ lint: go deps
 
 .PHONY: clean
 clean:
-	rm -rf bin b9-out
+	rm -rf bin dist b9-out
 
 # deps makes sure that the packages of a section of .ci/packages are there.
-.PHONY: deps deps-test deps-bench
+.PHONY: deps deps-test deps-bench deps-release
 deps:
 	@.ci/install run
 deps-test:
 	@.ci/install run test
 deps-bench:
 	@.ci/install run test bench
+deps-release:
+	@.ci/install run release
 
 # go says in one sentence what to do where the toolchain is absent or too old.
 .PHONY: go

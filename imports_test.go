@@ -121,6 +121,7 @@ func commands(below []string) []rule {
 		{path: room + "output", imports: below},
 		{path: room + "display", imports: append([]string{room + "output"}, below...)},
 		{path: room + "query", imports: below},
+		{path: room + "manual", imports: below},
 		{path: room + "history", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
@@ -131,7 +132,7 @@ func commands(below []string) []rule {
 		uses []string
 	}{
 		{"build", []string{room + "history"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
-		{"inspect", []string{room + "doctor", room + "query"}}, {"lsp", []string{room + "inspect"}},
+		{"inspect", []string{room + "doctor", room + "query", room + "manual"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {
 		rows = append(rows, rule{path: room + subject.name, imports: slices.Concat(stand, subject.uses, below)})

@@ -94,7 +94,7 @@ func NameParam() Param {
 }
 
 // commonParams are those that every operation that makes a step has.
-func commonParams() []Param {
+func CommonParams() []Param {
 	return []Param{
 		NameParam(),
 		{Name: "visibility", Type: ListOf(String), Doc: `who may refer to the target by label: "public" (the default), "private" (this package), "//pkg" or "//pkg/..."`},
@@ -111,7 +111,7 @@ func (o *Operation) AllParams() []Param {
 		return o.Params
 	}
 	all := append([]Param(nil), o.Params...)
-	for _, p := range commonParams() {
+	for _, p := range CommonParams() {
 		if !slices.ContainsFunc(o.Params, func(own Param) bool { return own.Name == p.Name }) {
 			all = append(all, p)
 		}

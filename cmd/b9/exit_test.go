@@ -74,6 +74,7 @@ func usages() map[string]usage {
 		"b9 clean-local":      {wrong: [][]string{{"x"}, {"--keep", "0"}}},
 		"b9 clean-remote":     {wrong: [][]string{{"x"}, {"-r", "nowhere"}, {"-r", "local"}, {"--steps", "-2"}}},
 		"b9 help":             {wrong: no("biuld")},
+		"b9 man":              {wrong: [][]string{{}, {"a", "b"}}},
 
 		"b9 completion":            {wrong: no("x")},
 		"b9 completion bash":       {wrong: no("x")},

@@ -53,6 +53,8 @@ func help() *cobra.Command {
 		Use:   "help [COMMAND]",
 		Short: "Help about any command", // cobra adds it after complete
 		Args:  cobra.ArbitraryArgs,
+
+		ValidArgsFunction: commandNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

@@ -128,7 +128,7 @@ func goldenRuns() []goldenRun {
 
 // silent are the commands of which no document is wanted, or that print text for
 // a shell.
-var silent = []string{"b9", "b9 help", "b9 image", "b9 lsp", "b9 repo", "b9 completion", "b9 completion bash", "b9 completion fish", "b9 completion powershell", "b9 completion zsh"}
+var silent = []string{"b9", "b9 help", "b9 image", "b9 lsp", "b9 man", "b9 repo", "b9 completion", "b9 completion bash", "b9 completion fish", "b9 completion powershell", "b9 completion zsh"}
 
 // TestOutput compares every document, and every form of an error, with its golden
 // file. -update writes them.

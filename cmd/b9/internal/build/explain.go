@@ -66,6 +66,12 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	return slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" }), nil
 }
 
+// IsDone reports whether a build of the patterns would run and fetch nothing.
+func IsDone(ctx context.Context, s *session.Session, f Flags, patterns ...string) bool {
+	list, err := reasons(ctx, s, f, patterns)
+	return err == nil && !slices.ContainsFunc(list, func(r engine.Reason) bool { return r.Runs || r.Cache })
+}
+
 // text is the steps that would run, or all, and how many there are.
 func text(reasons []engine.Reason, all bool) string {
 	var text strings.Builder

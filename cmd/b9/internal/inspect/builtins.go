@@ -18,7 +18,7 @@ import (
 // Builtins is `b9 builtins`.
 func Builtins(p *session.Program) *cobra.Command {
 	return &cobra.Command{
-		Use:  "builtins [NAME]",
+		Use:  "builtins [BUILTIN]",
 		Args: command.OneAtMost("name"),
 		RunE: func(_ *cobra.Command, args []string) error { return list(p, args) },
 	}

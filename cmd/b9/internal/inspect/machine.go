@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"b9.build/b9/builtins"
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/doctor"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/manual"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/config"
@@ -86,5 +92,36 @@ func Version(p *session.Program) *cobra.Command {
 // PrintVersion prints what `b9 version` does.
 func PrintVersion(p *session.Program) error {
 	v := session.Version()
-	return p.Show(v, fmt.Sprintf("b9 %s (%s, %s)\n", v.Version, v.Revision, v.Go))
+	known := []string{v.Revision, v.Date, v.Go}
+	known = slices.DeleteFunc(known, func(s string) bool { return s == "" })
+	return p.Show(v, fmt.Sprintf("b9 %s (%s)\n", v.Version, strings.Join(known, ", ")))
+}
+
+// Manual is `b9 man`, which whoever installs b9 calls.
+func Manual(p *session.Program) *cobra.Command {
+	return &cobra.Command{
+		Use:    "man DIR",
+		Hidden: true,
+		Args:   command.ExactArgs("a directory", 1),
+		RunE:   func(cmd *cobra.Command, args []string) error { return writeManual(cmd.Root(), args[0]) },
+	}
+}
+
+// writeManual writes every page below a directory, as man1/b9-build.1.
+func writeManual(root *cobra.Command, dir string) error {
+	defaults, err := config.Load(config.Layers{})
+	if err != nil {
+		return err
+	}
+	v := session.Version()
+	for _, page := range manual.Pages(root, defaults.Settings(), builtins.Operations(builtins.Settings{})) {
+		path := filepath.Join(dir, fmt.Sprintf("man%d", page.Section), page.File())
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, page.Roff(v.Version, v.Date), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

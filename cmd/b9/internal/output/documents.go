@@ -379,6 +379,7 @@ type Option struct {
 type Version struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
+	Date     string `json:"date,omitempty"` // of the revision, such as 2026-11-28
 	Go       string `json:"go"`
 }
 

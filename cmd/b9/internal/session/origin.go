@@ -7,12 +7,17 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
 
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/engine"
 )
 
-// Version says which b9 this is, as far as the build of the program recorded it.
+// Version says which b9 this is, as far as the build of the program recorded it: Go
+// writes the tag and the revision of a checkout into the program, and a module's
+// version, which without a tag has the revision and its date in it.
 func Version() output.Version {
 	v := output.Version{Version: "devel", Revision: "unknown revision", Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -20,11 +25,20 @@ func Version() output.Version {
 		return v
 	}
 	if info.Main.Version != "" && info.Main.Version != "(devel)" {
-		v.Version = info.Main.Version
+		v.Version = strings.TrimPrefix(info.Main.Version, "v")
+	}
+	if revision, err := module.PseudoVersionRev(info.Main.Version); err == nil {
+		v.Revision = revision
+	}
+	if at, err := module.PseudoVersionTime(info.Main.Version); err == nil {
+		v.Date = at.Format(time.DateOnly)
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		switch s.Key {
+		case "vcs.revision":
 			v.Revision = s.Value[:min(12, len(s.Value))]
+		case "vcs.time":
+			v.Date, _, _ = strings.Cut(s.Value, "T")
 		}
 	}
 	return v
