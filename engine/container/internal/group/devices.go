@@ -73,7 +73,7 @@ func OwnDevices() *Devices {
 	if err != nil || !strings.HasSuffix(own, devicesSuffix) {
 		return nil
 	}
-	tree, err := unifiedTree()
+	tree, err := unifiedTree(false)
 	if err != nil {
 		return nil
 	}
@@ -90,7 +90,7 @@ func NewDevices(name string) (_ *Devices, err error) {
 			err = errors.Join(fmt.Errorf("keep the container from the host's devices: %w", err), g.Remove())
 		}
 	}()
-	if g.tree, err = unifiedTree(); err != nil {
+	if g.tree, err = unifiedTree(false); err != nil {
 		return nil, err
 	}
 	own, err := ownUnified()
@@ -108,24 +108,6 @@ func NewDevices(name string) (_ *Devices, err error) {
 	}
 	g.dir = os.NewFile(uintptr(fd), path)
 	return g, restrictDevices(g.dir)
-}
-
-// unifiedTree is the hierarchy of version 2, whether it is mounted somewhere or
-// not. It ends with its descriptor.
-func unifiedTree() (*os.File, error) {
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("fsopen cgroup2", err)
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return nil, os.NewSyscallError("fsconfig cgroup2", err)
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("fsmount cgroup2", err)
-	}
-	return os.NewFile(uintptr(fd), "cgroup2"), nil
 }
 
 // ownUnified is this process's group of version 2.

@@ -1,11 +1,14 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOwner(t *testing.T) {
@@ -101,5 +104,58 @@ func write(t *testing.T, file string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUnifiedPlaces finds where the whole hierarchy is, and nothing else.
+func TestUnifiedPlaces(t *testing.T) {
+	got := unifiedPlaces(`31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:10 master:3 - cgroup2 cgroup2 rw
+42 31 0:38 /user.slice /mnt/part rw,relatime - cgroup2 cgroup2 rw
+43 31 0:38 / /mnt/with\040blank rw,relatime - cgroup2 cgroup2 rw
+44 31 0:38 / /mnt/later ro,nosuid - cgroup2 none rw,nsdelegate
+45 31 0:38 / cut
+odd
+`)
+	if want := []string{"/mnt/later", "/sys/fs/cgroup/unified"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestUnifiedTree has the hierarchy, whether it is mounted somewhere or not, that can be
+// changed or not, in a mount that keeps no other one.
+func TestUnifiedTree(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting takes root")
+	}
+	own, err := ownUnified()
+	if err != nil {
+		t.Skip(err)
+	}
+	for name, open := range map[string]func(readOnly bool) (*os.File, error){"any": unifiedTree, "new": newUnified} {
+		for _, readOnly := range []bool{false, true} {
+			tree, err := open(readOnly)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			defer tree.Close()
+			group := relative(filepath.Join(own, OwnerTag()+".tree"))
+			err = unix.Mkdirat(int(tree.Fd()), group, 0o755)
+			if err == nil {
+				err = unix.Unlinkat(int(tree.Fd()), group, unix.AT_REMOVEDIR)
+			}
+			if readOnly != errors.Is(err, unix.EROFS) || (err != nil && !readOnly) {
+				t.Errorf("%s, read-only %v: a group can be made: %v", name, readOnly, err)
+			}
+		}
+	}
+}
+
+// TestCoveredUnified takes no other file system for the hierarchy.
+func TestCoveredUnified(t *testing.T) {
+	if tree, err := copyUnified(t.TempDir(), false); err == nil {
+		tree.Close()
+		t.Error("any directory is the hierarchy")
 	}
 }

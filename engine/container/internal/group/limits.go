@@ -5,6 +5,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,7 @@ func NewLimited(l Limits) (*Limited, error) {
 	if len(need) == 0 {
 		return unlimited()
 	}
-	if ok, err := mountUnified(need); err != nil {
+	if ok, err := hasUnified(need); err != nil {
 		return nil, err
 	} else if ok {
 		return unified(l)
@@ -60,31 +61,57 @@ func NewLimited(l Limits) (*Limited, error) {
 // unlimited shows libcontainer a hierarchy that it cannot write. In its
 // rootless manner, and without limits, it then goes without.
 func unlimited() (*Limited, error) {
-	uncover()
-	if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", unix.MS_RDONLY, ""); err != nil {
-		return nil, fmt.Errorf("control groups: mount %s: %w", cgroupRoot, err)
+	tree, err := unifiedTree(true)
+	if err == nil {
+		err = errors.Join(place(tree), tree.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("control groups: %w", err)
 	}
 	return &Limited{Config: &cgroups.Cgroup{Name: "b9", Rootless: true, Resources: &cgroups.Resources{}}}, nil
 }
 
-// mountUnified tells whether the hierarchy of version 2 has the controllers,
-// and if so mounts it.
-func mountUnified(need []string) (bool, error) {
-	uncover()
-	if err := unix.Mount("cgroup2", cgroupRoot, "cgroup2", 0, ""); err != nil {
+// hasUnified tells whether the hierarchy of version 2 has the controllers, and if so
+// mounts it.
+func hasUnified(need []string) (bool, error) {
+	tree, err := unifiedTree(false)
+	if err != nil {
 		return false, nil
 	}
-	data, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers"))
+	defer tree.Close()
+	have, err := controllers(tree)
 	if err != nil {
 		return false, err
 	}
-	have := strings.Fields(string(data))
 	for _, n := range need {
 		if !slices.Contains(have, n) {
-			return false, unix.Unmount(cgroupRoot, 0)
+			return false, nil
 		}
 	}
-	return true, nil
+	return true, place(tree)
+}
+
+// controllers are those that a group of version 2 can use: cgroup-v2.
+func controllers(group *os.File) ([]string, error) {
+	fd, err := unix.Openat(int(group.Fd()), "cgroup.controllers", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "cgroup.controllers", Err: err}
+	}
+	f := os.NewFile(uintptr(fd), "cgroup.controllers")
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	return strings.Fields(string(data)), err
+}
+
+// place gives a hierarchy the place where libcontainer looks for it, in this mount
+// namespace, instead of what the host has there.
+func place(tree *os.File) error {
+	uncover()
+	err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, cgroupRoot, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err != nil {
+		return &os.PathError{Op: "move_mount", Path: cgroupRoot, Err: err}
+	}
+	return nil
 }
 
 // uncover removes the host's view from this mount namespace, which is the
