@@ -106,8 +106,8 @@ func (n *Network) Namespace() *os.File { return n.namespace }
 // other addresses for resolvers that listen on the host's loopback.
 func (n *Network) ResolvConf() []byte { return n.resolv }
 
-// Close ends all connections and takes the interface away. The namespace goes with
-// the last process in it.
+// Close ends all connections, and nobody answers at the interface from here on. The
+// namespace goes with the last process in it, and the interface with the namespace.
 func (n *Network) Close() error {
 	n.mu.Lock() // nobody acquires from here on
 	n.cancel()

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -251,6 +252,37 @@ func TestClose(t *testing.T) {
 	buf := make([]byte, 1<<20)
 	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "gvisor.dev") {
 		t.Errorf("goroutines are left:\n%s", stacks)
+	}
+}
+
+// TestCloseLeavesInterface has the kernel take the interface away with its namespace: a
+// process that is in there still has one that carries nothing.
+func TestCloseLeavesInterface(t *testing.T) {
+	n := open(t, Config{})
+	held, err := unix.Dup(int(n.namespace.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	carries := func() (up bool) {
+		within(t, n, func() error {
+			eth, err := netlink.LinkByName(interfaceName)
+			if err == nil {
+				up = eth.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+			}
+			return err
+		})
+		return up
+	}
+	if !carries() {
+		t.Error("the interface of an open network carries nothing")
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	n.namespace = os.NewFile(uintptr(held), "namespace")
+	defer n.namespace.Close()
+	if carries() {
+		t.Error("the interface of a closed network carries packets")
 	}
 }
 
