@@ -74,6 +74,12 @@ func (a *admission) take(ctx context.Context, action Action) (release func(), er
 	return release, nil
 }
 
+// limits reports whether a step of that action waits for more than a slot.
+func (a *admission) limits(action Action) bool {
+	l, ok := action.(Limited)
+	return ok && len(a.limited(l)) > 0
+}
+
 // want is an amount of something shared.
 type want struct {
 	from *quantity

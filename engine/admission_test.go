@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,5 +176,44 @@ func TestAStepThatWaitsForTheDiskHasLeftItsSlot(t *testing.T) {
 		if _, err := b.engine(engine.Config{Jobs: 1}).Build(t.Context(), one, two); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// counted tells of each time that it is asked for its tools, which is before a step waits.
+type counted struct {
+	Text  string
+	Asked *atomic.Int32         `key:"-"`
+	Await func(context.Context) `key:"-"`
+}
+
+func (c *counted) Kind() string { return "counted/1" }
+
+func (c *counted) Run(ctx context.Context, job *engine.Job) error {
+	return (&join{Text: c.Text, Await: c.Await}).Run(ctx, job)
+}
+
+func (c *counted) Tools() []engine.Tool { c.Asked.Add(1); return nil }
+
+// TestWaitingStepsTakeNoGoroutine: of a large graph thousands of steps wait for a slot.
+func TestWaitingStepsTakeNoGoroutine(t *testing.T) {
+	const steps = 1200
+	b := newBench(t)
+	var asked, most atomic.Int32
+	var refs []engine.Ref
+	for i := range steps {
+		run := func(context.Context) {
+			for asked.Load() < steps {
+				runtime.Gosched()
+			}
+			most.Store(max(most.Load(), int32(runtime.NumGoroutine())))
+		}
+		refs = append(refs, node(t, fmt.Sprintf("//:%d", i), &counted{fmt.Sprint(i), &asked, run}))
+	}
+	before := runtime.NumGoroutine()
+	if _, err := b.engine(engine.Config{Jobs: 1}).Build(t.Context(), refs...); err != nil {
+		t.Fatal(err)
+	}
+	if got := int(most.Load()) - before; got > steps/2 {
+		t.Errorf("%d goroutines for %d steps of which one runs at a time", got, steps)
 	}
 }

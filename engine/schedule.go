@@ -21,9 +21,11 @@ import (
 // never blocks. A few workers take them out. For most steps of most builds the
 // store answers at once that they are known; the worker then goes straight on
 // with one of the dependents. A step that has to come from elsewhere, or to
-// run, may take minutes. It gets a goroutine of its own, which first waits until
-// it is admitted (admission.go): for one of the engine's slots (Config.Jobs), and
-// for what its limits say. So the workers are never held up by what runs. While small
+// run, may take minutes. It gets a goroutine of its own once it is
+// admitted (admission.go): for one of the engine's slots (Config.Jobs), and
+// for what its limits say. Those without limits wait for that in a channel, in their
+// order, since they may be thousands; one with limits has its goroutine at once, so that
+// it holds up no other. So the workers are never held up by what runs. While small
 // outputs are flushed the step has left its slot to the next: all that are flushed at
 // one time share a flush.
 //
@@ -39,6 +41,7 @@ import (
 type scheduler struct {
 	executor *executor
 	ready    chan *step
+	waiting  chan *step   // to be admitted, without limits
 	pending  atomic.Int64 // steps that are queued or worked on
 	stopped  atomic.Bool  // after a failure: begin nothing new
 	running  sync.WaitGroup
@@ -54,7 +57,7 @@ func (x *executor) runPlan(ctx context.Context, p *plan) error {
 	if err := x.engine.chooseEmulators(ctx, p); err != nil {
 		return err
 	}
-	d := &scheduler{executor: x, ready: make(chan *step, len(p.steps))}
+	d := &scheduler{executor: x, ready: make(chan *step, len(p.steps)), waiting: make(chan *step, len(p.steps))}
 	if len(p.steps) > 0 {
 		d.start(ctx, p)
 	}
@@ -76,6 +79,7 @@ func (d *scheduler) start(ctx context.Context, p *plan) {
 	for _, s := range first {
 		d.ready <- s
 	}
+	d.running.Go(func() { d.admit(ctx) })
 	var workers sync.WaitGroup
 	for range max(2, runtime.NumCPU()) {
 		workers.Go(func() {
@@ -87,11 +91,20 @@ func (d *scheduler) start(ctx context.Context, p *plan) {
 		})
 	}
 	workers.Wait()
+	close(d.waiting)
 	d.running.Wait()
 }
 
-// visit finishes a step at once that the store has, else starts a goroutine
-// that obtains it. It returns a step to visit next, or nil.
+// admit starts what waits without limits, each once it is admitted.
+func (d *scheduler) admit(ctx context.Context) {
+	for s := range d.waiting {
+		release, err := d.executor.engine.admission.take(ctx, s.node.action)
+		d.running.Go(func() { d.obtain(ctx, s, release, err) })
+	}
+}
+
+// visit finishes a step at once that the store has, else has it obtained. It returns a
+// step to visit next, or nil.
 func (d *scheduler) visit(ctx context.Context, s *step) *step {
 	late := d.stopped.Load()
 	if ctx.Err() != nil || late && asksWorld(s.node) {
@@ -106,8 +119,13 @@ func (d *scheduler) visit(ctx context.Context, s *step) *step {
 		d.fail(ctx, s, err)
 	case known:
 		return d.done(s)
+	case !d.executor.engine.admission.limits(s.node.action):
+		d.waiting <- s
 	default:
-		d.running.Go(func() { d.obtain(ctx, s) })
+		d.running.Go(func() {
+			release, err := d.executor.engine.admission.take(ctx, s.node.action)
+			d.obtain(ctx, s, release, err)
+		})
 	}
 	return nil
 }
@@ -120,19 +138,20 @@ func asksWorld(n *Node) bool {
 	return source && !located
 }
 
-// obtain gets the result of a step from elsewhere, or runs it, once it is
-// admitted.
-func (d *scheduler) obtain(ctx context.Context, s *step) {
-	release, err := d.executor.engine.admission.take(ctx, s.node.action)
+// obtain gets the result of a step from elsewhere, or runs it. It was admitted, until
+// release is called, unless the context had ended before.
+func (d *scheduler) obtain(ctx context.Context, s *step, release func(), err error) {
 	if err == nil {
-		s.release = release
 		defer release()
 	}
 	if d.over(ctx) {
 		d.leave()
 		return
 	}
-	if err := d.executor.obtain(ctx, s, s.wanted); err != nil {
+	s.release = release
+	err = d.executor.obtain(ctx, s, s.wanted)
+	s.release = nil // before others may look at the step
+	if err != nil {
 		d.fail(ctx, s, err)
 		return
 	}
