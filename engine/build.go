@@ -4,26 +4,18 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 )
 
 // Result is what a build made.
 type Result struct {
-	Executed int // steps whose action ran
-	Cached   int // steps found in the store or the cache; located sources are not counted
-	Steps    []StepTime
+	Executed int     // steps whose action ran
+	Cached   int     // steps found in the store or the cache; located sources are not counted
+	Ran      []*Node // those whose action ran, in the order in which they ended
 
 	engine    *Engine
 	plan      *plan
 	artifacts map[Ref]*Artifact
 	failed    map[*Node]bool
-}
-
-// StepTime tells of one executed step, for profiles.
-type StepTime struct {
-	Node     *Node
-	Started  time.Time
-	Duration time.Duration
 }
 
 // Artifact is the result for a ref that was asked for, nil for another one.

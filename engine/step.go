@@ -381,7 +381,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	took := time.Since(t.started)
 	if err == nil {
 		s.rerun = false // what others find from now on is the new result
-		r.x.countExecuted(s, t.started, took)
+		r.x.countExecuted(s)
 		e.events(Event{Type: StepDone, Node: s.node, Duration: took})
 		r.x.publish(ctx, s.node, record)
 		r.discard(scratch, s)
@@ -407,7 +407,7 @@ func (r running) discard(scratch *store.Scratch, s *step) {
 
 // countExecuted counts s as executed. It may have been counted as found
 // before, when its content was not needed.
-func (x *executor) countExecuted(s *step, started time.Time, took time.Duration) {
+func (x *executor) countExecuted(s *step) {
 	if s.counted {
 		s.counted = false
 		x.found.Add(-1)
@@ -415,7 +415,7 @@ func (x *executor) countExecuted(s *step, started time.Time, took time.Duration)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.result.Executed++
-	x.result.Steps = append(x.result.Steps, StepTime{Node: s.node, Started: started, Duration: took})
+	x.result.Ran = append(x.result.Ran, s.node)
 }
 
 // fails notes that s failed.

@@ -265,16 +265,16 @@ type Published struct {
 func (i *Images) Published(ctx context.Context, r *engine.Result) ([]Published, error) {
 	var list []Published
 	ran := map[*engine.Node]bool{}
-	for _, step := range r.Steps {
-		s, ok := step.Node.Action().(*publication)
+	for _, n := range r.Ran {
+		s, ok := n.Action().(*publication)
 		if !ok {
 			continue
 		}
-		v, err := readVersion(r.Outputs(step.Node)[0])
+		v, err := readVersion(r.Outputs(n)[0])
 		if err != nil {
 			return list, err
 		}
-		ran[step.Node] = true
+		ran[n] = true
 		list = append(list, Published{Repository: s.Repo, Version: v})
 	}
 	for _, n := range r.Nodes() {
