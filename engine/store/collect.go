@@ -281,11 +281,14 @@ func (c *collector) refresh() (err error) {
 		c.addRoot(o)
 	}
 	// The files of the trees that this Store has used, and what its differences rest on, are needed, too.
-	s.used.each(func(d Digest) {
-		for _, f := range c.files[d] {
+	for d, needed := range c.files {
+		if !s.used.has(d) {
+			continue
+		}
+		for _, f := range needed {
 			c.roots[f] = true
 		}
-	})
+	}
 	return nil
 }
 

@@ -24,8 +24,12 @@ type index struct {
 	path string
 	mu   sync.RWMutex
 	data []byte           // entries; what at points into
-	at   map[Digest]int32 // where in data the entry of a key begins; nil until loaded
+	at   map[uint64]int32 // where in data the entry of a key begins, by some of the key; nil until loaded
 }
+
+// inIndex is what of a key tells the entries apart. Where it does not, one of them is not
+// known, and looked up in its record.
+func inIndex(key Digest) uint64 { return binary.LittleEndian.Uint64(key[:]) }
 
 const (
 	indexHead     = 8
@@ -89,12 +93,15 @@ func (s *Store) indexed(key Digest) ([]Output, bool) {
 
 // get returns what is known of a key. The caller holds mu.
 func (x *index) get(key Digest) ([]Output, bool) {
-	off, ok := x.at[key]
-	if !ok {
+	off, ok := x.at[inIndex(key)]
+	if !ok || x.keyAt(off) != key {
 		return nil, false
 	}
 	return decodeOutputs(x.body(off))
 }
+
+// keyAt is the key of the entry at off.
+func (x *index) keyAt(off int32) Digest { return Digest(x.body(off)) }
 
 // body returns the body of the entry at off, which load checked.
 func (x *index) body(off int32) []byte {
@@ -104,14 +111,14 @@ func (x *index) body(off int32) []byte {
 
 // leadTo returns the keys, in no order, that are known to have led to one of
 // the digests.
-func (x *index) leadTo(to map[Digest]struct{}) []Digest {
+func (x *index) leadTo(to map[halfDigest]struct{}) []Digest {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	leads := func(o Output) bool { _, ok := to[o.Object.Digest]; return ok }
+	leads := func(o Output) bool { _, ok := to[half(o.Object.Digest)]; return ok }
 	var keys []Digest
-	for key, off := range x.at {
+	for _, off := range x.at {
 		if outputs, _ := decodeOutputs(x.body(off)); slices.ContainsFunc(outputs, leads) {
-			keys = append(keys, key)
+			keys = append(keys, x.keyAt(off))
 		}
 	}
 	return keys
@@ -122,11 +129,11 @@ func (x *index) leadTo(to map[Digest]struct{}) []Digest {
 func (x *index) remember(key Digest, entry []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.at, key)
+	delete(x.at, inIndex(key))
 	if x.at == nil || len(entry) == 0 || len(x.data)+len(entry) > maxIndex {
 		return
 	}
-	x.at[key] = int32(len(x.data))
+	x.at[inIndex(key)] = int32(len(x.data))
 	x.data = append(x.data, entry...)
 }
 
@@ -135,14 +142,16 @@ func (x *index) forget(keys []Digest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, key := range keys {
-		delete(x.at, key)
+		if off, ok := x.at[inIndex(key)]; ok && x.keyAt(off) == key {
+			delete(x.at, inIndex(key))
+		}
 	}
 }
 
 // load reads the file and reports whether it is whole. A missing one is not,
 // for it may have been removed. The caller holds mu.
 func (x *index) load() bool {
-	x.at = map[Digest]int32{}
+	x.at = map[uint64]int32{}
 	data, err := os.ReadFile(x.path)
 	if err != nil || len(data) > maxIndex {
 		return false
@@ -155,15 +164,15 @@ func (x *index) load() bool {
 }
 
 // scanIndex finds the entries; ok is false when any of it is damaged.
-func scanIndex(data []byte) (at map[Digest]int32, ok bool) {
-	at = make(map[Digest]int32, len(data)/128)
+func scanIndex(data []byte) (at map[uint64]int32, ok bool) {
+	at = make(map[uint64]int32, len(data)/128)
 	for off := 0; off < len(data); {
 		body, ok := indexBody(data[off:])
 		if !ok {
 			return nil, false
 		}
 		end := off + indexHead + len(body)
-		at[Digest(body[:32])] = int32(off)
+		at[inIndex(Digest(body))] = int32(off)
 		off = end
 	}
 	return at, true
@@ -184,7 +193,7 @@ func indexBody(data []byte) ([]byte, bool) {
 
 // decodeOutputs reads the outputs of an entry's body.
 func decodeOutputs(body []byte) ([]Output, bool) {
-	var outputs []Output
+	outputs := make([]Output, 0, 1)
 	for body = body[32:]; len(body) > 0; {
 		const fixed = 1 + 32 + 8 + 2
 		if len(body) < fixed {

@@ -276,3 +276,23 @@ func TestStatCacheIsDisposable(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysThatBeginAlike: the index tells keys apart by some of their bytes.
+func TestKeysThatBeginAlike(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store"))
+	a, b := key("a"), key("a")
+	b[31]++
+	first, second := adopt(t, s, "first"), adopt(t, s, "second")
+	check(t, s.Commit(&Record{Key: a, Outputs: []Output{{"", first}}}))
+	check(t, s.Commit(&Record{Key: b, Outputs: []Output{{"", second}}}))
+	for range 2 {
+		for k, want := range map[Digest]Object{a: first, b: second} {
+			for _, ask := range []func(Digest) ([]Output, bool){s.Recorded, s.LookupOutputs} {
+				if got, ok := ask(k); !ok || got[0].Object != want {
+					t.Errorf("%s: %v, %v", k, got, ok)
+				}
+			}
+		}
+		s.index.forget([]Digest{a}) // and not the other's entry
+	}
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -8,25 +9,29 @@ import (
 )
 
 // useSet holds the digests that a Store handed out or took in, which its own
-// collections leave alone.
+// collections leave alone. Half of a digest tells it apart from others.
 type useSet struct {
 	mu sync.Mutex
-	in map[Digest]struct{}
+	in map[halfDigest]struct{}
 }
+
+type halfDigest [16]byte
+
+func half(d Digest) halfDigest { return halfDigest(d[:]) }
 
 func (u *useSet) add(d Digest) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.in == nil {
-		u.in = map[Digest]struct{}{}
+		u.in = map[halfDigest]struct{}{}
 	}
-	u.in[d] = struct{}{}
+	u.in[half(d)] = struct{}{}
 }
 
 func (u *useSet) has(d Digest) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	_, ok := u.in[d]
+	_, ok := u.in[half(d)]
 	return ok
 }
 
@@ -35,19 +40,17 @@ func (u *useSet) has(d Digest) bool {
 func (u *useSet) unlessIn(d Digest, fn func() error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if _, ok := u.in[d]; ok {
+	if _, ok := u.in[half(d)]; ok {
 		return nil
 	}
 	return fn()
 }
 
-// each calls fn, which must not use the set, for every digest.
-func (u *useSet) each(fn func(Digest)) {
+// all returns a copy of the set.
+func (u *useSet) all() map[halfDigest]struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for d := range u.in {
-		fn(d)
-	}
+	return maps.Clone(u.in)
 }
 
 const (
@@ -64,8 +67,7 @@ const (
 // tells of that, so the record's own has to. A record that is left out only goes
 // sooner.
 func (s *Store) renewMissed() {
-	in := map[Digest]struct{}{}
-	s.missed.each(func(d Digest) { in[d] = struct{}{} })
+	in := s.missed.all()
 	if len(in) == 0 {
 		return
 	}
