@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -117,4 +118,63 @@ func TestBuildFileThatIsNoFile(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestReleasedWorkspace: what a build asks afterwards has the same answers, and of what
+// was evaluated next to nothing is held.
+func TestReleasedWorkspace(t *testing.T) {
+	const packages, targets = 40, 50
+	root := t.TempDir()
+	files := map[string]string{lang.RootFile: "", "src.txt": "", "lib/a.star": "x = 1"}
+	for i := range packages {
+		files[fmt.Sprintf("p%d/%s", i, lang.BuildFile)] = fmt.Sprintf(`load("//lib:a.star", "x")
+def chain():
+    last = file(name = "t0", src = "//:src.txt")
+    for i in range(1, %d):
+        last = template(name = "t%%d" %% i, content = "${before}%%d" %% i, vars = {"before": last})
+chain()
+`, targets)
+	}
+	builtinstest.WriteWorkspace(t, root, files)
+	before := heap()
+	w, err := openTest(t.Context(), lang.Config{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := w.Resolve(t.Context(), []string{"//..."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := g.Detach()
+	labels := map[string]string{"p0/t0": "//p0:t0", "p0/old": "//p0:old", "p1/elsewhere": "//p1:t1", "gone": "//gone:x"}
+	ask := func() string {
+		return fmt.Sprint(w.Leftovers(labels), w.Evaluated("//p1:t1"), w.Mistaken("//p1:t1"), w.Parts(), w.Listed(), w.Partial())
+	}
+	was, held := ask(), heap()
+	g = nil
+	w.Release()
+	w.Release()
+	if now := ask(); now != was {
+		t.Errorf("asked before: %s\nand after: %s", was, now)
+	}
+	if len(made.Targets) != packages*targets || len(made.All) != packages*targets+1 || made.Targets[0].Title != "//p0:t0" || made.Targets[0].File != "p0/"+lang.BuildFile {
+		t.Errorf("%d targets, %d placed, first %+v", len(made.Targets), len(made.All), made.Targets[0])
+	}
+	if released := heap(); released-before > (held-before)*2/3 {
+		t.Errorf("%d bytes a target, and %d when it is released", (held-before)/packages/targets, (released-before)/packages/targets)
+	}
+	runtime.KeepAlive(made)
+	if _, err := w.Resolve(t.Context(), []string{"//p0"}); err == nil || !strings.Contains(err.Error(), "given up") {
+		t.Errorf("resolved again: %v", err)
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	var m runtime.MemStats
+	for range 2 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -48,8 +48,7 @@ func (c *Call) declare() (starlark.Value, error) {
 // locate records where the call is.
 func (c *Call) locate(d *declaration) {
 	if c.thread.CallStackDepth() == 2 {
-		d.place[0] = c.pos
-		d.stack = d.place[:]
+		d.stack = []engine.Position{c.pos}
 		return
 	}
 	for _, f := range framesOf(c.thread.CallStack()) {

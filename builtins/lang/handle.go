@@ -110,7 +110,6 @@ type declaration struct {
 	name, doc  string
 	visibility []visibilityRule // nil is the default
 	stack      []engine.Position
-	place      [1]engine.Position // backs stack when there is only one frame
 	step       Step
 	seq        uint32      // in the order of the module's calls
 	poisoned   bool        // its arguments were wrong, which has been reported

@@ -312,11 +312,7 @@ func (w *Workspace) live() map[string]bool {
 		if !m.ended() {
 			continue
 		}
-		for _, d := range m.order {
-			for _, p := range d.link.target.placed {
-				live[p.Path] = true
-			}
-		}
+		m.placed(func(p Placement) { live[p.Path] = true })
 	}
 	return live
 }
@@ -338,12 +334,12 @@ func (w *Workspace) leftover(l Label, there map[string]bool) Leftover {
 		}
 		return Gone
 	}
-	d := m.targets[l.Name]
+	f, is := m.fate(l.Name)
 	switch {
 	case m.failed && !m.missing: // nobody knows
-	case d == nil && !w.isSource(l):
+	case !is && !w.isSource(l):
 		return Gone
-	case d != nil && d.link.visit == finished && !d.link.failed:
+	case f.usable:
 		return Moved
 	}
 	return 0

@@ -305,3 +305,109 @@ func (w *Workspace) unknownOptions() []*Error {
 	}
 	return errs
 }
+
+// What a build goes on with
+//
+// Once the nodes of a graph are made, a build needs of a target where its results go, and
+// nothing of how it was written. What evaluation left (values, calls, operands, targets) is
+// most of what a large workspace takes, more than its nodes and the engine's steps. So a
+// build that is all that the graph is for gives that up before the first step runs.
+
+// Detached is what is left of a graph.
+type Detached struct {
+	Targets []Asked
+	Left    []LeftOut
+	All     [][]Placement // of everything in the graph that has some, these targets included
+}
+
+// Asked is a target that was asked for.
+type Asked struct {
+	Title      string
+	File       string       // the build file that it is one of; "" for none
+	Wanted     []engine.Ref // see [Target.Wanted]
+	Placements []Placement
+}
+
+// fate is what is known of a target whose declaration is gone.
+type fate struct {
+	placed []Placement
+	usable bool // it was linked, and nothing is wrong with it
+}
+
+// Detach returns what a build needs of the graph.
+func (g *Graph) Detach() *Detached {
+	d := &Detached{Targets: make([]Asked, len(g.Targets)), Left: g.Left}
+	for i, t := range g.Targets {
+		d.Targets[i] = Asked{Title: t.Title, File: t.File(), Wanted: t.Wanted(), Placements: t.placed}
+	}
+	for _, t := range g.Deps(g.Targets...) {
+		if len(t.placed) > 0 {
+			d.All = append(d.All, t.placed)
+		}
+	}
+	return d
+}
+
+// errReleased is the error of a workspace that was released.
+var errReleased = errors.New("the workspace is of no further use: what was evaluated was given up")
+
+// Release gives up what the calls so far have evaluated. What they read, what lies where
+// results were, and which files have mistakes can still be asked; Resolve is an error.
+func (w *Workspace) Release() {
+	w.resolving.Lock()
+	defer w.resolving.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = errReleased
+	w.sources = map[string]*declaration{}
+	w.linkErrs = nil
+	for _, m := range w.modules {
+		if m.ended() {
+			m.release()
+		}
+	}
+}
+
+func (m *module) release() {
+	if m.fates != nil {
+		return
+	}
+	m.fates = make(map[string]fate, len(m.order))
+	for _, d := range m.order {
+		m.fates[d.name] = d.fate()
+	}
+	m.globals, m.targets, m.order, m.unnamed, m.members, m.same = nil, nil, nil, nil, nil, nil
+	m.call, m.wanted, m.loads = Call{}, nil, nil
+}
+
+func (d *declaration) fate() fate {
+	return fate{d.link.target.placed, d.link.visit == finished && !d.link.failed}
+}
+
+// fate is what is known of the target of that name.
+func (m *module) fate(name string) (f fate, ok bool) {
+	if m.fates != nil {
+		f, ok = m.fates[name]
+		return f, ok
+	}
+	d := m.targets[name]
+	if d == nil {
+		return fate{}, false
+	}
+	return d.fate(), true
+}
+
+// placed calls fn for the results of each target.
+func (m *module) placed(fn func(Placement)) {
+	each := func(f fate) {
+		for _, p := range f.placed {
+			fn(p)
+		}
+	}
+	for _, f := range m.fates {
+		each(f)
+	}
+	for _, d := range m.order {
+		each(d.fate())
+	}
+}

@@ -38,7 +38,7 @@ func Command(p *session.Program) *cobra.Command {
 		Use:  "build TARGET...",
 		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
-			return (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out}}).run(ctx)
+			return (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out, final: true}}).run(ctx)
 		}, f.Configure),
 	}
 	f.Register(cmd)

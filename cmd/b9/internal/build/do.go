@@ -29,6 +29,8 @@ type Request struct {
 	ReadOnly bool
 	// One refuses patterns that do not name exactly one target.
 	One bool
+	// final says that nobody goes on with what was evaluated.
+	final bool
 	// Backing makes the images that overlays stand on, too, if they were not asked for.
 	Backing bool
 }
@@ -85,9 +87,14 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	if b.rerunning, err = rerunning(ctx, ws, graph, b.rerun, b.keepsGoing()); err != nil {
 		return nil, err
 	}
+	refs := b.wanted(graph)
+	if e.made = graph.Detach(); b.final {
+		ws.Release()
+		e.graph, graph = nil, nil
+	}
 	d, end := b.Console.Build(b.Display(b.display))
 	defer end()
-	r, result, err := b.execute(ctx, func(e engine.Event) { d.Event(e); b.log.Event(e) }, ws, graph)
+	r, result, err := b.execute(ctx, func(e engine.Event) { d.Event(e); b.log.Event(e) }, ws, refs)
 	if result == nil {
 		return nil, err
 	}
@@ -115,7 +122,7 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 // missing and what is out of date. It returns the error of the build.
 func (b *maker) settle(ctx context.Context, d *display.Display, e *evaluated, res *engine.Result, r *report, failure error) error {
 	if failure != nil {
-		r.NotBuilt = notBuilt(e.graph, res)
+		r.NotBuilt = notBuilt(e.made, res)
 		return errors.Join(failure, b.writeFinished(ctx, d, res, r), b.findStale(e, res, r))
 	}
 	if err := b.writeResults(ctx, d, e, res, r); err != nil {
@@ -140,15 +147,19 @@ func reported(ctx context.Context, err error) error {
 // resumes is how a build goes on that was interrupted.
 const resumes = "finished steps are kept, the next build goes on from there"
 
+// wanted are the outputs that are to be made.
+func (b *maker) wanted(graph *lang.Graph) []engine.Ref {
+	if b.Backing { // whoever goes on with the build chooses among all outputs
+		return append(Refs(graph), backing(graph)...)
+	}
+	return Wanted(graph)
+}
+
 // execute runs the steps. Without a result it did not come that far.
-func (b *maker) execute(ctx context.Context, events func(engine.Event), ws *session.Workspace, graph *lang.Graph) (*report, *engine.Result, error) {
+func (b *maker) execute(ctx context.Context, events func(engine.Event), ws *session.Workspace, refs []engine.Ref) (*report, *engine.Result, error) {
 	m, err := open(b.Session, b.Flags, ws, events)
 	if err != nil {
 		return nil, nil, err
-	}
-	refs := Wanted(graph)
-	if b.Backing { // whoever goes on with the build chooses among all outputs
-		refs = append(Refs(graph), backing(graph)...)
 	}
 	result, err := m.Build(ctx, refs...)
 	return &report{store: m.store, root: ws.Root(), Build: output.Build{Executed: result.Executed, Cached: result.Cached}}, result, errors.Join(err, m.Close())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/output"
@@ -31,24 +32,11 @@ func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluat
 	if err != nil {
 		return err
 	}
-	wanted := make([]engine.Wanted, len(b.placements))
-	for i, p := range b.placements {
-		wanted[i] = engine.Wanted{Artifact: res.Artifact(p.Ref), Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode}
-	}
-	placed, err := b.place(ctx, d, wanted)
+	placed, err := b.placeAll(ctx, d, res)
 	if err != nil {
 		return err
 	}
-	results := map[string][]engine.Placed{}
-	at := map[string]int{}
-	for i, p := range b.placements {
-		at[p.Path] = i
-	}
-	for _, t := range e.graph.Targets {
-		for _, p := range t.Placements() {
-			results[t.File()] = append(results[t.File()], placed[at[p.Path]])
-		}
-	}
+	results := e.byFile(b.placements, placed)
 	results[""] = placed // all of them, where the trace has one part
 	r.trace, r.evaluated = b.traced(t, e, results)
 	all := r.trace.Results()
@@ -67,6 +55,40 @@ func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluat
 		names[p.Label] = append(names[p.Label], p.Object)
 	}
 	return r.store.NameResults(r.root, names)
+}
+
+// placeAll puts all results where they belong.
+func (b *maker) placeAll(ctx context.Context, d *display.Display, res *engine.Result) ([]engine.Placed, error) {
+	wanted := make([]engine.Wanted, len(b.placements))
+	for i, p := range b.placements {
+		wanted[i] = engine.Wanted{Artifact: res.Artifact(p.Ref), Label: p.Label, Output: p.Ref.Output, Path: p.Path, Mode: p.Mode}
+	}
+	return b.place(ctx, d, wanted)
+}
+
+// byFile are the results of the targets that were asked for, by their build files. As a
+// rule those of a file are one after the other in placed, and are not copied.
+func (e *evaluated) byFile(placements []lang.Placement, placed []engine.Placed) map[string][]engine.Placed {
+	at := make(map[string]int, len(placements))
+	for i, p := range placements {
+		at[p.Path] = i
+	}
+	results, from := map[string][]engine.Placed{}, map[string]int{} // from: where they begin in placed, -1 for a copy
+	for _, t := range e.made.Targets {
+		for _, p := range t.Placements {
+			of, i := results[t.File], at[p.Path]
+			if of == nil {
+				from[t.File] = i
+			}
+			if begin := from[t.File]; begin >= 0 && i == begin+len(of) {
+				results[t.File] = placed[begin : i+1 : i+1]
+				continue
+			}
+			from[t.File] = -1
+			results[t.File] = append(of, placed[i])
+		}
+	}
+	return results
 }
 
 // writeFinished puts what was done of a build that failed into the output directory. There

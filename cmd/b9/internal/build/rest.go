@@ -31,9 +31,10 @@ type before struct {
 // evaluated is what was evaluated for a build: all that it needs, or the rest.
 type evaluated struct {
 	ws    *session.Workspace
-	graph *lang.Graph
-	files []string // that the pattern stands for; nil where it names other things
-	rest  bool     // the graph has only what does not stand
+	graph *lang.Graph    // nil once nobody needs it any more
+	made  *lang.Detached // of the graph
+	files []string       // that the pattern stands for; nil where it names other things
+	rest  bool           // the graph has only what does not stand
 
 	mistakes error // of build files, of which the graph has what can be used; nil for none
 }

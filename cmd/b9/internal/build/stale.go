@@ -26,7 +26,7 @@ const (
 )
 
 // notBuilt lists what was asked for and is not there, though nothing is wrong with itself.
-func notBuilt(g *lang.Graph, res *engine.Result) []output.NotBuilt {
+func notBuilt(g *lang.Detached, res *engine.Result) []output.NotBuilt {
 	var list []output.NotBuilt
 	blockers := res.Blockers()
 	first := "" // of what failed
@@ -37,12 +37,12 @@ func notBuilt(g *lang.Graph, res *engine.Result) []output.NotBuilt {
 		}
 	}
 	for _, t := range g.Targets {
-		missing := slices.IndexFunc(t.Wanted(), func(ref engine.Ref) bool { return res.Artifact(ref) == nil })
+		missing := slices.IndexFunc(t.Wanted, func(ref engine.Ref) bool { return res.Artifact(ref) == nil })
 		if missing < 0 {
 			continue
 		}
 		why := output.NotBuilt{Label: t.Title, Reason: becauseStopped, Because: first}
-		for _, ref := range t.Wanted() {
+		for _, ref := range t.Wanted {
 			if by := blockers[ref.Node]; by != nil {
 				why.Reason, why.Because = becauseFailed, by.Label()
 				break
@@ -69,15 +69,15 @@ func (b *maker) findStale(e *evaluated, res *engine.Result, r *report) error {
 		return err
 	}
 	why := leftovers(e.ws, placed)
-	for _, t := range e.graph.Deps(e.graph.Targets...) {
-		for _, p := range t.Placements() {
+	for _, of := range e.made.All {
+		for _, p := range of {
 			if was, ok := placed[p.Path]; ok && was.Label == p.Label && outdated(res, p.Ref, was) {
 				why[p.Path] = old
 			}
 		}
 	}
 	for rel, was := range placed {
-		if why[rel] == "" && was.Label != "" && (e.mistakes != nil && e.ws.Mistaken(was.Label) || leftOut(e.graph, was.Label)) {
+		if why[rel] == "" && was.Label != "" && (e.mistakes != nil && e.ws.Mistaken(was.Label) || leftOut(e.made, was.Label)) {
 			why[rel] = old
 		}
 	}
@@ -112,7 +112,7 @@ func leftovers(ws *session.Workspace, placed map[string]engine.Placed) map[strin
 	return why
 }
 
-func leftOut(g *lang.Graph, label string) bool {
+func leftOut(g *lang.Detached, label string) bool {
 	return slices.ContainsFunc(g.Left, func(l lang.LeftOut) bool { return l.Name == label })
 }
 
