@@ -11,7 +11,7 @@ import (
 // ampleMemory is how many bytes of heap it may fill before it is collected, and mostPercent
 // how much of what is in use may come on top of that.
 const (
-	ampleMemory = 100 << 20
+	ampleMemory = 64 << 20
 	mostPercent = 1000
 )
 

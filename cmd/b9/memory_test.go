@@ -10,7 +10,7 @@ import (
 
 // A heap of any size may grow by half, so that the collector rests; a small one to what is ample.
 func TestTheHeapMayGrowWithWhatIsInUse(t *testing.T) {
-	for live, want := range map[int64]int{0: 1000, 5 << 20: 1000, 50 << 20: 100, 80 << 20: 50, 4 << 30: 50} {
+	for live, want := range map[int64]int{0: 1000, 5 << 20: 1000, 32 << 20: 100, 80 << 20: 50, 4 << 30: 50} {
 		if got := growth(live); got != want {
 			t.Errorf("with %d MiB in use the heap grows by %d %%, want %d", live>>20, got, want)
 		}
