@@ -27,6 +27,7 @@ func Actions() engine.Actions {
 		"member/2":        func() engine.Action { return &lang.Member{} },
 		"merge_yaml/3":    func() engine.Action { return &mergeYAML{} },
 		"secret/1":        func() engine.Action { return &secretDigest{} },
+		"sign_efi/1":      func() engine.Action { return &signEFI{} },
 		"size/1":          func() engine.Action { return &sizeFile{} },
 		"template/2":      func() engine.Action { return &expandTemplate{} },
 		"tree/3":          func() engine.Action { return &makeTree{} },

@@ -68,6 +68,7 @@ func Operations(s Settings) []lang.Operation {
 		share.Share(),
 		share.Shared(s.Shared),
 		image.Shrink(),
+		signEFIOperation(),
 		sizeOperation(),
 		templateOperation(),
 		treeOperation(),

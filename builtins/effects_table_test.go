@@ -220,6 +220,10 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"image": {`image = image(size = "16M")`, `image = image(size = "16M", label = "l")`},
 			"extra": {`image = image(size = "16M")`, `image = image(size = "16M"), extra = "2M"`},
 		}},
+		"sign_efi": {form: `sign_efi(name = "x", %s)`, declared: true, args: map[string][2]string{
+			"image": {`key = secret(env = "A"), cert = "a.txt", image = "k.efi"`, `key = secret(env = "A"), cert = "a.txt", tree = "dir"`},
+			"tree":  {`key = secret(env = "A"), cert = "a.txt", tree = "dir"`, `key = secret(env = "A"), cert = "a.txt", image = "k.efi"`},
+		}, scripts: []string{"testdata/script/sign_efi.txtar"}},
 		"size": {form: `size(name = "x", %s)`, args: map[string][2]string{"file": {`file = "a.txt"`, `file = "b.txt"`}}},
 		"template": {form: `template(name = "x", %s)`, args: map[string][2]string{
 			"src":     {`src = "a.txt", vars = {"v": 1}`, `src = "b.txt"`},

@@ -66,12 +66,20 @@ func (l *lxcExec) addSecrets(c *lang.Call) {
 // linkSecrets puts a step for each secret before the one with the script.
 func (l *lxcExec) linkSecrets(k *lang.Linked) error {
 	for _, s := range l.Secrets {
-		n, err := k.Between(s.role(), &secretDigest{s.Origin}, nil, lang.OneFile("txt"))
-		if err != nil {
+		if err := s.link(k); err != nil {
 			return err
 		}
-		k.Inputs = append(k.Inputs, engine.Input{Role: s.role(), Ref: n.Ref("")})
 	}
+	return nil
+}
+
+// link puts a step for the secret before the one that has it.
+func (s secretFile) link(k *lang.Linked) error {
+	n, err := k.Between(s.role(), &secretDigest{s.Origin}, nil, lang.OneFile("txt"))
+	if err != nil {
+		return err
+	}
+	k.Inputs = append(k.Inputs, engine.Input{Role: s.role(), Ref: n.Ref("")})
 	return nil
 }
 
@@ -107,24 +115,33 @@ func (l *lxcExec) IsPrivate() bool { return len(l.Secrets) > 0 }
 func (l *lxcExec) readSecrets(job *engine.Job) ([]container.Secret, error) {
 	var all []container.Secret
 	for _, s := range l.Secrets {
-		value, err := s.Origin.Read()
-		if err != nil {
-			return nil, fmt.Errorf("secret %s: %w", s.Name, err)
-		}
-		now, err := job.World().Store.Salted(value)
+		value, err := s.read(job)
 		if err != nil {
 			return nil, err
-		}
-		was, err := lang.InputText(job, s.role())
-		if err != nil {
-			return nil, err
-		}
-		if was != now.String() {
-			return nil, fmt.Errorf("secret %s: %s was changed while the build ran: build again", s.Name, s.Origin)
 		}
 		all = append(all, container.Secret{Name: s.Name, Origin: s.Origin, Value: value})
 	}
 	return all, nil
+}
+
+// read reads the value, which must be that which the key stands for.
+func (s secretFile) read(job *engine.Job) ([]byte, error) {
+	value, err := s.Origin.Read()
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", s.Name, err)
+	}
+	now, err := job.World().Store.Salted(value)
+	if err != nil {
+		return nil, err
+	}
+	was, err := lang.InputText(job, s.role())
+	if err != nil {
+		return nil, err
+	}
+	if was != now.String() {
+		return nil, fmt.Errorf("secret %s: %s was changed while the build ran: build again", s.Name, s.Origin)
+	}
+	return value, nil
 }
 
 // searching is what finds the secrets of a run.

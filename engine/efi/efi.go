@@ -3,10 +3,12 @@
 // (the UAPI group's specification of that name) is one with a kernel, its initrd and
 // its command line as sections.
 //
-// It hides headers, alignment and checksums. It signs nothing and loads nothing.
+// It hides headers, alignment and checksums, and how sbsign gets a key. It loads nothing.
 //
-//	Extend   a program with further sections
-//	Inspect  what a program says of itself, and a kernel of its version
+//	Extend     a program with further sections
+//	Inspect    what a program says of itself, and a kernel of its version
+//	IsProgram  whether a file is one
+//	Signer     signatures for secure boot, by sbsign
 package efi
 
 import (
@@ -134,6 +136,15 @@ func Inspect(r io.ReaderAt) (Info, error) {
 		return Info{}, err
 	}
 	return Info{Machine: machineName(h.machine()), Size: int64(h.field(sizeOfImage)), Version: kernelVersion(h.raw)}, nil
+}
+
+// IsProgram reports whether what is read is a program for a machine that UEFI knows.
+func IsProgram(r io.ReaderAt) (bool, error) {
+	info, err := Inspect(r)
+	if errors.Is(err, errFormat) {
+		return false, nil
+	}
+	return err == nil && info.Machine != "", err
 }
 
 // kernelVersion is the version in the head of a bzImage, "" where there is none.

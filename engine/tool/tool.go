@@ -70,7 +70,7 @@ func Package(program string) string {
 		"mkfs.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
 		"mkfs.f2fs": "f2fs-tools", "sload.f2fs": "f2fs-tools", "fsck.f2fs": "f2fs-tools", "resize.f2fs": "f2fs-tools",
 		"apt-get": "apt", "apt-config": "apt", "apt-helper": "apt",
-		"qemu-system-x86_64": "qemu-system-x86",
+		"qemu-system-x86_64": "qemu-system-x86", "sbsign": "sbsigntool",
 	}[program], program)
 }
 

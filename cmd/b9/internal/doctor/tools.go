@@ -30,6 +30,7 @@ var hostTools = [...]struct {
 	{"btrfs", "checks btrfs file systems", false},
 	{"mkfs.erofs", "makes erofs file systems", false},
 	{"mkfs.f2fs", "makes f2fs file systems", false},
+	{"sbsign", "signs programs of UEFI", false},
 }
 
 // keyring is what verifies Debian's archive.
