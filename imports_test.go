@@ -119,10 +119,13 @@ func commands(below []string) []rule {
 		{path: room + "exit", imports: []string{"builtins"}},
 		{path: room + "command", imports: []string{room + "exit", "engine/near"}},
 		{path: room + "output", imports: below},
-		{path: room + "display", imports: append([]string{room + "output"}, below...)},
-		{path: room + "query", imports: below},
+		{path: room + "diagram"},
+		{path: room + "timeline", imports: append([]string{room + "output"}, below...)},
+		{path: room + "display", imports: append([]string{room + "output", room + "timeline"}, below...)},
+		{path: room + "query", imports: append([]string{room + "diagram"}, below...)},
+		{path: room + "page", imports: []string{room + "output", room + "timeline", room + "diagram", room + "display"}},
 		{path: room + "manual", imports: below},
-		{path: room + "history", imports: append([]string{room + "output", room + "display"}, below...)},
+		{path: room + "history", imports: append([]string{room + "output", room + "timeline", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
 	}
@@ -131,7 +134,7 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"build", []string{room + "history"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor", room + "query", room + "manual"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {

@@ -14,7 +14,7 @@ type EventType int
 
 // The events of a build. Every started step ends with StepDone or StepFailed.
 const (
-	GraphReady   EventType = iota + 1 // Total: steps in the graph; each of them ends with one of the events below
+	GraphReady   EventType = iota + 1 // Total: steps in the graph, each of which ends with one of the events below; Nodes
 	StepStarted                       // the action runs now; Key, Was
 	StepLog                           // Line: one line of the step's output, without its end
 	StepProgress                      // Done and Total: bytes
@@ -33,6 +33,8 @@ type Event struct {
 	Done, Total int64
 	Duration    time.Duration
 	Err         error
+
+	Nodes []*Node // of the graph, inputs before what uses them; sources that are read in place, too
 
 	Key, Was store.Digest // the step's key, and that of the newest record of its label; zero for none
 	Changes  []Change     // of the step's key against that record: the record that would tell is not written

@@ -225,6 +225,29 @@ func (n *Node) Stack() []Position { return n.opts.Stack }
 // Inputs lists what the node reads. Treat it as read-only.
 func (n *Node) Inputs() []Input { return n.opts.Inputs }
 
+// Needs lists the steps that the node needs directly, each once. Sources, which are read
+// where they lie, are none.
+func (n *Node) Needs() []*Node {
+	var list []*Node
+	seen := map[*Node]bool{}
+	for _, in := range n.opts.Inputs {
+		if of := in.Ref.Node; !seen[of] {
+			seen[of] = true
+			if !of.Located() {
+				list = append(list, of)
+			}
+		}
+	}
+	return list
+}
+
+// Located reports whether the node is a source that is read where it lies. There are no
+// events about it.
+func (n *Node) Located() bool {
+	_, ok := locatedAt(n)
+	return ok
+}
+
 // Outputs lists what the node makes. Treat it as read-only.
 func (n *Node) Outputs() []Output { return n.opts.Outputs }
 

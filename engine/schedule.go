@@ -53,7 +53,7 @@ type scheduler struct {
 // runPlan works through the plan. The error joins those of the steps that
 // failed, or is the context's after a cancel.
 func (x *executor) runPlan(ctx context.Context, p *plan) error {
-	x.engine.events(Event{Type: GraphReady, Total: p.total})
+	x.engine.events(Event{Type: GraphReady, Total: p.total, Nodes: x.result.Nodes()})
 	if err := x.engine.chooseEmulators(ctx, p); err != nil {
 		return err
 	}

@@ -80,6 +80,8 @@ func goldenRuns() []goldenRun {
 		{command: "log //:a", golden: "log"},
 		{command: "builds", golden: "builds"},
 		{command: "log", golden: "history"},
+		{command: "profile", golden: "profile"},
+		{command: "graph //:disk", golden: "graph"},
 		{command: "explain //:fails", golden: "explain-failed"},
 		{command: "ls //:image:/ //:image:/etc", golden: "ls"},
 		{command: "cat //:image:/etc/motd"},
@@ -228,7 +230,7 @@ func masked(s *site, team, text string) string {
 func compareGolden(t *testing.T, name, text string) {
 	t.Helper()
 	switch name {
-	case "doctor", "builtins", "config", "cache", "builds", "history":
+	case "doctor", "builtins", "config", "cache", "builds", "history", "profile", "graph":
 		text = shapeOf(t, text)
 	case "events":
 		lines := strings.SplitAfter(text, "\n")

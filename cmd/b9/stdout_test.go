@@ -35,6 +35,8 @@ func prints() map[string][]string {
 		"b9 explain":               {"//:a"},
 		"b9 log":                   {"-C", "pub", "//:base"},
 		"b9 builds":                {"--all"},
+		"b9 profile":               {},
+		"b9 graph":                 {"//:a"},
 		"b9 clean":                 {mute},
 		"b9 cache":                 {},
 		"b9 cache gc":              {},

@@ -1,9 +1,11 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"time"
 
@@ -92,7 +94,7 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 		ws.Release()
 		e.graph, graph = nil, nil
 	}
-	d, end := b.Console.Build(b.Display(b.display))
+	d, end := b.Console.Build(b.shownAs())
 	defer end()
 	r, result, err := b.execute(ctx, func(e engine.Event) { d.Event(e); b.log.Event(e) }, ws, refs)
 	if result == nil {
@@ -116,6 +118,20 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 		return nil, reported(ctx, err)
 	}
 	return &Built{Graph: graph, Result: result}, b.collect(ctx, r.store)
+}
+
+// shownAs is how the build is shown: with what earlier ones tell of it.
+func (b *maker) shownAs() display.Options {
+	o := b.Display(b.display)
+	o.Jobs = cmp.Or(b.Config.Build.Jobs, runtime.NumCPU())
+	o.Took = func() map[string]time.Duration {
+		st, err := b.Store()
+		if err != nil {
+			return nil // the build says so
+		}
+		return history.In(st.Dir()).Took(b.Root)
+	}
+	return o
 }
 
 // settle writes the results, of a build that failed those that there are, and says what is

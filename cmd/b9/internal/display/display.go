@@ -24,7 +24,12 @@ import (
 type Options struct {
 	Mode      string // auto, live, plain, json or quiet; "" is auto
 	Verbosity string // quiet, normal, verbose or debug; "" is normal
-	Flags     string // that b9 was called with and that commands it suggests need, with a space behind
+	// Took tells what each step took the last time, by label; nil where nobody knows. It is
+	// called once, when a build has run for a while that is shown live.
+	Took func() map[string]time.Duration
+	Jobs int // steps that may run at once; for what is foretold
+
+	Flags string // that b9 was called with and that commands it suggests need, with a space behind
 
 	// What follows is for tests; the zero value means the real thing.
 	Width  func() (cols, rows int)
@@ -62,6 +67,8 @@ type Display struct {
 	now   func() time.Time
 	level int
 	flags string
+	took  func() map[string]time.Duration // not asked yet; nil when it was
+	jobs  int
 
 	mu       sync.Mutex
 	w        io.Writer
@@ -89,12 +96,15 @@ type Summary struct {
 // until Finish or Close.
 func New(w io.Writer, o Options) *Display {
 	o.setDefaults(w)
-	d := &Display{now: o.Now, w: w, level: o.level(), flags: o.Flags}
+	d := &Display{now: o.Now, w: w, level: o.level(), flags: o.Flags, took: o.Took, jobs: o.Jobs}
 	d.progress.start = d.now()
 	switch o.mode(w) {
 	case "json":
 		d.json = &events{w: w, now: d.now, progress: map[*engine.Node]time.Time{}}
 	case "live":
+		if o.Took != nil {
+			d.progress.over = map[*engine.Node]bool{}
+		}
 		d.screen = &screen{w: w, size: o.Width, color: o.Getenv("NO_COLOR") == ""}
 		d.every(frameInterval, o.Ticks, d.frame)
 	default:
@@ -176,6 +186,7 @@ func (o *Options) mode(w io.Writer) string {
 }
 
 func (d *Display) frame() {
+	d.foretell()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.paused > 0 {

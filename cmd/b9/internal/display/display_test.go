@@ -23,11 +23,15 @@ type idle struct{}
 func (idle) Kind() string                           { return "idle/1" }
 func (idle) Run(context.Context, *engine.Job) error { return nil }
 
-// node makes a step for events.
-func node(t *testing.T, label, builtin string) *engine.Node {
+// node makes a step for events, which needs the others.
+func node(t *testing.T, label, builtin string, needs ...*engine.Node) *engine.Node {
 	t.Helper()
+	var inputs []engine.Input
+	for _, n := range needs {
+		inputs = append(inputs, engine.Input{Role: n.Label(), Ref: n.Ref("")})
+	}
 	n, err := engine.NewNode(idle{}, engine.NodeOptions{
-		Label: label, Builtin: builtin, Outputs: []engine.Output{{Kind: store.File}},
+		Label: label, Builtin: builtin, Inputs: inputs, Outputs: []engine.Output{{Kind: store.File}},
 		Stack: []engine.Position{{File: "web/B9BUILD.star", Line: 12, Col: 8}, {File: "lib.star", Line: 3, Col: 1}},
 	})
 	if err != nil {
@@ -104,7 +108,9 @@ func (s *stage) expect(want string) {
 
 // build is a small build with a step of each fate.
 func (s *stage) build() {
-	base, root, disk := node(s.t, "//web:base", "bootstrap"), node(s.t, "//web:root", "lxc_exec"), node(s.t, "//web:disk", "convert")
+	base := node(s.t, "//web:base", "bootstrap")
+	root := node(s.t, "//web:root", "lxc_exec", base)
+	disk := node(s.t, "//web:disk", "convert", root)
 	s.ready(4)
 	s.cached(base)
 	s.start(root)
@@ -128,6 +134,7 @@ func TestPlain(t *testing.T) {
 //web:disk  convert  done 0.20 s
 warning: the clock is wrong
 3 steps: 2 executed, 1 cached in 12.5 s
+critical path 12.5 s: //web:root 12.3 s, //web:disk 0.20 s
 `)
 }
 
@@ -199,12 +206,13 @@ func TestFailure(t *testing.T) {
 
 	got := strings.ReplaceAll(s.out.String(), dir, "KEPT")
 	lines := strings.SplitAfter(got, "\n")
-	const head = 9
+	const head = 10
 	if want := `//web:root  lxc_exec  started
 //web:other  fetch  started
 //web:root  lxc_exec  failed 3.2 s
 //web:other  fetch  done 4.0 s
 2 steps: 1 executed, 0 cached, 1 failed in 4.0 s
+critical path 4.0 s: //web:other 4.0 s; slowest beside it: //web:root 3.2 s
 
 //web:root  lxc_exec  failed after 3.2 s; the last 40 of 42 lines of its log:
 //web:root | line 3
@@ -428,7 +436,7 @@ func TestPlacing(t *testing.T) {
 	s.Placing(8<<30, 8<<30)
 	s.wait(4 * time.Second)
 	s.Finish(Summary{Executed: 2, Cached: 1, Took: 12500 * time.Millisecond})
-	s.expect("placing 8GiB\n3 steps: 2 executed, 1 cached in 12.5 s, 8GiB placed at 409.6MiB/s\n")
+	s.expect("placing 8GiB\n3 steps: 2 executed, 1 cached in 12.5 s, 8GiB placed at 409.6MiB/s\ncritical path 12.5 s: //web:root 12.3 s, //web:disk 0.20 s\n")
 	for _, o := range []Options{{Mode: "plain"}, {Mode: "quiet"}} {
 		s = newStage(t, o)
 		s.Placing(1<<20, 1<<20) // what is small is not worth a word

@@ -69,6 +69,9 @@ func (d *Display) stamp(line []segment) []segment {
 func (d *Display) conclude(s Summary) {
 	if d.level > levelQuiet {
 		d.print(segment{plain, d.total(s)})
+		if line := d.progress.times(); line != "" {
+			d.print(segment{plain, line})
+		}
 	}
 	if s.Interrupted {
 		for _, f := range d.failures {

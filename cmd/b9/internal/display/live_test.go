@@ -154,6 +154,8 @@ warning: something
 warning: something
 //web:root  lxc_exec  failed 42.0 s
 3 steps: 1 executed, 1 cached, 1 failed in 42.0 s
+critical path 42.0 s: //web:data 42.0 s; slowest beside it:
+//web:root 42.0 s
 
 //web:root  lxc_exec  failed after 42.0 s; its log:
 //web:root | Setting up nginx-core (1.22.1-9+deb12u1) and so

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"b9.build/b9/cmd/b9/internal/timeline"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/size"
 )
@@ -16,9 +17,10 @@ const logTail = 40
 type step struct {
 	node        *engine.Node
 	since       time.Time
-	done, total int64    // bytes
-	tail        []string // the last lines of its output, at most logTail
-	lines       int      // that it printed so far
+	took        time.Duration // of one that ended
+	done, total int64         // bytes
+	tail        []string      // the last lines of its output, at most logTail
+	lines       int           // that it printed so far
 }
 
 // log notes a line of output.
@@ -55,6 +57,11 @@ type progress struct {
 	executed, cached, failed int
 	running                  []*step // in the order they started
 	placing                  *placing
+	nodes                    []*engine.Node // of the graph
+	paths                    timeline.Paths[*engine.Node]
+	slowest                  []*step                       // that ended, at most slowestSteps
+	over                     map[*engine.Node]bool         // steps that ended before anything was foretold; nil where it never is
+	ahead                    *timeline.Ahead[*engine.Node] // nil where nothing is foretold
 }
 
 // placing is how far the placing of results is.
@@ -97,6 +104,7 @@ func (p *progress) event(e engine.Event, now time.Time) *step {
 	switch e.Type {
 	case engine.GraphReady:
 		p.total += int(e.Total)
+		p.nodes = e.Nodes
 		return nil
 	case engine.StepStarted:
 		s := &step{node: e.Node, since: now}
@@ -112,12 +120,16 @@ func (p *progress) event(e engine.Event, now time.Time) *step {
 		return s
 	case engine.StepDone:
 		p.executed++
+		p.ran(e)
 	case engine.StepFailed:
+		p.ran(e)
 		if isFailure(e.Err) {
 			p.failed++
 		}
 	case engine.StepCached:
 		p.cached++
+		p.paths.Cached(e.Node, e.Node.Needs)
+		p.ended(e.Node)
 	default:
 		return nil
 	}
@@ -203,7 +215,7 @@ func (p *progress) counts(now time.Time) []segment {
 	if p.failed > 0 {
 		line = append(line, segment{red, fmt.Sprintf("%d failed", p.failed)}, segment{plain, ", "})
 	}
-	return append(line, segment{plain, clock(now.Sub(p.start))})
+	return append(line, segment{plain, clock(now.Sub(p.start)) + p.remaining(now)})
 }
 
 // labelCols is the most columns of a label in the region.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/timeline"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/store"
 )
@@ -52,6 +53,7 @@ type Log struct {
 	written int64  // bytes
 	cached  []found
 	steps   map[*engine.Node]*stepLines
+	paths   timeline.Paths[*engine.Node] // which steps are behind one that ran
 	failed  int
 	flushes int
 
@@ -102,6 +104,7 @@ func (l *Log) Event(e engine.Event) {
 	switch now := time.Now(); e.Type {
 	case engine.StepProgress: // of use while it lasts
 	case engine.StepCached:
+		l.paths.Cached(e.Node, e.Node.Needs)
 		l.cached = append(l.cached, found{e.Node, now})
 	case engine.StepLog:
 		l.output(e, now)
@@ -109,6 +112,7 @@ func (l *Log) Event(e engine.Event) {
 		l.telling = l.telling || e.Type != engine.GraphReady
 		if e.Type == engine.StepDone || e.Type == engine.StepFailed {
 			l.endOutput(e.Node, now)
+			l.paths.Ran(e.Node, e.Duration, e.Node.Needs())
 		}
 		if failed := (*engine.StepError)(nil); errors.As(e.Err, &failed) && !failed.Stopped { // else it was interrupted
 			l.failed++
@@ -122,6 +126,9 @@ func (l *Log) add(e output.Event) {
 	for _, f := range l.cached {
 		event := output.EventOf(engine.Event{Type: engine.StepCached, Node: f.node}, f.at)
 		event.Place = nil
+		if l.paths.Behind(f.node) {
+			event.Inputs = output.InputsOf(f.node)
+		}
 		l.lines = append(l.lines, output.Line(event)...)
 	}
 	l.cached = l.cached[:0]

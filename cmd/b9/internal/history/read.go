@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/timeline"
 )
 
 // The states of builds and steps.
@@ -31,18 +32,23 @@ type Build struct {
 	output.BuildRun
 	Steps  []*Step // that ran, in the order in which they began
 	Cached []Cached
-	Notes  []string // what b9 had to say
+	Notes  []string               // what b9 had to say
+	Paths  timeline.Paths[string] // by label
 }
 
 // Step is one that ran, or failed before it did.
 type Step struct {
 	output.StepRun
 	Key, Was string // of the start; see [output.Event]
+	Inputs   []string
 	Output   []string
 }
 
 // Cached is a step that did not run.
-type Cached struct{ Label, Builtin string }
+type Cached struct {
+	Label, Builtin string
+	Inputs         []string // of one behind a step that ran; see [output.Event]
+}
 
 // Read reads the log of the build with that ID.
 func (d Dir) Read(id string) (*Build, error) {
@@ -97,9 +103,10 @@ func (r *reader) event(e output.Event) {
 		}
 	case "started":
 		s := r.begin(e)
-		s.Key, s.Was = e.Key, e.Was
+		s.Key, s.Was, s.Inputs = e.Key, e.Was, e.Inputs
 	case "cached":
-		r.Cached = append(r.Cached, Cached{e.Label, e.Builtin})
+		r.Paths.Cached(e.Label, func() []string { return e.Inputs })
+		r.Cached = append(r.Cached, Cached{e.Label, e.Builtin, e.Inputs})
 		r.BuildRun.Cached++
 	case "log":
 		if s := r.running[e.Label]; s != nil && e.Line != nil {
@@ -130,6 +137,9 @@ func (r *reader) ended(e output.Event) {
 		s = r.begin(e)
 	}
 	delete(r.running, e.Label)
+	if e.Seconds != nil {
+		r.Paths.Ran(e.Label, time.Duration(*e.Seconds*float64(time.Second)), s.Inputs)
+	}
 	s.State, s.Seconds, s.Error, s.Changes = Done, e.Seconds, e.Error, e.Changes
 	if e.Event == "done" {
 		r.Executed++

@@ -22,10 +22,11 @@ type Event struct {
 	Total    *int64          `json:"total,omitempty"` // bytes, or steps
 	Seconds  *float64        `json:"seconds,omitempty"`
 	Error    string          `json:"error,omitempty"`
-	Log      string          `json:"log,omitempty"`  // path
-	Kept     string          `json:"kept,omitempty"` // path
-	Key      string          `json:"key,omitempty"`  // of a started step
-	Was      string          `json:"was,omitempty"`  // the key of the newest record of its label then
+	Log      string          `json:"log,omitempty"`    // path
+	Kept     string          `json:"kept,omitempty"`   // path
+	Inputs   []string        `json:"inputs,omitempty"` // labels of the steps that it needs directly; of a started step, and of one that was cached behind one that ran
+	Key      string          `json:"key,omitempty"`    // of a started step
+	Was      string          `json:"was,omitempty"`    // the key of the newest record of its label then
 	Changes  []engine.Change `json:"changes,omitempty"`
 	Executed *int            `json:"executed,omitempty"`
 	Cached   *int            `json:"cached,omitempty"`
@@ -58,6 +59,8 @@ func EventOf(e engine.Event, now time.Time) Event {
 	switch e.Type {
 	case engine.GraphReady:
 		out.Total = &e.Total
+	case engine.StepStarted:
+		out.Inputs = InputsOf(e.Node)
 	case engine.StepLog, engine.Notice:
 		out.Line = &e.Line
 	case engine.StepProgress:
@@ -68,6 +71,15 @@ func EventOf(e engine.Event, now time.Time) Event {
 		out.fail(e.Err)
 	}
 	return out
+}
+
+// InputsOf are the labels of the steps that a step needs directly.
+func InputsOf(n *engine.Node) []string {
+	var labels []string
+	for _, in := range n.Needs() {
+		labels = append(labels, in.Label())
+	}
+	return labels
 }
 
 func keyOf(d store.Digest) string {
@@ -134,6 +146,48 @@ type BuildRun struct {
 type History struct {
 	Build BuildRun  `json:"build"`
 	Steps []StepRun `json:"steps"`
+}
+
+// Profile tells where the time of a build went.
+type Profile struct {
+	Build    BuildRun      `json:"build"`
+	Steps    []ProfileStep `json:"steps"`    // that ran, in the order in which they began
+	Critical float64       `json:"critical"` // seconds of the critical path
+	Work     float64       `json:"work"`     // seconds of all steps together
+	Idle     float64       `json:"idle"`     // seconds of the build in which no step ran
+}
+
+// ProfileStep is a step of a build. Offset is the seconds from the build's beginning to
+// its own; Lane tells steps apart that ran at one time: at any moment each lane has one.
+type ProfileStep struct {
+	StepRun
+	Offset   float64  `json:"offset"`
+	Lane     int      `json:"lane"`
+	Critical bool     `json:"critical"`
+	Inputs   []string `json:"inputs,omitempty"` // labels
+}
+
+// Graph is targets and all that they need.
+type Graph struct {
+	Nodes    []GraphNode `json:"nodes"`              // what is needed after what needs it
+	Critical float64     `json:"critical,omitempty"` // seconds of the critical path, if all ran and took what they took last
+}
+
+// GraphNode is a step, or a source file. State is source, up to date, would run, may run
+// (if an input comes out different) or unknown.
+type GraphNode struct {
+	Label    string          `json:"label"`
+	Builtin  string          `json:"builtin"`
+	Place    *Place          `json:"place,omitempty"`
+	Doc      string          `json:"doc,omitempty"`
+	State    string          `json:"state"`
+	Note     string          `json:"note,omitempty"`    // why it would run
+	Changes  []engine.Change `json:"changes,omitempty"` // likewise
+	Failed   bool            `json:"failed,omitempty"`  // when it ran last
+	Critical bool            `json:"critical"`
+	Needs    []string        `json:"needs"` // labels
+	Last     *StepRun        `json:"last,omitempty"`
+	Build    string          `json:"build,omitempty"` // of last
 }
 
 // StepRun is what became of a step. State is running, done, failed, interrupted or killed.

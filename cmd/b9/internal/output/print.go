@@ -47,6 +47,17 @@ func PrintLine(w io.Writer, doc any) error {
 	return err
 }
 
+// PrintForeign writes JSON in a form that another program has laid down, and that is none
+// of the [Documents].
+func PrintForeign(w io.Writer, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(escapeControls(text), '\n'))
+	return err
+}
+
 // Line is one of the [Documents] on one line, with its end.
 func Line(doc any) []byte { return encode(doc) }
 

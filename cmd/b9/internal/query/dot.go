@@ -1,36 +1,27 @@
 package query
 
 import (
-	"fmt"
-	"strings"
-
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/diagram"
 )
 
 // Dot is a graph of the targets, for graphviz: an arrow leads from a target to what it
 // needs directly.
 func Dot(list []*lang.Target) string {
-	has := members(list)
-	var b strings.Builder
-	b.WriteString("digraph b9 {\n  node [shape=box];\n")
-	for _, t := range list {
-		fmt.Fprintf(&b, "  %s;\n", quoted(t.Title))
+	at := map[*lang.Target]int{}
+	for i, t := range list {
+		at[t] = i
 	}
-	for _, t := range list {
+	nodes := make([]diagram.Node, len(list))
+	for i, t := range list {
+		nodes[i].Name = t.Title
 		for _, d := range unique(t.Direct()) {
-			if has[d] {
-				fmt.Fprintf(&b, "  %s -> %s;\n", quoted(t.Title), quoted(d.Title))
+			if to, ok := at[d]; ok {
+				nodes[i].Needs = append(nodes[i].Needs, to)
 			}
 		}
 	}
-	b.WriteString("}\n")
-	return b.String()
-}
-
-// quoted is a text in the language of graphviz, in which only quotes and a backslash
-// before one are special.
-func quoted(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+	return diagram.Dot(nodes)
 }
 
 // Location is the place of a target: of a source file its first character.
