@@ -125,6 +125,7 @@ func commands(below []string) []rule {
 		{path: room + "query", imports: append([]string{room + "diagram"}, below...)},
 		{path: room + "page", imports: []string{room + "output", room + "timeline", room + "diagram", room + "display"}},
 		{path: room + "manual", imports: below},
+		{path: room + "reference", imports: append([]string{"stdlib"}, below...)},
 		{path: room + "history", imports: append([]string{room + "output", room + "timeline", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
@@ -135,7 +136,7 @@ func commands(below []string) []rule {
 		uses []string
 	}{
 		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
-		{"inspect", []string{room + "doctor", room + "query", room + "manual"}}, {"lsp", []string{room + "inspect"}},
+		{"inspect", []string{room + "doctor", room + "query", room + "manual", room + "reference"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image"}},
 	} {
 		rows = append(rows, rule{path: room + subject.name, imports: slices.Concat(stand, subject.uses, below)})

@@ -80,6 +80,21 @@ func (c *Checker) Exports(from *File, label string) []Symbol {
 	if err != nil {
 		return nil
 	}
+	return public(definitions(tree, path))
+}
+
+// Document is what a library says of itself, and what it defines for others. The name is
+// for people. The error is of its syntax.
+func Document(name string, data []byte) (doc string, symbols []Symbol, err error) {
+	tree, err := lang.ParseFile(name, data)
+	if err != nil {
+		return "", nil, err
+	}
+	return docOf(tree.Stmts), public(definitions(tree, name)), nil
+}
+
+// definitions are the functions and values that the top level of a file defines.
+func definitions(tree *syntax.File, path string) []Symbol {
 	var all []Symbol
 	for _, s := range tree.Stmts {
 		switch s := s.(type) {
@@ -91,7 +106,7 @@ func (c *Checker) Exports(from *File, label string) []Symbol {
 			}
 		}
 	}
-	return public(all)
+	return all
 }
 
 func public(all []Symbol) []Symbol {
@@ -210,5 +225,5 @@ func isLoaded(tree *syntax.File, id *syntax.Ident) bool {
 // LanguageNames are the words and functions of Starlark itself.
 func LanguageNames() []string {
 	words := []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not", "or", "pass", "return"}
-	return append(words, slices.Sorted(maps.Keys(starlark.Universe))...)
+	return append(append(words, "json", "struct"), slices.Sorted(maps.Keys(starlark.Universe))...)
 }

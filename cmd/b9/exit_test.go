@@ -76,6 +76,7 @@ func usages() map[string]usage {
 		"b9 clean-local":      {wrong: [][]string{{"x"}, {"--keep", "0"}}},
 		"b9 clean-remote":     {wrong: [][]string{{"x"}, {"-r", "nowhere"}, {"-r", "local"}, {"--steps", "-2"}}},
 		"b9 help":             {wrong: no("biuld")},
+		"b9 doc":              {wrong: [][]string{{"imge"}, {"@b9//bot.star"}, {"//none.star"}, {"x.star", "f"}, {"image", "name"}, {"--format", "xml"}, {"a", "b", "c"}}},
 		"b9 man":              {wrong: [][]string{{}, {"a", "b"}}},
 
 		"b9 completion":            {wrong: no("x")},

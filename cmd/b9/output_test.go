@@ -19,6 +19,7 @@ import (
 // goldenFiles is a workspace in which every command has something to print.
 var goldenFiles = map[string]string{
 	"b9.toml": "",
+	"rules.star":    "\"\"\"Rules of the test.\"\"\"\n\ndef site(name, size = \"1G\"):\n    \"\"\"A site.\n\n    Args:\n      name: name of the target.\n      size: how large\n        it is.\n\n    Returns:\n      the handle.\n    \"\"\"\n    return image(name = name, size = size)\n\ndef _hidden(): pass\n",
 	"B9BUILD.star": `file(name = "a", content = "x", doc = "first of all")
 template(name = "b", src = ":a", vars = {})
 group(name = "both", targets = [":a", ":b"])
@@ -99,6 +100,7 @@ func goldenRuns() []goldenRun {
 		{command: "repo remove team"},
 		{command: "image convert x.raw x.qcow2"},
 		{command: "image info x.qcow2", golden: "image-info"},
+		{command: "doc rules.star", golden: "doc"},
 		{command: "image info b9-out/disk.raw", golden: "image-info-disk"},
 		{command: "image info b9-out/image.raw", golden: "image-info-fs"},
 		{command: "image partitions b9-out/disk.raw", golden: "image-partitions"},

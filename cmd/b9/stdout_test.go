@@ -72,6 +72,7 @@ func prints() map[string][]string {
 		"b9 clean-local":           {},
 		"b9 clean-remote":          {"-r", "team"},
 		"b9 help":                  {},
+		"b9 doc":                   {"--format", "markdown"},
 		"b9 man":                   {mute, "pages"},
 		"b9 completion":            {},
 		"b9 completion bash":       {},

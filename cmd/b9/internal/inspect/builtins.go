@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/reference"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/near"
 )
@@ -41,9 +43,14 @@ func list(p *session.Program, args []string) error {
 		lines = fmt.Appendf(lines, "%-12s %s\n", op.Name, firstLine(op.Doc))
 	}
 	if len(args) > 0 {
-		lines = []byte(text(found[0]))
+		return p.Show(output.Builtins{Builtins: found}, Reference(named(args[0])))
 	}
 	return p.Show(output.Builtins{Builtins: found}, string(lines))
+}
+
+func named(name string) lang.Operation {
+	all := builtins.Operations(builtins.Settings{})
+	return all[slices.IndexFunc(all, func(op lang.Operation) bool { return op.Name == name })]
 }
 
 func unknownBuiltin(name string, names []string) error {
@@ -51,40 +58,24 @@ func unknownBuiltin(name string, names []string) error {
 }
 
 // Reference is what `b9 builtins NAME` says about an operation.
-func Reference(op lang.Operation) string { return text(describe(op)) }
+func Reference(op lang.Operation) string {
+	return reference.Text(&reference.Builtins([]lang.Operation{op}).Entries[0])
+}
 
 func describe(op lang.Operation) output.Builtin {
 	o := output.Builtin{Name: op.Name, Doc: op.Doc, Example: op.Example}
 	for _, p := range op.AllParams() {
-		q := output.Parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
-		if p.Default != nil {
-			q.Default = p.Default.String()
-		}
-		o.Params = append(o.Params, q)
+		o.Params = append(o.Params, parameter(p))
 	}
 	return o
 }
 
-func text(o output.Builtin) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s(): %s\n\nParameters:\n", o.Name, o.Doc)
-	for _, p := range o.Params {
-		fmt.Fprintf(&b, "  %s: %s", p.Name, p.Type)
-		switch {
-		case p.Required:
-			b.WriteString(", required")
-		case p.Default != "":
-			fmt.Fprintf(&b, ", default %s", p.Default)
-		}
-		if len(p.Enum) > 0 {
-			fmt.Fprintf(&b, ", one of %s", strings.Join(p.Enum, ", "))
-		}
-		fmt.Fprintf(&b, "\n      %s\n", p.Doc)
+func parameter(p lang.Param) output.Parameter {
+	q := output.Parameter{Name: p.Name, Type: p.Type.String(), Required: p.Required, Enum: p.Enum, Doc: p.Doc}
+	if p.Default != nil {
+		q.Default = p.Default.String()
 	}
-	if o.Example != "" {
-		fmt.Fprintf(&b, "\nExample:\n  %s\n", strings.ReplaceAll(o.Example, "\n", "\n  "))
-	}
-	return b.String()
+	return q
 }
 
 func firstLine(s string) string {

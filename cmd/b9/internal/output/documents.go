@@ -60,6 +60,7 @@ func Documents() []Document {
 		{"targets", 1, "`query`, `query deps`, `query rdeps`, `query kind`", Targets{}},
 		{"verification", 1, "`cache verify`", Verification{}},
 		{"version", 1, "`version`", Version{}},
+		{"doc", 1, "`doc`", Reference{}},
 	}
 }
 
@@ -137,6 +138,27 @@ type Parameter struct {
 	Default  string   `json:"default,omitempty"`
 	Enum     []string `json:"enum,omitempty"`
 	Doc      string   `json:"doc"`
+}
+
+// Reference is what there is to call in build files, by where it comes from.
+type Reference struct {
+	Parts []ReferencePart `json:"parts"`
+}
+
+// ReferencePart is the built-ins, the language, or a library.
+type ReferencePart struct {
+	Name    string           `json:"name"`
+	Doc     string           `json:"doc"`
+	Entries []ReferenceEntry `json:"entries"`
+}
+
+// ReferenceEntry is one name.
+type ReferenceEntry struct {
+	Name    string      `json:"name"`
+	Call    string      `json:"call,omitempty"` // how it is called, where that is not by the parameters
+	Doc     string      `json:"doc"`
+	Example string      `json:"example,omitempty"`
+	Params  []Parameter `json:"params,omitempty"`
 }
 
 // Cache is what the store holds.
