@@ -150,6 +150,16 @@ func (j *Job) Written(role, output string) ([][2]int64, error) {
 	return j.engine.cfg.Store.Written(a.Digest(), j.Output(output))
 }
 
+// Differences lists the parts [from, to), in order, in which the files that are inputs of two
+// roles may differ; the shorter one counts as if zeros followed it. ok is false where that is not known.
+func (j *Job) Differences(a, b string) (parts [][2]int64, ok bool, err error) {
+	x, y := j.Input(a), j.Input(b)
+	if !x.Stored() || !y.Stored() {
+		return nil, false, nil
+	}
+	return j.engine.cfg.Store.Differences(x.Digest(), y.Digest())
+}
+
 // outputFile maps an output's name, which may be a mount point such as
 // "/data", to a file name.
 func outputFile(name string) string {

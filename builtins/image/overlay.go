@@ -8,6 +8,7 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/disk"
+	diskimage "b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/store"
 )
 
@@ -120,15 +121,28 @@ func (o *overlay) Run(ctx context.Context, job *engine.Job) (err error) {
 	return disk.Overlay(ctx, job.Output("overlay"), src.Size(), disk.Backing{Path: path, Format: o.Format}, false)
 }
 
-// difference writes an overlay that holds what is different, and records path.
-func (o *overlay) difference(ctx context.Context, job *engine.Job, path string) error {
-	img, err := OpenInput(ctx, job, "changed", o.Changed, Undeclared())
+// difference writes an overlay that holds what is different, and records path. Of raw images
+// only that is read which the store does not know to be equal.
+func (o *overlay) difference(ctx context.Context, job *engine.Job, path string) (err error) {
+	var parts [][2]int64
+	known := false
+	if o.Format == "raw" && o.Changed == "raw" {
+		if parts, known, err = job.Differences("image", "changed"); err != nil {
+			return err
+		}
+	}
+	open := func(role, format string) (disk.Image, error) {
+		img, err := OpenInput(ctx, job, role, format, Undeclared())
+		if err == nil && known {
+			img = diskimage.Within(img, parts)
+		}
+		return img, err
+	}
+	img, err := open("changed", o.Changed)
 	if err != nil {
 		return err
 	}
-	below := func(string, disk.Backing) (disk.Image, error) {
-		return OpenInput(ctx, job, "image", o.Format, Undeclared())
-	}
+	below := func(string, disk.Backing) (disk.Image, error) { return open("image", o.Format) }
 	w := disk.WriteOptions{Backing: &disk.Backing{Path: path, Format: o.Format}, OpenBacking: below, Progress: job.Progress}
 	return errors.Join(disk.Convert(ctx, img, job.Output("overlay"), "qcow2", w), img.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -84,6 +85,51 @@ func (s *Store) loadLeaves(d Digest) (leaves, error) {
 func (s *Store) Leaves(d Digest) (*digest.Table, bool) {
 	l, err := s.loadLeaves(d)
 	return l.Table, err == nil
+}
+
+// Differences lists the parts [from, to), in order, in which two file objects, which must be
+// there, may differ, as their tables say; the shorter one counts as if zeros followed it. ok is
+// false where an object has no table.
+func (s *Store) Differences(a, b Digest) (parts [][2]int64, ok bool, err error) {
+	for _, d := range []Digest{a, b} {
+		if err := s.need(Object{Kind: File, Digest: d}); err != nil {
+			return nil, false, err
+		}
+	}
+	if a == b {
+		return nil, true, nil
+	}
+	x, hasX := s.Leaves(a)
+	y, hasY := s.Leaves(b)
+	if !hasX || !hasY {
+		return nil, false, nil
+	}
+	if x.Size() < y.Size() {
+		x, y = y, x
+	}
+	for _, l := range x.Since(y) {
+		at := l.Index * digest.BlockSize
+		if n := len(parts); n > 0 && parts[n-1][1] == at {
+			parts[n-1][1] += digest.BlockSize
+			continue
+		}
+		parts = append(parts, [2]int64{at, at + digest.BlockSize})
+	}
+	return parts, true, nil
+}
+
+// ObjectAt returns the digest of the file object that path leads to, through symbolic links.
+func (s *Store) ObjectAt(path string) (d Digest, ok bool) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return d, false
+	}
+	if d, err = digest.ParseHex(filepath.Base(real)); err != nil {
+		return d, false
+	}
+	var st, own unix.Stat_t
+	ok = unix.Lstat(real, &st) == nil && s.lstat(objectsDir, d, &own) == nil && st.Dev == own.Dev && st.Ino == own.Ino
+	return d, ok
 }
 
 // keepLeaves writes the table of an object, as a difference to one of the others if it

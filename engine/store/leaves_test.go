@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"b9.build/b9/engine/internal/blob"
 	"b9.build/b9/engine/internal/digest"
 	"b9.build/b9/engine/internal/seedtest"
 	"b9.build/b9/engine/internal/sparse"
@@ -533,4 +535,78 @@ func ageOfForks(args []string) error {
 		return err
 	}
 	return nil
+}
+
+// What tables say two objects may differ in is all in which they do, and little more; an
+// object without a table, and one that is not there, are told.
+func TestDifferencesByTables(t *testing.T) {
+	s, random := forkingStore(t), seedtest.Random(t)
+	a := adoptBig(t, s, random)
+	for range 3 {
+		c := must[*Scratch](t)(s.Scratch("fork"))
+		path := filepath.Join(c.Dir(), "f")
+		check(t, s.Fork(t.Context(), a.Digest, path))
+		f := must[*os.File](t)(os.OpenFile(path, os.O_RDWR, 0))
+		for range 1 + random.IntN(4) {
+			check(t, randomBlock(f, random, random.Int64N(leavesFrom/digest.BlockSize)))
+		}
+		check(t, errors.Join(f.Truncate(bigSize-random.Int64N(1<<20)), f.Close()))
+		b := must[Object](t)(s.Adopt(t.Context(), path))
+		check(t, c.Close())
+		for _, pair := range [][2]Object{{a, b}, {b, a}} {
+			parts, ok, err := s.Differences(pair[0].Digest, pair[1].Digest)
+			if err != nil || !ok {
+				t.Fatalf("%v, %v", ok, err)
+			}
+			inside := func(at int64) bool {
+				return slices.ContainsFunc(parts, func(p [2]int64) bool { return p[0] <= at && at < p[1] })
+			}
+			for at := int64(0); at < bigSize; at += digest.BlockSize {
+				x, y := blockAt(t, s, pair[0].Digest, at), blockAt(t, s, pair[1].Digest, at)
+				if !bytes.Equal(x, y) && !inside(at) {
+					t.Errorf("at %d they differ, and %v does not say so", at, parts)
+				}
+			}
+			if n := len(parts); n > 8 {
+				t.Errorf("%d parts: %v", n, parts)
+			}
+		}
+	}
+	if parts, ok, err := s.Differences(a.Digest, a.Digest); len(parts) > 0 || !ok || err != nil {
+		t.Errorf("one object: %v, %v, %v", parts, ok, err)
+	}
+	small := adopt(t, s, "small")
+	if _, ok, err := s.Differences(a.Digest, small.Digest); ok || err != nil {
+		t.Errorf("an object without a table: %v, %v", ok, err)
+	}
+	if _, _, err := s.Differences(a.Digest, Digest{1}); !errors.Is(err, ErrNotInStore) {
+		t.Errorf("an object that is not there: %v", err)
+	}
+}
+
+// blockAt reads a block of an object, with zeros behind the end.
+func blockAt(t *testing.T, s *Store, d Digest, at int64) []byte {
+	t.Helper()
+	b := must[blob.Blob](t)(s.Open(d))
+	defer b.Close()
+	block := make([]byte, digest.BlockSize)
+	if n, err := b.ReadAt(block, at); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	} else {
+		clear(block[n:])
+	}
+	return block
+}
+
+// The path of an object, and a link to it, tell which one it is; others tell nothing.
+func TestObjectAt(t *testing.T) {
+	s := forkingStore(t)
+	o := adopt(t, s, "hello")
+	link, copied := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), o.Digest.Hex())
+	check(t, errors.Join(os.Symlink(s.Path(o.Digest), link), os.WriteFile(copied, []byte("hello"), 0o600)))
+	for path, want := range map[string]bool{s.Path(o.Digest): true, link: true, copied: false, s.Dir(): false, link + "x": false} {
+		if d, ok := s.ObjectAt(path); ok != want || ok && d != o.Digest {
+			t.Errorf("%s: %v, %v", path, d, ok)
+		}
+	}
 }

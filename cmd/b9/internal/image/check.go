@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,8 +13,10 @@ import (
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/disk"
+	diskimage "b9.build/b9/engine/disk/image"
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/store"
 )
 
 // check is `b9 image check`.
@@ -123,11 +126,60 @@ func compareImages(ctx context.Context, p *session.Program, names []string, f, g
 		return false, err
 	}
 	defer second.Close()
+	parts, known, err := storedDifferences(p, names, f, g)
+	if err != nil {
+		return false, err
+	}
+	if known {
+		first, second = diskimage.Within(first, parts), diskimage.Within(second, parts)
+	}
 	at, err := disk.Compare(ctx, first, second)
 	if err != nil {
 		return false, err
 	}
 	return at < 0, printComparison(p, at)
+}
+
+// storedDifferences lists the parts in which two raw images may differ that are files of the
+// store, or lead there, as results do that are placed as links. known is false where that
+// can't be told from what the store has.
+func storedDifferences(p *session.Program, names []string, flags ...*Flags) (parts [][2]int64, known bool, err error) {
+	s, err := p.Open()
+	if err != nil {
+		return nil, false, nil // plain files are compared whatever the configuration says
+	}
+	defer s.Close()
+	var digests []store.Digest
+	for i, name := range names {
+		path, format, err := resolve(p, name, flags[i])
+		if err != nil || format != "raw" || !within(s.Config.Store.Dir, path) {
+			return nil, false, err
+		}
+		st, err := s.Store()
+		if err != nil {
+			return nil, false, err
+		}
+		d, ok := st.ObjectAt(path)
+		if !ok {
+			return nil, false, nil
+		}
+		digests = append(digests, d)
+	}
+	st, err := s.Store()
+	if err != nil {
+		return nil, false, err
+	}
+	return st.Differences(digests[0], digests[1])
+}
+
+// within reports whether path leads to something in dir.
+func within(dir, path string) bool {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	dir, err = filepath.EvalSymlinks(dir)
+	return err == nil && strings.HasPrefix(path, dir+string(filepath.Separator))
 }
 
 // printComparison says where the first difference is; below 0 there is none.
