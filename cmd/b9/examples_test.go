@@ -12,11 +12,15 @@ import (
 	"time"
 
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/cmd/b9/internal/session"
 )
 
 // longTests is set by `make test`: examples that install a Debian take
 // minutes, and the everyday `go test ./...` leaves them out.
 const longTests = "B9_LONG_TESTS"
+
+// slow are the examples that install a Debian.
+func slow() []string { return []string{"debian.star", "hello32.star"} }
 
 // checkout copies the examples into a workspace of its own.
 func checkout(t *testing.T) string {
@@ -34,11 +38,19 @@ func checkout(t *testing.T) string {
 // b9 runs the program in process and returns what it reports as JSON.
 func b9(t *testing.T, args ...string) output.Build {
 	t.Helper()
+	return b9With(t, 0, args...)
+}
+
+// b9With is b9 with Program.ForkAbove.
+func b9With(t *testing.T, above int64, args ...string) output.Build {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	build := func() int {
 		stdout.Reset()
 		stderr.Reset()
-		return run(context.Background(), append([]string{"--json"}, args...), strings.NewReader(""), &stdout, &stderr)
+		p := session.New(strings.NewReader(""), &stdout, &stderr)
+		p.ForkAbove = above
+		return runProgram(context.Background(), p, append([]string{"--json"}, args...))
 	}
 	code := build()
 	// A mirror in the middle of an update: only waiting helps.
@@ -87,14 +99,13 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) < 5 {
 		t.Fatalf("examples: %v, %v", files, err)
 	}
-	slow := []string{"debian.star", "hello32.star"}
 	for _, file := range files {
 		name := filepath.Base(file)
 		t.Run(name, func(t *testing.T) {
 			if os.Getuid() != 0 {
 				t.Skip("needs root")
 			}
-			if slices.Contains(slow, name) && os.Getenv(longTests) == "" {
+			if slices.Contains(slow(), name) && os.Getenv(longTests) == "" {
 				t.Skipf("installs a Debian: set %s=1, as `make test` does", longTests)
 			}
 			dir, store := checkout(t), t.TempDir()

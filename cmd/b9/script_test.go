@@ -109,7 +109,12 @@ func rootfs(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("busybox"), busybox, 0o755))
-	ts.Check(os.WriteFile(ts.MkAbs("rootfs.star"), []byte(fmt.Sprintf(`
+	ts.Check(os.WriteFile(ts.MkAbs("rootfs.star"), []byte(rootfsText()), 0o644))
+}
+
+// rootfsText is rootfs.star.
+func rootfsText() string {
+	return fmt.Sprintf(`
 def rootfs():
     """A directory with busybox, in which /bin/sh works."""
     return tree(
@@ -122,7 +127,7 @@ def rootfs():
 def root(name = None, size = "64M"):
     """An image with that directory."""
     return image(name = name, content = rootfs(), size = size, label = "root")
-`, applets)), 0o644))
+`, applets)
 }
 
 // counts checks the last line of the build before: counts EXECUTED CACHED.

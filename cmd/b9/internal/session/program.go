@@ -47,6 +47,9 @@ type Program struct {
 	Umask fs.FileMode
 	// Command is the name of the command, such as "repo list".
 	Command string
+	// ForkAbove is that of store.Options: how much data an image has that is not copied for a
+	// step, where the file system can't share it.
+	ForkAbove int64
 	// Interrupted is closed when b9 is to end: no wait for another process goes on.
 	Interrupted <-chan struct{}
 

@@ -105,7 +105,7 @@ func (s *Session) Store() (*store.Store, error) { return s.open() }
 
 func (s *Session) openStore() (st *store.Store, err error) {
 	told := func(d store.Damage) { s.Console.Warn("damaged: %s", d) }
-	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told, Waiting: s.Console.Note, Interrupted: s.Interrupted}); err != nil {
+	if s.opened, err = store.Open(s.Config.Store.Dir, store.Options{Damaged: told, Waiting: s.Console.Note, Interrupted: s.Interrupted, ForkAbove: s.ForkAbove}); err != nil {
 		return nil, err
 	}
 	if err := s.opened.Reap(); err != nil {
