@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -178,8 +179,8 @@ func (l *lxcExec) leaked(res container.Result) error {
 
 var errUnsearched = errors.New("the script was ended before what it left could be searched for secrets")
 
-// searchImage looks for the secrets in all bytes of an image. What the image had at
-// the same place before is none of the script's doing.
+// searchImage looks for the secrets in all bytes of an image that may have been written
+// to. What the image had at the same place before is none of the script's doing.
 func (l *lxcExec) searchImage(ctx context.Context, job *engine.Job, m mountPoint, set *secret.Set) (err error) {
 	f, err := os.Open(job.Output(m.Target))
 	if err != nil {
@@ -192,8 +193,15 @@ func (l *lxcExec) searchImage(ctx context.Context, job *engine.Job, m mountPoint
 			err = errors.Join(err, before.Close())
 		}
 	}()
+	written, err := job.Written("image "+m.Target, m.Target)
+	if err != nil {
+		return err
+	}
+	if written == nil {
+		written = [][2]int64{{0, math.MaxInt64}}
+	}
 	e := &leakError{}
-	err = set.Search(ctx, f, func(found secret.Found) error {
+	err = set.SearchIn(ctx, f, written, func(found secret.Found) error {
 		if before == nil {
 			if before, err = image.OpenInput(ctx, job, "image "+m.Target, m.Format, image.Undeclared()); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 
 	"b9.build/b9/engine/internal/sparse"
@@ -16,6 +17,13 @@ const searchBuffer = 1 << 20
 // until that returns an error; [ErrStop] ends the search without one. Holes are not
 // read. It takes 1 MiB of memory and twice the longest text. It moves f's own offset.
 func (s *Set) Search(ctx context.Context, f *os.File, report func(Found) error) error {
+	return s.SearchIn(ctx, f, [][2]int64{{0, math.MaxInt64}}, report)
+}
+
+// SearchIn is Search for the texts of which a byte lies in one of the parts [from, to),
+// which are in order. Only these are read, and around them what a text can take. What is
+// found there beside them is reported, too.
+func (s *Set) SearchIn(ctx context.Context, f *os.File, parts [][2]int64, report func(Found) error) error {
 	if s.Empty() {
 		return nil
 	}
@@ -24,20 +32,12 @@ func (s *Set) Search(ctx context.Context, f *os.File, report func(Found) error) 
 		return err
 	}
 	r := &searcher{set: s, report: report, buf: make([]byte, 0, searchBuffer+s.most)}
-	for at := int64(0); at < st.Size(); {
-		start, end, err := sparse.Run(f, at, st.Size())
-		if err != nil {
-			return err
-		}
-		if err := r.hole(start - at); err != nil {
+	for _, p := range r.widened(parts, st.Size()) {
+		if err := r.part(ctx, f, p[0], p[1]); err != nil {
 			return stopped(err)
 		}
-		if err := r.read(ctx, f, start, end); err != nil {
-			return stopped(err)
-		}
-		at = end
 	}
-	return stopped(r.flush(true))
+	return nil
 }
 
 func stopped(err error) error {
@@ -53,6 +53,42 @@ type searcher struct {
 	report func(Found) error
 	buf    []byte
 	at     int64 // offset of the buffer's first byte
+}
+
+// widened are the parts with what texts that lie in them in part can take beside them, below
+// size; those that touch each other then are one.
+func (r *searcher) widened(parts [][2]int64, size int64) (wide [][2]int64) {
+	edge := int64(r.set.most - 1)
+	for _, p := range parts {
+		from, to := max(p[0]-edge, 0), size
+		if p[1] < size-edge {
+			to = p[1] + edge
+		}
+		if n := len(wide); n > 0 && from <= wide[n-1][1] {
+			wide[n-1][1] = max(wide[n-1][1], to)
+		} else if from < to {
+			wide = append(wide, [2]int64{from, to})
+		}
+	}
+	return wide
+}
+
+// part looks through the bytes [at, end) of a file.
+func (r *searcher) part(ctx context.Context, f *os.File, at, end int64) error {
+	for r.at = at; at < end; {
+		start, to, err := sparse.Run(f, at, end)
+		if err != nil {
+			return err
+		}
+		if err := r.hole(start - at); err != nil {
+			return err
+		}
+		if err := r.read(ctx, f, start, to); err != nil {
+			return err
+		}
+		at = to
+	}
+	return r.flush(true)
 }
 
 // hole passes zeros: as many as a text could have at its end and another at its beginning.

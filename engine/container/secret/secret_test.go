@@ -8,10 +8,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
+
+	"b9.build/b9/engine/internal/seedtest"
 )
 
 func TestRead(t *testing.T) {
@@ -344,4 +347,69 @@ func BenchmarkSearch(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestSearchIn searches parts of files of few letters: what has a byte in one of them is
+// found, and nothing that a search of all would not find.
+func TestSearchIn(t *testing.T) {
+	r := seedtest.Random(t)
+	for range 200 {
+		text := make([]byte, 2000+r.IntN(3000))
+		for i := range text {
+			text[i] = "ab\x00"[r.IntN(3)]
+		}
+		var words []word
+		for range 1 + r.IntN(4) {
+			at := r.IntN(len(text) - 12)
+			words = append(words, word{text: text[at : at+6+r.IntN(6)]})
+		}
+		var parts [][2]int64
+		for at := r.Int64N(300); at < int64(len(text)) && len(parts) < 8; at += 1 + r.Int64N(900) {
+			to := at + 1 + r.Int64N(300)
+			parts, at = append(parts, [2]int64{at, to}), to
+		}
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		set := newSet(words)
+		want := map[Found]bool{} // whether a byte lies in the parts
+		for at := range int64(len(text)) {
+			for _, w := range set.words { // the longest first
+				if bytes.HasPrefix(text[at:], w.text) {
+					found := Found{At: at, Len: len(w.text)}
+					want[found] = slices.ContainsFunc(parts, func(p [2]int64) bool { return at < p[1] && at+int64(found.Len) > p[0] })
+				}
+			}
+		}
+		got := searchIn(t, set, path, parts)
+		for found, inside := range want {
+			longer := func(o Found) bool { return o.At == found.At && o.Len > found.Len }
+			if inside && !slices.ContainsFunc(got, longer) && !slices.Contains(got, found) {
+				t.Fatalf("%q, parts %v: %+v is not found", words, parts, found)
+			}
+		}
+		for _, found := range got {
+			if _, ok := want[found]; !ok {
+				t.Fatalf("%q, parts %v: found %+v, which is not there", words, parts, found)
+			}
+		}
+	}
+}
+
+func searchIn(t *testing.T, set *Set, path string, parts [][2]int64) (all []Found) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = set.SearchIn(t.Context(), f, parts, func(found Found) error {
+		all = append(all, found)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
