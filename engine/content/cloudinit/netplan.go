@@ -44,6 +44,8 @@ type netplan struct {
 	devices []*device
 	named   map[string]*device
 	global  yaml.Fields // the key openvswitch beside the devices
+	order   map[*yaml.Node]int
+	again   *device // one that is named before it is defined: see passes
 }
 
 // deviceKinds are the keys of version 2 that define devices.
@@ -54,7 +56,8 @@ func deviceKinds() []string {
 // netplan checks the rules between keys.
 func (c *ruleCheck) netplan(root *yaml.Node, path string) {
 	top, _ := root.Value.(yaml.Fields)
-	p := &netplan{ruleCheck: c, named: map[string]*device{}, global: fieldsOf(top.Get("openvswitch"))}
+	p := &netplan{ruleCheck: c, named: map[string]*device{}, order: map[*yaml.Node]int{}, global: fieldsOf(top.Get("openvswitch"))}
+	order(root, p.order)
 	for _, f := range top {
 		if kind, _ := f.Key.Value.(string); slices.Contains(deviceKinds(), kind) {
 			p.collect(kind, f, yaml.JoinPath(path, f.Key), scalarText(top.Get("renderer")))
@@ -66,6 +69,7 @@ func (c *ruleCheck) netplan(root *yaml.Node, path string) {
 	for _, d := range p.devices {
 		p.device(d)
 	}
+	p.passes()
 }
 
 // collect enters the devices of one kind.
@@ -85,7 +89,8 @@ func (p *netplan) collect(kind string, of yaml.Field, path, renderer string) {
 			d.renderer = r
 		}
 		switch {
-		case kind == "nm-devices":
+		case kind == "nm-devices" && d.renderer != networkManager:
+			p.fail(d, "renderer", findNetplan, "netplan 0.106 crashes on a device of NetworkManager with another renderer: give renderer: NetworkManager")
 			d.renderer = networkManager
 		case d.renderer == "":
 			d.renderer = networkd
@@ -177,6 +182,9 @@ func (p *netplan) refer(n *yaml.Node, path string) *device {
 			hint = near.Hint(name, slices.Sorted(maps.Keys(p.named)))
 		}
 		p.add(n, path, findValue, "there is no device %q: define it, in ethernets if it is a network card%s", name, hint)
+	}
+	if d != nil && p.again == nil && p.later(d, n) {
+		p.again = d
 	}
 	return d
 }

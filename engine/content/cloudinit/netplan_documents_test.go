@@ -246,7 +246,7 @@ func (p *planner) device(kind string) mapping {
 	case "wifis":
 		o = p.wifi(o)
 	case "modems", "nm-devices":
-		o = p.managed(kind, o)
+		return p.managed(kind, o, mapping{{"connection.type", "gsm"}, {"a.b", "c"}})
 	case "bonds", "bridges", "vrfs":
 		o = p.group(kind, o)
 	case "vlans":
@@ -254,6 +254,9 @@ func (p *planner) device(kind string) mapping {
 		p.join(kind, &o, "link", pick(p, p.names...))
 	case "tunnels":
 		o = p.tunnel(o)
+	}
+	if kind != "vrfs" && o.get("openvswitch") == nil && !slices.Contains([]any{"gretap", "ip6gretap"}, o.get("mode")) && p.IntN(8) == 0 {
+		o = p.managed(kind, o, nil)
 	}
 	return o
 }
@@ -275,12 +278,17 @@ func (p *planner) wifi(o mapping) mapping {
 	return o
 }
 
-// managed makes a device that only NetworkManager sets up.
-func (p *planner) managed(kind string, o mapping) mapping {
+// managed makes a device one that NetworkManager sets up.
+func (p *planner) managed(kind string, o, passthrough mapping) mapping {
 	o = without(o, "ipv6-mtu", "activation-mode", "match", "set-name", "routes", "addresses")
+	if keys, ok := o.get("keys").(mapping); ok && keys.get("private") != nil {
+		o = append(without(o, "keys"), entry{"key", wireguardExample}) // it reads no file
+	}
 	p.join(kind, &o, "renderer", "NetworkManager")
 	settings := p.some("networkmanager", 0.5)
-	p.join("networkmanager", &settings, "passthrough", mapping{{"connection.type", "gsm"}, {"a.b", "c"}})
+	if passthrough != nil {
+		p.join("networkmanager", &settings, "passthrough", passthrough)
+	}
 	p.join(kind, &o, "networkmanager", settings)
 	return o
 }
@@ -392,12 +400,35 @@ func (p *planner) document() mapping {
 		p.join("network", &network, kind, all)
 	}
 	if p.IntN(5) == 0 {
-		p.join("network", &network, "openvswitch", p.some("switches", 0.5))
+		p.switched(&network)
 	}
 	if p.IntN(4) == 0 { // any order is valid
 		p.Shuffle(len(network), func(i, j int) { network[i], network[j] = network[j], network[i] })
 	}
 	return network
+}
+
+// switched adds what Open vSwitch has for the whole machine, and sometimes two
+// bridges with a port each that join them, and a bond in one.
+func (p *planner) switched(network *mapping) {
+	all := p.some("switches", 0.5)
+	if p.IntN(2) == 0 {
+		p.used++
+		a, b := fmt.Sprintf("pa%d", p.used%100), fmt.Sprintf("pb%d", p.used%100)
+		p.join("switches", &all, "ports", []any{[]any{a, b}})
+		bridges, _ := network.get("bridges").(mapping)
+		left := []any{a}
+		if len(p.free) >= 2 {
+			bonds, _ := network.get("bonds").(mapping)
+			p.keys["extra.lacp"] = true
+			bond := mapping{{"interfaces", []any{p.free[0], p.free[1]}}, {"openvswitch", mapping{{"lacp", pick(p, "active", "passive", "off")}}}}
+			p.free = p.free[2:]
+			p.join("network", network, "bonds", append(slices.Clone(bonds), entry{"ob" + b, bond}))
+			left = append(left, "ob"+b)
+		}
+		p.join("network", network, "bridges", append(slices.Clone(bridges), entry{"o" + a, mapping{{"interfaces", left}}}, entry{"o" + b, mapping{{"interfaces", []any{b}}}}))
+	}
+	p.join("network", network, "openvswitch", all)
 }
 
 // missing are the keys of the schema that no document had yet.

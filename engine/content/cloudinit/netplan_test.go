@@ -95,93 +95,109 @@ func wrapped(doc mapping) string { return yamlOf(mapping{{"network", doc}}) }
 
 // confusion counts verdicts on documents.
 type confusion struct {
-	bothTake, bothRefuse int
-	crashes              int
-	apart                []string // one line for each document on which they differ
+	bothTake, bothRefuse       int
+	onlyNetplan, onlyB9        int // refuses
+	crashedTaken, crashedCount int // of those on which netplan crashed, those that b9 takes, and all
+	apart                      []string
 }
 
 func (c *confusion) add(doc, netplan, b9 string) {
 	switch {
 	case netplan == crashed:
-		c.crashes++
+		c.crashedCount++
+		if b9 != "" {
+			return
+		}
+		c.crashedTaken++
 	case netplan == "" && b9 == "":
 		c.bothTake++
+		return
 	case netplan != "" && b9 != "":
 		c.bothRefuse++
+		return
+	case netplan != "":
+		c.onlyNetplan++
 	default:
-		c.apart = append(c.apart, fmt.Sprintf("netplan: %q\nb9: %.300q\n%s", netplan, b9, doc))
+		c.onlyB9++
 	}
+	c.apart = append(c.apart, fmt.Sprintf("netplan: %q\nb9: %.300q\n%s", netplan, b9, doc))
 }
 
 func (c *confusion) String() string {
-	onlyNetplan := 0
-	for _, s := range c.apart {
-		if !strings.HasPrefix(s, `netplan: ""`) {
-			onlyNetplan++
-		}
-	}
-	return fmt.Sprintf("both take %d, both refuse %d, only netplan refuses %d, only b9 refuses %d; netplan crashed on %d", c.bothTake, c.bothRefuse, onlyNetplan, len(c.apart)-onlyNetplan, c.crashes)
+	return fmt.Sprintf("both take %d, both refuse %d, only netplan refuses %d, only b9 refuses %d; netplan crashed on %d, of which b9 takes %d", c.bothTake, c.bothRefuse, c.onlyNetplan, c.onlyB9, c.crashedCount, c.crashedTaken)
 }
 
-func (c *confusion) agreement() float64 {
-	same := float64(c.bothTake + c.bothRefuse)
-	return same / (same + float64(len(c.apart)))
+// agreement is the part of the documents with one verdict: of those with a verdict of
+// netplan's, and of all where a crash counts as a refusal.
+func (c *confusion) agreement() (judged, raw float64) {
+	same, other := c.bothTake+c.bothRefuse, c.onlyNetplan+c.onlyB9
+	refused := c.crashedCount - c.crashedTaken
+	return float64(same) / float64(same+other), float64(same+refused) / float64(same+other+c.crashedCount)
 }
 
 // seedVariable chooses other documents than those of every run.
 const seedVariable = "B9_NETPLAN_SEED"
 
-// TestNetplanAgrees makes configurations in which every key of netplan's schema
-// occurs, as many that netplan takes as such that it refuses after one change, and
-// asks netplan and b9 for their verdicts.
-func TestNetplanAgrees(t *testing.T) {
-	needNetplan(t)
-	seed := uint64(28)
+// netplanSeeds are those of every run, and how many documents each makes.
+func netplanSeeds(t *testing.T) (seeds []uint64, documents int) {
 	if s := os.Getenv(seedVariable); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
 			t.Fatalf("%s: %v", seedVariable, err)
 		}
+		return []uint64{seed}, 200
 	}
-	const pairs, tries = 200, 3
-	p := &planner{Rand: rand.New(rand.NewPCG(seed, 0)), keys: map[string]bool{}}
+	if os.Getenv("B9_LONG_TESTS") == "" {
+		return []uint64{28, 29, 30}, 55
+	}
+	return []uint64{28, 29, 30}, 180
+}
+
+// TestNetplanAgrees makes configurations in which every key of netplan's schema
+// occurs, most of which netplan takes, and of each some with one change, most of
+// which it refuses. Every document counts: b9 has netplan's verdict on 97 in 100.
+// A netplan that crashes has given none, but sets up no network either, so that the
+// same holds where a crash counts as a refusal.
+func TestNetplanAgrees(t *testing.T) {
+	needNetplan(t)
+	const tries = 3
+	seeds, documents := netplanSeeds(t)
+	p := &planner{keys: map[string]bool{}}
 	var docs []string
-	for i := 0; i < pairs || len(p.missing()) > 0 && i < 2*pairs; i++ {
-		doc := p.document()
-		docs = append(docs, wrapped(doc))
-		for range tries {
-			docs = append(docs, wrapped(p.mutated(doc)))
+	for n, seed := range seeds {
+		p.Rand = rand.New(rand.NewPCG(seed, 0))
+		for i := 0; i < documents || n == len(seeds)-1 && len(p.missing()) > 0 && i < 3*documents; i++ {
+			doc := p.document()
+			docs = append(docs, wrapped(doc))
+			for range tries {
+				docs = append(docs, wrapped(p.mutated(doc)))
+			}
 		}
 	}
 	if left := p.missing(); len(left) > 0 {
 		t.Errorf("no document has the keys %s", left)
 	}
-	var asked, harmless confusion // harmless are changes that netplan takes
-	verdicts := netplanVerdicts(t, docs)
-	for i := 0; i < len(docs); i += 1 + tries {
-		if verdicts[i] == "" || verdicts[i] == crashed {
-			asked.add(docs[i], verdicts[i], checked(t, docs[i]))
-		}
-		broken := false
-		for j := i + 1; j <= i+tries; j++ {
-			switch {
-			case verdicts[j] == "" && verdicts[i] == "":
-				harmless.add(docs[j], "", checked(t, docs[j]))
-			case verdicts[j] != "" && verdicts[j] != crashed && !broken:
-				broken = true
-				asked.add(docs[j], verdicts[j], checked(t, docs[j]))
-			}
+	var made, changed, all confusion
+	for i, verdict := range netplanVerdicts(t, docs) {
+		got := checked(t, docs[i])
+		all.add(docs[i], verdict, got)
+		if i%(1+tries) == 0 {
+			made.add(docs[i], verdict, got)
+		} else {
+			changed.add(docs[i], verdict, got)
 		}
 	}
-	t.Logf("seed %d (%s): %s: they agree on %.1f %%", seed, seedVariable, asked.String(), 100*asked.agreement())
-	t.Logf("changes that netplan takes: %s: they agree on %.1f %%", harmless.String(), 100*harmless.agreement())
-	for _, s := range append(asked.apart, harmless.apart...) {
+	judged, raw := all.agreement()
+	t.Logf("seeds %d (%s), %d documents: %s: they agree on %.1f %%, with crashes as refusals on %.1f %%", seeds, seedVariable, len(docs), all.String(), 100*judged, 100*raw)
+	t.Logf("as made: %s", made.String())
+	t.Logf("changed: %s", changed.String())
+	for _, s := range all.apart {
 		t.Log(s)
 	}
-	if asked.bothTake < pairs*7/10 || asked.bothRefuse < pairs*7/10 {
+	if made.bothTake < len(docs)/(1+tries)*6/10 || changed.bothRefuse < len(docs)*tries/(1+tries)*5/10 {
 		t.Errorf("too few documents are as they are meant to be")
 	}
-	if asked.agreement() < 0.97 || harmless.agreement() < 0.9 {
+	if judged < 0.97 || raw < 0.97 {
 		t.Errorf("they agree on too few")
 	}
 }
@@ -269,6 +285,7 @@ func netplanRules() [][2]string {
 		{nm("addresses: [192.0.2.1/24]"), nm("addresses: [{192.0.2.1/24: {label: a}}]")},
 		{nm("ipv6-address-generation: stable-privacy"), "ethernets: {e: {ipv6-address-generation: stable-privacy}}"},
 		{"nm-devices: {renderer: NetworkManager, n: {networkmanager: {passthrough: {connection.type: wifi}}}}", "nm-devices: {renderer: NetworkManager, n: {}}"},
+		{"renderer: NetworkManager, nm-devices: {n: {networkmanager: {passthrough: {connection.type: wifi}}}}", "nm-devices: {n: {networkmanager: {passthrough: {connection.type: wifi}}}}"},
 		{"modems: {m: {renderer: NetworkManager, apn: x}}", "modems: {m: {apn: x}}"},
 		{wifi("password: 12345678"), wifi("password: 1234567")},
 		{wifi("band: 5GHz, channel: 36"), wifi("band: 5GHz, channel: 1")},
@@ -282,5 +299,11 @@ func netplanRules() [][2]string {
 		{"ethernets: {renderer: networkd, e: {mtu: '1500'}}", "ethernets: {e: {mtu: x}}"},
 		{"ethernets: {e: {addresses: [192.0.2.1/32]}}", "ethernets: {e: {addresses: [192.0.2.1/0]}}"},
 		{"ethernets: {e: {}}", "bonds: {b: {match: {name: x}}}"},
+		{e + "wifis: {w: {access-points: {a: {}}}}, vlans: {v: {id: 1, link: w}}", "vlans: {v: {id: 1, link: w}}, wifis: {w: {access-points: {a: {}}}}"},
+		{"bridges: {b: {interfaces: [e], parameters: {path-cost: {e: 5}, port-priority: {e: 5}}}}, " + strings.TrimSuffix(e, ", "), e + "bridges: {b: {parameters: {path-cost: {e: 5}}}}, vlans: {v: {id: 1, link: w}, w: {id: 1, link: e}}"},
+		{e + "bridges: {b: {parameters: {port-priority: {e: 0}}}}, vlans: {v: {id: 1, link: w}, w: {id: 1, link: e}}", e + "bridges: {b: {parameters: {port-priority: {e: 5}}}}, vlans: {v: {id: 1, link: w}, w: {id: 1, link: e}}"},
+		{e + "bridges: {b: {parameters: {path-cost: {e: 5}}}, c: {parameters: {path-cost: {f: 5}}}}", e + "bridges: {b: {parameters: {path-cost: {e: 5}}}, c: {parameters: {path-cost: {e: 6}}}}"},
+		{e + "bridges: {b: {parameters: {path-cost: {e: -1}}}}", e + "bridges: {b: {parameters: {path-cost: {e: 1.5}}}}"},
+		{e + "vrfs: {v: {table: 5, routes: [{to: 10.0.0.0/8, via: 192.0.2.1}], routing-policy: [{from: 10.0.0.0/8}]}}", e + "vrfs: {v: {table: 5, routes: [{to: 10.0.0.0/8, via: 192.0.2.1}]}}"},
 	}
 }

@@ -23,12 +23,13 @@ const (
 	findDeprecated  = "deprecated"  // works, but will not for ever
 	findPermissions = "permissions" // permission bits that are none
 	findNoHeader    = "no-header"   // user-data that cloud-init does not recognise
+	findNetplan     = "netplan"     // valid, but some version of netplan can't read it
 )
 
 // FindingNames lists every name of a finding, of reading a document and of
 // checking it.
 func FindingNames() []string {
-	return append(yaml.FindingNames(), findUnknown, findType, findValue, findMissing, findDeprecated, findPermissions, findNoHeader)
+	return append(yaml.FindingNames(), findUnknown, findType, findValue, findMissing, findDeprecated, findPermissions, findNoHeader, findNetplan)
 }
 
 // kinds is a set of kinds of values.
