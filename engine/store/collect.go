@@ -442,13 +442,13 @@ func (c *collector) tidy() error {
 	if c.report.Records == 0 {
 		return nil
 	}
-	var data []byte
+	var entries []indexEntry
 	for _, r := range c.records {
 		if !r.dropped && !r.damaged {
-			data = appendIndex(data, r.key, r.outputs)
+			entries = append(entries, indexEntry{r.key, r.label, r.started, r.outputs})
 		}
 	}
-	if c.s.writeQuickly(c.s.index.path, data) != nil {
+	if c.s.writeQuickly(c.s.index.path, encodeIndex(entries)) != nil {
 		return removeIfThere(c.s.index.path)
 	}
 	return nil
@@ -464,20 +464,28 @@ func (c *collector) isHere(d Digest) bool {
 	return err == nil || c.s.lstat(treesDir, d, &st) == nil
 }
 
-// dropLabels removes the pointers to records that are gone.
+// dropLabels removes the pointers to records that are gone, and directories without any.
 func (s *Store) dropLabels() error {
-	return s.eachStored(labelsDir, func(path string, _ Digest, _ fs.FileInfo) error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil
-		}
-		var st unix.Stat_t
-		key, err := ParseDigest(string(text))
-		if err == nil && !errors.Is(s.lstat(recordsDir, key, &st), fs.ErrNotExist) {
-			return nil
-		}
-		return removeIfThere(path)
+	err := eachIn(filepath.Join(s.dir, labelsDir), func(shard string, _ fs.FileInfo) error {
+		err := eachIn(shard, func(path string, _ fs.FileInfo) error {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return nil
+			}
+			var st unix.Stat_t
+			key, err := ParseDigest(string(text))
+			if err == nil && !errors.Is(s.lstat(recordsDir, key, &st), fs.ErrNotExist) {
+				return nil
+			}
+			return removeIfThere(path)
+		})
+		_ = os.Remove(shard) // which fails while there is something in it
+		return err
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func removeIfThere(path string) error {

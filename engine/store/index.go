@@ -1,35 +1,44 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"io/fs"
 	"math"
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/zeebo/blake3"
 )
 
 // index maps keys to outputs, for builds that find everything done: one file
-// read in one go in place of one record for each step. Commits append to it.
+// read in one go in place of one record for each step. It also knows the newest record of
+// each label. Commits append to it.
 // It is disposable: what it lacks is looked up in the records, and when part
 // of it is damaged it is made again from them.
 //
 // An entry is, little-endian: the length of what follows the checksum (32
-// bits), the checksum (CRC-32C, 32 bits), the key, and for each output its
-// kind (8 bits), digest, size (64 bits), the length of its name (16 bits),
-// and its name.
+// bits), the checksum (CRC-32C, 32 bits), the key, and parts, each of which begins with
+// its kind (8 bits): first the label, the first half of its hash (128 bits); then for each
+// output, whose kind is that of the object, its digest, size (64 bits), the length of its
+// name (16 bits), and its name. Of a key, and of a label, the last entry counts.
 type index struct {
-	path string
-	mu   sync.RWMutex
-	data []byte           // entries; what at points into
-	at   map[uint64]int32 // where in data the entry of a key begins, by some of the key; nil until loaded
+	path   string
+	mu     sync.RWMutex
+	data   []byte           // entries; what at and labels point into
+	at     map[uint64]int32 // where in data the entry of a key begins, by some of the key; nil until loaded
+	labels map[uint64]int32 // likewise for the newest entry of a label; nil until one is asked for
 }
 
-// inIndex is what of a key tells the entries apart. Where it does not, one of them is not
-// known, and looked up in its record.
-func inIndex(key Digest) uint64 { return binary.LittleEndian.Uint64(key[:]) }
+// inIndex is what of a key, or of a label's hash, tells the entries apart. Where it does
+// not, one of them is not known, and looked up in its record.
+func inIndex(key []byte) uint64 { return binary.LittleEndian.Uint64(key) }
+
+// labelPart is the kind of the part for a label, and none of an object: a b9 that knows no
+// such part looks the key up in its record.
+const labelPart = 3
 
 const (
 	indexHead     = 8
@@ -71,29 +80,37 @@ func (s *Store) remember(r *Record, err error) ([]Output, bool) {
 	if err != nil || r == nil {
 		return nil, false
 	}
-	s.index.remember(r.Key, appendIndex(nil, r.Key, r.Outputs))
+	s.index.remember(r.Key, appendIndex(nil, r.Key, "", r.Outputs))
 	return r.Outputs, true
 }
 
 func (s *Store) indexed(key Digest) ([]Output, bool) {
 	x := s.index
+	s.loadIndex()
 	x.mu.RLock()
-	if x.at != nil {
-		defer x.mu.RUnlock()
-		return x.get(key)
-	}
+	defer x.mu.RUnlock()
+	return x.get(key)
+}
+
+// loadIndex reads the index, or makes it, unless that was done.
+func (s *Store) loadIndex() {
+	x := s.index
+	x.mu.RLock()
+	loaded := x.at != nil
 	x.mu.RUnlock()
+	if loaded {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.at == nil && !x.load() {
 		s.rebuildIndex()
 	}
-	return x.get(key)
 }
 
 // get returns what is known of a key. The caller holds mu.
 func (x *index) get(key Digest) ([]Output, bool) {
-	off, ok := x.at[inIndex(key)]
+	off, ok := x.at[inIndex(key[:])]
 	if !ok || x.keyAt(off) != key {
 		return nil, false
 	}
@@ -107,6 +124,40 @@ func (x *index) keyAt(off int32) Digest { return Digest(x.body(off)) }
 func (x *index) body(off int32) []byte {
 	size := binary.LittleEndian.Uint32(x.data[off:])
 	return x.data[off+indexHead:][:size]
+}
+
+// latest is the key of the newest entry of a label, zero for none.
+func (x *index) latest(label string) (key Digest) {
+	hash := blake3.Sum256([]byte(label))
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.labels == nil {
+		x.labels = make(map[uint64]int32, len(x.at))
+		for off := 0; off < len(x.data); off += indexHead + len(x.body(int32(off))) {
+			x.addLabel(int32(off))
+		}
+	}
+	if off, ok := x.labels[inIndex(hash[:])]; ok {
+		if of, _ := labelOf(x.body(off)); of == half(hash) {
+			key = x.keyAt(off)
+		}
+	}
+	return key
+}
+
+// addLabel makes the entry at off the newest of its label. The caller holds mu.
+func (x *index) addLabel(off int32) {
+	if hash, ok := labelOf(x.body(off)); ok {
+		x.labels[inIndex(hash[:])] = off
+	}
+}
+
+// labelOf is what an entry's body has of the label's hash.
+func labelOf(body []byte) (hash halfDigest, ok bool) {
+	if part := body[len(Digest{}):]; len(part) > len(hash) && part[0] == labelPart {
+		return halfDigest(part[1:]), true
+	}
+	return hash, false
 }
 
 // leadTo returns the keys, in no order, that are known to have led to one of
@@ -129,12 +180,16 @@ func (x *index) leadTo(to map[halfDigest]struct{}) []Digest {
 func (x *index) remember(key Digest, entry []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.at, inIndex(key))
+	delete(x.at, inIndex(key[:]))
 	if x.at == nil || len(entry) == 0 || len(x.data)+len(entry) > maxIndex {
 		return
 	}
-	x.at[inIndex(key)] = int32(len(x.data))
+	off := int32(len(x.data))
+	x.at[inIndex(key[:])] = off
 	x.data = append(x.data, entry...)
+	if x.labels != nil {
+		x.addLabel(off)
+	}
 }
 
 // forget drops what is known of keys.
@@ -142,8 +197,8 @@ func (x *index) forget(keys []Digest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, key := range keys {
-		if off, ok := x.at[inIndex(key)]; ok && x.keyAt(off) == key {
-			delete(x.at, inIndex(key))
+		if off, ok := x.at[inIndex(key[:])]; ok && x.keyAt(off) == key {
+			delete(x.at, inIndex(key[:]))
 		}
 	}
 }
@@ -151,7 +206,7 @@ func (x *index) forget(keys []Digest) {
 // load reads the file and reports whether it is whole. A missing one is not,
 // for it may have been removed. The caller holds mu.
 func (x *index) load() bool {
-	x.at = map[uint64]int32{}
+	x.at, x.labels = map[uint64]int32{}, nil
 	data, err := os.ReadFile(x.path)
 	if err != nil || len(data) > maxIndex {
 		return false
@@ -172,7 +227,7 @@ func scanIndex(data []byte) (at map[uint64]int32, ok bool) {
 			return nil, false
 		}
 		end := off + indexHead + len(body)
-		at[inIndex(Digest(body))] = int32(off)
+		at[inIndex(body)] = int32(off)
 		off = end
 	}
 	return at, true
@@ -193,6 +248,9 @@ func indexBody(data []byte) ([]byte, bool) {
 
 // decodeOutputs reads the outputs of an entry's body.
 func decodeOutputs(body []byte) ([]Output, bool) {
+	if hash, ok := labelOf(body); ok {
+		body = body[1+len(hash):]
+	}
 	outputs := make([]Output, 0, 1)
 	for body = body[32:]; len(body) > 0; {
 		const fixed = 1 + 32 + 8 + 2
@@ -211,11 +269,15 @@ func decodeOutputs(body []byte) ([]Output, bool) {
 }
 
 // appendIndex adds an entry to b. One that would be too large is left out:
-// such a key is looked up in its record.
-func appendIndex(b []byte, key Digest, outputs []Output) []byte {
+// such a key is looked up in its record. Without a label the entry is the newest of none.
+func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 	start := len(b)
 	b = append(b, make([]byte, indexHead)...)
 	b = append(b, key[:]...)
+	if label != "" {
+		hash := half(blake3.Sum256([]byte(label)))
+		b = append(append(b, labelPart), hash[:]...)
+	}
 	for _, o := range outputs {
 		if len(o.Name) > math.MaxUint16 {
 			return b[:start]
@@ -236,33 +298,47 @@ func appendIndex(b []byte, key Digest, outputs []Output) []byte {
 
 // add appends a committed record. Where there is no index
 // none is begun, for it would lack the earlier records.
-func (x *index) add(key Digest, outputs []Output) {
-	entry := appendIndex(nil, key, outputs)
-	x.remember(key, entry)
+func (x *index) add(r *Record) {
+	entry := appendIndex(nil, r.Key, r.Label, r.Outputs)
+	x.remember(r.Key, entry)
 	if n, err := appendFileOnce(x.path, entry); err != nil && n > 0 {
 		os.Remove(x.path) // a torn entry would hide those after it
 	}
 }
 
-// rebuildIndex makes the index from the records. The caller holds the
-// index's mu. If it can't be written the next Store tries again.
+// rebuildIndex makes the index from the records, those last that began last. The caller
+// holds the index's mu. If it can't be written the next Store tries again.
 func (s *Store) rebuildIndex() {
-	var data []byte
+	var entries []indexEntry
 	err := s.eachRecord(func(_ string, _ fs.FileInfo, r *Record, err error) error {
-		if err != nil {
-			return nil
-		}
-		data = appendIndex(data, r.Key, r.Outputs)
-		if len(data) > maxIndex {
-			return errors.New("too many records for an index")
+		if err == nil {
+			entries = append(entries, indexEntry{r.Key, r.Label, r.Started.UnixNano(), r.Outputs})
 		}
 		return nil
 	})
-	if err != nil {
+	data := encodeIndex(entries)
+	if err != nil || len(data) > maxIndex {
 		return
 	}
 	if at, ok := scanIndex(data); ok {
-		s.index.data, s.index.at = data, at
+		s.index.data, s.index.at, s.index.labels = data, at, nil
 	}
 	_ = s.writeQuickly(s.index.path, data)
+}
+
+// indexEntry is what an entry is made of.
+type indexEntry struct {
+	key     Digest
+	label   string
+	started int64 // Unix time, nanoseconds
+	outputs []Output
+}
+
+// encodeIndex is the content of an index with those entries, which it sorts.
+func encodeIndex(entries []indexEntry) (data []byte) {
+	slices.SortStableFunc(entries, func(a, b indexEntry) int { return cmp.Compare(a.started, b.started) })
+	for _, e := range entries {
+		data = appendIndex(data, e.key, e.label, e.outputs)
+	}
+	return data
 }

@@ -49,6 +49,7 @@ type recordItem struct {
 	kind    string
 	mtime   int64 // Unix time, nanoseconds
 	used    int64 // when it or one of its outputs was last used
+	started int64 // when its step began
 	outputs []Output
 	log     *Object
 	damaged bool // it says nothing, and key stands for its path alone
@@ -187,6 +188,7 @@ func (v *inventory) scanRecords(ctx context.Context, s *Store) error {
 		v.records = append(v.records, it)
 		if err == nil {
 			it.key, it.label, it.kind, it.outputs, it.log = r.Key, r.Label, r.Kind, r.Outputs, r.Log
+			it.started = r.Started.UnixNano()
 		}
 		for _, o := range it.outputs {
 			v.recordsOf[o.Object.Digest] = append(v.recordsOf[o.Object.Digest], it)

@@ -116,7 +116,7 @@ func FuzzParseRecord(f *testing.F) {
 
 func FuzzCaches(f *testing.F) {
 	outputs := []Output{{"/", Object{File, Digest{1}, 2}}, {"", Object{Tree, Digest{2}, 0}}}
-	f.Add(appendIndex(appendIndex(nil, key("a"), outputs), key("b"), nil))
+	f.Add(appendIndex(appendIndex(nil, key("a"), "", outputs), key("b"), "//b", nil))
 	f.Add(appendStat(nil, "/etc/passwd", statEntry{digest: Digest{5}, hashed: 1e18}))
 	f.Add(withResults("/w\n", nil, map[string]string{`"l"`: resultLine("l", []Object{{File, Digest{1}, 2}})}))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -125,7 +125,10 @@ func FuzzCaches(f *testing.F) {
 			body, _ := indexBody(data[off:])
 			k := Digest(body)
 			out, whole := decodeOutputs(body)
-			if ok && whole && !bytes.Equal(appendIndex(nil, k, out), data[off:][:len(appendIndex(nil, k, out))]) {
+			if _, labelled := labelOf(body); labelled { // of which the hash is known alone
+				continue
+			}
+			if again := appendIndex(nil, k, "", out); ok && whole && !bytes.Equal(again, data[off:][:len(again)]) {
 				t.Error("index entry does not come back")
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 	"unicode/utf8"
 
@@ -189,8 +190,10 @@ func (s *Store) writeRecord(r *Record, objects ...string) error {
 		return err
 	}
 	s.used.add(r.Key)
-	s.index.add(r.Key, r.Outputs)
-	s.pointLabel(r)
+	s.index.add(r)
+	if s.pointers() {
+		_ = os.Remove(s.labelPath(r.Label)) // the index has a newer one
+	}
 	return nil
 }
 
@@ -211,15 +214,20 @@ func (s *Store) checkOutputs(r *Record) error {
 	return nil
 }
 
+// Where the newest record of a label is said
+//
+// The index has it. A b9 before this one wrote a file for each label, a pointer, with the
+// key in it, and may still do so in a store that both use. It knows nothing of the index's
+// labels, and this b9 removes the pointer of what it commits: so one that is there is newer.
+
 func (s *Store) labelPath(label string) string {
 	return s.shard(labelsDir, blake3.Sum256([]byte(label)))
 }
 
-// pointLabel notes the newest record of a label. Latest can do without.
-func (s *Store) pointLabel(r *Record) {
-	if err := s.writeQuickly(s.labelPath(r.Label), []byte(r.Key.String())); err != nil {
-		os.Remove(s.labelPath(r.Label)) // better none than an old one
-	}
+// hasPointers reports whether there may be pointers.
+func (s *Store) hasPointers() bool {
+	list, err := os.ReadDir(filepath.Join(s.dir, labelsDir))
+	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // Latest returns the record of the label that was committed last, whether or
@@ -232,21 +240,23 @@ func (s *Store) Latest(label string) (*Record, error) {
 }
 
 // LatestKey is the key of the record that Latest returns, as far as a glance tells:
-// zero when the pointer of the label is gone. The record may be gone, too.
+// zero when the index does not know. The record may be gone, too.
 func (s *Store) LatestKey(label string) Digest {
-	text, err := os.ReadFile(s.labelPath(label))
-	if err != nil {
-		return Digest{}
+	if s.pointers() {
+		if text, err := os.ReadFile(s.labelPath(label)); err == nil {
+			key, _ := ParseDigest(string(text)) // zero for what is none
+			return key
+		}
 	}
-	key, _ := ParseDigest(string(text)) // zero for what is none
-	return key
+	s.loadIndex()
+	return s.index.latest(label)
 }
 
 // Record is what a step with that key produced, whether or not its outputs are still
 // there; nil when there is no usable record.
 func (s *Store) Record(key Digest) (*Record, error) { return s.readRecord(key) }
 
-// pointed is the record that the pointer of the label leads to, nil without one.
+// pointed is the record that the key of the label leads to, nil without one.
 func (s *Store) pointed(label string) (*Record, error) {
 	key := s.LatestKey(label)
 	if key.IsZero() {
@@ -258,7 +268,7 @@ func (s *Store) pointed(label string) (*Record, error) {
 	return nil, nil
 }
 
-// scanLatest reads every record, when the pointer is gone or misleads.
+// scanLatest reads every record, when the key is not known or misleads.
 func (s *Store) scanLatest(label string) (*Record, error) {
 	var latest *Record
 	err := s.eachRecord(func(_ string, _ fs.FileInfo, r *Record, err error) error {

@@ -167,17 +167,57 @@ func TestOtherProcessesCommitsAreSeen(t *testing.T) {
 	}
 }
 
-func TestLatestWithoutPointer(t *testing.T) {
-	s := newStore(t)
-	for i := range 3 {
-		check(t, s.Commit(&Record{Key: key(fmt.Sprint(i)), Label: "//a", Started: time.Unix(int64(100-(i-1)*(i-1)), 0)}))
+func TestLatest(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir)
+	commit := func(s *Store, name string, at int64) {
+		t.Helper()
+		check(t, s.Commit(&Record{Key: key(name), Label: "//a", Started: time.Unix(at, 0)}))
 	}
-	if r := must[*Record](t)(s.Latest("//a")); r.Key != key("2") {
-		t.Errorf("latest is %s", r.Key)
+	latest := func(s *Store, want string) {
+		t.Helper()
+		r := must[*Record](t)(s.Latest("//a"))
+		if r == nil || r.Key != key(want) || s.LatestKey("//a") != r.Key {
+			t.Errorf("latest is %v and by its key %s, want %s", r, s.LatestKey("//a"), want)
+		}
 	}
-	check(t, os.Remove(s.labelPath("//a")))
-	if r := must[*Record](t)(s.Latest("//a")); r.Key != key("1") {
-		t.Errorf("newest by time is %s", r.Key)
+	s.LookupOutputs(key("begin the index"))
+	commit(s, "0", 99)
+	latest(s, "0")
+	commit(s, "1", 100)
+	latest(s, "1")
+	commit(s, "2", 99)
+	check(t, s.Commit(&Record{Key: key("other"), Label: "//b", Started: time.Unix(101, 0)}))
+	latest(s, "2") // the one that was committed last
+	latest(open(t, dir), "2")
+	if r := must[*Record](t)(s.Latest("//c")); r != nil || !s.LatestKey("//c").IsZero() {
+		t.Errorf("of a label that there is not: %v", r)
+	}
+	check(t, os.Remove(s.index.path))
+	latest(open(t, dir), "1") // the one that began last
+}
+
+// TestLatestBesideAnOlderB9: a b9 that keeps a file for each label may use the store, too.
+func TestLatestBesideAnOlderB9(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir)
+	a, b := commit(t, s, "x", adopt(t, s, "a")), Digest{}
+	pointer := s.labelPath("//t:x")
+	check(t, s.Commit(&Record{Key: key("older"), Label: "//t:x"}))
+	write(t, pointer, a.String())
+	fresh := open(t, dir)
+	if got := fresh.LatestKey("//t:x"); got != a {
+		t.Errorf("latest is %s, and not what the older b9 did", got)
+	}
+	b = key("new")
+	check(t, fresh.Commit(&Record{Key: b, Label: "//t:x", Started: time.Now()}))
+	if got := open(t, dir).LatestKey("//t:x"); got != b {
+		t.Errorf("latest is %s, and not what was done since", got)
+	}
+	write(t, pointer, key("gone").String())
+	must[CollectReport](t)(fresh.Collect(t.Context(), Policy{}))
+	if _, err := os.Stat(filepath.Dir(pointer)); !os.IsNotExist(err) {
+		t.Errorf("a pointer to nothing is left: %v", err)
 	}
 }
 

@@ -42,8 +42,8 @@
 //     (results.go).
 //
 // What was being written lies in a scratch directory. Its lock died with its
-// owner, and [Store.Reap] removes it. The index, the stat cache, the notes and
-// the pointers from labels only save time: they carry checksums, are never
+// owner, and [Store.Reap] removes it. The index, the stat cache and the notes
+// only save time: they carry checksums, are never
 // flushed, and are made again when they are damaged or gone.
 //
 // # Collection while builds run
@@ -82,7 +82,7 @@ const (
 	objectsDir = "objects"
 	treesDir   = "trees"
 	recordsDir = "records"
-	labelsDir  = "labels"
+	labelsDir  = "labels" // of a b9 before this one
 	scratchDir = "scratch"
 	failedDir  = "failed"
 	resultsDir = "results"
@@ -93,7 +93,7 @@ const (
 	leavesDir  = "leaves"
 )
 
-var subdirs = []string{objectsDir, treesDir, recordsDir, labelsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir, leavesDir, differencesDir}
+var subdirs = []string{objectsDir, treesDir, recordsDir, scratchDir, failedDir, resultsDir, notesDir, leasesDir, locksDir, checksDir, leavesDir, differencesDir}
 
 // Files below the store's directory.
 const (
@@ -145,6 +145,7 @@ type Store struct {
 	keys       keyLocks
 	stats      *statCache
 	index      *index
+	pointers   func() bool // whether there may be some, see hasPointers
 	checks     *checks
 	used       useSet
 	missed     useSet // objects that were asked for in vain, see renewMissed
@@ -194,6 +195,7 @@ func (s *Store) open() (err error) {
 	}
 	s.stats = newStatCache(filepath.Join(s.dir, statFile), s.writeQuickly)
 	s.index = newIndex(filepath.Join(s.dir, indexFile))
+	s.pointers = sync.OnceValue(s.hasPointers)
 	s.checks = &checks{dir: filepath.Join(s.dir, checksDir), write: s.writeQuickly}
 	if s.lease.f, err = s.hold(openLease(filepath.Join(s.dir, leasesDir))); isReadOnly(err) {
 		s.readOnly = err
