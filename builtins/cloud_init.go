@@ -200,7 +200,7 @@ const seedVolume = "cidata"
 // cloudInit makes NoCloud seeds. Each further file of a seed is an input of
 // the role "file NAME".
 type cloudInit struct {
-	Parts   []seedPart
+	Parts   []seedPart `param:"[].Param"`
 	Vars    given
 	Files   []string // names of the further files
 	Formats []string // iso, vfat, dir

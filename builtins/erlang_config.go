@@ -97,13 +97,13 @@ func inlineTerms(s string) bool {
 // erlangConfig merges texts of Erlang terms. ${0} to ${Texts-1} in the texts
 // of values stand for the texts of inputs.
 type erlangConfig struct {
-	Docs     []erlangText
+	Docs     []erlangText      `param:"inputs"`
 	Vars     map[string]string // a term as text, by name
 	Keep     []string
-	Expand   bool // ${name} inside of strings
-	Texts    int
+	Expand   bool `param:"vars"` // ${name} inside of strings
+	Texts    int  `param:"vars"`
 	Strategy string
-	Binary   bool // the texts of inputs become binaries, not strings
+	Binary   bool `param:"strings"` // the texts of inputs become binaries, not strings
 	Mode     uint32
 }
 

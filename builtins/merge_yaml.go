@@ -91,7 +91,7 @@ func checkMergeYAML(l *lang.Linked) error {
 
 // mergeYAML merges documents into one file.
 type mergeYAML struct {
-	Docs                     []document
+	Docs                     []document `param:"inputs"`
 	Vars                     given
 	Strategy, Header, Format string
 	Mode                     uint32

@@ -92,6 +92,9 @@ type secretDigest struct {
 // Kind implements engine.Action.
 func (s *secretDigest) Kind() string { return "secret/1" }
 
+// Reads implements engine.Told.
+func (s *secretDigest) Reads() string { return s.Origin.String() }
+
 // Fingerprint implements engine.Source.
 func (s *secretDigest) Fingerprint(_ context.Context, w *engine.World) (store.Digest, error) {
 	value, err := s.Origin.Read()

@@ -109,7 +109,7 @@ type expandTemplate struct {
 	Content string
 	Vars    map[string]string
 	Keep    []string // the names that are left as they are
-	Texts   []string // the names whose values are the texts of inputs
+	Texts   []string `param:"vars"` // the names whose values are the texts of inputs
 	Mode    uint32
 	Name    string `key:"-"` // of the file that is the input, for messages
 }

@@ -204,17 +204,19 @@ func (t *makeTree) finish(l *lang.Linked) error {
 // makeTree puts files, directories and links together. What comes from
 // elsewhere has the role "entry N", with N counting Entries from 0.
 type makeTree struct {
-	Entries []treeEntry
-	Rules   []treeRule // later ones win
-	Follow  []string   // paths of links in directories that entries of their own replace
+	Entries []treeEntry `param:"[].From"`
+	Rules   []treeRule  `param:"."` // later ones win
+	Follow  []string    // paths of links in directories that entries of their own replace
 }
 
 // treeRule changes what matches its pattern.
 type treeRule struct {
-	Pattern           string
-	SetMode, SetOwner bool
-	Mode              uint32
-	UID, GID          int
+	Pattern  string `param:"modes"`
+	SetMode  bool   `param:"modes"`
+	SetOwner bool   `param:"owners"`
+	Mode     uint32 `param:"modes"`
+	UID      int    `param:"owners"`
+	GID      int    `param:"owners"`
 }
 
 // treeEntry is one path of a tree: an empty directory when nothing else is set.

@@ -50,6 +50,7 @@ type Config struct {
 	Machine   Machine     // what the limits of steps that run at once may come to (see [Limited]); 0 means what this machine has
 	KeepGoing bool        // after a failure, still run what does not depend on it
 	Events    func(Event) // may be nil
+	TellParts bool        // events of steps that start or are found tell what their keys are made of
 	Epoch     time.Time   // the time written into what steps make; the zero value means 1970-01-01T00:00:00Z
 	Offline   bool        // see World
 	Refresh   bool        // see World

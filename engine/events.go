@@ -37,6 +37,7 @@ type Event struct {
 	Nodes []*Node // of the graph, inputs before what uses them; sources that are read in place, too
 
 	Key, Was store.Digest // the step's key, and that of the newest record of its label; zero for none
+	Parts    []store.Part // what the key is made of, with [Config.TellParts]
 	Changes  []Change     // of the step's key against that record: the record that would tell is not written
 }
 
@@ -90,7 +91,7 @@ func Since(st *store.Store, was, key store.Digest) (changes []Change, ok bool, e
 	if err != nil || r == nil {
 		return nil, false, err
 	}
-	return diffParts(old.Parts, r.Parts), true, nil
+	return diffRecords(old, r), true, nil
 }
 
 // changes tells in which parts the key of s, which failed, differs from that of the
@@ -100,9 +101,9 @@ func (e *Engine) changes(s *step, was store.Digest) []Change {
 	if err != nil || old == nil {
 		return nil
 	}
-	parts, err := nodeParts(s.node, s.basis)
+	parts, long, err := nodeParts(s.node, s.basis)
 	if err != nil {
 		return nil
 	}
-	return diffParts(old.Parts, parts)
+	return diffRecords(old, &store.Record{Parts: parts, Texts: long})
 }

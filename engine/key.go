@@ -38,13 +38,20 @@ func (k *keyText) part(name []byte, tag byte, value []byte) {
 // keyParts collects the parts for a record. A long value is shortened and
 // followed by its digest: the record is there to say what changed, and the
 // key was made of the whole.
-type keyParts struct{ parts []store.Part }
+type keyParts struct {
+	parts []store.Part
+	long  map[string]string // the long values, whole
+}
 
 const longPart = 2048
 
 func (k *keyParts) part(name []byte, tag byte, value []byte) {
 	text := string(value)
 	if len(value) > longPart {
+		if k.long == nil {
+			k.long = map[string]string{}
+		}
+		k.long[string(name)] = text
 		text = fmt.Sprintf("%s… (%d bytes, b3:%x)", value[:longPart/2], len(value), blake3.Sum256(value))
 	}
 	k.parts = append(k.parts, store.Part{Name: string(name), Value: text})
@@ -55,7 +62,7 @@ type keyInput struct {
 	epoch       time.Time // of the build
 	fingerprint *store.Digest
 	tools       []toolVersion
-	inputs      []*Artifact // in the order of the node's inputs
+	inputs      []*Artifact // in the order of the node's inputs; nil for what is not known yet
 }
 
 // keyMaker computes one key after another in the same buffers. It is for one
@@ -66,6 +73,9 @@ type keyMaker struct {
 }
 
 func (m *keyMaker) key(n *Node, in keyInput) (store.Digest, error) {
+	if slices.Contains(in.inputs, nil) {
+		return store.Digest{}, fmt.Errorf("%s: it has no key before its inputs are known", n.Label())
+	}
 	m.text, m.writer.sink = m.text[:0], &m.text
 	if err := m.writer.node(n, in); err != nil {
 		return store.Digest{}, err
@@ -73,12 +83,13 @@ func (m *keyMaker) key(n *Node, in keyInput) (store.Digest, error) {
 	return store.Digest(blake3.Sum256(m.text)), nil
 }
 
-// nodeParts lists what the key of n is made of.
-func nodeParts(n *Node, in keyInput) ([]store.Part, error) {
+// nodeParts lists what the key of n is made of; inputs that are not known are left out.
+// Long values are there whole, too, by the names of their parts.
+func nodeParts(n *Node, in keyInput) (parts []store.Part, long map[string]string, err error) {
 	var k keyParts
 	w := keyWriter{sink: &k}
-	err := w.node(n, in)
-	return k.parts, err
+	err = w.node(n, in)
+	return k.parts, k.long, err
 }
 
 // keyWriter walks a node and hands the parts of its key to the sink; the
@@ -106,7 +117,9 @@ func (w *keyWriter) node(n *Node, in keyInput) error {
 		w.text("tool ", t.name, t.version)
 	}
 	for i, a := range in.inputs {
-		w.input(n.opts.Inputs[i], a)
+		if a != nil {
+			w.input(n.opts.Inputs[i], a)
+		}
 	}
 	if err := w.value(reflect.ValueOf(n.action)); err != nil {
 		return fmt.Errorf("%s: key of %T: %w", n.Label(), n.action, err)

@@ -90,7 +90,7 @@ func TestPartsNameTheFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts, err := nodeParts(n, keyInput{})
+	parts, _, err := nodeParts(n, keyInput{})
 	if err != nil {
 		t.Fatal(err)
 	}

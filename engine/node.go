@@ -39,6 +39,12 @@ type Source interface {
 	Fingerprint(ctx context.Context, w *World) (store.Digest, error)
 }
 
+// Told is a Source that says for people what it reads, such as "file web/setup.sh".
+type Told interface {
+	Source
+	Reads() string
+}
+
 // Moving is a Source of something that moves on by itself, such as a package
 // archive: what Run reads may be newer than what was fingerprinted when the
 // step was looked up, minutes before. It is asked once more right before it

@@ -40,6 +40,9 @@ type FileSource struct {
 	Rel  string `key:"-"` // as the build file names it, for messages
 }
 
+// Reads implements Told.
+func (f *FileSource) Reads() string { return "file " + f.Rel }
+
 // Kind implements Action.
 func (f *FileSource) Kind() string { return "source-file/1" }
 
@@ -66,6 +69,9 @@ type TreeSource struct {
 	Rel     string   `key:"-"` // as the build file names it, for messages
 	Exclude []string // path.Match patterns, against the whole relative path or any one name in it; after a slash, against the path alone
 }
+
+// Reads implements Told.
+func (t *TreeSource) Reads() string { return "directory " + t.Rel }
 
 // Kind implements Action.
 func (t *TreeSource) Kind() string { return "source-tree/2" }

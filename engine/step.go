@@ -71,9 +71,14 @@ func (s *step) artifacts() []*Artifact {
 	return nil
 }
 
-// artifact is the output of that name. The node declares it: NewNode checked.
+// artifact is the output of that name, nil before the step is done. The node declares
+// it: NewNode checked.
 func (s *step) artifact(output string) *Artifact {
-	return s.artifacts()[s.node.indexOf(output)]
+	list := s.artifacts()
+	if list == nil {
+		return nil
+	}
+	return list[s.node.indexOf(output)]
 }
 
 // finish gives the step its outputs.
@@ -120,6 +125,14 @@ type supplier interface {
 // prepare finds out what the key of s is made of, and computes it. A source
 // that is read in place is done then.
 func (x *executor) prepare(ctx context.Context, s *step) error {
+	if err := x.ask(ctx, s); err != nil || s.artifacts() != nil {
+		return err
+	}
+	return x.identify(s)
+}
+
+// ask finds out what the key of s is made of.
+func (x *executor) ask(ctx context.Context, s *step) error {
 	s.basis = keyInput{epoch: x.engine.cfg.Epoch, inputs: s.inputArtifacts()}
 	s.rerun = x.engine.cfg.Rerun != nil && x.engine.cfg.Rerun(s.node)
 	if src, ok := s.node.action.(Source); ok {
@@ -140,10 +153,8 @@ func (x *executor) prepare(ctx context.Context, s *step) error {
 	if s.tools, err = x.engine.toolsOf(ctx, s.node.action); err != nil {
 		return err
 	}
-	if s.basis.tools, err = x.engine.tools.versions(ctx, s.tools); err != nil {
-		return err
-	}
-	return x.identify(s)
+	s.basis.tools, err = x.engine.tools.versions(ctx, s.tools)
+	return err
 }
 
 // inputArtifacts lists what the inputs stand for now.
@@ -198,7 +209,10 @@ func (x *executor) countFound(s *step) {
 	}
 	s.counted = true
 	x.found.Add(1)
-	x.engine.events(Event{Type: StepCached, Node: s.node})
+	if !s.key.IsZero() {
+		x.engine.cfg.Store.Found(x.engine.stepName(s.node.Label()), s.key)
+	}
+	x.engine.events(Event{Type: StepCached, Node: s.node, Key: s.key, Parts: x.engine.tellParts(s)})
 }
 
 // obtain gets s, which the store does not have, from the other suppliers. The
@@ -376,7 +390,7 @@ func (r running) execute(ctx context.Context, s *step) ([]*Artifact, error) {
 	}
 	t := &attempt{engine: e, step: s, scratch: scratch, views: &r.x.views, started: time.Now()}
 	was := e.cfg.Store.LatestKey(e.stepName(s.node.Label()))
-	e.events(Event{Type: StepStarted, Node: s.node, Key: s.key, Was: was})
+	e.events(Event{Type: StepStarted, Node: s.node, Key: s.key, Was: was, Parts: e.tellParts(s)})
 	record, err := t.run(ctx)
 	took := time.Since(t.started)
 	if err == nil {
@@ -480,7 +494,7 @@ func (t *attempt) checkSources(ctx context.Context) error {
 // outputs are small leaves its slot meanwhile: what it waits for is the disk.
 func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	node, st := t.step.node, t.engine.cfg.Store
-	parts, err := nodeParts(node, t.step.basis)
+	parts, texts, err := t.engine.described(ctx, node, t.step.basis)
 	if err != nil {
 		return nil, err
 	}
@@ -495,7 +509,7 @@ func (t *attempt) commit(ctx context.Context) (*store.Record, error) {
 	if small {
 		defer t.leaveSlot(ctx)()
 	}
-	r := &store.Record{Key: t.step.key, Label: t.engine.stepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Started: t.started}
+	r := &store.Record{Key: t.step.key, Label: t.engine.stepName(node.Label()), Kind: node.action.Kind(), Parts: parts, Texts: texts, Started: t.started}
 	for _, out := range node.opts.Outputs {
 		obj, err := st.Adopt(ctx, t.job.Output(out.Name), t.read()...)
 		if err != nil {

@@ -187,7 +187,7 @@ type bootstrap struct {
 	Packages   []string // sorted
 	Components []string // empty: those of the sources
 	Suites     []string // empty: Suite and what belongs to it
-	Mirrors    []string // URLs or whole source lines; empty: the machine's
+	Mirrors    []string `param:"mirror"` // URLs or whole source lines; empty: the machine's
 	Snapshot   string   // "" or YYYYMMDDTHHMMSSZ
 	Keyring    string   // path of a keyring on the machine, or ""
 	Image      image.FileSystem
@@ -197,6 +197,9 @@ type bootstrap struct {
 	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted
 	Refresh time.Duration `key:"-"` // how old an answer about the archive may be
 }
+
+// Reads implements engine.Told.
+func (b *bootstrap) Reads() string { return "packages that " + b.Suite + " has for it" }
 
 // Kind implements engine.Action.
 func (b *bootstrap) Kind() string { return "bootstrap/2" }

@@ -36,6 +36,9 @@ func (b *bootstrap) Follows() engine.Moving {
 	}
 }
 
+// Reads implements engine.Told.
+func (a *archiveState) Reads() string { return "package lists of " + a.Suite }
+
 // Kind implements engine.Action.
 func (a *archiveState) Kind() string { return "archive-state/1" }
 

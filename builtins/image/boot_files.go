@@ -70,9 +70,9 @@ func bootFilesStep(c *lang.Call) (lang.Step, error) {
 // role "image". The role "cmdline" comes before CommandLine.
 type bootFiles struct {
 	Loader      string
-	CommandLine string
-	Timeout     int64 // seconds
-	NoInitrd    bool
+	CommandLine string `param:"cmdline"`
+	Timeout     int64  // seconds
+	NoInitrd    bool   `param:"initrd,not"`
 	Serial      bool
 }
 

@@ -72,7 +72,7 @@ func finishConvert(l *lang.Linked, a convert) (err error) {
 
 // convert writes the image of the role "image" in another format.
 type convert struct {
-	From      string
+	From      string `param:"image"`
 	Format    string
 	Compress  string
 	Subformat string

@@ -201,7 +201,7 @@ type diskImage struct {
 	Size   int64 // bytes; 0 follows from the partitions
 	Sector int   // bytes
 	ID     string
-	Parts  []diskPart
+	Parts  []diskPart `param:"partitions"`
 }
 
 // diskPart is one partition. Sizes are bytes.

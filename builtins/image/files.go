@@ -81,7 +81,7 @@ func filesStep(c *lang.Call) (lang.Step, error) {
 type takeFiles struct {
 	Patterns   []string // without a leading slash
 	Pick       string   // "all", "one" or "newest"
-	Strip      string   // leading directory that paths lose
+	Strip      string   `param:"strip_prefix"` // leading directory that paths lose
 	AllowEmpty bool
 }
 

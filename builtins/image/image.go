@@ -421,7 +421,7 @@ type FileSystem struct {
 	InodeRatio int64
 	Reserved   float64 // percent
 	Compress   string  // of squashfs and erofs
-	Archive    bool    // content is a tar archive
+	Archive    bool    `param:"content_format"` // content is a tar archive
 	Strip      int     // parts of the names in an archive that are left out
 	Sector     int     // bytes, of vfat; 0: 512
 	FAT        int     // width of the table of vfat in bits; 0 follows from the size

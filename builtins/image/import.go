@@ -104,9 +104,9 @@ type importImage struct {
 	Backing []string // formats of the images under it
 	Extents []string // names of the files of a vmdk, which have the roles of extentRole
 
-	Packed   bool   // the image is in a compressed file or an archive
+	Packed   bool   `param:"source"` // the image is in a compressed file or an archive
 	Member   string // which file of an archive it is
-	Declared bool   // the format was given, and is not that of a name
+	Declared bool   `param:"format"` // the format was given, and is not that of a name
 }
 
 // Kind implements engine.Action.

@@ -76,8 +76,8 @@ func finishOverlay(l *lang.Linked, a overlay) (err error) {
 // overlay makes a qcow2 over the image of the role "image", which is empty or holds
 // in what the one of the role "changed" is different. The second output is that image, under the name the first one refers to.
 type overlay struct {
-	Format  string // of the backing image
-	Changed string // format of the image that it reads as; "" without one
+	Format  string `param:"image"`            // of the backing image
+	Changed string `param:"differences_from"` // format of the image that it reads as; "" without one
 	Backing string // path recorded in the overlay; "" means beside it
 }
 

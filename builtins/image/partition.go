@@ -40,7 +40,7 @@ func partitionStep(c *lang.Call) (lang.Step, error) {
 
 // extractPartition copies one partition out of the raw disk of the role "image".
 type extractPartition struct {
-	Select string // number, name or UUID
+	Select string `param:"number"` // number, name or UUID
 	Sector int    // bytes; 0 finds out
 }
 

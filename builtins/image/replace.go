@@ -52,7 +52,7 @@ func selector(c *lang.Call) string {
 // replace puts the raw image of the role "content" into a partition of the raw disk
 // of the role "image".
 type replace struct {
-	Select string // number, name or UUID
+	Select string `param:"number"` // number, name or UUID
 }
 
 // Kind implements engine.Action.

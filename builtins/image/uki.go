@@ -102,9 +102,9 @@ func initrdRole(i int) string { return "initrd " + strconv.Itoa(i+1) }
 // unifiedKernel puts the files of its roles, "kernel", "stub" and those that there are
 // of the others, into one program. The role "cmdline" comes before CommandLine.
 type unifiedKernel struct {
-	CommandLine string
+	CommandLine string `param:"cmdline"`
 	Uname       string
-	Initrds     int
+	Initrds     int `param:"initrd"`
 }
 
 // Kind implements engine.Action.

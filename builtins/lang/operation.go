@@ -2,7 +2,10 @@ package lang
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
 	"go.starlark.net/starlark"
 
@@ -172,4 +175,87 @@ func checkParams(op *Operation) error {
 		}
 	}
 	return nil
+}
+
+// paramTag is the tag of a field of an action that says which parameter the field comes
+// from, where the name of the field does not: its name, "." for one that the fields
+// below tell, or "[].F" for a list whose elements have the name in their field F. After
+// a name ",not" says that the field is true where the argument is False.
+const paramTag = "param"
+
+// Origin says from which argument of a call a part of a key comes.
+type Origin struct {
+	Param Param
+	Rest  string // which element of it, or which field of that: "[0]", `["A"]`, "[1].size"
+	Not   bool   // the part is true where the argument is False
+}
+
+// OriginOf finds the argument that a part of the key of an action comes from, such as
+// `Env["A"]`; ok is false for what comes from none of the operation's.
+func (o *Operation) OriginOf(action engine.Action, part string) (a Origin, ok bool) {
+	params, v := o.AllParams(), reflect.ValueOf(action)
+	for part != "" {
+		field := part
+		if i := strings.IndexAny(part, ".["); i >= 0 {
+			field = part[:i]
+		}
+		part = part[len(field):]
+		name := field
+		v, name = fieldOf(v, field, part)
+		name, a.Not = strings.CutSuffix(name, ",not")
+		if i := slices.IndexFunc(params, func(p Param) bool { return sameName(p.Name, name) }); i >= 0 {
+			a.Param, a.Rest = params[i], part
+			return a, true
+		}
+		_, below, found := strings.Cut(part, ".")
+		if !found {
+			break
+		}
+		part = below
+	}
+	return Origin{}, false
+}
+
+// fieldOf is the field of a struct, or of what a pointer or list leads to, and what tells
+// its parameter: the tag, else the name.
+func fieldOf(v reflect.Value, field, rest string) (reflect.Value, string) {
+	for v.IsValid() && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Slice) {
+		if v.Kind() == reflect.Slice {
+			v = reflect.New(v.Type().Elem()) // any element has the same fields
+		}
+		v = v.Elem()
+	}
+	if !v.IsValid() || v.Kind() != reflect.Struct {
+		return reflect.Value{}, field
+	}
+	f, ok := v.Type().FieldByName(field)
+	if !ok {
+		return reflect.Value{}, field
+	}
+	v = v.FieldByIndex(f.Index)
+	tag := f.Tag.Get(paramTag)
+	if below, ok := strings.CutPrefix(tag, "[]."); ok {
+		return v, elementName(v, below, rest)
+	}
+	if tag == "" {
+		tag = field
+	}
+	return v, tag
+}
+
+// elementName is what the element that rest begins with has in a field: the name of a
+// parameter, perhaps with more behind it.
+func elementName(list reflect.Value, field, rest string) string {
+	number, _, _ := strings.Cut(strings.TrimPrefix(rest, "["), "]")
+	i, err := strconv.Atoi(number)
+	if err != nil || i >= list.Len() {
+		return ""
+	}
+	name, _, _ := strings.Cut(list.Index(i).FieldByName(field).String(), "[")
+	return name
+}
+
+// sameName compares the name of a parameter with that of a field: image_only is ImageOnly.
+func sameName(param, field string) bool {
+	return strings.EqualFold(strings.ReplaceAll(param, "_", ""), strings.ReplaceAll(field, "_", ""))
 }

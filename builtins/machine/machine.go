@@ -70,7 +70,7 @@ disk's controller, the machine is refused.`,
 type makeMachine struct {
 	Machine   vm.Machine
 	Directory string
-	Check     []string // format of each disk as b9 reads it, whose root file system is looked at
+	Check     []string `param:"disks"` // format of each disk as b9 reads it, whose root file system is looked at
 }
 
 // Kind implements engine.Action.

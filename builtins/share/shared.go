@@ -82,6 +82,9 @@ type reference struct {
 	Loose   bool   `key:"-"` // asked for on the command line: it is not written into the lock file
 }
 
+// Reads implements engine.Told.
+func (s *reference) Reads() string { return "shared image " + s.Image }
+
 // Kind implements engine.Action.
 func (s *reference) Kind() string { return "shared/1" }
 

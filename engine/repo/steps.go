@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"b9.build/b9/engine/repo/internal/backend"
@@ -24,6 +25,24 @@ func (r *Repo) LookupStep(ctx context.Context, key string) (Step, error) {
 		s.Objects = append(s.Objects, Object{Name: c.name, Digest: c.digest, Size: c.size, recipe: e.Recipe})
 	}
 	return s, nil
+}
+
+// Steps calls each with the finished steps, without their objects, the one published
+// last first, until it returns false. Each is read when its turn comes; one that is
+// damaged or gone is left out.
+func (r *Repo) Steps(ctx context.Context, each func(Step) bool) error {
+	var list []*entry
+	r.withView(func(v *view) { list = v.newestSteps(len(v.steps)) })
+	for _, e := range list {
+		m, err := r.manifestOf(ctx, e.Recipe)
+		if errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		if err == nil && !each(Step{Key: e.StepKey, Record: m.record}) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // PublishStep adds a step: record (at most 1 MiB), and files, which are sent

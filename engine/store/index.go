@@ -296,11 +296,11 @@ func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 	return b
 }
 
-// add appends a committed record. Where there is no index
-// none is begun, for it would lack the earlier records.
-func (x *index) add(r *Record) {
-	entry := appendIndex(nil, r.Key, r.Label, r.Outputs)
-	x.remember(r.Key, entry)
+// add appends an entry, of a committed record or of one that is found for another label.
+// Where there is no index none is begun, for it would lack the earlier records.
+func (x *index) add(key Digest, label string, outputs []Output) {
+	entry := appendIndex(nil, key, label, outputs)
+	x.remember(key, entry)
 	if n, err := appendFileOnce(x.path, entry); err != nil && n > 0 {
 		os.Remove(x.path) // a torn entry would hide those after it
 	}

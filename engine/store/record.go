@@ -27,6 +27,11 @@ type Record struct {
 	Log      *Object       `json:"log,omitempty"` // what the action wrote, if that was kept
 	Started  time.Time     `json:"started"`
 	Duration time.Duration `json:"duration"` // nanoseconds in the file
+
+	// Texts are what the key has digests of, whole, by the names of the parts, as far
+	// as whoever wrote the record thought them short enough: what changed can be told
+	// line by line then.
+	Texts map[string]string `json:"texts,omitempty"`
 }
 
 // Part is one ingredient of a key.
@@ -190,7 +195,7 @@ func (s *Store) writeRecord(r *Record, objects ...string) error {
 		return err
 	}
 	s.used.add(r.Key)
-	s.index.add(r)
+	s.index.add(r.Key, r.Label, r.Outputs)
 	if s.pointers() {
 		_ = os.Remove(s.labelPath(r.Label)) // the index has a newer one
 	}
@@ -230,8 +235,24 @@ func (s *Store) hasPointers() bool {
 	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-// Latest returns the record of the label that was committed last, whether or
-// not its outputs are still there; nil when there is none.
+// Found notes that the record with the key is what a label stands for now, whoever made
+// it: Latest returns it.
+func (s *Store) Found(label string, key Digest) {
+	if s.LatestKey(label) == key {
+		return
+	}
+	outputs, ok := s.Recorded(key)
+	if !ok {
+		return
+	}
+	s.index.add(key, label, outputs)
+	if s.pointers() {
+		_ = os.Remove(s.labelPath(label)) // the index has a newer one
+	}
+}
+
+// Latest returns the record that the label stands for: the one that was committed or
+// found for it last, whether or not its outputs are still there; nil when there is none.
 func (s *Store) Latest(label string) (*Record, error) {
 	if r, err := s.pointed(label); err != nil || r != nil {
 		return r, err
@@ -262,20 +283,32 @@ func (s *Store) pointed(label string) (*Record, error) {
 	if key.IsZero() {
 		return nil, nil
 	}
-	if r, err := s.readRecord(key); err != nil || r != nil && r.Label == label {
-		return r, err
-	}
-	return nil, nil
+	return s.readRecord(key)
 }
 
 // scanLatest reads every record, when the key is not known or misleads.
 func (s *Store) scanLatest(label string) (*Record, error) {
-	var latest *Record
+	found, err := s.Newest(func(name string) string {
+		if name != label {
+			return ""
+		}
+		return name
+	})
+	return found[label], err
+}
+
+// Newest reads every record and returns the newest of each group: group names the one
+// that a label belongs to, "" for none.
+func (s *Store) Newest(group func(label string) string) (map[string]*Record, error) {
+	newest := map[string]*Record{}
 	err := s.eachRecord(func(_ string, _ fs.FileInfo, r *Record, err error) error {
-		if err == nil && r.Label == label && (latest == nil || r.Started.After(latest.Started)) {
-			latest = r
+		if err != nil {
+			return nil // no record
+		}
+		if g := group(r.Label); g != "" && (newest[g] == nil || r.Started.After(newest[g].Started)) {
+			newest[g] = r
 		}
 		return nil
 	})
-	return latest, err
+	return newest, err
 }

@@ -111,6 +111,35 @@ func (s *Store) TreeDigest(ctx context.Context, root string, skip func(rel strin
 	return d, err
 }
 
+// Listed is a file of a source directory.
+type Listed struct {
+	Path    string // below the directory, with slashes
+	Digest  Digest // of the content, or of the text of a symbolic link
+	Size    int64  // bytes; 0 for a symbolic link
+	Program bool
+}
+
+// List lists the files of a source directory as TreeDigest counts them, sorted by path;
+// nothing of one with more files than that.
+func (s *Store) List(ctx context.Context, root string, skip func(rel string, dir bool) bool, most int) ([]Listed, error) {
+	_, m, err := sourceTree(ctx, root, skip, s.opts.Workers, func(ctx context.Context, n *node) (Digest, int64, error) {
+		return s.cachedDigest(ctx, n.file, keyOf(&n.stat), 1)
+	})
+	if err != nil || len(m.Entries) > most {
+		return nil, err
+	}
+	var list []Listed
+	for _, e := range m.Entries {
+		switch e.Type {
+		case typeFile:
+			list = append(list, Listed{e.Path, e.Digest, e.Size, e.Mode&0o100 != 0})
+		case typeSymlink:
+			list = append(list, Listed{Path: e.Path, Digest: digest.Sum([]byte(e.Target))})
+		}
+	}
+	return list, nil
+}
+
 func (s *Store) cachedDigest(ctx context.Context, abs string, key statKey, workers int) (Digest, int64, error) {
 	if d, ok := s.stats.get(abs, key); ok {
 		return d, key.size, nil

@@ -1,6 +1,7 @@
 // Package outline reads what the text of a build file or library tells without being
 // evaluated: the names that it gives to targets ([Targets]), the functions that it
-// defines ([Functions]) and their parameters ([Parameters]). Names that are computed it
+// defines ([Functions]) and their parameters ([Parameters]), and where a call has an
+// argument ([Argument]). Names that are computed it
 // does not see. It knows nothing of b9 but that calls name their targets.
 package outline
 
@@ -9,6 +10,15 @@ import (
 
 	"go.starlark.net/syntax"
 )
+
+// File is the text of a build file or library, parsed.
+type File = syntax.File
+
+// Parse parses a build file or library as b9 does, without a look at what its names are.
+func Parse(name string, text []byte) (*File, error) {
+	options := syntax.FileOptions{Set: true, While: true, TopLevelControl: true, GlobalReassign: true, Recursion: true}
+	return options.Parse(name, text, 0)
+}
 
 // Targets lists the strings that calls in the file give as name=, else as their first
 // argument. Not each is the name of a target.
@@ -99,4 +109,31 @@ func parameters(def *syntax.DefStmt) []string {
 		}
 	}
 	return names
+}
+
+// Argument finds where the call at a place, that of its function or of its opening
+// parenthesis, has an argument: by its name, else, if index is not negative, as that of
+// the leading ones without a name. ok is false where there is none.
+func Argument(file *File, line, col int, name string, index int) (argLine, argCol int, ok bool) {
+	syntax.Walk(file, func(n syntax.Node) bool {
+		call, isCall := n.(*syntax.CallExpr)
+		if !isCall || ok || !isAt(call, line, col) {
+			return !ok
+		}
+		for i, arg := range call.Args {
+			if key, _ := argument(arg); key == name || key == "" && i == index {
+				at, _ := arg.Span()
+				argLine, argCol, ok = int(at.Line), int(at.Col), true
+			}
+		}
+		return !ok
+	})
+	return argLine, argCol, ok
+}
+
+// isAt reports whether the call is the one at a place.
+func isAt(call *syntax.CallExpr, line, col int) bool {
+	start, _ := call.Span()
+	is := func(p syntax.Position) bool { return int(p.Line) == line && int(p.Col) == col }
+	return is(start) || is(call.Lparen)
 }

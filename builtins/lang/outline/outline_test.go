@@ -1,6 +1,7 @@
 package outline_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -34,6 +35,33 @@ func TestOutline(t *testing.T) {
 	} {
 		if !slices.Equal(c.got, c.want) {
 			t.Errorf("%s: got %q, want %q", what, c.got, c.want)
+		}
+	}
+}
+
+// TestArgument finds the arguments of a call, by name and by place.
+func TestArgument(t *testing.T) {
+	file, err := outline.Parse("x.star", []byte("group(\"b\", targets = [\n    \"c\"])\nf(x, *y, a = 1); g(a = 2)\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		line, col int
+		name      string
+		index     int
+		want      string
+	}{
+		{1, 6, "targets", 1, "x.star:1:12"},
+		{1, 6, "name", 0, "x.star:1:7"},
+		{1, 6, "name", -1, ""},
+		{3, 2, "a", -1, "x.star:3:10"},
+		{3, 19, "a", -1, "x.star:3:20"},
+		{3, 3, "a", -1, ""},
+		{2, 6, "targets", 1, ""},
+	} {
+		line, col, ok := outline.Argument(file, c.line, c.col, c.name, c.index)
+		if got := fmt.Sprintf("x.star:%d:%d", line, col); ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%s of the call at %d:%d: %v %v, want %q", c.name, c.line, c.col, got, ok, c.want)
 		}
 	}
 }

@@ -219,7 +219,7 @@ func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine
 	cfg := engine.Config{
 		Store: st, Workspace: s.Root, Backend: s.Backend, Jobs: s.Config.Build.Jobs, KeepGoing: s.Config.Build.KeepGoing,
 		Actions: builtins.Actions(),
-		Events:  events, Epoch: at, Offline: f.offline, Refresh: f.refresh, Rerun: f.rerunning,
+		Events:  events, TellParts: f.events != "", Epoch: at, Offline: f.offline, Refresh: f.refresh, Rerun: f.rerunning,
 	}
 	if ws != nil {
 		cfg.Services = []any{ws.Shared}

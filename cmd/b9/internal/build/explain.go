@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/cmd/b9/internal/command"
+	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -22,15 +24,17 @@ import (
 func Explain(p *session.Program) *cobra.Command {
 	var f Flags
 	var all, status bool
+	var against string
 	cmd := &cobra.Command{
 		Use:  "explain TARGET...",
 		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
-			reasons, err := reasons(ctx, s, f, args)
+			reasons, err := reasons(ctx, s, f, against, args)
 			if err != nil {
 				return exit.Resumes(err, resumes)
 			}
-			if err := s.Show(document(reasons), text(reasons, all)); err != nil {
+			doc := document(newTeller(s.Root), reasons)
+			if err := s.Show(doc, text(reasons, doc.Steps, all, against)); err != nil {
 				return err
 			}
 			if status && slices.ContainsFunc(reasons, func(r engine.Reason) bool { return r.Runs }) {
@@ -42,12 +46,13 @@ func Explain(p *session.Program) *cobra.Command {
 	f.Register(cmd)
 	HideOut(cmd)
 	cmd.Flags().BoolVar(&status, "exit-code", false, "end with status 3 when a step would run")
+	cmd.Flags().StringVar(&against, "against", "", "compare with the steps of a repository, or of a build's --events=FILE: `REPO|FILE`")
 	cmd.Flags().BoolVar(&all, "all", false, "list the steps that are up to date too")
 	return cmd
 }
 
 // reasons asks the engine about every step; sources are left out.
-func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string) ([]engine.Reason, error) {
+func reasons(ctx context.Context, s *session.Session, f Flags, against string, patterns []string) ([]engine.Reason, error) {
 	ws, g, err := s.Graph(ctx, session.Evaluation{Options: f.options, Tags: f.tags, Locked: f.locked, ReadOnly: true}, patterns...)
 	if err != nil {
 		return nil, err
@@ -59,32 +64,32 @@ func reasons(ctx context.Context, s *session.Session, f Flags, patterns []string
 	if err != nil {
 		return nil, err
 	}
-	reasons, err := m.Explain(ctx, Wanted(g)...)
+	reasons, err := explain(ctx, s, m, against, Wanted(g))
 	if err := errors.Join(err, m.Close()); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" }), nil
+	return slices.DeleteFunc(reasons, func(r engine.Reason) bool { return r.Node.Builtin() == "source" && !r.Runs }), nil
 }
 
 // IsDone reports whether a build of the patterns would run and fetch nothing.
 func IsDone(ctx context.Context, s *session.Session, f Flags, patterns ...string) bool {
-	list, err := reasons(ctx, s, f, patterns)
+	list, err := reasons(ctx, s, f, "", patterns)
 	return err == nil && !slices.ContainsFunc(list, func(r engine.Reason) bool { return r.Runs || r.Cache })
 }
 
 // text is the steps that would run, or all, and how many there are.
-func text(reasons []engine.Reason, all bool) string {
+func text(reasons []engine.Reason, steps []output.Step, all bool, against string) string {
 	var text strings.Builder
 	var runs, cached int
-	for _, r := range reasons {
+	for i, r := range reasons {
 		if r.Runs {
 			runs++
 		}
 		if r.Cache {
 			cached++
 		}
-		if r.Runs || all {
-			text.WriteString(explained(r))
+		if all || r.Runs && against == "" || against != "" && !r.Same {
+			text.WriteString(explained(r, steps[i]))
 		}
 	}
 	fmt.Fprintf(&text, "%s, %d would run", output.Count(len(reasons), "step", "steps"), runs)
@@ -99,12 +104,12 @@ func text(reasons []engine.Reason, all bool) string {
 const fromCache = "from the step cache"
 
 // document is the steps for programs.
-func document(reasons []engine.Reason) output.Explain {
+func document(t *teller, reasons []engine.Reason) output.Explain {
 	rows := make([]output.Step, len(reasons))
 	for i, r := range reasons {
-		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: r.Note, Changes: r.Changes}
-		if r.Cache {
-			rows[i].Note = fromCache
+		rows[i] = output.Step{Label: r.Node.Label(), Builtin: r.Node.Builtin(), Runs: r.Runs, Note: note(r), Elsewhere: r.Elsewhere, Changes: t.changes(r.Node, r.Changes)}
+		for _, in := range r.Pending {
+			rows[i].Pending = append(rows[i].Pending, in.Ref.String())
 		}
 		if r.Failed != nil {
 			rows[i].Failed = &output.FailedStep{Time: r.Failed.Time, Kept: r.Failed.Dir, Log: engine.Log(*r.Failed), Stopped: engine.WasStopped(*r.Failed)}
@@ -113,32 +118,92 @@ func document(reasons []engine.Reason) output.Explain {
 	return output.Explain{Steps: rows}
 }
 
-// explained renders one step and what changed.
-func explained(r engine.Reason) string {
-	var b strings.Builder
-	state := "up to date"
+// note is what there is to say of a step beside its changes.
+func note(r engine.Reason) string {
+	var words []string
 	switch {
-	case r.Runs:
-		state = r.Note
+	case r.Runs && r.Note != "":
+		words = append(words, r.Note)
+	case r.Same:
+		words = append(words, "the same in "+r.Elsewhere)
+	case r.Missing:
+		words = append(words, "not in "+r.Elsewhere)
 	case r.Cache:
-		state = fromCache
+		words = append(words, fromCache)
 	}
-	if len(r.Changes) > 0 {
-		state = "changed:"
+	switch {
+	case r.New && !r.Runs && r.Cache:
+		words = append(words, "never built here")
+	case r.New && !r.Runs:
+		words = append(words, "never built here, from the store")
+	}
+	return strings.Join(words, ", ")
+}
+
+// explained renders one step and what changed.
+func explained(r engine.Reason, step output.Step) string {
+	var b strings.Builder
+	state := step.Note
+	if len(step.Changes) > 0 {
+		state = strings.TrimPrefix(state+", changed", ", ")
+	}
+	if r.Elsewhere != "" && (r.New || len(step.Changes) > 0) {
+		state += ", beside what " + r.Elsewhere + " has"
+	}
+	if state == "" {
+		state = "up to date"
+	}
+	if len(step.Changes) > 0 {
+		state += ":"
 	}
 	fmt.Fprintf(&b, "%s  %s  %s\n", r.Node.Label(), r.Node.Builtin(), state)
-	if r.Failed != nil {
-		target, _, _ := strings.Cut(r.Node.Label(), " (") // which an unnamed step belongs to
-		how := "failed"
-		if engine.WasStopped(*r.Failed) {
-			how = "stopped"
-		}
-		fmt.Fprintf(&b, "    %s at %s; its log: %s\n    what it left: %s (look around in it with: b9 shell %s)\n",
-			how, r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir, target)
+	b.WriteString(failure(r))
+	for _, c := range step.Changes {
+		b.WriteString(changeText(c))
 	}
-	for _, c := range r.Changes {
-		fmt.Fprintf(&b, "    %s: %s\n", c.Part, changed(c.Old, c.New))
+	if len(step.Pending) > 0 {
+		fmt.Fprintf(&b, "    runs after %s\n", strings.Join(step.Pending, ", "))
 	}
+	return b.String()
+}
+
+// changeText renders what changed: values in a line, texts line by line.
+func changeText(c output.Change) string {
+	what := c.What
+	if c.Place != nil {
+		what += fmt.Sprintf(" at %s:%d", c.Place.File, c.Place.Line)
+	}
+	if len(c.Lines) == 0 {
+		return fmt.Sprintf("    %s: %s -> %s\n", display.Clean(what), shown(c.Was), shown(c.Is))
+	}
+	return fmt.Sprintf("    %s:\n%s", display.Clean(what), cleaned("      ", strings.Join(c.Lines, "\n")))
+}
+
+// shown is a value for people, cut where it is long.
+func shown(value string) string {
+	const most = 200
+	if len(value) > most {
+		value = strings.ToValidUTF8(value[:most], "") + "…"
+	}
+	return display.Clean(cmp.Or(value, "(none)"))
+}
+
+// failure tells what a failed step left, and what it can be used for.
+func failure(r engine.Reason) string {
+	if r.Failed == nil {
+		return ""
+	}
+	var b strings.Builder
+	target, _, _ := strings.Cut(r.Node.Label(), " (") // which an unnamed step belongs to
+	how := "failed"
+	if engine.WasStopped(*r.Failed) {
+		how = "stopped"
+	}
+	fmt.Fprintf(&b, "    %s at %s; its log: %s\n    what it left: %s", how, r.Failed.Time.Local().Format(time.DateTime), engine.Log(*r.Failed), r.Failed.Dir)
+	if _, enterable, err := engine.LoadSandbox(r.Failed.Dir); err == nil && enterable {
+		fmt.Fprintf(&b, " (look around in it with: b9 shell %s)", display.ShellWord(target))
+	}
+	b.WriteByte('\n')
 	return b.String()
 }
 

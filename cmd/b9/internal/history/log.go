@@ -62,8 +62,8 @@ type Log struct {
 
 // found is a step that was cached. What has nothing else to tell is never encoded.
 type found struct {
-	node *engine.Node
-	at   time.Time
+	engine.Event
+	at time.Time
 }
 
 // Begin begins the log of a build, of which ID and Process are chosen. What hinders the
@@ -105,7 +105,10 @@ func (l *Log) Event(e engine.Event) {
 	case engine.StepProgress: // of use while it lasts
 	case engine.StepCached:
 		l.paths.Cached(e.Node, e.Node.Needs)
-		l.cached = append(l.cached, found{e.Node, now})
+		if e.Parts == nil {
+			e.Key = store.Digest{} // the step's record has it
+		}
+		l.cached = append(l.cached, found{e, now})
 	case engine.StepLog:
 		l.output(e, now)
 	default:
@@ -124,10 +127,10 @@ func (l *Log) Event(e engine.Event) {
 // add appends a line, after what was cached before.
 func (l *Log) add(e output.Event) {
 	for _, f := range l.cached {
-		event := output.EventOf(engine.Event{Type: engine.StepCached, Node: f.node}, f.at)
+		event := output.EventOf(f.Event, f.at)
 		event.Place = nil
-		if l.paths.Behind(f.node) {
-			event.Inputs = output.InputsOf(f.node)
+		if l.paths.Behind(f.Node) {
+			event.Inputs = output.InputsOf(f.Node)
 		}
 		l.lines = append(l.lines, output.Line(event)...)
 	}

@@ -271,12 +271,27 @@ type Explain struct {
 
 // Step is one step, and why it would run.
 type Step struct {
-	Label   string          `json:"label"`
-	Builtin string          `json:"builtin"`
-	Runs    bool            `json:"runs"`
-	Note    string          `json:"note,omitempty"`
-	Changes []engine.Change `json:"changes,omitempty"`
-	Failed  *FailedStep     `json:"failed,omitempty"` // when it ran last
+	Label     string      `json:"label"`
+	Builtin   string      `json:"builtin"`
+	Runs      bool        `json:"runs"`
+	Note      string      `json:"note,omitempty"`
+	Elsewhere string      `json:"elsewhere,omitempty"` // the workspace, repository or file whose step it is compared with, if it is not this workspace's
+	Pending   []string    `json:"pending,omitempty"`   // steps that run first, and whose results it needs
+	Changes   []Change    `json:"changes,omitempty"`
+	Failed    *FailedStep `json:"failed,omitempty"` // when it ran last
+}
+
+// Change is one part of the key of a step that differs, and what it is for people.
+type Change struct {
+	Part  string   `json:"part"`
+	Path  string   `json:"path,omitempty"` // of a file in the directory that the part is
+	Old   string   `json:"old"`
+	New   string   `json:"new"`
+	What  string   `json:"what"`            // such as "memory", or "file web/setup.sh (script)"
+	Place *Place   `json:"place,omitempty"` // of the argument
+	Was   string   `json:"was,omitempty"`   // old, as a build file has it
+	Is    string   `json:"is,omitempty"`    // new, likewise
+	Lines []string `json:"lines,omitempty"` // how a text differs, as diff -u has it
 }
 
 // FailedStep is what a failed step left.

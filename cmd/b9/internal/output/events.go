@@ -25,7 +25,8 @@ type Event struct {
 	Log      string          `json:"log,omitempty"`    // path
 	Kept     string          `json:"kept,omitempty"`   // path
 	Inputs   []string        `json:"inputs,omitempty"` // labels of the steps that it needs directly; of a started step, and of one that was cached behind one that ran
-	Key      string          `json:"key,omitempty"`    // of a started step
+	Key      string          `json:"key,omitempty"`    // of a started step; of a cached one, too, with --events
+	Parts    []store.Part    `json:"parts,omitempty"`  // what the key is made of, with --events
 	Was      string          `json:"was,omitempty"`    // the key of the newest record of its label then
 	Changes  []engine.Change `json:"changes,omitempty"`
 	Executed *int            `json:"executed,omitempty"`
@@ -52,7 +53,7 @@ var eventNames = [...]string{
 
 // EventOf is the document's form of an event.
 func EventOf(e engine.Event, now time.Time) Event {
-	out := Event{Time: now, Event: eventNames[e.Type], Changes: e.Changes, Key: keyOf(e.Key), Was: keyOf(e.Was)}
+	out := Event{Time: now, Event: eventNames[e.Type], Parts: e.Parts, Changes: e.Changes, Key: keyOf(e.Key), Was: keyOf(e.Was)}
 	if e.Node != nil {
 		out.Label, out.Builtin, out.Place = e.Node.Label(), e.Node.Builtin(), PlaceOf(e.Node.Where())
 	}

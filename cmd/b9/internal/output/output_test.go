@@ -30,6 +30,9 @@ func fields(b *strings.Builder, t reflect.Type, indent string) {
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		of, kind := element(f.Type)
 		if strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero") {
 			kind += ", optional"
