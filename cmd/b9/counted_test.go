@@ -74,9 +74,9 @@ func TestAStepReadsWhatItWrote(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	mib, kinds := 160, []string{"xfs"}
+	mib, kinds := 120, []string{"vfat", "xfs"}
 	if os.Getenv(longTests) != "" {
-		mib, kinds = 1024, []string{"ext4", "xfs", "btrfs"}
+		mib, kinds = 1024, []string{"ext4", "vfat", "xfs", "btrfs"}
 	}
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {

@@ -222,7 +222,7 @@ func TestRandomScriptsWithDifferences(t *testing.T) {
 	}
 	rounds, more := 2, []string(nil)
 	if os.Getenv(longTests) != "" {
-		rounds, more = 10, []string{"xfs", "btrfs"}
+		rounds, more = 4, []string{"xfs", "btrfs"}
 	}
 	r := moments(t)
 	for range rounds {

@@ -113,7 +113,7 @@ func (s *service) root(image *part) (nodefs.InodeEmbedder, *nodefs.Options, erro
 			return nil, nil, err
 		}
 		s.finish = e.Close
-		v := &volume{server: s, editor: e}
+		v := &volume{server: s, editor: e, changes: newChanges()}
 		return &object{v: v, o: e.Root()}, &nodefs.Options{}, nil
 	}
 	r, err := fsys.NewReader(image, image.Length)

@@ -20,8 +20,37 @@ import (
 type volume struct {
 	server *service
 
-	mu     sync.Mutex // the editor serves one at a time
-	editor *vfat.Editor
+	mu      sync.Mutex // the editor serves one at a time
+	editor  *vfat.Editor
+	changes changes
+}
+
+// changes are the times of change of what is changed while it is served, by the numbers of
+// objects. A vfat keeps none. That of another object, which can't be known, is its time of
+// modification, but no later than a day before it was served: so who looks for what was
+// changed since then finds all of that and nothing else.
+type changes struct {
+	before time.Time
+	at     map[uint64]time.Time
+}
+
+func newChanges() changes {
+	const day = 24 * time.Hour
+	return changes{before: time.Now().Add(-day), at: map[uint64]time.Time{}}
+}
+
+// mark says that an object is changed now.
+func (c *changes) mark(o *vfat.Object) { c.at[o.ID] = time.Now() }
+
+// of is the time of change of an object that was modified at a time.
+func (c *changes) of(o *vfat.Object, modified time.Time) time.Time {
+	if at, ok := c.at[o.ID]; ok {
+		return at
+	}
+	if modified.After(c.before) {
+		return c.before
+	}
+	return modified
 }
 
 func (v *volume) errno(err error) unix.Errno { return v.server.errno(err) }
@@ -72,7 +101,8 @@ func (v *volume) fill(o *vfat.Object, out *gofuse.Attr) {
 	cluster, _, _ := v.editor.Space()
 	at := time.Unix(o.Modified(), 0)
 	out.Mode, out.Size, out.Nlink = mode(o), uint64(o.Size()), 1
-	out.SetTimes(&at, &at, &at)
+	changed := v.changes.of(o, at)
+	out.SetTimes(&at, &at, &changed)
 	out.Blksize = uint32(cluster)
 	out.Blocks = (out.Size + uint64(cluster) - 1) / uint64(cluster) * uint64(cluster) / 512
 }
@@ -114,6 +144,7 @@ func (n *object) Setattr(_ context.Context, _ nodefs.FileHandle, in *gofuse.SetA
 	if hasUID && uid != 0 || hasGID && gid != 0 || hasMode && bits&0o7000 != 0 {
 		return unix.EPERM
 	}
+	n.v.changes.mark(n.o)
 	if size, ok := in.GetSize(); ok {
 		if size > 1<<62 {
 			return unix.EFBIG
@@ -156,6 +187,7 @@ func (n *object) Open(_ context.Context, flags uint32) (nodefs.FileHandle, uint3
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
 	if flags&unix.O_TRUNC != 0 {
+		n.v.changes.mark(n.o)
 		if err := n.v.editor.Truncate(n.o, 0, now()); err != nil {
 			return nil, 0, n.v.errno(err)
 		}
@@ -189,6 +221,7 @@ func (n *object) Read(_ context.Context, _ nodefs.FileHandle, dest []byte, off i
 func (n *object) Write(_ context.Context, _ nodefs.FileHandle, data []byte, off int64) (uint32, unix.Errno) {
 	n.v.mu.Lock()
 	defer n.v.mu.Unlock()
+	n.v.changes.mark(n.o)
 	if err := n.v.editor.WriteAt(n.o, data, off, now()); err != nil {
 		return 0, n.v.errno(err)
 	}
@@ -204,6 +237,8 @@ func (n *object) create(ctx context.Context, name string, dir bool, out *gofuse.
 	if err != nil {
 		return nil, nil, n.v.errno(err)
 	}
+	n.v.changes.mark(o)
+	n.v.changes.mark(n.o)
 	return o, n.node(ctx, o, out), 0
 }
 
@@ -266,6 +301,7 @@ func (n *object) remove(name string, dir bool) unix.Errno {
 	case !dir && o.IsDir():
 		return unix.EISDIR
 	}
+	n.v.changes.mark(n.o)
 	return n.v.errno(n.v.editor.Remove(o, now()))
 }
 
@@ -280,6 +316,9 @@ func (n *object) Rename(_ context.Context, name string, parent nodefs.InodeEmbed
 	o, err := n.v.editor.Lookup(n.o, name)
 	if err != nil {
 		return n.v.errno(err)
+	}
+	for _, changed := range []*vfat.Object{o, n.o, to.o} {
+		n.v.changes.mark(changed)
 	}
 	return n.v.errno(n.v.editor.Rename(o, to.o, newName, flags&unix.RENAME_NOREPLACE != 0, now()))
 }

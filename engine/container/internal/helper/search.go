@@ -106,7 +106,12 @@ func (g *guest) searchMounts(ctx context.Context, h *hunt, use func(timed bool) 
 		if err != nil {
 			return fmt.Errorf("search for secrets: %w", err)
 		}
-		if !use(keepsChanges(dir)) {
+		timed, err := keepsChanges(dir, m.Kind)
+		if err != nil {
+			dir.Close()
+			return fmt.Errorf("search for secrets: %w", err)
+		}
+		if !use(timed) {
 			dir.Close()
 			continue
 		}
@@ -120,18 +125,23 @@ func (g *guest) searchMounts(ctx context.Context, h *hunt, use func(timed bool) 
 	return nil
 }
 
-// keepsChanges reports whether a file system is known to keep, for each file, when it
-// was changed last, in its content, name or attributes.
-func keepsChanges(dir *os.File) bool {
+// keepsChanges reports whether a mount is known to keep, for each file, when it
+// was changed last, in its content, name or attributes. That of an image through FUSE is served
+// by b9, which does, once it has what was written through a mapping.
+func keepsChanges(dir *os.File, kind container.MountKind) (bool, error) {
 	var st unix.Statfs_t
-	if unix.Fstatfs(int(dir.Fd()), &st) != nil {
-		return false
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+		return false, os.NewSyscallError("fstatfs", err)
 	}
 	switch int64(st.Type) {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
-		return true
+		return true, nil
+	case unix.FUSE_SUPER_MAGIC:
+		if kind == container.Image {
+			return true, os.NewSyscallError("syncfs", unix.Syncfs(int(dir.Fd())))
+		}
 	}
-	return false
+	return false, nil
 }
 
 // dir searches what is in a directory, and closes it. It does not leave the mount.
