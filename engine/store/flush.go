@@ -200,12 +200,17 @@ func (s *Store) replaceFile(path string, data []byte, mode os.FileMode, ready fu
 	if err != nil {
 		return spaceError(s.dir, s.dir, err)
 	}
-	defer os.Remove(f.Name()) // does nothing after the rename
 	defer f.Close()
-	if err := errors.Join(newfile.Inherit(f), fillFile(f, data, mode, ready)); err != nil {
-		return spaceError(s.dir, s.dir, fmt.Errorf("write %s: %w", path, err))
+	err = errors.Join(newfile.InheritFrom(f, s.owner), fillFile(f, data, mode, ready))
+	if err != nil {
+		err = fmt.Errorf("write %s: %w", path, err)
+	} else {
+		err = s.moveInto(f.Name(), path, ready != nil)
 	}
-	return spaceError(s.dir, s.dir, s.moveInto(f.Name(), path, ready != nil))
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return spaceError(s.dir, s.dir, err)
 }
 
 func fillFile(f *os.File, data []byte, mode os.FileMode, ready func(*os.File) error) error {

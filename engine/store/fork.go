@@ -128,9 +128,6 @@ func (s *Store) ForkPlaced(ctx context.Context, d Digest, dst string, how Placin
 
 // forkWithout makes dst a fork without a copy, if it can and that pays.
 func (s *Store) forkWithout(d Digest, dst string) (done bool, err error) {
-	if real, err := s.insideScratch(dst); err != nil || filepath.Dir(filepath.Dir(real)) != filepath.Join(s.dir, scratchDir) {
-		return false, nil
-	}
 	above := s.opts.ForkAbove
 	if above == 0 {
 		above = forkAbove
@@ -139,6 +136,9 @@ func (s *Store) forkWithout(d Digest, dst string) (done bool, err error) {
 	kind, err := s.find(Object{Kind: File, Digest: d}, &st)
 	if err != nil || above < 0 || kind == objectsDir && st.Blocks*512 <= above {
 		return false, err
+	}
+	if real, err := s.insideScratch(dst); err != nil || filepath.Dir(filepath.Dir(real)) != filepath.Join(s.dir, scratchDir) {
+		return false, nil
 	}
 	if kind == objectsDir {
 		if cloned, err := cloneFile(s.shard(kind, d), dst); cloned || err != nil {

@@ -145,8 +145,9 @@ type spares struct {
 	closed bool
 }
 
-// maxSpares is how many are kept, each an open file.
-const maxSpares = 64
+// maxSpares is how many are kept, each an open file: as many as there are steps at a time
+// whose outputs are flushed together, which had them a moment ago.
+const maxSpares = 256
 
 // take returns a directory of that name, nil where there is none to spare.
 func (p *spares) take(dir string) *Scratch {
