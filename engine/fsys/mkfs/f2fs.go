@@ -29,7 +29,7 @@ func (m *maker) checkF2FS() error {
 		case p == "" && (n.Mode&0o7777 != 0o755):
 			return errors.New("the root of a f2fs has mode 0755: give the content another one with tree(modes = ...)")
 		case !n.IsDir() && !n.IsRegular() && !n.IsLink():
-			return fmt.Errorf("%s is a device, pipe or socket, which sload.f2fs does not write: leave it out, as with tree(exclude = ...)", p)
+			return fmt.Errorf("%s is a device, pipe or socket, which sload.f2fs does not write: leave it out of the content", p)
 		case len(n.Xattrs) > 0:
 			return fmt.Errorf("%s has the attribute %s, and sload.f2fs writes none: take an ext4, or remove it", p, n.Xattrs[0].Name)
 		}
