@@ -346,19 +346,19 @@ func TestGoldenKeysOfExamples(t *testing.T) {
 	copyFiles(t, "examples", filepath.Join(root, "examples"))
 	writeFile(t, filepath.Join(root, lang.RootFile), nil)
 	k := newKeyTable(t, root)
-	for _, name := range []string{"debian.star", "hello32.star"} {
+	for _, name := range []string{"debian.star", "hello32.star", "machine.star"} {
 		path := filepath.Join(root, "examples", name)
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		const pin = `bootstrap(
+		const pin = `(
     mirror = "deb [trusted=yes] http://snapshot.invalid/archive/debian bookworm main",
     snapshot = "20261101T000000Z",
 `
-		pinned := strings.Replace(string(text), "bootstrap(\n", pin, 1)
+		pinned := strings.NewReplacer("bootstrap(\n", "bootstrap"+pin, "debian_machine(\n", "debian_machine"+pin).Replace(string(text))
 		if pinned == string(text) {
-			t.Fatalf("%s has no call of bootstrap", name)
+			t.Fatalf("%s installs no Debian", name)
 		}
 		writeFile(t, path, []byte(pinned))
 		k.add(k.steps("examples/" + name)...)

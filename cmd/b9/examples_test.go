@@ -20,7 +20,7 @@ import (
 const longTests = "B9_LONG_TESTS"
 
 // slow are the examples that install a Debian.
-func slow() []string { return []string{"debian.star", "hello32.star"} }
+func slow() []string { return []string{"debian.star", "hello32.star", "machine.star"} }
 
 // checkout copies the examples into a workspace of its own.
 func checkout(t *testing.T) string {
