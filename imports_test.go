@@ -123,6 +123,7 @@ func commands(below []string) []rule {
 		{path: room + "timeline", imports: append([]string{room + "output"}, below...)},
 		{path: room + "display", imports: append([]string{room + "output", room + "timeline"}, below...)},
 		{path: room + "query", imports: append([]string{room + "diagram"}, below...)},
+		{path: room + "difference", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "page", imports: []string{room + "output", room + "timeline", room + "diagram", room + "display"}},
 		{path: room + "manual", imports: below},
 		{path: room + "reference", imports: append([]string{"stdlib"}, below...)},
@@ -135,9 +136,9 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor", room + "query", room + "manual", room + "reference"}}, {"lsp", []string{room + "inspect"}},
-		{"files", []string{room + "build", room + "image"}},
+		{"files", []string{room + "build", room + "image", room + "difference"}},
 	} {
 		rows = append(rows, rule{path: room + subject.name, imports: slices.Concat(stand, subject.uses, below)})
 		all = append(all, room+subject.name)

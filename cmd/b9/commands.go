@@ -25,7 +25,7 @@ func commands(p *session.Program) *cobra.Command {
 	root.AddCommand(
 		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p), build.Profile(p), build.Graph(p),
 		inspect.Query(p), inspect.Builtins(p), inspect.Doc(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p), inspect.Manual(p),
-		files.Ls(p), files.Cat(p), files.Cp(p),
+		files.Ls(p), files.Cat(p), files.Cp(p), files.Diff(p),
 		source.Fmt(p), source.Lint(p), lsp.Command(p),
 		image.Command(p),
 		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
@@ -50,6 +50,7 @@ func otherWords(name string) []string {
 		"shell":    {"enter", "attach", "debug", "ssh"},
 		"explain":  {"why"},
 		"query":    {"targets", "show"},
+		"diff":     {"compare", "changes"},
 		"graph":    {"dot", "diagram"},
 		"profile":  {"timeline", "trace", "times"},
 		"builtins": {"rules", "reference"},

@@ -87,6 +87,7 @@ func goldenRuns() []goldenRun {
 		{command: "ls //:image:/ //:image:/etc", golden: "ls"},
 		{command: "cat //:image:/etc/motd"},
 		{command: "cp //:image:/etc/motd motd"},
+		{command: "diff x.raw //:disk", golden: "diff"},
 		{command: "list", golden: "list"},
 		{command: "list -r local", golden: "list-local"},
 		{command: "update", golden: "update"},

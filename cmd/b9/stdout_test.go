@@ -42,6 +42,7 @@ func prints() map[string][]string {
 		"b9 cache gc":              {},
 		"b9 cache verify":          {},
 		"b9 config":                {},
+		"b9 diff":                  {"x.raw", "x.raw"},
 		"b9 doctor":                {"--json"},
 		"b9 image":                 {},
 		"b9 image info":            {"x.raw"},

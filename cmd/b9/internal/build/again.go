@@ -44,7 +44,7 @@ func (b *maker) traceKey() (store.Digest, error) {
 // again returns the report of a build that has nothing to do; nil where that is not
 // known.
 func (b *maker) again(ctx context.Context) (r *report, err error) {
-	if len(b.rerun) > 0 {
+	if len(b.rerun) > 0 || b.twice {
 		return nil, nil
 	}
 	key, err := b.traceKey()

@@ -34,14 +34,17 @@ import (
 // Command is `b9 build`.
 func Command(p *session.Program) *cobra.Command {
 	var f Flags
+	var twice bool
 	cmd := &cobra.Command{
 		Use:  "build TARGET...",
 		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
+			f.twice = twice
 			return (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out, final: true}}).run(ctx)
 		}, f.Configure),
 	}
 	f.Register(cmd)
+	cmd.Flags().BoolVar(&twice, "check-reproducible", false, "build twice, and fail where a step comes out different from the same inputs")
 	return cmd
 }
 
@@ -82,6 +85,8 @@ type Flags struct {
 	rerun     []string
 	rerunning func(*engine.Node) bool // what rerun names, once it is known
 	locked    bool
+	alone     bool // without the cache of other machines
+	twice     bool // see [maker.checkReproducible]
 	display   string
 	events    string
 	tags      []string

@@ -96,12 +96,16 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	}
 	d, end := b.Console.Build(b.shownAs())
 	defer end()
-	r, result, err := b.execute(ctx, func(e engine.Event) { d.Event(e); b.log.Event(e) }, ws, refs)
+	events := func(e engine.Event) { d.Event(e); b.log.Event(e) }
+	r, result, err := b.execute(ctx, events, ws, refs)
 	if result == nil {
 		return nil, err
 	}
 	if err = errors.Join(e.mistakes, err); !b.ReadOnly && (err == nil || ctx.Err() == nil) {
 		err = b.settle(ctx, d, e, result, r, err)
+	}
+	if b.twice && err == nil {
+		err = b.checkReproducible(ctx, events, ws, refs, result, r)
 	}
 	if r.Shared = ws.Shared.Resolved(); e.rest && r.trace != nil {
 		r.Shared = share.Traced(r.trace)
@@ -114,8 +118,11 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	if terr := b.tell(r, err); terr != nil {
 		return nil, terr
 	}
+	if err != nil && len(r.Irreproducible) == 0 { // which no step told
+		err = reported(ctx, err)
+	}
 	if err != nil {
-		return nil, reported(ctx, err)
+		return nil, err
 	}
 	return &Built{Graph: graph, Result: result}, b.collect(ctx, r.store)
 }
@@ -224,7 +231,10 @@ func open(s *session.Session, f Flags, ws *session.Workspace, events func(engine
 	if ws != nil {
 		cfg.Services = []any{ws.Shared}
 	}
-	steps := openStepCache(s, f.offline)
+	var steps *stepCache
+	if !f.alone {
+		steps = openStepCache(s, f.offline)
+	}
 	if steps != nil { // not a nil pointer in an interface
 		cfg.Cache = steps
 	}

@@ -92,6 +92,18 @@ func Interruption(err error) error {
 // Reported makes err one that the command has printed already.
 func Reported(err error) error { return &Error{Status: Failed, Err: err, reported: true} }
 
+// Comparison is the error of a command that compared two things, with the statuses of
+// cmp.
+func Comparison(same bool, err error) error {
+	switch {
+	case err != nil:
+		return &Error{Status: Trouble, Err: err, reported: IsReported(err)}
+	case !same:
+		return Status(Different)
+	}
+	return nil
+}
+
 // IsReported reports whether err is one of [Reported].
 func IsReported(err error) bool {
 	var e *Error

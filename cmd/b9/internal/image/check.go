@@ -100,14 +100,7 @@ func compare(p *session.Program) *cobra.Command {
 		Args: command.ExactArgs("two files", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			second.backing, second.extents = f.backing, f.extents
-			same, err := compareImages(cmd.Context(), p, args, &f, &second)
-			switch {
-			case err != nil:
-				return &exit.Error{Status: exit.Trouble, Err: err}
-			case !same:
-				return exit.Status(exit.Different)
-			}
-			return nil
+			return exit.Comparison(compareImages(cmd.Context(), p, args, &f, &second))
 		},
 	}
 	f.Register(cmd)

@@ -40,6 +40,7 @@ func Documents() []Document {
 		{"comparison", 1, "`image compare`", Comparison{}},
 		{"config", 1, "`config`", Config{}},
 		{"damage", 1, "`repo check`", Damage{}},
+		{"diff", 1, "`diff`", Diff{}},
 		{"doctor", 1, "`doctor`", Doctor{}},
 		{"errors", 1, "every command that fails and has printed no other document", Errors{}},
 		{"event", 1, "`--display json`: one a line, on standard error; `--events`, and the event log of a build: one a line", Event{}},
@@ -86,11 +87,23 @@ type Build struct {
 	Shared    []share.Locked    `json:"shared,omitempty"`    // what shared() resolved to
 	Published []share.Published `json:"published,omitempty"` // what the share() that ran published
 
+	Irreproducible []Irreproducible `json:"irreproducible,omitempty"`
+
 	NotBuilt []NotBuilt `json:"not_built,omitempty"`
 	Stale    []Stale    `json:"stale,omitempty"`
 
 	Error  string    `json:"error,omitempty"` // all of Errors as text
 	Errors []Failure `json:"errors,omitempty"`
+}
+
+// Irreproducible is a step that came out different when it was built again from the same
+// inputs; of the first of them it is told in what.
+type Irreproducible struct {
+	Label   string `json:"label"`
+	Builtin string `json:"builtin"`
+	Place   *Place `json:"place,omitempty"`
+	Output  string `json:"output,omitempty"`
+	Diff    *Diff  `json:"diff,omitempty"`
 }
 
 // NotBuilt is a target that was asked for and could not be built because something else

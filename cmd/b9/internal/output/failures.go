@@ -22,6 +22,10 @@ func Text(err error) string {
 	var b strings.Builder
 	for _, part := range parts(err) {
 		mistakes, ok := part.(lang.Errors)
+		if step, is := part.(*engine.StepError); is && step.Node.Where().File != "" {
+			b.WriteString(part.Error() + "\n")
+			continue
+		}
 		if !ok {
 			b.WriteString("b9: " + part.Error() + "\n")
 			continue
