@@ -39,6 +39,7 @@ func usages() map[string]usage {
 		"b9 explain":          {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}}},
 		"b9 log":              {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {"//:a", "--json"}, {"20200101-000000", "//:a", "//:b"}}},
 		"b9 graph":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--format", "pdf"}}},
+		"b9 watch":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--builds", "-1"}, {"//:a", "-j", "x"}}},
 		"b9 profile":          {wrong: [][]string{{"a", "b"}, {"--format", "pdf"}}},
 		"b9 builds":           {wrong: [][]string{{"x"}, {"-n", "-1"}}},
 		"b9 clean":            {wrong: no("x")},

@@ -88,6 +88,7 @@ func goldenRuns() []goldenRun {
 		{command: "cat //:image:/etc/motd"},
 		{command: "cp //:image:/etc/motd motd"},
 		{command: "diff x.raw //:disk", golden: "diff"},
+		{command: "watch //:a --builds 1", golden: "watch"},
 		{command: "list", golden: "list"},
 		{command: "list -r local", golden: "list-local"},
 		{command: "update", golden: "update"},

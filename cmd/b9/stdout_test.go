@@ -36,6 +36,7 @@ func prints() map[string][]string {
 		"b9 log":                   {"-C", "pub", "//:base"},
 		"b9 builds":                {"--all"},
 		"b9 profile":               {},
+		"b9 watch":                 {"//:a", "--builds", "1"},
 		"b9 graph":                 {"//:a"},
 		"b9 clean":                 {mute},
 		"b9 cache":                 {},

@@ -30,7 +30,7 @@ type Document struct {
 // Documents is every JSON document that b9 prints.
 func Documents() []Document {
 	return []Document{
-		{"build", 1, "`build`; `run` and `shell` before the command starts, on standard error", Build{}},
+		{"build", 1, "`build`, `watch`; `run` and `shell` before the command starts, on standard error", Build{}},
 		{"builds", 1, "`builds`", Builds{}},
 		{"builtins", 1, "`builtins`", Builtins{}},
 		{"cache", 1, "`cache`", Cache{}},
