@@ -130,13 +130,14 @@ func commands(below []string) []rule {
 		{path: room + "history", imports: append([]string{room + "output", room + "timeline", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
+		{path: room + "guest", imports: slices.Concat(stand, below)},
 	}
 	all := append([]string{room + "profile"}, stand...)
 	for _, subject := range []struct {
 		name string
 		uses []string
 	}{
-		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference", room + "guest"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor", room + "query", room + "manual", room + "reference"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image", room + "difference"}},
 	} {

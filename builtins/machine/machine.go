@@ -25,7 +25,7 @@ import (
 
 // Actions is the table of actions of this package by kind.
 func Actions() engine.Actions {
-	return engine.Actions{"virtual_machine/1": func() engine.Action { return &makeMachine{} }}
+	return engine.Actions{"virtual_machine/2": func() engine.Action { return &makeMachine{} }}
 }
 
 // Operation is the operation virtual_machine().
@@ -74,7 +74,7 @@ type makeMachine struct {
 }
 
 // Kind implements engine.Action.
-func (*makeMachine) Kind() string { return "virtual_machine/1" }
+func (*makeMachine) Kind() string { return "virtual_machine/2" }
 
 func makeStep(c *lang.Call) (lang.Step, error) {
 	a := &makeMachine{Directory: path.Clean(c.String("directory")), Machine: vm.Machine{

@@ -31,7 +31,7 @@ func usages() map[string]usage {
 		"b9 build":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}, {"//:a", "-j", "x"}, {"//:a", "--backend", "nspawned"}, {"shared:"}, {"//:a", "@lib//:x"}}},
 		"b9 query":            {[]string{"//:a"}, true, [][]string{{"depz", "//:a"}, {"deps(//:a"}, {"//:a", "--output", "xml"}, {"owner(/etc/passwd)"}}},
 		"b9 query options":    {[]string{"//:a"}, true, no("//:a", "--output", "xml")},
-		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}}},
+		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}, {"//:a", "--forward", "x"}, {"//:vm", "--network", "bridge:"}, {"//:vm", "--persist", "--snapshot"}, {"//:vm", "--forward", "80"}, {"//:vm", "--forward", "1:70000"}, {"//:vm", "--ssh", "--network", "none"}, {"//:vm", "--forward", "80:80", "--network", "bridge:br0"}, {"//:vm", "--share", "nowhere"}, {"//:vm", "--share", ".:/x", "--ssh"}, {"//:vm", "--memory", "1K", "--gdb"}}},
 		"b9 shell":            {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {}, {"//:a", "--backend", "nspawned"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}}},
 		"b9 query deps":       {[]string{"//:a"}, true, no()},
 		"b9 query rdeps":      {[]string{"//:a"}, true, no()},
@@ -137,7 +137,7 @@ func (s *site) b9(args ...string) (status int, stdout, stderr string) {
 func TestMistakesInTheCommandLine(t *testing.T) {
 	s := newSite(t, map[string]string{
 		"b9.toml":      "",
-		"B9BUILD.star": "file(name = \"a\", content = \"x\")\nfile(name = \"b\", content = \"y\")\nimage(name = \"image\", size = \"1M\", fs = \"vfat\")\n",
+		"B9BUILD.star": "file(name = \"a\", content = \"x\")\nfile(name = \"b\", content = \"y\")\nimage(name = \"image\", size = \"1M\", fs = \"vfat\")\nvirtual_machine(name = \"vm\", disks = [\":image\"])\n",
 		"x.raw":        strings.Repeat("\x00", 1<<20),
 	})
 	rows := usages()

@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// wiring is what the host adds to a machine: what it runs on, its firmware, where its
-// console goes.
-type wiring struct {
-	Accel    string   // "kvm" or "tcg"
-	CPU      string   // model of the processor; "" for all that the accelerator has
-	Firmware firmware // of a machine that starts by UEFI
-	TPM      string   // path of the socket of a TPM; "" for a machine without one
-	Console  []string // options for the serial console and the monitor
-	Display  []string // options for the screen
+// Host is what the host adds to a machine: what it runs on, its firmware, its networks,
+// where its console goes.
+type Host struct {
+	Accel      string   // "kvm" or "tcg"
+	CPU        string   // model of the processor; "" for all that the accelerator has
+	Code, Vars string   // files of a UEFI, see [FindFirmware]
+	TPM        string   // where the socket of a TPM is: "path=FILE" or "fd=NUMBER"
+	Networks   []string // what each card is at, as QEMU's -netdev has it; "" for nothing; nil for user networks
+	Console    []string // options for the serial console and the monitor
+	Display    []string // options for the screen
 }
 
-// args is QEMU's command line without its name. It is the same for the same arguments.
-func (m *Machine) args(w wiring) []string {
+// Args is QEMU's command line without its name. It is the same for the same arguments.
+func (m *Machine) Args(w Host) []string {
 	cpu := cmp.Or(w.CPU, map[string]string{"kvm": "host"}[w.Accel], "max")
 	machine := m.Type
 	if m.SecureBoot {
@@ -32,7 +33,7 @@ func (m *Machine) args(w wiring) []string {
 	}
 	list = append(list, m.firmwareArgs(w)...)
 	list = append(list, m.diskArgs()...)
-	list = append(list, m.nicArgs()...)
+	list = append(list, m.nicArgs(w)...)
 	for i, s := range m.Shares {
 		ro := ",readonly=on"
 		if s.Writable {
@@ -48,18 +49,18 @@ func (m *Machine) args(w wiring) []string {
 // comma doubles commas, which end a value in QEMU's options.
 func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-func (m *Machine) firmwareArgs(w wiring) []string {
+func (m *Machine) firmwareArgs(w Host) []string {
 	var args []string
 	if m.Firmware == "uefi" {
 		if m.SecureBoot {
 			args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
 		}
 		args = append(args,
-			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+comma(w.Firmware.Code),
-			"-drive", "if=pflash,unit=1,format=raw,file="+comma(w.Firmware.Vars))
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+comma(w.Code),
+			"-drive", "if=pflash,unit=1,format=raw,file="+comma(w.Vars))
 	}
 	if m.TPM {
-		args = append(args, "-chardev", "socket,id=tpm,path="+comma(w.TPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+		args = append(args, "-chardev", "socket,id=tpm,"+w.TPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	if m.Kernel != "" {
 		args = append(args, "-kernel", m.Kernel)
@@ -85,6 +86,10 @@ func driverOf(format string) string {
 func (m *Machine) diskArgs() []string {
 	var args []string
 	used := map[string]int{}
+	first := 0
+	if m.Kernel != "" {
+		first = 1 // a kernel that QEMU starts has the first place itself
+	}
 	for i, d := range m.Disks {
 		c, _ := controllerOf(d.Controller)
 		n := used[c.name]
@@ -97,7 +102,7 @@ func (m *Machine) diskArgs() []string {
 		if d.CD {
 			dev = c.cd
 		}
-		args = append(args, "-device", fmt.Sprintf("%s,drive=%s,bootindex=%d%s", dev, id, i, m.place(c, n, i)))
+		args = append(args, "-device", fmt.Sprintf("%s,drive=%s,bootindex=%d%s", dev, id, first+i, m.place(c, n, i)))
 	}
 	if m.Seed == "" {
 		return args
@@ -160,17 +165,24 @@ func readOnly(yes bool) string {
 	return ""
 }
 
-// nicArgs puts every card to a user network.
-func (m *Machine) nicArgs() []string {
+// nicArgs puts every card to its network.
+func (m *Machine) nicArgs(w Host) []string {
 	var args []string
 	for i, n := range m.NICs {
-		backend := fmt.Sprintf("user,id=net%d", i)
+		network := "user"
+		if w.Networks != nil {
+			network = w.Networks[i]
+		}
 		device := cmp.Or(map[string]string{"virtio": "virtio-net-pci"}[n.Model], n.Model)
-		device += fmt.Sprintf(",netdev=net%d,romfile=", i)
+		if network != "" {
+			args = append(args, "-netdev", fmt.Sprintf("%s,id=net%d", network, i))
+			device += fmt.Sprintf(",netdev=net%d", i)
+		}
+		device += ",romfile="
 		if n.MAC != "" {
 			device += ",mac=" + n.MAC
 		}
-		args = append(args, "-netdev", backend, "-device", device)
+		args = append(args, "-device", device)
 	}
 	return args
 }

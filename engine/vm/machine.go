@@ -4,7 +4,7 @@
 //
 //	Machine   a machine as data: memory, processors, disks, firmware
 //	Document  the description as a file; Domain, the one for libvirt
-//	Script    a program that starts the machine with QEMU alone
+//	Script    a program that starts the machine with QEMU alone; Args, QEMU's words for a Host
 package vm
 
 import (
@@ -22,8 +22,11 @@ import (
 // schema names the document that a [Machine] is, and its version.
 const schema = "machine/1"
 
-// program is the QEMU that machines are started with.
-const program = "qemu-system-x86_64"
+// Program is the QEMU that machines are started with.
+const Program = "qemu-system-x86_64"
+
+// AgentPort is the channel of QEMU's guest agent.
+const AgentPort = "org.qemu.guest_agent.0"
 
 // Machine is a machine with processors of x86-64. Paths are relative to the directory
 // that its description lies in, or absolute.
@@ -147,6 +150,18 @@ func (m *Machine) Document() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
+// ReadDocument is the machine that a description describes.
+func ReadDocument(data []byte) (*Machine, error) {
+	m := new(Machine)
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, err
+	}
+	if m.Schema != schema {
+		return nil, fmt.Errorf("it is %q, and this b9 reads %s", m.Schema, schema)
+	}
+	return m, m.Check()
+}
+
 // machineName is what a machine may be called: a word for file names and QEMU.
 var machineName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$`) })
 
@@ -221,20 +236,45 @@ func oneOf(what, value string, all []string) error {
 
 // In returns the machine with its files seen from the directory that they lie in.
 func (m *Machine) In(dir string) *Machine {
-	own := *m
-	at := func(file string) string {
-		if file == "" || filepath.IsAbs(file) {
+	return m.At(func(file string) string {
+		if filepath.IsAbs(file) {
 			return file
 		}
 		return filepath.Join(dir, file)
-	}
-	own.Seed, own.Kernel, own.Initrd = at(m.Seed), at(m.Kernel), at(m.Initrd)
+	})
+}
+
+// At returns the machine with its files elsewhere: at says where a file or a directory is.
+func (m *Machine) At(at func(file string) string) *Machine {
+	own := *m
 	own.Disks, own.Shares = slices.Clone(m.Disks), slices.Clone(m.Shares)
-	for i := range own.Disks {
-		own.Disks[i].File = at(own.Disks[i].File)
-	}
-	for i := range own.Shares {
-		own.Shares[i].Dir = at(own.Shares[i].Dir)
+	for _, file := range own.files() {
+		*file = at(*file)
 	}
 	return &own
+}
+
+// Files are the machine's files and directories, as it names them.
+func (m *Machine) Files() []string {
+	var names []string
+	for _, file := range m.files() {
+		names = append(names, *file)
+	}
+	return names
+}
+
+func (m *Machine) files() []*string {
+	var files []*string
+	for i := range m.Disks {
+		files = append(files, &m.Disks[i].File)
+	}
+	for _, file := range []*string{&m.Seed, &m.Kernel, &m.Initrd} {
+		if *file != "" {
+			files = append(files, file)
+		}
+	}
+	for i := range m.Shares {
+		files = append(files, &m.Shares[i].Dir)
+	}
+	return files
 }

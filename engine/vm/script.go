@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// agentPort is the channel of QEMU's guest agent.
-const agentPort = "org.qemu.guest_agent.0"
-
 // scriptHead finds out what the machine runs on, and where its files are. What a
 // machine with UEFI or a TPM keeps lies beside its disks. The test for KVM is whether
 // the node can be opened: ACCEL=tcg is for a host where it opens and no guest runs.
@@ -59,11 +56,11 @@ func (m *Machine) Script() string {
 		fmt.Fprintf(&b, scriptTPM, state, state)
 		run = "" // so that the trap clears away
 	}
-	args := m.args(wiring{
-		Accel: "$ACCEL", CPU: "$CPU", Firmware: firmware{Code: "$code", Vars: vars}, TPM: "$tpm/socket",
+	args := m.Args(Host{
+		Accel: "$ACCEL", CPU: "$CPU", Code: "$code", Vars: vars, TPM: "path=$tpm/socket",
 		Console: []string{"-serial", "mon:stdio"}, Display: []string{"-display", "none"},
 	})
-	b.WriteString(run + program)
+	b.WriteString(run + Program)
 	for _, a := range args {
 		b.WriteString(" ")
 		if strings.HasPrefix(a, "-") {

@@ -30,7 +30,7 @@ func bootSector() []byte {
 // needQEMU skips a test where there is none.
 func needQEMU(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
+	if _, err := exec.LookPath(Program); err != nil {
 		t.Skip("needs the Debian package qemu-system-x86")
 	}
 }

@@ -27,6 +27,9 @@ type Request struct {
 	Patterns []string
 	Results  io.Writer // where the list of results is printed; nil for nowhere
 
+	// Aside says of which targets the results are no results of the command, and are told
+	// beside them; nil for none.
+	Aside func(*lang.Graph) bool
 	// ReadOnly puts no results anywhere, and leaves b9.lock as it is.
 	ReadOnly bool
 	// One refuses patterns that do not name exactly one target.
@@ -82,6 +85,9 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	ws, graph := e.ws, e.graph
 	if b.One && len(graph.Targets) != 1 {
 		return nil, exit.Usagef("%s names %d targets: a command runs in one", strings.Join(b.Patterns, " "), len(graph.Targets))
+	}
+	if b.Aside != nil && b.Aside(graph) {
+		b.Results = aside(b.Quiet, b.Console)
 	}
 	if b.placements, err = graph.Placements(); err != nil && !b.ReadOnly {
 		return nil, err

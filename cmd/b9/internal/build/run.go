@@ -12,6 +12,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/guest"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/container"
@@ -22,6 +23,7 @@ import (
 func Run(p *session.Program) *cobra.Command {
 	var f Flags
 	var in entering
+	var o guest.Options
 	cmd := &cobra.Command{
 		Use:  "run TARGET [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
@@ -31,13 +33,14 @@ func Run(p *session.Program) *cobra.Command {
 				return exit.Usagef("run takes one target, then `--` and the command, got %d targets", len(targets))
 			}
 			return p.With(func(ctx context.Context, s *session.Session, targets []string) error {
-				return run(ctx, s, f, targets[0], argv, in)
+				return run(ctx, s, f, targets[0], argv, in, o)
 			}, f.Configure)(cmd, targets)
 		},
 	}
 	f.Register(cmd)
 	cmd.Flags().StringVar(&in.cwd, "cwd", cwdMount, "start the command in `DIR` of the image")
 	in.register(cmd)
+	registerMachine(cmd, &o)
 	return cmd
 }
 
@@ -53,11 +56,17 @@ func (e *entering) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&e.subvolume, "subvolume", "", "mount the subvolume `NAME` of a btrfs as the root (default: the one that lxc_exec mounted, else the file system's default)")
 }
 
-func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, in entering) error {
-	if err := in.addTo(s, &container.Spec{}); err != nil { // before something is built
-		return err
+func run(ctx context.Context, s *session.Session, f Flags, target string, argv []string, in entering, o guest.Options) error {
+	o.Network, o.Memory, o.User, o.Share = in.network, in.memory, in.user, in.shares
+	// Before something is built; which of the two it is for is known afterwards.
+	forImage, forMachine := in.addTo(s, &container.Spec{}), o.Check(s)
+	switch {
+	case forMachine != nil && o.Given() != "":
+		return forMachine
+	case forImage != nil && (forMachine != nil || len(in.env) > 0):
+		return forImage
 	}
-	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out}
+	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out, Aside: hasMachine}
 	if len(argv) > 0 {
 		// The results are the command's own output then.
 		r.One, r.Results = true, aside(s.Quiet, s.Console)
@@ -67,6 +76,14 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 		return err
 	}
 	t := b.Graph.Targets[0]
+	switch flag := o.Given(); {
+	case isMachine(t):
+		return bootTarget(ctx, s, b, argv, in, o)
+	case flag != "":
+		return exit.Usagef("%s is for machines, and %s is none: vm() of @b9//vm.star makes one of a disk", flag, t)
+	case forImage != nil:
+		return forImage
+	}
 	if len(argv) == 0 && !display.IsTerminal(s.In) {
 		tellDoc(s, t)
 		return nil

@@ -1,0 +1,220 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/guest"
+	"b9.build/b9/cmd/b9/internal/session"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/vm"
+	"b9.build/b9/engine/vm/qemu"
+)
+
+// registerMachine adds the flags of run that are for machines. --display has two
+// meanings, of which each value says which it is.
+func registerMachine(cmd *cobra.Command, o *guest.Options) {
+	fl := cmd.Flags()
+	fl.BoolVar(&o.SSH, "ssh", false, "get into the machine through ssh, with a key made for this run")
+	fl.StringArrayVar(&o.Forward, "forward", nil, "lend a port of this machine's loopback to one of the guest, as `HOST:GUEST`, such as 8080:80 (may be repeated)")
+	fl.BoolVar(&o.Snapshot, "snapshot", false, "throw away what the machine writes (that is the default)")
+	fl.BoolVar(&o.Persist, "persist", false, "keep what the machine writes, beside the results")
+	fl.BoolVar(&o.DryRun, "dry-run", false, "print the command line of QEMU, and start nothing")
+	fl.BoolVar(&o.GDB, "gdb", false, "hold the machine until a debugger continues it")
+	fl.StringVar(&o.Screenshot, "screenshot", "", "write what the screen shows at the end to `FILE.png`")
+	shown := fl.Lookup("display")
+	shown.Value = &displays{shown.Value, &o.Screen}
+	shown.Usage += "; or the screen of a machine: " + strings.Join(qemu.Screens(), ", ")
+	for name, more := range map[string]string{
+		"network": "; of a machine user, none or bridge:NAME",
+		"share":   "; with a machine as DIR, DIR:TAG or DIR:TAG:ro",
+		"user":    "; with --ssh of the machine",
+	} {
+		fl.Lookup(name).Usage += more
+	}
+}
+
+// displays is the value of --display.
+type displays struct {
+	progress interface {
+		Set(string) error
+		String() string
+		Type() string
+	}
+	screen *string
+}
+
+// Set implements pflag.Value.
+func (d *displays) Set(text string) error {
+	if slices.Contains(qemu.Screens(), text) {
+		*d.screen = text
+		return nil
+	}
+	return d.progress.Set(text)
+}
+
+// String implements pflag.Value.
+func (d *displays) String() string { return d.progress.String() }
+
+// Type implements pflag.Value.
+func (d *displays) Type() string { return d.progress.Type() }
+
+// isMachine reports whether a target is a machine, and not one output of one.
+func isMachine(t *lang.Target) bool { return t.Builtin == "virtual_machine" && len(t.Refs) > 1 }
+
+// hasMachine reports whether the first target is a machine.
+func hasMachine(g *lang.Graph) bool { return isMachine(g.Targets[0]) }
+
+// maxDescription bounds the description of a machine, in bytes.
+const maxDescription = 1 << 20
+
+// bootTarget starts the machine that a target is.
+func bootTarget(ctx context.Context, s *session.Session, b *Built, argv []string, in entering, o guest.Options) (err error) {
+	t := b.Graph.Targets[0]
+	if err := in.forMachine(t, o, argv); err != nil {
+		return err
+	}
+	if err := o.Check(s); err != nil {
+		return err
+	}
+	parts := map[string]*engine.Artifact{}
+	for _, ref := range t.Refs {
+		parts[ref.Output] = b.Result.Artifact(ref)
+	}
+	data, err := parts["machine"].ReadAll(maxDescription)
+	if err != nil {
+		return err
+	}
+	m, err := vm.ReadDocument(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	files := &machineFiles{session: s, target: t, machine: m, parts: parts}
+	defer func() { err = errors.Join(err, files.close()) }()
+	g, err := files.placed(ctx, o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	return guest.Run(ctx, s, g, o, argv)
+}
+
+// forMachine refuses what makes no sense with a machine.
+func (e *entering) forMachine(t *lang.Target, o guest.Options, argv []string) error {
+	switch {
+	case len(argv) > 0 && !o.SSH:
+		return exit.Usagef("%s is a machine: a command is run in it with --ssh", t)
+	case len(e.env) > 0:
+		return exit.Usagef("--env is for commands in an image, and %s is a machine", t)
+	case e.subvolume != "" || e.cwd != cwdMount:
+		return exit.Usagef("--cwd and --subvolume are for commands in an image, and %s is a machine", t)
+	case e.user != "" && !o.SSH:
+		return exit.Usagef("--user is for commands: with a machine it needs --ssh")
+	}
+	return nil
+}
+
+// machineFiles gives the files of a machine paths.
+type machineFiles struct {
+	session *session.Session
+	target  *lang.Target
+	machine *vm.Machine
+	parts   map[string]*engine.Artifact // by the output's name
+	exposed []*engine.Exposed
+}
+
+func (f *machineFiles) close() error {
+	var errs []error
+	for _, x := range f.exposed {
+		errs = append(errs, x.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// partOf is the output that a file of the machine is.
+func partOf(file string) string { return strings.TrimSuffix(file, path.Ext(file)) }
+
+// placed chooses where the machine's files are: those in the store, which nobody writes;
+// those beside the results, for a command line that outlives b9; or copies of its own.
+func (f *machineFiles) placed(ctx context.Context, o guest.Options) (guest.Machine, error) {
+	g := guest.Machine{Title: f.target.String()}
+	if o.Persist {
+		dir, err := f.keep(ctx)
+		g.Machine, g.Keep = f.machine.In(dir), dir
+		return g, err
+	}
+	dir := filepath.Join(f.session.ResultsDir(), filepath.FromSlash(f.directory()))
+	if _, err := os.Stat(dir); o.DryRun && err == nil {
+		g.Machine = f.machine.In(dir)
+		return g, nil
+	}
+	at := map[string]string{}
+	for _, file := range f.machine.Files() {
+		x, err := f.parts[partOf(file)].Expose(ctx)
+		if err != nil {
+			return g, err
+		}
+		f.exposed = append(f.exposed, x)
+		at[file] = x.Path
+	}
+	g.Machine = f.machine.At(func(file string) string { return at[file] })
+	return g, nil
+}
+
+// directory is where the results of the machine are, beneath those of the workspace.
+func (f *machineFiles) directory() string {
+	if list := f.target.Placements(); len(list) > 0 {
+		return path.Dir(list[0].Path)
+	}
+	return f.machine.Name
+}
+
+// originFile says what a kept machine was made of.
+const originFile = "origin"
+
+// keep makes the copies of a machine that keeps what it writes, the first time, and
+// returns their directory. They stay as they are when the target is built anew: what the
+// machine wrote fits these disks only.
+func (f *machineFiles) keep(ctx context.Context) (string, error) {
+	dir := filepath.Join(f.session.ResultsDir(), filepath.FromSlash(f.directory())+".kept")
+	origin := f.origin()
+	was, err := os.ReadFile(filepath.Join(dir, originFile))
+	switch {
+	case err == nil && string(was) != origin:
+		f.session.Console.Warn("%s was changed since its machine was kept, which goes on with what it has: remove %s to begin anew", f.target, f.session.Relative(dir))
+		return dir, nil
+	case err == nil || !errors.Is(err, os.ErrNotExist):
+		return dir, err
+	}
+	fresh := dir + ".new"
+	if err := errors.Join(os.RemoveAll(fresh), os.MkdirAll(fresh, 0o700)); err != nil {
+		return dir, err
+	}
+	for _, file := range f.machine.Files() {
+		if err := f.parts[partOf(file)].Fork(ctx, filepath.Join(fresh, file)); err != nil {
+			return dir, errors.Join(err, os.RemoveAll(fresh))
+		}
+	}
+	err = errors.Join(os.WriteFile(filepath.Join(fresh, originFile), []byte(origin), 0o600), os.Rename(fresh, dir))
+	f.session.Tell("%s keeps what it writes in %s", f.target, f.session.Relative(dir))
+	return dir, err
+}
+
+// origin tells what the machine is made of.
+func (f *machineFiles) origin() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.parts)) {
+		fmt.Fprintf(&b, "%s %s\n", name, f.parts[name].Digest())
+	}
+	return b.String()
+}

@@ -1,0 +1,109 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"b9.build/b9/engine/tool"
+	"b9.build/b9/engine/vm"
+)
+
+// kvmNode is what KVM is reached by.
+const kvmNode = "/dev/kvm"
+
+// kvmPatience is how long a guest may take that a processor runs in milliseconds.
+const kvmPatience = 3 * time.Second
+
+// probeStatus is what QEMU ends with once the guest has written 42 to isa-debug-exit.
+const probeStatus = 42<<1 | 1
+
+// Accelerator is "kvm" if a guest was seen to run by it, else "tcg", which works
+// everywhere, and why it is that. The node of KVM may be there, be opened, and run no
+// guest, hang, or run one a thousand times slower, as within another machine: so a guest is
+// started that counts to two million and ends QEMU.
+func Accelerator(ctx context.Context) (accel, why string) {
+	if err := probe(ctx, kvmNode); err != nil {
+		return "tcg", fmt.Sprintf("without KVM, many times slower: %v", err)
+	}
+	return "kvm", ""
+}
+
+func probe(ctx context.Context, node string) error {
+	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_ = f.Close() // it was only asked whether it opens
+	path, err := tool.Find(vm.Program)
+	if err != nil {
+		return err
+	}
+	return runProbe(ctx, path, "kvm", kvmPatience)
+}
+
+// runProbe runs the smallest guest there is.
+func runProbe(ctx context.Context, path, accel string, patience time.Duration) error {
+	image, err := probeImage()
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	cpu := "host"
+	if accel == "tcg" {
+		cpu = "max"
+	}
+	var said tail
+	c, err := spawn(path, []string{
+		"-accel", accel, "-cpu", cpu, "-machine", "pc", "-m", "16", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios", "/proc/self/fd/3",
+	}, []*os.File{image}, &said)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case <-c.ended:
+	case <-ctx.Done():
+		c.kill()
+		select {
+		case <-c.ended:
+		case <-time.After(grace): // the kernel lets it go when it can
+		}
+		return fmt.Errorf("%s opens, and a guest of two million instructions did not get to its end within %v", kvmNode, patience)
+	}
+	var status *exec.ExitError
+	if errors.As(c.err, &status) && status.ExitCode() == probeStatus {
+		return nil
+	}
+	return fmt.Errorf("%s opens, and runs no guest: %w", kvmNode, cmpError(said.text(), c.err))
+}
+
+// probeImage is a firmware that lies at the end of the first MiB. Its first instruction is
+// 16 bytes before its end, and leads to its beginning.
+func probeImage() (*os.File, error) {
+	const size, reset = 64 << 10, 16
+	fd, err := unix.MemfdCreate("b9-probe", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "probe")
+	image := make([]byte, size)
+	copy(image, []byte{
+		0x66, 0xb9, 0x80, 0x84, 0x1e, 0x00, // mov ecx, 2000000
+		0x66, 0x49, 0x75, 0xfc, // dec ecx; jnz to itself
+		0xb0, 0x2a, 0xe6, 0xf4, // out 0xf4, 42
+		0xf4, 0xeb, 0xfd, // hlt, for ever
+	})
+	copy(image[size-reset:], []byte{0xea, 0x00, 0x00, 0x00, 0xf0}) // jmp f000:0000
+	if _, err := f.Write(image); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
