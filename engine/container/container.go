@@ -304,10 +304,19 @@ type FileSystems interface {
 
 	// Serve takes over device, a descriptor of /dev/fuse with a mount at its other end,
 	// and answers the requests for the file system in a part of the image, in bytes,
-	// until the mount is gone. None is larger than largest bytes. Close of what it
-	// returns waits for that, the given time at most (then the error is EBUSY), and
-	// completes the image.
-	Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (interface{ Close(time.Duration) error }, error)
+	// until the mount is gone. None is larger than largest bytes.
+	Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (Served, error)
+}
+
+// Served is a file system that requests are answered for. It is an alias, so that who serves
+// need not import this package.
+type Served = interface {
+	// Close waits until the mount is gone, patience at most (then the error is EBUSY),
+	// and completes the image.
+	Close(patience time.Duration) error
+	// Progress counts the reads and writes of the image: those that have begun, and those that
+	// have ended. Where some have begun and none ends, nobody gets an answer.
+	Progress() (begun, ended int64)
 }
 
 // Config says where a backend works.

@@ -18,6 +18,7 @@ import (
 	"log"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	nodefs "github.com/hanwen/go-fuse/v2/fs"
@@ -39,8 +40,14 @@ func (FileSystems) Probe(image io.ReaderAt, size int64) (kind string, err error)
 }
 
 // Serve answers for a part of an image.
-func (FileSystems) Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (interface{ Close(time.Duration) error }, error) {
-	return start(device, part{File: image, Offset: offset, Length: length, Kind: kind, ReadOnly: readOnly}, largest)
+func (FileSystems) Serve(device int, image *os.File, offset, length int64, kind string, readOnly bool, largest int) (served, error) {
+	return start(device, &part{File: image, Offset: offset, Length: length, Kind: kind, ReadOnly: readOnly}, largest)
+}
+
+// served is container.Served.
+type served = interface {
+	Close(patience time.Duration) error
+	Progress() (begun, ended int64)
 }
 
 // Serves tells whether file systems of a kind can be served.
@@ -58,16 +65,27 @@ type part struct {
 	Offset, Length int64 // bytes
 	Kind           string
 	ReadOnly       bool // a vfat is not changed
+
+	begun, ended atomic.Int64 // reads and writes
 }
 
 // ReadAt implements io.ReaderAt.
-func (i *part) ReadAt(b []byte, off int64) (int, error) { return i.File.ReadAt(b, i.Offset+off) }
+func (i *part) ReadAt(b []byte, off int64) (int, error) {
+	i.begun.Add(1)
+	defer i.ended.Add(1)
+	return i.File.ReadAt(b, i.Offset+off)
+}
 
 // WriteAt implements io.WriterAt.
-func (i *part) WriteAt(b []byte, off int64) (int, error) { return i.File.WriteAt(b, i.Offset+off) }
+func (i *part) WriteAt(b []byte, off int64) (int, error) {
+	i.begun.Add(1)
+	defer i.ended.Add(1)
+	return i.File.WriteAt(b, i.Offset+off)
+}
 
 // service answers requests for the file system of an image.
 type service struct {
+	image  *part
 	ended  chan struct{}
 	finish func() error
 
@@ -78,9 +96,9 @@ type service struct {
 // start takes over device, a descriptor of /dev/fuse with a mount at its other end,
 // and answers its requests until the mount is gone. The image stays in use so long.
 // The largest request has that many bytes, which the mount has been told.
-func start(device int, image part, largest int) (*service, error) {
-	s := &service{ended: make(chan struct{}), finish: func() error { return nil }}
-	root, o, err := s.root(&image)
+func start(device int, image *part, largest int) (*service, error) {
+	s := &service{image: image, ended: make(chan struct{}), finish: func() error { return nil }}
+	root, o, err := s.root(image)
 	if err != nil {
 		unix.Close(device)
 		return nil, err
@@ -155,6 +173,13 @@ func (s *service) Close(patience time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(s.failed, s.finish())
+}
+
+// Progress implements container.Served. What has ended is counted first: where both numbers are
+// the same, there was a moment without access.
+func (s *service) Progress() (begun, ended int64) {
+	ended = s.image.ended.Load()
+	return s.image.begun.Load(), ended
 }
 
 // errno is the number of an error for the program that made the request. What is no

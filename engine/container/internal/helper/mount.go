@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,8 @@ type stage struct {
 	served    []*served
 	known     container.FileSystems // may be nil
 	userSpace []string              // file systems that are served whatever drivers there are
+
+	servedLimit time.Duration // zero for that of this name, but in tests
 }
 
 // newStage attaches and mounts everything in mounts, which recognise has seen, and
