@@ -88,7 +88,7 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	mounts, err := throwaway(ctx, b, t, images, scratch.Dir())
+	mounts, err := throwaway(ctx, b, t, images, scratch.Dir(), s.Console.Warn)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func enterTarget(ctx context.Context, s *session.Session, b *Built, argv []strin
 
 // throwaway forks the images of a target into a scratch directory and
 // returns their mounts.
-func throwaway(ctx context.Context, b *Built, t *lang.Target, images map[string]engine.Ref, dir string) ([]container.Mount, error) {
+func throwaway(ctx context.Context, b *Built, t *lang.Target, images map[string]engine.Ref, dir string, warn func(format string, args ...any)) ([]container.Mount, error) {
 	var mounts []container.Mount
 	for at, ref := range images {
 		raw := filepath.Join(dir, fmt.Sprintf("image%d.raw", len(mounts)))
@@ -112,8 +112,12 @@ func throwaway(ctx context.Context, b *Built, t *lang.Target, images map[string]
 			return nil, err
 		}
 		m := container.Mount{Source: raw, Target: at, Kind: container.Image, Subvolume: builtins.Subvolume(ref)}
-		if err := locateFS(raw, &m); err != nil {
+		backup, err := locateFS(raw, &m)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
+		}
+		if backup != "" {
+			warn("%s: the partition table is read from its backup: %s", ref, backup)
 		}
 		mounts = append(mounts, m)
 	}
@@ -138,39 +142,39 @@ func forkRaw(ctx context.Context, b *Built, t *lang.Target, ref engine.Ref, dst 
 }
 
 // locateFS finds the file system to mount: the whole image, or the root
-// partition of a disk.
-func locateFS(raw string, m *container.Mount) error {
+// partition of a disk. It tells why a disk's table is read from its backup, if it is.
+func locateFS(raw string, m *container.Mount) (backup string, err error) {
 	info, err := fsys.Probe(raw, 0, 0)
 	if err != nil {
-		return err
+		return "", err
 	}
 	switch info.Type {
 	case "":
 	case "swap":
-		return fmt.Errorf("it is swap space, which holds no files: %w", errNotEnterable)
+		return "", fmt.Errorf("it is swap space, which holds no files: %w", errNotEnterable)
 	default:
 		m.FSType = info.Type
-		return nil
+		return "", nil
 	}
 	img, err := disk.Open(raw, "raw", disk.OpenOptions{})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer img.Close()
 	table, err := partition.ReadTable(img, 0)
 	if err != nil {
-		return fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
+		return "", fmt.Errorf("no file system and no partition table: %w", errNotEnterable)
 	}
 	all := Volumes(img, table)
 	for _, kinds := range [][]string{{"ext2", "ext3", "ext4"}, {"xfs", "btrfs", "f2fs", "squashfs", "erofs"}} {
 		for _, v := range all {
 			if slices.Contains(kinds, v.FSType) {
 				m.FSType, m.Offset, m.Length = v.FSType, v.Start, v.Length
-				return nil
+				return table.Backup, nil
 			}
 		}
 	}
-	return fmt.Errorf("no partition holds a Linux file system (partition() takes any of them): %w", errNotEnterable)
+	return "", fmt.Errorf("no partition holds a Linux file system (partition() takes any of them): %w", errNotEnterable)
 }
 
 // Volume is a file system in a partition.
