@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -169,6 +170,7 @@ func (l *lxcExec) finish(k *lang.Linked) error {
 		return err
 	}
 	done := *l
+	done.File = k.SourceName("script")
 	done.Images = slices.Clone(l.Images)
 	if file, ok := k.SourcePath("script"); ok {
 		if err := checkText(k.SourceName("script"), file); err != nil {
@@ -216,6 +218,8 @@ type lxcExec struct {
 	SSH          bool // that an agent is lent counts, and not which
 
 	Timeout  time.Duration `key:"-"` // a script can't see it, and one that runs into it fails, which is not kept
+	Lengths  []int         `key:"-"` // of each command in the script, in lines; they say where one failed
+	File     string        `key:"-"` // that is the script, for messages; "" for none of the workspace
 	Attempts int           `key:"-"` // one that ends well is the same, however often it was tried
 }
 
@@ -271,7 +275,8 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 // would be left again.
 func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend container.Backend, spec container.Spec) (container.Result, error) {
 	for n := 1; ; n++ {
-		res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: job.Log()})
+		trace := &traced{}
+		res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: io.MultiWriter(job.Log(), trace)})
 		var start *container.StartError
 		if errors.As(err, &start) && strings.HasPrefix(start.Command, scriptDir) {
 			err = fmt.Errorf("the script can't be executed: %s", start.Cause)
@@ -280,7 +285,7 @@ func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend containe
 			res.Searched = start != nil // nothing ran that could have left a secret
 			return res, err
 		}
-		if err = l.verdict(ctx, job, res); err == nil {
+		if err = l.verdict(ctx, job, res, trace); err == nil {
 			return res, l.leaked(res)
 		}
 		if ctx.Err() != nil || n >= l.Attempts {
@@ -343,7 +348,7 @@ func (l *lxcExec) environment(epoch time.Time) []string {
 }
 
 // verdict turns the container's end into an error.
-func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Result) error {
+func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Result, trace *traced) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -354,12 +359,12 @@ func (l *lxcExec) verdict(ctx context.Context, job *engine.Job, res container.Re
 		job.Logf("b9: exit status %d ignored, as ignore_errors says", res.Code)
 		return nil
 	case res.Reason == container.Exited:
-		return fmt.Errorf("the script ended with exit status %d", res.Code)
+		return fmt.Errorf("the script ended with exit status %d%s%s", res.Code, l.at(" at ", job, trace), l.fullImages(job, trace))
 	case res.Reason == container.TimedOut:
 		limit := cmp.Or(l.Timeout, res.Duration.Round(time.Second))
-		return fmt.Errorf("the script did not end within %s: raise timeout=, or container.timeout in b9.toml", limit)
+		return fmt.Errorf("the script did not end within %s: raise timeout=, or container.timeout in b9.toml%s", limit, l.at("; it was at ", job, trace))
 	case res.Reason == container.OutOfMemory:
-		return fmt.Errorf("the script ran out of memory: raise memory=, or container.memory in b9.toml")
+		return fmt.Errorf("the script ran out of memory: raise memory=, or container.memory in b9.toml%s", l.at("; it was at ", job, trace))
 	}
 	return fmt.Errorf("the script ended early: %s", res)
 }

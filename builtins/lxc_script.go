@@ -29,7 +29,13 @@ func (l *lxcExec) addScript(c *lang.Call, s *lang.Step) {
 			l.Interpreter = []string{"/bin/sh"}
 		}
 		shell := isShell(l.Interpreter)
-		l.Script = scriptText(commands(c, v, shell), shell)
+		list := commands(c, v, shell)
+		l.Script = scriptText(list, shell)
+		if shell {
+			for _, text := range list {
+				l.Lengths = append(l.Lengths, 1+strings.Count(text, "\n"))
+			}
+		}
 		if v.Len() == 0 {
 			c.Errorf("script: the list is empty")
 		}
@@ -155,12 +161,15 @@ func isShell(command []string) bool {
 	return false
 }
 
+// shellHead is before the commands of a shell.
+const shellHead = "set -ex\n"
+
 // scriptText renders commands as a script. A shell prints each one and stops at the
 // first that fails.
 func scriptText(commands []string, shell bool) string {
 	text := strings.Join(commands, "\n") + "\n"
 	if shell {
-		return "set -ex\n" + text
+		return shellHead + text
 	}
 	return text
 }

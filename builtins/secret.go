@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"b9.build/b9/builtins/image"
@@ -366,7 +367,11 @@ func (l *lxcExec) searchImages(ctx context.Context, job *engine.Job, images []mo
 func (l *lxcExec) keepFailed(ctx context.Context, job *engine.Job, spec container.Spec, res container.Result, cause error, set *secret.Set) {
 	reason := l.unkept(ctx, job, res, cause, set)
 	if reason == nil {
-		job.Enterable(engine.Sandbox{Spec: spec, Note: "the script is in " + scriptDir + "/script"})
+		note := "the script is in " + scriptDir + "/script"
+		if _, err := os.Stat(filepath.Join(job.Dir(), "script", restFile)); err == nil {
+			note += ", and the rest of it, from the command that failed, in " + scriptDir + "/" + restFile
+		}
+		job.Enterable(engine.Sandbox{Spec: spec, Note: note})
 		return
 	}
 	job.Logf("b9: images and shares are not kept for b9 shell: %v", reason)

@@ -45,6 +45,10 @@ func (j *Job) Log() io.Writer { return j.log }
 // Logf adds one line to the log.
 func (j *Job) Logf(format string, args ...any) { fmt.Fprintf(j.log, format+"\n", args...) }
 
+// Where is the call in the build file that recorded the step, and the workspace that
+// the file lies in: "" for none.
+func (j *Job) Where() (workspace string, at Position) { return j.engine.cfg.Workspace, j.node.Where() }
+
 // Epoch is the time to write into what the step makes, the same in every build.
 func (j *Job) Epoch() time.Time { return j.engine.cfg.Epoch }
 

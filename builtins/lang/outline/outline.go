@@ -131,6 +131,26 @@ func Argument(file *File, line, col int, name string, index int) (argLine, argCo
 	return argLine, argCol, ok
 }
 
+// Element finds the element of the list that the call at a place is given for a parameter;
+// ok is false where the list is not written there as one.
+func Element(file *File, line, col int, param string, index int) (atLine, atCol int, ok bool) {
+	syntax.Walk(file, func(n syntax.Node) bool {
+		call, isCall := n.(*syntax.CallExpr)
+		if !isCall || ok || !isAt(call, line, col) {
+			return !ok
+		}
+		for _, arg := range call.Args {
+			key, value := argument(arg)
+			if list, isList := value.(*syntax.ListExpr); isList && key == param && index < len(list.List) {
+				at, _ := list.List[index].Span()
+				atLine, atCol, ok = int(at.Line), int(at.Col), true
+			}
+		}
+		return !ok
+	})
+	return atLine, atCol, ok
+}
+
 // isAt reports whether the call is the one at a place.
 func isAt(call *syntax.CallExpr, line, col int) bool {
 	start, _ := call.Span()
