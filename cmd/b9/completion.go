@@ -13,6 +13,7 @@ import (
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/cmd/b9/internal/files"
+	"b9.build/b9/cmd/b9/internal/reference"
 	"b9.build/b9/cmd/b9/internal/session"
 )
 
@@ -55,9 +56,11 @@ func argument(p *session.Program, cmd *cobra.Command) cobra.CompletionFunc {
 			return places(cmd.Context(), p, begun)
 		case "BUILTIN":
 			return beginning(builtinNames(), begun), cobra.ShellCompDirectiveNoFileComp
+		case "LIBRARY": // or a built-in
+			return beginning(append(builtinNames(), libraryNames()...), begun), cobra.ShellCompDirectiveDefault
 		case "KEY":
 			return beginning(settingNames(p, ""), begun), cobra.ShellCompDirectiveNoFileComp
-		case "NAME", "BUILD", "SIZE", "PARTITION":
+		case "NAME", "FUNCTION", "BUILD", "SIZE", "PARTITION":
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveDefault
@@ -225,6 +228,16 @@ func commandNames(cmd *cobra.Command, args []string, begun string) ([]cobra.Comp
 		}
 	}
 	return beginning(list, begun), cobra.ShellCompDirectiveNoFileComp
+}
+
+// libraryNames are the labels of the rule libraries that come with b9.
+func libraryNames() []string {
+	libraries, _ := reference.Libraries() // they are a part of the program
+	var list []string
+	for _, p := range libraries {
+		list = append(list, p.Name)
+	}
+	return list
 }
 
 func builtinNames() []string {

@@ -96,6 +96,8 @@ func TestCompletion(t *testing.T) {
 		{"build -D s", "size= :6"},
 		{"-c results.", "results.place= :6"},
 		{"config results.", "results.place :4"},
+		{"doc @b9//bo", "@b9//boot.star :0"},
+		{"diff //:r", "//:root :4"},
 		{"build --place ", "copy link none :4"},
 		{"build --backend ", "embedded libvirt-lxc :4"},
 		{"query --output ", "table label label_kind location graph json :4"},
@@ -145,7 +147,7 @@ func (s *site) offered(line string) string {
 
 // TestCompletionIsComplete finds words in usages that the completion does not know.
 func TestCompletionIsComplete(t *testing.T) {
-	known := []string{"TARGET", "PATTERN", "PLACE", "BUILTIN", "KEY", "COMMAND", "NAME", "BUILD", "SIZE", "PARTITION",
+	known := []string{"TARGET", "PATTERN", "PLACE", "BUILTIN", "KEY", "COMMAND", "NAME", "LIBRARY", "FUNCTION", "BUILD", "SIZE", "PARTITION",
 		"FILE", "DIRECTORY", "-", "SOURCE", "DESTINATION", "DISK", "LOCATION", "DIR"}
 	each(commandsOf(t), func(cmd *cobra.Command) {
 		if strings.HasPrefix(cmd.CommandPath(), "b9 completion") {

@@ -18,8 +18,8 @@ import (
 
 // goldenFiles is a workspace in which every command has something to print.
 var goldenFiles = map[string]string{
-	"b9.toml": "",
-	"rules.star":    "\"\"\"Rules of the test.\"\"\"\n\ndef site(name, size = \"1G\"):\n    \"\"\"A site.\n\n    Args:\n      name: name of the target.\n      size: how large\n        it is.\n\n    Returns:\n      the handle.\n    \"\"\"\n    return image(name = name, size = size)\n\ndef _hidden(): pass\n",
+	"b9.toml":    "",
+	"rules.star": "\"\"\"Rules of the test.\"\"\"\n\ndef site(name, size = \"1G\"):\n    \"\"\"A site.\n\n    Args:\n      name: name of the target.\n      size: how large\n        it is.\n\n    Returns:\n      the handle.\n    \"\"\"\n    return image(name = name, size = size)\n\ndef _hidden(): pass\n",
 	"B9BUILD.star": `file(name = "a", content = "x", doc = "first of all")
 template(name = "b", src = ":a", vars = {})
 group(name = "both", targets = [":a", ":b"])

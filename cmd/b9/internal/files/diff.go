@@ -16,7 +16,7 @@ import (
 func Diff(p *session.Program) *cobra.Command {
 	o := newOpener(p)
 	cmd := &cobra.Command{
-		Use:  "diff A B",
+		Use:  "diff PLACE PLACE",
 		Args: command.ExactArgs("two images, directories or targets", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(nil); err != nil {

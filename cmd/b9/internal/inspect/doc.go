@@ -26,8 +26,13 @@ var docForms = [...]string{"text", "markdown", "html"}
 func Doc(p *session.Program) *cobra.Command {
 	form := docForms[0]
 	cmd := &cobra.Command{
-		Use:  "doc [BUILTIN|LIBRARY] [FUNCTION]",
-		Args: cobra.MaximumNArgs(2),
+		Use: "doc [BUILTIN|LIBRARY] [FUNCTION]",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 2 {
+				return exit.Usagef("doc takes a name, or a library and a name, got %d arguments", len(args))
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !slices.Contains(docForms[:], form) {
 				return exit.Usagef("doc: --format %s: want %s%s", form, strings.Join(docForms[:], ", "), near.Hint(form, docForms[:]))

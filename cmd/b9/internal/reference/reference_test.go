@@ -6,20 +6,15 @@ import (
 	"strings"
 	"testing"
 
-	"go.starlark.net/starlark"
-
 	"b9.build/b9/builtins"
+	"b9.build/b9/builtins/style"
 )
 
 // TestLanguage compares the table with what the interpreter has to call.
 func TestLanguage(t *testing.T) {
-	var want []string
-	for name, v := range starlark.Universe {
-		if _, ok := v.(*starlark.Builtin); ok {
-			want = append(want, name)
-		}
-	}
-	want = append(want, "struct", "json.decode", "json.encode", "json.encode_indent", "json.indent")
+	noCalls := []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not", "or", "pass", "return", "False", "None", "True", "json"}
+	want := slices.DeleteFunc(style.LanguageNames(), func(name string) bool { return slices.Contains(noCalls, name) })
+	want = append(want, "json.decode", "json.encode", "json.encode_indent", "json.indent")
 	slices.Sort(want)
 	var have []string
 	for _, e := range Language().Entries {
