@@ -55,7 +55,7 @@ small_disk(
     )["/"],
     name = "small",
     loader = "uki",
-    cmdline = "b9.test=uki no_timer_check panic=-1",
+    cmdline = "b9.test=uki no_timer_check panic=-1 init=/sbin/init",
     console = ["tty0", "ttyS0"],
     secure_boot = {"key": secret(file = "db.key"), "cert": "db.pem"},
     verity = True,
