@@ -20,9 +20,14 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(playRole(role))
 	}
+	remove, err := makeRunDir()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	stopLibvirtd()
-	os.RemoveAll(testRunDir)
+	remove()
 	os.Exit(code)
 }
 

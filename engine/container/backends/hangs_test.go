@@ -204,7 +204,7 @@ func TestLibvirtdThatIsSilent(t *testing.T) {
 
 func openAt(t *testing.T, uri string, answer time.Duration) container.Backend {
 	t.Helper()
-	b, err := Open(container.Libvirt, container.Config{RunDir: testRunDir, FileSystems: fuse.FileSystems{}, LibvirtURI: uri, LibvirtAnswer: answer})
+	b, err := Open(container.Libvirt, container.Config{RunDir: testRunDir(), FileSystems: fuse.FileSystems{}, LibvirtURI: uri, LibvirtAnswer: answer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestLibvirtdThatHangs(t *testing.T) {
 	image := rootImage(t)
 	run := func(t *testing.T, answers int, limit time.Duration) (int, string, error) {
 		b, uri := hangAfter(t, answers)
-		backend, err := Open(container.Libvirt, container.Config{RunDir: testRunDir, FileSystems: fuse.FileSystems{}, LibvirtURI: uri, LibvirtAnswer: limit})
+		backend, err := Open(container.Libvirt, container.Config{RunDir: testRunDir(), FileSystems: fuse.FileSystems{}, LibvirtURI: uri, LibvirtAnswer: limit})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestNoLibvirtd(t *testing.T) {
-	b, err := Open(container.Libvirt, container.Config{RunDir: testRunDir, LibvirtURI: "lxc:///?socket=/no/such/socket"})
+	b, err := Open(container.Libvirt, container.Config{RunDir: testRunDir(), LibvirtURI: "lxc:///?socket=/no/such/socket"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package backends
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +62,7 @@ func openBackend(t testing.TB, name string) (container.Backend, container.Featur
 // openWith opens a backend with a configuration of its own.
 func openWith(t testing.TB, name string, c container.Config) container.Backend {
 	t.Helper()
-	c.RunDir, c.FileSystems = testRunDir, fuse.FileSystems{}
+	c.RunDir, c.FileSystems = testRunDir(), fuse.FileSystems{}
 	b, err := Open(name, c)
 	if err != nil {
 		t.Fatal(err)
@@ -68,5 +70,22 @@ func openWith(t testing.TB, name string, c container.Config) container.Backend {
 	return b
 }
 
-// testRunDir is apart from that of real builds.
-const testRunDir = "/run/b9-test"
+// runDirVariable hands the directory on to processes that play a part in a test.
+const runDirVariable = "B9_TEST_RUN_DIR"
+
+// testRunDir is apart from that of real builds, and from that of tests that run beside
+// these: when a directory is removed the kernel takes away what is mounted on it, in every
+// namespace.
+func testRunDir() string { return os.Getenv(runDirVariable) }
+
+// makeRunDir makes it. Whoever calls the result removes it.
+func makeRunDir() (remove func(), err error) {
+	dir, err := os.MkdirTemp("/run", "b9-test-")
+	if errors.Is(err, fs.ErrPermission) {
+		dir, err = os.MkdirTemp("", "b9-test-") // nothing runs without root
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { os.RemoveAll(dir) }, os.Setenv(runDirVariable, dir)
+}

@@ -34,7 +34,7 @@ func playRole(role string) int {
 		}
 		return 0
 	}
-	b, err := Open(parts[1], container.Config{RunDir: testRunDir, FileSystems: fuse.FileSystems{}, UserSpace: parts[4:]})
+	b, err := Open(parts[1], container.Config{RunDir: testRunDir(), FileSystems: fuse.FileSystems{}, UserSpace: parts[4:]})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -209,7 +209,7 @@ func checkNothingLeft(t *testing.T, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(data), testRunDir) {
+	if strings.Contains(string(data), testRunDir()) {
 		t.Errorf("mounts left:\n%s", data)
 	}
 }
