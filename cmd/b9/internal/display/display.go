@@ -98,7 +98,7 @@ func New(w io.Writer, o Options) *Display {
 	o.setDefaults(w)
 	d := &Display{now: o.Now, w: w, level: o.level(), flags: o.Flags, took: o.Took, jobs: o.Jobs}
 	d.progress.start = d.now()
-	switch o.mode(w) {
+	switch o.mode(IsTerminal(w)) {
 	case "json":
 		d.json = &events{w: w, now: d.now, progress: map[*engine.Node]time.Time{}}
 	case "live":
@@ -171,15 +171,16 @@ func (o *Options) level() int {
 	return levelNormal
 }
 
-// mode decides between live, plain and json.
-func (o *Options) mode(w io.Writer) string {
-	t := o.Getenv("TERM")
+// mode decides between live, plain and json. What runs for a CI has lines that nobody draws
+// anew, though some give their jobs a terminal.
+func (o *Options) mode(terminal bool) string {
+	t, ci := o.Getenv("TERM"), o.Getenv("CI")
 	switch {
 	case o.Mode == "json":
 		return "json"
 	case o.Mode == "plain" || o.level() == levelQuiet || t == "" || t == "dumb":
 		return "plain"
-	case o.Mode == "live" || IsTerminal(w):
+	case o.Mode == "live" || terminal && (ci == "" || ci == "false" || ci == "0"):
 		return "live"
 	}
 	return "plain"

@@ -372,17 +372,24 @@ func TestErrorOfNoStep(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	for _, c := range []struct {
-		o    Options
-		want string
+		o        Options
+		terminal bool
+		want     string
 	}{
-		{Options{Getenv: environ("TERM=xterm")}, "plain"},
-		{Options{Mode: "live", Getenv: environ("TERM=xterm")}, "live"},
-		{Options{Mode: "live", Getenv: environ("TERM=dumb")}, "plain"},
-		{Options{Mode: "live", Getenv: environ()}, "plain"},
-		{Options{Mode: "json", Verbosity: "quiet", Getenv: environ()}, "json"},
-		{Options{Mode: "live", Verbosity: "quiet", Getenv: environ("TERM=xterm")}, "plain"},
+		{Options{Getenv: environ("TERM=xterm")}, false, "plain"},
+		{Options{Getenv: environ("TERM=xterm")}, true, "live"},
+		{Options{Getenv: environ("TERM=xterm", "CI=true")}, true, "plain"},
+		{Options{Getenv: environ("TERM=xterm", "CI=false")}, true, "live"},
+		{Options{Getenv: environ("TERM=xterm", "CI=")}, true, "live"},
+		{Options{Mode: "auto", Getenv: environ("TERM=xterm", "CI=1")}, true, "plain"},
+		{Options{Mode: "live", Getenv: environ("TERM=xterm", "CI=true")}, true, "live"}, // as asked for
+		{Options{Mode: "live", Getenv: environ("TERM=xterm")}, false, "live"},
+		{Options{Mode: "live", Getenv: environ("TERM=dumb")}, false, "plain"},
+		{Options{Mode: "live", Getenv: environ()}, false, "plain"},
+		{Options{Mode: "json", Verbosity: "quiet", Getenv: environ()}, false, "json"},
+		{Options{Mode: "live", Verbosity: "quiet", Getenv: environ("TERM=xterm")}, false, "plain"},
 	} {
-		if got := c.o.mode(&bytes.Buffer{}); got != c.want {
+		if got := c.o.mode(c.terminal); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.o, got, c.want)
 		}
 	}
