@@ -39,7 +39,7 @@ func (b breach) key() string { return b.rule + " " + b.place }
 func exceptions() map[string]string {
 	return map[string]string{
 		// What an action may be besides: it has the methods, and nobody names the type.
-		"export engine.Tooled":  "actions implement it",
+		"export engine.Tooled": "actions implement it",
 		// One directory, one lock and one order of what survives a crash.
 		"files engine/store": "what is stored, and all that may take it away again",
 	}

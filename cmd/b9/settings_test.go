@@ -16,7 +16,7 @@ func settingTests() map[string]string {
 		"results.place": "place",
 		"store.dir":     "settings", "store.max_size": "settings", "store.max_age": "settings",
 		"container.backend": "container_backend", "container.memory": "container_settings", "container.cpus": "container_settings",
-		"container.capabilities": "container_settings", "container.network": "container_settings", "container.timeout": "container_settings",
+		"container.capabilities": "container_settings", "container.network": "container_settings", "container.timeout": "container_settings", "container.timeout_factor": "container_settings",
 		"libvirt.uri": "container_backend", "libvirt.emulator": "container_backend", "libvirt.network": "container_backend",
 		"bootstrap.mirror": "settings", "bootstrap.refresh": "settings", "fs.ext4_features": "settings",
 		"shared.repository": "share_parameters", "shared.cache": "stepcache", "shared.cache_push": "stepcache",

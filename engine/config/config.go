@@ -76,6 +76,8 @@ type Container struct {
 	Capabilities []string      `toml:"capabilities" doc:"capabilities given to containers beside the default set, such as sys_admin"`
 	Network      string        `toml:"network" default:"nat" doc:"nat (a private network with a way out), host (the network of this machine), none (loopback only), or the name of a libvirt network"`
 	Timeout      size.Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
+
+	TimeoutFactor float64 `toml:"timeout_factor" default:"1" min:"0.01" max:"1000" doc:"every time limit of a script, its own or container.timeout, is multiplied by this: more than 1 on a machine that is slower"`
 }
 
 // Libvirt says how the libvirt-lxc backend reaches libvirt.

@@ -68,7 +68,7 @@ func TestLayersInOrder(t *testing.T) {
 		Env:   []string{"B9_CONTAINER_MEMORY=3G", "B9_CONTAINER_CPUS=3", "B9_CONTAINER_TIMEOUT=", "B9_LEAK_MARK=1", "HOME=/x", "B9_OPTIONS_c=env"},
 		Flags: []string{"container.memory=4G", "container.capabilities=sys_admin,net_admin", "options.d=x=y"}}
 	c := mustLoad(t, l)
-	want := Container{Backend: "auto", Memory: 4 << 30, CPUs: 3, Capabilities: []string{"sys_admin", "net_admin"}, Network: "none", Timeout: size.Duration(2 * time.Minute)}
+	want := Container{Backend: "auto", Memory: 4 << 30, CPUs: 3, Capabilities: []string{"sys_admin", "net_admin"}, Network: "none", Timeout: size.Duration(2 * time.Minute), TimeoutFactor: 1}
 	if !reflect.DeepEqual(c.Container, want) {
 		t.Errorf("got %+v\nwant %+v", c.Container, want)
 	}
@@ -260,8 +260,8 @@ func TestSchema(t *testing.T) {
 		}
 		seen[f.key] = true
 	}
-	if len(seen) != 23 {
-		t.Errorf("%d settings, want 23", len(seen))
+	if len(seen) != 24 {
+		t.Errorf("%d settings, want 24", len(seen))
 	}
 }
 

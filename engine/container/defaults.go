@@ -3,6 +3,7 @@ package container
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type Defaults struct {
 	CPUs         float64       // limit in processors, 0 for none
 	Capabilities []string      // for every Spec, beside its own
 	Timeout      time.Duration // 0 for none
+	Slower       float64       // what every time limit is multiplied by, 0 for 1
 
 	// Networks lists the networks that the backend has, as [Features] does. It is
 	// asked for names only that are not those of every backend; nil, or an error, is
@@ -59,7 +61,7 @@ func (d Defaults) Fill(s Spec) Spec {
 	}
 	s.Memory = cmp.Or(s.Memory, d.Memory)
 	s.CPUs = cmp.Or(s.CPUs, d.CPUs)
-	s.Timeout = cmp.Or(s.Timeout, d.Timeout)
+	s.Timeout = d.limit(cmp.Or(s.Timeout, d.Timeout))
 	s.Capabilities = slices.Concat(s.Capabilities, d.Capabilities)
 	for i, name := range s.Capabilities {
 		s.Capabilities[i] = capabilityName(name)
@@ -67,6 +69,19 @@ func (d Defaults) Fill(s Spec) Spec {
 	slices.Sort(s.Capabilities)
 	s.Capabilities = slices.Compact(s.Capabilities)
 	return s
+}
+
+// limit is a time limit on this machine: at least a nanosecond where there is one, and at
+// most the longest duration.
+func (d Defaults) limit(t time.Duration) time.Duration {
+	if t <= 0 {
+		return t
+	}
+	scaled := float64(t) * cmp.Or(d.Slower, 1)
+	if scaled >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return max(1, time.Duration(scaled))
 }
 
 // networkName is the name of a network without the mark of libvirt's.

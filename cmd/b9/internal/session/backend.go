@@ -45,7 +45,7 @@ func (s *Session) Containers() container.Config {
 func (s *Session) ContainerDefaults() container.Defaults {
 	c := s.Config.Container
 	d := container.Defaults{
-		Network: c.Network, Memory: int64(c.Memory), CPUs: c.CPUs, Capabilities: c.Capabilities, Timeout: c.Timeout.Std(),
+		Network: c.Network, Memory: int64(c.Memory), CPUs: c.CPUs, Capabilities: c.Capabilities, Timeout: c.Timeout.Std(), Slower: c.TimeoutFactor,
 	}
 	if s.backendName() == container.Libvirt { // the other backend has no such networks
 		d.Host = s.Config.Libvirt.Network
