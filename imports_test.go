@@ -132,7 +132,7 @@ func commands(below []string) []rule {
 		{path: room + "session", imports: slices.Concat(stand[:3], below)},
 		{path: room + "guest", imports: slices.Concat(stand, below)},
 	}
-	all := append([]string{room + "profile"}, stand...)
+	all := append([]string{room + "profile", room + "reference"}, stand...)
 	for _, subject := range []struct {
 		name string
 		uses []string

@@ -248,8 +248,8 @@ func indexBody(data []byte) ([]byte, bool) {
 
 // decodeOutputs reads the outputs of an entry's body.
 func decodeOutputs(body []byte) ([]Output, bool) {
-	if hash, ok := labelOf(body); ok {
-		body = body[1+len(hash):]
+	if _, ok := labelOf(body); ok {
+		body = body[1+len(halfDigest{}):]
 	}
 	outputs := make([]Output, 0, 1)
 	for body = body[32:]; len(body) > 0; {
