@@ -61,7 +61,7 @@ func usages() map[string]usage {
 		"b9 fmt":              {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
 		"b9 lsp":              {wrong: no("x")},
 		"b9 lint":             {wrong: [][]string{{"nothing.star"}, {"b9.toml"}}},
-		"b9 init":             {wrong: no("x")},
+		"b9 init":             {wrong: [][]string{{"x"}, {"--template", "mashine"}}},
 		"b9 version":          {wrong: no("x")},
 		"b9 ls":               {[]string{"//:a"}, true, [][]string{{}, {"nothing.raw"}, {"//:image", "/etc"}, {":/etc"}, {"//:image", "-f", "rwa"}}},
 		"b9 cat":              {[]string{"//:a"}, true, [][]string{{}, {"nothing.raw:/x"}, {"//:image", "/etc"}}},

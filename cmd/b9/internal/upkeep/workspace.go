@@ -5,68 +5,21 @@ package upkeep
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
-	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/store"
 )
-
-// starterBuild is the first build file of a new workspace: it needs no
-// network and no container.
-const starterBuild = `# Targets of this package. Try: b9 build //:data
-image(
-    name = "data",
-    doc = "an empty ext4 data image",
-    size = "64M",
-    label = "data",
-)
-`
-
-// Init is `b9 init`.
-func Init(p *session.Program) *cobra.Command {
-	return &cobra.Command{Use: "init", RunE: func(*cobra.Command, []string) error { return start(p) }}
-}
-
-// start writes what a workspace needs, and says what it wrote.
-func start(p *session.Program) error {
-	dir, err := p.WorkDir()
-	if err != nil {
-		return err
-	}
-	done := output.Init{Wrote: []string{}, There: []string{}}
-	var text strings.Builder
-	for _, f := range []struct{ name, text string }{
-		{lang.RootFile, "# Settings of this workspace; `b9 config` lists them all.\n"},
-		{lang.BuildFile, starterBuild},
-	} {
-		path := filepath.Join(dir, f.name)
-		wrote, err := writeNew(path, f.text, 0o666&^p.Umask)
-		switch {
-		case err != nil:
-			return err
-		case wrote:
-			done.Wrote = append(done.Wrote, path)
-			fmt.Fprintf(&text, "wrote %s\n", path)
-		default:
-			done.There = append(done.There, path)
-			fmt.Fprintf(&text, "%s is there already\n", path)
-		}
-	}
-	return p.Show(done, text.String())
-}
 
 // writeNew writes a file unless it is there.
 func writeNew(path, text string, mode fs.FileMode) (wrote bool, err error) {
