@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"b9.build/b9/cmd/b9/internal/difference"
@@ -74,10 +75,13 @@ func differing(n *engine.Node, first, second *engine.Result) int {
 	return -1
 }
 
-// inputsDiffer reports whether the step read something else the second time.
+// inputsDiffer reports whether the step read something else the second time, be it of an
+// output that counts by its key.
 func inputsDiffer(n *engine.Node, first, second *engine.Result) bool {
 	for _, in := range n.Inputs() {
-		if differing(in.Ref.Node, first, second) >= 0 {
+		x, y := first.Outputs(in.Ref.Node), second.Outputs(in.Ref.Node)
+		i := slices.IndexFunc(in.Ref.Node.Outputs(), func(o engine.Output) bool { return o.Name == in.Ref.Output })
+		if i >= 0 && i < len(x) && i < len(y) && x[i].Digest() != y[i].Digest() {
 			return true
 		}
 	}

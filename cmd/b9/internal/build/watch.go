@@ -45,7 +45,7 @@ func watch(ctx context.Context, p *session.Program, f Flags, patterns []string, 
 	for n := 1; ; n++ {
 		s, err := p.Open(f.Configure) // b9.toml may have changed, too
 		if err == nil && w == nil {
-			if w, err = newWatcher(s); err == nil {
+			if w, err = newWatcher(s, f.events); err == nil {
 				defer w.Close()
 			}
 		}
@@ -83,7 +83,8 @@ const (
 	settled = 2 * time.Second
 )
 
-func newWatcher(s *session.Session) (*watcher, error) {
+// newWatcher watches the workspace, but not the file that events are written to, "" for none.
+func newWatcher(s *session.Session, events string) (*watcher, error) {
 	if s.Root == "" {
 		_, err := s.Workspace(context.Background(), session.Evaluation{}) // which says what is missing
 		return nil, err
@@ -93,8 +94,15 @@ func newWatcher(s *session.Session) (*watcher, error) {
 		return nil, err
 	}
 	w := &watcher{Watcher: n, root: s.Root, apart: []string{s.ResultsDir(), s.Config.Store.Dir, filepath.Join(s.Root, ".git")}}
+	if events != "" {
+		path, err := s.Path(events)
+		if err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+		w.apart = append(w.apart, path)
+	}
 	for _, dir := range append([]string{s.Root}, values(s.Config.Sources)...) {
-		if err := w.add(dir); err != nil {
+		if err := w.add(dir + "/"); err != nil { // the end follows a link
 			return nil, errors.Join(err, n.Close())
 		}
 	}
@@ -108,11 +116,12 @@ func values(m map[string]string) (list []string) {
 	return list
 }
 
-// add watches a directory and those below it. What is gone by then is nothing to watch.
+// add watches a directory and those below it. What is gone by then is nothing to watch,
+// and neither is what may not be read.
 func (w *watcher) add(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
 			return nil
 		case err != nil:
 			return err
@@ -125,7 +134,7 @@ func (w *watcher) add(dir string) error {
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
 			return fmt.Errorf("%s: this machine watches no more directories: raise fs.inotify.max_user_watches (sysctl -w fs.inotify.max_user_watches=524288)", path)
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
 			return nil
 		}
 		return err
@@ -164,7 +173,7 @@ func (w *watcher) wait(ctx context.Context) (name string, err error) {
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return "", err
 			}
-			return "much", w.add(w.root) // among it new directories
+			return "much", w.add(w.root + "/") // among it new directories
 		case <-still:
 			return name, nil
 		case <-late:

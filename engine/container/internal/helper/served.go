@@ -30,10 +30,11 @@ const servedLimit = 2 * time.Minute
 // in the container has an error then, and can be killed, which a process can't that waits for an
 // answer which the server has begun. Where that is not allowed, in a user namespace, they wait.
 func (f *served) watch(connection uint32, limit time.Duration) {
-	tick := time.NewTicker(limit / 8)
+	const ticks = 8 // counted, for the whole machine may have stood still meanwhile
+	tick := time.NewTicker(limit / ticks)
 	defer tick.Stop()
 	var last int64
-	for moved := time.Now(); ; {
+	for still := 0; ; {
 		select {
 		case <-f.over:
 			f.hung <- false
@@ -42,8 +43,8 @@ func (f *served) watch(connection uint32, limit time.Duration) {
 		}
 		begun, ended := f.server.Progress()
 		if begun == ended || ended != last {
-			last, moved = ended, time.Now()
-		} else if time.Since(moved) > limit {
+			last, still = ended, 0
+		} else if still++; still > ticks {
 			f.hung <- endConnection(connection) == nil
 			return
 		}
