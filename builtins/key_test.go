@@ -26,7 +26,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"document.Name",
 		"erlangText.Name",
 		"expandTemplate.Name",
-		"lxcExec.Attempts", "lxcExec.Timeout",
+		"lxcExec.Attempts", "lxcExec.File", "lxcExec.Lengths", "lxcExec.Timeout",
 		"publication.From",
 		"reference.Default",
 		"reference.Digest",

@@ -263,7 +263,11 @@ func publicSources(sources []aptSource) []aptSource {
 func imageKeyrings(sources []aptSource) []string {
 	var files []string
 	for _, s := range sources {
-		for _, f := range strings.Fields(strings.ReplaceAll(s.field("Signed-By"), ",", " ")) {
+		signed := s.field("Signed-By")
+		if strings.Contains(signed, armorBegin) {
+			continue // the keys themselves, of which a line can look like a path
+		}
+		for _, f := range strings.Fields(strings.ReplaceAll(signed, ",", " ")) {
 			if filepath.IsAbs(f) && !strings.HasPrefix(filepath.Base(f), "debian-archive-") && !slices.Contains(files, f) {
 				files = append(files, f)
 			}

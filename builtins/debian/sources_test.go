@@ -3,6 +3,7 @@ package debian
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -221,4 +222,16 @@ func FuzzSources(f *testing.F) {
 		}
 		renderSources(publicSources(list))
 	})
+}
+
+// TestKeysAmongSources: of keys that stand in the sources themselves no line is a path.
+func TestKeysAmongSources(t *testing.T) {
+	keys := "\n " + armorBegin + "\n .\n /hRkugD/fenkivBaOmDf5J1xvZyWuFZicvGqLbo5TP2O8r0nIQ4=\n =abcd\n " + armorEnd
+	sources := []aptSource{
+		{URI: "http://a/", Fields: []aptField{{"Signed-By", keys}}},
+		{URI: "http://b/", Fields: []aptField{{"Signed-By", "/b.gpg, /c.gpg"}}},
+	}
+	if got := imageKeyrings(sources); !slices.Equal(got, []string{"/b.gpg", "/c.gpg"}) {
+		t.Errorf("the image's keyrings are %q", got)
+	}
 }
