@@ -2,6 +2,8 @@ package lang
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
@@ -36,12 +38,25 @@ func (l *linker) warnEmpty(p targetPattern) {
 	if p.All {
 		files = []Label{p.Label}
 	}
+	if i := slices.IndexFunc(files, func(at Label) bool { m := l.w.loaded(at.file()); return m != nil && len(m.order) > 0 }); i >= 0 {
+		m := l.w.loaded(files[i].file())
+		m.warnf("%s: warning: %s names no target: %s", engine.Position{File: m.id, Line: 1, Col: 1}, p, l.w.whyUnwanted())
+		return
+	}
 	more := ""
 	if n := len(files) - 1; n > 0 {
 		more = fmt.Sprintf(", and so it is with %d more", n)
 	}
 	m := l.w.loaded(files[0].file())
 	m.warnf("%s: warning: %s names no target: no step in this file has a name%s", engine.Position{File: m.id, Line: 1, Col: 1}, p, more)
+}
+
+// whyUnwanted says what leaves out every target that there is.
+func (w *Workspace) whyUnwanted() string {
+	if len(w.cfg.Tags) > 0 {
+		return fmt.Sprintf("--tags=%s leaves out all that there are", strings.Join(w.cfg.Tags, ","))
+	}
+	return fmt.Sprintf("all that there are have the tag %q: name them", manual)
 }
 
 // warnUnneeded warns of the calls of the file whose steps no target needs. A call of a

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 
+	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
@@ -40,6 +43,8 @@ func records(ctx context.Context, s *session.Session, against string, refs []eng
 	}
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
 		return toldRecords(path, against)
+	} else if errors.Is(err, fs.ErrNotExist) && strings.Contains(against, "/") && !strings.Contains(against, ":") {
+		return nil, exit.Usagef("--against %s: there is no such file of events, and no such repository", against)
 	}
 	return sharedRecords(ctx, s, against, refs)
 }

@@ -64,7 +64,8 @@ func builds(s *session.Session, all bool) ([]output.BuildRun, error) {
 func listText(list []output.BuildRun) string {
 	rows := make([][]string, len(list))
 	for i, b := range list {
-		rows[i] = []string{b.ID, b.Started.Local().Format(time.DateTime), ended(b), commandLine(b.Begun)}
+		line := strings.ReplaceAll(commandLine(b.Begun), "\n", `\n`) // a build has a line
+		rows[i] = []string{b.ID, b.Started.Local().Format(time.DateTime), ended(b), line}
 	}
 	return output.Table(rows)
 }
@@ -117,7 +118,7 @@ func logOfBuild(s *session.Session, args []string) error {
 	id := ""
 	if len(args) > 0 {
 		id = args[0]
-	} else if id, err = lastBuild(s); err != nil {
+	} else if id, err = lastBuild(s, false); err != nil {
 		return err
 	}
 	b, err := dir.Find(id)
@@ -135,13 +136,20 @@ func logOfBuild(s *session.Session, args []string) error {
 	return s.Show(historyOf(b), historyText(b))
 }
 
-// lastBuild is the newest build that has a log of its own.
-func lastBuild(s *session.Session) (string, error) {
+// lastBuild is the newest build that has a log of its own, with ran one in which a step
+// ran, if there is one.
+func lastBuild(s *session.Session, ran bool) (string, error) {
 	list, err := builds(s, false)
 	if err != nil {
 		return "", err
 	}
-	i := slices.IndexFunc(list, func(b output.BuildRun) bool { return b.State != history.Unchanged })
+	i := -1
+	if ran {
+		i = slices.IndexFunc(list, func(b output.BuildRun) bool { return b.Executed+b.Failed > 0 })
+	}
+	if i < 0 {
+		i = slices.IndexFunc(list, func(b output.BuildRun) bool { return b.State != history.Unchanged })
+	}
 	if i < 0 {
 		return "", fmt.Errorf("nothing was built here yet: %w", history.ErrNone)
 	}

@@ -74,7 +74,7 @@ func loggedBuild(s *session.Session, args []string) (*history.Build, error) {
 	id := ""
 	if len(args) > 0 {
 		id = args[0]
-	} else if id, err = lastBuild(s); err != nil {
+	} else if id, err = lastBuild(s, true); err != nil {
 		return nil, err
 	}
 	b, err := history.In(st.Dir()).Find(id)
