@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -185,8 +187,8 @@ func (t *terminal) restore() {
 }
 
 // read passes what is typed on to the console, and commands to keys, until stop is
-// called; typed is closed then.
-func (t *terminal) read(console io.Writer, keys chan<- byte, done <-chan struct{}) (stop func(), typed <-chan struct{}) {
+// called; typed is closed then. A guest that reads nothing holds up neither.
+func (t *terminal) read(console net.Conn, keys chan<- byte, done <-chan struct{}) (stop func(), typed <-chan struct{}) {
 	ended := make(chan struct{})
 	f, isFile := t.in.(*os.File)
 	wake, waker, err := os.Pipe()
@@ -197,6 +199,7 @@ func (t *terminal) read(console io.Writer, keys chan<- byte, done <-chan struct{
 	p := &typist{console: console, keys: keys, done: done}
 	go func() {
 		defer close(ended)
+		defer wake.Close() // not before: a poll ignores a descriptor that is closed
 		buf := make([]byte, 4096)
 		for {
 			if isFile && !readable(f, wake) {
@@ -208,7 +211,7 @@ func (t *terminal) read(console io.Writer, keys chan<- byte, done <-chan struct{
 			}
 		}
 	}()
-	return func() { _, _ = waker.Close(), wake.Close() }, ended
+	return func() { _, _ = waker.Close(), console.SetWriteDeadline(time.Unix(1, 0)) }, ended
 }
 
 // readable waits until f can be read; it is false once the other end of wake was closed.
