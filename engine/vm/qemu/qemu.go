@@ -172,14 +172,25 @@ func host(m *vm.Machine, o Options) (vm.Host, error) {
 		return h, err
 	}
 	kept := filepath.Join(o.Keep, m.Name+".vars")
-	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
-		data, err := os.ReadFile(h.Vars)
-		if err = errors.Join(err, os.WriteFile(kept+".new", data, 0o600), os.Rename(kept+".new", kept)); err != nil {
-			return h, err
-		}
-	}
+	err = keepVars(h.Vars, kept)
 	h.Vars = kept
-	return h, nil
+	return h, err
+}
+
+// keepVars copies the variables that a firmware begins with, the first time. What has
+// the name is whole.
+func keepVars(from, kept string) error {
+	if _, err := os.Stat(kept); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(kept+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(kept+".new", kept)
 }
 
 // Line is a command line for a shell that starts the machine as Start does, but with

@@ -1,8 +1,12 @@
 package qemu
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +32,38 @@ func TestProbe(t *testing.T) {
 	}
 	if err := probe(t.Context(), "/dev/no-kvm"); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("without a node: %v", err)
+	}
+}
+
+// TestKeepVars copies variables once, and gives none that are cut off their name.
+func TestKeepVars(t *testing.T) {
+	dir := t.TempDir()
+	from, kept := filepath.Join(dir, "from"), filepath.Join(dir, "m.vars")
+	if err := os.WriteFile(from, []byte("as they begin"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", kept+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := keepVars(from, kept); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if _, err := os.Lstat(kept); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("on a full disk the name is there: %v", err)
+	}
+	if err := os.Remove(kept + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := keepVars(from, kept); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(kept); err != nil || string(got) != "as they begin" {
+			t.Errorf("kept are %q, %v", got, err)
+		}
+		if err := os.WriteFile(from, []byte("of a newer firmware"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/guest"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/vm"
 	"b9.build/b9/engine/vm/qemu"
 )
@@ -74,7 +75,7 @@ func (d *displays) Type() string { return d.progress.Type() }
 func isMachine(t *lang.Target) bool { return t.Builtin == "virtual_machine" && len(t.Refs) > 1 }
 
 // hasMachine reports whether the first target is a machine.
-func hasMachine(g *lang.Graph) bool { return isMachine(g.Targets[0]) }
+func hasMachine(g *lang.Graph) bool { return len(g.Targets) > 0 && isMachine(g.Targets[0]) }
 
 // maxDescription bounds the description of a machine, in bytes.
 const maxDescription = 1 << 20
@@ -196,18 +197,52 @@ func (f *machineFiles) keep(ctx context.Context) (string, error) {
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		return dir, err
 	}
-	fresh := dir + ".new"
-	if err := errors.Join(os.RemoveAll(fresh), os.MkdirAll(fresh, 0o700)); err != nil {
-		return dir, err
-	}
-	for _, file := range f.machine.Files() {
-		if err := f.parts[partOf(file)].Fork(ctx, filepath.Join(fresh, file)); err != nil {
-			return dir, errors.Join(err, os.RemoveAll(fresh))
+	err = makeWhole(dir, originFile, func(fresh string) error {
+		for _, file := range f.machine.Files() {
+			if err := f.parts[partOf(file)].Fork(ctx, filepath.Join(fresh, file)); err != nil {
+				return err
+			}
 		}
+		return os.WriteFile(filepath.Join(fresh, originFile), []byte(origin), 0o600)
+	})
+	if err == nil {
+		f.session.Tell("%s keeps what it writes in %s", f.target, f.session.Relative(dir))
 	}
-	err = errors.Join(os.WriteFile(filepath.Join(fresh, originFile), []byte(origin), 0o600), os.Rename(fresh, dir))
-	f.session.Tell("%s keeps what it writes in %s", f.target, f.session.Relative(dir))
 	return dir, err
+}
+
+// makeWhole makes a directory with a file last in it, which gets its name once fill has
+// filled it. What a process left that ended before is removed, and while another one fills it
+// that is an error. The lock is the directory's own, and goes with it to its name, so that
+// who gets it afterwards finds last there.
+func makeWhole(dir, last string, fill func(fresh string) error) error {
+	fresh := dir + ".new"
+	if err := os.MkdirAll(fresh, 0o700); err != nil {
+		return err
+	}
+	lock, err := store.TryLockFile(fresh, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("another b9 makes %s: %w", dir, err)
+	}
+	defer lock.Close()
+	if _, err := os.Lstat(filepath.Join(dir, last)); err == nil {
+		_ = os.Remove(fresh) // empty, or another process's
+		return nil
+	}
+	left, err := os.ReadDir(fresh)
+	for _, e := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(fresh, e.Name())))
+	}
+	if err == nil {
+		err = fill(fresh)
+	}
+	if err == nil {
+		err = os.Rename(fresh, dir)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	return nil
 }
 
 // origin tells what the machine is made of.
