@@ -6,8 +6,9 @@
 //
 // A machine ends with this process, however that ends, and leaves no process, port or
 // file behind: its channels are pairs of sockets without a name, what it writes goes
-// into files without a name unless its disks are to keep it, and it listens at loopback
-// only. The package knows no terminal, no graph and no store.
+// into files without a name unless its disks are to keep it, and a debugger finds it in its
+// scratch directory. Ports that are lent and a screen that a server shows are at loopback,
+// for every user of this host. The package knows no terminal, no graph and no store.
 package qemu
 
 import (
@@ -34,7 +35,7 @@ import (
 // Options are how a machine is started.
 type Options struct {
 	Accel   string // "kvm" or "tcg"
-	Scratch string // a directory for what lasts as long as the machine
+	Scratch string // a directory of this user alone, for what lasts as long as the machine
 
 	// Keep is a directory for what the firmware and the TPM keep; the machine then
 	// writes to its disks. "" throws away what it writes.
@@ -52,7 +53,7 @@ const grace = 5 * time.Second
 // Running is a machine that was started. The caller closes it.
 type Running struct {
 	Console net.Conn // the first serial line
-	GDB     string   // address at which a debugger is waited for; "" for none
+	GDB     string   // path of the socket at which a debugger is waited for; "" for none
 
 	monitor *monitor
 	stderr  *tail
@@ -132,7 +133,7 @@ func (r *Running) args(m *vm.Machine, o Options, l *lent) ([]string, error) {
 	args = append(append(args, r.channel("agent", l)...),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name="+vm.AgentPort)
 	if o.GDB {
-		if r.GDB, err = l.listen(); err != nil {
+		if r.GDB, err = l.listen(filepath.Join(o.Scratch, "gdb")); err != nil {
 			return nil, err
 		}
 		args = append(args, "-chardev", fmt.Sprintf("socket,id=gdb,fd=%d,server=on,wait=off", l.last()), "-gdb", "chardev:gdb", "-S")
@@ -156,7 +157,7 @@ func common(o Options) []string {
 		args = append(args, "-snapshot")
 	}
 	for name, value := range o.Credentials {
-		args = append(args, "-smbios", "type=11,value=io.systemd.credential:"+name+"="+strings.ReplaceAll(value, ",", ",,"))
+		args = append(args, "-smbios", "type=11,value=io.systemd.credential:"+name+"="+comma(value))
 	}
 	return append(args, "-action", "shutdown=pause")
 }
@@ -193,6 +194,9 @@ func keepVars(from, kept string) error {
 	return os.Rename(kept+".new", kept)
 }
 
+// comma doubles commas, which end a value in QEMU's options.
+func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
 // Line is a command line for a shell that starts the machine as Start does, but with
 // the console and the monitor on the terminal.
 func Line(m *vm.Machine, o Options) ([]string, error) {
@@ -206,7 +210,7 @@ func Line(m *vm.Machine, o Options) ([]string, error) {
 	}
 	args := append(m.Args(h), common(o)...)
 	if o.GDB {
-		args = append(args, "-gdb", "tcp:127.0.0.1:1234", "-S")
+		args = append(args, "-chardev", "socket,id=gdb,server=on,wait=off,path="+comma(m.Name+".gdb"), "-gdb", "chardev:gdb", "-S")
 	}
 	return append([]string{vm.Program}, args...), nil
 }
@@ -319,19 +323,27 @@ func (l *lent) pair() (net.Conn, error) {
 	return net.FileConn(own)
 }
 
-// listen lends a socket that listens at a free port of loopback, and returns its address.
-func (l *lent) listen() (string, error) {
-	socket, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+// maxSocket is how long the path of a socket may be, in bytes: see unix(7).
+const maxSocket = 107
+
+// listen lends a socket that listens at a path. It is no port: who reaches QEMU's stub for
+// debuggers can have QEMU run programs, and a port of loopback is every user's.
+func (l *lent) listen(path string) (string, error) {
+	if len(path) > maxSocket {
+		return "", fmt.Errorf("%s: the path of a socket has at most %d bytes: use a store whose path is shorter", path, maxSocket)
+	}
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return "", err
 	}
 	defer socket.Close()
+	socket.SetUnlinkOnClose(false)
 	f, err := socket.File()
 	if err != nil {
 		return "", err
 	}
 	l.files = append(l.files, f)
-	return socket.Addr().String(), nil
+	return path, nil
 }
 
 // tail keeps the end of what a program says.

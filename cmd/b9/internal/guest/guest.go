@@ -108,7 +108,7 @@ func (o *Options) tell(ctx context.Context, s *session.Session, r *qemu.Running)
 		s.Tell("share %s: mount -t 9p -o trans=virtio %s /mnt", share.Dir, share.Tag)
 	}
 	if r.GDB != "" {
-		s.Tell("the machine waits for a debugger: gdb -ex 'target remote %s'", r.GDB)
+		s.Tell("the machine waits for a debugger: gdb -ex %s", display.ShellWord("target remote "+r.GDB))
 	}
 	at, err := r.Viewer(ctx, o.Screen)
 	if err == nil && at != "" {

@@ -1,0 +1,74 @@
+package qemu
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"b9.build/b9/engine/vm"
+	"b9.build/b9/engine/vm/vmtest"
+)
+
+// sector is a machine that starts a boot sector, and how it is started.
+func sector(t *testing.T, text, ending string) (*vm.Machine, Options) {
+	t.Helper()
+	if _, err := exec.LookPath(vm.Program); err != nil {
+		t.Skip("needs the Debian package qemu-system-x86")
+	}
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk.raw")
+	if err := os.WriteFile(disk, vmtest.BootSector(text, ending), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := &vm.Machine{Name: "m", Memory: 32 << 20, CPUs: 1, Type: "q35", Firmware: "bios", Disks: []vm.Disk{{File: disk, Format: "raw", Controller: "virtio-blk"}}}
+	return m, Options{Accel: "tcg", Scratch: dir}
+}
+
+// TestDebugger holds a machine for a debugger, at a socket that has no port.
+func TestDebugger(t *testing.T) {
+	m, o := sector(t, "b9 boots", vmtest.Stays)
+	o.GDB = true
+	r, err := Start(t.Context(), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if filepath.Dir(r.GDB) != o.Scratch {
+		t.Errorf("a debugger is waited for at %s, want a file in %s", r.GDB, o.Scratch)
+	}
+	conn, err := net.Dial("unix", r.GDB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := conn.Write([]byte("$?#3f")); err != nil { // why did it stop?
+		t.Fatal(err)
+	}
+	answer := make([]byte, 3)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "+$T" {
+		t.Errorf("the stub says %q, %v", answer, err)
+	}
+	o.Scratch = filepath.Join(o.Scratch, strings.Repeat("long", 30))
+	if _, err := Start(t.Context(), m, o); err == nil || !strings.Contains(err.Error(), "use a store whose path is shorter") {
+		t.Errorf("a path that is too long: %v", err)
+	}
+}
+
+// TestLineDebugger has no port of every user in the command line either.
+func TestLineDebugger(t *testing.T) {
+	m, o := sector(t, "", vmtest.Off)
+	m.Name, o.GDB, o.Network.Kind = "a.b", true, "none"
+	words, err := Line(m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := strings.Join(words, " "); strings.Contains(line, "tcp") || !strings.Contains(line, "path=a.b.gdb -gdb chardev:gdb -S") {
+		t.Errorf("the line is %s", line)
+	}
+}
