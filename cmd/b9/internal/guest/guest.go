@@ -57,6 +57,7 @@ func Run(ctx context.Context, s *session.Session, g Machine, o Options, argv []s
 		if in, err = newLogin(scratch.Dir(), cmp.Or(o.User, "root")); err != nil {
 			return err
 		}
+		in.held = o.GDB
 		with.Credentials = in.credentials()
 	}
 	var slow string

@@ -31,6 +31,7 @@ const sshPort = 22
 type login struct {
 	dir, user string
 	public    string // as authorized_keys has it
+	held      bool   // a debugger may hold the guest for as long as it likes
 }
 
 // newLogin makes a key in a directory that only this user can enter.
@@ -47,27 +48,37 @@ func newLogin(dir, user string) (*login, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &login{dir, user, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))}
-	return l, os.WriteFile(l.file("key"), pem.EncodeToMemory(block), 0o600)
+	l := &login{dir: dir, user: user, public: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))}
+	return l, os.WriteFile(filepath.Join(dir, keyFile), pem.EncodeToMemory(block), 0o600)
 }
-
-func (l *login) file(name string) string { return filepath.Join(l.dir, name) }
 
 // credentials let the key in: systemd-tmpfiles writes them where sshd looks.
 func (l *login) credentials() map[string]string {
 	return map[string]string{"ssh.authorized_keys.root": l.public}
 }
 
+// Files of a login, by which ssh knows them: it splits paths at blanks, and expands signs in
+// them, so that it is started where they are.
+const (
+	keyFile    = "key"
+	knownHosts = "known_hosts"
+)
+
 // command is ssh's command line, without what of ssh is the user's own.
 func (l *login) command(ctx context.Context, path string, port int, words ...string) *exec.Cmd {
 	args := []string{
-		"-F", "none", "-i", l.file("key"), "-p", strconv.Itoa(port), "-l", l.user,
+		"-F", "none", "-i", keyFile, "-p", strconv.Itoa(port), "-l", l.user,
 		"-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
-		"-o", "UserKnownHostsFile=" + l.file("known_hosts"), "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=accept-new",
-		"127.0.0.1",
+		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=accept-new",
 	}
-	cmd := exec.CommandContext(ctx, path, append(args, words...)...) //nolint:gosec // that is its purpose
+	if !l.held {
+		// A guest that was reset says nothing more.
+		args = append(args, "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8")
+	}
+	args = append(append(args, "127.0.0.1"), words...)
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // that is its purpose
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Dir = l.dir
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
@@ -92,22 +103,9 @@ func (r *running) login(ctx context.Context, in *login, argv []string) error {
 	if err != nil {
 		return err
 	}
-	words := make([]string, len(argv))
-	for i, w := range argv {
-		words[i] = display.ShellWord(w)
-	}
-	cmd := in.command(ctx, path, port, words...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.session.In, r.session.Out, r.session.Err
-	err = cmd.Run()
-	if serr := r.screenshot(); err == nil {
-		err = serr
-	}
-	var status *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
+	err = r.command(ctx, in, path, port, argv, said)
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	case errors.As(err, &status) && status.ExitCode() >= 0:
-		err = exit.Status(status.ExitCode())
 	}
 	if serr := r.switchOff(ctx); err == nil {
 		err = serr
@@ -115,26 +113,83 @@ func (r *running) login(ctx context.Context, in *login, argv []string) error {
 	return err
 }
 
+// command runs a command in the machine, or a shell; its status is an error of package exit.
+func (r *running) command(ctx context.Context, in *login, path string, port int, argv []string, said *lastLines) error {
+	words := make([]string, len(argv))
+	for i, w := range argv {
+		words[i] = display.ShellWord(w)
+	}
+	up, done := whileUp(ctx, r.Down(), lastWords)
+	defer done()
+	cmd := in.command(up, path, port, words...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.session.In, r.session.Out, r.session.Err
+	err := cmd.Run()
+	var status *exec.ExitError
+	switch {
+	case err != nil && errors.Is(context.Cause(up), errOff):
+		err = fmt.Errorf("%w before the command ended; its console ended with: %s", errOff, said.last())
+	case errors.As(err, &status) && status.ExitCode() >= 0:
+		err = exit.Status(status.ExitCode())
+	}
+	if serr := r.screenshot(); err == nil {
+		err = serr
+	}
+	return err
+}
+
+// lastWords is how long what a guest that is off has sent may be on its way.
+const lastWords = 5 * time.Second
+
+// errOff says that a machine went off.
+var errOff = errors.New("the machine went off")
+
+// whileUp is a context that ends some time after a machine is off, with errOff: its
+// connections stay open then, and nothing comes through them any more. The caller calls done.
+func whileUp(ctx context.Context, down <-chan struct{}, patience time.Duration) (_ context.Context, done func()) {
+	up, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-down:
+		case <-up.Done():
+			return
+		}
+		select {
+		case <-time.After(patience):
+			cancel(errOff)
+		case <-up.Done():
+		}
+	}()
+	return up, func() {
+		cancel(nil)
+		<-ended
+	}
+}
+
+// mostAttempt is how long an attempt to get in may take, which may begin before the guest
+// is reset.
+const mostAttempt = 2 * time.Minute
+
 // sayAfter is when the user hears that a machine is still starting.
 const sayAfter = time.Minute
 
 // reach waits until the key is let in, and returns the port.
-func (r *running) reach(ctx context.Context, in *login, path string, said *lastLines) (int, error) {
+func (r *running) reach(ctx context.Context, l *login, path string, said *lastLines) (int, error) {
 	ports, err := r.Ports(ctx)
 	if err != nil {
 		return 0, err
 	}
 	port, began, told := ports[sshPort], time.Now(), false
+	up, done := whileUp(ctx, r.Down(), lastWords)
+	defer done()
 	for {
 		var refusal string
 		if greets(port) {
-			var errs bytes.Buffer
-			cmd := in.command(ctx, path, port, "true")
-			cmd.Stderr = &errs
-			if cmd.Run() == nil {
+			var in bool
+			if in, refusal = l.attempt(up, path, port); in {
 				return port, nil
 			}
-			refusal = strings.TrimSpace(errs.String())
 		}
 		if !told && time.Since(began) > sayAfter {
 			told = true
@@ -148,6 +203,17 @@ func (r *running) reach(ctx context.Context, in *login, path string, said *lastL
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
+}
+
+// attempt reports whether the key is let in, and what was said if it is not.
+func (l *login) attempt(ctx context.Context, path string, port int) (in bool, refusal string) {
+	ctx, cancel := context.WithTimeout(ctx, mostAttempt)
+	defer cancel()
+	var errs bytes.Buffer
+	cmd := l.command(ctx, path, port, "true")
+	cmd.Stderr = &errs
+	err := cmd.Run()
+	return err == nil, strings.TrimSpace(errs.String())
 }
 
 func because(refusal string) string {
