@@ -20,6 +20,10 @@ type agent struct {
 	next  int
 }
 
+// maxAnswer bounds an answer in bytes: that of a command with 16 MiB of output and 16 MiB of
+// errors, which is as much as the agent keeps, in base64.
+const maxAnswer = 48 << 20
+
 // delimiter stands before the answer to a synchronisation; no JSON has it.
 const delimiter = 0xff
 
@@ -34,16 +38,42 @@ func (a *agent) sync(ctx context.Context) error {
 		return err
 	}
 	for {
-		if _, err := a.lines.ReadBytes(delimiter); err != nil {
+		if err := a.skip(delimiter); err != nil {
 			return a.because(ctx, err)
 		}
 		var got struct{ Return int }
-		line, err := a.lines.ReadBytes('\n')
+		line, err := a.lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue // it is none of the agent's
+		}
 		if err != nil {
 			return a.because(ctx, err)
 		}
 		if json.Unmarshal(line, &got) == nil && got.Return == a.next {
 			return nil
+		}
+	}
+}
+
+// skip reads on to a byte, however far that is.
+func (a *agent) skip(to byte) error {
+	for {
+		if _, err := a.lines.ReadSlice(to); !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
+}
+
+// line is the next line, if it is no longer than most.
+func (a *agent) line(most int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := a.lines.ReadSlice('\n')
+		if line = append(line, part...); !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > most {
+			return nil, fmt.Errorf("guest agent: an answer of more than %d bytes", most)
 		}
 	}
 }
@@ -70,7 +100,7 @@ func (a *agent) run(ctx context.Context, name string, arguments, result any) err
 	if err := a.write(ctx, append(data, '\n')); err != nil {
 		return err
 	}
-	line, err := a.lines.ReadBytes('\n')
+	line, err := a.line(maxAnswer)
 	if err != nil {
 		return a.because(ctx, err)
 	}

@@ -93,6 +93,13 @@ func (m *monitor) read(greeted chan struct{}) {
 	off()
 }
 
+// gone reports whether the connection has ended.
+func (m *monitor) gone() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.waiting == nil
+}
+
 // run runs a command, and decodes what it returns into result, unless that is nil.
 func (m *monitor) run(ctx context.Context, name string, arguments map[string]any, result any) error {
 	to := make(chan answer, 1)

@@ -47,8 +47,20 @@ type Options struct {
 	Credentials map[string]string // for systemd(1) of the guest, handed in through the SMBIOS
 }
 
-// grace is how long a machine may take to end once it is told to.
-const grace = 5 * time.Second
+// How long a machine may take to end once it is told to: one that throws away what it
+// writes, and one that has to get it to its disks.
+const (
+	grace     = 5 * time.Second
+	keepGrace = 10 * time.Minute
+)
+
+// grace is that of a machine which is started so.
+func (o *Options) grace() time.Duration {
+	if o.Keep != "" {
+		return keepGrace
+	}
+	return grace
+}
 
 // Running is a machine that was started. The caller closes it.
 type Running struct {
@@ -59,6 +71,7 @@ type Running struct {
 	stderr  *tail
 	ended   chan struct{}
 	err     error // of the end, once it came
+	grace   time.Duration
 	tpm     *child
 	agent   agent
 }
@@ -70,7 +83,7 @@ func Start(ctx context.Context, m *vm.Machine, o Options) (_ *Running, err error
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{stderr: &tail{}, ended: make(chan struct{})}
+	r := &Running{stderr: &tail{}, ended: make(chan struct{}), grace: o.grace()}
 	var l lent
 	defer func() {
 		if l.close(); err != nil {
@@ -231,10 +244,20 @@ func (r *Running) Err() error {
 	return fmt.Errorf("%s: %w", vm.Program, cmpError(r.stderr.text(), r.err))
 }
 
-// End ends the machine at once, as by its plug. What it wrote to its console can still
-// be read.
+// Died says why QEMU ended before it was told to; nil where it runs, whether or not the
+// guest is off.
+func (r *Running) Died() error {
+	if !r.monitor.gone() {
+		return nil
+	}
+	<-r.ended // the monitor ends with it
+	return r.Err()
+}
+
+// End ends the machine at once, as by its plug, but what QEMU has yet to write to disks that
+// are kept gets there first. What it wrote to its console can still be read.
 func (r *Running) End() {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(context.Background(), r.grace)
 	defer cancel()
 	_ = r.monitor.run(ctx, "quit", nil, nil) // it may end before it answers
 	select {

@@ -67,6 +67,13 @@ func TestKeepVars(t *testing.T) {
 	}
 }
 
+// TestGrace gives QEMU minutes for what it has yet to write, where that is kept.
+func TestGrace(t *testing.T) {
+	if kept, thrown := (&Options{Keep: "dir"}).grace(), (&Options{}).grace(); kept < time.Minute || thrown > 10*time.Second {
+		t.Errorf("%v where it is kept, %v where it is thrown away", kept, thrown)
+	}
+}
+
 func TestParseForward(t *testing.T) {
 	for text, want := range map[string]Forward{"8080:80": {8080, 80}, "0:22": {0, 22}, "65535:65535": {65535, 65535}} {
 		if got, err := ParseForward(text); err != nil || got != want {

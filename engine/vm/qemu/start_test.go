@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -70,5 +71,27 @@ func TestLineDebugger(t *testing.T) {
 	}
 	if line := strings.Join(words, " "); strings.Contains(line, "tcp") || !strings.Contains(line, "path=a.b.gdb -gdb chardev:gdb -S") {
 		t.Errorf("the line is %s", line)
+	}
+}
+
+// TestDied tells a guest that is off from a QEMU that has died.
+func TestDied(t *testing.T) {
+	m, o := sector(t, "", vmtest.Off)
+	off, err := Start(t.Context(), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer off.Close()
+	<-off.Down()
+	if err := off.Died(); err != nil {
+		t.Errorf("a guest is off: %v", err)
+	}
+	off.monitor.process.kill()
+	<-off.Ended()
+	for !off.monitor.gone() {
+		runtime.Gosched() // the monitor hears of it in a moment
+	}
+	if err := off.Died(); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("QEMU was killed: %v", err)
 	}
 }

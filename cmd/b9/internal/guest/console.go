@@ -54,7 +54,7 @@ func (r *running) attach(ctx context.Context) error {
 	if serr := r.screenshot(); err == nil {
 		err = serr
 	}
-	r.End()
+	r.end()
 	if werr := <-read; err == nil {
 		err = werr
 	}

@@ -144,19 +144,35 @@ func (r *running) screenshot() error {
 	return os.Chmod(file, 0o666&^r.session.Umask)
 }
 
+// end ends the machine, and says so where that lasts.
+func (r *running) end() {
+	slow := time.AfterFunc(10*time.Second, func() {
+		r.session.Tell("QEMU has yet to write what the machine wrote to its disks")
+	})
+	defer slow.Stop()
+	r.End()
+}
+
 // switchOff has the guest end by itself, if it keeps what it writes, and waits for it.
 func (r *running) switchOff(ctx context.Context) error {
 	if !r.kept {
 		return nil
 	}
-	if err := r.PowerDown(ctx); err != nil {
-		return err
+	if isClosed(r.Down()) {
+		return r.Died()
 	}
-	select {
-	case <-r.Down():
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := r.PowerDown(ctx); err != nil {
+		return cmp.Or(r.Died(), err)
+	}
+	for patience := time.After(sayAfter); ; {
+		select {
+		case <-r.Down():
+			return r.Died()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-patience:
+			r.session.Tell("the guest was told to switch itself off, and has not yet; Ctrl-C ends it as it is")
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func (r *running) login(ctx context.Context, in *login, argv []string) error {
 		said.readFrom(r)
 	}()
 	defer func() {
-		r.End()
+		r.end()
 		<-read
 	}()
 	port, err := r.reach(ctx, in, path, said)
@@ -126,8 +126,8 @@ func (r *running) command(ctx context.Context, in *login, path string, port int,
 	err := cmd.Run()
 	var status *exec.ExitError
 	switch {
-	case err != nil && errors.Is(context.Cause(up), errOff):
-		err = fmt.Errorf("%w before the command ended; its console ended with: %s", errOff, said.last())
+	case err != nil && (errors.Is(context.Cause(up), errOff) || r.Died() != nil):
+		err = r.went("before the command ended", said)
 	case errors.As(err, &status) && status.ExitCode() >= 0:
 		err = exit.Status(status.ExitCode())
 	}
@@ -199,10 +199,18 @@ func (r *running) reach(ctx context.Context, l *login, path string, said *lastLi
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		case <-r.Down():
-			return 0, fmt.Errorf("the machine went off before ssh answered%s; its console ended with: %s", because(refusal), said.last())
+			return 0, r.went("before ssh answered"+because(refusal), said)
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
+}
+
+// went says that the machine is off, or else what QEMU died of.
+func (r *running) went(when string, said *lastLines) error {
+	if err := r.Died(); err != nil {
+		return fmt.Errorf("%w, %s", err, when)
+	}
+	return fmt.Errorf("%w %s; its console ended with: %s", errOff, when, said.last())
 }
 
 // attempt reports whether the key is let in, and what was said if it is not.
