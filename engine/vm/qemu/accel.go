@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"time"
@@ -17,8 +18,13 @@ import (
 // kvmNode is what KVM is reached by.
 const kvmNode = "/dev/kvm"
 
-// kvmPatience is how long a guest may take that a processor runs in milliseconds.
-const kvmPatience = 3 * time.Second
+// kvmPatience is how long a guest may take that a processor runs in milliseconds, from
+// the moment on at which QEMU is up. startPatience is how long that may take on a host with
+// much else to do.
+const (
+	kvmPatience   = 3 * time.Second
+	startPatience = 30 * time.Second
+)
 
 // probeStatus is what QEMU ends with once the guest has written 42 to isa-debug-exit.
 const probeStatus = 42<<1 | 1
@@ -53,36 +59,59 @@ func runProbe(ctx context.Context, path, accel string, patience time.Duration) e
 	if err != nil {
 		return err
 	}
-	defer image.Close()
 	cpu := "host"
 	if accel == "tcg" {
 		cpu = "max"
 	}
+	l := lent{files: []*os.File{image}}
+	defer l.close()
+	control, err := l.pair()
+	if err != nil {
+		return err
+	}
+	defer control.Close()
 	var said tail
 	c, err := spawn(path, []string{
 		"-accel", accel, "-cpu", cpu, "-machine", "pc", "-m", "16", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios", "/proc/self/fd/3",
-	}, []*os.File{image}, &said)
+		"-chardev", "socket,id=qmp,fd=4", "-mon", "chardev=qmp,mode=control", "-S",
+	}, l.files, &said)
+	l.close()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	select {
-	case <-c.ended:
-	case <-ctx.Done():
+	if slow := letRun(ctx, c, control, patience); slow != nil {
 		c.kill()
 		select {
 		case <-c.ended:
 		case <-time.After(grace): // the kernel lets it go when it can
 		}
-		return fmt.Errorf("%s opens, and a guest of two million instructions did not get to its end within %v", kvmNode, patience)
+		return slow
 	}
 	var status *exec.ExitError
 	if errors.As(c.err, &status) && status.ExitCode() == probeStatus {
 		return nil
 	}
 	return fmt.Errorf("%s opens, and runs no guest: %w", kvmNode, cmpError(said.text(), c.err))
+}
+
+// letRun has the guest run once QEMU is up, and waits until QEMU ends.
+func letRun(ctx context.Context, c *child, control net.Conn, patience time.Duration) error {
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	m := newMonitor(control)
+	if err := m.open(starting); err != nil && starting.Err() != nil {
+		return fmt.Errorf("%s opens, and QEMU did not start with it within %v", kvmNode, startPatience)
+	}
+	running, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = m.run(running, "cont", nil, nil) // it may end before it answers
+	select {
+	case <-c.ended:
+		return nil
+	case <-running.Done():
+		return fmt.Errorf("%s opens, and a guest of two million instructions did not get to its end within %v", kvmNode, patience)
+	}
 }
 
 // probeImage is a firmware that lies at the end of the first MiB. Its first instruction is
