@@ -72,13 +72,8 @@ func (r *running) obey(ctx context.Context, t *terminal, keys <-chan byte) error
 		defer signal.Stop(resized)
 		resized <- syscall.SIGWINCH // as it is now
 	}
-	sizing, end := context.WithCancel(ctx)
-	var last chan struct{}
-	defer func() {
-		if end(); last != nil {
-			<-last
-		}
-	}()
+	size := newest{run: func(ctx context.Context) { r.resize(ctx, t) }}
+	defer size.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -86,9 +81,9 @@ func (r *running) obey(ctx context.Context, t *terminal, keys <-chan byte) error
 		case <-r.Down():
 			return nil
 		case <-resized:
-			if last == nil || isClosed(last) {
-				last = r.resize(sizing, t)
-			}
+			size.ask(ctx)
+		case <-size.done:
+			size.ended(ctx)
 		case key := <-keys:
 			switch key {
 			case 'x':
@@ -117,16 +112,51 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// newest runs something one at a time, and once more where it was asked for meanwhile: what
+// it has read may be out of date.
+type newest struct {
+	run func(context.Context)
+
+	done   chan struct{} // closed once it has run; nil while it does not
+	again  bool
+	cancel context.CancelFunc
+}
+
+func (n *newest) ask(ctx context.Context) {
+	if n.done != nil {
+		n.again = true
+		return
+	}
+	ctx, n.cancel = context.WithCancel(ctx)
+	n.done = make(chan struct{})
+	go func(done chan<- struct{}) {
+		defer close(done)
+		n.run(ctx)
+	}(n.done)
+}
+
+// ended follows done.
+func (n *newest) ended(ctx context.Context) {
+	n.cancel()
+	again := n.again
+	if n.done, n.again = nil, false; again {
+		n.ask(ctx)
+	}
+}
+
+// end ends what runs.
+func (n *newest) end() {
+	if n.done != nil {
+		n.cancel()
+		<-n.done
+	}
+}
+
 // resize tells the guest how large the terminal is, which no serial line does: through
 // its agent, once it answers. A guest without one does not get to know.
-func (r *running) resize(ctx context.Context, t *terminal) chan struct{} {
-	done := make(chan struct{})
+func (r *running) resize(ctx context.Context, t *terminal) {
 	cols, rows := display.TerminalSize(t.tty)()
-	go func() {
-		defer close(done)
-		_, _ = r.Exec(ctx, "/bin/stty", "-F", "/dev/ttyS0", "rows", fmt.Sprint(rows), "cols", fmt.Sprint(cols))
-	}()
-	return done
+	_, _ = r.Exec(ctx, "/bin/stty", "-F", "/dev/ttyS0", "rows", fmt.Sprint(rows), "cols", fmt.Sprint(cols))
 }
 
 // suspend holds machine and b9 until b9 is continued.

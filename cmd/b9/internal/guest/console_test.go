@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
@@ -45,4 +46,37 @@ func TestTypingEnds(t *testing.T) {
 	for range 200 {
 		end("nothing is typed", func() {})
 	}
+}
+
+// TestNewest runs once more for all that was asked for meanwhile, and ends what runs.
+func TestNewest(t *testing.T) {
+	size := 1
+	sizes, held := make(chan int, 1), make(chan struct{})
+	n := newest{run: func(ctx context.Context) {
+		sizes <- size
+		select {
+		case <-held:
+		case <-ctx.Done():
+		}
+	}}
+	n.ask(t.Context())
+	if got := <-sizes; got != 1 { // the guest is awaited
+		t.Errorf("at first it runs with %d", got)
+	}
+	size = 2
+	n.ask(t.Context())
+	n.ask(t.Context())
+	held <- struct{}{}
+	<-n.done
+	n.ended(t.Context())
+	if got := <-sizes; got != 2 {
+		t.Errorf("it was asked for, and runs with %d", got)
+	}
+	held <- struct{}{}
+	<-n.done
+	if n.ended(t.Context()); n.done != nil {
+		t.Error("it runs again, and nobody asked")
+	}
+	n.ask(t.Context())
+	n.end() // although nobody ends it
 }
