@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -210,22 +209,33 @@ func keepVars(from, kept string) error {
 // comma doubles commas, which end a value in QEMU's options.
 func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-// Line is a command line for a shell that starts the machine as Start does, but with
-// the console and the monitor on the terminal.
-func Line(m *vm.Machine, o Options) ([]string, error) {
+// Lines are command lines for a shell that start the machine as Start does, but with
+// the console and the monitor on the terminal. QEMU's is the last one; a TPM is served first.
+func Lines(m *vm.Machine, o Options) ([][]string, error) {
 	h, err := host(m, o)
 	if err != nil {
 		return nil, err
 	}
 	h.Console = []string{"-serial", "mon:stdio"}
+	var lines [][]string
 	if m.TPM {
-		h.TPM = "path=" + filepath.Join(o.Keep, m.Name+".tpm", "socket")
+		state, err := filepath.Abs(filepath.Join(o.Keep, m.Name+".tpm"))
+		if err == nil && strings.Contains(state, ",") {
+			err = fmt.Errorf("%s: swtpm takes no path with a comma", state)
+		}
+		if err != nil {
+			return nil, err
+		}
+		socket := "path=" + filepath.Join(state, "socket")
+		h.TPM = socket
+		lines = append(lines, []string{"mkdir", "-p", state},
+			[]string{"swtpm", "socket", "--tpm2", "--tpmstate", "dir=" + state, "--ctrl", "type=unixio," + socket, "--terminate", "--daemon"})
 	}
 	args := append(m.Args(h), common(o)...)
 	if o.GDB {
 		args = append(args, "-chardev", "socket,id=gdb,server=on,wait=off,path="+comma(m.Name+".gdb"), "-gdb", "chardev:gdb", "-S")
 	}
-	return append([]string{vm.Program}, args...), nil
+	return append(lines, append([]string{vm.Program}, args...)), nil
 }
 
 // Ended is closed when the machine has ended, by itself or since it was told to.
@@ -417,6 +427,11 @@ func (r *Running) startTPM(m *vm.Machine, o Options, l *lent) error {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
 	}
+	dir, err := os.Open(state)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -424,7 +439,8 @@ func (r *Running) startTPM(m *vm.Machine, o Options, l *lent) error {
 	l.files = append(l.files, os.NewFile(uintptr(fds[0]), "tpm"))
 	own := os.NewFile(uintptr(fds[1]), "tpm")
 	defer own.Close()
-	r.tpm, err = spawn(path, []string{"socket", "--tpm2", "--tpmstate", "dir=" + state, "--ctrl", "type=unixio,clientfd=" + strconv.Itoa(3), "--terminate"}, []*os.File{own}, r.stderr)
+	// Its directory has no path here, since a comma in one would end it.
+	r.tpm, err = spawn(path, []string{"socket", "--tpm2", "--tpmstate", "dir=/proc/self/fd/4", "--ctrl", "type=unixio,clientfd=3", "--terminate"}, []*os.File{own, dir}, r.stderr)
 	if err != nil {
 		r.tpm = nil
 	}

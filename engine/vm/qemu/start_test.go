@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"b9.build/b9/engine/tool"
 	"b9.build/b9/engine/vm"
 	"b9.build/b9/engine/vm/vmtest"
 )
@@ -61,16 +63,57 @@ func TestDebugger(t *testing.T) {
 	}
 }
 
-// TestLineDebugger has no port of every user in the command line either.
-func TestLineDebugger(t *testing.T) {
+// TestLinesDebugger has no port of every user in the command line either.
+func TestLinesDebugger(t *testing.T) {
 	m, o := sector(t, "", vmtest.Off)
 	m.Name, o.GDB, o.Network.Kind = "a.b", true, "none"
-	words, err := Line(m, o)
+	lines, err := Lines(m, o)
+	if err != nil || len(lines) != 1 {
+		t.Fatal(lines, err)
+	}
+	if line := strings.Join(lines[0], " "); strings.Contains(line, "tcp") || !strings.Contains(line, "path=a.b.gdb -gdb chardev:gdb -S") {
+		t.Errorf("the line is %s", line)
+	}
+}
+
+// TestTPM starts a TPM that keeps its state in a directory with a comma in its name, and one
+// by the command lines.
+func TestTPM(t *testing.T) {
+	if _, err := tool.Find("swtpm"); err != nil {
+		t.Skip("needs the Debian package swtpm")
+	}
+	m, o := sector(t, "", vmtest.Stays)
+	m.TPM, o.Keep = true, filepath.Join(o.Scratch, "kept, whole")
+	r, err := Start(t.Context(), m, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line := strings.Join(words, " "); strings.Contains(line, "tcp") || !strings.Contains(line, "path=a.b.gdb -gdb chardev:gdb -S") {
-		t.Errorf("the line is %s", line)
+	r.Close()
+	if _, err := os.Stat(filepath.Join(o.Keep, "m.tpm", "tpm2-00.permall")); err != nil {
+		t.Error(err)
+	}
+	if _, err := Lines(m, o); err == nil || !strings.Contains(err.Error(), "swtpm takes no path with a comma") {
+		t.Errorf("lines with a comma: %v", err)
+	}
+	o.Keep = filepath.Join(o.Scratch, "it's kept")
+	lines, err := Lines(m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	for _, words := range lines {
+		for _, w := range words {
+			fmt.Fprintf(&script, "'%s' ", strings.ReplaceAll(w, "'", `'\''`))
+		}
+		script.WriteByte('\n')
+	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-e", "-c", script.String())
+	cmd.Stdin = strings.NewReader("\x01x") // ends QEMU
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s\n%s", err, out, script.String())
+	}
+	if _, err := os.Stat(filepath.Join(o.Keep, "m.tpm", "tpm2-00.permall")); err != nil {
+		t.Error(err)
 	}
 }
 

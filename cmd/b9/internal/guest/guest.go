@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,18 +80,22 @@ func Run(ctx context.Context, s *session.Session, g Machine, o Options, argv []s
 	return run.attach(ctx)
 }
 
-// print prints QEMU's command line.
+// print prints QEMU's command line, and before it what starts a TPM.
 func (o *Options) print(ctx context.Context, s *session.Session, m *vm.Machine, keep string) error {
 	with := o.start("", keep)
 	with.Accel, _ = qemu.Accelerator(ctx)
-	words, err := qemu.Line(m, with)
+	lines, err := qemu.Lines(m, with)
 	if err != nil {
 		return err
 	}
-	for i, w := range words {
-		words[i] = display.ShellWord(w)
+	var text strings.Builder
+	for _, words := range lines {
+		for i, w := range words {
+			words[i] = display.ShellWord(w)
+		}
+		fmt.Fprintln(&text, strings.Join(words, " "))
 	}
-	_, err = fmt.Fprintln(s.Out, strings.Join(words, " "))
+	_, err = io.WriteString(s.Out, text.String())
 	return err
 }
 
