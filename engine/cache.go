@@ -122,6 +122,7 @@ func (x *executor) publish(ctx context.Context, n *Node, r *store.Record) {
 func (e *Engine) publish(ctx context.Context, r *store.Record) (err error) {
 	shared := *r
 	shared.Label, _ = SplitStepName(r.Label)
+	shared.Texts = nil // of sources, which are not for all who read the cache
 	data, err := store.EncodeRecord(&shared)
 	if err != nil {
 		return err

@@ -178,3 +178,26 @@ func TestOnlyWhatIsNeededIsFetched(t *testing.T) {
 		t.Errorf("fetched %v times, want what is read alone", fetches)
 	}
 }
+
+// TestTextsStayHere: the record that the store has of a step holds the texts of its sources,
+// and the one that is published, for all who read the repository, does not.
+func TestTextsStayHere(t *testing.T) {
+	s, b := newShelf(t), newBench(t)
+	e := b.engine(engine.Config{Cache: s})
+	if _, err := e.Build(t.Context(), node(t, "//:told", &join{Text: "told "}, b.source(t, "secret", "not for all"))); err != nil {
+		t.Fatal(err)
+	}
+	e.Close() // when all is published
+	if len(s.records) != 1 {
+		t.Fatalf("%d steps are published, want one", len(s.records))
+	}
+	for key, data := range s.records {
+		there, err := store.DecodeRecord(key, data)
+		if err != nil || len(there.Texts) != 0 {
+			t.Errorf("%v is published: %v", there.Texts, err)
+		}
+		if here, err := b.store.Record(key); err != nil || here.Texts["input 0"] != "not for all" {
+			t.Errorf("the store has no text: %v, %v", here, err)
+		}
+	}
+}
