@@ -76,11 +76,17 @@ func (c shared) fetch(ctx context.Context, s *step) (list []*Artifact, err error
 	if !e.cfg.Cache.Fetch(ctx, s.key, scratch.Dir()) || !e.adoptFetched(ctx, r, scratch.Dir()) {
 		return nil, ctx.Err()
 	}
+	e.tell(ctx, s, r)
 	if err := e.cfg.Store.Commit(r); err != nil {
 		return nil, err
 	}
 	c.x.countFound(s)
 	return e.outputsOf(s, r.Outputs), nil
+}
+
+// tell gives a record that comes from the cache the texts of this machine's sources.
+func (e *Engine) tell(ctx context.Context, s *step, r *store.Record) {
+	_, r.Texts, _ = e.described(ctx, s.node, s.basis) // which fails for what has no key
 }
 
 // adoptFetched moves the files in dir into the store, if they are what the

@@ -180,24 +180,37 @@ func TestOnlyWhatIsNeededIsFetched(t *testing.T) {
 }
 
 // TestTextsStayHere: the record that the store has of a step holds the texts of its sources,
-// and the one that is published, for all who read the repository, does not.
+// and the one that is published, for all who read the repository, does not. Who has the step
+// from there has the texts from its own sources.
 func TestTextsStayHere(t *testing.T) {
-	s, b := newShelf(t), newBench(t)
-	e := b.engine(engine.Config{Cache: s})
-	if _, err := e.Build(t.Context(), node(t, "//:told", &join{Text: "told "}, b.source(t, "secret", "not for all"))); err != nil {
-		t.Fatal(err)
+	s, told := newShelf(t), func(b *bench) engine.Ref {
+		return node(t, "//:told", &join{Text: "told "}, b.source(t, "secret", "not for all"))
 	}
+	maker, fetcher, learner := newBench(t), newBench(t), newBench(t)
+	e := maker.engine(engine.Config{Cache: s})
+	maker.build(e, told(maker), 1, 0, "not for alltold ")
 	e.Close() // when all is published
-	if len(s.records) != 1 {
-		t.Fatalf("%d steps are published, want one", len(s.records))
-	}
+	fetcher.build(fetcher.engine(engine.Config{Cache: s}), told(fetcher), 0, 1, "not for alltold ")
+	top := node(t, "//:top", &join{Text: "top "}, told(maker))
+	maker.build(maker.engine(engine.Config{Cache: s}), top, 1, 1, "not for alltold top ")
+	learner.build(learner.engine(engine.Config{Cache: s}), node(t, "//:top", &join{Text: "top "}, told(learner)), 0, 2, "not for alltold top ")
+	keys := 0
 	for key, data := range s.records {
 		there, err := store.DecodeRecord(key, data)
 		if err != nil || len(there.Texts) != 0 {
 			t.Errorf("%v is published: %v", there.Texts, err)
 		}
-		if here, err := b.store.Record(key); err != nil || here.Texts["input 0"] != "not for all" {
-			t.Errorf("the store has no text: %v, %v", here, err)
+		if there.Label != "//:told" {
+			continue
 		}
+		keys++
+		for name, b := range map[string]*bench{"made": maker, "fetched": fetcher, "learned": learner} {
+			if here, err := b.store.Record(key); err != nil || here == nil || here.Texts["input 0"] != "not for all" {
+				t.Errorf("the store that has %s it has no text: %+v, %v", name, here, err)
+			}
+		}
+	}
+	if keys != 1 {
+		t.Errorf("%d such steps are published, want one", keys)
 	}
 }

@@ -349,6 +349,7 @@ func (c shared) supply(ctx context.Context, s *step, content bool) ([]*Artifact,
 	if r == nil {
 		return nil, nil
 	}
+	c.x.engine.tell(ctx, s, r)
 	if err := c.x.engine.cfg.Store.Learn(r); err != nil {
 		return nil, err
 	}
