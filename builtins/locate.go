@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,15 +23,17 @@ import (
 // the commands of the script, in which whatever is expanded stands for any text. Where
 // exactly one command of the list, or one line of the file, can have become that line,
 // this is the place. Where several can, or none, because a function of another file or
-// a variable's value was run, nothing is said. The script, its key and what it prints
-// stay as they are, and it is the same for every shell.
+// a variable's value was run, nothing is said; nor after a call of another script, whose
+// trace has the same mark. The script, its key and what it prints stay as they are, and
+// it is the same for every shell.
 
 // traced keeps what a script's standard error tells of its end.
 type traced struct {
-	mu   sync.Mutex
-	rest []byte
-	last string // line of the trace, without the mark
-	full bool   // a program found no space
+	mu    sync.Mutex
+	rest  []byte
+	last  string // line of the trace, without the mark
+	inner bool   // the last line may be that of a script that the script has called
+	full  bool   // a program found no space
 }
 
 // traceMark is before each line of the trace of a shell at its top level.
@@ -41,28 +44,70 @@ func (t *traced) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rest = append(t.rest, p...)
+	rest := t.rest
 	for {
-		line, rest, whole := bytes.Cut(t.rest, []byte("\n"))
+		line, after, whole := bytes.Cut(rest, []byte("\n"))
 		if !whole {
-			if len(t.rest) > 64<<10 { // no line of a trace
-				t.rest = t.rest[:0]
-			}
-			return len(p), nil
+			break
 		}
-		if command, ok := bytes.CutPrefix(line, []byte(traceMark)); ok {
-			t.last = string(command)
-		}
-		t.full = t.full || bytes.Contains(line, []byte("No space left on device"))
-		t.rest = append(t.rest[:0], rest...)
+		t.line(line)
+		rest = after
 	}
+	if len(rest) > 64<<10 { // no line of a trace
+		rest = nil
+	}
+	t.rest = append(t.rest[:0], rest...)
+	return len(p), nil
 }
+
+// line takes a line. The caller holds mu.
+func (t *traced) line(line []byte) {
+	if command, ok := bytes.CutPrefix(line, []byte(traceMark)); ok {
+		t.inner = t.inner || callsScript(t.last)
+		t.last = string(command)
+	}
+	t.full = t.full || bytes.Contains(line, []byte("No space left on device"))
+}
+
+// callsScript reports whether a line of a trace calls what may have a trace of its own,
+// with the same mark: a shell, or a program that is none of the system's.
+func callsScript(line string) bool {
+	called := false
+	for _, word := range strings.Fields(withoutQuotes(line)) {
+		switch base := path.Base(word); {
+		case assignment().MatchString(word):
+		case slices.Contains(shells[:], base), slices.Contains(runners(), base), strings.HasSuffix(base, ".sh"):
+			return true
+		case strings.Contains(word, "/") && !slices.Contains(systemPaths(), path.Dir(word)):
+			return true
+		case slices.Contains(callers(), base):
+			called = true
+		case !called:
+			return false
+		}
+	}
+	return false
+}
+
+// runners are the commands that, as shells do, run a text or a file of shell.
+func runners() []string {
+	return []string{"busybox", "su", ".", "source", "eval"}
+}
+
+// callers are commands among whose arguments is a command.
+func callers() []string {
+	return []string{"builtin", "chroot", "chrt", "command", "env", "exec", "fakeroot", "find", "flock", "ionice", "nice", "nohup", "runuser", "setpriv", "setsid", "stdbuf", "sudo", "timeout", "unshare", "xargs"}
+}
+
+// systemPaths are where distributions have their programs.
+func systemPaths() []string { return []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin"} }
 
 // failedAt is which of the commands the trace says was run last.
 func (t *traced) failedAt(commands []string) (int, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	line := withoutQuotes(t.last)
-	if strings.TrimSpace(line) == "" {
+	if t.inner || strings.TrimSpace(line) == "" {
 		return 0, false
 	}
 	found := -1

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,7 +25,7 @@ func TestFailedCommands(t *testing.T) {
 		{[]string{"f() {", "  grep -q nobody-has-it /etc/hostname", "}", "true", "f"}, 1},
 		{[]string{"if true; then", "  ls -d /nowhere >/dev/null 2>&1", "fi"}, 1},
 		{[]string{"for i in 1 2 3; do", `  test $i != 2`, "done"}, 1},
-		{[]string{"true # false", "echo a | grep -q b", "echo 'false'"}, 1},
+		{[]string{"true # false", "echo a | { read x; test $x = b; }", "echo 'false'"}, 1}, // test runs last, whichever traces first
 		{[]string{"echo $(echo hidden)", "test -n \"$(true)\"", "true"}, 1},
 		{[]string{"cat <<END >/dev/null", "text", "END", "false"}, 3},
 		{[]string{"(cd / && false)", "true"}, 0},
@@ -32,6 +33,12 @@ func TestFailedCommands(t *testing.T) {
 		{[]string{"multi() { true; }\nmulti\nsh -c 'exit 2'", "true"}, 0},
 		{[]string{"test 1 = 1", "false", "true", "false"}, -1}, // either
 		{[]string{"c=false", "$c"}, -1},                        // nothing says so: false is the value of a variable
+		{[]string{"sh -ec 'set -x; false'", "false"}, -1},      // the trace may be that of the other shell
+		{[]string{"printf 'set -ex; false' > s", "env A=1 bash ./s", "false"}, -1},
+		{[]string{"printf '#!/bin/sh -ex\nfalse' > s; chmod +x s", "nice ./s", "false"}, -1},
+		{[]string{"printf '#!/bin/sh -ex\nfalse' > s; chmod +x s", "S=./s", "$S", "false"}, -1},
+		{[]string{"sh -c true", "test 1 = 2"}, -1},
+		{[]string{"false", "sh -c true"}, 0},
 	} {
 		for _, shell := range []string{"dash", "bash"} {
 			path, err := exec.LookPath(shell)
@@ -44,6 +51,7 @@ func TestFailedCommands(t *testing.T) {
 			}
 			trace := &traced{}
 			cmd := exec.Command(path, script)
+			cmd.Dir = filepath.Dir(script)
 			cmd.Stderr = trace
 			var ended *exec.ExitError
 			if err := cmd.Run(); !errors.As(err, &ended) {
@@ -90,4 +98,29 @@ func FuzzSimpleCommands(f *testing.F) {
 			couldBe(p, "x")
 		}
 	})
+}
+
+// TestTraceInPieces reads the same of a trace however it comes.
+func TestTraceInPieces(t *testing.T) {
+	text := strings.Repeat("\n", 100) + "+ one\nwords\n" + strings.Repeat("x", 70<<10) + "\n+ two 'a'\nlast"
+	for _, size := range []int{1, 7, 4096, len(text)} {
+		trace := &traced{}
+		for piece := range slices.Chunk([]byte(text), size) {
+			if n, err := trace.Write(piece); n != len(piece) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if trace.last != "two 'a'" || string(trace.rest) != "last" || trace.full || trace.inner {
+			t.Errorf("in pieces of %d bytes: %q, %q", size, trace.last, trace.rest)
+		}
+	}
+}
+
+// BenchmarkTrace reads what a script writes in short lines.
+func BenchmarkTrace(b *testing.B) {
+	text := []byte(strings.Repeat("\n", 32<<10))
+	b.SetBytes(int64(len(text)))
+	for trace := (&traced{}); b.Loop(); {
+		_, _ = trace.Write(text)
+	}
 }
