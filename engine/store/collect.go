@@ -442,16 +442,7 @@ func (c *collector) tidy() error {
 	if c.report.Records == 0 {
 		return nil
 	}
-	var entries []indexEntry
-	for _, r := range c.records {
-		if !r.dropped && !r.damaged {
-			entries = append(entries, indexEntry{r.key, r.label, r.started, r.outputs})
-		}
-	}
-	if c.s.writeQuickly(c.s.index.path, encodeIndex(entries)) != nil {
-		return removeIfThere(c.s.index.path)
-	}
-	return nil
+	return c.tidyIndex()
 }
 
 // isHere reports whether there is an object with the digest.

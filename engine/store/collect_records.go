@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -76,4 +77,23 @@ func (c *collector) isThere(o Output) bool {
 	var st unix.Stat_t
 	_, err := c.s.find(o.Object, &st)
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// tidyIndex takes the records that are gone out of the index. What others have appended
+// since the inventory stays.
+func (c *collector) tidyIndex() error {
+	gone := map[Digest]bool{}
+	for _, r := range c.records {
+		var st unix.Stat_t
+		if r.dropped && errors.Is(c.s.lstat(recordsDir, r.key, &st), fs.ErrNotExist) {
+			gone[r.key] = true
+		}
+	}
+	path := c.s.index.path
+	if data, err := os.ReadFile(path); err == nil && len(data) <= maxIndex {
+		if kept, ok := filterIndex(data, gone); ok && c.s.writeQuickly(path, kept) == nil {
+			return nil
+		}
+	}
+	return removeIfThere(path)
 }

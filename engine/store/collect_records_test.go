@@ -188,6 +188,53 @@ func TestRecordedAfterItsRecordWasCollected(t *testing.T) {
 	}
 }
 
+// TestCollectKeepsWhatLabelsStandFor: a collection that drops a record leaves in the index
+// what was found for other labels than the record's, and what others append meanwhile.
+func TestCollectKeepsWhatLabelsStandFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	var kept, found Digest
+	later(t, dir, func(s *Store) {
+		s.LookupOutputs(key("begin the index"))
+		commit(t, s, "gone", adopt(t, s, "gone"))
+		makeOld(t, s, 40*day)
+		kept = commit(t, s, "kept", adopt(t, s, "kept"))
+		found = commit(t, s, "found", adopt(t, s, "found"))
+		for range 3 { // of which the last says all
+			s.Found("//t:kept", found)
+			s.Found("//t:kept", kept)
+		}
+		s.Found("//elsewhere:x", kept)
+		s.Found("//t:gone", key("gone"))
+	})
+	s := open(t, dir)
+	before := must[os.FileInfo](t)(os.Stat(s.index.path)).Size()
+	c := &collector{s: s, policy: Policy{MaxAge: 30 * day}}
+	check(t, c.inventory.scan(t.Context(), s))
+	other := open(t, dir)
+	check(t, other.Commit(&Record{Key: key("meanwhile"), Label: "//t:found"}))
+	for _, r := range c.records {
+		if r.key == key("gone") {
+			check(t, os.Remove(r.path))
+			r.dropped, c.report.Records = true, 1
+		}
+	}
+	check(t, c.tidy())
+	for label, want := range map[string]Digest{
+		"//elsewhere:x": kept, "//t:kept": kept, "//t:found": key("meanwhile"), "//t:gone": {},
+	} {
+		if got := open(t, dir).LatestKey(label); got != want {
+			t.Errorf("%s stands for %s, want %s", label, got, want)
+		}
+	}
+	if after := must[os.FileInfo](t)(os.Stat(s.index.path)).Size(); after >= before {
+		t.Errorf("the index had %d bytes and has %d", before, after)
+	}
+	check(t, os.Remove(open(t, dir).recordPath(found))) // what the index says of a key is still there
+	if _, ok := open(t, dir).LookupOutputs(found); !ok {
+		t.Error("an entry of a key is lost")
+	}
+}
+
 func TestAutoCollect(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	later(t, dir, func(s *Store) {

@@ -23,7 +23,8 @@ import (
 // bits), the checksum (CRC-32C, 32 bits), the key, and parts, each of which begins with
 // its kind (8 bits): first the label, the first half of its hash (128 bits); then for each
 // output, whose kind is that of the object, its digest, size (64 bits), the length of its
-// name (16 bits), and its name. Of a key, and of a label, the last entry counts.
+// name (16 bits), and its name. Of a key, and of a label, the last entry counts. The key is
+// zero where what a label stands for does not fit in.
 type index struct {
 	path   string
 	mu     sync.RWMutex
@@ -185,8 +186,8 @@ func (x *index) remember(key Digest, entry []byte) {
 		return
 	}
 	off := int32(len(x.data))
-	x.at[inIndex(key[:])] = off
 	x.data = append(x.data, entry...)
+	x.at[inIndex(x.body(off))] = off
 	if x.labels != nil {
 		x.addLabel(off)
 	}
@@ -233,6 +234,34 @@ func scanIndex(data []byte) (at map[uint64]int32, ok bool) {
 	return at, true
 }
 
+// filterIndex returns the entries less those of the keys that are gone, and those that are
+// neither the last of their key nor of their label; ok is false when data is damaged.
+func filterIndex(data []byte, gone map[Digest]bool) (kept []byte, ok bool) {
+	at, labels, offs := map[Digest]int{}, map[halfDigest]int{}, []int{}
+	for off := 0; off < len(data); {
+		body, ok := indexBody(data[off:])
+		if !ok {
+			return nil, false
+		}
+		if key := Digest(body); !gone[key] {
+			at[key] = off
+			if label, ok := labelOf(body); ok {
+				labels[label] = off
+			}
+			offs = append(offs, off)
+		}
+		off += indexHead + len(body)
+	}
+	for _, off := range offs {
+		body, _ := indexBody(data[off:])
+		label, labelled := labelOf(body)
+		if at[Digest(body)] == off || labelled && labels[label] == off {
+			kept = append(kept, data[off:off+indexHead+len(body)]...)
+		}
+	}
+	return kept, true
+}
+
 // indexBody returns the checked body of the entry at the start of data.
 func indexBody(data []byte) ([]byte, bool) {
 	if len(data) < indexHead {
@@ -268,8 +297,9 @@ func decodeOutputs(body []byte) ([]Output, bool) {
 	return outputs, true
 }
 
-// appendIndex adds an entry to b. One that would be too large is left out:
-// such a key is looked up in its record. Without a label the entry is the newest of none.
+// appendIndex adds an entry to b. Without a label it is the newest of none. A key whose
+// entry would be too large is looked up in its record, and so is its label: the entry says
+// of the label alone that no key is known.
 func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 	start := len(b)
 	b = append(b, make([]byte, indexHead)...)
@@ -278,17 +308,20 @@ func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 		hash := half(blake3.Sum256([]byte(label)))
 		b = append(append(b, labelPart), hash[:]...)
 	}
+	fits := true
 	for _, o := range outputs {
-		if len(o.Name) > math.MaxUint16 {
-			return b[:start]
-		}
+		fits = fits && len(o.Name) <= math.MaxUint16
 		b = append(append(b, byte(o.Object.Kind)), o.Object.Digest[:]...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.Object.Size))
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(o.Name)))
 		b = append(b, o.Name...)
 	}
 	body := b[start+indexHead:]
-	if len(body) > maxIndexEntry {
+	switch {
+	case fits && len(body) <= maxIndexEntry:
+	case label != "":
+		return appendIndex(b[:start], Digest{}, label, nil)
+	default:
 		return b[:start]
 	}
 	binary.LittleEndian.PutUint32(b[start:], uint32(len(body)))
@@ -297,12 +330,14 @@ func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 }
 
 // add appends an entry, of a committed record or of one that is found for another label.
-// Where there is no index none is begun, for it would lack the earlier records.
+// Where there is no index none is begun, for it would lack the earlier records. One that
+// can't be added to is made anew from the records by the next Store: it would lack this one,
+// and a torn entry would hide those after it.
 func (x *index) add(key Digest, label string, outputs []Output) {
 	entry := appendIndex(nil, key, label, outputs)
 	x.remember(key, entry)
-	if n, err := appendFileOnce(x.path, entry); err != nil && n > 0 {
-		os.Remove(x.path) // a torn entry would hide those after it
+	if _, err := appendFileOnce(x.path, entry); err != nil {
+		os.Remove(x.path)
 	}
 }
 

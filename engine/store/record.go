@@ -196,9 +196,7 @@ func (s *Store) writeRecord(r *Record, objects ...string) error {
 	}
 	s.used.add(r.Key)
 	s.index.add(r.Key, r.Label, r.Outputs)
-	if s.pointers() {
-		_ = os.Remove(s.labelPath(r.Label)) // the index has a newer one
-	}
+	s.dropPointer(r.Label)
 	return nil
 }
 
@@ -235,6 +233,10 @@ func (s *Store) hasPointers() bool {
 	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
+// dropPointer removes the pointer of a label of which the index has something newer. The
+// other b9 may have begun to write pointers after this Store was opened.
+func (s *Store) dropPointer(label string) { _ = os.Remove(s.labelPath(label)) }
+
 // Found notes that the record with the key is what a label stands for now, whoever made
 // it: Latest returns it.
 func (s *Store) Found(label string, key Digest) {
@@ -246,9 +248,7 @@ func (s *Store) Found(label string, key Digest) {
 		return
 	}
 	s.index.add(key, label, outputs)
-	if s.pointers() {
-		_ = os.Remove(s.labelPath(label)) // the index has a newer one
-	}
+	s.dropPointer(label)
 }
 
 // Latest returns the record that the label stands for: the one that was committed or

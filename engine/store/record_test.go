@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -197,11 +198,64 @@ func TestLatest(t *testing.T) {
 	latest(open(t, dir), "1") // the one that began last
 }
 
+// TestLatestThatTheIndexCanNotSay: what the index can't take makes no older record the
+// latest again.
+func TestLatestThatTheIndexCanNotSay(t *testing.T) {
+	for name, spoil := range map[string]func(s *Store, r *Record){
+		"a full disk": func(s *Store, _ *Record) {
+			check(t, os.Remove(s.index.path))
+			check(t, os.Symlink("/dev/full", s.index.path))
+		},
+		"large": func(s *Store, r *Record) {
+			for i := range maxIndexEntry / math.MaxUint16 {
+				r.Outputs = append(r.Outputs, Output{fmt.Sprintf("%0*d", math.MaxUint16, i), r.Outputs[0].Object})
+			}
+		},
+		"a long name": func(_ *Store, r *Record) { r.Outputs[0].Name = strings.Repeat("x", math.MaxUint16+1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			s := open(t, dir)
+			s.LookupOutputs(key("begin the index"))
+			o := adopt(t, s, "out")
+			check(t, s.Commit(&Record{Key: key("old"), Label: "//a", Started: time.Unix(1, 0)}))
+			r := &Record{Key: key("new"), Label: "//a", Started: time.Unix(2, 0), Outputs: []Output{{"", o}}}
+			spoil(s, r)
+			check(t, s.Commit(r))
+			if st, err := os.Lstat(s.index.path); err == nil && !st.Mode().IsRegular() {
+				t.Fatal("an index that lacks a record is left")
+			}
+			for at, s := range map[string]*Store{"this": s, "another": open(t, dir)} {
+				if got := must[*Record](t)(s.Latest("//a")); got == nil || got.Key != r.Key {
+					t.Errorf("%s store: the latest is that of %v", at, got)
+				}
+				if outputs, ok := s.LookupOutputs(r.Key); !ok || len(outputs) != len(r.Outputs) {
+					t.Errorf("%s store: %d outputs are found, want %d", at, len(outputs), len(r.Outputs))
+				}
+			}
+			check(t, os.Remove(s.index.path))
+			if got := must[*Record](t)(open(t, dir).Latest("//a")); got == nil || got.Key != r.Key {
+				t.Errorf("by the records: the latest is that of %v", got)
+			}
+		})
+	}
+}
+
 // TestLatestBesideAnOlderB9: a b9 that keeps a file for each label may use the store, too.
 func TestLatestBesideAnOlderB9(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	s := open(t, dir)
-	a, b := commit(t, s, "x", adopt(t, s, "a")), Digest{}
+	a, b := commit(t, s, "x", adopt(t, s, "a")), key("meanwhile")
+	write(t, s.labelPath("//t:x"), a.String()) // by one that begins while s is open
+	check(t, s.Commit(&Record{Key: b, Label: "//t:x", Started: time.Now()}))
+	if got := open(t, dir).LatestKey("//t:x"); got != b {
+		t.Errorf("latest is %s, and not what was committed after the older b9 had begun", got)
+	}
+	write(t, s.labelPath("//t:x"), b.String())
+	s.Found("//t:x", a)
+	if got := open(t, dir).LatestKey("//t:x"); got != a {
+		t.Errorf("latest is %s, and not what was found after the older b9 had begun", got)
+	}
 	pointer := s.labelPath("//t:x")
 	check(t, s.Commit(&Record{Key: key("older"), Label: "//t:x"}))
 	write(t, pointer, a.String())
