@@ -2,11 +2,17 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -112,6 +118,34 @@ func TestCompletion(t *testing.T) {
 	for _, test := range tests {
 		if got := s.offered(test.line); got != test.want {
 			t.Errorf("b9 %s: offered is %q, want %q", test.line, got, test.want)
+		}
+	}
+}
+
+// TestCompletionStaysHere completes places in what is not built, and asks nobody elsewhere
+// about it: neither an archive nor the cache of steps.
+func TestCompletionStaysHere(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			asked.Add(1)
+		}
+	}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of what is no HTTP
+	server.Start()
+	defer server.Close()
+	at := server.Listener.Addr().String()
+	s := newSite(t, map[string]string{
+		"b9.toml":      "[repositories]\nteam = \"ssh://nobody@" + at + "/srv\"\n[shared]\ncache = \"team\"\n",
+		"B9BUILD.star": "tree(name = \"a\", files = {})\nbootstrap(name = \"os\", suite = \"trixie\", mirror = \"http://" + at + "/debian\")\n",
+	})
+	for _, target := range []string{"//:a", "//:os"} {
+		if _, _, stderr := s.b9("explain", target); asked.Swap(0) == 0 {
+			t.Fatalf("explain %s asked nobody: %s", target, stderr)
+		}
+		if got := s.offered("cat " + target + ":/"); got != ":6" || asked.Load() != 0 {
+			t.Errorf("cat %s:/: offered is %q, after %d connections", target, got, asked.Swap(0))
 		}
 	}
 }

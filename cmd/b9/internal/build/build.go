@@ -92,6 +92,13 @@ type Flags struct {
 	tags      []string
 }
 
+// Here are the flags for what only looks at what this machine has: no network is used, and
+// no cache of other machines.
+func (f Flags) Here() Flags {
+	f.offline, f.alone = true, true
+	return f
+}
+
 // Register adds the flags to a command.
 func (f *Flags) Register(cmd *cobra.Command) {
 	fl := cmd.Flags()

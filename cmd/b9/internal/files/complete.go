@@ -13,11 +13,12 @@ import (
 const maxCompleted = 1000
 
 // Complete lists the places that begin as begun does, WHAT:/PATH: what is in the
-// directory as far as it is named. Nothing is built for it, and what can't be read has
-// no places.
+// directory as far as it is named. Nothing is built for it and nobody elsewhere is asked,
+// and what can't be read has no places.
 func Complete(ctx context.Context, p *session.Program, begun string) []string {
 	dir := begun[:strings.LastIndexByte(begun, '/')+1]
 	o := newOpener(p)
+	o.build = o.build.Here()
 	if what, _ := splitPlace(begun); !o.isThere(ctx, what) {
 		return nil
 	}
