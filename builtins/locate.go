@@ -27,11 +27,13 @@ import (
 // trace has the same mark. The script, its key and what it prints stay as they are, and
 // it is the same for every shell.
 
-// traced keeps what a script's standard error tells of its end.
+// traced keeps what a script's output tells of its end. Both streams are one, so that
+// their order stays: a line of the trace can follow what was printed without an end of line.
 type traced struct {
 	mu    sync.Mutex
 	rest  []byte
 	last  string // line of the trace, without the mark
+	late  string // what follows a mark within a later line; it need not be a trace
 	inner bool   // the last line may be that of a script that the script has called
 	full  bool   // a program found no space
 }
@@ -64,7 +66,9 @@ func (t *traced) Write(p []byte) (int, error) {
 func (t *traced) line(line []byte) {
 	if command, ok := bytes.CutPrefix(line, []byte(traceMark)); ok {
 		t.inner = t.inner || callsScript(t.last)
-		t.last = string(command)
+		t.last, t.late = string(command), ""
+	} else if i := bytes.LastIndex(line, []byte(traceMark)); i > 0 {
+		t.late = string(line[i+len(traceMark):])
 	}
 	t.full = t.full || bytes.Contains(line, []byte("No space left on device"))
 }
@@ -106,8 +110,18 @@ func systemPaths() []string { return []string{"/bin", "/sbin", "/usr/bin", "/usr
 func (t *traced) failedAt(commands []string) (int, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	line := withoutQuotes(t.last)
-	if t.inner || strings.TrimSpace(line) == "" {
+	if t.inner {
+		return 0, false
+	}
+	if n, ok := theOnly(commands, withoutQuotes(t.late)); ok {
+		return n, true
+	}
+	return theOnly(commands, withoutQuotes(t.last))
+}
+
+// theOnly is the only one of the commands that can have become the line of a trace.
+func theOnly(commands []string, line string) (int, bool) {
+	if strings.TrimSpace(line) == "" {
 		return 0, false
 	}
 	found := -1

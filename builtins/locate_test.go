@@ -116,6 +116,23 @@ func TestTraceInPieces(t *testing.T) {
 	}
 }
 
+// TestTraceBehindOutput: what is printed without an end of line stands before the trace.
+func TestTraceBehindOutput(t *testing.T) {
+	commands := []string{"printf abc", "false", "make all"}
+	for text, want := range map[string]int{
+		"+ printf abc\nabc+ false\n":                    1,
+		"+ printf abc\n":                                0,
+		"+ make all\ng++ -O2 -c x.cc\n1 + 1 is wrong\n": 2,
+		"+ other\nabc+ another\n":                       -1,
+	} {
+		trace := &traced{}
+		_, _ = trace.Write([]byte(text))
+		if n, ok := trace.failedAt(commands); ok != (want >= 0) || ok && n != want {
+			t.Errorf("%q: failed is %d (%v), want %d", text, n, ok, want)
+		}
+	}
+}
+
 // BenchmarkTrace reads what a script writes in short lines.
 func BenchmarkTrace(b *testing.B) {
 	text := []byte(strings.Repeat("\n", 32<<10))

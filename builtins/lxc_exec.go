@@ -276,7 +276,8 @@ func (l *lxcExec) Run(ctx context.Context, job *engine.Job) error {
 func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend container.Backend, spec container.Spec) (container.Result, error) {
 	for n := 1; ; n++ {
 		trace := &traced{}
-		res, err := backend.Run(ctx, spec, container.IO{Stdout: job.Log(), Stderr: io.MultiWriter(job.Log(), trace)})
+		out := io.MultiWriter(job.Log(), trace) // one for both, which keeps the order of what is printed
+		res, err := backend.Run(ctx, spec, container.IO{Stdout: out, Stderr: out})
 		var start *container.StartError
 		if errors.As(err, &start) && strings.HasPrefix(start.Command, scriptDir) {
 			err = fmt.Errorf("the script can't be executed: %s", start.Cause)
