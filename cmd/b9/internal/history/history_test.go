@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -209,6 +210,13 @@ func BenchmarkStep(b *testing.B) {
 	}
 	if err := l.End(output.Ending{}); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestFoundIsSmall: a build of many steps that are all cached keeps one of these for each.
+func TestFoundIsSmall(t *testing.T) {
+	if size := reflect.TypeFor[found]().Size(); size > 96 {
+		t.Errorf("%d bytes for a step that was cached", size)
 	}
 }
 

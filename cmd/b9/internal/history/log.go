@@ -62,8 +62,10 @@ type Log struct {
 
 // found is a step that was cached. What has nothing else to tell is never encoded.
 type found struct {
-	engine.Event
-	at time.Time
+	node  *engine.Node
+	key   store.Digest // zero where the step's record has it
+	parts []store.Part
+	at    time.Time
 }
 
 // Begin begins the log of a build, of which ID and Process are chosen. What hinders the
@@ -105,10 +107,11 @@ func (l *Log) Event(e engine.Event) {
 	case engine.StepProgress: // of use while it lasts
 	case engine.StepCached:
 		l.paths.Cached(e.Node, e.Node.Needs)
-		if e.Parts == nil {
-			e.Key = store.Digest{} // the step's record has it
+		f := found{node: e.Node, parts: e.Parts, at: now}
+		if f.parts != nil {
+			f.key = e.Key
 		}
-		l.cached = append(l.cached, found{e, now})
+		l.cached = append(l.cached, f)
 	case engine.StepLog:
 		l.output(e, now)
 	default:
@@ -127,10 +130,10 @@ func (l *Log) Event(e engine.Event) {
 // add appends a line, after what was cached before.
 func (l *Log) add(e output.Event) {
 	for _, f := range l.cached {
-		event := output.EventOf(f.Event, f.at)
+		event := output.EventOf(engine.Event{Type: engine.StepCached, Node: f.node, Key: f.key, Parts: f.parts}, f.at)
 		event.Place = nil
-		if l.paths.Behind(f.Node) {
-			event.Inputs = output.InputsOf(f.Node)
+		if l.paths.Behind(f.node) {
+			event.Inputs = output.InputsOf(f.node)
 		}
 		l.lines = append(l.lines, output.Line(event)...)
 	}
