@@ -34,8 +34,8 @@ const cachedLog = "log"
 
 func cachedOutput(i int) string { return fmt.Sprintf("output-%d", i) }
 
-// shareable reports whether the step may come from the cache, and go there.
-func shareable(n *Node) bool {
+// Shareable reports whether the step may come from the cache, and go there.
+func Shareable(n *Node) bool {
 	_, lasting := n.action.(Lasting)
 	p, ok := n.action.(Private)
 	return !lasting && !(ok && p.IsPrivate())
@@ -44,7 +44,7 @@ func shareable(n *Node) bool {
 // record is what the cache has recorded for the key of s, as this workspace
 // would have written it; nil if that is nothing that can be used.
 func (c shared) record(ctx context.Context, s *step) *store.Record {
-	if !shareable(s.node) {
+	if !Shareable(s.node) {
 		return nil
 	}
 	e := c.x.engine
@@ -115,7 +115,7 @@ func (e *Engine) adoptFile(ctx context.Context, kind store.Kind, path string) (s
 
 // publish sends a finished step to the cache while the build goes on.
 func (x *executor) publish(ctx context.Context, n *Node, r *store.Record) {
-	if x.engine.cfg.Cache == nil || !shareable(n) {
+	if x.engine.cfg.Cache == nil || !Shareable(n) {
 		return
 	}
 	x.publishing.Go(func() {

@@ -139,7 +139,7 @@ func (x *explainer) explain(ctx context.Context, s *step) (Reason, error) {
 func (x *explainer) compare(ctx context.Context, s *step, r *Reason) (err error) {
 	last := x.theirs(s.node.Label())
 	switch {
-	case !shareable(s.node):
+	case !Shareable(s.node):
 		r.Note = "never comes from elsewhere: it has a secret, or an effect of its own"
 		return nil
 	case last == nil:

@@ -339,7 +339,7 @@ func (c shared) lookup(ctx context.Context, s *step) ([]*Artifact, error) {
 // supply implements supplier. The content counts only when it is what the
 // record says.
 func (c shared) supply(ctx context.Context, s *step, content bool) ([]*Artifact, error) {
-	if s.rerun || !shareable(s.node) {
+	if s.rerun || !Shareable(s.node) {
 		return nil, nil
 	}
 	if content {

@@ -70,27 +70,49 @@ func toldRecords(path, name string) (map[string]*store.Record, error) {
 
 // sharedRecords are the newest in a repository of the steps that refs need.
 func sharedRecords(ctx context.Context, s *session.Session, name string, refs []engine.Ref) (map[string]*store.Record, error) {
-	missing, found := map[string]bool{}, map[string]*store.Record{}
-	for _, n := range engine.Reachable(refs...) {
-		if _, located := n.Action().(engine.Located); !located {
-			missing[n.Label()] = true
-		}
-	}
 	r, err := s.Repositories().Open(ctx, name, nil)
 	if err != nil {
 		return nil, err
 	}
-	err = r.Steps(ctx, func(step repo.Step) bool {
-		key, err := store.ParseDigest(step.Key)
-		if err != nil {
-			return true
+	p := newPicked(refs)
+	err = r.Steps(ctx, p.take)
+	if p.left == 0 && len(p.missing) > 0 {
+		s.Console.Warn("%s: its newest %d steps were looked through, and %d of those here are not among them", name, maxLooked, len(p.missing))
+	}
+	return p.found, errors.Join(err, r.Close())
+}
+
+// maxLooked bounds how many steps of a repository are looked at: each is a file to be read,
+// and what was never published is among none of them.
+const maxLooked = 10_000
+
+// picked are the newest records of some steps among those that are looked at.
+type picked struct {
+	missing map[string]bool // labels
+	found   map[string]*store.Record
+	left    int // how many more are looked at
+}
+
+// newPicked is for the steps that refs need and that a repository can have.
+func newPicked(refs []engine.Ref) *picked {
+	p := &picked{missing: map[string]bool{}, found: map[string]*store.Record{}, left: maxLooked}
+	for _, n := range engine.Reachable(refs...) {
+		if _, located := n.Action().(engine.Located); !located && engine.Shareable(n) {
+			p.missing[n.Label()] = true
 		}
+	}
+	return p
+}
+
+// take looks at a step, and reports whether it wants to see more.
+func (p *picked) take(step repo.Step) bool {
+	p.left--
+	if key, err := store.ParseDigest(step.Key); err == nil {
 		record, err := store.DecodeRecord(key, step.Record)
-		if err == nil && missing[record.Label] {
-			delete(missing, record.Label)
-			found[record.Label] = record
+		if err == nil && p.missing[record.Label] {
+			delete(p.missing, record.Label)
+			p.found[record.Label] = record
 		}
-		return len(missing) > 0
-	})
-	return found, errors.Join(err, r.Close())
+	}
+	return len(p.missing) > 0 && p.left > 0
 }
