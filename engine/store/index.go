@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"math"
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/zeebo/blake3"
 )
@@ -31,6 +33,11 @@ type index struct {
 	data   []byte           // entries; what at and labels point into
 	at     map[uint64]int32 // where in data the entry of a key begins, by some of the key; nil until loaded
 	labels map[uint64]int32 // likewise for the newest entry of a label; nil until one is asked for
+
+	file    fs.FileInfo // of the file that was read; nil for none
+	read    int64       // bytes of it that are in data
+	glanced time.Time   // when the file was looked at last
+	glance  time.Duration
 }
 
 // inIndex is what of a key, or of a label's hash, tells the entries apart. Where it does
@@ -45,11 +52,15 @@ const (
 	indexHead     = 8
 	maxIndexEntry = 1 << 20
 	maxIndex      = math.MaxInt32 // bytes
+
+	// indexGlance is how often the index is looked at for what other processes did: a build
+	// that asks for 10,000 labels does not look as often.
+	indexGlance = 100 * time.Millisecond
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func newIndex(path string) *index { return &index{path: path} }
+func newIndex(path string) *index { return &index{path: path, glance: indexGlance} }
 
 // LookupOutputs is a fast Lookup that returns the outputs alone. They are
 // there, and stay until the Store is closed. The result must not be changed.
@@ -132,6 +143,7 @@ func (x *index) latest(label string) (key Digest) {
 	hash := blake3.Sum256([]byte(label))
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.catchUp()
 	if x.labels == nil {
 		x.labels = make(map[uint64]int32, len(x.at))
 		for off := 0; off < len(x.data); off += indexHead + len(x.body(int32(off))) {
@@ -144,6 +156,55 @@ func (x *index) latest(label string) (key Digest) {
 		}
 	}
 	return key
+}
+
+// catchUp takes in what other processes have added to the file, or made of it, since it was
+// read. The caller holds mu.
+func (x *index) catchUp() {
+	if x.at == nil || time.Since(x.glanced) < x.glance {
+		return
+	}
+	x.glanced = time.Now()
+	st, err := os.Stat(x.path)
+	switch same := os.SameFile(st, x.file); {
+	case err != nil, same && st.Size() == x.read:
+	case !same || st.Size() < x.read:
+		x.load()
+	default:
+		x.readOn()
+	}
+}
+
+// readOn reads what the file has more. The caller holds mu.
+func (x *index) readOn() {
+	f, err := os.Open(x.path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.NewSectionReader(f, x.read, maxIndex))
+	if err != nil || len(x.data)+len(data) > maxIndex {
+		return
+	}
+	for len(data) > 0 {
+		body, ok := indexBody(data)
+		if !ok {
+			return
+		}
+		size := indexHead + len(body)
+		x.append(data[:size])
+		data, x.read = data[size:], x.read+int64(size)
+	}
+}
+
+// append adds an entry to what is known. The caller holds mu.
+func (x *index) append(entry []byte) {
+	off := int32(len(x.data))
+	x.data = append(x.data, entry...)
+	x.at[inIndex(x.body(off))] = off
+	if x.labels != nil {
+		x.addLabel(off)
+	}
 }
 
 // addLabel makes the entry at off the newest of its label. The caller holds mu.
@@ -185,12 +246,7 @@ func (x *index) remember(key Digest, entry []byte) {
 	if x.at == nil || len(entry) == 0 || len(x.data)+len(entry) > maxIndex {
 		return
 	}
-	off := int32(len(x.data))
-	x.data = append(x.data, entry...)
-	x.at[inIndex(x.body(off))] = off
-	if x.labels != nil {
-		x.addLabel(off)
-	}
+	x.append(entry)
 }
 
 // forget drops what is known of keys.
@@ -204,17 +260,28 @@ func (x *index) forget(keys []Digest) {
 	}
 }
 
-// load reads the file and reports whether it is whole. A missing one is not,
-// for it may have been removed. The caller holds mu.
+// load reads the file and reports whether it is whole; else what was known stays. A missing
+// one is not whole, for it may have been removed. The caller holds mu.
 func (x *index) load() bool {
-	x.at, x.labels = map[uint64]int32{}, nil
-	data, err := os.ReadFile(x.path)
-	if err != nil || len(data) > maxIndex {
+	if x.at == nil {
+		x.at = map[uint64]int32{}
+	}
+	f, err := os.Open(x.path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Size() > maxIndex {
+		return false
+	}
+	data := make([]byte, st.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
 		return false
 	}
 	at, ok := scanIndex(data)
 	if ok {
-		x.data, x.at = data, at
+		x.data, x.at, x.labels, x.file, x.read = data, at, nil, st, st.Size()
 	}
 	return ok
 }

@@ -241,6 +241,49 @@ func TestLatestThatTheIndexCanNotSay(t *testing.T) {
 	}
 }
 
+// TestLatestBesideAnotherProcess sees what others commit and find after the index was read,
+// and what a collection makes of the index.
+func TestLatestBesideAnotherProcess(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s, other := open(t, dir), open(t, dir)
+	for _, s := range []*Store{s, other} {
+		s.index.glance = 0
+	}
+	latest := func(s *Store, want string) {
+		t.Helper()
+		if got := s.LatestKey("//a"); got != key(want) {
+			t.Errorf("latest is %s, want %s", got, want)
+		}
+	}
+	s.LookupOutputs(key("begin the index"))
+	for _, name := range []string{"1", "2", "3"} {
+		check(t, s.Commit(&Record{Key: key(name), Label: "//b", Started: time.Now()}))
+	}
+	s.Found("//a", key("1"))
+	latest(s, "1")
+	latest(other, "1")
+	other.Found("//a", key("2"))
+	latest(s, "2")
+	s.Found("//a", key("1")) // once more
+	s.Found("//a", key("1"))
+	latest(other, "1")
+	latest(open(t, dir), "1")
+	kept, ok := filterIndex(must[[]byte](t)(os.ReadFile(s.index.path)), nil) // as a collection does
+	if !ok {
+		t.Fatal("the index is damaged")
+	}
+	check(t, s.writeQuickly(s.index.path, kept))
+	other.Found("//a", key("3"))
+	latest(s, "3")
+	write(t, s.index.path, "damaged")
+	latest(s, "3")
+	check(t, os.Remove(s.index.path))
+	latest(s, "3")
+	if outputs, ok := s.Recorded(key("2")); !ok || len(outputs) != 0 {
+		t.Errorf("recorded: %v %v", outputs, ok)
+	}
+}
+
 // TestLatestBesideAnOlderB9: a b9 that keeps a file for each label may use the store, too.
 func TestLatestBesideAnOlderB9(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
