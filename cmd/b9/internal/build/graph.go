@@ -15,7 +15,6 @@ import (
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/diagram"
-	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/history"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/page"
@@ -61,10 +60,7 @@ func Graph(p *session.Program) *cobra.Command {
 			_, err = io.Copy(s.Out, &text)
 			return err
 		}, func(*config.Config) error {
-			if !slices.Contains(graphForms[:], form) {
-				return exit.Usagef("--format %s: want %s", form, strings.Join(graphForms[:], ", "))
-			}
-			return nil
+			return command.Choice("format", form, graphForms[:])
 		}),
 	}
 	command.Define(cmd.Flags(), &options)

@@ -13,7 +13,6 @@ import (
 
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
-	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/history"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/page"
@@ -55,10 +54,7 @@ func Profile(p *session.Program) *cobra.Command {
 			_, err = io.Copy(s.Out, &text)
 			return err
 		}, func(*config.Config) error {
-			if !slices.Contains(profileForms[:], form) {
-				return exit.Usagef("--format %s: want %s", form, strings.Join(profileForms[:], ", "))
-			}
-			return nil
+			return command.Choice("format", form, profileForms[:])
 		}),
 	}
 	cmd.Flags().StringVar(&form, "format", form, "print the profile as `FORM`: "+strings.Join(profileForms[:], ", "))

@@ -150,6 +150,14 @@ func SomeTargets(cmd *cobra.Command, args []string) error {
 	return AtLeast(1, "name a target, such as //web:disk or //... (`b9 query` lists them)")(cmd, args)
 }
 
+// Choice wants one of the choices as the value of a flag, which it calls --NAME.
+func Choice(flag, value string, choices []string) error {
+	if slices.Contains(choices, value) {
+		return nil
+	}
+	return exit.Usagef("--%s %s: want %s%s", flag, value, strings.Join(choices, ", "), near.Hint(value, choices))
+}
+
 // Define adds the flag -D, whose values are NAME=VALUE.
 func Define(to *pflag.FlagSet, options *[]string) {
 	to.StringArrayVarP(options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")

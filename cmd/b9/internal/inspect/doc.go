@@ -5,13 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/reference"
@@ -34,8 +34,8 @@ func Doc(p *session.Program) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			if !slices.Contains(docForms[:], form) {
-				return exit.Usagef("doc: --format %s: want %s%s", form, strings.Join(docForms[:], ", "), near.Hint(form, docForms[:]))
+			if err := command.Choice("format", form, docForms[:]); err != nil {
+				return err
 			}
 			parts, one, err := wanted(p, args)
 			if err != nil {

@@ -94,10 +94,7 @@ type question struct {
 var forms = [...]string{"table", "label", "label_kind", "location", "graph", "json"}
 
 func (q *question) check(*config.Config) error {
-	if !slices.Contains(forms[:], q.output) {
-		return exit.Usagef("--output %s: want %s", q.output, strings.Join(forms[:], ", "))
-	}
-	return nil
+	return command.Choice("output", q.output, forms[:])
 }
 
 func (q *question) evaluation() session.Evaluation {

@@ -7,16 +7,14 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"b9.build/b9/builtins/lang"
-	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
-	"b9.build/b9/engine/near"
 )
 
 // templates are the workspaces that `b9 init` can begin with, a directory each.
@@ -32,8 +30,8 @@ func Init(p *session.Program) *cobra.Command {
 	names := templateNames()
 	name := names[0]
 	cmd := &cobra.Command{Use: "init", RunE: func(*cobra.Command, []string) error {
-		if !slices.Contains(names, name) {
-			return exit.Usagef("init: --template %s: want %s%s", name, strings.Join(names, ", "), near.Hint(name, names))
+		if err := command.Choice("template", name, names); err != nil {
+			return err
 		}
 		return start(p, name)
 	}}
