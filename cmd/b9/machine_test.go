@@ -198,7 +198,7 @@ func TestMachineOnATerminal(t *testing.T) {
 	seen.repeat("stty size\r", "40 100")
 	size(50, 120)
 	seen.repeat("stty size\r", "50 120")
-	fmt.Fprint(person, `sh -c 'trap "echo Ctrl-C is for $((40+2))" INT; echo waits $((40+1)); while sleep 1; do :; done'`+"\r")
+	fmt.Fprint(person, `sh -c 'trap "echo Ctrl-C is for $((40+2)); exit" INT; echo waits $((40+1)); while sleep 1; do :; done'`+"\r")
 	seen.wait("waits 41")
 	fmt.Fprint(person, "\x03")
 	seen.wait("Ctrl-C is for 42")
