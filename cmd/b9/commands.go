@@ -32,18 +32,18 @@ func commands(p *session.Program) *cobra.Command {
 		repository.CleanLocal(p), repository.CleanRemote(p),
 		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
 	)
+	others := otherWords()
 	for _, c := range root.Commands() {
-		c.SuggestFor = otherWords(c.Name())
+		c.SuggestFor = others[c.Name()]
 	}
 	root.SetOut(p.Out) // which the next command looks at now
 	root.InitDefaultCompletionCmd()
 	complete(root, helpTexts())
-	offer(p, root)
 	return root
 }
 
-// otherWords is what other programs call a command.
-func otherWords(name string) []string {
+// otherWords are what other programs call the commands.
+func otherWords() map[string][]string {
 	return map[string][]string{
 		"build":    {"make", "compile"},
 		"run":      {"exec"},
@@ -63,7 +63,7 @@ func otherWords(name string) []string {
 		"cache":    {"store", "prune"},
 		"clean":    {"rm", "purge"},
 		"update":   {"upgrade", "lock"},
-	}[name]
+	}
 }
 
 // program is `b9` itself.

@@ -165,6 +165,9 @@ func runProgram(ctx context.Context, p *session.Program, args []string) int {
 	var developer profile.Flags
 	var stop func() error
 	root := commands(p)
+	if slices.Contains(args, cobra.ShellCompRequestCmd) || slices.Contains(args, cobra.ShellCompNoDescRequestCmd) {
+		offer(p, root)
+	}
 	developer.Register(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		p.Command = command.Name(cmd)

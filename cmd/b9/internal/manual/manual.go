@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -21,7 +20,7 @@ type Page struct {
 	Section int    // 1 is for commands, 5 for formats of files
 
 	about string // what it is, in a line
-	body  string // Markdown, the sections behind NAME
+	body  string // the sections behind NAME, in man(7)
 }
 
 // File is the usual name of the page's file, such as "b9-build.1".
@@ -30,10 +29,8 @@ func (p *Page) File() string { return fmt.Sprintf("%s.%d", p.Name, p.Section) }
 // Roff is the page in the language of man(7). The version, and a date such as
 // 2026-11-28 or "", stand at its foot.
 func (p *Page) Roff(version, date string) []byte {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%% \"%s\" \"%d\" \"%s\" \"b9 %s\" \"b9 Manual\"\n", strings.ToUpper(p.Name), p.Section, date, version)
-	fmt.Fprintf(&text, "# NAME\n\n%s \\- %s\n\n%s", escape(p.Name), escape(p.about), p.body)
-	return md2man.Render([]byte(text.String()))
+	head := fmt.Sprintf(".TH \"%s\" \"%d\" \"%s\" \"b9 %s\" \"b9 Manual\"\n", strings.ToUpper(escape(p.Name)), p.Section, date, escape(version))
+	return []byte(head + ".SH NAME\n" + escape(p.Name) + " \\- " + escape(p.about) + "\n" + p.body)
 }
 
 // Pages are those of the program whose first command is root.
@@ -54,62 +51,65 @@ func Pages(root *cobra.Command, list []config.Setting, operations []lang.Operati
 
 // command is the page of a command.
 func command(cmd *cobra.Command) Page {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# SYNOPSIS\n\n%s\n\n", synopsis(cmd))
+	var r roff
+	r.section("SYNOPSIS")
+	r.line(synopsis(cmd))
 	if cmd.Long != "" {
-		fmt.Fprintf(&b, "# DESCRIPTION\n\n%s\n\n", paragraphs(cmd.Long))
+		r.section("DESCRIPTION")
+		r.paragraphs(cmd.Long)
 	}
 	if cmd.HasAvailableSubCommands() {
-		b.WriteString("# COMMANDS\n\n")
+		r.section("COMMANDS")
 		for _, c := range cmd.Commands() {
 			if c.IsAvailableCommand() {
-				fmt.Fprintf(&b, "**%s**(1)\n: %s\n\n", escape(pageName(c)), escape(c.Short))
+				r.entry(page(pageName(c), 1), escape(c.Short))
 			}
 		}
 	}
-	flags(&b, "OPTIONS", cmd.NonInheritedFlags())
-	flags(&b, "OPTIONS OF EVERY COMMAND", cmd.InheritedFlags())
+	flags(&r, "OPTIONS", cmd.NonInheritedFlags())
+	flags(&r, "OPTIONS OF EVERY COMMAND", cmd.InheritedFlags())
 	if cmd.Example != "" {
-		fmt.Fprintf(&b, "# EXAMPLES\n\n%s\n", literal(cmd.Example))
+		r.section("EXAMPLES")
+		r.literal(cmd.Example)
 	}
-	b.WriteString("# SEE ALSO\n\n")
+	also := []string{page("b9.toml", 5), page("B9BUILD.star", 5)}
 	if cmd.HasParent() {
-		fmt.Fprintf(&b, "**%s**(1), ", escape(pageName(cmd.Parent())))
+		also = append([]string{page(pageName(cmd.Parent()), 1)}, also...)
 	}
-	b.WriteString("**b9.toml**(5), **B9BUILD.star**(5)\n")
-	return Page{Name: pageName(cmd), Section: 1, about: lowerFirst(cmd.Short), body: b.String()}
+	r.seeAlso(also...)
+	return Page{Name: pageName(cmd), Section: 1, about: lowerFirst(cmd.Short), body: r.String()}
 }
 
 func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
 // synopsis is how a command is called.
 func synopsis(cmd *cobra.Command) string {
+	name := bold(cmd.CommandPath()) + " [" + italic("flags") + "] "
 	if cmd.HasAvailableSubCommands() {
-		return "**" + escape(cmd.CommandPath()) + "** [*flags*] [*command*]"
+		return name + "[" + italic("command") + "]"
 	}
-	arguments := strings.TrimSpace(strings.TrimPrefix(cmd.Use, cmd.Name()))
-	return strings.TrimSpace("**" + escape(cmd.CommandPath()) + "** [*flags*] " + escape(arguments))
+	return strings.TrimSpace(name + escape(strings.TrimSpace(strings.TrimPrefix(cmd.Use, cmd.Name()))))
 }
 
 // flags describes a set of flags, if it has one to show.
-func flags(b *strings.Builder, title string, set *pflag.FlagSet) {
+func flags(r *roff, title string, set *pflag.FlagSet) {
 	if !set.HasAvailableFlags() {
 		return
 	}
-	fmt.Fprintf(b, "# %s\n\n", title)
+	r.section(title)
 	set.VisitAll(func(f *pflag.Flag) {
 		if f.Hidden {
 			return
 		}
 		value, usage := pflag.UnquoteUsage(f)
-		name := "**--" + escape(f.Name) + "**"
+		name := bold("--" + f.Name)
 		if f.Shorthand != "" {
-			name = "**-" + f.Shorthand + "**, " + name
+			name = bold("-"+f.Shorthand) + ", " + name
 		}
 		if value != "" && f.Value.Type() != "bool" {
-			name += "=*" + escape(value) + "*"
+			name += "=" + italic(value)
 		}
-		fmt.Fprintf(b, "%s\n: %s%s\n\n", name, escape(usage), defaultOf(f))
+		r.entry(name, escape(usage)+defaultOf(f))
 	})
 }
 
@@ -123,40 +123,47 @@ func defaultOf(f *pflag.Flag) string {
 
 // settings is the page of b9.toml.
 func settings(list []config.Setting) Page {
-	var b strings.Builder
-	b.WriteString("# DESCRIPTION\n\nA workspace is a directory with a file **b9.toml**, which may be empty. What it says counts before what **~/.config/b9/config.toml** says, an environment variable such as **B9\\_STORE\\_DIR**, for *store.dir*, before both, and **-c** *KEY=VALUE* on the command line before all. **b9 config** prints every setting, its value, and where that was said.\n\n")
-	b.WriteString("The format is TOML: the part of a key before the dot is its table.\n\n# SETTINGS\n\n")
+	var r roff
+	r.section("DESCRIPTION")
+	r.line("A workspace is a directory with a file " + bold("b9.toml") + ", which may be empty. What it says counts before what " + bold("~/.config/b9/config.toml") + " says, an environment variable such as " + bold("B9_STORE_DIR") + ", for " + italic("store.dir") + ", before both, and " + bold("-c") + " " + italic("KEY=VALUE") + " on the command line before all. " + bold("b9 config") + " prints every setting, its value, and where that was said.")
+	r.paragraph("The format is TOML: the part of a key before the dot is its table.")
+	r.section("SETTINGS")
 	for _, s := range list {
 		text := escape(s.Doc)
 		if s.Default != "" && !strings.HasPrefix(s.Default, "/") { // which is below the home directory of who asks
 			text += "; default " + escape(s.Default)
 		}
-		fmt.Fprintf(&b, "**%s**\n: %s\n\n", escape(s.Key), text)
+		r.entry(bold(s.Key), text)
 	}
-	b.WriteString("# SEE ALSO\n\n**b9**(1), **b9-config**(1), **B9BUILD.star**(5)\n")
-	return Page{Name: "b9.toml", Section: 5, about: "settings of b9 and of a workspace", body: b.String()}
+	r.seeAlso(page("b9", 1), page("b9-config", 1), page("B9BUILD.star", 5))
+	return Page{Name: "b9.toml", Section: 5, about: "settings of b9 and of a workspace", body: r.String()}
 }
 
 // language is the page of build files.
 func language(operations []lang.Operation) Page {
-	var b strings.Builder
-	b.WriteString("# DESCRIPTION\n\nA directory with a file **B9BUILD.star** is a package. The file is written in Starlark; calls of the built-ins below record targets, which **b9 build** makes. A call with *name* makes a target that others name by its label, *//package:name*. What a call returns can be given to others in its place.\n\nRule libraries that come with b9 are loaded by **load(\"@b9//debian.star\", ...)** and the like. **b9 builtins** *NAME* prints what stands here.\n\n# BUILT-INS\n\n")
+	var r roff
+	r.section("DESCRIPTION")
+	r.line("A directory with a file " + bold("B9BUILD.star") + " is a package. The file is written in Starlark; calls of the built-ins below record targets, which " + bold("b9 build") + " makes. A call with " + italic("name") + " makes a target that others name by its label, " + italic("//package:name") + ". What a call returns can be given to others in its place.")
+	r.paragraph("Rule libraries that come with b9 are loaded by " + bold(`load("@b9//debian.star", ...)`) + " and the like. " + bold("b9 builtins") + " " + italic("NAME") + " prints what stands here.")
+	r.section("BUILT-INS")
 	for _, op := range operations {
-		fmt.Fprintf(&b, "## %s()\n\n%s\n\n", escape(op.Name), paragraphs(op.Doc))
-		parameters(&b, op.Params)
+		r.subsection(op.Name + "()")
+		r.paragraphs(op.Doc)
+		parameters(&r, op.Params)
 		if op.Example != "" {
-			fmt.Fprintf(&b, "Example:\n\n%s\n", literal(op.Example))
+			r.paragraph("Example:")
+			r.literal(op.Example)
 		}
 	}
-	b.WriteString("# PARAMETERS OF EVERY TARGET\n\n")
-	parameters(&b, lang.CommonParams())
-	b.WriteString("# SEE ALSO\n\n**b9**(1), **b9-build**(1), **b9-query**(1), **b9.toml**(5)\n")
-	return Page{Name: "B9BUILD.star", Section: 5, about: "build files of b9", body: b.String()}
+	r.section("PARAMETERS OF EVERY TARGET")
+	parameters(&r, lang.CommonParams())
+	r.seeAlso(page("b9", 1), page("b9-build", 1), page("b9-query", 1), page("b9.toml", 5))
+	return Page{Name: "B9BUILD.star", Section: 5, about: "build files of b9", body: r.String()}
 }
 
-func parameters(b *strings.Builder, list []lang.Param) {
+func parameters(r *roff, list []lang.Param) {
 	for _, p := range list {
-		fmt.Fprintf(b, "**%s**: *%s*%s\n: %s\n\n", escape(p.Name), escape(p.Type.String()), condition(p), escape(oneLine(p.Doc)))
+		r.entry(bold(p.Name)+": "+italic(p.Type.String())+condition(p), escape(oneLine(p.Doc)))
 	}
 }
 

@@ -1,41 +1,69 @@
 package manual
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
-// escape takes from the characters of a text what they mean in Markdown.
-func escape(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if strings.ContainsRune("\\`*_{}[]<>#|~", r) {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+// roff writes the macros of man(7). What its methods call marked is text that has gone
+// through [escape], [bold] and [italic].
+type roff struct{ strings.Builder }
+
+func (r *roff) section(title string) { r.line(".SH " + title) }
+
+func (r *roff) subsection(title string) { r.line(".SS " + escape(title)) }
+
+// line adds marked text to a paragraph.
+func (r *roff) line(marked string) { fmt.Fprintln(r, marked) }
+
+// paragraph begins a new one with marked text.
+func (r *roff) paragraph(marked string) { r.line(".PP\n" + marked) }
+
+// entry is a term of a list and what is said of it, both marked.
+func (r *roff) entry(term, about string) { r.line(".TP\n" + term + "\n" + about) }
+
+// literal is a text that is shown as it is.
+func (r *roff) literal(text string) {
+	r.line(".PP\n.RS 2\n.nf\n" + escape(strings.Trim(text, "\n")) + "\n.fi\n.RE")
 }
 
-// paragraphs is a text of the help in Markdown: what is indented stays as it is laid out.
-func paragraphs(text string) string {
-	var b strings.Builder
+// paragraphs is a text of the help: what is indented stays as it is laid out.
+func (r *roff) paragraphs(text string) {
 	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
 		if isLaidOut(block) {
-			b.WriteString(literal(block))
+			r.literal(block)
 		} else {
-			b.WriteString(escape(block))
+			r.paragraph(escape(block))
 		}
-		b.WriteString("\n\n")
 	}
-	return strings.TrimSpace(b.String())
+}
+
+// seeAlso names other pages, which end this one.
+func (r *roff) seeAlso(pages ...string) {
+	r.section("SEE ALSO")
+	r.line(strings.Join(pages, ", "))
+}
+
+// page is how a page is named by others.
+func page(name string, section int) string { return fmt.Sprintf("%s(%d)", bold(name), section) }
+
+func bold(text string) string { return `\fB` + escape(text) + `\fP` }
+
+func italic(text string) string { return `\fI` + escape(text) + `\fP` }
+
+// escape takes from the characters of a text what they mean in roff, or what man(7)
+// makes of them (a hyphen of -, quotes of ' and `): groff_char(7).
+func escape(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, "\n.", "\n\\&.").Replace(text)
+	if strings.HasPrefix(text, ".") {
+		text = `\&` + text
+	}
+	return text
 }
 
 // isLaidOut reports whether a line of a paragraph is indented.
 func isLaidOut(block string) bool {
 	return strings.HasPrefix(block, " ") || strings.Contains(block, "\n ") || strings.Contains(block, "\n\t")
-}
-
-// literal is a text that is shown as it is.
-func literal(text string) string {
-	return "```\n" + strings.Trim(text, "\n") + "\n```\n"
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
