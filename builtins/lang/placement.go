@@ -329,7 +329,8 @@ func (w *Workspace) leftover(l Label, there map[string]bool) Leftover {
 			is = !errors.Is(err, fs.ErrNotExist)
 			there[id] = is
 		}
-		if is || w.isSource(l) {
+		_, prefix := w.cfg.Prefixes[l.Pkg+":"] // whose targets belong to no build file
+		if is || prefix || w.isSource(l) {
 			return 0
 		}
 		return Gone

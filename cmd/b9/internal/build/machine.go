@@ -27,6 +27,8 @@ import (
 // meanings, of which each value says which it is.
 func registerMachine(cmd *cobra.Command, o *guest.Options) {
 	fl := cmd.Flags()
+	fl.BoolVar(&o.Machine, "machine", false, "start the disk that the target is as a machine of its own; an image file is one anyway")
+	fl.StringVar(&o.Firmware, "firmware", "", "start the machine by `NAME`: "+strings.Join(vm.Firmwares(), ", ")+" (default: the machine's own, or what finds a loader on the disk)")
 	fl.BoolVar(&o.SSH, "ssh", false, "get into the machine through ssh, with a key made for this run")
 	fl.StringArrayVar(&o.Forward, "forward", nil, "lend a port of this machine's loopback to one of the guest, as `HOST:GUEST`, such as 8080:80 (may be repeated)")
 	fl.BoolVar(&o.Snapshot, "snapshot", false, "throw away what the machine writes (that is the default)")
@@ -81,57 +83,81 @@ func hasMachine(g *lang.Graph) bool { return len(g.Targets) > 0 && isMachine(g.T
 const maxDescription = 1 << 20
 
 // bootTarget starts the machine that a target is.
-func bootTarget(ctx context.Context, s *session.Session, b *Built, argv []string, in entering, o guest.Options) (err error) {
+func bootTarget(ctx context.Context, s *session.Session, b *Built, argv []string, in entering, o guest.Options) error {
 	t := b.Graph.Targets[0]
-	if err := in.forMachine(t, o, argv); err != nil {
-		return err
-	}
-	if err := o.Check(s); err != nil {
-		return err
-	}
-	parts := map[string]*engine.Artifact{}
+	files := &machineFiles{session: s, title: t.String(), parts: map[string]part{}}
+	var document *engine.Artifact
 	for _, ref := range t.Refs {
-		parts[ref.Output] = b.Result.Artifact(ref)
+		art := b.Result.Artifact(ref)
+		if files.parts[ref.Output] = (artifact{art}); ref.Output == "machine" {
+			document = art
+		}
 	}
-	data, err := parts["machine"].ReadAll(maxDescription)
+	data, err := document.ReadAll(maxDescription)
 	if err != nil {
 		return err
 	}
-	m, err := vm.ReadDocument(data)
-	if err != nil {
+	if files.machine, err = vm.ReadDocument(data); err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
-	files := &machineFiles{session: s, target: t, machine: m, parts: parts}
-	defer func() { err = errors.Join(err, files.close()) }()
-	g, err := files.placed(ctx, o)
-	if err != nil {
-		return fmt.Errorf("%s: %w", t, err)
+	dir := files.machine.Name
+	if list := t.Placements(); len(list) > 0 {
+		dir = path.Dir(list[0].Path)
 	}
-	return guest.Run(ctx, s, g, o, argv)
+	files.results = filepath.Join(s.ResultsDir(), filepath.FromSlash(dir))
+	files.kept = files.results + ".kept"
+	return files.boot(ctx, argv, in, o)
 }
 
 // forMachine refuses what makes no sense with a machine.
-func (e *entering) forMachine(t *lang.Target, o guest.Options, argv []string) error {
+func (e *entering) forMachine(title string, o guest.Options, argv []string) error {
 	switch {
 	case len(argv) > 0 && !o.SSH:
-		return exit.Usagef("%s is a machine: a command is run in it with --ssh", t)
+		return exit.Usagef("%s is a machine: a command is run in it with --ssh", title)
 	case len(e.env) > 0:
-		return exit.Usagef("--env is for commands in an image, and %s is a machine", t)
+		return exit.Usagef("--env is for commands in an image, and %s is a machine", title)
 	case e.subvolume != "" || e.cwd != cwdMount:
-		return exit.Usagef("--cwd and --subvolume are for commands in an image, and %s is a machine", t)
+		return exit.Usagef("--cwd and --subvolume are for commands in an image, and %s is a machine", title)
 	case e.user != "" && !o.SSH:
 		return exit.Usagef("--user is for commands: with a machine it needs --ssh")
 	}
 	return nil
 }
 
+// part is a file of a machine.
+type part interface {
+	Expose(context.Context) (*engine.Exposed, error)
+	Fork(ctx context.Context, dst string) error
+	origin() string // which content it is
+}
+
+// artifact is a part that was built.
+type artifact struct{ *engine.Artifact }
+
+func (a artifact) origin() string { return a.Digest().String() }
+
 // machineFiles gives the files of a machine paths.
 type machineFiles struct {
 	session *session.Session
-	target  *lang.Target
+	title   string // for messages
 	machine *vm.Machine
-	parts   map[string]*engine.Artifact // by the output's name
+	parts   map[string]part // by the file's name without its extension
+	results string          // the directory where builds place them; "" if they lie where they are
+	kept    string          // the directory of those that keep what the machine writes
 	exposed []*engine.Exposed
+}
+
+// boot starts the machine.
+func (f *machineFiles) boot(ctx context.Context, argv []string, in entering, o guest.Options) (err error) {
+	if err := errors.Join(in.forMachine(f.title, o, argv), o.Check(f.session)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	g, err := f.placed(ctx, o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.title, err)
+	}
+	return guest.Run(ctx, f.session, g, o, argv)
 }
 
 func (f *machineFiles) close() error {
@@ -148,15 +174,14 @@ func partOf(file string) string { return strings.TrimSuffix(file, path.Ext(file)
 // placed chooses where the machine's files are: those in the store, which nobody writes;
 // those beside the results, for a command line that outlives b9; or copies of its own.
 func (f *machineFiles) placed(ctx context.Context, o guest.Options) (guest.Machine, error) {
-	g := guest.Machine{Title: f.target.String()}
+	g := guest.Machine{Title: f.title}
 	if o.Persist {
 		dir, err := f.keep(ctx)
 		g.Machine, g.Keep = f.machine.In(dir), dir
 		return g, err
 	}
-	dir := filepath.Join(f.session.ResultsDir(), filepath.FromSlash(f.directory()))
-	if _, err := os.Stat(dir); o.DryRun && err == nil {
-		g.Machine = f.machine.In(dir)
+	if _, err := os.Stat(f.results); o.DryRun && err == nil {
+		g.Machine = f.machine.In(f.results)
 		return g, nil
 	}
 	at := map[string]string{}
@@ -172,14 +197,6 @@ func (f *machineFiles) placed(ctx context.Context, o guest.Options) (guest.Machi
 	return g, nil
 }
 
-// directory is where the results of the machine are, beneath those of the workspace.
-func (f *machineFiles) directory() string {
-	if list := f.target.Placements(); len(list) > 0 {
-		return path.Dir(list[0].Path)
-	}
-	return f.machine.Name
-}
-
 // originFile says what a kept machine was made of.
 const originFile = "origin"
 
@@ -187,12 +204,11 @@ const originFile = "origin"
 // returns their directory. They stay as they are when the target is built anew: what the
 // machine wrote fits these disks only.
 func (f *machineFiles) keep(ctx context.Context) (string, error) {
-	dir := filepath.Join(f.session.ResultsDir(), filepath.FromSlash(f.directory())+".kept")
-	origin := f.origin()
+	dir, origin := f.kept, f.origin()
 	was, err := os.ReadFile(filepath.Join(dir, originFile))
 	switch {
 	case err == nil && string(was) != origin:
-		f.session.Console.Warn("%s was changed since its machine was kept, which goes on with what it has: remove %s to begin anew", f.target, f.session.Relative(dir))
+		f.session.Console.Warn("%s was changed since its machine was kept, which goes on with what it has: remove %s to begin anew", f.title, f.session.Relative(dir))
 		return dir, nil
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		return dir, err
@@ -206,7 +222,7 @@ func (f *machineFiles) keep(ctx context.Context) (string, error) {
 		return os.WriteFile(filepath.Join(fresh, originFile), []byte(origin), 0o600)
 	})
 	if err == nil {
-		f.session.Tell("%s keeps what it writes in %s", f.target, f.session.Relative(dir))
+		f.session.Tell("%s keeps what it writes in %s", f.title, f.session.Relative(dir))
 	}
 	return dir, err
 }
@@ -249,7 +265,7 @@ func makeWhole(dir, last string, fill func(fresh string) error) error {
 func (f *machineFiles) origin() string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(f.parts)) {
-		fmt.Fprintf(&b, "%s %s\n", name, f.parts[name].Digest())
+		fmt.Fprintf(&b, "%s %s\n", name, f.parts[name].origin())
 	}
 	return b.String()
 }

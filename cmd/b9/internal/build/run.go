@@ -25,7 +25,7 @@ func Run(p *session.Program) *cobra.Command {
 	var in entering
 	var o guest.Options
 	cmd := &cobra.Command{
-		Use:  "run TARGET [-- COMMAND ARG...]",
+		Use:  "run FILE|TARGET [-- COMMAND ARG...]",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, argv := command.SplitDash(cmd, args)
@@ -66,7 +66,12 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 	case forImage != nil && (forMachine != nil || len(in.env) > 0):
 		return forImage
 	}
-	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out, Aside: hasMachine}
+	if isImageFile(s, target) {
+		return bootFile(ctx, s, target, argv, in, o)
+	}
+	r := Request{Flags: f, Patterns: []string{target}, Backing: true, Results: s.Out, Aside: func(g *lang.Graph) bool {
+		return hasMachine(g) || o.Given() != ""
+	}}
 	if len(argv) > 0 {
 		// The results are the command's own output then.
 		r.One, r.Results = true, aside(s.Quiet, s.Console)
@@ -80,7 +85,7 @@ func run(ctx context.Context, s *session.Session, f Flags, target string, argv [
 	case isMachine(t):
 		return bootTarget(ctx, s, b, argv, in, o)
 	case flag != "":
-		return exit.Usagef("%s is for machines, and %s is none: vm() of @b9//vm.star makes one of a disk", flag, t)
+		return bootDisk(ctx, s, b, flag, argv, in, o)
 	case forImage != nil:
 		return forImage
 	}

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -31,6 +32,7 @@ func (o *Options) change(s *session.Session, m *vm.Machine) (*vm.Machine, error)
 	if n, _ := o.memory(); n > 0 { // which Check has read
 		own.Memory = n
 	}
+	own.Firmware = cmp.Or(o.Firmware, own.Firmware)
 	own.Shares = append(slices.Clone(m.Shares), o.shares...)
 	if len(own.NICs) == 0 && (o.SSH || len(o.forwards) > 0) {
 		return nil, exit.Usagef("%s has no network card: --ssh and --forward need one", m.Name)

@@ -2,6 +2,7 @@
 //
 //	Options  what the command line says about it
 //	Machine  what is started
+//	Disk     a machine for a disk that comes without one
 //	Run      starts it, and stays with it until it ends
 //
 // It hides how the terminal and the machine's console go together, and how ssh gets in.
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -183,9 +185,9 @@ func (r *running) switchOff(ctx context.Context) error {
 
 // Options are what the command line says about a machine.
 type Options struct {
-	SSH, Persist, Snapshot, DryRun, GDB bool
-	Forward                             []string
-	Screen, Screenshot                  string
+	SSH, Persist, Snapshot, DryRun, GDB, Machine bool
+	Forward                                      []string
+	Screen, Screenshot, Firmware                 string
 
 	// What the flags say that commands in images have, too.
 	Network, Memory, User string
@@ -208,6 +210,11 @@ func (o *Options) start(scratch, keep string) qemu.Options {
 func (o *Options) Check(s *session.Session) error {
 	if err := qemu.CheckNetwork(o.Network); err != nil {
 		return exit.Usagef("--network %w", err)
+	}
+	if o.Firmware != "" {
+		if err := command.Choice("firmware", o.Firmware, vm.Firmwares()); err != nil {
+			return err
+		}
 	}
 	inside := o.Network == "" || o.Network == "user"
 	switch {
@@ -243,7 +250,7 @@ func (o *Options) Given() string {
 		name  string
 		given bool
 	}{
-		{"--ssh", o.SSH}, {"--persist", o.Persist}, {"--snapshot", o.Snapshot}, {"--dry-run", o.DryRun}, {"--gdb", o.GDB},
+		{"--ssh", o.SSH}, {"--persist", o.Persist}, {"--snapshot", o.Snapshot}, {"--dry-run", o.DryRun}, {"--gdb", o.GDB}, {"--machine", o.Machine}, {"--firmware", o.Firmware != ""},
 		{"--forward", len(o.Forward) > 0}, {"--display " + o.Screen, o.Screen != ""}, {"--screenshot", o.Screenshot != ""},
 	} {
 		if f.given {

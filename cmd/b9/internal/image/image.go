@@ -73,12 +73,12 @@ func resolve(p *session.Program, name string, f *Flags) (path, format string, er
 	if f.format != "" {
 		return path, f.format, f.Check()
 	}
-	format, err = detect(path)
+	format, err = Detect(path)
 	return path, format, err
 }
 
-// detect guesses the format of a file. What is packed is not taken for a raw image.
-func detect(path string) (string, error) {
+// Detect guesses the format of a file. What is packed is not taken for a raw image.
+func Detect(path string) (string, error) {
 	format, err := disk.Detect(path)
 	if errors.As(err, new(*disk.UnreadError)) {
 		return "", fmt.Errorf("%s: %w; say -f raw if it is raw nevertheless", path, err)
