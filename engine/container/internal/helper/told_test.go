@@ -20,6 +20,7 @@ import (
 type deaf struct {
 	remote *os.File
 	told   func() // after the request was read; nil to read none
+	lacks  bool   // the kernel can't take files on their way to it
 	killed chan struct{}
 	once   sync.Once
 }
@@ -66,6 +67,13 @@ func TestAHelperThatCanNotBeTold(t *testing.T) {
 			t.Errorf("%+v, %v", res, err)
 		}
 	})
+	t.Run("where the kernel has no memory for files", func(t *testing.T) {
+		d := &deaf{killed: make(chan struct{}), lacks: true}
+		res, err := talk(t.Context(), spec, d)
+		if res.Reason != container.BackendLost || !errors.Is(err, unix.ENOBUFS) || !strings.Contains(err.Error(), "tell the container what to run") {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
 	t.Run("to stop", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		d := &deaf{killed: make(chan struct{}), told: cancel}
@@ -88,8 +96,15 @@ func talk(ctx context.Context, spec container.Spec, d *deaf) (container.Result, 
 		return Failed, err
 	}
 	s := &session{spec: spec, stage: &stage{}, ends: ends, wire: wire, firstProcess: d}
+	if d.lacks {
+		if err := errors.Join(exhaust(wire), addTrees(s.stage, 50)); err != nil {
+			return Failed, err
+		}
+	}
 	heard := make(chan error, 1)
-	if d.told == nil {
+	if d.lacks {
+		heard <- nil
+	} else if d.told == nil {
 		heard <- d.listen()
 	} else {
 		go func() {
@@ -100,4 +115,47 @@ func talk(ctx context.Context, spec container.Spec, d *deaf) (container.Result, 
 	}
 	res, err := s.converse(ctx, &Request{Spec: spec})
 	return res, errors.Join(err, ends.finish(), <-heard)
+}
+
+// exhaust uses up what the kernel lets a socket have beside its data (net.core.optmem_max),
+// of which a filter takes what its instructions need: sendmsg(2) has none left for
+// descriptors then, as on a machine without memory, and says ENOBUFS.
+func exhaust(w *wire) error {
+	raw, err := w.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	least, most := 1, 4096 // BPF_MAXINSNS; the first fits, the last may
+	filter := func(fd uintptr, n int) error {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+		code := make([]unix.SockFilter, n)
+		for i := range code {
+			code[i] = unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS} // many instructions of the kernel's own
+		}
+		code[n-1] = unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}
+		return unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(n), Filter: &code[0]})
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		for least < most {
+			if middle := (least + most + 1) / 2; filter(fd, middle) == nil {
+				least = middle
+			} else {
+				most = middle - 1
+			}
+		}
+		err = filter(fd, least)
+	})
+	return errors.Join(cerr, err)
+}
+
+// addTrees adds files to what is sent with the request.
+func addTrees(s *stage, n int) error {
+	for range n {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		s.trees = append(s.trees, f)
+	}
+	return nil
 }
