@@ -274,5 +274,24 @@ func (n *node) make() error {
 	if err := unix.Mknodat(at, name, n.mode, n.device); err != nil {
 		return err
 	}
-	return unix.Fchmodat(at, name, n.mode&^unix.S_IFMT, unix.AT_SYMLINK_NOFOLLOW) // whatever the umask here
+	return n.setMode(at, name)
+}
+
+// setMode gives the node its mode, whatever the umask here. Before Linux 6.6 the kernel
+// has no call that does so and follows no link, so that the node is opened: unless
+// another process has put something else there meanwhile, which stays as it is.
+func (n *node) setMode(at int, name string) error {
+	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return err
+	}
+	if now.Mode&unix.S_IFMT != n.mode&unix.S_IFMT || int(now.Rdev) != n.device {
+		return nil
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), n.mode&^unix.S_IFMT)
 }

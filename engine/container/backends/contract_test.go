@@ -57,6 +57,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"helperKilled":  testHelperKilled,
 		"directoryRoot": testDirectoryRoot,
 
+		"mountsBelow":        testMountsBelow,
 		"devices":            testDevices,
 		"noLoops":            testNoLoops,
 		"nothingOutlives":    testNothingOutlives,

@@ -68,19 +68,14 @@ while true; do setsid cttyhack sh -i; done
 // "kernel" and "initrd". It skips the test where the host has not what it is made of.
 func Linux(t *testing.T, dir string) {
 	t.Helper()
-	kernels, _ := filepath.Glob("/boot/vmlinuz-*-cloud-amd64")
-	if len(kernels) == 0 {
-		t.Skip("needs the Debian package linux-image-cloud-amd64")
-	}
-	kernel := slices.Max(kernels)
-	release := strings.TrimPrefix(filepath.Base(kernel), "vmlinuz-")
+	kernel, release := debianKernel(t)
 	files := archive{}
 	files.host(t, "/bin/busybox", "busybox-static")
 	for _, program := range [][2]string{{"/usr/sbin/sshd", "openssh-server"}, {"/usr/sbin/qemu-ga", "qemu-guest-agent"}} {
 		files.host(t, program[0], program[1])
 		files.libraries(t, program[0])
 	}
-	files.modules(t, filepath.Join("/lib/modules", release))
+	files.modules(t, filepath.Join("/lib/modules", release), modules[:])
 	key := filepath.Join(t.TempDir(), "host_key")
 	if out, err := exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
 		t.Skipf("ssh-keygen, of the Debian package openssh-client: %v: %s", err, out)
@@ -96,11 +91,28 @@ func Linux(t *testing.T, dir string) {
 	for _, name := range []string{"proc", "sys", "dev", "tmp", "root", "root/.ssh", "run", "run/sshd", "var", "var/run"} {
 		files[name] = entry{mode: 0o040755}
 	}
+	files.writeGuest(t, dir, kernel)
+}
+
+// debianKernel is the newest of Debian's kernels for the cloud that is installed.
+func debianKernel(t *testing.T) (path, release string) {
+	t.Helper()
+	kernels, _ := filepath.Glob("/boot/vmlinuz-*-cloud-amd64")
+	if len(kernels) == 0 {
+		t.Skip("needs the Debian package linux-image-cloud-amd64")
+	}
+	path = slices.Max(kernels)
+	return path, strings.TrimPrefix(filepath.Base(path), "vmlinuz-")
+}
+
+// writeGuest writes a kernel and the archive into dir.
+func (a archive) writeGuest(t *testing.T, dir, kernel string) {
+	t.Helper()
 	data, err := os.ReadFile(kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"kernel": data, "initrd": files.bytes()} {
+	for name, data := range map[string][]byte{"kernel": data, "initrd": a.bytes()} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -139,13 +151,13 @@ func (a archive) libraries(t *testing.T, program string) {
 	}
 }
 
-// modules adds the kernel's.
-func (a archive) modules(t *testing.T, dir string) {
+// modules adds some of the kernel's.
+func (a archive) modules(t *testing.T, dir string, modules []string) {
 	t.Helper()
 	var loaded []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		name := strings.TrimSuffix(filepath.Base(path), ".ko")
-		if err != nil || d.IsDir() || !slices.Contains(modules[:], name) {
+		if err != nil || d.IsDir() || !slices.Contains(modules, name) {
 			return err
 		}
 		a.host(t, path, "linux-image-cloud-amd64")

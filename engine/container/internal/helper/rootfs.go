@@ -152,7 +152,8 @@ func (r *rootfs) attach(tree, at *os.File, m container.Mount) error {
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 // detach writes everything back and unmounts. An error means that what was
-// written is not in the image.
+// written is not in the image. What is no image has nothing to write back, and may have
+// come with mounts below it that the host has in a shared directory: it goes with these.
 func detach(where string, sync *os.File, m container.Mount) error {
 	var err error
 	if sync != nil {
@@ -161,9 +162,8 @@ func detach(where string, sync *os.File, m container.Mount) error {
 		}
 		sync.Close()
 	}
-	if m.Target == container.SecretsDir {
-		// The socket of an agent keeps it busy until the caller's side closes that.
-		return unix.Unmount(where, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	if m.Kind != container.Image {
+		return os.NewSyscallError("umount", unix.Unmount(where, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH))
 	}
 	if uerr := unmount(where); uerr != nil {
 		err = errors.Join(err, fmt.Errorf("unmount %s: %w", m.Target, uerr))
