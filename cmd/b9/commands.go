@@ -54,7 +54,7 @@ func otherWords() map[string][]string {
 		"graph":    {"dot", "diagram"},
 		"profile":  {"timeline", "trace", "times"},
 		"builtins": {"rules", "reference"},
-		"config":   {"settings", "set", "get"},
+		"config":   {"settings", "get"},
 		"init":     {"new", "create"},
 		"list":     {"images", "tags", "search"},
 		"push":     {"upload", "publish"},

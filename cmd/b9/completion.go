@@ -60,6 +60,8 @@ func argument(p *session.Program, cmd *cobra.Command) cobra.CompletionFunc {
 			return beginning(append(builtinNames(), libraryNames()...), begun), cobra.ShellCompDirectiveDefault
 		case "KEY":
 			return beginning(settingNames(p, ""), begun), cobra.ShellCompDirectiveNoFileComp
+		case "VALUE":
+			return beginning(settingChoices(p, args[i-1]), begun), cobra.ShellCompDirectiveDefault
 		case "NAME", "FUNCTION", "BUILD", "SIZE", "PARTITION":
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -201,6 +203,21 @@ func optionNames(ctx context.Context, p *session.Program) []string {
 		list = append(list, o.Name+"=")
 	}
 	return list
+}
+
+// settingChoices are the values that a setting can have, if they are words.
+func settingChoices(p *session.Program, key string) []string {
+	s, err := p.Open()
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	for _, set := range s.Config.Settings() {
+		if set.Key == key {
+			return set.Choices
+		}
+	}
+	return nil
 }
 
 // settingNames are the keys of the configuration, each with an end.

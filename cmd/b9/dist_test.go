@@ -181,7 +181,7 @@ func (s *site) offered(line string) string {
 
 // TestCompletionIsComplete finds words in usages that the completion does not know.
 func TestCompletionIsComplete(t *testing.T) {
-	known := []string{"TARGET", "PATTERN", "PLACE", "BUILTIN", "KEY", "COMMAND", "NAME", "LIBRARY", "FUNCTION", "BUILD", "SIZE", "PARTITION",
+	known := []string{"TARGET", "PATTERN", "PLACE", "BUILTIN", "KEY", "VALUE", "COMMAND", "NAME", "LIBRARY", "FUNCTION", "BUILD", "SIZE", "PARTITION",
 		"FILE", "DIRECTORY", "-", "SOURCE", "DESTINATION", "DISK", "LOCATION", "DIR"}
 	each(commandsOf(t), func(cmd *cobra.Command) {
 		if strings.HasPrefix(cmd.CommandPath(), "b9 completion") {

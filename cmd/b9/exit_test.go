@@ -46,7 +46,9 @@ func usages() map[string]usage {
 		"b9 cache":            {wrong: no("x")},
 		"b9 cache gc":         {wrong: [][]string{{"x"}, {"--max-size", "0"}, {"--max-size", "4Q"}, {"--max-age", "soon"}}},
 		"b9 cache verify":     {wrong: no("x")},
-		"b9 config":           {wrong: [][]string{{"x"}, {"store.dir", "store.max_size"}}},
+		"b9 config":           {wrong: [][]string{{"x"}, {"build.jobs", "1", "2"}, {"build.jobs", "many"}, {"build.jobs", "--user"}, {"chekc"}}},
+		"b9 config set":       {[]string{"build.jobs", "2"}, false, [][]string{{"build.jobs"}, {"build.jbos", "2"}, {"build.jobs", "many"}, {"build.verbosity", "loud"}, {"container.memory", "4Q"}, {"repositories.x", "ftp://x/y"}, {"build.jobs", "2", "--user", "--workspace"}}},
+		"b9 config check":     {wrong: no("x")},
 		"b9 diff":             {[]string{"//:a", "//:a"}, true, [][]string{{"//:a"}, {"x.raw", "nothing.raw"}, {"x.raw", "x.raw", "-f", "rwa"}}},
 		"b9 doctor":           {wrong: no("x")},
 		"b9 image":            {wrong: no("inof")},
@@ -127,8 +129,14 @@ func newSite(t *testing.T, files map[string]string) *site {
 // b9 runs the program in the workspace.
 func (s *site) b9(args ...string) (status int, stdout, stderr string) {
 	s.Helper()
+	return s.inside(append([]string{"-C", s.dir, "--store", s.store}, args...)...)
+}
+
+// inside runs the program with these arguments alone.
+func (s *site) inside(args ...string) (status int, stdout, stderr string) {
+	s.Helper()
 	var out, errs bytes.Buffer
-	status = run(context.Background(), append([]string{"-C", s.dir, "--store", s.store}, args...), strings.NewReader(""), &out, &errs)
+	status = run(context.Background(), args, strings.NewReader(""), &out, &errs)
 	return status, out.String(), errs.String()
 }
 

@@ -61,6 +61,8 @@ func goldenRuns() []goldenRun {
 		{command: "init", golden: "init"},
 		{command: "config", golden: "config"},
 		{command: "config results.place", golden: "config-key"},
+		{command: "config set build.jobs 2"},
+		{command: "config check"},
 		{command: "builtins file", golden: "builtins"},
 		{command: "fmt --check B9BUILD.star mistakes.star", golden: "fmt"},
 		{command: "lint mistakes.star", golden: "lint"},

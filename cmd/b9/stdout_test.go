@@ -43,6 +43,8 @@ func prints() map[string][]string {
 		"b9 cache gc":              {},
 		"b9 cache verify":          {},
 		"b9 config":                {},
+		"b9 config set":            {mute, "build.jobs", "2"},
+		"b9 config check":          {mute},
 		"b9 diff":                  {"x.raw", "x.raw"},
 		"b9 doctor":                {"--json"},
 		"b9 image":                 {},

@@ -45,7 +45,7 @@ type Config struct {
 	// Options are the defaults for -D in this workspace: the table [options].
 	Options map[string]string
 
-	origins map[string]string // by key; a key that is not there has its default
+	origins map[string]source // by key; a key that is not there has its default
 }
 
 // Build says how steps are run and where results go.
@@ -111,6 +111,8 @@ type Layers struct {
 	WorkspaceFile string   // must exist, may be empty
 	Env           []string // NAME=value, as os.Environ returns it
 	Flags         []string // key=value, as for -c
+
+	Location func(location string) error // says what is wrong with that of a repository; may be nil
 }
 
 // UserFile is the path of the user's own file,
@@ -134,6 +136,7 @@ func UserFile() string {
 // The error joins every mistake of every layer, each with where it stands.
 func Load(l Layers) (*Config, error) {
 	d := newLoader()
+	d.location = l.Location
 	d.file(l.UserFile, false)
 	d.file(l.WorkspaceFile, true)
 	d.environment(l.Env)
@@ -152,11 +155,13 @@ type loader struct {
 	byKey  map[string]field
 	keys   []string
 	errs   []error
+
+	location func(string) error // of Layers
 }
 
 func newLoader() *loader {
 	d := &loader{
-		config: &Config{Options: map[string]string{}, Repositories: map[string]string{}, Sources: map[string]string{}, origins: map[string]string{}},
+		config: &Config{Options: map[string]string{}, Repositories: map[string]string{}, Sources: map[string]string{}, origins: map[string]source{}},
 		schema: schema(),
 		byKey:  map[string]field{},
 	}
@@ -225,7 +230,7 @@ func (d *loader) setting(p source, f field, value any) {
 	if f.key == "store.dir" {
 		d.config.Store.Dir = resolve(p.dir, d.config.Store.Dir)
 	}
-	d.config.origins[f.key] = p.origin
+	d.config.origins[f.key] = p
 }
 
 const optionsPrefix = "options."
@@ -242,7 +247,7 @@ func (d *loader) option(p source, name string, value any) {
 		return
 	}
 	d.config.Options[name] = s
-	d.config.origins[key] = p.origin
+	d.config.origins[key] = p
 }
 
 func (d *loader) isSection(key string) bool {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"b9.build/b9/engine/internal/flock"
 	"b9.build/b9/engine/internal/newfile"
+	"b9.build/b9/engine/internal/position"
 	"b9.build/b9/engine/internal/toml"
 )
 
@@ -30,14 +35,73 @@ func WriteNew(path, text string, mode fs.FileMode) error {
 }
 
 // EditRepository sets, or with an empty location removes, one repository in
-// a settings file, which is made where it is missing. Everything else in it
-// stays as its author wrote it; what can't be edited so is refused. A symbolic
-// link stays one. Another process that edits it is waited for; tell is given a text
-// about that one, once it lasts.
+// a settings file, as [Set] sets a setting.
 func EditRepository(ctx context.Context, path, name, location string, tell func(holder string)) error {
 	if err := CheckRepositoryName(name); err != nil {
 		return err
 	}
+	c := change{key: []string{"repositories", name}, value: location}
+	if location == "" {
+		c.value = nil
+	}
+	return edit(ctx, path, c, tell)
+}
+
+// Set sets one setting in a settings file, which is made where it is missing, to a
+// value in the form that flags have. Everything else in the file stays as its author
+// wrote it, comments, order and mistakes; what can't be edited so is refused, and
+// so is a value that [Load] would refuse there: workspace says that the file is that
+// of a workspace. A symbolic link stays one. Another process that edits the file is waited for;
+// tell is given a text about that one, once it lasts.
+func Set(ctx context.Context, path, key, value string, workspace bool, tell func(holder string)) error {
+	v, err := check(path, key, value, workspace, nil)
+	if err != nil {
+		return err
+	}
+	section, name, _ := strings.Cut(key, ".")
+	return edit(ctx, path, change{key: []string{section, name}, value: v}, tell)
+}
+
+// Check says why [Set] refuses a value, or nil; location is that of [Layers].
+func Check(path, key, value string, workspace bool, location func(string) error) error {
+	_, err := check(path, key, value, workspace, location)
+	return err
+}
+
+// check is the value as TOML has it: int64, float64, bool, string or []any.
+func check(path, key, value string, workspace bool, location func(string) error) (any, error) {
+	if !utf8.ValidString(value) {
+		return nil, fmt.Errorf("%s: %q is not UTF-8", key, value)
+	}
+	d := newLoader()
+	d.location = location
+	d.assign(source{at: position.Position{File: key}, dir: filepath.Dir(path), workspace: workspace}, key, text(value))
+	if len(d.errs) > 0 {
+		return nil, cmp.Or(errors.Unwrap(d.errs[0]), d.errs[0]) // without the place: the caller's is a command line
+	}
+	f, ok := d.byKey[key]
+	if !ok {
+		return value, nil // of options, repositories and sources
+	}
+	switch v := f.pointer(d.config).(type) {
+	case *int:
+		return int64(*v), nil
+	case *float64:
+		return *v, nil
+	case *bool:
+		return *v, nil
+	case *[]string:
+		list := make([]any, len(*v))
+		for i, e := range *v {
+			list[i] = e
+		}
+		return list, nil
+	}
+	return value, nil
+}
+
+// edit makes one change to the file at path.
+func edit(ctx context.Context, path string, c change, tell func(holder string)) error {
 	if err := newfile.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -57,8 +121,8 @@ func EditRepository(ctx context.Context, path, name, location string, tell func(
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	edited, err := editRepository(path, data, name, location)
-	if err != nil {
+	edited, err := c.apply(path, data)
+	if err != nil || bytes.Equal(edited, data) {
 		return err
 	}
 	return newfile.Write(path, mode, true, func(f *os.File) error {
@@ -67,70 +131,79 @@ func EditRepository(ctx context.Context, path, name, location string, tell func(
 	})
 }
 
-// editRepository edits the text of the file at path, and makes sure that it
-// then says the same as before about everything else.
-func editRepository(path string, text []byte, name, location string) ([]byte, error) {
+// change is a change of one key.
+type change struct {
+	key   []string // the section and the name
+	value any      // as TOML has it; nil takes the key out
+}
+
+// apply edits the text of the file at path, and makes sure that it then says the
+// same as before about everything else.
+func (c change) apply(path string, text []byte) ([]byte, error) {
 	before, err := toml.Parse(path, string(text))
 	if err != nil {
 		return nil, err
 	}
-	at := findRepositories(text, before.Entries, name)
-	if location == "" && at.entry == (toml.Span{}) {
-		return nil, fmt.Errorf("%s: %s%s: the file %w", path, repositoriesPrefix, name, ErrNotSet)
+	at := c.find(text, before.Entries)
+	if c.value == nil && at.entry == (toml.Span{}) {
+		return nil, fmt.Errorf("%s: %s: the file %w", path, join(c.key), ErrNotSet)
 	}
-	edited := at.edit(text, name, location)
+	edited := at.edit(text, c)
 	after, err := toml.Parse(path, string(edited))
-	if err != nil || !sets(after.Values, name, location) ||
-		!reflect.DeepEqual(withRepository(before.Values, name, location), withRepository(after.Values, name, location)) {
-		return nil, fmt.Errorf("%s: %s%s stands in a form that can't be edited here: change the file by hand", path, repositoriesPrefix, name)
+	if err != nil || literal(toml.Lookup(after.Values, c.key...)) != literal(c.value) || !reflect.DeepEqual(c.in(before.Values), c.in(after.Values)) {
+		return nil, fmt.Errorf("%s: %s stands in a form that can't be edited here: change the file by hand", path, join(c.key))
 	}
 	return edited, nil
 }
 
-// sets reports whether the values say that of the repository.
-func sets(values map[string]any, name, location string) bool {
-	found, ok := toml.Lookup(values, "repositories", name).(string)
-	return ok == (location != "") && found == location
-}
-
-// withRepository is a copy of values in which the repository is set, or not
-// set, and no table of repositories is as good as an empty one.
-func withRepository(values map[string]any, name, location string) map[string]any {
+// in is a copy of values with the change, in which no section is as good as an
+// empty one.
+func (c change) in(values map[string]any) map[string]any {
 	all, table := map[string]any{}, map[string]any{}
 	maps.Copy(all, values)
-	before, _ := values["repositories"].(map[string]any)
-	maps.Copy(table, before)
-	if delete(table, name); location != "" {
-		table[name] = location
+	before, ok := values[c.key[0]].(map[string]any)
+	if values[c.key[0]] != nil && !ok {
+		return all // the change is not in it
 	}
-	all["repositories"] = table
+	maps.Copy(table, before)
+	if delete(table, c.key[1]); c.value != nil {
+		table[c.key[1]] = c.value
+	}
+	all[c.key[0]] = table
 	return all
 }
 
-// repositories is where they are in a text.
-type repositories struct {
-	entry, value toml.Span // of the one that is edited, zero if it is not there
+// place is where a key is in a text.
+type place struct {
+	entry, value toml.Span // zero if it is not there
 	last         int       // behind the last line of the section, or behind its header; 0 for none
-	dotted       bool      // they are keys of the form repositories.name
+	dotted       bool      // its keys are of the form section.name
 }
 
-// findRepositories finds [repositories] and the name in it.
-func findRepositories(text []byte, entries []toml.Entry, name string) repositories {
-	var found repositories
+// find finds the section and the name in it.
+func (c change) find(text []byte, entries []toml.Entry) place {
+	var found place
 	var table []string
 	for _, e := range entries {
 		if e.Kind != toml.KeyValue {
-			if table = names(e.Keys); e.Kind == toml.Table && join(table) == "repositories" {
+			if table = names(e.Keys); e.Kind == toml.Table && join(table) == c.key[0] {
 				found.last = lineEnd(text, e.Span.To)
 			}
 			continue
 		}
 		path := append(table[:len(table):len(table)], names(e.Keys)...)
-		if len(path) != 2 || path[0] != "repositories" {
+		if len(path) == 1 && path[0] == c.key[0] {
+			for _, f := range e.Value.Fields {
+				if slices.Equal(names(f.Keys), c.key[1:]) {
+					found.entry, found.value = f.Span, f.Value.Span
+				}
+			}
+		}
+		if len(path) != 2 || path[0] != c.key[0] {
 			continue
 		}
 		found.last, found.dotted = lineEnd(text, e.Span.To), len(table) == 0
-		if path[1] == name {
+		if path[1] == c.key[1] {
 			found.entry, found.value = e.Span, e.Value.Span
 		}
 	}
@@ -145,25 +218,25 @@ func lineEnd(text []byte, at int) int {
 	return len(text)
 }
 
-func (r repositories) edit(text []byte, name, location string) []byte {
-	quoted := strconv.Quote(location)
-	if r.entry != (toml.Span{}) && location != "" {
-		return splice(text, r.value, quoted)
+func (p place) edit(text []byte, c change) []byte {
+	written := literal(c.value)
+	if p.entry != (toml.Span{}) && c.value != nil {
+		return splice(text, p.value, written)
 	}
-	if r.entry != (toml.Span{}) {
-		start := bytes.LastIndexByte(text[:r.entry.From], '\n') + 1
-		return splice(text, toml.Span{From: start, To: lineEnd(text, r.entry.To)}, "")
+	if p.entry != (toml.Span{}) {
+		start := bytes.LastIndexByte(text[:p.entry.From], '\n') + 1
+		return splice(text, toml.Span{From: start, To: lineEnd(text, p.entry.To)}, "")
 	}
 	newline := "\n"
 	if i := bytes.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
 		newline = "\r\n"
 	}
-	line, at := name+" = "+quoted+newline, r.last
+	line, at := c.key[1]+" = "+written+newline, p.last
 	switch {
-	case r.dotted:
-		line = repositoriesPrefix + line
+	case p.dotted:
+		line = c.key[0] + "." + line
 	case at == 0:
-		at, line = len(text), "[repositories]"+newline+line
+		at, line = len(text), "["+c.key[0]+"]"+newline+line
 		if len(text) > 0 {
 			line = newline + line
 		}
@@ -172,6 +245,45 @@ func (r repositories) edit(text []byte, name, location string) []byte {
 		line = newline + line
 	}
 	return splice(text, toml.Span{From: at, To: at}, line)
+}
+
+// literal is a value as TOML writes it.
+func literal(value any) string {
+	switch v := value.(type) {
+	case string:
+		return quote(v)
+	case float64:
+		if s := strconv.FormatFloat(v, 'f', -1, 64); strings.Contains(s, ".") {
+			return s
+		}
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case []any:
+		items := make([]string, len(v))
+		for i, e := range v {
+			items[i] = literal(e)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	}
+	return fmt.Sprint(value)
+}
+
+// quote is a basic string of TOML, whose escapes are not those of Go.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, "\\u%04X", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 func splice(text []byte, at toml.Span, with string) []byte {

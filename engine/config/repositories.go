@@ -41,15 +41,18 @@ func (d *loader) repository(p source, name string, value any) {
 	if err == nil && location == "" {
 		err = errors.New("is empty: want a directory, ssh://host/path or host:path")
 	}
+	if err == nil && isDirectory(location) {
+		location = resolve(p.dir, location)
+	}
+	if err == nil && d.location != nil {
+		err = d.location(location)
+	}
 	if err != nil {
 		d.fail(p, "%s: %w", key, err)
 		return
 	}
-	if isDirectory(location) {
-		location = resolve(p.dir, location)
-	}
 	d.config.Repositories[name] = location
-	d.config.origins[key] = p.origin
+	d.config.origins[key] = p
 }
 
 // isDirectory tells a directory from a location on a server: that has a ":"
@@ -67,7 +70,7 @@ func (d *loader) checkRepositories() {
 			continue
 		}
 		if name == LocalRepository {
-			d.errs = append(d.errs, fmt.Errorf("%s: %s: %q is what this machine has, which is looked up without it: name a repository, or leave it empty", d.config.origin(key), key, name))
+			d.errs = append(d.errs, fmt.Errorf("%s: %s: %q is what this machine has, which is looked up without it: name a repository, or leave it empty", d.config.origins[key].at, key, name))
 			continue
 		}
 		have := slices.Clone(names)
@@ -78,7 +81,7 @@ func (d *loader) checkRepositories() {
 			have = []string{"none"}
 		}
 		d.errs = append(d.errs, fmt.Errorf("%s: %s: there is no repository %q (have %s)%s",
-			d.config.origin(key), key, name, strings.Join(have, ", "), near.Hint(name, names)))
+			d.config.origins[key].at, key, name, strings.Join(have, ", "), near.Hint(name, names)))
 	}
 }
 

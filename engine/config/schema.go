@@ -63,6 +63,14 @@ func (f field) pointer(c *Config) any {
 	return reflect.ValueOf(c).Elem().FieldByIndex(f.index).Addr().Interface()
 }
 
+// choices are the words that a value can be, if it is one of a few.
+func (f field) choices() []string {
+	if _, ok := f.pointer(&Config{}).(*bool); ok {
+		return []string{"true", "false"}
+	}
+	return f.enum
+}
+
 // set stores value, text or what a TOML file holds, if it is a good one.
 // Otherwise c is as before.
 func (f field) set(c *Config, value any) error {

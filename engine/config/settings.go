@@ -14,6 +14,8 @@ type Setting struct {
 	Default string `json:"default"`
 	Origin  string `json:"origin"` // "default", "/path/b9.toml:12", "environment B9_...", "flag -c"
 	Doc     string `json:"doc"`
+
+	Choices []string `json:"-"` // of the values that are words
 }
 
 // Settings lists every setting in the order of the schema, then the options,
@@ -25,7 +27,7 @@ func (c *Config) Settings() []Setting {
 		if f.enum != nil && !strings.Contains(doc, f.enum[0]) {
 			doc += " (" + strings.Join(f.enum, ", ") + ")"
 		}
-		all = append(all, Setting{Key: f.key, Value: format(f.pointer(c)), Default: f.def, Origin: c.origin(f.key), Doc: doc})
+		all = append(all, Setting{Key: f.key, Value: format(f.pointer(c)), Default: f.def, Origin: c.origin(f.key), Doc: doc, Choices: f.choices()})
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
 		key := optionsPrefix + name
@@ -44,7 +46,7 @@ func (c *Config) Settings() []Setting {
 
 func (c *Config) origin(key string) string {
 	if o, ok := c.origins[key]; ok {
-		return o
+		return o.origin
 	}
 	return "default"
 }

@@ -27,7 +27,7 @@ func (d *loader) sources(p source, name string, value any) {
 		return
 	}
 	d.config.Sources[name] = resolve(p.dir, dir)
-	d.config.origins[key] = p.origin
+	d.config.origins[key] = p
 }
 
 // checkSourceName says why a name can't be that of a source, or nil.

@@ -76,7 +76,7 @@ func Parse(file, text string) (*Document, error) {
 		return nil, err
 	}
 	d := &Document{}
-	w := walk{at: position.NewCursor(file, text)}
+	w := walk{text: text, at: position.NewCursor(file, text)}
 	w.parser.Reset([]byte(text))
 	for w.parser.NextExpression() {
 		n := w.parser.Expression()
@@ -124,6 +124,7 @@ func kindOf(n *unstable.Node) Kind {
 // is read, into entries.
 type walk struct {
 	parser  unstable.Parser
+	text    string
 	at      position.Cursor
 	deepest int // most arrays and inline tables in each other so far, or dots in a key
 }
@@ -142,8 +143,13 @@ func (w *walk) entry(kind Kind, n *unstable.Node, depth int) Entry {
 	}
 	w.deepest = max(w.deepest, len(e.Keys)-1)
 	if kind == KeyValue {
+		key := e.Span.To
 		e.Span = span(n)
 		e.Value = w.value(n.Value(), depth)
+		if kind := n.Value().Kind; kind == unstable.Array || kind == unstable.InlineTable { // the parser does not say where they end
+			rest := w.text[key:e.Span.To]
+			e.Value.Span = Span{e.Span.To - len(strings.TrimLeft(rest, " \t=")), e.Span.To}
+		}
 	}
 	return e
 }

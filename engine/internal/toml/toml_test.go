@@ -68,6 +68,22 @@ func TestEntries(t *testing.T) {
 	}
 }
 
+// TestSpansOfValues finds what a value covers, of lists and tables, too.
+func TestSpansOfValues(t *testing.T) {
+	const text = "a = [ 1, [2] ] # c\n\"b =\" =\t{ x = [3] }\nc.d = [\n 1, # ]\n]\ne = 'f' # g\nh = []\n"
+	d, err := Parse("f", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range d.Entries {
+		got = append(got, text[e.Value.Span.From:e.Value.Span.To])
+	}
+	if want := "[ 1, [2] ]|{ x = [3] }|[\n 1, # ]\n]|'f'|[]"; strings.Join(got, "|") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // nested is n arrays or inline tables in each other.
 func nested(open, value, end string, n int) string {
 	return strings.Repeat(open, n) + value + strings.Repeat(end, n)

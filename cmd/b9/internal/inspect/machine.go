@@ -20,7 +20,6 @@ import (
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/config"
 	"b9.build/b9/engine/container/backends"
-	"b9.build/b9/engine/near"
 )
 
 // Doctor is `b9 doctor`.
@@ -49,36 +48,6 @@ func examine(ctx context.Context, s *session.Session, _ []string) error {
 		return exit.Reported(errors.New("builds will not work here"))
 	}
 	return nil
-}
-
-// Config is `b9 config`.
-func Config(p *session.Program) *cobra.Command {
-	return &cobra.Command{
-		Use:  "config [KEY]",
-		Args: command.OneAtMost("setting"),
-		RunE: p.With(func(_ context.Context, s *session.Session, args []string) error {
-			settings := s.Config.Settings()
-			if len(args) > 0 {
-				return setting(s, settings, args[0])
-			}
-			var text []byte
-			for _, set := range settings {
-				text = fmt.Appendf(text, "%-24s %-20s # %s; %s\n", set.Key, fmt.Sprintf("%q", set.Value), set.Origin, set.Doc)
-			}
-			return s.Show(output.Config{Settings: settings}, string(text))
-		}),
-	}
-}
-
-// setting prints the value of one setting, for scripts.
-func setting(s *session.Session, settings []config.Setting, key string) error {
-	keys := make([]string, len(settings))
-	for i, set := range settings {
-		if keys[i] = set.Key; set.Key == key {
-			return s.Show(output.Config{Settings: settings[i : i+1]}, set.Value+"\n")
-		}
-	}
-	return exit.Usagef("config: there is no setting %q%s (`b9 config` lists them)", key, near.Hint(key, keys))
 }
 
 // Version is `b9 version`.

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -39,24 +38,13 @@ type Session struct {
 // Open loads the configuration: outside a workspace only the user's. The changes
 // are flags that stand for settings. The caller closes the session.
 func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) {
-	dir, err := p.WorkDir()
+	layers, dir, root, err := p.Layers()
 	if err != nil {
 		return nil, err
-	}
-	layers := config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: slices.Clone(p.Settings)}
-	root, err := lang.FindRoot(dir)
-	if err == nil {
-		layers.WorkspaceFile = filepath.Join(root, lang.RootFile)
-	}
-	if p.Store != "" {
-		layers.Flags = append(layers.Flags, "store.dir="+p.Store)
 	}
 	cfg, err := config.Load(layers)
 	if err != nil {
 		return nil, exit.Usage(err)
-	}
-	if err := checkLocations(cfg); err != nil {
-		return nil, err
 	}
 	for _, change := range changes {
 		if err := change(cfg); err != nil {
@@ -66,6 +54,22 @@ func (p *Program) Open(changes ...func(*config.Config) error) (*Session, error) 
 	s := &Session{Program: p, Dir: dir, Root: root, Config: cfg}
 	s.open = sync.OnceValues(s.openStore)
 	return s, nil
+}
+
+// Layers are what the configuration is read from, the directory that the command works
+// in, and the root of the workspace around it, which is "" outside of one.
+func (p *Program) Layers() (l config.Layers, dir, root string, err error) {
+	if dir, err = p.WorkDir(); err != nil {
+		return l, "", "", err
+	}
+	l = config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: slices.Clone(p.Settings), Location: checkLocation}
+	if root, err = lang.FindRoot(dir); err == nil {
+		l.WorkspaceFile = filepath.Join(root, lang.RootFile)
+	}
+	if p.Store != "" {
+		l.Flags = append(l.Flags, "store.dir="+p.Store)
+	}
+	return l, dir, root, nil
 }
 
 // With is a command that does run with a session, which is closed afterwards.
@@ -90,14 +94,10 @@ func (s *Session) Close() {
 	}
 }
 
-// checkLocations refuses repositories that can't be anywhere.
-func checkLocations(cfg *config.Config) error {
-	for _, name := range slices.Sorted(maps.Keys(cfg.Repositories)) {
-		if _, err := repo.ParseLocation(cfg.Repositories[name]); err != nil {
-			return exit.Usagef("%s: %s: %w", RepositoryOrigin(name, cfg), config.RepositoryKey(name), err)
-		}
-	}
-	return nil
+// checkLocation refuses a repository that can't be anywhere.
+func checkLocation(location string) error {
+	_, err := repo.ParseLocation(location)
+	return err
 }
 
 // Store opens the store, the first time, and clears away what dead processes left.
