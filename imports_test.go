@@ -110,7 +110,7 @@ func containers() []rule {
 }
 
 // commands lists the packages of the program: what every command stands on, then
-// the commands by subject, which do not import each other but for files, then main.
+// the commands by subject, which import each other where uses says so, then main.
 func commands(below []string) []rule {
 	const room = "cmd/b9/internal/"
 	stand := []string{room + "exit", room + "output", room + "display", room + "command", room + "session"}
@@ -137,7 +137,7 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"build", []string{room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference", room + "guest"}}, {"image", nil}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"image", nil}, {"build", []string{room + "image", room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference", room + "guest"}}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor", room + "query", room + "manual", room + "reference"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image", room + "difference"}},
 	} {
