@@ -188,3 +188,57 @@ func beginsOne(names map[string]bool, begin string) bool {
 	}
 	return false
 }
+
+// TestTortureNamesTests looks that every alternative of every part of .ci/torture names a
+// test of its packages, and what `make kills` runs a test at all: a pattern that fits
+// nothing would pass.
+func TestTortureNamesTests(t *testing.T) {
+	tests := map[string][]string{} // by directory
+	for _, s := range parseTree(t, token.NewFileSet()) {
+		for _, f := range s.files {
+			for _, name := range topLevel(f.syntax) {
+				if f.test && strings.HasPrefix(name, "Test") {
+					tests[s.dir] = append(tests[s.dir], name)
+				}
+			}
+		}
+	}
+	script, err := os.ReadFile(".ci/torture")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := regexp.MustCompile(`(?m)^([a-z-]+)\t(\./[^\t]+)\t(\S+)$`).FindAllStringSubmatch(string(script), -1)
+	if len(parts) < 10 {
+		t.Fatalf(".ci/torture has %d parts", len(parts))
+	}
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills := regexp.MustCompile(`B9_KILLS=.* -run '([^']+)'`).FindStringSubmatch(string(makefile))
+	if kills == nil {
+		t.Fatal("Makefile: there are no kills")
+	}
+	for _, part := range append(parts, []string{"", "make kills", "./...", kills[1]}) {
+		for word := range strings.SplitSeq(part[3], "|") {
+			word, _, _ = strings.Cut(word, "/") // parts of a test have names of their own
+			if !anyTest(tests, strings.Fields(part[2]), regexp.MustCompile(word)) {
+				t.Errorf("%s: no test of %s is named by %q", part[1], part[2], word)
+			}
+		}
+	}
+}
+
+// anyTest reports whether a test of the packages, as go test is given them, fits a pattern.
+func anyTest(tests map[string][]string, packages []string, pattern *regexp.Regexp) bool {
+	for dir, names := range tests {
+		for _, p := range packages {
+			p, below := strings.CutSuffix(strings.TrimPrefix(p, "./"), "...")
+			p = strings.TrimSuffix(p, "/")
+			if (dir == p || below && (p == "" || strings.HasPrefix(dir, p+"/"))) && slices.ContainsFunc(names, pattern.MatchString) {
+				return true
+			}
+		}
+	}
+	return false
+}
