@@ -136,6 +136,48 @@ func testOwnFilesChanged(t *testing.T, w *world) {
 	}
 }
 
+// testOwnFilesInstalled installs packages that bring the files of the container's own, and
+// takes them away again, as dpkg does it: by links, renames and removals.
+func testOwnFilesInstalled(t *testing.T, w *world) {
+	needTool(t, "dpkg", "dpkg-deb")
+	share := t.TempDir()
+	tree := filepath.Join(share, "tree")
+	makeDirs(t, tree, "DEBIAN", "etc")
+	write(t, filepath.Join(tree, "DEBIAN/control"), []byte("Package: names\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: names\n"), 0o644)
+	for _, name := range []string{"hosts", "resolv.conf"} {
+		write(t, filepath.Join(tree, "etc", name), []byte("# of the package "+name+"\n"), 0o644)
+	}
+	command(t, "dpkg-deb", "--root-owner-group", "-b", tree, filepath.Join(share, "names.deb"))
+	image := imageOf(t, ownTree(t, map[string]string{"etc/hosts": "10.0.0.1 own\n", "var/lib/dpkg/info/format": "1\n", "var/lib/dpkg/updates/tmp.i": "", "etc/resolv.conf": "nameserver 10.0.0.3\n"}))
+	last := image
+	for _, step := range []struct{ script, want string }{
+		{"/usr/bin/dpkg --force-all -i /share/names.deb", "# of the package "},
+		{"/usr/bin/dpkg --force-all -P names", ""},
+	} {
+		for _, network := range ownNetworks {
+			installed := copyImage(t, image)
+			r := script(w.backend, installed, "set -e; "+step.script)
+			r.spec.Network = network
+			r.spec.Mounts = append(r.spec.Mounts, container.Mount{Source: share, Target: "/share", Kind: container.Dir, ReadOnly: true})
+			r.withHostTools()
+			r.spec.Env = []string{"PATH=/usr/bin:/usr/sbin:/bin"}
+			r.output(t)
+			checkImageClean(t, installed)
+			for _, name := range []string{"hosts", "resolv.conf"} {
+				want := step.want
+				if want != "" {
+					want += name + "\n"
+				}
+				if got := imageFile(t, installed, "etc/"+name); got != want {
+					t.Errorf("%s, network %s: /etc/%s is %q, want %q", step.script, network, name, got, want)
+				}
+			}
+			last = installed
+		}
+		image = last
+	}
+}
+
 // ownTree is a root of busybox and dpkg with the files.
 func ownTree(t *testing.T, files map[string]string) string {
 	t.Helper()

@@ -68,6 +68,7 @@ func promises() map[string]func(*testing.T, *world) {
 		"ownRights":          testOwnRights,
 		"ownFilesChanged":    testOwnFilesChanged,
 		"ownFilesTimes":      testOwnFilesTimes,
+		"ownFilesInstalled":  testOwnFilesInstalled,
 		"names":              testNames,
 		"marked":             testMarked,
 		"fullImage":          testFullImage,
