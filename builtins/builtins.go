@@ -36,6 +36,7 @@ func Operations(s Settings) []lang.Operation {
 	}
 	return []lang.Operation{
 		base64Operation(),
+		machine.BootTest(s.Machine),
 		image.BootFiles(),
 		debian.Bootstrap(s.Bootstrap, s.Image),
 		image.Canonical(),
@@ -85,5 +86,6 @@ type Settings struct {
 	Bootstrap debian.Defaults
 	Image     image.Defaults     // of new file systems
 	Container container.Defaults // of lxc_exec(); what a script can see of them is in its key
+	Machine   machine.Defaults   // of boot_test()
 	Shared    *share.Images      // nil: share() and shared() find no repository
 }

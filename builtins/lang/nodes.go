@@ -242,9 +242,14 @@ func (k *maker) node(d *declaration) (*engine.Node, error) {
 		l.Inputs = make([]engine.Input, 0, n)
 	}
 	for _, in := range d.step.Inputs {
-		if in.From.decl != nil {
-			l.Inputs = append(l.Inputs, engine.Input{Role: in.Role, Ref: in.From.decl.link.node.Ref(in.From.output)})
+		if in.From.decl == nil {
+			continue
 		}
+		more, err := in.linked()
+		if err != nil {
+			return nil, err
+		}
+		l.Inputs = append(l.Inputs, more...)
 	}
 	if d.step.Finish != nil {
 		if err := d.step.Finish(&l); err != nil {
@@ -254,6 +259,25 @@ func (k *maker) node(d *declaration) (*engine.Node, error) {
 	return engine.NewNode(l.Action, engine.NodeOptions{
 		Label: d.link.target.Title, Builtin: d.op, Stack: d.stack, Inputs: l.Inputs, Outputs: l.Outputs,
 	})
+}
+
+// linked is the input with its node: one input for each output where it is a step with
+// several as a whole.
+func (in *StepInput) linked() ([]engine.Input, error) {
+	d := in.From.decl
+	whole := in.From.want&Group != 0 && in.From.output == ""
+	if whole && len(d.step.Group) > 0 {
+		_, err := d.only()
+		return nil, fmt.Errorf("%s: %w", in.From.param, err)
+	}
+	if whole && len(d.step.Outputs) > 1 {
+		var all []engine.Input
+		for _, out := range d.step.Outputs {
+			all = append(all, engine.Input{Role: in.Role + "/" + out.Name, Ref: d.link.node.Ref(out.Name)})
+		}
+		return all, nil
+	}
+	return []engine.Input{{Role: in.Role, Ref: d.link.node.Ref(in.From.output)}}, nil
 }
 
 // reachable lists everything the roots need, what is needed first, and they

@@ -63,7 +63,9 @@ type Step struct {
 }
 
 // StepInput is one input of a step under the role its action asks for. Roles
-// are unique in a step; an Input that was not given is left out of the node.
+// are unique in a step; an Input that was not given is left out of the node. Of a
+// parameter that takes a [Group], a step with several outputs becomes one input for each,
+// with the roles "ROLE/OUTPUT".
 type StepInput struct {
 	Role string
 	From Input

@@ -1,8 +1,9 @@
-// Package machine holds the operation virtual_machine(), which makes a machine of disks: its
-// description, a description for libvirt, and a script that starts it. It starts none.
+// Package machine holds the operations on machines: virtual_machine(), which makes one of
+// disks: its description, a description for libvirt, and a script that starts it; and
+// boot_test(), which starts one and checks it.
 //
-//	Operation  virtual_machine(), for the table of operations
-//	Actions    its action by kind
+//	Operation  virtual_machine(), for the table of operations; BootTest, boot_test()
+//	Actions    their actions by kind
 package machine
 
 import (
@@ -25,7 +26,10 @@ import (
 
 // Actions is the table of actions of this package by kind.
 func Actions() engine.Actions {
-	return engine.Actions{"virtual_machine/2": func() engine.Action { return &makeMachine{} }}
+	return engine.Actions{
+		"virtual_machine/2": func() engine.Action { return &makeMachine{} },
+		"boot_test/1":       func() engine.Action { return &bootTest{} },
+	}
 }
 
 // Operation is the operation virtual_machine().

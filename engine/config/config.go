@@ -29,6 +29,7 @@ type Config struct {
 	Results   Results   `toml:"results"`
 	Store     Store     `toml:"store"`
 	Container Container `toml:"container"`
+	VM        VM        `toml:"vm"`
 	Libvirt   Libvirt   `toml:"libvirt"`
 	Bootstrap Bootstrap `toml:"bootstrap"`
 	FS        FS        `toml:"fs"`
@@ -78,6 +79,12 @@ type Container struct {
 	Timeout      size.Duration `toml:"timeout" default:"0" doc:"a script that runs longer is stopped; 0 means no limit"`
 
 	TimeoutFactor float64 `toml:"timeout_factor" default:"1" min:"0.01" max:"1000" doc:"every time limit of a script, its own or container.timeout, is multiplied by this: more than 1 on a machine that is slower"`
+}
+
+// VM says how machines are tested.
+type VM struct {
+	Timeout       size.Duration `toml:"timeout" default:"10m" doc:"a check of boot_test() that takes longer fails; the time in which the machine waits for a processor of this host does not count"`
+	TimeoutFactor float64       `toml:"timeout_factor" default:"1" min:"0.01" max:"1000" doc:"every time limit of a check of boot_test(), its own or vm.timeout, is multiplied by this: more than 1 on a machine that is slower"`
 }
 
 // Libvirt says how the libvirt-lxc backend reaches libvirt.

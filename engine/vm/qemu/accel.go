@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,22 @@ func Accelerator(ctx context.Context) (accel, why string) {
 		return "tcg", fmt.Sprintf("without KVM, many times slower: %v", err)
 	}
 	return "kvm", ""
+}
+
+// Waited is how long the machine has waited for a processor of this host since it was
+// started: the thread of it that waited longest. On a host without other work it is next to
+// nothing; where the kernel does not tell, it is 0.
+func (r *Running) Waited() time.Duration {
+	var most time.Duration
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", r.monitor.process.cmd.Process.Pid))
+	for _, file := range files {
+		var ran, waited time.Duration // nanoseconds
+		if data, err := os.ReadFile(file); err == nil {
+			_, _ = fmt.Sscan(string(data), &ran, &waited) // another kernel's format counts nothing
+		}
+		most = max(most, waited)
+	}
+	return most
 }
 
 func probe(ctx context.Context, node string) error {

@@ -116,8 +116,32 @@ func (a *agent) run(ctx context.Context, name string, arguments, result any) err
 
 // Exited is how a command in the guest ended.
 type Exited struct {
-	Status int // 128 and the number, after a signal
-	Output []byte
+	Status         int    // 128 and the number, after a signal
+	Output, Errors []byte // what it wrote to its two streams, each 16 MiB at most
+}
+
+// Agent waits until the guest's agent answers, and no longer than ctx.
+func (r *Running) Agent(ctx context.Context) error {
+	a := &r.agent
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer a.until(ctx)()
+	return a.sync(ctx)
+}
+
+// until ends what the agent is asked when ctx does; the caller calls done after it.
+func (a *agent) until(ctx context.Context) (done func()) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = a.conn.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-ended // or the next command would have that deadline, too
+			_ = a.conn.SetDeadline(time.Time{})
+		}
+	}
 }
 
 // Exec runs a command in the guest through its agent, as root, and waits for the agent to
@@ -126,12 +150,7 @@ func (r *Running) Exec(ctx context.Context, argv ...string) (Exited, error) {
 	a := &r.agent
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { _ = a.conn.SetDeadline(time.Unix(1, 0)) })
-	defer func() {
-		if !stop() {
-			_ = a.conn.SetDeadline(time.Time{})
-		}
-	}()
+	defer a.until(ctx)()
 	if err := a.sync(ctx); err != nil {
 		return Exited{}, err
 	}
@@ -160,7 +179,7 @@ func (r *Running) Exec(ctx context.Context, argv ...string) (Exited, error) {
 		if is.Signal != 0 {
 			is.ExitCode = 128 + is.Signal
 		}
-		return Exited{is.ExitCode, append(is.Out, is.Err...)}, nil
+		return Exited{is.ExitCode, is.Out, is.Err}, nil
 	}
 }
 

@@ -21,6 +21,7 @@ type monitor struct {
 	mu      sync.Mutex
 	next    int
 	waiting map[int]chan answer // nil once the connection has ended
+	reset   chan struct{}       // closed, and replaced, when the guest starts anew
 }
 
 // answer is a document of QEMU.
@@ -35,7 +36,7 @@ type answer struct {
 }
 
 func newMonitor(conn net.Conn) *monitor {
-	return &monitor{conn: conn, down: make(chan struct{}), waiting: map[int]chan answer{}}
+	return &monitor{conn: conn, down: make(chan struct{}), waiting: map[int]chan answer{}, reset: make(chan struct{})}
 }
 
 // open waits for the greeting, and goes on to commands.
@@ -71,6 +72,12 @@ func (m *monitor) read(greeted chan struct{}) {
 		greet()
 		if a.Event == "SHUTDOWN" || a.Event == "GUEST_PANICKED" {
 			off()
+		}
+		if a.Event == "RESET" {
+			m.mu.Lock()
+			close(m.reset)
+			m.reset = make(chan struct{})
+			m.mu.Unlock()
 		}
 		if a.ID == nil {
 			continue
@@ -137,6 +144,13 @@ func (m *monitor) run(ctx context.Context, name string, arguments map[string]any
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	}
+}
+
+// Reset is closed when the guest starts anew after the call, as a reboot has it.
+func (r *Running) Reset() <-chan struct{} {
+	r.monitor.mu.Lock()
+	defer r.monitor.mu.Unlock()
+	return r.monitor.reset
 }
 
 // Stop holds the guest's processors; Continue lets them go on.

@@ -15,6 +15,7 @@ type Network struct {
 	// process; "none"; or "bridge:NAME", a bridge of this host, through QEMU's helper.
 	Kind     string
 	Forwards []Forward // of a user network
+	Closed   bool      // a user network has no way out
 }
 
 // Forward lends a port of this host's loopback to a port of the guest.
@@ -53,6 +54,9 @@ func (n Network) backends(cards int) []string {
 			list[i] = "bridge,br=" + name
 		case n.Kind != "none":
 			list[i] = "user"
+			if n.Closed {
+				list[i] += ",restrict=on"
+			}
 			for _, f := range n.Forwards {
 				if i == 0 {
 					list[i] += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)

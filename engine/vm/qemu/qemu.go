@@ -31,6 +31,11 @@ import (
 	"b9.build/b9/engine/vm"
 )
 
+// Tools is the program that machines run in, whose version decides how they do.
+func Tools() []tool.Program {
+	return []tool.Program{{Name: vm.Program, VersionArgs: []string{"--version"}}}
+}
+
 // Options are how a machine is started.
 type Options struct {
 	Accel   string // "kvm" or "tcg"

@@ -99,7 +99,7 @@ func TestNetworks(t *testing.T) {
 		"none":       {"", ""},
 		"bridge:br0": {"bridge,br=br0", "bridge,br=br0"},
 	} {
-		if got := (Network{kind, two}).backends(2); !reflect.DeepEqual(got, want) {
+		if got := (Network{Kind: kind, Forwards: two}).backends(2); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %q", kind, got)
 		}
 	}

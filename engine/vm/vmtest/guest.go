@@ -49,7 +49,7 @@ var modules = [...]string{
 // systemd's names, as systemd does.
 const initScript = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/sbin
+export PATH=/bin:/usr/sbin:/sbin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts; mount -t devpts pts /dev/pts
 for m in $(cat /modules); do insmod /lib/modules/$m.ko; done
@@ -58,10 +58,18 @@ if ip link set eth0 up; then ip addr add 10.0.2.15/24 dev eth0; ip route add def
 tr '\000' '\n' </sys/firmware/dmi/tables/DMI | sed -n 's/^.*io.systemd.credential:ssh.authorized_keys.root=//p' >/root/.ssh/authorized_keys
 chmod 700 /root/.ssh
 /usr/sbin/sshd
-for port in /dev/vport*; do qemu-ga -m virtio-serial -p $port -t /tmp & done
+grep -q noagent /proc/cmdline || for port in /dev/vport*; do qemu-ga -m virtio-serial -p $port -t /tmp & done
 if [ -b /dev/vda ]; then head -c 512 /dev/vda | tr -d '\000' | head -n 1; fi
 echo guest is up
 while true; do setsid cttyhack sh -i; done
+`
+
+// shutdownScript is shutdown(8) as systemd has it, for what of it tests ask.
+const shutdownScript = `#!/bin/sh
+case $1 in
+-r) reboot -f ;;
+-P) poweroff -f ;;
+esac
 `
 
 // Linux writes the kernel and the initial root file system of the guest into dir, as
@@ -83,7 +91,7 @@ func Linux(t *testing.T, dir string) {
 	files.host(t, key, "")
 	files["host_key"] = entry{0o100600, files[strings.TrimPrefix(key, "/")].data}
 	for name, text := range map[string]string{
-		"init": initScript, "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n", "etc/group": "root:x:0:\n",
+		"init": initScript, "sbin/shutdown": shutdownScript, "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n", "etc/group": "root:x:0:\n",
 		"etc/shells": "/bin/sh\n", "etc/ssh/sshd_config": "HostKey /host_key\nStrictModes no\n",
 	} {
 		files[name] = entry{0o100755, []byte(text)}

@@ -12,6 +12,7 @@ import (
 	"b9.build/b9/builtins/debian"
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
+	"b9.build/b9/builtins/machine"
 	"b9.build/b9/builtins/share"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/engine/repo"
@@ -56,6 +57,7 @@ func (s *Session) Workspace(ctx context.Context, e Evaluation) (*Workspace, erro
 		Root: root, Dir: s.Dir, Options: values, Tags: e.Tags, Manual: e.Query, Arguments: e.Keep, Out: s.resultsBelow(root), Configured: s.Config.Options, Sources: s.Config.Sources, Stderr: e.Stderr,
 		Operations: builtins.Operations(builtins.Settings{
 			Shared: shared, Container: s.ContainerDefaults(), Image: image.Defaults{Ext4Features: s.Config.FS.Ext4Features},
+			Machine:   machine.Defaults{Timeout: s.Config.VM.Timeout.Std(), Slower: s.Config.VM.TimeoutFactor},
 			Bootstrap: debian.Defaults{Mirror: s.Config.Bootstrap.Mirror, Refresh: s.Config.Bootstrap.Refresh.Std()},
 		}),
 		Prefixes: map[string]func(string) (string, lang.Step, error){share.Prefix: shared.Target},
