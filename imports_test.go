@@ -126,6 +126,7 @@ func commands(below []string) []rule {
 		{path: room + "difference", imports: append([]string{room + "output", room + "display"}, below...)},
 		{path: room + "page", imports: []string{room + "output", room + "timeline", room + "diagram", room + "display"}},
 		{path: room + "manual", imports: below},
+		{path: room + "unit", imports: below},
 		{path: room + "reference", imports: append([]string{"stdlib"}, below...)},
 		{path: room + "history", imports: append([]string{room + "output", room + "timeline", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
@@ -137,7 +138,7 @@ func commands(below []string) []rule {
 		name string
 		uses []string
 	}{
-		{"image", nil}, {"build", []string{room + "image", room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference", room + "guest"}}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
+		{"image", nil}, {"build", []string{room + "image", room + "history", room + "timeline", room + "page", room + "diagram", room + "query", room + "difference", room + "guest", room + "unit"}}, {"repository", nil}, {"upkeep", nil}, {"source", nil},
 		{"inspect", []string{room + "doctor", room + "query", room + "manual", room + "reference"}}, {"lsp", []string{room + "inspect"}},
 		{"files", []string{room + "build", room + "image", room + "difference"}},
 	} {

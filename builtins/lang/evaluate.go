@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
@@ -140,17 +144,11 @@ func (m *module) noteLoads(stmts []syntax.Stmt) {
 // execute runs the program and freezes what it made. The context, the number
 // of steps and the caller's limits on memory and time end it cleanly.
 func (w *Workspace) execute(ctx context.Context, m *module, program *starlark.Program) error {
-	thread := &starlark.Thread{Name: m.id, Print: w.print}
+	thread, stop := w.thread(ctx, m)
+	defer stop()
 	thread.Load = func(thread *starlark.Thread, label string) (starlark.StringDict, error) {
 		return w.loadFor(ctx, m, label)
 	}
-	thread.SetLocal(localKey, m)
-	thread.SetMaxExecutionSteps(w.cfg.Limits.Steps)
-	thread.OnMaxSteps = func(thread *starlark.Thread) {
-		thread.Cancel(fmt.Sprintf("it took more than %d steps", w.cfg.Limits.Steps))
-	}
-	stop := context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
-	defer stop()
 	globals, err := program.Init(thread, w.env)
 	if err != nil {
 		return stopped(ctx, err)
@@ -163,15 +161,29 @@ func (w *Workspace) execute(ctx context.Context, m *module, program *starlark.Pr
 	return nil
 }
 
+// thread is one that runs what belongs to the module, until the context ends or the
+// interpreter has taken as many steps as it may. The caller calls stop at the end.
+func (w *Workspace) thread(ctx context.Context, m *module) (thread *starlark.Thread, stop func() bool) {
+	thread = &starlark.Thread{Name: m.id, Print: w.print}
+	thread.SetLocal(localKey, m)
+	thread.SetMaxExecutionSteps(w.cfg.Limits.Steps)
+	thread.OnMaxSteps = func(thread *starlark.Thread) {
+		thread.Cancel(fmt.Sprintf("it took more than %d steps", w.cfg.Limits.Steps))
+	}
+	return thread, context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
+}
+
+// cancelled begins what the interpreter says of an evaluation that was stopped.
+const cancelled = "Starlark computation cancelled: "
+
 // stopped gives the error of a cancelled evaluation our words and its cause.
 func stopped(ctx context.Context, err error) error {
-	const prefix = "Starlark computation cancelled: "
 	var run *starlark.EvalError
-	if !errors.As(err, &run) || !strings.HasPrefix(run.Msg, prefix) {
+	if !errors.As(err, &run) || !strings.HasPrefix(run.Msg, cancelled) {
 		return err
 	}
 	e := runError(run)
-	e.Msg = "evaluation stopped: " + strings.TrimPrefix(run.Msg, prefix)
+	e.Msg = "evaluation stopped: " + strings.TrimPrefix(run.Msg, cancelled)
 	e.cause = context.Cause(ctx)
 	return e
 }
@@ -189,5 +201,113 @@ func (m *module) warnf(format string, args ...any) {
 	m.restsOn.printed = append(m.restsOn.printed, line...)
 	if w.cfg.Stderr != nil {
 		_, _ = io.WriteString(w.cfg.Stderr, line)
+	}
+}
+
+// grace is how long a file that was told to stop may take to do so.
+const grace = time.Second
+
+// loadAll evaluates the build files that are not yet, with all processors,
+// and returns when all are done. An error means that the evaluation was
+// stopped; mistakes in the files are left in the modules.
+func (w *Workspace) loadAll(ctx context.Context, files []Label) error {
+	return w.bounded(ctx, func(ctx context.Context) { w.runWorkers(ctx, files) })
+}
+
+// bounded evaluates something within the limits of time and memory. An error means that
+// it was stopped.
+//
+// A file can be busy in one call of the interpreter that looks at no limit
+// (hashing a value that contains itself a billion times over, for example).
+// Its goroutine is then abandoned, and the workspace with it.
+func (w *Workspace) bounded(ctx context.Context, run func(context.Context)) error {
+	limit := w.cfg.Limits.Time
+	ctx, cancelTime := context.WithTimeoutCause(ctx, limit, fmt.Errorf("evaluation took longer than %s", limit))
+	defer cancelTime()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w.memory = newMemoryWatch(w.cfg.Limits.Memory)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	watching := time.NewTicker(10 * time.Millisecond)
+	defer watching.Stop()
+	for {
+		select {
+		case <-done:
+			return context.Cause(ctx)
+		case <-ctx.Done():
+			return w.awaitStop(ctx, done)
+		case <-watching.C:
+			if err := w.memory.check(); err != nil {
+				cancel(err)
+			}
+		}
+	}
+}
+
+// awaitStop gives cancelled files a moment to stop.
+func (w *Workspace) awaitStop(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return context.Cause(ctx)
+	case <-time.After(grace):
+		w.broken = fmt.Errorf("evaluation stopped: %w (in %s)", context.Cause(ctx), strings.Join(w.running(), ", "))
+		return w.broken
+	}
+}
+
+// running names the files whose evaluation has not ended.
+func (w *Workspace) running() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var ids []string
+	for id, m := range w.modules {
+		if !m.ended() && m.blockedOn == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (w *Workspace) runWorkers(ctx context.Context, files []Label) {
+	// A worker evaluates many files: its stack, once grown for the interpreter,
+	// serves all of them.
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(files)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(files)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				w.loadOne(ctx, files[i])
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// loadOne evaluates the file unless it has been claimed already; then it
+// waits for its end.
+func (w *Workspace) loadOne(ctx context.Context, base Label) {
+	w.mu.Lock()
+	m, mine := w.claimLocked(base.file(), Label{Pkg: base.Pkg, File: base.File}, false)
+	w.mu.Unlock()
+	w.finish(ctx, m, mine)
+}
+
+// finish evaluates a module that the caller has claimed, and waits for the end
+// of any other. It reports whether the module has ended.
+func (w *Workspace) finish(ctx context.Context, m *module, mine bool) bool {
+	if mine {
+		w.evaluate(ctx, m)
+		return true
+	}
+	select {
+	case <-m.done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -38,14 +38,15 @@ func guarded(original *starlark.Builtin, check func(args starlark.Tuple, kwargs 
 }
 
 // languageNames is what the language itself offers in place of, or beside,
-// the interpreter's own: the guarded operators and functions, struct and json.
+// the interpreter's own: the guarded operators and functions, struct, json and testing.
 func languageNames() starlark.StringDict {
 	env := starlark.StringDict{
-		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
-		"json":   guardedJSON(),
-		"str":    textOf("str", false),
-		"repr":   textOf("repr", false),
-		"print":  textOf("print", true),
+		"struct":  starlark.NewBuiltin("struct", starlarkstruct.Make),
+		"json":    guardedJSON(),
+		"testing": testingModule(),
+		"str":     textOf("str", false),
+		"repr":    textOf("repr", false),
+		"print":   textOf("print", true),
 	}
 	for name, fn := range map[string]builtinFunc{
 		guardMul:  mul,

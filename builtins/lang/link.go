@@ -258,10 +258,22 @@ func (w *Workspace) isSource(l Label) bool {
 }
 
 // packages lists the build files of the packages below a directory, at most
-// limit of them if that is not 0. It does not enter hidden directories,
-// results, symbolic links and other workspaces.
+// limit of them if that is not 0.
 func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]Label, error) {
 	var found []Label
+	err := w.walk(ctx, under, func(dir string, entries []fs.DirEntry) (more bool) {
+		if hasEntry(entries, BuildFile) {
+			found = append(found, Label{Pkg: dir})
+		}
+		return limit == 0 || len(found) < limit
+	})
+	return found, err
+}
+
+// walk visits a directory below the root and those in it, until there is to be no more. It
+// does not enter hidden directories, results, symbolic links and other workspaces.
+func (w *Workspace) walk(ctx context.Context, under string, visit func(dir string, entries []fs.DirEntry) (more bool)) error {
+	more := true
 	var walk func(dir string) error
 	walk = func(dir string) error {
 		if err := ctx.Err(); err != nil {
@@ -274,11 +286,9 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 		if dir != "" && hasEntry(entries, RootFile) {
 			return nil
 		}
-		if hasEntry(entries, BuildFile) {
-			found = append(found, Label{Pkg: dir})
-		}
+		more = visit(dir, entries)
 		for _, e := range entries {
-			if !e.IsDir() || e.Name()[0] == '.' || w.isResults(path.Join(dir, e.Name())) || limit > 0 && len(found) >= limit {
+			if !e.IsDir() || e.Name()[0] == '.' || w.isResults(path.Join(dir, e.Name())) || !more {
 				continue
 			}
 			if err := walk(path.Join(dir, e.Name())); err != nil {
@@ -289,9 +299,9 @@ func (w *Workspace) packages(ctx context.Context, under string, limit int) ([]La
 	}
 	err := walk(under)
 	if under != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
-	return found, err
+	return err
 }
 
 func hasEntry(entries []fs.DirEntry, name string) bool {

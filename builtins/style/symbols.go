@@ -225,5 +225,5 @@ func isLoaded(tree *syntax.File, id *syntax.Ident) bool {
 // LanguageNames are the words and functions of Starlark itself.
 func LanguageNames() []string {
 	words := []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not", "or", "pass", "return"}
-	return append(append(words, "json", "struct"), slices.Sorted(maps.Keys(starlark.Universe))...)
+	return append(append(words, "json", "struct", "testing"), slices.Sorted(maps.Keys(starlark.Universe))...)
 }

@@ -23,7 +23,7 @@ func commands(p *session.Program) *cobra.Command {
 	root.SetFlagErrorFunc(command.FlagError)
 	root.SetHelpCommand(help())
 	root.AddCommand(
-		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p), build.Profile(p), build.Graph(p), build.Watch(p),
+		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p), build.Profile(p), build.Graph(p), build.Watch(p), build.Test(p),
 		inspect.Query(p), inspect.Builtins(p), inspect.Doc(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p), inspect.Manual(p),
 		files.Ls(p), files.Cat(p), files.Cp(p), files.Diff(p),
 		source.Fmt(p), source.Lint(p), lsp.Command(p),
@@ -63,6 +63,7 @@ func otherWords() map[string][]string {
 		"cache":    {"store", "prune"},
 		"clean":    {"rm", "purge"},
 		"update":   {"upgrade", "lock"},
+		"test":     {"check", "verify"},
 	}
 }
 

@@ -40,6 +40,7 @@ func usages() map[string]usage {
 		"b9 log":              {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {"//:a", "--json"}, {"20200101-000000", "//:a", "//:b"}}},
 		"b9 graph":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--format", "pdf"}}},
 		"b9 watch":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--builds", "-1"}, {"//:a", "-j", "x"}}},
+		"b9 test":             {wrong: [][]string{{"//..."}, {"//:a"}, {"nothing_test.star"}, {"//nowhere/..."}, {"--filter", "("}, {"-j", "x"}, {"--display", "loud"}, {"-D", "x"}}},
 		"b9 profile":          {wrong: [][]string{{"a", "b"}, {"--format", "pdf"}}},
 		"b9 builds":           {wrong: [][]string{{"x"}, {"-n", "-1"}}},
 		"b9 clean":            {wrong: no("x")},

@@ -20,6 +20,16 @@ import (
 var goldenFiles = map[string]string{
 	"b9.toml":    "",
 	"rules.star": "\"\"\"Rules of the test.\"\"\"\n\ndef site(name, size = \"1G\"):\n    \"\"\"A site.\n\n    Args:\n      name: name of the target.\n      size: how large\n        it is.\n\n    Returns:\n      the handle.\n    \"\"\"\n    return image(name = name, size = size)\n\ndef _hidden(): pass\n",
+	"rules_test.star": `load("@b9//assert.star", "assert_equal", "assert_targets")
+load(":rules.star", "site")
+
+def test_names():
+    site("shop")
+    assert_targets({"shop": "image"})
+
+def test_wrong():
+    assert_equal(1, 2, "a sum")
+`,
 	"B9BUILD.star": `file(name = "a", content = "x", doc = "first of all")
 template(name = "b", src = ":a", vars = {})
 group(name = "both", targets = [":a", ":b"])
@@ -91,6 +101,8 @@ func goldenRuns() []goldenRun {
 		{command: "cp //:image:/etc/motd motd"},
 		{command: "diff x.raw //:disk", golden: "diff"},
 		{command: "watch //:a --builds 1", golden: "watch"},
+		{command: "test rules_test.star", golden: "test"},
+		{command: "test rules_test.star", golden: "test-again"},
 		{command: "list", golden: "list"},
 		{command: "list -r local", golden: "list-local"},
 		{command: "update", golden: "update"},

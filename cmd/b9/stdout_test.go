@@ -36,6 +36,7 @@ func prints() map[string][]string {
 		"b9 log":                   {"-C", "pub", "//:base"},
 		"b9 builds":                {"--all"},
 		"b9 profile":               {},
+		"b9 test":                  {"-C", "tested"},
 		"b9 watch":                 {"//:a", "--builds", "1"},
 		"b9 graph":                 {"//:a"},
 		"b9 clean":                 {mute},
@@ -128,7 +129,7 @@ func printing(s *faultSite) {
 	if err != nil {
 		s.t.Skipf("no /bin/busybox (Debian package busybox-static): %v", err)
 	}
-	for name, data := range map[string][]byte{"busybox": busybox, "x.raw": make([]byte, 1<<20), "new/keep": nil, "odd/x.star": []byte("x=1\n"), "B9BUILD.star": []byte(`
+	for name, data := range map[string][]byte{"busybox": busybox, "x.raw": make([]byte, 1<<20), "new/keep": nil, "odd/x.star": []byte("x=1\n"), "tested/rules_test.star": []byte("def test_nothing():\n    pass\n"), "B9BUILD.star": []byte(`
 a = file(name = "a", content = "a")
 image(name = "image", fs = "vfat", size = "2M", content = tree(files = {"a": a}))
 image(name = "root", size = "8M", content = tree(files = {"bin/busybox": "busybox"}, links = {"bin/echo": "busybox"}, modes = {"bin/busybox": "0755"}, dirs = ["proc", "sys", "dev"]))

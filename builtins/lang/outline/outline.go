@@ -1,6 +1,6 @@
 // Package outline reads what the text of a build file or library tells without being
 // evaluated: the names that it gives to targets ([Targets]), the functions that it
-// defines ([Functions]) and their parameters ([Parameters]), and where a call has an
+// defines ([Functions], [Defined]) and their parameters ([Parameters]), and where a call has an
 // argument ([Argument]). Names that are computed it
 // does not see. It knows nothing of b9 but that calls name their targets.
 package outline
@@ -82,6 +82,16 @@ func Functions(file *syntax.File) []string {
 		}
 	}
 	return names
+}
+
+// Defined is where the top level of the file defines a function, 0, 0 for nowhere.
+func Defined(file *syntax.File, function string) (line, col int) {
+	for _, s := range file.Stmts {
+		if def, ok := s.(*syntax.DefStmt); ok && def.Name.Name == function {
+			return int(def.Def.Line), int(def.Def.Col)
+		}
+	}
+	return 0, 0
 }
 
 // Parameters lists the parameters that a call of a function of the file may give by

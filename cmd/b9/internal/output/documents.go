@@ -9,6 +9,7 @@
 package output
 
 import (
+	"fmt"
 	"time"
 
 	"b9.build/b9/builtins/share"
@@ -59,6 +60,7 @@ func Documents() []Document {
 		{"profile", 1, "`profile`", Profile{}},
 		{"repositories", 1, "`repo list`", Repositories{}},
 		{"targets", 1, "`query`, `query deps`, `query rdeps`, `query kind`", Targets{}},
+		{"tests", 1, "`test`", Tests{}},
 		{"verification", 1, "`cache verify`", Verification{}},
 		{"version", 1, "`version`", Version{}},
 		{"doc", 1, "`doc`", Reference{}},
@@ -119,6 +121,63 @@ type Stale struct {
 	Label  string `json:"label"` // of what it was the result of
 	Path   string `json:"path"`
 	Reason string `json:"reason"` // gone, moved or old
+}
+
+// Tests is how tests ended.
+type Tests struct {
+	Tests   []Test  `json:"tests"`
+	Passed  int     `json:"passed"` // cached ones, too
+	Cached  int     `json:"cached"` // passed before, and nothing has changed
+	Failed  int     `json:"failed"`
+	NotRun  int     `json:"not_run"`
+	Seconds float64 `json:"seconds"`
+
+	NotBuilt []NotBuilt `json:"not_built,omitempty"` // because of mistakes in build files
+
+	Error  string    `json:"error,omitempty"` // all of Errors as text
+	Errors []Failure `json:"errors,omitempty"`
+}
+
+// Add adds a test.
+func (t *Tests) Add(x Test) {
+	t.Tests = append(t.Tests, x)
+	switch x.Status {
+	case "passed":
+		t.Passed++
+		if x.Cached {
+			t.Cached++
+		}
+	case "failed":
+		t.Failed++
+	default:
+		t.NotRun++
+	}
+}
+
+// Total is such as "3 tests: 2 passed (1 cached), 1 failed".
+func (t *Tests) Total() string {
+	text := fmt.Sprintf("%s: %d passed (%d cached)", Count(len(t.Tests), "test", "tests"), t.Passed, t.Cached)
+	if t.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", t.Failed)
+	}
+	if t.NotRun > 0 {
+		text += fmt.Sprintf(", %d not run", t.NotRun)
+	}
+	return text
+}
+
+// Test is how one test ended.
+type Test struct {
+	Label   string  `json:"label"`
+	Kind    string  `json:"kind"`              // unit: a function of a file *_test.star
+	Status  string  `json:"status"`            // passed, failed or not_run
+	Cached  bool    `json:"cached"`            // it passed before, and nothing has changed
+	Seconds float64 `json:"seconds"`           // that it ran
+	Why     string  `json:"why,omitempty"`     // it ran
+	Because string  `json:"because,omitempty"` // why it was not run
+	Place   *Place  `json:"place,omitempty"`
+	Failure string  `json:"failure,omitempty"` // with the place of what was expected
+	Log     string  `json:"log,omitempty"`     // path
 }
 
 // Result is one file or directory that a build made.
