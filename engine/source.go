@@ -109,6 +109,17 @@ func (t *TreeSource) Refingerprint(ctx context.Context, w *World, _ store.Digest
 	return t.Fingerprint(ctx, w)
 }
 
+// Excludes reports whether what lies at a slash-separated path below the directory is
+// no part of it: it or a directory on the way to it is excluded.
+func (t *TreeSource) Excludes(rel string) bool {
+	for ; rel != "." && rel != "/"; rel = path.Dir(rel) {
+		if t.skip(rel, false) {
+			return true
+		}
+	}
+	return false
+}
+
 // skip reports whether the entry at the slash-separated relative path is excluded.
 func (t *TreeSource) skip(rel string, _ bool) bool {
 	for _, pattern := range t.Exclude {

@@ -103,6 +103,20 @@ func (s *reference) Fingerprint(ctx context.Context, w *engine.World) (store.Dig
 	return store.Sum([]byte(text)), nil
 }
 
+// Meant tells what a shared() stands for as far as the lock file of its workspace says so,
+// else what it asks for; ok is false for any other action. No repository is asked.
+func Meant(ctx context.Context, a engine.Action) (text string, ok bool) {
+	s, ok := a.(*reference)
+	if !ok {
+		return "", false
+	}
+	d, err := s.Fingerprint(ctx, &engine.World{Offline: true})
+	if err != nil {
+		return fmt.Sprintf("%+v", s.question()), true
+	}
+	return d.String(), true
+}
+
 // question is what is asked for, as the lock file keeps it.
 func (s *reference) question() Locked {
 	return Locked{Name: s.Image, Repository: s.Repo, Want: s.Version + s.Digest}

@@ -24,7 +24,7 @@ func commands(p *session.Program) *cobra.Command {
 	root.SetHelpCommand(help())
 	root.AddCommand(
 		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p), build.Profile(p), build.Graph(p), build.Watch(p), build.Test(p),
-		inspect.Query(p), inspect.Builtins(p), inspect.Doc(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p), inspect.Manual(p),
+		inspect.Query(p), inspect.Affected(p), inspect.Builtins(p), inspect.Doc(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p), inspect.Manual(p),
 		files.Ls(p), files.Cat(p), files.Cp(p), files.Diff(p),
 		source.Fmt(p), source.Lint(p), lsp.Command(p),
 		image.Command(p),

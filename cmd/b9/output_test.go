@@ -81,6 +81,7 @@ func goldenRuns() []goldenRun {
 		{command: "query rdeps //:a", golden: "query-rdeps"},
 		{command: "query kind file", golden: "query-kind"},
 		{command: "query options", golden: "query-options"},
+		{command: "affected --since HEAD", golden: "affected"},
 		{command: "explain //:b", golden: "explain"},
 		{command: "build //:both //:fails //:a -k -q", golden: "errors-build"}, // one of the steps fails
 		{command: "build //:both //:a //:both", golden: "build"},
@@ -154,6 +155,7 @@ var silent = []string{"b9", "b9 help", "b9 image", "b9 lsp", "b9 man", "b9 repo"
 // file. -update writes them.
 func TestOutput(t *testing.T) {
 	s := newSite(t, goldenFiles)
+	nothingYet(t, s.dir)
 	team := filepath.Join(t.TempDir(), "team")
 	covered := map[string]bool{}
 	root := commands(session.New(nil, nil, nil))

@@ -28,6 +28,7 @@ func prints() map[string][]string {
 		"b9 run":                   {"//:root", "--", "/bin/echo", "hello"},
 		"b9 shell":                 {"//:root", "--", "/bin/echo", "hello"},
 		"b9 query":                 {"//:a"},
+		"b9 affected":              {"--since", "HEAD"},
 		"b9 query deps":            {"//:image"},
 		"b9 query rdeps":           {"//:a"},
 		"b9 query options":         {"--json"},
@@ -96,6 +97,7 @@ func TestStandardOutputThatTakesNothing(t *testing.T) {
 	s := newFaultSite(t)
 	s.template = filepath.Join(s.work, "..", "printing")
 	printing(s)
+	nothingYet(t, filepath.Join(s.work, "ws"))
 	s.copy(s.work, s.template)
 	root := commands(session.New(nil, nil, nil))
 	root.InitDefaultHelpCmd()

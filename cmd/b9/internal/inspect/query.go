@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"b9.build/b9/builtins"
 	"b9.build/b9/builtins/lang"
@@ -43,9 +44,7 @@ func Query(p *session.Program) *cobra.Command {
 			return q.ask(ctx, s, args, func(g *lang.Graph) []*lang.Target { return g.Targets })
 		}, q.check),
 	}
-	command.Define(cmd.PersistentFlags(), &q.options)
-	cmd.PersistentFlags().StringVar(&q.output, "output", "table", "print the targets as `FORM`: "+strings.Join(forms[:], ", "))
-	cmd.PersistentFlags().BoolVarP(&q.keepGoing, "keep-going", "k", false, "in spite of mistakes, list what none of them concerns")
+	q.flags(cmd.PersistentFlags())
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:  "deps TARGET...",
@@ -88,6 +87,12 @@ type question struct {
 	output    string
 	keepGoing bool
 	certain   int // so many of the patterns name what has to be without mistakes
+}
+
+func (q *question) flags(to *pflag.FlagSet) {
+	command.Define(to, &q.options)
+	to.StringVar(&q.output, "output", "table", "print the targets as `FORM`: "+strings.Join(forms[:], ", "))
+	to.BoolVarP(&q.keepGoing, "keep-going", "k", false, "in spite of mistakes, list what none of them concerns")
 }
 
 // forms are the values of --output.

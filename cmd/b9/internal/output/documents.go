@@ -59,7 +59,7 @@ func Documents() []Document {
 		{"partitions", 1, "`image partitions`", Partitions{}},
 		{"profile", 1, "`profile`", Profile{}},
 		{"repositories", 1, "`repo list`", Repositories{}},
-		{"targets", 1, "`query`, `query deps`, `query rdeps`, `query kind`", Targets{}},
+		{"targets", 1, "`query`, `affected`, `query deps`, `query rdeps`, `query kind`", Targets{}},
 		{"tests", 1, "`test`", Tests{}},
 		{"verification", 1, "`cache verify`", Verification{}},
 		{"version", 1, "`version`", Version{}},

@@ -64,13 +64,15 @@ func (p *Program) Layers() (l config.Layers, dir, root string, err error) {
 	}
 	l = config.Layers{UserFile: config.UserFile(), Env: os.Environ(), Flags: slices.Clone(p.Settings), Location: checkLocation}
 	if root, err = lang.FindRoot(dir); err == nil {
-		l.WorkspaceFile = filepath.Join(root, lang.RootFile)
+		l.WorkspaceFile = workspaceFile(root)
 	}
 	if p.Store != "" {
 		l.Flags = append(l.Flags, "store.dir="+p.Store)
 	}
 	return l, dir, root, nil
 }
+
+func workspaceFile(root string) string { return filepath.Join(root, lang.RootFile) }
 
 // With is a command that does run with a session, which is closed afterwards.
 func (p *Program) With(run func(ctx context.Context, s *Session, args []string) error, changes ...func(*config.Config) error) func(*cobra.Command, []string) error {
