@@ -181,22 +181,37 @@ func dataOf(path string, size int64) (int64, error) {
 // Clean forgets all but the newest o.Keep versions of each name. The store
 // frees their contents when it collects and nothing else needs them.
 func (l *LocalImages) Clean(ctx context.Context, o repo.CleanOptions) (repo.CleanReport, error) {
-	var report repo.CleanReport
-	err := l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
+	removed, err := l.forget(ctx, func(v repo.Version, newer int) bool { return newer >= o.Keep && o.Keep >= 0 })
+	return repo.CleanReport{Removed: removed}, err
+}
+
+// CleanName forgets all but the newest keep versions of one name, and those to spare,
+// whatever their place. It returns what went, oldest first.
+func (l *LocalImages) CleanName(ctx context.Context, name string, keep int, spare ...string) ([]repo.Version, error) {
+	return l.forget(ctx, func(v repo.Version, newer int) bool {
+		return v.Name == name && newer >= keep && !slices.Contains(spare, v.Version)
+	})
+}
+
+// forget takes those versions out for which old is true: newer is how many of the name
+// are newer. It returns them, oldest first.
+func (l *LocalImages) forget(ctx context.Context, old func(v repo.Version, newer int) bool) (removed []repo.Version, err error) {
+	err = l.edit(ctx, func(all []repo.Version) ([]repo.Version, error) {
 		seen := map[string]int{}
 		var kept []repo.Version
 		for _, v := range slices.Backward(all) {
-			if seen[v.Name]++; seen[v.Name] <= o.Keep || o.Keep < 0 {
-				kept = append(kept, v)
+			if old(v, seen[v.Name]) {
+				removed = append(removed, v)
 			} else {
-				report.Removed = append(report.Removed, v)
+				kept = append(kept, v)
 			}
+			seen[v.Name]++
 		}
 		slices.Reverse(kept)
-		slices.Reverse(report.Removed)
+		slices.Reverse(removed)
 		return kept, nil
 	})
-	return report, err
+	return removed, err
 }
 
 // Remove forgets a version; see Clean.

@@ -21,7 +21,7 @@ func settingTests() map[string]string {
 		"container.capabilities": "container_settings", "container.network": "container_settings", "container.timeout": "container_settings", "container.timeout_factor": "container_settings",
 		"libvirt.uri": "container_backend", "libvirt.emulator": "container_backend", "libvirt.network": "container_backend",
 		"bootstrap.mirror": "settings", "bootstrap.refresh": "settings", "fs.ext4_features": "settings",
-		"shared.repository": "share_parameters", "shared.cache": "stepcache", "shared.cache_push": "stepcache",
+		"shared.repository": "share_parameters", "shared.keep": "share_keep", "shared.cache": "stepcache", "shared.cache_push": "stepcache",
 		"options.NAME": "settings", "repositories.NAME": "stepcache", "sources.NAME": "sources",
 	}
 }
@@ -72,7 +72,7 @@ func samples() map[string][3]string {
 		"container.capabilities": {"sys_admin,net_raw", "", "-"}, "container.network": {"none", "lab", ""}, "container.timeout": {"1m30s", "2h", "-3s"}, "container.timeout_factor": {"2.5", "4", "0"},
 		"libvirt.uri": {"lxc:///system", "lxc:///", ""}, "libvirt.emulator": {"/usr/lib/x", "", "x"}, "libvirt.network": {"lab", "", "-"},
 		"bootstrap.mirror": {"http://deb.example/debian", "", "-"}, "bootstrap.refresh": {"1h", "30m", "never"}, "fs.ext4_features": {"64bit,^has_journal", "", "-"},
-		"shared.repository": {"local", "", "-"}, "shared.cache": {"", "", "-"}, "shared.cache_push": {"true", "false", "2"},
+		"shared.repository": {"local", "", "-"}, "shared.cache": {"", "", "-"}, "shared.keep": {"3", "0", "-1"}, "shared.cache_push": {"true", "false", "2"},
 		"options.NAME": {"a \"b\" \\c", "", "-"}, "repositories.NAME": {"/srv/images", "ssh://host/x", ""}, "sources.NAME": {"/srv/sources", "/srv", ""},
 	}
 }

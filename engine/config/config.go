@@ -109,6 +109,7 @@ type FS struct {
 type Shared struct {
 	Repository string `toml:"repository" doc:"the repository that shared() and the commands mean when they name none; empty means the only one there is, else local"`
 	Cache      string `toml:"cache" doc:"the repository in which finished steps are looked up; empty means none"`
+	Keep       int    `toml:"keep" default:"2" min:"0" max:"1000000" doc:"how many versions of a shared image this machine keeps: pull and push of one take older ones out here, and clean-local those of all; 0 means all"`
 	CachePush  bool   `toml:"cache_push" default:"false" doc:"publish finished steps in shared.cache"`
 }
 
@@ -313,6 +314,9 @@ func (d *loader) flags(flags []string) {
 		if !ok {
 			d.fail(p, "wants KEY=VALUE, such as -c container.memory=2G")
 			continue
+		}
+		if strings.HasPrefix(key, repositoriesPrefix) {
+			p.at.File = p.origin // a wrong location may have a password
 		}
 		d.assign(p, key, text(value))
 	}

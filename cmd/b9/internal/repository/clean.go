@@ -25,11 +25,16 @@ func CleanLocal(p *session.Program) *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
 		Use: "clean-local",
-		RunE: p.With(func(ctx context.Context, s *session.Session, _ []string) error {
-			return clean(ctx, s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
-		}),
 	}
-	cmd.Flags().IntVar(&keep, "keep", 2, "keep the newest `N` versions of each name")
+	cmd.RunE = p.With(func(ctx context.Context, s *session.Session, _ []string) error {
+		if !cmd.Flags().Changed("keep") {
+			if keep = s.Config.Shared.Keep; keep == 0 {
+				return exit.Usagef("shared.keep is 0, so that all is kept: give --keep N")
+			}
+		}
+		return clean(ctx, s, config.LocalRepository, repo.CleanOptions{Keep: keep, Steps: -1})
+	})
+	cmd.Flags().IntVar(&keep, "keep", 0, "keep the newest `N` versions of each name (default: shared.keep)")
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/command"
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine/repo"
 	"b9.build/b9/engine/size"
@@ -54,7 +55,7 @@ func push(ctx context.Context, s *session.Session, to, name string) (err error) 
 	v := wanted[0]
 	if have, err := r.Resolve(ctx, repo.Selector{Name: v.Name, Version: v.Version}); err == nil && have.Digest == v.Digest {
 		tellUnchanged(s, v, "the repository has it")
-		return printVersions(s, []repo.Version{have})
+		return errors.Join(printVersions(s, []repo.Version{have}), trim(ctx, s, local, v))
 	} else if err != nil && !errors.Is(err, repo.ErrNotFound) {
 		return err
 	}
@@ -70,7 +71,7 @@ func push(ctx context.Context, s *session.Session, to, name string) (err error) 
 		return unfinished(t, err)
 	}
 	tellTransfer(s, "sent", pushed, t)
-	return printVersions(s, []repo.Version{pushed})
+	return errors.Join(printVersions(s, []repo.Version{pushed}), trim(ctx, s, local, v))
 }
 
 // Pull is `b9 pull`.
@@ -113,12 +114,29 @@ func pull(ctx context.Context, s *session.Session, from string, names []string) 
 			return err
 		default:
 			pulled = append(pulled, got)
+			if err := trim(ctx, s, local, got); err != nil {
+				return err
+			}
 		}
 	}
 	if len(pulled) == 0 && taken != nil {
 		return taken
 	}
 	return errors.Join(printVersions(s, pulled), taken)
+}
+
+// trim takes versions of a name out that this machine need not keep (shared.keep), and
+// never the one that was just sent or fetched.
+func trim(ctx context.Context, s *session.Session, local *share.LocalImages, moved repo.Version) error {
+	keep := s.Config.Shared.Keep
+	if keep == 0 {
+		return nil
+	}
+	removed, err := local.CleanName(ctx, moved.Name, keep, moved.Version)
+	for _, v := range removed {
+		s.Tell("removed %s@%s from this machine: it keeps %s (shared.keep)", v.Name, v.Version, output.Count(keep, "version", "versions"))
+	}
+	return err
 }
 
 // chosen resolves NAME or NAME@VERSION, or lists the newest of every name.
