@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -179,14 +180,17 @@ func (s *Store) writeQuickly(path string, data []byte) error {
 }
 
 // appendFileOnce appends to a file that is there, in one write, which the kernel
-// keeps apart from those of other processes. It returns how much was written.
-func appendFileOnce(path string, data []byte) (int, error) {
+// keeps apart from those of other processes. It returns how long the file is then.
+func appendFileOnce(path string, data []byte) (end int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	return f.Write(data)
+	if _, err := f.Write(data); err != nil {
+		return 0, err
+	}
+	return f.Seek(0, io.SeekCurrent)
 }
 
 // replaceFile writes a temporary file, and renames it when ready agrees, which sees to

@@ -29,6 +29,7 @@ import (
 // zero where what a label stands for does not fit in.
 type index struct {
 	path   string
+	adding sync.Mutex // held before mu
 	mu     sync.RWMutex
 	data   []byte           // entries; what at and labels point into
 	at     map[uint64]int32 // where in data the entry of a key begins, by some of the key; nil until loaded
@@ -400,11 +401,22 @@ func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 // Where there is no index none is begun, for it would lack the earlier records. One that
 // can't be added to is made anew from the records by the next Store: it would lack this one,
 // and a torn entry would hide those after it.
+//
+// What lies in the file right behind what was read is not read again.
 func (x *index) add(key Digest, label string, outputs []Output) {
 	entry := appendIndex(nil, key, label, outputs)
+	x.adding.Lock() // so that entries lie in the file in the order in which they are known
+	defer x.adding.Unlock()
 	x.remember(key, entry)
-	if _, err := appendFileOnce(x.path, entry); err != nil {
+	end, err := appendFileOnce(x.path, entry)
+	if err != nil {
 		os.Remove(x.path)
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.at != nil && end-int64(len(entry)) == x.read {
+		x.read = end
 	}
 }
 

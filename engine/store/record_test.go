@@ -433,3 +433,26 @@ func TestKeysThatBeginAlike(t *testing.T) {
 		s.index.forget([]Digest{a}) // and not the other's entry
 	}
 }
+
+// TestWhatIsCommittedIsNotReadAgain holds what is known of the index against its file: what
+// this process added to it is in memory once, though it asks for the newest keys meanwhile.
+func TestWhatIsCommittedIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.LatestKey("//a") // loads
+	s.index.glance = 0
+	for i := range 50 {
+		label := fmt.Sprint("//a:t", i)
+		s.index.add(Sum([]byte(label)), label, nil)
+		if s.LatestKey(label) != Sum([]byte(label)) {
+			t.Fatalf("%s is not known", label)
+		}
+	}
+	st, err := os.Stat(s.index.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known := int64(len(s.index.data)); known != st.Size() {
+		t.Errorf("of an index of %d bytes %d are kept", st.Size(), known)
+	}
+}
