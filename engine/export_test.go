@@ -4,7 +4,7 @@ import "context"
 
 // SignIn is the sign of what was placed in dir at rel.
 func SignIn(dir, rel string) string {
-	placed, _ := readPlaced(dir, nil)
+	placed, _ := PlacedIn(dir)
 	return placed[rel].Sign
 }
 
@@ -23,8 +23,7 @@ func Claim(ctx context.Context, dir string, wanted ...Wanted) error {
 	for _, w := range wanted {
 		todo = append(todo, placing{artifact: w.Artifact, rel: w.Path, result: &Placed{}})
 	}
-	_, err = p.claim(ctx, todo)
-	return err
+	return p.claim(ctx, todo)
 }
 
 // PlaceAndDie places as [Place] does, up to the moment before .placed tells of it.
@@ -43,7 +42,7 @@ func PlaceAndDie(ctx context.Context, dir string, w Wanted) error {
 		return err
 	}
 	todo := []placing{{artifact: w.Artifact, rel: w.Path, result: &r}}
-	if _, err := p.claim(ctx, todo); err != nil {
+	if err := p.claim(ctx, todo); err != nil {
 		return err
 	}
 	return p.placeBatch(ctx, todo)

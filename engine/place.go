@@ -118,8 +118,7 @@ func (p *placer) relabel(ctx context.Context, wanted []Wanted, list []Placed) {
 	for i := range list {
 		rel := filepath.Clean(wanted[i].Path)
 		if p.known[rel].Label != list[i].Label {
-			p.known[rel] = list[i]
-			others = append(others, placing{rel: rel, result: &list[i]})
+			others = append(others, placing{rel: rel, result: &list[i], placed: true})
 		}
 	}
 	if len(others) == 0 {
@@ -127,7 +126,7 @@ func (p *placer) relabel(ctx context.Context, wanted []Wanted, list []Placed) {
 	}
 	p.store = wanted[0].Artifact.store
 	if err := p.open(ctx); err == nil {
-		_ = errors.Join(p.save(ctx, others, nil), p.close())
+		_ = errors.Join(p.save(ctx, others), p.close())
 	}
 }
 
@@ -204,9 +203,14 @@ func (p *placer) suspect(a *Artifact, path string) bool {
 type placing struct {
 	artifact *Artifact
 	rel      string
-	staged   string  // its name in the staging directory
 	result   *Placed // gets the sign
+	number   int     // in its batch
+	claimed  bool    // the path was not b9's
+	placed   bool    // the result is at its path
 }
+
+// staged is its name in the staging directory.
+func (t *placing) staged() string { return strconv.Itoa(t.number) }
 
 // bytes is what the result takes, at most.
 func (t *placing) bytes() int64 {
@@ -223,7 +227,7 @@ type placer struct {
 	store   *store.Store
 	root    *os.Root          // dir
 	top     *os.File          // dir, to be flushed
-	known   map[string]Placed // of what is wanted
+	known   map[string]Placed // of what is wanted, from the file
 	staging *staging
 	made    bool // dir was, with whatever is above it
 	retired retired
@@ -238,7 +242,7 @@ func newPlacer(to Destination, wanted []Wanted) (*placer, error) {
 	for _, w := range wanted {
 		paths[filepath.Clean(w.Path)] = true
 	}
-	known, err := readPlaced(to.Dir, paths)
+	known, err := readPlaced(to.Dir, among(paths))
 	p := &placer{to: to, dir: to.Dir, umask: to.Umask, known: known, suspects: map[*store.Store]store.Suspects{}}
 	p.retired.closing.SetLimit(maxRetired)
 	return p, err
@@ -253,8 +257,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 	if err := p.fits(todo); err != nil {
 		return err
 	}
-	claimed, err := p.claim(ctx, todo)
-	if err != nil {
+	if err := p.claim(ctx, todo); err != nil {
 		return err
 	}
 	if err := p.nameLinks(todo); err != nil {
@@ -267,12 +270,7 @@ func (p *placer) placeAll(ctx context.Context, todo []placing) (err error) {
 		err = p.placeBatch(ctx, todo[:n])
 		todo = todo[n:]
 	}
-	for _, rel := range claimed {
-		if p.known[rel].Sign == claim {
-			delete(p.known, rel) // nothing came of it
-		}
-	}
-	if err = errors.Join(err, p.save(ctx, all, claimed)); err != nil {
+	if err = errors.Join(err, p.save(ctx, all)); err != nil {
 		return err
 	}
 	return p.flushNames(all)
@@ -424,7 +422,7 @@ func (p *placer) close() error {
 // placeBatch writes some results, flushes them, and gives them their names.
 func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 	for i := range todo {
-		todo[i].staged = strconv.Itoa(i)
+		todo[i].number = i
 		if err := p.stage(ctx, &todo[i]); err != nil {
 			return fmt.Errorf("place %s: %w", todo[i].result.Path, err)
 		}
@@ -436,9 +434,7 @@ func (p *placer) placeBatch(ctx context.Context, todo []placing) error {
 		return err
 	}
 	for i := range todo {
-		t := &todo[i]
-		t.result.Sign = observe(t.result.Path)
-		p.known[t.rel] = *t.result
+		todo[i].result.Sign = observe(todo[i].result.Path)
 	}
 	return nil
 }
@@ -456,13 +452,13 @@ func (p *placer) renameAll(ctx context.Context, todo []placing) error {
 		if err := p.rename(t); err != nil {
 			return fmt.Errorf("place %s: %w", t.result.Path, err)
 		}
-		p.known[t.rel] = *t.result // without a sign yet
+		t.placed = true // the result has no sign yet
 	}
 	return nil
 }
 
 func (p *placer) stage(ctx context.Context, t *placing) error {
-	path := filepath.Join(p.staging.path, t.staged)
+	path := filepath.Join(p.staging.path, t.staged())
 	if t.result.link != "" {
 		return os.Symlink(t.result.link, path)
 	}
@@ -547,15 +543,15 @@ func (p *placer) rename(t *placing) error {
 	defer parent.Close()
 	from, to, base := int(p.staging.lock.Fd()), int(parent.Fd()), filepath.Base(t.rel)
 	defer p.retired.add(to, base)()
-	err = unix.Renameat(from, t.staged, to, base)
+	err = unix.Renameat(from, t.staged(), to, base)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrExist), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTDIR):
-		err = unix.Renameat2(from, t.staged, to, base, unix.RENAME_EXCHANGE)
+		err = unix.Renameat2(from, t.staged(), to, base, unix.RENAME_EXCHANGE)
 	}
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(p.staging.path, t.staged))
+	return os.RemoveAll(filepath.Join(p.staging.path, t.staged()))
 }

@@ -34,13 +34,13 @@ const claim = "-"
 // maxPlaced is the size, in bytes, from which on the file is not b9's.
 const maxPlaced = 256 << 20
 
-// readPlaced reads what was placed in dir, or of it what is at some paths below. A line that
+// readPlaced reads what was placed in dir at the paths for which wanted says so. A line that
 // b9 did not write says nothing, nor does what is no file. A file that can't be read is an
 // error: whoever went on without it would forget which results are b9's.
-func readPlaced(dir string, only map[string]bool) (map[string]Placed, error) {
+func readPlaced(dir string, wanted func(rel []byte) bool) (map[string]Placed, error) {
 	known := map[string]Placed{}
 	err := eachPlaced(dir, func(rel, line []byte) {
-		if only != nil && !only[string(rel)] {
+		if !wanted(rel) {
 			return
 		}
 		if label, rel, ok := parsePlacedLabel(string(line)); ok {
@@ -53,6 +53,11 @@ func readPlaced(dir string, only map[string]bool) (map[string]Placed, error) {
 		}
 	})
 	return known, err
+}
+
+// among is whether a path is one of some.
+func among(paths map[string]bool) func(rel []byte) bool {
+	return func(rel []byte) bool { return paths[string(rel)] }
 }
 
 // eachPlaced calls fn, which keeps neither, for each line of the file and the path in it.
@@ -96,35 +101,62 @@ func placedPath(line []byte) []byte {
 	return line
 }
 
-// placedWith is what the file has to say where its lines of some paths are others, or "" for
-// none. The rest of it is not looked at.
-func placedWith(dir string, lines map[string]string) (string, error) {
-	type placedLine struct{ rel, line string }
-	var all []placedLine
-	for rel, line := range lines {
-		if line != "" {
-			all = append(all, placedLine{rel, line})
-		}
+// placedChange is what the file is to say of the path rel.
+type placedChange struct {
+	rel     string
+	to      *Placed // nil for nothing any more
+	claimed bool    // not what is there, but that it is b9's
+}
+
+// lines are those of the change.
+func (c placedChange) lines() string {
+	switch {
+	case c.to == nil:
+		return ""
+	case c.claimed:
+		return Placed{Label: c.to.Label, Sign: claim}.lines(c.rel)
 	}
-	size := 0
+	return c.to.lines(c.rel)
+}
+
+// writeChanged writes what the file has to say after changes, which it sorts, of several
+// paths. The rest of it is not looked at.
+func writeChanged(to io.Writer, dir string, changes []placedChange) error {
+	type placedLine struct{ rel, line string }
+	var others []placedLine
+	byPath := func(c placedChange, rel string) int { return strings.Compare(c.rel, rel) }
+	slices.SortFunc(changes, func(a, b placedChange) int { return strings.Compare(a.rel, b.rel) })
 	err := eachPlaced(dir, func(rel, line []byte) {
-		if _, other := lines[string(rel)]; !other {
+		if _, changed := slices.BinarySearchFunc(changes, string(rel), byPath); !changed {
 			text := string(line) + "\n"
-			size += len(text)
-			all = append(all, placedLine{text[len(text)-1-len(rel) : len(text)-1], text})
+			others = append(others, placedLine{text[len(text)-1-len(rel) : len(text)-1], text})
 		}
 	})
-	slices.SortStableFunc(all, func(a, b placedLine) int { return strings.Compare(a.rel, b.rel) })
-	var text strings.Builder
-	text.Grow(size + 256*len(lines))
-	for _, l := range all {
-		text.WriteString(l.line)
+	if err != nil {
+		return err
 	}
-	return text.String(), err
+	slices.SortStableFunc(others, func(a, b placedLine) int { return strings.Compare(a.rel, b.rel) })
+	w := bufio.NewWriter(to)
+	for _, c := range changes {
+		for len(others) > 0 && others[0].rel < c.rel {
+			w.WriteString(others[0].line)
+			others = others[1:]
+		}
+		w.WriteString(c.lines())
+	}
+	for _, o := range others {
+		w.WriteString(o.line)
+	}
+	return w.Flush() // which has the error of every write
 }
 
 // PlacedIn lists what b9 knows of the results in a directory, by path below it.
-func PlacedIn(dir string) (map[string]Placed, error) { return readPlaced(dir, nil) }
+func PlacedIn(dir string) (map[string]Placed, error) { return PlacedBeside(dir, nil) }
+
+// PlacedBeside is [PlacedIn] without the results at some paths.
+func PlacedBeside(dir string, known map[string]bool) (map[string]Placed, error) {
+	return readPlaced(dir, func(rel []byte) bool { return !known[string(rel)] })
+}
 
 // placedLabel begins a line with the label of a result.
 const placedLabel = "of "
@@ -171,23 +203,23 @@ func isResult(rel string) bool {
 }
 
 // claim notes that the paths are b9's before anything is there, so that what
-// a cut leaves there is known as such, and returns those that were not b9's
-// yet. What is there already and is not b9's stays.
-func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, err error) {
+// a cut leaves there is known as such. What is there already and is not b9's stays.
+func (p *placer) claim(ctx context.Context, todo []placing) error {
 	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY) // others claim before or after
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer guard.Close()
 	// Since this one began another b9 may have placed something, or removed it.
-	others, err := readPlaced(p.dir, pathsOf(todo))
+	others, err := readPlaced(p.dir, among(pathsOf(todo)))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	lines := map[string]string{}
-	for _, t := range todo {
+	var changes []placedChange
+	for i := range todo {
+		t := &todo[i]
 		if err := throughNoLink(p.root, t.rel); err != nil {
-			return nil, fmt.Errorf("place %s: %w", t.result.Path, err)
+			return fmt.Errorf("place %s: %w", t.result.Path, err)
 		}
 		if r, ok := others[t.rel]; ok {
 			p.known[t.rel] = r
@@ -195,23 +227,18 @@ func (p *placer) claim(ctx context.Context, todo []placing) (claimed []string, e
 		}
 		_, err := p.root.Lstat(t.rel)
 		if err == nil {
-			return nil, fmt.Errorf("place %s: it is there already, and b9 did not put it there: move it away, or choose another directory with --out", t.result.Path)
+			return fmt.Errorf("place %s: it is there already, and b9 did not put it there: move it away, or choose another directory with --out", t.result.Path)
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-			return nil, err
+			return err
 		}
-		p.known[t.rel] = Placed{Label: t.result.Label, Path: t.result.Path, Sign: claim}
-		claimed = append(claimed, t.rel)
-		lines[t.rel] = p.known[t.rel].lines(t.rel)
+		t.claimed = true
+		changes = append(changes, placedChange{t.rel, t.result, true})
 	}
-	if len(claimed) == 0 {
-		return nil, nil
+	if len(changes) == 0 {
+		return nil
 	}
-	text, err := placedWith(p.dir, lines)
-	if err != nil {
-		return nil, err
-	}
-	return claimed, p.staging.replace(placedFile, text)
+	return p.staging.replace(placedFile, func(w io.Writer) error { return writeChanged(w, p.dir, changes) })
 }
 
 // pathsOf are the paths of what is placed.
@@ -235,34 +262,34 @@ func throughNoLink(root *os.Root, rel string) error {
 }
 
 // save writes what became of todo into what other builds have left of the file, whole or
-// not at all. Of the paths that this one had claimed those are left out that it does not
-// know any more.
-func (p *placer) save(ctx context.Context, todo []placing, claimed []string) error {
+// not at all. Of the paths that this one had claimed those are left out at which nothing came
+// to be.
+func (p *placer) save(ctx context.Context, todo []placing) error {
 	guard, err := p.store.LockFile(ctx, p.dir, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer guard.Close()
-	there, err := readPlaced(p.dir, pathsOf(todo)) // what was claimed is among that
+	var changes []placedChange
+	failed := map[string]bool{}
+	for i := range todo {
+		switch t := &todo[i]; {
+		case t.placed:
+			changes = append(changes, placedChange{rel: t.rel, to: t.result})
+		case t.claimed:
+			failed[t.rel] = true
+		}
+	}
+	there, err := readPlaced(p.dir, among(failed))
 	if err != nil {
 		return err
 	}
-	lines := map[string]string{}
-	for _, rel := range claimed {
+	for rel := range failed {
 		if there[rel].Sign == claim {
-			lines[rel] = ""
+			changes = append(changes, placedChange{rel: rel})
 		}
 	}
-	for _, t := range todo {
-		if r, ok := p.known[t.rel]; ok {
-			lines[t.rel] = r.lines(t.rel)
-		}
-	}
-	text, err := placedWith(p.dir, lines)
-	if err != nil {
-		return err
-	}
-	return p.staging.replace(placedFile, text)
+	return p.staging.replace(placedFile, func(w io.Writer) error { return writeChanged(w, p.dir, changes) })
 }
 
 // observe returns a text that changes when anyone changes the file, or
@@ -333,7 +360,7 @@ func removeResults(ctx context.Context, dir string, which func(rel string) bool,
 		return 0, err
 	}
 	defer root.Close()
-	placed, err := readPlaced(dir, nil)
+	placed, err := PlacedIn(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -385,17 +412,13 @@ func removeSome(root *os.Root, placed map[string]Placed, which func(rel string) 
 	if err := unix.Syncfs(int(top.Fd())); err != nil {
 		return removed, fmt.Errorf("flush the file system of %s: %w", root.Name(), err)
 	}
-	gone := map[string]string{}
+	var gone []placedChange
 	for rel := range placed {
 		if which(rel) {
-			gone[rel] = ""
+			gone = append(gone, placedChange{rel: rel})
 		}
 	}
-	text, err := placedWith(root.Name(), gone)
-	if err != nil {
-		return removed, err
-	}
-	return removed, writePlaced(root.Name(), text)
+	return removed, changePlaced(root.Name(), gone)
 }
 
 // removeResult removes what is at rel, and the directories that it leaves empty.
@@ -417,22 +440,17 @@ func removeResult(root *os.Root, rel string) error {
 // claimAll says of every path that it is b9's, whatever is there: a build has said so of
 // some of them, and places results before it says so again.
 func claimAll(dir string, placed map[string]Placed) error {
-	lines := make(map[string]string, len(placed))
+	all := make([]placedChange, 0, len(placed))
 	for rel := range placed {
-		lines[rel] = Placed{Sign: claim}.lines(rel)
+		all = append(all, placedChange{rel, &Placed{}, true})
 	}
-	text, err := placedWith(dir, lines)
-	if err != nil {
-		return err
-	}
-	return writePlaced(dir, text)
+	return changePlaced(dir, all)
 }
 
-// writePlaced replaces the file. The caller has the lock on dir.
-func writePlaced(dir, text string) error {
+// changePlaced changes the file. The caller has the lock on dir.
+func changePlaced(dir string, changes []placedChange) error {
 	return newfile.Write(filepath.Join(dir, placedFile), 0o666, true, func(f *os.File) error {
-		_, err := f.WriteString(text)
-		return errors.Join(err, newfile.Inherit(f))
+		return errors.Join(writeChanged(f, dir, changes), newfile.Inherit(f))
 	})
 }
 

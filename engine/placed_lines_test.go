@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -21,16 +22,19 @@ func TestPlacedChangesLineByLine(t *testing.T) {
 	model := map[string]string{}
 	for range 300 {
 		lines := map[string]string{}
+		changes := map[string]placedChange{}
 		for range random.IntN(4) {
 			rel := fmt.Sprintf("p%d/%s", random.IntN(4), []string{"a", "a b", "a.b", "é"}[random.IntN(4)])
-			lines[rel] = ""
+			lines[rel], changes[rel] = "", placedChange{rel: rel}
 			if random.IntN(3) > 0 {
-				lines[rel] = Placed{Object: store.Object{Digest: store.Digest{byte(random.IntN(3))}}, Mode: 0o644, Sign: "1:2"}.lines(rel)
+				r := Placed{Object: store.Object{Digest: store.Digest{byte(random.IntN(3))}}, Mode: 0o644, Sign: "1:2"}
+				lines[rel], changes[rel] = r.lines(rel), placedChange{rel: rel, to: &r}
 			}
 		}
-		text, err := placedWith(dir, lines)
+		var text bytes.Buffer
+		err := writeChanged(&text, dir, slices.Collect(maps.Values(changes)))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, placedFile), []byte(text), 0o600)
+			err = os.WriteFile(filepath.Join(dir, placedFile), text.Bytes(), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -44,13 +48,13 @@ func TestPlacedChangesLineByLine(t *testing.T) {
 		for _, rel := range slices.Sorted(maps.Keys(model)) {
 			want += model[rel]
 		}
-		if text != want {
-			t.Fatalf("after %q:\n%s\nwant\n%s", slices.Collect(maps.Keys(lines)), text, want)
+		if text.String() != want {
+			t.Fatalf("after %q:\n%s\nwant\n%s", slices.Collect(maps.Keys(lines)), &text, want)
 		}
 	}
-	all, err := readPlaced(dir, nil)
+	all, err := PlacedIn(dir)
 	only := map[string]bool{"p0/a b": true, "p3/é": true, "none": true}
-	some, serr := readPlaced(dir, only)
+	some, serr := readPlaced(dir, among(only))
 	if err != nil || serr != nil || len(all) != len(model) {
 		t.Fatalf("read %d of %d: %v, %v", len(all), len(model), err, serr)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -85,16 +86,15 @@ func reapStaging(dir string) (alive bool, err error) {
 }
 
 // replace gives the file of that name beside the staging directory the content
-// text, whole or not at all. The content is on the disk before it has the name; the
+// that write writes, whole or not at all. The content is on the disk before it has the name; the
 // name is there when the directory was flushed.
-func (s *staging) replace(name, text string) error {
+func (s *staging) replace(name string, write func(io.Writer) error) error {
 	temp := filepath.Join(s.path, name)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(text)
-	if err == nil {
+	if err = write(f); err == nil {
 		err = errors.Join(newfile.Inherit(f), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -123,7 +123,7 @@ func (p *placer) flushContents(staged []placing) error {
 	}
 	var names []string
 	for _, t := range staged {
-		names = append(names, filepath.Join(filepath.Base(p.staging.path), t.staged))
+		names = append(names, filepath.Join(filepath.Base(p.staging.path), t.staged()))
 	}
 	return p.flushEach(append(names, "."))
 }

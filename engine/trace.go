@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"runtime"
 	"slices"
@@ -64,36 +65,43 @@ func (t *Trace) Steps() int {
 	return n
 }
 
-// Results lists the results in the order in which they were asked for, each once.
-func (t *Trace) Results() []Placed {
-	at := map[string]int{}
-	n := 0
+// Results yields the results in the order in which they were asked for, each once. Parts
+// that the trace loses later still count.
+func (t *Trace) Results() iter.Seq[*Placed] {
+	of := make(map[string][]Placed, len(t.Parts))
 	for i := range t.Parts {
-		at[t.Parts[i].Name] = i
-		n += len(t.Parts[i].Results)
+		of[t.Parts[i].Name] = t.Parts[i].Results
 	}
-	list := make([]Placed, 0, n)
-	for _, name := range t.Files {
-		if i, ok := at[name]; ok {
-			list = append(list, t.Parts[i].Results...)
+	lists := make([][]Placed, len(t.Files))
+	for i, name := range t.Files {
+		lists[i] = of[name]
+	}
+	single := len(t.Parts) == 1
+	return func(yield func(*Placed) bool) {
+		seen := func(*Placed) bool { return false } // a file has each result once
+		if single {
+			seen = seenBefore() // of several patterns, perhaps
+		}
+		for _, list := range lists {
+			for i := range list {
+				if r := &list[i]; !seen(r) && !yield(r) {
+					return
+				}
+			}
 		}
 	}
-	if len(t.Parts) == 1 { // of several patterns, perhaps; a file has each result once
-		list = once(list)
-	}
-	return list
 }
 
-// once leaves out what is in the list already.
-func once(list []Placed) []Placed {
+// seenBefore tells whether it was asked for a result before.
+func seenBefore() func(r *Placed) bool {
 	type name struct{ label, output string }
-	seen := make(map[name]bool, len(list))
-	return slices.DeleteFunc(list, func(r Placed) bool {
+	seen := map[name]bool{}
+	return func(r *Placed) bool {
 		n := name{r.Label, r.Output}
 		before := seen[n]
 		seen[n] = true
 		return before
-	})
+	}
 }
 
 // TracedSource is a [Source] and what it stood for.

@@ -79,7 +79,7 @@ func (b *maker) again(ctx context.Context) (r *report, err error) {
 	if err := b.print(t); err != nil {
 		return nil, err
 	}
-	r = &report{store: st, root: b.Root, Build: output.Build{Cached: t.Steps(), Shared: share.Traced(t), Results: b.shown(t.Results())}}
+	r = &report{store: st, root: b.Root, placed: t.Results(), Build: output.Build{Cached: t.Steps(), Shared: share.Traced(t)}}
 	b.tellStale(r, t.Left)
 	return r, nil
 }

@@ -1,10 +1,12 @@
 package build
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"iter"
 
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/builtins/share"
@@ -23,6 +25,8 @@ type report struct {
 	root  string
 	trace *engine.Trace // of a build that went well
 
+	placed iter.Seq[*engine.Placed] // the results; nil for none
+
 	evaluated map[string]bool // the parts of the trace that are not of the build before
 }
 
@@ -39,22 +43,37 @@ func (b *maker) writeResults(ctx context.Context, d *display.Display, e *evaluat
 	results := e.byFile(b.placements, placed)
 	results[""] = placed // all of them, where the trace has one part
 	r.trace, r.evaluated = b.traced(t, e, results)
-	all := r.trace.Results()
 	if e.rest {
 		r.Cached = max(0, r.trace.Steps()-r.Executed)
 		if err := b.print(r.trace); err != nil {
 			return err
 		}
 	}
-	r.Results = b.shown(all)
-	if e.rest && b.before.named {
-		all = placed // the others have their names
+	r.placed = r.trace.Results()
+	if e.rest && b.before.named { // the others have their names
+		return r.name(pointers(placed))
 	}
+	return r.name(r.placed)
+}
+
+// name has the store keep the objects of results.
+func (r *report) name(list iter.Seq[*engine.Placed]) error {
 	names := map[string][]store.Object{}
-	for _, p := range all {
+	for p := range list {
 		names[p.Label] = append(names[p.Label], p.Object)
 	}
 	return r.store.NameResults(r.root, names)
+}
+
+// pointers yields the elements of a list where they are.
+func pointers[T any](list []T) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for i := range list {
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
 }
 
 // placeAll puts all results where they belong.
@@ -107,12 +126,8 @@ func (b *maker) writeFinished(ctx context.Context, d *display.Display, res *engi
 	if err != nil {
 		return err
 	}
-	names := map[string][]store.Object{}
-	for _, p := range placed {
-		names[p.Label] = append(names[p.Label], p.Object)
-	}
-	r.Results = b.shown(placed)
-	return r.store.NameResults(r.root, names)
+	r.placed = pointers(placed)
+	return r.name(r.placed)
 }
 
 // unplaced is the value of results.place with which results stay in the store.
@@ -127,16 +142,13 @@ func (b *maker) place(ctx context.Context, d *display.Display, wanted []engine.W
 	return engine.Place(ctx, engine.Destination{Dir: b.ResultsDir(), Umask: b.Umask, Link: how == "link", Placing: d.Placing}, wanted)
 }
 
-// shown is the results as they are printed.
-func (b *maker) shown(list []engine.Placed) []output.Result {
-	all := make([]output.Result, len(list))
-	for i, r := range list {
-		all[i] = output.Result{Label: r.Label, Output: r.Output, Size: r.Size, Digest: r.Object.Digest.String()}
-		if r.Path != "" {
-			all[i].Path = b.Relative(r.Path)
-		}
+// shown is a result as it is printed.
+func (b *maker) shown(r *engine.Placed) output.Result {
+	shown := output.Result{Label: r.Label, Output: r.Output, Size: r.Size, Digest: r.Object.Digest.String()}
+	if r.Path != "" {
+		shown.Path = b.Relative(r.Path)
 	}
-	return all
+	return shown
 }
 
 // tell prints what was made, or found made, or why it was not.
@@ -147,6 +159,10 @@ func (b *maker) tell(r *report, err error) error {
 		}
 		b.tellPublished(r.Published)
 	}
+	placed := r.placed
+	if placed == nil {
+		placed = pointers[engine.Placed](nil)
+	}
 	switch {
 	case b.Results == nil:
 		return nil
@@ -154,20 +170,32 @@ func (b *maker) tell(r *report, err error) error {
 		if err != nil {
 			r.Error, r.Errors = err.Error(), output.Failures(err)
 		}
-		r.Results = output.List(r.Results)
+		r.Results = []output.Result{}
+		for p := range placed {
+			r.Results = append(r.Results, b.shown(p))
+		}
 		return b.PrintTo(b.Results, r.Build)
-	case len(r.Results) > 100 && display.IsTerminal(b.Results):
-		_, err := fmt.Fprintf(b.Results, "%d results in %s\n", len(r.Results), b.Config.Build.Out)
-		return err
+	case display.IsTerminal(b.Results):
+		n := 0
+		for range placed {
+			n++
+		}
+		if n > 100 {
+			_, err := fmt.Fprintf(b.Results, "%d results in %s\n", n, b.Config.Build.Out)
+			return err
+		}
 	}
-	var text []byte
-	for _, p := range r.Results {
-		text = append(append(text, cmp.Or(p.Path, "-")...), '\t')
-		text = append(append(text, size.About(p.Size)...), '\t')
-		text = append(append(text, p.Digest...), '\n')
+	return b.list(placed)
+}
+
+// list prints results, a line each.
+func (b *maker) list(placed iter.Seq[*engine.Placed]) error {
+	w := bufio.NewWriterSize(b.Results, 64<<10)
+	for p := range placed {
+		shown := b.shown(p)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", cmp.Or(shown.Path, "-"), size.About(shown.Size), shown.Digest)
 	}
-	_, werr := b.Results.Write(text)
-	return werr
+	return w.Flush()
 }
 
 // tellPublished says what a build published.

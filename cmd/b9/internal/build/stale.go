@@ -64,7 +64,13 @@ func (b *maker) findStale(e *evaluated, res *engine.Result, r *report) error {
 	if b.Config.Results.Place == unplaced {
 		return nil
 	}
-	placed, err := engine.PlacedIn(b.ResultsDir())
+	now := map[string]bool{} // what has just been placed
+	if r.trace != nil {
+		for _, p := range b.placements {
+			now[p.Path] = true
+		}
+	}
+	placed, err := engine.PlacedBeside(b.ResultsDir(), now)
 	if err != nil || len(placed) == 0 {
 		return err
 	}
