@@ -128,6 +128,7 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"label":          {`size = "16M"`, `size = "16M", label = "root"`},
 			"uuid":           {`size = "16M"`, `size = "16M", uuid = "b9b9b9b9-0000-4000-8000-000000000000"`},
 			"features":       {`size = "16M"`, `size = "16M", features = ["^64bit"]`},
+			"subvolumes":     {`fs = "btrfs", size = "110M"`, `fs = "btrfs", size = "110M", subvolumes = {"home": "rw"}`},
 			"inode_ratio":    {`size = "16M"`, `size = "16M", inode_ratio = "64K"`},
 			"reserved":       {`size = "16M"`, `size = "16M", reserved = 5`},
 			"compress":       {`fs = "squashfs", content = "dir"`, `fs = "squashfs", content = "dir", compress = "gzip"`},

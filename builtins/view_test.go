@@ -56,6 +56,8 @@ image(name = "filled_iso", fs = "iso9660", content = "src")
 image(name = "filled_squashfs", fs = "squashfs", content = "src")
 image(name = "filled_erofs", fs = "erofs", content = "src")
 image(name = "filled_f2fs", fs = "f2fs", content = "src")
+image(name = "filled_xfs", fs = "xfs", content = "src")
+image(name = "filled_btrfs", fs = "btrfs", content = "src")
 image(name = "filled_vfat", fs = "vfat", size = "34M", content = "src/sub")`,
 		"merge_yaml": `merge_yaml(name = "merged", inputs = ["user.yaml"])`,
 		"member":     "takes a directory that a step made",

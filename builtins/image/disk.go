@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/xfs"
 )
 
 // Part is the operation part().
@@ -27,7 +28,7 @@ func Part() lang.Operation {
 		Doc: `describes a partition for disk()
 
 It holds the image given, or nothing. Its size is that of the image unless size or
-fill says more, and an ext4 file system in it grows to that size. Its attribute uuid
+fill says more, and an ext4, xfs or btrfs in it grows to that size. Its attribute uuid
 is the UUID that it will have in a GPT, known before the disk is made: for an fstab or a
 kernel command line in the image itself.`,
 		Positional: 1,
@@ -42,7 +43,7 @@ kernel command line in the image itself.`,
 			{Name: "align", Type: lang.Size, Doc: "alignment of its start (default 1M)"},
 			{Name: "attributes", Type: lang.ListOf(lang.String), Doc: `attributes in a GPT: "required", "no-block-io", "legacy-boot", "grow-fs", "read-only", "no-auto", or the number of a bit`},
 			{Name: "format", Type: lang.String, Doc: "the format of an image file whose name does not tell it"},
-			{Name: "grow", Type: lang.Bool, Default: starlark.True, Doc: "make an ext4 file system in it as large as it is"},
+			{Name: "grow", Type: lang.Bool, Default: starlark.True, Doc: "make an ext4, xfs or btrfs in it as large as it is"},
 		},
 		Example: `part(":root", label = "root", fill = True)`,
 		Value:   func(c *lang.Call) (starlark.Value, error) { return newPartMarker(c), nil },
@@ -211,7 +212,7 @@ type diskPart struct {
 	Fill, Bootable bool
 	Attributes     uint64
 	Image          bool // the role "partition N" is its content
-	Grow           bool // its ext4 file system becomes as large as it is
+	Grow           bool // its file system becomes as large as it is
 }
 
 // Kind implements engine.Action. Under disk/1 file systems did not grow, and other
@@ -293,13 +294,16 @@ func (d *diskImage) fit(ctx context.Context, job *engine.Job, i int, img disk.Im
 		return img, err
 	}
 	sector := int64(d.Sector)
-	if info.Sector != 0 && info.Sector != sector {
+	if info.Type == xfs.Kind && info.Sector < sector {
+		return img, fmt.Errorf("its xfs has sectors of %d bytes, and the disk those of %d, on which it can't be mounted: take an ext4 or a btrfs", info.Sector, sector)
+	}
+	if info.Type == "vfat" && info.Sector != sector {
 		return img, fmt.Errorf("its vfat has sectors of %d bytes, and the disk those of %d: image(fs = \"vfat\", sector = %d) makes one that fits", info.Sector, sector, sector)
 	}
 	if isExt(info.Type) && info.BlockSize < sector {
 		return img, fmt.Errorf("its file system has blocks of %d bytes, less than the disk's sectors of %d: make it with larger ones (mke2fs -b %d)", info.BlockSize, sector, sector)
 	}
-	if !d.Parts[i].mayGrow() || !isExt(info.Type) || length/growUnit == img.Size()/growUnit {
+	if !d.Parts[i].mayGrow() || !resizable(info.Type) || length/growUnit == img.Size()/growUnit {
 		return img, nil
 	}
 	job.Logf("partition %d: its file system grows from %d to %d bytes", i+1, img.Size(), length)

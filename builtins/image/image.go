@@ -18,6 +18,7 @@ import (
 	"b9.build/b9/engine"
 	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/fsys"
+	"b9.build/b9/engine/fsys/btrfs"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/iso9660"
 	"b9.build/b9/engine/fsys/mkfs"
@@ -26,6 +27,7 @@ import (
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/fsys/unpack"
 	"b9.build/b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/xfs"
 	"b9.build/b9/engine/size"
 	"b9.build/b9/engine/store"
 )
@@ -54,7 +56,8 @@ func Image(d Defaults) lang.Operation {
 Without source the image is new: size bytes with the file system fs, empty or
 with content in it: a directory, or a tar archive (plain, gzip, zstd, xz or bzip2) with its
 owners, modes, times, extended attributes and devices. ext4 holds everything; vfat (for an EFI
-system partition) files and directories; f2fs everything but devices and extended attributes;
+system partition) files and directories; xfs and btrfs everything but some lengths that they
+do not have, and btrfs holds subvolumes; f2fs everything but devices and extended attributes;
 iso9660 (Joliet and Rock Ridge), squashfs and erofs are as large as their content and
 read-only; swap holds nothing. f2fs and erofs are made by their own programs, from a copy
 of the content, which needs root where owners are others than the caller. With source it is that image as raw, in its
@@ -71,20 +74,21 @@ archive. With source and size the image and its file system are resized.`,
 			{Name: "extents", Type: lang.DictOf(lang.File), Doc: "the files in which a vmdk source keeps its data, by the names that its descriptor has for them; no other is opened"},
 			{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as the content needs, plus free"},
 			{Name: "free", Type: lang.Size, Doc: "space left free when the size follows from the content (default none)"},
-			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "vfat", "iso9660", "squashfs", "erofs", "f2fs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
+			{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "xfs", "btrfs", "vfat", "iso9660", "squashfs", "erofs", "f2fs", "swap", "none"}, Doc: `file system of a new image; "none" leaves it empty`},
 			{Name: "content", Type: lang.File | lang.Tree, Doc: "a directory or tar archive to fill a new file system with"},
 			{Name: "content_format", Type: lang.String, Enum: []string{"tar"}, Doc: "what a content file is, where its name does not end in .tar, with .gz, .zst, .xz or .bz2 behind it or not"},
 			{Name: "strip", Type: lang.Int, Min: 0, Max: 100, Doc: "how many leading parts of the names in an archive to leave out, as tar --strip-components"},
 			{Name: "member", Type: lang.String, Doc: "the file that is the source in a source that is a tar or zip archive, compressed or not"},
-			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 11 for vfat, 32 for iso9660, 15 for swap, 512 for f2fs; squashfs and erofs have none"},
-			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4, erofs, f2fs or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
+			{Name: "label", Type: lang.String, Doc: "label of a new file system: at most 16 bytes for ext4, 12 for xfs, 255 for btrfs, 11 for vfat, 32 for iso9660, 15 for swap, 512 for f2fs; squashfs and erofs have none"},
+			{Name: "uuid", Type: lang.String, Doc: "UUID of a new ext4, xfs, btrfs, erofs, f2fs or swap, XXXX-XXXX for vfat; by default derived from what it holds"},
 			{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
 			{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode of ext4, as mke2fs -i"},
 			{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
 			{Name: "compress", Type: lang.String, Enum: []string{"zstd", "gzip", "lz4", "lz4hc"}, Doc: "compression of a squashfs, zstd (the default) or gzip, or of an erofs, lz4 or lz4hc (default none)"},
+			{Name: "subvolumes", Type: lang.DictOf(lang.String), Doc: `directories of a btrfs that become subvolumes, made where they are missing, by path, with the type that mkfs.btrfs --subvol has: "rw", "ro", "default" or "default-ro"`},
 			{Name: "sector", Type: lang.Int, Doc: "size of the sectors of a vfat, 512 (the default) or 4096: those of the disk it goes to"},
 			{Name: "fat", Type: lang.Int, Doc: "width of the allocation table of a vfat: 12, 16 or 32 bits; by default as its size asks for"},
-			{Name: "grow", Type: lang.Bool, Doc: "with source and size: the last partition of a disk, and the ext4 file system in it, take the new room"},
+			{Name: "grow", Type: lang.Bool, Doc: "with source and size: the last partition of a disk, and the ext4, xfs or btrfs in it, take the new room"},
 		},
 		Example: `image(name = "data", size = "2G", label = "data")`,
 		Make:    func(c *lang.Call) (lang.Step, error) { return makeImageStep(c, d) },
@@ -126,10 +130,28 @@ func makeImageStep(c *lang.Call, d Defaults) (lang.Step, error) {
 	if m.FS == "iso9660" {
 		out = lang.OneFile("iso")
 	}
+	finish := func(m FileSystem) engine.Action { return &m }
+	if m.FS == btrfs.Kind {
+		subvolumes := stringsOf(c, "subvolumes")
+		if err := btrfs.CheckSubvolumes(subvolumes); err != nil {
+			c.Errorf("subvolumes: %w", err)
+		}
+		finish = func(m FileSystem) engine.Action { return &btrfsImage{Image: m, Subvolumes: subvolumes} }
+	}
 	return lang.Step{
-		Action: m, Inputs: []lang.StepInput{{Role: "content", From: c.Input("content")}}, Outputs: out,
-		Finish: func(l *lang.Linked) error { return finishContent(l, *m) },
+		Action: finish(*m), Inputs: []lang.StepInput{{Role: "content", From: c.Input("content")}}, Outputs: out,
+		Finish: func(l *lang.Linked) error { return finishContent(l, *m, finish) },
 	}, nil
+}
+
+// stringsOf is a dictionary of strings.
+func stringsOf(c *lang.Call, param string) map[string]string {
+	out := map[string]string{}
+	for _, e := range c.Entries(param) {
+		text, _ := starlark.AsString(e.Value)
+		out[e.Key] = text
+	}
+	return out
 }
 
 // fsTraits is what image() takes for a file system.
@@ -147,6 +169,10 @@ func traitsOf(fs string) fsTraits {
 	switch fs {
 	case "ext4":
 		return fsTraits{sized: true, content: true, label: 16, params: []string{"free", "uuid", "features", "inode_ratio", "reserved"}}
+	case xfs.Kind:
+		return fsTraits{sized: true, content: true, label: xfs.MaxLabel, params: []string{"free", "uuid"}}
+	case btrfs.Kind:
+		return fsTraits{sized: true, content: true, label: btrfs.MaxLabel, params: []string{"free", "uuid", "subvolumes"}}
 	case "vfat":
 		return fsTraits{sized: true, content: true, label: 11, params: []string{"free", "uuid", "sector", "fat"}}
 	case "iso9660":
@@ -187,7 +213,7 @@ func checkFileSystem(c *lang.Call, m *FileSystem) {
 			c.Errorf("label %q is longer than the %d bytes that %s has for it", m.Label, t.label, name)
 		}
 	}
-	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress", "sector", "fat"} {
+	for _, p := range []string{"free", "uuid", "features", "inode_ratio", "reserved", "compress", "subvolumes", "sector", "fat"} {
 		if c.Given(p) && !slices.Contains(t.params, p) {
 			c.Errorf("%s is not for fs = %q", p, name)
 		}
@@ -233,7 +259,7 @@ func volumeID(s string) (uint32, error) {
 }
 
 // finishContent tells an archive from a directory.
-func finishContent(l *lang.Linked, m FileSystem) error {
+func finishContent(l *lang.Linked, m FileSystem, finish func(m FileSystem) engine.Action) error {
 	out, ok := l.Output("content")
 	switch {
 	case !ok:
@@ -250,7 +276,7 @@ func finishContent(l *lang.Linked, m FileSystem) error {
 		inner, _ := unpack.Ending(name)
 		return strings.HasSuffix(inner, ".tar") && !strings.HasSuffix(name, ".zip")
 	})
-	l.Action = &m
+	l.Action = finish(m)
 	if m.Archive {
 		return nil
 	}
@@ -432,8 +458,11 @@ func (m *FileSystem) Kind() string { return "make-image/3" }
 
 // Tools implements engine.Tooled.
 func (m *FileSystem) Tools() []engine.Tool {
-	if m.FS == "ext4" {
+	switch m.FS {
+	case "ext4":
 		return ext4.Tools()
+	case xfs.Kind:
+		return xfs.Tools()
 	}
 	return mkfs.Tools(m.FS)
 }
@@ -446,8 +475,13 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 		}
 		return os.Truncate(job.Output(""), m.Size)
 	}
+	return m.withContent(ctx, job, func(content tree.Content) error { return m.Fill(ctx, job.Output(""), job.Epoch(), content) })
+}
+
+// withContent calls do with the content, nil where there is none.
+func (m *FileSystem) withContent(ctx context.Context, job *engine.Job, do func(tree.Content) error) error {
 	if !job.Has("content") {
-		return m.Fill(ctx, job.Output(""), job.Epoch(), nil)
+		return do(nil)
 	}
 	src, err := job.Expose(ctx, "content")
 	if err != nil {
@@ -457,7 +491,24 @@ func (m *FileSystem) Run(ctx context.Context, job *engine.Job) error {
 	if m.Archive {
 		content = tree.FromTarFileStripped(src.Path, m.Strip)
 	}
-	return errors.Join(m.Fill(ctx, job.Output(""), job.Epoch(), content), src.Close())
+	return errors.Join(do(content), src.Close())
+}
+
+// btrfsImage makes an image with a btrfs.
+type btrfsImage struct {
+	Image      FileSystem `param:"fs"`
+	Subvolumes map[string]string
+}
+
+// Kind implements engine.Action.
+func (b *btrfsImage) Kind() string { return "make-btrfs/1" }
+
+// Run implements engine.Action.
+func (b *btrfsImage) Run(ctx context.Context, job *engine.Job) error {
+	return b.Image.withContent(ctx, job, func(content tree.Content) error {
+		return btrfs.Make(ctx, job.Output(""), btrfs.Options{Size: b.Image.Size, Free: b.Image.Free, Label: b.Image.Label, UUID: b.Image.UUID,
+			Subvolumes: b.Subvolumes, Time: job.Epoch()}, content)
+	})
 }
 
 // Fill makes the file system in a new file at path; content is nil where there
@@ -474,6 +525,8 @@ func (m *FileSystem) Fill(ctx context.Context, path string, at time.Time, conten
 			o.VolumeID = id
 		}
 		return vfat.Make(ctx, path, o, content)
+	case xfs.Kind:
+		return xfs.Make(ctx, path, xfs.Options{Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Time: at}, content)
 	case "iso9660":
 		return iso9660.Make(ctx, path, iso9660.Options{VolumeID: m.Label, Joliet: true, RockRidge: true, Time: at}, content)
 	case "squashfs":
@@ -499,6 +552,7 @@ func Actions() engine.Actions {
 		"disk/2":         func() engine.Action { return &diskImage{} },
 		"files/1":        func() engine.Action { return &takeFiles{} },
 		"import-image/2": func() engine.Action { return &importImage{} },
+		"make-btrfs/1":   func() engine.Action { return &btrfsImage{} },
 		"make-image/3":   func() engine.Action { return &FileSystem{} },
 		"overlay/2":      func() engine.Action { return &overlay{} },
 		"partition/1":    func() engine.Action { return &extractPartition{} },

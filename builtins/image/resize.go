@@ -17,19 +17,20 @@ import (
 func Resize() lang.Operation {
 	return lang.Operation{
 		Name: "resize",
-		Doc: `an image, and the ext4 file system or the partition table in it, with a new size
+		Doc: `an image, and the file system or the partition table in it, with a new size
 
-A file system that can't become that small is an error that says how small it can.
+An ext4 that can't become that small is an error that says how small it can; xfs and
+btrfs become larger only, without a mount.
 Of a disk, the backup of a GPT moves to the new end, and nothing else of the table
-changes; with grow the last partition takes the new room, and so does the ext4 file
-system in it.`,
+changes; with grow the last partition takes the new room, and so does the ext4, xfs or
+btrfs in it.`,
 		Positional: 2,
 		Params: []lang.Param{
 			{Name: "image", Type: lang.File, Required: true, Doc: "the image to resize"},
 			{Name: "size", Type: lang.Size, Required: true, Min: 1, Doc: "the new size"},
 			lang.NameParam(),
 			{Name: "image_only", Type: lang.Bool, Doc: "leave the file system or table alone: only the image gets the size"},
-			{Name: "grow", Type: lang.Bool, Doc: "let the last partition of a disk, and the ext4 file system in it, take the new room"},
+			{Name: "grow", Type: lang.Bool, Doc: "let the last partition of a disk, and the ext4, xfs or btrfs in it, take the new room"},
 		},
 		Example: `resize(":root", "8G", name = "large")`,
 		Make: func(c *lang.Call) (lang.Step, error) {

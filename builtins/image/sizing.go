@@ -20,9 +20,9 @@ import (
 type Sizing struct {
 	Size      int64 // bytes
 	ImageOnly bool  // whatever is in the image stays as it is
-	Grow      bool  // the last partition of a disk, and the ext4 file system in it, take the new room
+	Grow      bool  // the last partition of a disk, and the ext4, xfs or btrfs in it, take the new room
 	F2FS      bool  // a f2fs may grow, by programs that are in no key
-	Unknown   bool  // what is no ext4 file system and no disk may grow, too, and stays as it is
+	Unknown   bool  // what is no file system that can grow and no disk may grow, too, and stays as it is
 
 	Scratch string       // directory for what is made on the way
 	Again   func() error // puts the image back to what it was, for sizes that are found by trying only; nil: these are refused
@@ -30,9 +30,9 @@ type Sizing struct {
 
 // ErrKind is the error of Apply for an image in which there is nothing that it can
 // resize.
-var ErrKind = errors.New("only ext4 file systems and disks with a partition table can be resized")
+var ErrKind = errors.New("only ext4, xfs and btrfs file systems and disks with a partition table can be resized")
 
-// Apply resizes the raw image in the file at path. An ext4 file system gets the new
+// Apply resizes the raw image in the file at path. An ext4, xfs or btrfs gets the new
 // size, too; of a disk the partition table does, as partition.Resize has it. The
 // file is changed in place and damaged after an error: work on a copy.
 func (s Sizing) Apply(ctx context.Context, path string, logf func(format string, args ...any)) error {
@@ -43,7 +43,7 @@ func (s Sizing) Apply(ctx context.Context, path string, logf func(format string,
 	if err != nil {
 		return err
 	}
-	if isExt(info.Type) || info.Type == mkfs.F2FS && s.F2FS {
+	if resizable(info.Type) || info.Type == mkfs.F2FS && s.F2FS {
 		return fsys.Resize(ctx, path, s.Size, s.Again)
 	}
 	err = s.disk(ctx, path, logf)
@@ -61,6 +61,10 @@ func (s Sizing) Apply(ctx context.Context, path string, logf func(format string,
 }
 
 func isExt(kind string) bool { return strings.HasPrefix(kind, "ext") }
+
+// resizable reports whether a file system of that kind can have another size, a larger one
+// at least.
+func resizable(kind string) bool { return isExt(kind) || fsys.Grows(kind) }
 
 func holds(kind string) string {
 	if kind == "" {
@@ -87,14 +91,14 @@ func (s Sizing) disk(ctx context.Context, path string, logf func(format string, 
 	return growContent(ctx, path, s.Scratch, was, is, logf)
 }
 
-// growContent makes the ext4 file system of a partition as large as the partition
-// now is. What else is in it stays.
+// growContent makes the file system of a partition as large as the partition
+// now is. What can't grow stays.
 func growContent(ctx context.Context, path, scratch string, was, is partition.Partition, logf func(format string, args ...any)) (err error) {
 	info, err := fsys.Probe(path, was.Start, was.Length)
 	if err != nil {
 		return err
 	}
-	if !isExt(info.Type) {
+	if !resizable(info.Type) {
 		logf("partition %d holds %s, which stays as large as it is", is.Number, holds(info.Type))
 		return nil
 	}
@@ -110,7 +114,7 @@ func growContent(ctx context.Context, path, scratch string, was, is partition.Pa
 	return errors.Join(disk.Replace(ctx, path, fmt.Sprint(is.Number), larger), larger.Close())
 }
 
-// grown returns a copy of img, an ext4 file system, that has length bytes, in a file
+// grown returns a copy of img, a file system that can grow, that has length bytes, in a file
 // without a name in the directory scratch.
 func grown(ctx context.Context, img disk.Image, scratch string, length int64) (disk.Image, error) {
 	f, path, err := disk.Scratch(scratch)

@@ -60,6 +60,26 @@ small_disk(
     secure_boot = {"key": secret(file = "db.key"), "cert": "db.pem"},
     verity = True,
 )
+` + otherRoots
+
+// otherRoots are the same system in other file systems, from which GRUB, which has to read
+// them, starts nothing but what tells so.
+const otherRoots = `
+packed = lxc_exec(
+    images = {"/": system},
+    shares = {"/src": "src", "/mnt": writable()},
+    network = "none",
+    script = [
+        "install -D /src/init.sh /usr/local/sbin/tell; mkdir -p /srv/data; echo in a subvolume >/srv/data/file",
+        "tar --one-file-system --xattrs --acls --exclude=./mnt/* --exclude=./src --exclude=./usr/share/doc --exclude=./usr/share/locale --exclude=./var/cache/apt/* -cf /mnt/root.tar .",
+    ],
+)
+[small_disk(
+    image(fs = kind, content = packed["/mnt"]["root.tar"], content_format = "tar", free = "64M", **more),
+    name = "from_" + kind,
+    firmware = "bios",
+    cmdline = "b9.test=%s no_timer_check panic=-1 init=/usr/local/sbin/tell" % kind,
+) for kind, more in [("xfs", {}), ("btrfs", {"subvolumes": {"srv/data": "rw"}})]]
 `
 
 // smallInit is all that the disk of unified kernel images starts.
@@ -115,7 +135,7 @@ tell megabytes $(($(df -k --output=size / | tail -1) / 1024))
 // each gets to the end of its boot with nothing failed, and the two machines have no
 // identity in common though the image is one. A second disk, a signed unified kernel image
 // and a root that is checked as it is read, starts by a firmware with secure boot, which
-// refuses the first one.
+// refuses the first one. GRUB starts the same system from an xfs and a btrfs.
 func TestBoots(t *testing.T) {
 	firmware := needMachine(t)
 	key, cert, secure := secureFirmware(t)
@@ -132,7 +152,7 @@ func TestBoots(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	built := b9(t, "-C", dir, "--store", t.TempDir(), "build", ":bootable", ":small")
+	built := b9(t, "-C", dir, "--store", t.TempDir(), "build", ":bootable", ":small", ":from_xfs", ":from_btrfs")
 	// The BIOS machine has a larger disk than was built, and gets its settings as credentials.
 	large := filepath.Join(dir, "large.raw")
 	if out, err := exec.Command("cp", "--sparse=always", filepath.Join(dir, built.Results[0].Path), large).CombinedOutput(); err != nil {
@@ -141,10 +161,13 @@ func TestBoots(t *testing.T) {
 	if err := os.Truncate(large, 6<<30); err != nil {
 		t.Fatal(err)
 	}
-	disks := []string{filepath.Join(dir, built.Results[0].Path), large, filepath.Join(dir, built.Results[1].Path)}
-	var told [3]map[string]string
+	disks := []string{filepath.Join(dir, built.Results[0].Path), large}
+	for _, r := range built.Results[1:] {
+		disks = append(disks, filepath.Join(dir, r.Path))
+	}
+	var told [5]map[string]string
 	var all errgroup.Group
-	for i, flags := range [][]string{firmware, credentials("ssh.authorized_keys.root=ssh-ed25519 AAAA root", "firstboot.timezone=Asia/Tokyo"), secure} {
+	for i, flags := range [][]string{firmware, credentials("ssh.authorized_keys.root=ssh-ed25519 AAAA root", "firstboot.timezone=Asia/Tokyo"), secure, nil, nil} {
 		all.Go(func() (err error) {
 			told[i], err = boot(t, disks[i], flags...)
 			return err
@@ -155,6 +178,11 @@ func TestBoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	uefi, bios, small := told[0], told[1], told[2]
+	for i, kind := range []string{"xfs", "btrfs"} {
+		if m := told[3+i]; m["b9.test"] != "b9.test="+kind || !strings.HasSuffix(m["mounted"], ","+kind) || m["firmware"] != "" {
+			t.Errorf("a root in %s: %v", kind, m)
+		}
+	}
 	if small["firmware"] != "uefi" || small["b9.test"] != "b9.test=uki" || small["mounted"] != "/dev/mapper/root,ext4" || small["secure"] != "1" || len(small["roothash"]) != len("roothash=")+64 || small["console"] != "console=ttyS0" || small["version"] == "" {
 		t.Errorf("a signed unified kernel image with a checked root: %v", small)
 	}

@@ -3,6 +3,8 @@ package fsys
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,12 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"b9.build/b9/engine/fsys/btrfs"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
 	"b9.build/b9/engine/fsys/iso9660"
 	"b9.build/b9/engine/fsys/squashfs"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/fsys/vfat"
+	"b9.build/b9/engine/fsys/xfs"
+	"b9.build/b9/engine/internal/sparse"
 )
 
 // fuzzImages are small images of everything that can be read.
@@ -87,7 +92,7 @@ func FuzzReader(f *testing.F) {
 // reads without end.
 type countedReader struct {
 	t     testing.TB
-	from  *bytes.Reader
+	from  io.ReaderAt
 	reads int
 	bytes int64
 }
@@ -107,9 +112,11 @@ func (c *countedReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // readAll walks through an image, two hundred objects at most.
-func readAll(t testing.TB, b []byte) {
-	counted := &countedReader{t: t, from: bytes.NewReader(b)}
-	r, err := NewReader(counted, int64(len(b)))
+func readAll(t testing.TB, b []byte) { readAllOf(t, bytes.NewReader(b), int64(len(b))) }
+
+func readAllOf(t testing.TB, from io.ReaderAt, size int64) {
+	counted := &countedReader{t: t, from: from}
+	r, err := NewReader(counted, size)
 	if err != nil {
 		return
 	}
@@ -125,6 +132,64 @@ func readAll(t testing.TB, b []byte) {
 			_, _ = io.CopyN(io.Discard, f, 1<<20)
 		}
 		return nil
+	})
+}
+
+// patched is an image of which some bytes are others.
+type patched struct {
+	io.ReaderAt
+	at    int64
+	patch []byte
+}
+
+func (p patched) ReadAt(b []byte, off int64) (int, error) {
+	n, err := p.ReaderAt.ReadAt(b, off)
+	for i, c := range p.patch {
+		if at := p.at + int64(i) - off; at >= 0 && at < int64(n) {
+			b[at] = c
+		}
+	}
+	return n, err
+}
+
+// FuzzLargeReader is FuzzReader for file systems that have no small images: bytes are
+// changed in blocks that are not empty.
+func FuzzLargeReader(f *testing.F) {
+	fsystest.Need(f, "mkfs.xfs")
+	files := []tree.File{{Path: "a/b/c", Data: bytes.Repeat([]byte("x"), 9000)}, {Path: "link", Mode: fs.ModeSymlink, Link: strings.Repeat("a/../", 100)},
+		{Path: "x", Data: []byte("x"), Xattrs: map[string]string{"user.a": strings.Repeat("v", 300), "user.b": strings.Repeat("w", 5000)}}}
+	for i := range 200 {
+		files = append(files, tree.File{Path: fmt.Sprint("many/", i), Xattrs: map[string]string{"user.n": fmt.Sprint(i)}})
+	}
+	dir := f.TempDir()
+	err := errors.Join(xfs.Make(context.Background(), dir+"/0", xfs.Options{}, tree.FromFiles(files, time.Time{})),
+		btrfs.Make(context.Background(), dir+"/1", btrfs.Options{}, tree.FromFiles(files, time.Time{})))
+	if err != nil {
+		f.Fatal(err)
+	}
+	var images [2]*os.File
+	var used [2][]int64
+	for i := range images {
+		if images[i], err = os.Open(fmt.Sprint(dir, "/", i)); err != nil {
+			f.Fatal(err)
+		}
+		b, err := io.ReadAll(images[i])
+		if err != nil {
+			f.Fatal(err)
+		}
+		for from, to := range sparse.Runs(b, 4096) {
+			for at := from; at < to; at += 4096 {
+				used[i] = append(used[i], int64(at))
+			}
+		}
+		for _, at := range []uint32{0, 4096, 8192 + 100, 1 << 16, 1<<17 + 96} {
+			f.Add(uint8(i), at, []byte{0xff, 0xff, 0xff})
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, at uint32, patch []byte) {
+		i := int(kind) % len(images)
+		where := used[i][int(at/4096)%len(used[i])] + int64(at%4096)
+		readAllOf(t, patched{images[i], where, patch}, fileSize(t, images[i].Name()))
 	})
 }
 

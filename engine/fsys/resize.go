@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 
+	"b9.build/b9/engine/fsys/btrfs"
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/mkfs"
+	"b9.build/b9/engine/fsys/xfs"
 )
 
 // Resize changes an ext2/3/4 file system and its file to size bytes. The file
@@ -24,10 +26,10 @@ import (
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
 //
-// A f2fs can only become larger, which resize.f2fs does.
+// A xfs, a btrfs and a f2fs can only become larger, the last one by resize.f2fs.
 func Resize(ctx context.Context, path string, size int64, again func() error) error {
-	if info, err := Probe(path, 0, 0); err == nil && info.Type == mkfs.F2FS {
-		return onFile("resize", path, func(f *os.File, _ string) error { return growF2FS(ctx, f, size) })
+	if info, err := Probe(path, 0, 0); err == nil && (Grows(info.Type) || info.Type == mkfs.F2FS) {
+		return onFile("resize", path, func(f *os.File, kind string) error { return grow(ctx, f, kind, size) })
 	}
 	_, err := onExt("resize", path, func(f *os.File) (int64, error) {
 		return size, ext4.Resize(ctx, f, size, reopening(path, again))
@@ -35,16 +37,26 @@ func Resize(ctx context.Context, path string, size int64, again func() error) er
 	return err
 }
 
-func growF2FS(ctx context.Context, f *os.File, size int64) error {
+// Grows reports whether Resize makes a file system of that type larger but not smaller,
+// without any program.
+func Grows(kind string) bool { return kind == xfs.Kind || kind == btrfs.Kind }
+
+func grow(ctx context.Context, f *os.File, kind string, size int64) error {
 	now, err := f.Stat()
 	if err != nil || size == now.Size() {
 		return err
 	}
 	if size < now.Size() {
-		return fmt.Errorf("a f2fs can't become smaller than the %d bytes that it has: make it anew from its content", now.Size())
+		return fmt.Errorf("a %s can't become smaller than the %d bytes that it has: make it anew from its content", kind, now.Size())
 	}
 	if err := f.Truncate(size); err != nil {
 		return err
+	}
+	switch kind {
+	case xfs.Kind:
+		return xfs.Grow(f)
+	case btrfs.Kind:
+		return btrfs.Grow(f)
 	}
 	return mkfs.Grow(ctx, f)
 }
@@ -88,6 +100,9 @@ func Trim(ctx context.Context, path string) (freed int64, err error) {
 func onExt(op, path string, do func(*os.File) (int64, error)) (n int64, err error) {
 	err = onFile(op, path, func(f *os.File, kind string) (err error) {
 		if !isExt(kind) {
+			if Grows(kind) || kind == mkfs.F2FS {
+				return fmt.Errorf("a %s can't become smaller: make it anew from its content", kind)
+			}
 			return fmt.Errorf("it holds %s, and only ext2, ext3 and ext4 can be resized", nameOf(kind))
 		}
 		n, err = do(f)

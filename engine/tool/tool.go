@@ -66,7 +66,7 @@ func find(name string, dirs []string) (string, error) {
 func Package(program string) string {
 	return cmp.Or(map[string]string{
 		"mke2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs", "e2undo": "e2fsprogs",
-		"fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "btrfs": "btrfs-progs",
+		"fsck.vfat": "dosfstools", "xfs_repair": "xfsprogs", "mkfs.xfs": "xfsprogs", "btrfs": "btrfs-progs",
 		"mkfs.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
 		"mkfs.f2fs": "f2fs-tools", "sload.f2fs": "f2fs-tools", "fsck.f2fs": "f2fs-tools", "resize.f2fs": "f2fs-tools",
 		"apt-get": "apt", "apt-config": "apt", "apt-helper": "apt",

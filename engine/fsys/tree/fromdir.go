@@ -154,10 +154,11 @@ func (w *dirWalker) xattrs(p string) ([]Xattr, error) {
 }
 
 // portableXattr tells attributes of the file from those of the host's file
-// system (NFS lists, btrfs properties, overlay marks).
+// system (NFS lists, btrfs properties, overlay marks, and the second name that XFS has
+// for access control lists).
 func portableXattr(name string) bool {
 	switch {
-	case strings.HasPrefix(name, "trusted.overlay."):
+	case strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "trusted.SGI_ACL_"):
 		return false
 	case name == ACLAccess, name == ACLDefault:
 		return true

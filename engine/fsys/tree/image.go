@@ -46,7 +46,8 @@ type Info struct {
 	Size int64
 	// BlockSize in bytes, 0 if unknown.
 	BlockSize int64
-	// Sector is the size in bytes of the sectors that a vfat counts in; 0 for others.
+	// Sector is the size in bytes of the sectors that a vfat counts in, or an xfs writes
+	// at least; 0 for others.
 	Sector int64
 	// Free bytes, -1 if the superblock does not tell, 0 for read-only types.
 	Free int64

@@ -26,6 +26,7 @@ var hostTools = [...]struct {
 	{"gpgv", "verifies the Debian archive", false},
 	{"qemu-system-x86_64", "boots what was built", false},
 	{"fsck.vfat", "checks vfat file systems", false},
+	{"mkfs.xfs", "makes xfs file systems", false},
 	{"xfs_repair", "checks xfs file systems", false},
 	{"btrfs", "checks btrfs file systems", false},
 	{"mkfs.erofs", "makes erofs file systems", false},

@@ -326,7 +326,7 @@ func choosePartition(img disk.Image, table *partition.Table, sel string) (*parti
 	var other []*partition.Partition
 	for _, v := range build.Volumes(img, table) {
 		switch {
-		case strings.HasPrefix(v.FSType, "ext") || v.FSType == "squashfs":
+		case strings.HasPrefix(v.FSType, "ext") || v.FSType == "xfs" || v.FSType == "btrfs" || v.FSType == "squashfs":
 			return v.Partition, nil
 		case v.FSType == "vfat" || v.FSType == "iso9660":
 			other = append(other, v.Partition)
