@@ -28,6 +28,8 @@ boot_files(name = "x", %s)`, args: map[string][2]string{
 			"keyring":     {`suite = "s"`, `suite = "s", keyring = "plain.txt"`},
 			"snapshot":    {`suite = "s", mirror = "http://a.example/archive/debian"`, `suite = "s", mirror = "http://a.example/archive/debian", snapshot = "20261101T000000Z"`},
 			"refresh":     {`suite = "s"`, `suite = "s", refresh = "2h"`},
+			"fs":          {`suite = "s"`, `suite = "s", fs = "xfs"`},
+			"subvolume":   {`suite = "s", fs = "btrfs"`, `suite = "s", fs = "btrfs", subvolume = "@"`},
 			"size":        {`suite = "s"`, `suite = "s", size = "2G"`},
 			"free":        {`suite = "s"`, `suite = "s", free = "2G"`},
 			"label":       {`suite = "s"`, `suite = "s", label = "root"`},

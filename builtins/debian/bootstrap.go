@@ -19,7 +19,6 @@ import (
 	"b9.build/b9/builtins/image"
 	"b9.build/b9/builtins/lang"
 	"b9.build/b9/engine"
-	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/tool"
@@ -48,7 +47,7 @@ type Defaults struct {
 func Bootstrap(d Defaults, fs image.Defaults) lang.Operation {
 	return lang.Operation{
 		Name: "bootstrap",
-		Doc: `a Debian root file system as an image with ext4
+		Doc: `a Debian root file system as an image, with ext4 unless fs= says otherwise
 
 Packages come from where the machine's own apt takes them: every source in
 /etc/apt whose suite is the one asked for or belongs to it (bookworm,
@@ -65,7 +64,9 @@ The image has the sources that were used in /etc/apt/sources.list.d/debian.sourc
 without passwords and proxies; no host name, no resolv.conf, an empty machine-id,
 no package lists and no logs. Files that the installation made have the build's
 time, files from packages keep theirs. mmdebstrap does the work, as root; where
-the suite has usr-is-merged, that is installed in place of usrmerge and perl.`,
+the suite has usr-is-merged, that is installed in place of usrmerge and perl.
+With subvolume= the system lies in a subvolume of a btrfs, which is the default
+one: who mounts the image without naming a subvolume has it as the root.`,
 		Params:  params(),
 		Example: `bootstrap(name = "base", suite = "bookworm", packages = ["systemd-sysv", "openssh-server"])`,
 		Make:    func(c *lang.Call) (lang.Step, error) { return makeStep(c, d, fs) },
@@ -85,13 +86,15 @@ func params() []lang.Param {
 		{Name: "keyring", Type: lang.File, Doc: "the keys that the archive is signed with: a file, or the absolute path of one on the machine"},
 		{Name: "snapshot", Type: lang.String, Doc: `pins the archive to this time, such as "20261101T000000Z"; mirror= must be given then, and have the layout of a snapshot service (http://HOST/archive/debian)`},
 		{Name: "refresh", Type: lang.String | lang.Int, Doc: `how old an answer about the archive's state may be, such as "1h" (default "10m")`},
+		{Name: "fs", Type: lang.String, Default: starlark.String("ext4"), Enum: []string{"ext4", "xfs", "btrfs"}, Doc: "the file system"},
+		{Name: "subvolume", Type: lang.String, Doc: `the subvolume of a btrfs that is the root, such as "@"; without it the root is the top of the file system`},
 		{Name: "size", Type: lang.Size, Doc: "size of the image; without it as large as its content needs, plus free"},
 		{Name: "free", Type: lang.Size, Doc: `space left free when the size follows from the content (default "1G")`},
-		{Name: "label", Type: lang.String, Doc: "label of the file system, 16 bytes at most"},
+		{Name: "label", Type: lang.String, Doc: "label of the file system: at most 16 bytes for ext4, 12 for xfs, 255 for btrfs"},
 		{Name: "uuid", Type: lang.String, Doc: "UUID of the file system; by default derived from what it holds"},
 		{Name: "features", Type: lang.ListOf(lang.String), Doc: `ext4 features to set, or to clear with ^, as mke2fs -O takes them, such as ["^64bit"]`},
-		{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode, as mke2fs -i"},
-		{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of blocks reserved for root (default 0)"},
+		{Name: "inode_ratio", Type: lang.Size, Doc: "bytes for each inode of ext4, as mke2fs -i"},
+		{Name: "reserved", Type: lang.Float | lang.Int, Doc: "percentage of ext4 blocks reserved for root (default 0)"},
 		{Name: "canonical", Type: lang.Bool, Doc: "give every time later than the build's that time, those of the packages too, as canonical() does; equal content is equal bytes either way"},
 	}
 }
@@ -102,10 +105,13 @@ func makeStep(c *lang.Call, d Defaults, fs image.Defaults) (lang.Step, error) {
 		Packages: c.Strings("packages"), Components: c.Strings("components"), Suites: c.Strings("suites"),
 		Mirrors: c.Strings("mirror"), Snapshot: c.String("snapshot"),
 		Image: image.FileSystem{
-			FS: "ext4", Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
-			Features: fs.Features(c), InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
+			FS: c.String("fs"), Size: c.Size("size"), Free: c.Size("free"), Label: c.String("label"), UUID: c.String("uuid"),
+			InodeRatio: c.Size("inode_ratio"), Reserved: c.Number("reserved"),
 		},
-		Canonical: c.Bool("canonical"), Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
+		Subvolume: c.String("subvolume"), Canonical: c.Bool("canonical"), Apt: machineApt, Refresh: cmp.Or(d.Refresh, defaultRefresh),
+	}
+	if b.Image.FS == "ext4" {
+		b.Image.Features = fs.Features(c)
 	}
 	if c.Given("refresh") {
 		b.Refresh = c.Duration("refresh")
@@ -120,9 +126,7 @@ func makeStep(c *lang.Call, d Defaults, fs image.Defaults) (lang.Step, error) {
 	case b.Image.Size == 0 && !c.Given("free"):
 		b.Image.Free = defaultFree
 	}
-	if len(b.Image.Label) > 16 {
-		c.Errorf("label %q is longer than the 16 bytes that ext4 has for it", b.Image.Label)
-	}
+	checkFileSystem(c, b)
 	b.check(c)
 	return lang.Step{Action: b, Inputs: []lang.StepInput{{Role: "keyring", From: b.keyringArg(c)}}, Outputs: lang.OneFile("raw")}, nil
 }
@@ -191,7 +195,8 @@ type bootstrap struct {
 	Snapshot   string   // "" or YYYYMMDDTHHMMSSZ
 	Keyring    string   // path of a keyring on the machine, or ""
 	Image      image.FileSystem
-	Canonical  bool // packages' files have no time later than the build's
+	Subvolume  string // of a btrfs, with the root; "" for the top
+	Canonical  bool   // packages' files have no time later than the build's
 
 	Users   []string      `key:"-"` // user and password for each of Mirrors, "" for none
 	Apt     string        `key:"-"` // directory of the machine's apt configuration; what is used of it is fingerprinted
@@ -211,7 +216,7 @@ func (b *bootstrap) Tools() []engine.Tool {
 		{Name: "mmdebstrap", VersionArgs: []string{"--version"}},
 		{Name: tool.FindIn(hostPath, "apt-get"), VersionArgs: []string{"--version"}},
 		{Name: tool.FindIn(hostPath, "dpkg"), VersionArgs: []string{"--version"}},
-	}, ext4.Tools()...)
+	}, b.Image.Tools()...)
 }
 
 // Fingerprint implements engine.Source: it stands for the sources that are
@@ -291,7 +296,7 @@ func (b *bootstrap) Run(ctx context.Context, job *engine.Job) (err error) {
 	if err := s.finish(ctx); err != nil {
 		return err
 	}
-	return b.Image.Fill(ctx, job.Output(""), job.Epoch(), tree.FromDir(s.root))
+	return b.fill(ctx, job.Output(""), job.Epoch(), tree.FromDir(s.root))
 }
 
 // Actions is the table of the actions of this package by their kinds, of which

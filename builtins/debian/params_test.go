@@ -31,6 +31,16 @@ func (b *built) has(path string) bool {
 
 func (b *built) cat(path string) string { return debugfs(b.t, b.img, "cat "+path) }
 
+// mounted is what commands print beside which the image is mounted at /mnt, $0 being the
+// image.
+func (b *built) mounted(commands string) string {
+	out, err := exec.Command("unshare", "--mount", "sh", "-ec", "mount -o loop,ro $0 /mnt; "+commands, b.img).CombinedOutput()
+	if err != nil {
+		b.t.Errorf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
 // header is a line of dumpe2fs -h.
 func (b *built) header(name string) string {
 	out, err := exec.Command("dumpe2fs", "-h", b.img).Output()
@@ -122,6 +132,10 @@ func parameterCases(a *smallArchive, keyring string) map[string]parameterCase {
 		"free": {with(`free = "300M"`), func(b *built) bool {
 			st, err := os.Stat(b.img)
 			return err == nil && st.Size() > 300<<20 && st.Size() < 400<<20
+		}},
+		"fs": {with(`fs = "xfs"`), func(b *built) bool { return b.mounted("stat -f -c %T /mnt; cat /mnt/usr/share/required") == "xfs\n1\n" }},
+		"subvolume": {with(`fs = "btrfs", subvolume = "@"`), func(b *built) bool {
+			return b.mounted("cat /mnt/usr/share/required; umount /mnt; mount -o loop,ro,subvolid=5 $0 /mnt; ls /mnt; cat /mnt/@/usr/share/required") == "1\n@\n1\n"
 		}},
 		"label":       {with(`label = "rootfs"`), func(b *built) bool { return b.header("Filesystem volume name") == "rootfs" }},
 		"uuid":        {with(`uuid = "01234567-89ab-cdef-0123-456789abcdef"`), func(b *built) bool { return b.header("Filesystem UUID") == "01234567-89ab-cdef-0123-456789abcdef" }},

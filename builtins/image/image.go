@@ -506,9 +506,15 @@ func (b *btrfsImage) Kind() string { return "make-btrfs/1" }
 // Run implements engine.Action.
 func (b *btrfsImage) Run(ctx context.Context, job *engine.Job) error {
 	return b.Image.withContent(ctx, job, func(content tree.Content) error {
-		return btrfs.Make(ctx, job.Output(""), btrfs.Options{Size: b.Image.Size, Free: b.Image.Free, Label: b.Image.Label, UUID: b.Image.UUID,
-			Subvolumes: b.Subvolumes, Time: job.Epoch()}, content)
+		return FillBtrfs(ctx, job.Output(""), job.Epoch(), b.Image, b.Subvolumes, content)
 	})
+}
+
+// FillBtrfs makes a btrfs in a new file at path; content is nil where there is none.
+// What content has no time for gets the time at.
+func FillBtrfs(ctx context.Context, path string, at time.Time, m FileSystem, subvolumes map[string]string, content tree.Content) error {
+	o := btrfs.Options{Size: m.Size, Free: m.Free, Label: m.Label, UUID: m.UUID, Subvolumes: subvolumes, Time: at}
+	return btrfs.Make(ctx, path, o, content)
 }
 
 // Fill makes the file system in a new file at path; content is nil where there
