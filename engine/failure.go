@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"b9.build/b9/engine/internal/newfile"
 	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // StepError is the failure of one step.
@@ -30,8 +32,12 @@ func (e *StepError) Error() string {
 	if at := e.Node.Where(); at != (Position{}) {
 		where = at.String()
 	}
-	return fmt.Sprintf("%s: %s(): %v", where, e.Node.Builtin(), e.Err)
+	return fmt.Sprintf("%s: %s(): %s", where, e.Node.Builtin(), e.Cause())
 }
+
+// Cause is the text of the cause without the built-in's name before it, by which the
+// packages below begin theirs, too.
+func (e *StepError) Cause() string { return strings.TrimPrefix(e.Err.Error(), e.Node.Builtin()+": ") }
 
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
@@ -60,6 +66,19 @@ func (t *attempt) wayOut(err error) error {
 	}
 	st := t.engine.cfg.Store
 	return fmt.Errorf("%w: no %s left where the store is (%s): make room there, for example with `b9 cache gc --max-size SIZE`", err, st.Lacking(), st.Dir())
+}
+
+// logRest writes into the step's log what a program of the host printed, where the error
+// has only the cause. It is no line of the step's for who watches.
+func (t *attempt) logRest(err error) error {
+	rest := tool.Rest(err)
+	if rest == "" {
+		return err
+	}
+	if _, lost := io.WriteString(t.log, strings.TrimSuffix(rest, "\n")+"\n"); lost != nil {
+		return errors.Join(err, lost)
+	}
+	return fmt.Errorf("%w (the log has the rest)", err)
 }
 
 // movedError is an error whose text names files where they are kept now.

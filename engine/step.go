@@ -462,6 +462,7 @@ func (t *attempt) run(ctx context.Context) (*store.Record, error) {
 	}
 	err := errors.Join(node.action.Run(ctx, t.job), t.job.closeExposed())
 	w.flush()
+	err = t.logRest(err)
 	if err := errors.Join(err, t.log.Close()); err != nil {
 		return nil, err
 	}

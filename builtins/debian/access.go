@@ -90,7 +90,7 @@ func (a *Access) addProxies(ctx context.Context) error {
 	}
 	out, err := hostOutput(ctx, tool.FindIn(hostPath, "apt-config"), "dump", "Acquire")
 	if err != nil {
-		return fmt.Errorf("apt-config: %w", err)
+		return err
 	}
 	for line := range strings.Lines(string(out)) {
 		m := proxyLine().FindStringSubmatch(strings.TrimSpace(line))

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"b9.build/b9/engine/near"
+	"b9.build/b9/engine/tool"
 )
 
 // aptErrors passes a log on and picks out what apt, dpkg and mmdebstrap call
@@ -19,6 +20,7 @@ type aptErrors struct {
 	to    io.Writer
 	rest  []byte
 	lines []string
+	last  []string // whatever they say, for where nothing is an error
 }
 
 // errorLine is how the lines begin that are picked out.
@@ -28,6 +30,9 @@ var errorLine = sync.OnceValue(func() *regexp.Regexp {
 
 // maxErrors bounds the error lines that are kept, and their length in bytes.
 const maxErrors, maxErrorLine = 20, 2000
+
+// maxLast bounds the last lines that are kept.
+const maxLast = 4 * maxErrors
 
 // Write implements io.Writer.
 func (a *aptErrors) Write(p []byte) (int, error) {
@@ -45,6 +50,9 @@ func (a *aptErrors) Write(p []byte) (int, error) {
 
 func (a *aptErrors) note(line string) {
 	line = strings.TrimSpace(line)
+	if a.last = append(a.last, line); len(a.last) > maxLast {
+		a.last = slices.Delete(a.last, 0, len(a.last)-maxErrors)
+	}
 	if errorLine().MatchString(line) && len(a.lines) < maxErrors {
 		a.lines = append(a.lines, strings.TrimPrefix(line, "E: "))
 	}
@@ -65,10 +73,14 @@ func (t *tooling) explain(log *aptErrors, cause error) error {
 			return said
 		}
 	}
-	if len(log.lines) > 0 {
-		return fmt.Errorf("mmdebstrap: %s (the log has the rest)", log.lines[0])
+	lines := log.lines
+	if len(lines) == 0 {
+		lines = log.last
 	}
-	return fmt.Errorf("mmdebstrap: %w (the log says why)", cause)
+	if said, _ := tool.Cause(strings.Join(lines, "\n")); said != "" {
+		return fmt.Errorf("mmdebstrap: %s (the log has the rest)", said)
+	}
+	return fmt.Errorf("mmdebstrap: %w, and printed nothing", cause)
 }
 
 // unknownPackage is how apt says that there is no package of a name.
@@ -108,10 +120,11 @@ func (t *tooling) unknownPackages(lines []string) error {
 }
 
 // diagnose knows the usual errors; nil for another one.
-func (t *tooling) diagnose(line string) error {
+func (t *tooling) diagnose(said string) error {
+	line, _ := tool.Cause(said)
 	mirror := withoutPassword(t.sources[0].URI)
 	has := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) })
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(said, w) })
 	}
 	switch {
 	case has("Version ", "Release ") && has("was not found"):
@@ -130,7 +143,7 @@ func (t *tooling) diagnose(line string) error {
 		return &passingError{fmt.Errorf("the archive is out of step with itself, as while it is being updated: %s: build again later, or leave a suite out with suites=", line)}
 	case has("Could not resolve"):
 		return &unreachableError{mirror, line}
-	case passingFailure().MatchString(line):
+	case passingFailure().MatchString(said):
 		return &passingError{&unreachableError{mirror, line}}
 	}
 	return nil

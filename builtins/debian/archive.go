@@ -205,8 +205,7 @@ func (r *releaseAsks) fetch(ctx context.Context, name string) error {
 		return nil
 	}
 	out, err := hostOutput(ctx, aptHelper, slices.Concat(args, []string{"download-file"}, files)...)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err != nil && !errors.As(err, new(*tool.Failure)) {
 		return err
 	}
 	return sortFailures(r.list, name, r.masked.Masked(string(out)))
@@ -305,7 +304,8 @@ func keyringError(path string, err error) error {
 	return fmt.Errorf("keyring: %w", err)
 }
 
-// hostOutput runs a short program of the host and returns all it printed.
+// hostOutput runs a short program of the host and returns all it printed. The
+// error of one that refuses is a [*tool.Failure].
 func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error) {
 	path, err := tool.Find(name)
 	if err != nil {
@@ -324,6 +324,10 @@ func hostOutput(ctx context.Context, name string, args ...string) ([]byte, error
 	})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return out, &tool.Failure{Program: filepath.Base(name), Code: exit.ExitCode(), Output: string(out)}
 	}
 	return out, err
 }

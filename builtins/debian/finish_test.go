@@ -225,8 +225,10 @@ func TestExplainInstallation(t *testing.T) {
 		{"tar: x: Cannot write: No space left on device\n", "the disk with /job is full: tar: x: Cannot write: No space left on device: free space there, or run b9 cache gc"},
 		{"Err:1 http://m\nE: Failed to fetch http://m  Could not resolve 'm'\n", "archive http://m.example/debian can't be reached (Failed to fetch http://m  Could not resolve 'm'): check the network, or give mirror="},
 		{"E: Failed to fetch x  File has unexpected size (1 != 2). Mirror sync in progress?\n", "the archive is out of step with itself, as while it is being updated: Failed to fetch x  File has unexpected size (1 != 2). Mirror sync in progress?: build again later, or leave a suite out with suites="},
-		{"dpkg: error processing package x\r\nE: other\n", "mmdebstrap: dpkg: error processing package x (the log has the rest)"},
-		{"nothing\n", "mmdebstrap: exit status 25 (the log says why)"},
+		{"dpkg: error processing package x\r\nE: other\n", "mmdebstrap: dpkg: error processing package x; other (the log has the rest)"},
+		{"first\nhook: cannot be run\n", "mmdebstrap: first; hook: cannot be run (the log has the rest)"},
+		{"", "mmdebstrap: exit status 25, and printed nothing"},
+		{strings.Repeat("I: a line of progress\n", 2000) + "E: Failed to fetch " + strings.Repeat("x", 1500) + "  Could not resolve 'm'\n", "archive http://m.example/debian can't be reached (..." + strings.Repeat("x", 261) + "  Could not resolve 'm'): check the network, or give mirror="},
 	} {
 		w := &aptErrors{to: io.Discard}
 		for _, b := range []byte(test.log) { // lines come in any pieces

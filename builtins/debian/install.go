@@ -90,7 +90,7 @@ const retries = 3
 func machineAcquire(ctx context.Context, logins string) ([]byte, error) {
 	out, err := hostOutput(ctx, tool.FindIn(hostPath, "apt-config"), "dump", "Acquire")
 	if err != nil {
-		return nil, fmt.Errorf("apt-config: %w", err)
+		return nil, err
 	}
 	var conf bytes.Buffer
 	fmt.Fprintf(&conf, "Acquire::Retries \"%d\";\n", retries) // unless the machine's says otherwise

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,8 +93,12 @@ func (s *Signer) Sign(ctx context.Context, dst, src string) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &tool.Failure{Program: "sbsign", Code: exit.ExitCode(), Output: string(out)}
+	}
 	if err != nil {
-		return fmt.Errorf("sbsign: %w: %s", err, strings.Join(strings.Fields(string(out)), " "))
+		return fmt.Errorf("sbsign: %w", err)
 	}
 	return nil
 }

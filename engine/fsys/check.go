@@ -9,6 +9,7 @@ import (
 
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/tool"
 )
 
 // Check runs the read-only check of the file system that fills the file at
@@ -37,14 +38,15 @@ func Check(ctx context.Context, path string) error {
 	if program == nil {
 		return fmt.Errorf("check %s: there is no checker for %s", path, nameOf(info.Type))
 	}
-	tool, args := program[0], append(program[1:], hosttool.ImagePath)
-	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, tool, args...)
-	var exit *hosttool.ExitError
+	name, args := program[0], append(program[1:], hosttool.ImagePath)
+	_, err = hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, name, args...)
+	var exit *tool.Failure
 	if errors.As(err, &exit) && exit.Code < 0 {
-		return fmt.Errorf("check %s: the %s file system has errors that %s does not come to an end with: %w", path, info.Type, tool, err)
+		return fmt.Errorf("check %s: the %s file system has errors that %s does not come to an end with: %w", path, info.Type, name, err)
 	}
 	if errors.As(err, &exit) {
-		return fmt.Errorf("check %s: the %s file system has errors: %s", path, info.Type, out)
+		exit.Found = fmt.Sprintf("check %s: the %s file system has errors", path, info.Type)
+		return exit
 	}
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)

@@ -6,6 +6,7 @@
 //	Find     where a program is; FindIn, where one is that others call
 //	Package  which Debian package has it
 //	Program  a program and how to ask for its version
+//	Failure  one that ended badly; Cause, what it says of why
 package tool
 
 import (

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"b9.build/b9/engine/fsys/internal/hosttool"
+	"b9.build/b9/engine/tool"
 )
 
 // maxFindings bounds what e2fsck prints, in bytes: 1.47.0 prints for ever about an
@@ -19,20 +20,25 @@ const maxFindings = 1 << 20
 // of some damage, such as wrong counts of clusters, it tells and exits with 0.
 func Check(ctx context.Context, f *os.File, kind string) error {
 	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, "e2fsck", "-fn", hosttool.ImagePath)
-	var exit *hosttool.ExitError
+	var exit *tool.Failure
 	if errors.As(err, &exit) && exit.Code < 0 {
 		return fmt.Errorf("the %s file system has errors that e2fsck does not come to an end with: %w", kind, err)
 	}
 	if errors.As(err, &exit) {
-		return fmt.Errorf("the %s file system has errors: %s", kind, out)
+		return damaged(kind, out)
 	}
 	if err != nil {
 		return err
 	}
 	if found := findings(out); found != "" {
-		return fmt.Errorf("the %s file system has errors: %s", kind, found)
+		return damaged(kind, found)
 	}
 	return nil
+}
+
+// damaged is the error of a file system in which e2fsck found something.
+func damaged(kind, found string) error {
+	return &tool.Failure{Program: "e2fsck", Code: 4, Output: strings.ReplaceAll(found, "; ", "\n"), Found: fmt.Sprintf("the %s file system has errors", kind)}
 }
 
 // findings are the lines of e2fsck's output that tell of what it would repair. It

@@ -38,6 +38,7 @@ import (
 	"b9.build/b9/engine/fsys/internal/ident"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/tool"
 )
 
 // Options describe a new ext4 file system. The zero value of each field
@@ -231,7 +232,7 @@ func (m *maker) format() error {
 	}
 	if m.o.Size > 0 {
 		err := m.mke2fs(m.o.Size)
-		var refused *hosttool.ExitError
+		var refused *tool.Failure
 		if errors.As(err, &refused) && m.need.inodes > 0 {
 			return m.refused(err)
 		}
@@ -269,7 +270,7 @@ func (m *maker) fit() (int64, error) {
 	size, tables := (want+64)*bs, m.enough()*inodeSize
 	for try := range 24 {
 		err := m.mke2fs(size)
-		var refused *hosttool.ExitError
+		var refused *tool.Failure
 		if errors.As(err, &refused) && try < 8 { // too small for its own tables, perhaps
 			size += max(tables, size/4) / bs * bs
 			tables = 0

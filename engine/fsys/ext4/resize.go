@@ -332,9 +332,9 @@ func (r *resizer) to(blocks int64) error {
 		args = []string{"-f", "-M", hosttool.ImagePath}
 	}
 	_, err := r.tool("resize2fs", args...)
-	var exit *hosttool.ExitError
+	var exit *tool.Failure
 	if errors.As(err, &exit) {
-		return fmt.Errorf("%w: %v", errPacked, err)
+		return fmt.Errorf("%w: %w", errPacked, err)
 	}
 	if err != nil {
 		return err
@@ -359,7 +359,7 @@ func (r *resizer) verify() error {
 // repair replays the journal and mends what is safe to mend.
 func (r *resizer) repair() error {
 	_, err := r.tool("e2fsck", "-fp", hosttool.ImagePath)
-	var exit *hosttool.ExitError
+	var exit *tool.Failure
 	if errors.As(err, &exit) && exit.Code == 1 {
 		return nil // errors were corrected
 	}

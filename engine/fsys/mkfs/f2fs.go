@@ -14,6 +14,7 @@ import (
 	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/tree"
 	"b9.build/b9/engine/size"
+	"b9.build/b9/engine/tool"
 )
 
 // f2fsBlock is the size of its blocks in bytes, of which segments have 512.
@@ -51,7 +52,7 @@ func (m *maker) f2fs(f *os.File) error {
 			return err
 		}
 		err := m.run(f, nil, "sload.f2fs", "-P", "-f", dir, hosttool.ImagePath)
-		var refused *hosttool.ExitError
+		var refused *tool.Failure
 		if errors.As(err, &refused) && m.o.Size < m.neededF2FS() {
 			return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(m.o.Size), size.About(m.neededF2FS()))
 		}

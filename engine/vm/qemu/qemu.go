@@ -256,6 +256,10 @@ func (r *Running) Err() error {
 	if r.err == nil {
 		return nil
 	}
+	var exit *exec.ExitError
+	if said := r.stderr.lines(); len(said) > 0 && errors.As(r.err, &exit) {
+		return &tool.Failure{Program: vm.Program, Code: exit.ExitCode(), Output: strings.Join(said, "\n")}
+	}
 	return fmt.Errorf("%s: %w", vm.Program, cmpError(r.stderr.text(), r.err))
 }
 
@@ -403,8 +407,14 @@ func (t *tail) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// text is what the program said, without its name before each line.
+// text is what the program said of the cause.
 func (t *tail) text() string {
+	said, _ := tool.Cause(strings.Join(t.lines(), "\n"))
+	return said
+}
+
+// lines are what the program said, without its name before each.
+func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var lines []string
@@ -413,7 +423,7 @@ func (t *tail) text() string {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, "; ")
+	return lines
 }
 
 // startTPM starts the TPM of a machine that has one. It ends when its channel does.

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"b9.build/b9/engine/disk/partition"
 	"b9.build/b9/engine/fsys"
 	"b9.build/b9/engine/store"
+	"b9.build/b9/engine/tool"
 )
 
 // check is `b9 image check`.
@@ -48,7 +50,7 @@ func checkRaw(ctx context.Context, p *session.Program, name, path string) error 
 	}
 	if info.Type != "" {
 		if err := fsys.Check(ctx, path); err != nil {
-			return err
+			return findings(p, name, info.Type+" file system", err)
 		}
 		return verdict(p, name, info.Type+" file system")
 	}
@@ -70,6 +72,21 @@ func checkRaw(ctx context.Context, p *session.Program, name, path string) error 
 		return fmt.Errorf("%s: one copy of the partition table is damaged: mend it (gdisk, or sgdisk -e)", name)
 	}
 	return verdict(p, name, what)
+}
+
+// findings prints all that a program found in a file system, where the error has only
+// some of it.
+func findings(p *session.Program, name, what string, err error) error {
+	var found *tool.Failure
+	if tool.Rest(err) == "" || !errors.As(err, &found) {
+		return err
+	}
+	lines := strings.Split(found.Output, "\n")
+	doc := output.Check{Path: name, Checked: what, Corruptions: int64(len(lines)), Problems: lines}
+	if err := p.Show(doc, fmt.Sprintf("%s\n", strings.Join(lines, "\n"))); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: the %s has errors: %d lines say which", name, what, len(lines))
 }
 
 func verdict(p *session.Program, name, what string) error {

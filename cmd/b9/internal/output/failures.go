@@ -98,7 +98,7 @@ func ofMistake(m *lang.Error) Failure {
 }
 
 func ofStep(s *engine.StepError) Failure {
-	f := Failure{Label: s.Node.Label(), Builtin: s.Node.Builtin(), Place: PlaceOf(s.Node.Where()), Cause: s.Err.Error(), Log: s.Log, Kept: s.Kept}
+	f := Failure{Label: s.Node.Label(), Builtin: s.Node.Builtin(), Place: PlaceOf(s.Node.Where()), Cause: s.Cause(), Log: s.Log, Kept: s.Kept}
 	for i, at := range s.Node.Stack() {
 		if i > 0 {
 			f.CalledFrom = append(f.CalledFrom, Place(at))

@@ -13,6 +13,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -23,6 +24,8 @@ import (
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/output"
+	"b9.build/b9/engine"
+	"b9.build/b9/engine/tool"
 )
 
 // Flags are those that every command has.
@@ -95,6 +98,7 @@ func (p *Program) Status(ctx context.Context, err error) int {
 		err = exit.Interruption(err)
 	}
 	if tell {
+		p.tellRest(err)
 		fmt.Fprint(p.Console, output.Text(err))
 	}
 	if p.JSON && !p.documented && (tell || exit.IsReported(err)) {
@@ -103,6 +107,19 @@ func (p *Program) Status(ctx context.Context, err error) int {
 		}
 	}
 	return status
+}
+
+// tellRest prints, for who wants it, what a program printed of which the error has only
+// the cause. Of a step its log has that.
+func (p *Program) tellRest(err error) {
+	rest := tool.Rest(err)
+	switch {
+	case rest == "" || errors.As(err, new(*engine.StepError)):
+	case p.Verbose:
+		fmt.Fprintln(p.Console, strings.TrimSpace(rest))
+	case !p.Quiet:
+		fmt.Fprintln(p.Console, "b9: -v prints all that the program said, of which this is the cause:")
+	}
 }
 
 // WorkDir is the absolute directory that the command works in.

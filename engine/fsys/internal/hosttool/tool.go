@@ -5,7 +5,6 @@
 //
 //	Command        what a program gets besides its arguments; Run runs it
 //	ImagePath      how the program names the image; ExtraPath, the next file
-//	ExitError      a program that ran and refused, with its words
 package hosttool
 
 import (
@@ -21,20 +20,6 @@ import (
 
 	"b9.build/b9/engine/tool"
 )
-
-// ExitError is a program that ran and refused, with what it said.
-type ExitError struct {
-	tool   string
-	Code   int // -1: killed by a signal
-	output string
-}
-
-func (e *ExitError) Error() string {
-	if e.output == "" {
-		return fmt.Sprintf("%s: exit status %d", e.tool, e.Code)
-	}
-	return fmt.Sprintf("%s: %s", e.tool, e.output)
-}
 
 // keptOutput bounds what is kept of a program's chatter, in bytes.
 const keptOutput = 64 << 10
@@ -78,7 +63,7 @@ type Command struct {
 // Run runs a program to its end and returns what it printed, in which the path of
 // the image reads "the image": where it lies is the caller's business. Cancelling
 // ctx kills the program's whole process group, and so does printing more than
-// c.Most bytes. A non-zero exit is an *ExitError.
+// c.Most bytes. A non-zero exit is a [*tool.Failure].
 func (c Command) Run(ctx context.Context, name string, args ...string) (string, error) {
 	path, err := tool.Find(name)
 	if err != nil {
@@ -95,16 +80,17 @@ func (c Command) Run(ctx context.Context, name string, args ...string) (string, 
 	out := tailBuffer{most: c.Most, full: stop}
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
-	text := strings.ReplaceAll(sentence(out.b), ImagePath, "the image")
+	lines := linesOf(strings.ReplaceAll(string(out.b), ImagePath, "the image"))
+	text := strings.Join(lines, "; ")
 	if ctx.Err() != nil {
 		return text, context.Cause(ctx)
 	}
 	if inner.Err() != nil {
-		return text, &ExitError{tool: name, Code: -1, output: fmt.Sprintf("it printed more than %d bytes and was stopped", c.Most)}
+		return text, &tool.Failure{Program: name, Code: -1, Output: fmt.Sprintf("it printed more than %d bytes and was stopped", c.Most)}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return text, &ExitError{tool: name, Code: exit.ExitCode(), output: text}
+		return text, &tool.Failure{Program: name, Code: exit.ExitCode(), Output: strings.Join(lines, "\n")}
 	}
 	if err != nil {
 		return text, fmt.Errorf("%s: %w", name, err)
@@ -127,16 +113,15 @@ func environment() []string {
 	return append(env, "LC_ALL=C")
 }
 
-// sentence makes one readable text of a tool's output: banner lines (version
-// and date) go, line breaks inside become "; ".
-func sentence(out []byte) string {
-	var keep []string
-	for line := range strings.Lines(string(out)) {
+// linesOf are the lines of a program's output without white space around them, empty
+// ones, and banners (version and date).
+func linesOf(out string) (lines []string) {
+	for line := range strings.Lines(out) {
 		if s := strings.TrimSpace(line); s != "" && !isBanner(s) {
-			keep = append(keep, s)
+			lines = append(lines, s)
 		}
 	}
-	return strings.Join(keep, "; ")
+	return lines
 }
 
 func isBanner(s string) bool {
