@@ -22,7 +22,7 @@ import (
 // last, as it was after every expansion. So the last line of the trace is compared with
 // the commands of the script, in which whatever is expanded stands for any text. Where
 // exactly one command of the list, or one line of the file, can have become that line,
-// this is the place. Where several can, or none, because a function of another file or
+// this is the place. Of a script file that bash runs, bash itself tells (locate_bash.go). Where several can, or none, because a function of another file or
 // a variable's value was run, nothing is said; nor after a call of another script, whose
 // trace has the same mark. The script, its key and what it prints stay as they are, and
 // it is the same for every shell.
@@ -36,6 +36,9 @@ type traced struct {
 	late  string // what follows a mark within a later line; it need not be a trace
 	inner bool   // the last line may be that of a script that the script has called
 	full  bool   // a program found no space
+
+	bash   *bashWatch // what bash told beside, nil for another shell
+	status int        // that the shell ended with
 }
 
 // traceMark is before each line of the trace of a shell at its top level.
@@ -373,9 +376,12 @@ func (l *lxcExec) locateLine(job *engine.Job, t *traced) string {
 		return ""
 	}
 	lines := strings.Split(string(text), "\n")
-	i, ok := t.failedAt(lines)
-	if !ok {
-		return ""
+	i := t.bash.line(t.status, lines) - 1
+	if i < 0 {
+		var ok bool
+		if i, ok = t.failedAt(lines); !ok {
+			return ""
+		}
 	}
 	for n := max(0, i-around); n < min(len(lines), i+around+1); n++ {
 		mark := ' '

@@ -277,7 +277,15 @@ func (l *lxcExec) attempt(ctx context.Context, job *engine.Job, backend containe
 	for n := 1; ; n++ {
 		trace := &traced{}
 		out := io.MultiWriter(job.Log(), trace) // one for both, which keeps the order of what is printed
-		res, err := backend.Run(ctx, spec, container.IO{Stdout: out, Stderr: out})
+		watch, env, err := l.watch(job)
+		if err != nil {
+			return container.Result{}, err
+		}
+		watched := spec
+		watched.Env = append(slices.Clone(spec.Env), env...)
+		res, err := backend.Run(ctx, watched, container.IO{Stdout: out, Stderr: out})
+		watch.end()
+		trace.bash, trace.status = watch, res.Code
 		var start *container.StartError
 		if errors.As(err, &start) && strings.HasPrefix(start.Command, scriptDir) {
 			err = fmt.Errorf("the script can't be executed: %s", start.Cause)
