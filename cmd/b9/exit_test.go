@@ -28,7 +28,7 @@ func usages() map[string]usage {
 	no := func(args ...string) [][]string { return [][]string{args} }
 	return map[string]usage{
 		"b9":                  {wrong: no("biuld")},
-		"b9 build":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}, {"//:a", "-j", "x"}, {"//:a", "--backend", "nspawned"}, {"shared:"}, {"//:a", "@lib//:x"}}},
+		"b9 build":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}, {"//:a", "-j", "x"}, {"//:a", "--backend", "nspawned"}, {"//:a", "--on-error", "shel"}, {"//:a", "--on-error", "shell"}, {"shared:"}, {"//:a", "@lib//:x"}}},
 		"b9 query":            {[]string{"//:a"}, true, [][]string{{"depz", "//:a"}, {"deps(//:a"}, {"//:a", "--output", "xml"}, {"owner(/etc/passwd)"}}},
 		"b9 query options":    {[]string{"//:a"}, true, no("//:a", "--output", "xml")},
 		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}, {"//:a", "--forward", "x"}, {"//:vm", "--network", "bridge:"}, {"//:vm", "--persist", "--snapshot"}, {"//:vm", "--forward", "80"}, {"//:vm", "--forward", "1:70000"}, {"//:vm", "--ssh", "--network", "none"}, {"//:vm", "--forward", "80:80", "--network", "bridge:br0"}, {"//:vm", "--share", "nowhere"}, {"//:vm", "--share", ".:/x", "--ssh"}, {"//:vm", "--memory", "1K", "--gdb"}}},

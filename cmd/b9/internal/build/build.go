@@ -35,16 +35,25 @@ import (
 func Command(p *session.Program) *cobra.Command {
 	var f Flags
 	var twice bool
+	var onError string
 	cmd := &cobra.Command{
 		Use:  "build TARGET...",
 		Args: command.SomeTargets,
 		RunE: p.With(func(ctx context.Context, s *session.Session, args []string) error {
 			f.twice = twice
-			return (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out, final: true}}).run(ctx)
+			if err := checkOnError(p, onError); err != nil {
+				return err
+			}
+			err := (&maker{Session: s, Request: Request{Flags: f, Patterns: args, Results: p.Out, final: true}}).run(ctx)
+			if onError != "shell" {
+				return err
+			}
+			return enterFailure(ctx, s, err)
 		}, f.Configure),
 	}
 	f.Register(cmd)
 	cmd.Flags().BoolVar(&twice, "check-reproducible", false, "build twice, and fail where a step comes out different from the same inputs")
+	cmd.Flags().StringVar(&onError, "on-error", "stop", "when a step has failed do `WHAT`: stop, or shell, which opens one in the failed step")
 	return cmd
 }
 
