@@ -228,7 +228,7 @@ func linkHard(nodes []node) (outside map[string]bool) {
 		name, seen := first[id]
 		if !seen {
 			name = n.Path
-			first[id], left[name] = name, n.stat.Nlink
+			first[id], left[name] = name, uint64(n.stat.Nlink)
 		} else {
 			n.entry = entry{Path: n.Path, Type: typeHardLink, Target: name}
 		}
