@@ -13,6 +13,7 @@
 #   make deb     a Debian package of it, in dist/
 #   make release archives and Debian packages for amd64 and arm64, with checksums, in
 #                dist/; RELEASE_KEY=FILE, a private SSH key, signs these
+#   make docs    the documentation as a static site, in dist/site
 #
 # Debian packages that are missing are installed first; .ci/packages lists them.
 
@@ -87,6 +88,10 @@ deb: build
 .PHONY: release
 release: go deps-release
 	@.ci/dist release dist "$(RELEASE_KEY)"
+
+.PHONY: docs
+docs: build
+	@go run -buildvcs=false ./cmd/b9/internal/site bin/b9 . dist/site
 
 .PHONY: fmt
 fmt: go

@@ -116,6 +116,7 @@ func commands(below []string) []rule {
 	stand := []string{room + "exit", room + "output", room + "display", room + "command", room + "session"}
 	rows := []rule{
 		{path: room + "profile"},
+		{path: room + "site"}, // a program of its own, which asks b9
 		{path: room + "exit", imports: []string{"builtins"}},
 		{path: room + "command", imports: []string{room + "exit", "engine/near"}},
 		{path: room + "output", imports: below},

@@ -56,9 +56,16 @@ func TestPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	judge, err := os.ReadFile(filepath.Join("testdata", "pages", "judge.html"))
+	judged(t, browser, dir, "judge.html")
+}
+
+// judged has a browser open a page of testdata/pages beside those of a directory: it tells
+// what is wrong with them.
+func judged(t *testing.T, browser, dir, judge string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "pages", judge))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "judge.html"), judge, 0o644)
+		err = os.WriteFile(filepath.Join(dir, "judge.html"), text, 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)
