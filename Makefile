@@ -14,6 +14,7 @@
 #   make release archives and Debian packages for amd64 and arm64, with checksums, in
 #                dist/; RELEASE_KEY=FILE, a private SSH key, signs these
 #   make docs    the documentation as a static site, in dist/site
+#   make picture draws docs/console.svg from a real run
 #
 # Debian packages that are missing are installed first; .ci/packages lists them.
 
@@ -92,6 +93,10 @@ release: go deps-release
 .PHONY: docs
 docs: build
 	@go run -buildvcs=false ./cmd/b9/internal/site bin/b9 . dist/site
+
+.PHONY: picture
+picture: build
+	@.ci/picture bin/b9
 
 .PHONY: fmt
 fmt: go

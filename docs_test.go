@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // TestArchitectureListsThePackages compares the table of packages in
@@ -241,4 +242,18 @@ func anyTest(tests map[string][]string, packages []string, pattern *regexp.Regex
 		}
 	}
 	return false
+}
+
+// TestReadmeIsNarrow keeps README.md readable as it is: lines of prose have at most 120
+// columns.
+func TestReadmeIsNarrow(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		if n := utf8.RuneCountInString(line); n > 120 && !strings.HasPrefix(line, "|") {
+			t.Errorf("README.md:%d has %d columns", i+1, n)
+		}
+	}
 }
