@@ -68,7 +68,7 @@ fuzz: go deps-test
 
 .PHONY: kills
 kills: go deps-test
-	@B9_KILLS=$(KILLS) B9_LONG_TESTS=1 .ci/test -count=1 -tags $(TAGS) -run 'Kill|Contract/.*/Killed' $(TESTFLAGS) $(PKG)
+	@B9_KILLS=$(KILLS) B9_LONG_TESTS=1 .ci/test -count=1 -tags $(TAGS) -run 'Kill|Contract$$/.*/Killed' $(TESTFLAGS) $(PKG)
 
 .PHONY: torture
 torture: go deps-test
