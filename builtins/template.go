@@ -39,7 +39,10 @@ func makeTemplate(c *lang.Call) (lang.Step, error) {
 		c.Errorf("give exactly one of src and content")
 	}
 	a := &expandTemplate{Content: c.String("content"), Vars: map[string]string{}, Keep: readKeep(c), Mode: readMode(c, "mode")}
-	inputs := []lang.StepInput{{Role: "src", From: c.Input("src")}}
+	var inputs []lang.StepInput
+	if c.Given("src") {
+		inputs = append(inputs, lang.StepInput{Role: "src", From: c.Input("src")})
+	}
 	for _, e := range c.Entries("vars") {
 		checkVariable(c, "vars", e.Key)
 		if _, ok := e.Value.(*lang.Handle); ok {

@@ -20,9 +20,12 @@ func newRoom(e *Engine, p *plan) *room {
 	return &room{e, sync.OnceValue(func() store.Policy {
 		ours := make(map[string]bool, len(p.steps))
 		for i := range p.steps {
-			ours[e.stepName(p.steps[i].node.Label())] = true
+			ours[p.steps[i].node.Label()] = true
 		}
-		return store.Policy{Dear: e.fromElsewhere(), Ours: func(label string) bool { return ours[label] }}
+		return store.Policy{Dear: e.fromElsewhere(), Ours: func(name string) bool {
+			label, workspace := SplitStepName(name)
+			return workspace == e.cfg.Workspace && ours[label]
+		}}
 	})}
 }
 

@@ -73,7 +73,7 @@ func (c *Call) nameTarget(d *declaration) {
 	c.readVisibility(d)
 	if !c.Given("name") {
 		c.m.unnamed = append(c.m.unnamed, d)
-		if d.visibility != nil {
+		if d.said().visibility != nil {
 			c.Errorf("visibility is only for targets: give it a name")
 		}
 		return
@@ -104,18 +104,19 @@ type visibilityRule struct {
 func (c *Call) readVisibility(d *declaration) {
 	if !c.Given("visibility") {
 		if strings.HasPrefix(d.name, "_") {
-			d.visibility = []visibilityRule{{pkg: c.m.base.Pkg}}
+			d.says().visibility = []visibilityRule{{pkg: c.m.base.Pkg}}
 		}
 		return
 	}
-	d.visibility = []visibilityRule{}
+	rules := []visibilityRule{}
 	for _, s := range c.Strings("visibility") {
 		rule, err := parseVisibility(s, c.m.base.Pkg)
 		if err != nil {
 			c.Errorf("visibility: %w", err)
 		}
-		d.visibility = append(d.visibility, rule)
+		rules = append(rules, rule)
 	}
+	d.says().visibility = rules
 }
 
 func parseVisibility(s, pkg string) (visibilityRule, error) {
@@ -141,10 +142,11 @@ func parseVisibility(s, pkg string) (visibilityRule, error) {
 
 // visibleFrom reports whether build files of the package may name the target.
 func (d *declaration) visibleFrom(pkg string) bool {
-	if d.visibility == nil || d.m.base.Pkg == pkg {
+	rules := d.said().visibility
+	if rules == nil || d.m.base.Pkg == pkg {
 		return true
 	}
-	for _, r := range d.visibility {
+	for _, r := range rules {
 		if r.pkg == pkg || r.below && (r.pkg == "" || strings.HasPrefix(pkg, r.pkg+"/")) {
 			return true
 		}

@@ -104,21 +104,42 @@ func notText(h *Handle) error {
 // declaration is one recorded call of an operation, or a source file that
 // calls refer to. What linking finds out is guarded by Workspace.resolving.
 type declaration struct {
-	handle     Handle
-	m          *module // the build file whose evaluation recorded it
-	op         string
-	name, doc  string
+	handle    Handle
+	m         *module // the build file whose evaluation recorded it
+	op        string
+	name, doc string
+	stack     []engine.Position
+	step      Step
+	seq       uint32      // in the order of the module's calls
+	poisoned  bool        // its arguments were wrong, which has been reported
+	source    *sourceFile // for a source file
+	seldom    *seldom     // nil for nothing of it
+	link      linkState
+}
+
+// seldom is what few calls say of a declaration. A workspace may have 100,000 of them.
+type seldom struct {
 	visibility []visibilityRule // nil is the default
-	stack      []engine.Position
-	step       Step
-	seq        uint32      // in the order of the module's calls
-	poisoned   bool        // its arguments were wrong, which has been reported
-	source     *sourceFile // for a source file
-	picked     string      // the output selected, of a declaration that stands for a part of another
-	chosen     *chosen     // what is placed, and where; nil is everything, by the label
-	tags       []string    // for patterns
-	args       *arguments  // with Config.Arguments
-	link       linkState
+	picked     string           // the output selected, of a declaration that stands for a part of another
+	chosen     *chosen          // what is placed, and where; nil is everything, by the label
+	tags       []string         // for patterns
+	args       *arguments       // with Config.Arguments
+}
+
+// said is what the call says of that.
+func (d *declaration) said() seldom {
+	if d.seldom == nil {
+		return seldom{}
+	}
+	return *d.seldom
+}
+
+// says is said, to be added to.
+func (d *declaration) says() *seldom {
+	if d.seldom == nil {
+		d.seldom = &seldom{}
+	}
+	return d.seldom
 }
 
 // describe names the step for people before it has a node.
@@ -134,7 +155,7 @@ func (d *declaration) describe() string {
 
 func (d *declaration) label() Label {
 	l := d.m.base
-	l.Name, l.Output = d.name, d.picked
+	l.Name, l.Output = d.name, d.said().picked
 	return l
 }
 

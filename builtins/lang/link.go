@@ -135,7 +135,7 @@ func (l *linker) find(m *module, r reference) error {
 
 // hidden says why the target is not visible from a package, and what makes it so.
 func (d *declaration) hidden(from string) string {
-	if strings.HasPrefix(d.name, "_") && len(d.visibility) == 1 && d.visibility[0] == (visibilityRule{pkg: d.m.base.Pkg}) {
+	if strings.HasPrefix(d.name, "_") && len(d.said().visibility) == 1 && d.said().visibility[0] == (visibilityRule{pkg: d.m.base.Pkg}) {
 		return fmt.Sprintf("a name with %q before it is for its package alone: give %s another name, or visibility = [%q]", "_", d.pos(), "//"+from)
 	}
 	return fmt.Sprintf("it was declared at %s without visibility for //%s", d.pos(), from)

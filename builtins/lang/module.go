@@ -42,7 +42,7 @@ type module struct {
 	same    map[string]int          // how often Identity was asked for a text
 
 	restsOn restsOn
-	fates   map[string]fate // of the targets, once they are gone; see Workspace.Detach
+	fates   []fate // of the targets by name, once they are gone, not nil then; see Workspace.Release
 
 	call   Call                       // reused by every call of a built-in
 	wanted map[string][]wantedName    // what load() statements ask for, by module label

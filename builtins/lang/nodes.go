@@ -335,6 +335,6 @@ func (g *Graph) Rdeps(of ...*Target) []*Target {
 // or all source files for "source".
 func (g *Graph) Kind(builtin string) []*Target {
 	return slices.DeleteFunc(reachable(g.Targets), func(t *Target) bool {
-		return t.Builtin != builtin || t.decl.picked != ""
+		return t.Builtin != builtin || t.decl.said().picked != ""
 	})
 }

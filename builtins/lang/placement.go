@@ -95,14 +95,14 @@ func (c *Call) chooseResults(d *declaration) {
 		c.Errorf("a group has no results of its own: place and out are for the steps in it")
 		return
 	}
-	d.chosen = &chosen{out: map[string]string{}}
+	d.says().chosen = &chosen{out: map[string]string{}}
 	if c.Given("place") {
-		d.chosen.place = c.Strings("place")
+		d.seldom.chosen.place = c.Strings("place")
 	}
-	for i, name := range d.chosen.place {
+	for i, name := range d.seldom.chosen.place {
 		if _, ok := d.output(name); !ok {
 			c.Errorf("place: %s", d.noOutput(name))
-		} else if slices.Contains(d.chosen.place[:i], name) {
+		} else if slices.Contains(d.seldom.chosen.place[:i], name) {
 			c.Errorf("place: %q is given twice", name)
 		}
 	}
@@ -119,7 +119,7 @@ func (c *Call) readOut(d *declaration) {
 			c.Errorf("out: %w", err)
 			return
 		}
-		d.chosen.out[name] = string(p)
+		d.seldom.chosen.out[name] = string(p)
 	}
 	for _, e := range c.Entries("out") {
 		if _, ok := d.output(e.Key); !ok {
@@ -127,10 +127,10 @@ func (c *Call) readOut(d *declaration) {
 		} else if !d.places(e.Key) {
 			c.Errorf("out: %q is not placed: add it to place=", e.Key)
 		}
-		d.chosen.out[e.Key], _ = starlark.AsString(e.Value) // as its type was checked
+		d.seldom.chosen.out[e.Key], _ = starlark.AsString(e.Value) // as its type was checked
 	}
-	for _, name := range slices.Sorted(maps.Keys(d.chosen.out)) {
-		if err := checkOut(d.chosen.out[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(d.seldom.chosen.out)) {
+		if err := checkOut(d.seldom.chosen.out[name]); err != nil {
 			c.Errorf("out: %w", err)
 		}
 	}
@@ -139,11 +139,11 @@ func (c *Call) readOut(d *declaration) {
 // chief is the output that one path is for: the first that is placed by name, else the
 // one that goes to the target's own path.
 func (d *declaration) chief() (string, error) {
-	if d.chosen.place != nil {
-		if len(d.chosen.place) == 0 {
+	if place := d.said().chosen.place; place != nil {
+		if len(place) == 0 {
 			return "", errors.New("nothing is placed, as place=[] says")
 		}
-		return d.chosen.place[0], nil
+		return place[0], nil
 	}
 	var own []string
 	for _, out := range d.step.Outputs {
@@ -173,7 +173,8 @@ func checkOut(p string) error {
 
 // places reports whether the output is placed when the target is built.
 func (d *declaration) places(output string) bool {
-	return d.chosen == nil || d.chosen.place == nil || slices.Contains(d.chosen.place, output)
+	c := d.said().chosen
+	return c == nil || c.place == nil || slices.Contains(c.place, output)
 }
 
 // placements lists where the results of a finished step go. One that has no name has
@@ -206,8 +207,8 @@ func (d *declaration) placedAt(label, base string, wanted func(output string) bo
 			continue
 		}
 		p := Placement{Ref: d.link.node.Ref(out.Name), Label: label, Path: outputPath(base, out), Mode: out.Mode}
-		if d.chosen != nil && d.chosen.out[out.Name] != "" {
-			p.Path = path.Join(d.label().directory(), d.chosen.out[out.Name])
+		if c := d.said().chosen; c != nil && c.out[out.Name] != "" {
+			p.Path = path.Join(d.label().directory(), c.out[out.Name])
 		}
 		list = append(list, p)
 	}

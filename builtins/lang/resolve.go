@@ -285,7 +285,7 @@ func (l *linker) picked(d *declaration, output string) (*declaration, error) {
 	if _, ok := d.output(output); !ok {
 		return nil, errors.New(d.noOutput(output))
 	}
-	p := &declaration{m: d.m, op: d.op, name: d.name, doc: d.doc, stack: d.stack, picked: output}
+	p := &declaration{m: d.m, op: d.op, name: d.name, doc: d.doc, stack: d.stack, seldom: &seldom{picked: output}}
 	p.handle.decl = p
 	p.step.Group = []Input{{decl: d, output: output, want: File | Tree}}
 	return p, nil
@@ -330,6 +330,7 @@ type Asked struct {
 
 // fate is what is known of a target whose declaration is gone.
 type fate struct {
+	name   string
 	placed []Placement
 	usable bool // it was linked, and nothing is wrong with it
 }
@@ -372,23 +373,27 @@ func (m *module) release() {
 	if m.fates != nil {
 		return
 	}
-	m.fates = make(map[string]fate, len(m.order))
-	for _, d := range m.order {
-		m.fates[d.name] = d.fate()
+	m.fates = make([]fate, len(m.order))
+	for i, d := range m.order {
+		m.fates[i] = d.fate()
 	}
+	slices.SortFunc(m.fates, func(a, b fate) int { return strings.Compare(a.name, b.name) })
 	m.globals, m.targets, m.order, m.unnamed, m.members, m.same = nil, nil, nil, nil, nil, nil
 	m.call, m.wanted, m.loads = Call{}, nil, nil
 }
 
 func (d *declaration) fate() fate {
-	return fate{d.link.target.placed, d.link.visit == finished && !d.link.failed}
+	return fate{d.name, d.link.target.placed, d.link.visit == finished && !d.link.failed}
 }
 
 // fate is what is known of the target of that name.
 func (m *module) fate(name string) (f fate, ok bool) {
 	if m.fates != nil {
-		f, ok = m.fates[name]
-		return f, ok
+		i, ok := slices.BinarySearchFunc(m.fates, name, func(f fate, name string) int { return strings.Compare(f.name, name) })
+		if !ok {
+			return fate{}, false
+		}
+		return m.fates[i], true
 	}
 	d := m.targets[name]
 	if d == nil {

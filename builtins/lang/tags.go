@@ -22,8 +22,8 @@ func (c *Call) tagTarget(d *declaration) {
 		c.Errorf("tags are only for targets: give it a name")
 		return
 	}
-	d.tags = c.Strings("tags")
-	for _, tag := range d.tags {
+	d.says().tags = c.Strings("tags")
+	for _, tag := range d.said().tags {
 		if err := checkTag(tag); err != nil {
 			c.Errorf("tags: %w", err)
 		}
@@ -55,18 +55,18 @@ func (w *Workspace) Partial() bool {
 }
 
 func (w *Workspace) unwanted(d *declaration) bool {
-	if !w.cfg.Manual && slices.Contains(d.tags, manual) && !slices.Contains(w.cfg.Tags, manual) {
+	if !w.cfg.Manual && slices.Contains(d.said().tags, manual) && !slices.Contains(w.cfg.Tags, manual) {
 		return true
 	}
 	wanted, found := false, false
 	for _, tag := range w.cfg.Tags {
 		if without, ok := strings.CutPrefix(tag, "-"); ok {
-			if slices.Contains(d.tags, without) {
+			if slices.Contains(d.said().tags, without) {
 				return true
 			}
 			continue
 		}
-		wanted, found = true, found || slices.Contains(d.tags, tag)
+		wanted, found = true, found || slices.Contains(d.said().tags, tag)
 	}
 	return wanted && !found
 }
@@ -89,7 +89,7 @@ type arguments struct {
 
 func (c *Call) keepArguments(d *declaration) {
 	if c.m.ws.cfg.Arguments {
-		d.args = &arguments{c.sig.names, slices.Clone(c.values)}
+		d.says().args = &arguments{c.sig.names, slices.Clone(c.values)}
 	}
 }
 
@@ -99,12 +99,12 @@ type Argument struct{ Name, Value string }
 // Arguments are those of the call that made the target, in the order of the parameters:
 // a text as it is, other values as they are written. It needs [Config.Arguments].
 func (t *Target) Arguments() (list []Argument) {
-	if t.decl.args == nil {
+	if t.decl.said().args == nil {
 		return nil
 	}
-	for i, v := range t.decl.args.values {
+	for i, v := range t.decl.said().args.values {
 		if v != nil && v != starlark.None {
-			list = append(list, Argument{t.decl.args.names[i], Text(v)})
+			list = append(list, Argument{t.decl.said().args.names[i], Text(v)})
 		}
 	}
 	return list
@@ -132,7 +132,7 @@ func (t *Target) Direct() (list []*Target) {
 }
 
 // Tags are those of the call that made the target.
-func (t *Target) Tags() []string { return t.decl.tags }
+func (t *Target) Tags() []string { return t.decl.said().tags }
 
 // Calls are the calls that made the target: in the build file first, then its callers.
 func (t *Target) Calls() []engine.Position { return t.decl.stack }

@@ -200,9 +200,9 @@ func (t *trial) made(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tupl
 	var list []starlark.Value
 	for _, d := range all {
 		attributes := &starlark.Dict{}
-		for i, v := range d.args.values {
+		for i, v := range d.said().args.values {
 			if v != nil && v != starlark.None {
-				_ = attributes.SetKey(starlark.String(d.args.names[i]), v) // no hash of a text fails
+				_ = attributes.SetKey(starlark.String(d.said().args.names[i]), v) // no hash of a text fails
 			}
 		}
 		list = append(list, starlarkstruct.FromStringDict(starlarkstruct.Default, starlark.StringDict{
