@@ -62,6 +62,7 @@ type testKind struct {
 func testKinds() []testKind {
 	return []testKind{
 		{name: "unit"},
+		{name: "boot", builtin: "boot_test"},
 	}
 }
 

@@ -152,7 +152,7 @@ func TestNoTests(t *testing.T) {
 		}
 	}
 	for pattern, want := range map[string]string{
-		"//:none":                 "//:none is no test but file(): tests are functions test_* of files *_test.star, and targets of resize()",
+		"//:none":                 "//:none is no test but file(): tests are functions test_* of files *_test.star, and targets of boot_test(), and targets of resize()",
 		"a_test.star:test_god":    `a_test.star has no test "test_god" (have test_good, test_bad): did you mean "test_good"?`,
 		"b_test.star":             "there is no file b_test.star",
 		"//:nothing":              `has no target "nothing"`,

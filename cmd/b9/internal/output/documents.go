@@ -169,7 +169,7 @@ func (t *Tests) Total() string {
 // Test is how one test ended.
 type Test struct {
 	Label   string  `json:"label"`
-	Kind    string  `json:"kind"`              // unit: a function of a file *_test.star
+	Kind    string  `json:"kind"`              // unit: a function of a file *_test.star; boot: a target of boot_test()
 	Status  string  `json:"status"`            // passed, failed or not_run
 	Cached  bool    `json:"cached"`            // it passed before, and nothing has changed
 	Seconds float64 `json:"seconds"`           // that it ran
