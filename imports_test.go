@@ -131,7 +131,8 @@ func commands(below []string) []rule {
 		{path: room + "reference", imports: append([]string{"stdlib"}, below...)},
 		{path: room + "history", imports: append([]string{room + "output", room + "timeline", room + "display"}, below...)},
 		{path: room + "doctor", imports: append([]string{room + "output", room + "display"}, below...)},
-		{path: room + "session", imports: slices.Concat(stand[:3], below)},
+		{path: room + "log", imports: below},
+		{path: room + "session", imports: append(slices.Concat(stand[:3], below), room+"log")},
 		{path: room + "guest", imports: slices.Concat(stand, below)},
 	}
 	all := append([]string{room + "profile", room + "reference"}, stand...)

@@ -97,5 +97,7 @@ func register(to *pflag.FlagSet, f *session.Flags) {
 	to.BoolVar(&f.JSON, "json", false, "print results as JSON")
 	to.BoolVarP(&f.Quiet, "quiet", "q", false, "print results and errors only")
 	to.BoolVarP(&f.Verbose, "verbose", "v", false, "print the output of every step as it comes")
+	to.StringVar(&f.LogTo, "log-file", "", "write down what happens, too, to `WHERE`: a FILE, which is written on, stderr or journal")
+	to.StringVar(&f.LogLevel, "log-level", "", "write down this `LEVEL` and above: error, warn, info, debug")
 	to.StringVar(&f.Store, "store", "", "keep the store in `DIR` (store.dir)")
 }

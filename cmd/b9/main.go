@@ -174,6 +174,9 @@ func runProgram(ctx context.Context, p *session.Program, args []string) int {
 		if stop, err = developer.Start(); err != nil {
 			return err
 		}
+		if err := p.StartLog(); err != nil {
+			return err
+		}
 		return p.Check()
 	}
 	root.SetArgs(args)
@@ -186,6 +189,7 @@ func runProgram(ctx context.Context, p *session.Program, args []string) int {
 	}
 	p.JSON = p.JSON || asked("--json", args)
 	status := p.Status(ctx, err)
+	p.EndLog(status)
 	if stop != nil {
 		if err := stop(); err != nil {
 			fmt.Fprint(p.Console, output.Text(err))

@@ -102,7 +102,7 @@ func (b *maker) make(ctx context.Context) (*Built, error) {
 	}
 	d, end := b.Console.Build(b.shownAs())
 	defer end()
-	events := func(e engine.Event) { d.Event(e); b.log.Event(e) }
+	events := func(e engine.Event) { d.Event(e); b.log.Event(e); b.Log.Event(e) }
 	r, result, err := b.execute(ctx, events, ws, refs)
 	if result == nil {
 		return nil, err

@@ -21,10 +21,18 @@ type Console struct {
 	mu     sync.Mutex
 	build  *Display // that is shown, nil for none
 	onLine bool     // the line of a transfer is on the terminal
+	log    func(text string)
 }
 
 // NewConsole returns the console on w.
 func NewConsole(w io.Writer) *Console { return &Console{w: w} }
+
+// AlsoTo has what [Console.Note] and [Console.Warn] tell written down by a function; nil is for nobody.
+func (c *Console) AlsoTo(log func(text string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = log
+}
 
 // Build shows a build from now on, until end is called.
 func (c *Console) Build(o Options) (d *Display, end func()) {
@@ -67,8 +75,11 @@ func (c *Console) Warn(format string, args ...any) {
 func (c *Console) Note(text string) {
 	message := "b9: " + text
 	c.mu.Lock()
-	d := c.build
+	d, log := c.build, c.log
 	c.mu.Unlock()
+	if log != nil {
+		log(text)
+	}
 	if d != nil {
 		d.Note(message)
 		return

@@ -12,19 +12,24 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"b9.build/b9/cmd/b9/internal/display"
 	"b9.build/b9/cmd/b9/internal/exit"
+	"b9.build/b9/cmd/b9/internal/log"
 	"b9.build/b9/cmd/b9/internal/output"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/near"
 	"b9.build/b9/engine/tool"
 )
 
@@ -36,6 +41,8 @@ type Flags struct {
 	Quiet    bool
 	Verbose  bool
 	Store    string
+	LogTo    string // --log-file: "" for none
+	LogLevel string
 }
 
 // Program is one run of b9.
@@ -53,6 +60,8 @@ type Program struct {
 	// ForkAbove is that of store.Options: how much data an image has that is not copied for a
 	// step, where the file system can't share it.
 	ForkAbove int64
+	// Log has what happens written down; nil for nowhere.
+	Log *log.Log
 	// Interrupted is closed when b9 is to end: no wait for another process goes on.
 	Interrupted <-chan struct{}
 
@@ -101,6 +110,9 @@ func (p *Program) Status(ctx context.Context, err error) int {
 		p.tellRest(err)
 		fmt.Fprint(p.Console, output.Text(err))
 	}
+	if tell || exit.IsReported(err) {
+		p.Log.Say(slog.LevelError, "error", "text", strings.TrimSpace(output.Text(err)))
+	}
 	if p.JSON && !p.documented && (tell || exit.IsReported(err)) {
 		if err := p.Print(output.Errors{Status: status, Errors: output.Failures(err)}); err != nil {
 			fmt.Fprint(p.Console, output.Text(err))
@@ -144,6 +156,45 @@ func (p *Program) Path(name string) (string, error) {
 	}
 	dir, err := p.WorkDir()
 	return filepath.Join(dir, name), err
+}
+
+// StartLog begins to write down what happens, if a flag asks for it.
+func (p *Program) StartLog() error {
+	if p.LogTo == "" && p.LogLevel == "" {
+		return nil
+	}
+	level, where := cmp.Or(p.LogLevel, "info"), cmp.Or(p.LogTo, log.Stderr)
+	if !slices.Contains(log.Levels(), level) {
+		return exit.Usagef("--log-level %s: want %s%s", level, strings.Join(log.Levels(), ", "), near.Hint(level, log.Levels()))
+	}
+	if where != log.Stderr && where != log.Journal {
+		var err error
+		if where, err = p.Path(where); err != nil {
+			return err
+		}
+	}
+	l, err := log.Open(where, level, p.Console, 0o666&^p.Umask)
+	if err != nil {
+		return exit.Usagef("--log-file %s: %w", p.LogTo, err)
+	}
+	p.Log = l
+	p.Console.AlsoTo(func(text string) { l.Warn("message", "text", text) })
+	l.Info("begin", "command", p.Command, "version", Version().Version, "directory", dirOf(p), "process", os.Getpid())
+	return nil
+}
+
+func dirOf(p *Program) string {
+	dir, _ := p.WorkDir() // a wrong one is told later
+	return dir
+}
+
+// EndLog writes down how it ended.
+func (p *Program) EndLog(status int) {
+	p.Log.Say(slog.LevelInfo, "end", "command", p.Command, "status", status)
+	if err := p.Log.Close(); err != nil {
+		p.Console.AlsoTo(nil)
+		p.Console.Warn("--log-file %s: %v", p.LogTo, err)
+	}
 }
 
 // Check checks the flags that every command has, whether it needs them or not.
