@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"b9.build/b9/cmd/b9/internal/exit"
 	"b9.build/b9/cmd/b9/internal/session"
@@ -29,7 +30,7 @@ func usages() map[string]usage {
 	return map[string]usage{
 		"b9":                  {wrong: no("biuld")},
 		"b9 build":            {[]string{"//:a"}, true, [][]string{{}, {"//:a", "--display", "loud"}, {"//:a", "-j", "-1"}, {"//:a", "-j", "x"}, {"//:a", "--backend", "nspawned"}, {"//:a", "--on-error", "shel"}, {"//:a", "--on-error", "shell"}, {"shared:"}, {"//:a", "@lib//:x"}}},
-		"b9 query":            {[]string{"//:a"}, true, [][]string{{"depz", "//:a"}, {"deps(//:a"}, {"//:a", "--output", "xml"}, {"owner(/etc/passwd)"}}},
+		"b9 query":            {[]string{"//:a"}, true, [][]string{{"depz", "//:a"}, {"deps(//:a"}, {"//:a", "--output", "xml"}, {"owner(/etc/passwd)"}, {"filter(\"(\", //:a)"}, {"kind(\"(\", //:a)"}, {"attr(name, \"(\", //:a)"}, {"some(//:a, 0)"}, {"deps(//:a, -1)"}}},
 		"b9 query options":    {[]string{"//:a"}, true, no("//:a", "--output", "xml")},
 		"b9 run":              {[]string{"//:a"}, true, [][]string{{}, {"//:a", "//:b"}, {"//:a", "--display", "loud"}, {"//...", "--", "true"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}, {"//:a", "--forward", "x"}, {"//:vm", "--network", "bridge:"}, {"//:vm", "--persist", "--snapshot"}, {"//:vm", "--forward", "80"}, {"//:vm", "--forward", "1:70000"}, {"//:vm", "--ssh", "--network", "none"}, {"//:vm", "--forward", "80:80", "--network", "bridge:br0"}, {"//:vm", "--share", "nowhere"}, {"//:vm", "--share", ".:/x", "--ssh"}, {"//:vm", "--memory", "1K", "--gdb"}}},
 		"b9 shell":            {[]string{"//:a"}, true, [][]string{{"//:a", "//:b"}, {}, {"//:a", "--backend", "nspawned"}, {"//:a", "--env", "=x"}, {"//:a", "--env", "NOT_SET_ANYWHERE"}, {"//:a", "--network", "hots"}, {"//:a", "--share", "x"}, {"//:a", "--share", ".:/"}, {"//:a", "--share", "nowhere:/x"}, {"//:a", "--memory", "0"}, {"//:a", "--memory", "4Q"}}},
@@ -191,6 +192,24 @@ func mistakes(cmd *cobra.Command, u usage) [][]string {
 		}
 	}
 	return all
+}
+
+// TestEmptyFlags gives every flag that takes a text an empty one, with every command.
+func TestEmptyFlags(t *testing.T) {
+	s := newSite(t, map[string]string{"b9.toml": "", "B9BUILD.star": "file(name = \"a\", content = \"x\")\n"})
+	rows := usages()
+	each(commandsOf(t), func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Value.Type() != "string" {
+				return
+			}
+			args := slices.Concat(path, []string{"--" + f.Name + "="}, rows[cmd.CommandPath()].args)
+			if status, out, errs := s.inside(append([]string{"-C", s.dir}, args...)...); status != 2 || out != "" || !strings.Contains(errs, "--"+f.Name+" has an empty value: want ") {
+				t.Errorf("b9 %q: status %d, %s%s", args, status, out, errs)
+			}
+		})
+	})
 }
 
 // TestStatuses ends with every other status of the table.

@@ -171,6 +171,9 @@ func runProgram(ctx context.Context, p *session.Program, args []string) int {
 	developer.Register(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
 		p.Command = command.Name(cmd)
+		if err := command.NoneEmpty(cmd); err != nil {
+			return err
+		}
 		if stop, err = developer.Start(); err != nil {
 			return err
 		}

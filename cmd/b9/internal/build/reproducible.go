@@ -54,7 +54,21 @@ func (b *maker) checkReproducible(ctx context.Context, events func(engine.Event)
 		found = append(found, irreproducible(n, is.Diff))
 		r.Irreproducible = append(r.Irreproducible, is)
 	}
+	if len(found) == 0 {
+		b.Console.Note(fmt.Sprintf("built twice: %s came out the same", output.Count(repeated(second), "step", "steps")))
+	}
 	return errors.Join(found...)
+}
+
+// repeated is how many steps of a second build have outputs that were compared.
+func repeated(second *engine.Result) int {
+	n := 0
+	for _, node := range second.Nodes() {
+		if !node.Located() && !lasting(node) {
+			n++
+		}
+	}
+	return n
 }
 
 // lasting reports whether the step has an effect outside of the store.

@@ -163,6 +163,18 @@ func Define(to *pflag.FlagSet, options *[]string) {
 	to.StringArrayVarP(options, "define", "D", nil, "give the declared option NAME a value, as `NAME=VALUE`")
 }
 
+// NoneEmpty refuses flags with a text that were given an empty one, as by "$UNSET" in a
+// script: they would be as good as not given.
+func NoneEmpty(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && err == nil {
+			want, _ := pflag.UnquoteUsage(f)
+			err = exit.Usagef("--%s has an empty value: want %s, or leave it out", f.Name, want)
+		}
+	})
+	return err
+}
+
 // First is the first argument, "" where there is none.
 func First(args []string) string {
 	if len(args) == 0 {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"errors"
-	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -35,7 +34,7 @@ type targets []*lang.Target
 // function is one of the language.
 type function struct {
 	usage    string
-	args     string // e an expression, w a word, n a number
+	args     string // as argument reads them
 	required int    // how many have to be given
 	eval     func(*evaluation, []*Expr) (targets, error)
 }
@@ -44,14 +43,14 @@ type function struct {
 func functions() map[string]function {
 	return map[string]function{
 		"allpaths": {"(FROM, TO): all targets on paths from FROM to TO", "ee", 2, (*evaluation).allpaths},
-		"attr":     {"(NAME, REGEXP, EXPR): targets of which the argument NAME matches", "wwe", 3, (*evaluation).attr},
+		"attr":     {"(NAME, REGEXP, EXPR): targets of which the argument NAME matches", "wre", 3, (*evaluation).attr},
 		"deps":     {"(EXPR[, DEPTH]): what the targets need, at most so many steps away", "en", 1, (*evaluation).deps},
-		"filter":   {"(REGEXP, EXPR): targets of which the label matches", "we", 2, (*evaluation).filter},
-		"kind":     {"(REGEXP, EXPR): targets that such a built-in makes: \"lxc_exec rule\", \"source file\"", "we", 2, (*evaluation).kind},
+		"filter":   {"(REGEXP, EXPR): targets of which the label matches", "re", 2, (*evaluation).filter},
+		"kind":     {"(REGEXP, EXPR): targets that such a built-in makes: \"lxc_exec rule\", \"source file\"", "re", 2, (*evaluation).kind},
 		"labels":   {"(NAME, EXPR): what the targets were given for the parameter NAME", "we", 2, (*evaluation).labels},
 		"owner":    {"(FILE): targets that read the file of the workspace, or are made by its code", "w", 1, (*evaluation).owner},
 		"rdeps":    {"(UNIVERSE, EXPR[, DEPTH]): what, of all that UNIVERSE needs, needs the targets", "een", 2, (*evaluation).rdeps},
-		"some":     {"(EXPR[, N]): any N of the targets, by default one", "en", 1, (*evaluation).some},
+		"some":     {"(EXPR[, N]): any N of the targets, by default one", "ep", 1, (*evaluation).some},
 		"somepath": {"(FROM, TO): the targets on one path", "ee", 2, (*evaluation).somepath},
 	}
 }
@@ -285,7 +284,7 @@ func (v *evaluation) matching(args []*Expr, of func(*lang.Target) (text string, 
 	last := len(args) - 1
 	re, err := regexp.Compile(args[last-1].text)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no regular expression: %w", args[last-1].text, err)
+		return nil, err // which was checked
 	}
 	list, err := v.eval(args[last])
 	return keep(list, func(t *lang.Target) bool {

@@ -9,6 +9,7 @@ package query
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -276,14 +277,21 @@ func (p *parser) call(f function) (*Expr, error) {
 	return e, nil
 }
 
-// argument reads an argument: e an expression, w a word, n a number.
+// argument reads an argument: e an expression, w a word, r a regular expression, n a
+// number, p one that is not 0.
 func (p *parser) argument(kind byte) (*Expr, error) {
-	switch kind {
-	case 'e':
+	t := p.peek()
+	n, err := strconv.Atoi(t.text)
+	switch {
+	case kind == 'e':
 		return p.expr()
-	case 'n':
-		if n, err := strconv.Atoi(p.peek().text); err != nil || n < 0 {
-			return nil, p.unexpected("a whole number")
+	case kind == 'n' && (err != nil || n < 0):
+		return nil, p.unexpected("a whole number")
+	case kind == 'p' && (err != nil || n < 1):
+		return nil, p.unexpected("a whole number of at least 1")
+	case kind == 'r':
+		if _, err := regexp.Compile(t.text); err != nil {
+			return nil, fmt.Errorf("at %d: %q is no regular expression: %w", t.at+1, t.text, err)
 		}
 	}
 	return p.word()

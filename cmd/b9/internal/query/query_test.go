@@ -284,6 +284,7 @@ func TestMistakes(t *testing.T) {
 		"//:a; x":            `at 5: unexpected character ';'`,
 		"kind('(', //...)":   `"(" is no regular expression`,
 		"//:b":               `has no target "b"`,
+		"some(//:a, 0)":      `at 12: unexpected "0", want a whole number of at least 1`,
 		"some(//:a - //:a)":  `there is none to choose`,
 		"rdeps(//:a)":        `at 11: unexpected ")", want ",": rdeps(UNIVERSE, EXPR[, DEPTH])`,
 		"filter(//:a":        `at 12: the expression ends, want ","`,
