@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -42,12 +43,12 @@ func (o *opener) diff(ctx context.Context, first, second string) (same bool, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	if (a.files == nil) != (b.files == nil) { // an image beside a directory: what is in it
-		for _, p := range []*place{a, b} {
-			if p.files == nil {
-				if err := p.mount("", o.Console.Warn); err != nil {
-					return false, err
-				}
-			}
+		image, directory := a, b
+		if a.files != nil {
+			image, directory = b, a
+		}
+		if err := image.mount("", o.Console.Warn); err != nil {
+			return false, fmt.Errorf("%s can't be compared with the files of %s: %w", image.name(), directory.name(), err)
 		}
 	}
 	d, err := difference.Compare(ctx, a.side(), b.side())
@@ -68,7 +69,9 @@ func (o *opener) openWhole(ctx context.Context, arg string) (*place, error) {
 	case p.image == nil:
 		err = p.isDirectory(sel)
 	case sel != "" || p.path != "":
-		err = p.mount(sel, o.Console.Warn)
+		if err = p.mount(sel, o.Console.Warn); err != nil {
+			err = fmt.Errorf("%s: %w", arg, err)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
