@@ -84,7 +84,7 @@ func TestGoldenKeysAreTheRecords(t *testing.T) {
 // the host, so that keys do not depend on the machine.
 func fixTools(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"mke2fs", "resize2fs", "e2fsck", "mkfs.erofs", "mkfs.f2fs", "sload.f2fs", "mkfs.xfs", "mmdebstrap", "apt-get", "dpkg"} {
+	for _, name := range []string{"mke2fs", "resize2fs", "e2fsck", "mkfs.erofs", "mkfs.f2fs", "sload.f2fs", "mkfs.xfs", "mmdebstrap", "apt-get", "dpkg", "qemu-system-x86_64"} {
 		script := fmt.Sprintf("#!/bin/sh\necho golden %s 1.2.3 called with \"$*\"\n", name)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,13 @@ package builtins
 func parameterCalls() map[string]callsOf {
 	return map[string]callsOf{
 		"base64": {form: `base64(name = "x", %s)`, args: map[string][2]string{"file": {`file = "a.txt"`, `file = "b.txt"`}}},
+		"boot_test": {form: `def machine(cpus = 1):
+    return virtual_machine(name = "machine", tags = ["manual"], kernel = "k.efi", cpus = cpus)
+boot_test(name = "x", %s)`, declared: true, args: map[string][2]string{
+			"vm":      {`vm = machine(), checks = [{"name": "a", "check": "reboot"}]`, `vm = machine(cpus = 2), checks = [{"name": "a", "check": "reboot"}]`},
+			"checks":  {`vm = machine(), checks = [{"name": "a", "check": "reboot"}]`, `vm = machine(), checks = [{"name": "a", "check": "poweroff"}]`},
+			"network": {`vm = machine(), checks = [{"name": "a", "check": "reboot"}]`, `vm = machine(), checks = [{"name": "a", "check": "reboot"}], network = "user"`},
+		}, scripts: []string{"testdata/script/boot_test.txtar"}},
 		"boot_files": {form: `def system(**files):
     return image(content = tree(files = dict({"boot/vmlinuz-6.1": "k.efi", "boot/initrd.img-6.1": "a.txt", "usr/lib/systemd/boot/efi/systemd-bootx64.efi": "m.efi",
         "usr/lib/systemd/boot/efi/linuxx64.efi.stub": "k.efi", "usr/lib/grub/i386-pc/boot.img": "a.txt"}, **files)))

@@ -19,6 +19,7 @@ func TestOnlyTheseFieldsAreNotInTheKey(t *testing.T) {
 		"archiveState.Apt",
 		"archiveState.Refresh",
 		"archiveState.Users",
+		"bootTest.CPUs", "bootTest.Memory", "bootTest.Timeout",
 		"bootstrap.Apt",
 		"bootstrap.Refresh",
 		"bootstrap.Users",

@@ -235,7 +235,7 @@ func (b *bootTest) Run(ctx context.Context, job *engine.Job) error {
 		derr = os.WriteFile(job.Output("report"), data, 0o644)
 	}
 	if _, nerr := os.Stat(picture); err != nil && nerr == nil {
-		job.Logf("b9: what the screen showed is %s", picture)
+		job.Logf("b9: what the screen showed is kept beside this log, as %s", filepath.Base(picture))
 	}
 	return errors.Join(err, derr)
 }

@@ -50,7 +50,13 @@ func newMachineSite(t *testing.T, file string) *machineSite {
 // started starts a machine, and returns when its console has said so.
 func (w *machineSite) started(until string, stdin io.Reader, args ...string) (*exec.Cmd, *follower) {
 	w.t.Helper()
-	cmd, _ := w.command(append([]string{"run"}, args...)...)
+	return w.startedAs("run", until, stdin, args...)
+}
+
+// startedAs is started with another command than run.
+func (w *machineSite) startedAs(command, until string, stdin io.Reader, args ...string) (*exec.Cmd, *follower) {
+	w.t.Helper()
+	cmd, _ := w.command(append([]string{command}, args...)...)
 	out := &follower{found: make(chan struct{}), until: until}
 	cmd.Stdout, cmd.Stderr, cmd.Stdin = out, out, stdin
 	if err := cmd.Start(); err != nil {
@@ -159,6 +165,40 @@ func TestMachineEndsWithB9(t *testing.T) {
 	}
 	w.run("build", "//:off")
 	w.noScratch("the next b9")
+}
+
+// TestBootTestEndsWithB9 stops and kills b9 while it tests a machine, which answers no
+// check: no process of it stays, and no file of the step's.
+func TestBootTestEndsWithB9(t *testing.T) {
+	w := newMachineSite(t, machineFile+`
+boot_test(name = "hangs", vm = ":stays", checks = [{"name": "answers", "check": "http", "port": 80, "path": "/", "status": 200}])
+`)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+		cmd, out := w.startedAs("build", "b9 stays", nil, "-v", "//:hangs")
+		processes := descendants(cmd.Process.Pid)
+		if len(processes) < 2 { // QEMU and the TPM
+			t.Fatalf("b9 has the processes %v", processes)
+		}
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		err := cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); sig != syscall.SIGKILL && got != exit.Interrupted {
+			t.Errorf("%v: status %d, %v\n%s", sig, got, err, out)
+		}
+		for _, pid := range processes {
+			for alive(pid) { // the kernel kills them, which b9 no longer waits for
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		if sig == syscall.SIGKILL { // after which the next b9 tidies up
+			w.run("build", "//:off")
+		}
+		if left, _ := filepath.Glob(filepath.Join(w.store, "scratch", "*hangs*")); len(left) > 0 {
+			t.Errorf("%v: left: %v", sig, left)
+		}
+	}
+	w.noScratch("a test")
 }
 
 // noScratch looks for what a machine left in the store.

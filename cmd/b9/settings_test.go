@@ -19,6 +19,7 @@ func settingTests() map[string]string {
 		"store.dir":     "settings", "store.max_size": "settings", "store.max_age": "settings",
 		"container.backend": "container_backend", "container.memory": "container_settings", "container.cpus": "container_settings",
 		"container.capabilities": "container_settings", "container.network": "container_settings", "container.timeout": "container_settings", "container.timeout_factor": "container_settings",
+		"vm.timeout": "boot_test", "vm.timeout_factor": "boot_test",
 		"libvirt.uri": "container_backend", "libvirt.emulator": "container_backend", "libvirt.network": "container_backend",
 		"bootstrap.mirror": "settings", "bootstrap.refresh": "settings", "fs.ext4_features": "settings",
 		"shared.repository": "share_parameters", "shared.keep": "share_keep", "shared.cache": "stepcache", "shared.cache_push": "stepcache",

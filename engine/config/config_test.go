@@ -260,8 +260,8 @@ func TestSchema(t *testing.T) {
 		}
 		seen[f.key] = true
 	}
-	if len(seen) != 25 {
-		t.Errorf("%d settings, want 25", len(seen))
+	if len(seen) != 27 {
+		t.Errorf("%d settings, want 27", len(seen))
 	}
 }
 

@@ -52,9 +52,9 @@ func newAccess(m *vm.Machine, checks []Check, o *qemu.Options) (*access, error) 
 	}
 	for i := range checks {
 		switch c := &checks[i]; c.Kind {
-		case HTTP:
+		case kindHTTP:
 			lend(c.Port)
-		case Command, Reboot, Poweroff:
+		case kindCommand, kindReboot, kindPoweroff:
 			if len(m.NICs) == 0 || a.key != nil {
 				continue
 			}

@@ -20,20 +20,20 @@ import (
 
 // The kinds of checks.
 const (
-	Console  = "console"  // a text comes on the console
-	Command  = "run"      // a command in the machine ends so
-	HTTP     = "http"     // a server in the machine answers so
-	Reboot   = "reboot"   // the machine starts anew when it is told to
-	Poweroff = "poweroff" // the machine goes off when it is told to
+	kindConsole  = "console"  // a text comes on the console
+	kindCommand  = "run"      // a command in the machine ends so
+	kindHTTP     = "http"     // a server in the machine answers so
+	kindReboot   = "reboot"   // the machine starts anew when it is told to
+	kindPoweroff = "poweroff" // the machine goes off when it is told to
 )
 
-// Kinds are those of [Check].
-func Kinds() []string { return []string{Console, Command, HTTP, Reboot, Poweroff} }
+// kinds are those of [Check].
+func kinds() []string { return []string{kindConsole, kindCommand, kindHTTP, kindReboot, kindPoweroff} }
 
 // Check is one check. Which fields count depends on its kind.
 type Check struct {
 	Name    string
-	Kind    string   // of [Kinds]
+	Kind    string   // console, run, http, reboot or poweroff
 	Pattern string   // a regular expression, ^ and $ of which are at lines: of the console, of what the command prints, of the server's document; "" is anything
 	Argv    []string // run: the command and its arguments
 	Status  int      // run: how it ends; http: the status of the answer
@@ -61,7 +61,7 @@ func Valid(checks []Check) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("check %d: %w", i, err))
 		}
-		off = off || c.Kind == Poweroff
+		off = off || c.Kind == kindPoweroff
 	}
 	return errors.Join(errs...)
 }
@@ -71,21 +71,21 @@ func (c *Check) valid() error {
 	switch {
 	case c.Name == "" || strings.ContainsAny(c.Name, "\r\n"):
 		return fmt.Errorf("%q is no name: it is a line of text", c.Name)
-	case !slices.Contains(Kinds(), c.Kind):
-		return fmt.Errorf("%q is none of %s", c.Kind, strings.Join(Kinds(), ", "))
+	case !slices.Contains(kinds(), c.Kind):
+		return fmt.Errorf("%q is none of %s", c.Kind, strings.Join(kinds(), ", "))
 	case err != nil:
 		return fmt.Errorf("%s: %w", c.Name, err)
-	case c.Kind == Console && c.Pattern == "":
+	case c.Kind == kindConsole && c.Pattern == "":
 		return fmt.Errorf("%s: it waits for no text", c.Name)
-	case c.Kind == Command && (len(c.Argv) == 0 || c.Argv[0] == ""):
+	case c.Kind == kindCommand && (len(c.Argv) == 0 || c.Argv[0] == ""):
 		return fmt.Errorf("%s: there is no command", c.Name)
-	case c.Kind == Command && (c.Status < 0 || c.Status > 255):
+	case c.Kind == kindCommand && (c.Status < 0 || c.Status > 255):
 		return fmt.Errorf("%s: no command ends with status %d", c.Name, c.Status)
-	case c.Kind == HTTP && (c.Port < 1 || c.Port > 65535):
+	case c.Kind == kindHTTP && (c.Port < 1 || c.Port > 65535):
 		return fmt.Errorf("%s: %d is no port", c.Name, c.Port)
-	case c.Kind == HTTP && (c.Status < 100 || c.Status > 599):
+	case c.Kind == kindHTTP && (c.Status < 100 || c.Status > 599):
 		return fmt.Errorf("%s: no server answers with status %d", c.Name, c.Status)
-	case c.Kind == HTTP && !strings.HasPrefix(c.Path, "/"):
+	case c.Kind == kindHTTP && !strings.HasPrefix(c.Path, "/"):
 		return fmt.Errorf("%s: path %q does not begin with a slash", c.Name, c.Path)
 	}
 	return nil
@@ -100,7 +100,7 @@ func (c *Check) pattern() (*regexp.Regexp, error) {
 }
 
 // Network reports whether the check gets to the machine through its network.
-func (c *Check) Network() bool { return c.Kind == HTTP }
+func (c *Check) Network() bool { return c.Kind == kindHTTP }
 
 // check runs one check until it comes out as it should, can't any more, or ctx ends.
 func (t *trial) check(ctx context.Context, c *Check) error {
@@ -109,13 +109,13 @@ func (t *trial) check(ctx context.Context, c *Check) error {
 		return err
 	}
 	switch c.Kind {
-	case Console:
+	case kindConsole:
 		return t.console.expect(ctx, pattern)
-	case Command:
+	case kindCommand:
 		return again(ctx, c.Retry, func() error { return t.command(ctx, c, pattern) })
-	case HTTP:
+	case kindHTTP:
 		return again(ctx, true, func() error { return t.fetch(ctx, c, pattern) })
-	case Reboot:
+	case kindReboot:
 		return t.reboot(ctx)
 	}
 	return t.poweroff(ctx)

@@ -56,7 +56,7 @@ func TestText(t *testing.T) {
 
 // TestValid refuses what is no check, all of it.
 func TestValid(t *testing.T) {
-	good := []Check{says("x"), runs(0, "", "true"), {Name: "h", Kind: HTTP, Port: 80, Status: 200, Path: "/"}, {Name: "r", Kind: Reboot}, {Name: "p", Kind: Poweroff}}
+	good := []Check{says("x"), runs(0, "", "true"), {Name: "h", Kind: kindHTTP, Port: 80, Status: 200, Path: "/"}, {Name: "r", Kind: kindReboot}, {Name: "p", Kind: kindPoweroff}}
 	if err := Valid(good); err != nil {
 		t.Error(err)
 	}

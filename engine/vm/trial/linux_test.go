@@ -50,6 +50,7 @@ func asks(t *testing.T) string {
 // TestLinux runs commands through the guest's agent, asks a server, starts the guest anew and
 // switches it off.
 func TestLinux(t *testing.T) {
+	t.Parallel()
 	retry := runs(0, "^2$", "/bin/sh", "-c", "echo x >>/tmp/tries; wc -l </tmp/tries")
 	retry.Retry = true
 	got := try(t, t.Context(), linux(t), patience,
@@ -58,12 +59,12 @@ func TestLinux(t *testing.T) {
 		runs(7, "^out\n$", "/bin/sh", "-c", "echo out; echo errors >&2; exit 7"),
 		retry,
 		runs(0, "", "/bin/sh", "-c", serve),
-		Check{Name: "serves", Kind: HTTP, Port: 80, Path: "/x", Status: 404, Pattern: "^nothing"},
+		Check{Name: "serves", Kind: kindHTTP, Port: 80, Path: "/x", Status: 404, Pattern: "^nothing"},
 		runs(1, "", "/bin/sh", "-c", asks(t)),
-		Check{Name: "reboot", Kind: Reboot},
+		Check{Name: "reboot", Kind: kindReboot},
 		says("guest is up"),
 		runs(1, "", "test", "-e", "/tmp/tries"),
-		Check{Name: "poweroff", Kind: Poweroff},
+		Check{Name: "poweroff", Kind: kindPoweroff},
 	)
 	if got.err != nil || got.Channel != byAgent || got.Checks[10].Status != Passed {
 		t.Errorf("%v: %+v\n%s", got.err, got.Report, got.log)
@@ -76,19 +77,19 @@ func TestLinux(t *testing.T) {
 // TestLinuxBySSH runs commands in a guest that has no agent, and tells what a command that
 // failed has printed.
 func TestLinuxBySSH(t *testing.T) {
+	t.Parallel()
 	m := linux(t)
 	m.Cmdline += " noagent"
 	got := tryOpen(t, t.Context(), m, patience, true,
 		runs(0, "^a  b it's$", "echo", "a  b", "it's"),
 		runs(0, "^the host$", "/bin/sh", "-c", asks(t)),
-		Check{Name: "reboot", Kind: Reboot},
 		runs(7, "^out\n$", "/bin/sh", "-c", "echo out; echo errors >&2; exit 7"),
 		runs(0, "", "/bin/sh", "-c", "echo out; echo errors >&2; exit 7"),
 	)
-	if got.err == nil || got.Channel != bySSH || got.Checks[4].Error != "the command ended with status 7, want 0, and printed:\nout\nerrors" {
+	if got.err == nil || got.Channel != bySSH || got.Checks[3].Error != "the command ended with status 7, want 0, and printed:\nout\nerrors" {
 		t.Errorf("%v: %+v\n%s", got.err, got.Report, got.log)
 	}
-	if got.Checks[3].Status != Passed || !strings.Contains(got.log, "through ssh") {
+	if got.Checks[2].Status != Passed || !strings.Contains(got.log, "through ssh") {
 		t.Errorf("%+v\n%s", got.Report, got.log)
 	}
 }

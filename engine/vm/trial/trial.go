@@ -20,8 +20,8 @@ import (
 	"b9.build/b9/engine/vm/qemu"
 )
 
-// Schema names the document that a [Report] is, and its version.
-const Schema = "boot_test/1"
+// schema names the document that a [Report] is, and its version.
+const schema = "boot_test/1"
 
 // Options are how a machine is tried.
 type Options struct {
@@ -78,8 +78,8 @@ func ReadReport(data []byte) (*Report, error) {
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, err
 	}
-	if r.Schema != Schema {
-		return nil, fmt.Errorf("it is %q, and this b9 reads %s", r.Schema, Schema)
+	if r.Schema != schema {
+		return nil, fmt.Errorf("it is %q, and this b9 reads %s", r.Schema, schema)
 	}
 	return r, nil
 }
@@ -99,7 +99,7 @@ type trial struct {
 // the machine writes. The error is that of the first check that failed; the report then
 // says so, too. It is nil where the machine could not be started.
 func Run(ctx context.Context, m *vm.Machine, checks []Check, o Options) (_ *Report, err error) {
-	t := &trial{options: o, log: &log{to: o.Log}, report: &Report{Schema: Schema, Machine: m.Name, Accelerator: o.Accel}}
+	t := &trial{options: o, log: &log{to: o.Log}, report: &Report{Schema: schema, Machine: m.Name, Accelerator: o.Accel}}
 	with := qemu.Options{Accel: o.Accel, Scratch: o.Scratch, Network: qemu.Network{Closed: !o.Open}}
 	if t.access, err = newAccess(m, checks, &with); err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func (t *trial) limited(ctx context.Context, c *Check) error {
 	over := fmt.Errorf("it did not come so within %v: raise timeout=, or vm.timeout in b9.toml", t.options.Limit)
 	ctx, done := t.clock.limit(ctx, t.options.Limit, over)
 	defer done()
-	if c.Kind != Poweroff {
+	if c.Kind != kindPoweroff {
 		var stop func()
 		ctx, stop = until(ctx, t.Down(), t.off)
 		defer stop()

@@ -59,11 +59,11 @@ func tryOpen(t *testing.T, ctx context.Context, m *vm.Machine, limit time.Durati
 }
 
 func says(pattern string) Check {
-	return Check{Name: "says " + pattern, Kind: Console, Pattern: pattern}
+	return Check{Name: "says " + pattern, Kind: kindConsole, Pattern: pattern}
 }
 
 func runs(status int, stdout string, argv ...string) Check {
-	return Check{Name: "runs " + argv[0], Kind: Command, Argv: argv, Status: status, Pattern: stdout}
+	return Check{Name: "runs " + argv[0], Kind: kindCommand, Argv: argv, Status: status, Pattern: stdout}
 }
 
 // TestConsole waits for texts of a console, in their order.
