@@ -36,8 +36,8 @@ func Operations(s Settings) []lang.Operation {
 	}
 	return []lang.Operation{
 		base64Operation(),
-		machine.BootTest(s.Machine),
 		image.BootFiles(),
+		machine.BootTest(s.Machine),
 		debian.Bootstrap(s.Bootstrap, s.Image),
 		image.Canonical(),
 		cloudInitOperation(),

@@ -50,6 +50,7 @@ func viewCalls() map[string]string {
 image(name = "imported_extents", source = "flat.vmdk", extents = {"flat-flat.vmdk": "ext4.raw"})`,
 		"lxc_exec": `lxc_exec(name = "ran", images = {"/": "ext4.raw"}, script = "src/run", shares = {"/ro": "src", "/rw": writable(src = "src"), "/all": ".", "/out": writable()}, network = "none")
 lxc_exec(name = "listed", images = {"/": "ext4.raw"}, script = ["true"], shares = {"/out": writable()}, network = "none")`,
+		"make-btrfs": `image(name = "filled_btrfs", fs = "btrfs", content = "src")`,
 		"make-image": `image(name = "filled", content = "src")
 image(name = "filled_all", content = ".")
 image(name = "filled_tar", content = "src.tar")
@@ -58,7 +59,6 @@ image(name = "filled_squashfs", fs = "squashfs", content = "src")
 image(name = "filled_erofs", fs = "erofs", content = "src")
 image(name = "filled_f2fs", fs = "f2fs", content = "src")
 image(name = "filled_xfs", fs = "xfs", content = "src")
-image(name = "filled_btrfs", fs = "btrfs", content = "src")
 image(name = "filled_vfat", fs = "vfat", size = "34M", content = "src/sub")`,
 		"merge_yaml": `merge_yaml(name = "merged", inputs = ["user.yaml"])`,
 		"member":     "takes a directory that a step made",

@@ -11,6 +11,9 @@ import (
 // BuildFile is the name of the file that makes a directory a package.
 const BuildFile = "B9BUILD.star"
 
+// TestSuffix ends the names of files that hold tests of rules.
+const TestSuffix = "_test.star"
+
 // Label names a target, or a file of the workspace. Its forms are
 //
 //	//pkg:name            a target of pkg/B9BUILD.star

@@ -177,7 +177,7 @@ func (l *listing) findShadowing() {
 // findMissingDocs finds public functions without docstrings in libraries: files that
 // declare no targets of their own.
 func (l *listing) findMissingDocs() {
-	if filepath.Base(l.file.Name) == lang.BuildFile || l.declares() {
+	if filepath.Base(l.file.Name) == lang.BuildFile || strings.HasSuffix(l.file.Name, lang.TestSuffix) || l.declares() {
 		return
 	}
 	for _, s := range l.tree.Stmts {

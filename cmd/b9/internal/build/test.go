@@ -97,7 +97,7 @@ func (t *tester) run(ctx context.Context) error {
 		return err
 	}
 	if len(tests) == 0 && t.mistakes == nil {
-		return exit.Usagef("no tests%s in %s: tests are functions %s* of files *%s%s", t.filtered(), strings.Join(t.Patterns, " "), unit.Prefix, unit.Suffix, t.builtins())
+		return exit.Usagef("no tests%s in %s: tests are functions %s* of files *%s%s", t.filtered(), strings.Join(t.Patterns, " "), unit.Prefix, lang.TestSuffix, t.builtins())
 	}
 	if t.update {
 		if err := t.updateFiles(ctx, tests); err != nil {
@@ -139,7 +139,7 @@ func (t *tester) find(ctx context.Context, ws *session.Workspace) ([]*test, erro
 	one := map[string]bool{}
 	for _, pattern := range t.Patterns {
 		text, without := strings.CutPrefix(pattern, "-")
-		c, err := ws.Suffixed(ctx, text, unit.Suffix)
+		c, err := ws.Suffixed(ctx, text, lang.TestSuffix)
 		if err != nil {
 			return nil, err
 		}
@@ -233,7 +233,7 @@ func (t *tester) targets(ctx context.Context, ws *session.Workspace, patterns []
 		case ok && len(target.Refs) > 0:
 			tests = append(tests, newTest(kind, target.Title, target.Refs[0].Node, target.Wanted()...))
 		case asked && !slices.ContainsFunc(patterns, func(p string) bool { return !one[p] }):
-			return nil, exit.Usagef("%s is no test but %s(): tests are functions %s* of files *%s%s", target, target.Builtin, unit.Prefix, unit.Suffix, t.builtins())
+			return nil, exit.Usagef("%s is no test but %s(): tests are functions %s* of files *%s%s", target, target.Builtin, unit.Prefix, lang.TestSuffix, t.builtins())
 		}
 	}
 	return tests, nil

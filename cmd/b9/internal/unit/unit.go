@@ -30,12 +30,8 @@ import (
 	"b9.build/b9/engine"
 )
 
-const (
-	// Suffix is that of the files that hold tests.
-	Suffix = "_test.star"
-	// Prefix is that of the functions that are tests.
-	Prefix = "test_"
-)
+// Prefix is that of the functions that are tests.
+const Prefix = "test_"
 
 // Config says how tests are run.
 type Config struct {

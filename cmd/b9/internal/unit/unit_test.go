@@ -50,7 +50,7 @@ func TestLibraries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(root, "stdlib", "testdata", "*"+Suffix))
+	files, err := filepath.Glob(filepath.Join(root, "stdlib", "testdata", "*"+lang.TestSuffix))
 	if err != nil || len(files) < 3 {
 		t.Fatal(files, err)
 	}
