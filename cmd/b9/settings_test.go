@@ -70,7 +70,7 @@ func samples() map[string][3]string {
 		"results.place": {"link", "none", "move"},
 		"store.dir":     {"/srv/b9", "/srv/b8", ""}, "store.max_size": {"4GiB", "20%", "400%"}, "store.max_age": {"7d", "12h", "soon"},
 		"container.backend": {"embedded", "libvirt-lxc", "nspawn"}, "container.memory": {"512MiB", "2GiB", "12"}, "container.cpus": {"1.5", "2", "-1"},
-		"container.capabilities": {"sys_admin,net_raw", "", "-"}, "container.network": {"none", "lab", ""}, "container.timeout": {"1m30s", "2h", "-3s"}, "container.timeout_factor": {"2.5", "4", "0"},
+		"container.capabilities": {"sys_admin,net_raw", "", "-"}, "container.network": {"none", "lab", ""}, "container.timeout": {"1m30s", "2h", "-3s"}, "container.timeout_factor": {"2.5", "4", "0"}, "vm.timeout": {"1m30s", "2h", "-3s"}, "vm.timeout_factor": {"2.5", "4", "0"},
 		"libvirt.uri": {"lxc:///system", "lxc:///", ""}, "libvirt.emulator": {"/usr/lib/x", "", "x"}, "libvirt.network": {"lab", "", "-"},
 		"bootstrap.mirror": {"http://deb.example/debian", "", "-"}, "bootstrap.refresh": {"1h", "30m", "never"}, "fs.ext4_features": {"64bit,^has_journal", "", "-"},
 		"shared.repository": {"local", "", "-"}, "shared.cache": {"", "", "-"}, "shared.keep": {"3", "0", "-1"}, "shared.cache_push": {"true", "false", "2"},

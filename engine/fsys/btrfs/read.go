@@ -149,12 +149,11 @@ func (v *reader) copies(logical uint64) ([]int64, error) {
 
 // place is where a logical address lies, and how many bytes follow each other there.
 func (v *reader) place(logical uint64) (at, n int64, err error) {
-	for i := sort.Search(len(v.chunks), func(i int) bool { return v.chunks[i].logical > logical }) - 1; i >= 0; {
+	if i := sort.Search(len(v.chunks), func(i int) bool { return v.chunks[i].logical > logical }) - 1; i >= 0 {
 		c := v.chunks[i]
 		if off := logical - c.logical; off < c.length && c.at+off < 1<<62 {
 			return int64(c.at + off), int64(min(c.length-off, 1<<62)), nil
 		}
-		break
 	}
 	return 0, 0, volume.Damaged("address %d lies in no chunk", logical)
 }
