@@ -328,8 +328,11 @@ func (t *trial) golden(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tu
 	}
 	text = strings.TrimSuffix(text, "\n") + "\n"
 	file := t.m.reads(path.Join(t.m.base.Pkg, name))
+	if st, err := os.Lstat(file); err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file: what a test expects lies beside it", name)
+	}
 	if t.Update {
-		return starlark.String(""), os.WriteFile(file, []byte(text), 0o644)
+		return starlark.String(""), replaceFile(file, text)
 	}
 	want, err := readSource(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -339,6 +342,23 @@ func (t *trial) golden(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tu
 		return starlark.String(""), err
 	}
 	return starlark.String(difference(text, string(want))), nil
+}
+
+// replaceFile gives a file a text; where a link took its name, the link goes.
+func replaceFile(file, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(file), ".golden-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 // FileText is the text of a file that another one loads, directly or through others.

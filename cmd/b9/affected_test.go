@@ -222,6 +222,19 @@ func TestAffectedBySubmodules(t *testing.T) {
 	}
 }
 
+// TestAffectedInAHook has the variables that git gives to a hook, which tie git to what the
+// hook is of.
+func TestAffectedInAHook(t *testing.T) {
+	h := newHistory(t, map[string]string{"ws/b9.toml": "\n", "ws/B9BUILD.star": "file(name = 'a', content = '1')\n"})
+	h.write(map[string]string{"ws/B9BUILD.star": "file(name = 'a', content = '2')\n"})
+	for name, value := range map[string]string{"GIT_DIR": filepath.Join(h.top, ".git"), "GIT_INDEX_FILE": filepath.Join(h.top, "none"), "GIT_PREFIX": "ws/"} {
+		t.Setenv(name, value)
+	}
+	if got := h.affected("HEAD"); got != "//:a" {
+		t.Errorf("affected are %q", got)
+	}
+}
+
 // TestAffectedAtRandom changes a workspace at random, some of it committed, and compares
 // what b9 says with the keys of the steps that builds of two copies have.
 func TestAffectedAtRandom(t *testing.T) {

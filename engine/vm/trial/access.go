@@ -91,12 +91,16 @@ func (a *access) ready(ctx context.Context, t *trial) error {
 	trying, cancel := context.WithCancel(ctx)
 	defer cancel()
 	agent, login := make(chan error, 1), make(chan error, 1)
-	go func() { agent <- t.Agent(trying) }()
+	go func() { agent <- t.serves(trying) }()
 	go func() { login <- a.connect(trying, t) }()
 	var err error
 	select {
 	case err = <-agent:
-		a.name = byAgent
+		if a.name = byAgent; err != nil && a.key != nil && trying.Err() == nil {
+			a.name = bySSH // the agent answers, and runs nothing
+			err = <-login
+			break
+		}
 		cancel()
 		<-login
 	case err = <-login:
@@ -117,8 +121,17 @@ func (a *access) ready(ctx context.Context, t *trial) error {
 		a.name = ""
 		return err
 	}
-	t.log.say("commands get into the machine through %s", map[string]string{byAgent: "QEMU's guest agent", bySSH: "ssh, since it has no guest agent"}[a.name])
+	t.log.say("commands get into the machine through %s", map[string]string{byAgent: "QEMU's guest agent", bySSH: "ssh, since no guest agent runs them"}[a.name])
 	return nil
+}
+
+// serves waits until the guest's agent runs commands, which it may be forbidden to.
+func (t *trial) serves(ctx context.Context) error {
+	if err := t.Agent(ctx); err != nil {
+		return err
+	}
+	_, err := t.Exec(ctx, "/bin/sh", "-c", ":")
+	return err
 }
 
 // run runs a command in the machine as root.
@@ -201,13 +214,14 @@ func (a *access) session(ctx context.Context, argv []string) (qemu.Exited, error
 	a.mu.Lock()
 	client := a.client
 	a.mu.Unlock()
+	// A machine that is off or stands still never answers, with its connection open.
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
+	defer stop()
 	s, err := client.NewSession()
 	if err != nil {
 		a.close() // so that the next command logs in anew
 		return qemu.Exited{}, err
 	}
-	stop := context.AfterFunc(ctx, a.close)
-	defer stop()
 	defer s.Close()
 	var out, errs bytes.Buffer
 	s.Stdout, s.Stderr = &limited{&out}, &limited{&errs}
@@ -220,6 +234,7 @@ func (a *access) session(ctx context.Context, argv []string) (qemu.Exited, error
 	var status *ssh.ExitError
 	switch {
 	case ctx.Err() != nil:
+		a.close()
 		return got, context.Cause(ctx)
 	case errors.As(err, &status):
 		got.Status = status.ExitStatus()

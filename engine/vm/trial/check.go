@@ -110,7 +110,7 @@ func (t *trial) check(ctx context.Context, c *Check) error {
 	}
 	switch c.Kind {
 	case kindConsole:
-		return t.console.expect(ctx, pattern)
+		return t.expect(ctx, pattern)
 	case kindCommand:
 		return again(ctx, c.Retry, func() error { return t.command(ctx, c, pattern) })
 	case kindHTTP:
@@ -119,6 +119,31 @@ func (t *trial) check(ctx context.Context, c *Check) error {
 		return t.reboot(ctx)
 	}
 	return t.poweroff(ctx)
+}
+
+// expect waits for a text on the console. What a machine said before it went off may come
+// after the word that it is off.
+func (t *trial) expect(ctx context.Context, want *regexp.Regexp) error {
+	err := t.console.expect(ctx, want)
+	if err == nil || !isClosed(t.Down()) {
+		return err
+	}
+	t.picture() // while there is one
+	t.End()
+	t.console.wait()
+	if found, _ := t.console.find(want, true); found {
+		return nil
+	}
+	return err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // again runs try until it succeeds, once if it is not to be repeated.
@@ -214,6 +239,7 @@ func (t *trial) reboot(ctx context.Context) error {
 	anew := t.Reset()
 	err := t.shutdown(ctx, anew, "shutdown -r now || systemctl reboot")
 	if err == nil {
+		t.console.restart()
 		t.access.forget()
 	}
 	return err
@@ -230,6 +256,9 @@ func (t *trial) poweroff(ctx context.Context) error {
 	return cmp.Or(t.Died(), err)
 }
 
+// killed is the least status of what a signal ended, as a shutdown does with who asked for it.
+const killed = 128
+
 // shutdown runs a command after which nobody may be there to say how it ended, and waits
 // for what comes of it.
 func (t *trial) shutdown(ctx context.Context, done <-chan struct{}, command string) error {
@@ -238,7 +267,7 @@ func (t *trial) shutdown(ctx context.Context, done <-chan struct{}, command stri
 	ended := make(chan error, 1)
 	go func() {
 		got, err := t.access.run(running, t, []string{"/bin/sh", "-c", command})
-		if err == nil && got.Status != 0 {
+		if err == nil && got.Status != 0 && got.Status < killed {
 			err = fmt.Errorf("the command ended with status %d%s", got.Status, printed(got))
 		} else {
 			err = nil

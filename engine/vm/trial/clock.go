@@ -56,11 +56,12 @@ func (c *clock) run() {
 	}
 }
 
-// add counts some time, of which the machine waited a part.
+// add counts some time, of which the machine waited a part. That is less than none where a
+// thread that had waited has ended.
 func (c *clock) add(passed, waited time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counts += max(passed-waited, passed/least)
+	c.counts += max(passed-max(waited, 0), passed/least)
 	for l := range c.limits {
 		if c.counts >= l.at {
 			l.cancel()

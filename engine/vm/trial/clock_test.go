@@ -15,8 +15,9 @@ func TestClock(t *testing.T) {
 	ctx, done := c.limit(t.Context(), time.Minute, over)
 	other, end := c.limit(t.Context(), time.Minute, over)
 	end()
-	c.add(30*time.Second, 0)
-	c.add(100*time.Second, 99*time.Second) // of which a twentieth counts
+	c.add(15*time.Second, 0)
+	c.add(15*time.Second, -300*time.Second) // a thread that had waited has ended
+	c.add(100*time.Second, 99*time.Second)  // of which a twentieth counts
 	if ctx.Err() != nil {
 		t.Error("it ends before its time")
 	}

@@ -37,14 +37,21 @@ func (l *log) end() {
 	}
 }
 
+// maxLine is from which length on a line of the console is more than one in the log, in
+// bytes.
+const maxLine = 64 << 10
+
 // add writes the lines of a text of the console that are whole.
 func (l *log) add(text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.part = append(l.part, text...)
-	if n := bytes.LastIndexByte(l.part, '\n') + 1; n > 0 {
-		_, _ = l.to.Write(l.part[:n])
-		l.part = append(l.part[:0], l.part[n:]...)
+	n := bytes.LastIndexByte(text, '\n') + 1
+	if n > 0 {
+		_, _ = l.to.Write(append(l.part, text[:n]...))
+		l.part = l.part[:0]
+	}
+	if l.part = append(l.part, text[n:]...); len(l.part) > maxLine {
+		l.end()
 	}
 }
 
@@ -54,10 +61,14 @@ type console struct {
 	ended chan struct{}
 
 	mu   sync.Mutex
-	said []byte        // since the last match
+	said []byte        // since the last match; behind cut, where that is in a line
 	more chan struct{} // closed, and replaced, when more comes
+	kept int64         // bytes
 	err  error         // of keeping it
 }
+
+// cut stands where a line goes on that is not there: [text] leaves out such bytes.
+const cut = 0
 
 // follow reads until the machine ends.
 func follow(from io.Reader, l *log, kept io.Writer) *console {
@@ -83,10 +94,20 @@ func follow(from io.Reader, l *log, kept io.Writer) *console {
 	return c
 }
 
+// maxKept bounds what a machine may say on its console, in bytes.
+const maxKept = 256 << 20
+
 func (c *console) keep(kept io.Writer, data []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	if c.kept += int64(len(data)); c.kept > maxKept {
+		c.err = fmt.Errorf("the machine says more than %d MiB on its console", maxKept>>20)
+		return
+	}
 	if _, err := kept.Write(data); err != nil && !errors.Is(err, syscall.EPIPE) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
 		c.err = err
 	}
 }
@@ -96,7 +117,7 @@ func (c *console) add(got []byte) {
 	defer c.mu.Unlock()
 	c.said = append(c.said, got...)
 	if n := len(c.said) - maxUnread; n > 0 {
-		c.said = append(c.said[:0], c.said[n:]...)
+		c.drop(n)
 	}
 	close(c.more)
 	c.more = make(chan struct{})
@@ -111,21 +132,58 @@ func (c *console) failure() error {
 	return c.err
 }
 
+// drop forgets the beginning of what was said. The caller holds mu.
+func (c *console) drop(n int) {
+	rest := c.said[n:]
+	if n > 0 && c.said[n-1] != '\n' {
+		c.said = append(c.said[:0], append([]byte{cut}, rest...)...)
+		return
+	}
+	c.said = append(c.said[:0], rest...)
+}
+
+// restart forgets what was said: the machine starts anew.
+func (c *console) restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.said = c.said[:0]
+}
+
+// find looks for a text, and forgets what was said up to its end. ^ and $ are at lines: not
+// where the last search ended in one, nor where one has no end yet. more is closed when
+// there is more to be searched.
+func (c *console) find(want *regexp.Regexp, ended bool) (found bool, more <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plain := bytes.TrimPrefix(c.said, []byte{cut})
+	if want.Find(plain) == nil {
+		return false, c.more
+	}
+	lines := c.said
+	if !ended && len(lines) > 0 && lines[len(lines)-1] != '\n' {
+		lines = append(lines, cut) // and c.said ends before it
+	}
+	at := want.FindIndex(lines)
+	if at == nil {
+		return false, c.more
+	}
+	c.drop(min(at[1], len(c.said)))
+	return true, nil
+}
+
 // expect waits for a text behind the one that was last waited for.
 func (c *console) expect(ctx context.Context, want *regexp.Regexp) error {
 	for {
-		c.mu.Lock()
-		found, more := want.FindIndex(c.said), c.more
-		if found != nil {
-			c.said = append(c.said[:0], c.said[found[1]:]...)
-		}
-		c.mu.Unlock()
-		if found != nil {
+		found, more := c.find(want, false)
+		if found {
 			return nil
 		}
 		select {
 		case <-more:
 		case <-c.ended:
+			if found, _ := c.find(want, true); found {
+				return nil
+			}
 			return errOff
 		case <-ctx.Done():
 			return context.Cause(ctx)

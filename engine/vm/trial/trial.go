@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"b9.build/b9/engine/vm"
@@ -93,6 +94,8 @@ type trial struct {
 	console *console
 	access  *access
 	report  *Report
+
+	pictured bool
 }
 
 // Run starts a machine whose files have absolute paths, and checks it. It throws away what
@@ -118,8 +121,13 @@ func Run(ctx context.Context, m *vm.Machine, checks []Check, o Options) (_ *Repo
 	err = t.checkAll(ctx, checks)
 	t.report.Seconds = seconds(began)
 	t.report.Channel = t.access.used()
+	t.End()
+	t.console.wait()
 	if err == nil {
 		err = t.console.failure()
+	}
+	if err == nil && t.pictured {
+		err = os.Remove(o.Screenshot)
 	}
 	return t.report, err
 }
@@ -157,11 +165,12 @@ func (t *trial) checkAll(ctx context.Context, checks []Check) error {
 	return failed
 }
 
-// picture keeps what the screen shows, as far as it can be had.
+// picture keeps what the screen shows, once, as far as it can be had.
 func (t *trial) picture() {
-	if t.options.Screenshot == "" {
+	if t.options.Screenshot == "" || t.pictured {
 		return
 	}
+	t.pictured = true
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := t.Screenshot(ctx, t.options.Screenshot); err != nil {

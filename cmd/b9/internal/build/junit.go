@@ -18,6 +18,7 @@ type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Tests    int          `xml:"tests,attr"`
 	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"`
 	Skipped  int          `xml:"skipped,attr"`
 	Time     string       `xml:"time,attr"` // seconds
 	Suites   []junitSuite `xml:"testsuite"`
@@ -28,6 +29,7 @@ type junitSuite struct {
 	Name     string      `xml:"name,attr"`
 	Tests    int         `xml:"tests,attr"`
 	Failures int         `xml:"failures,attr"`
+	Errors   int         `xml:"errors,attr"`
 	Skipped  int         `xml:"skipped,attr"`
 	Time     string      `xml:"time,attr"`
 	Cases    []junitCase `xml:"testcase"`
@@ -42,6 +44,7 @@ type junitCase struct {
 	File    string     `xml:"file,attr,omitempty"`
 	Line    int        `xml:"line,attr,omitempty"`
 	Failure *junitText `xml:"failure"`
+	Error   *junitText `xml:"error"`
 	Skipped *junitText `xml:"skipped"`
 	Out     string     `xml:"system-out,omitempty"`
 }
@@ -81,7 +84,39 @@ func junit(doc output.Tests) junitSuites {
 		}
 		all.Suites[i].add(x, name)
 	}
+	if len(doc.NotBuilt) > 0 {
+		all.addMistakes(doc)
+	}
 	return all
+}
+
+// addMistakes adds what could not be looked at because of mistakes in build files, which
+// make the run fail, too.
+func (all *junitSuites) addMistakes(doc output.Tests) {
+	s := junitSuite{Name: "build files", Time: xmlSeconds(0), Tests: len(doc.NotBuilt), Errors: len(doc.NotBuilt)}
+	for _, l := range doc.NotBuilt {
+		why := &junitText{Message: l.Because + " has mistakes", Text: doc.Error}
+		s.Cases = append(s.Cases, junitCase{Name: l.Label, Class: s.Name, Time: s.Time, Error: why})
+	}
+	all.Tests += s.Tests
+	all.Errors = s.Errors
+	all.Suites = append(all.Suites, s)
+}
+
+// removeJUnit removes the file of --junit that an earlier run wrote: this one may end
+// before it has something to write.
+func (t *tester) removeJUnit() error {
+	if t.junit == "" {
+		return nil
+	}
+	path, err := t.Path(t.junit)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() {
+		return os.Remove(path)
+	}
+	return nil
 }
 
 func (s *junitSuite) add(x output.Test, name string) {

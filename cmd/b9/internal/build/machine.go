@@ -1,9 +1,11 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -18,6 +20,7 @@ import (
 	"b9.build/b9/cmd/b9/internal/guest"
 	"b9.build/b9/cmd/b9/internal/session"
 	"b9.build/b9/engine"
+	"b9.build/b9/engine/disk"
 	"b9.build/b9/engine/store"
 	"b9.build/b9/engine/vm"
 	"b9.build/b9/engine/vm/qemu"
@@ -205,6 +208,9 @@ const originFile = "origin"
 // machine wrote fits these disks only.
 func (f *machineFiles) keep(ctx context.Context) (string, error) {
 	dir, origin := f.kept, f.origin()
+	if err := f.plain(dir); err != nil {
+		return "", err
+	}
 	was, err := os.ReadFile(filepath.Join(dir, originFile))
 	switch {
 	case err == nil && string(was) != origin:
@@ -227,14 +233,44 @@ func (f *machineFiles) keep(ctx context.Context) (string, error) {
 	return dir, err
 }
 
+// plain refuses a kept directory in which QEMU could be led to other files: by links, or by
+// images that stand on others, such as an archive from strangers may bring along.
+func (f *machineFiles) plain(dir string) error {
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && e.Type()&^fs.ModeSocket != 0 {
+			return fmt.Errorf("%s is no plain file: what a machine keeps is in files of its own", name)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, d := range f.machine.Disks {
+		if err != nil {
+			return err
+		}
+		var img disk.Image
+		if img, err = disk.Open(filepath.Join(dir, d.File), d.Format, disk.OpenOptions{}); err == nil {
+			err = img.Close()
+		}
+	}
+	return err
+}
+
 // makeWhole makes a directory with a file last in it, which gets its name once fill has
 // filled it. What a process left that ended before is removed, and while another one fills it
 // that is an error. The lock is the directory's own, and goes with it to its name, so that
 // who gets it afterwards finds last there.
 func makeWhole(dir, last string, fill func(fresh string) error) error {
 	fresh := dir + ".new"
-	if err := os.MkdirAll(fresh, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(fresh), 0o777); err != nil {
 		return err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if st, err := os.Lstat(fresh); err != nil || !st.IsDir() {
+		return cmp.Or(err, fmt.Errorf("%s is in the way: remove it", fresh))
 	}
 	lock, err := store.TryLockFile(fresh, os.O_RDONLY)
 	if err != nil {

@@ -87,6 +87,9 @@ type test struct {
 
 func (t *tester) run(ctx context.Context) error {
 	t.started = time.Now()
+	if err := t.removeJUnit(); err != nil {
+		return err
+	}
 	t.Config.Results.Place = unplaced
 	ws, err := t.Workspace(ctx, t.evaluation(nil))
 	if err != nil {
@@ -134,8 +137,8 @@ func (t *tester) builtins() string {
 // find finds the tests that the patterns stand for: first those of files, each file's in
 // its order, then targets.
 func (t *tester) find(ctx context.Context, ws *session.Workspace) ([]*test, error) {
-	var files, targets []string
-	named := map[string]string{} // the only test that is wanted of a file
+	var files chosenTests
+	var targets []string
 	one := map[string]bool{}
 	for _, pattern := range t.Patterns {
 		text, without := strings.CutPrefix(pattern, "-")
@@ -148,14 +151,12 @@ func (t *tester) find(ctx context.Context, ws *session.Workspace) ([]*test, erro
 			one[pattern] = c.One && !without
 		}
 		for _, file := range c.Files {
-			if files = slices.DeleteFunc(files, func(f string) bool { return f == file }); !without {
-				files, named[file] = append(files, file), c.Name
-			}
+			files.choose(file, c.Name, without)
 		}
 	}
 	var tests []*test
 	for _, file := range files {
-		found, err := t.inFile(ws, file, named[file])
+		found, err := t.inFile(ws, file)
 		if err != nil {
 			return nil, err
 		}
@@ -166,8 +167,44 @@ func (t *tester) find(ctx context.Context, ws *session.Workspace) ([]*test, erro
 	return tests, err
 }
 
-// inFile finds the tests of a file, or the one of that name.
-func (t *tester) inFile(ws *session.Workspace, file, name string) ([]*test, error) {
+// chosenTests are the files of which tests are wanted.
+type chosenTests []*chosenFile
+
+// chosenFile says which tests of a file are wanted.
+type chosenFile struct {
+	file    string
+	all     bool
+	only    []string // unless all
+	without []string
+}
+
+// choose adds the test of that name, or all of a file, or takes it away.
+func (c *chosenTests) choose(file, name string, without bool) {
+	at := slices.IndexFunc(*c, func(f *chosenFile) bool { return f.file == file })
+	switch {
+	case without && at < 0:
+		return
+	case without && name == "":
+		*c = slices.Delete(*c, at, at+1)
+		return
+	case at < 0:
+		at = len(*c)
+		*c = append(*c, &chosenFile{file: file})
+	}
+	f := (*c)[at]
+	switch {
+	case without:
+		f.without = append(f.without, name)
+	case name == "":
+		f.all, f.without = true, nil
+	default:
+		f.only = append(f.only, name)
+		f.without = slices.DeleteFunc(f.without, func(n string) bool { return n == name })
+	}
+}
+
+// inFile finds the tests that are wanted of a file.
+func (t *tester) inFile(ws *session.Workspace, c *chosenFile) ([]*test, error) {
 	given := maps.Clone(t.Config.Options)
 	if given == nil {
 		given = map[string]string{}
@@ -183,7 +220,7 @@ func (t *tester) inFile(ws *session.Workspace, file, name string) ([]*test, erro
 		}
 		return ws.Workspace, nil
 	}
-	nodes, err := unit.Config{Open: open, Options: given}.Tests(ws.Workspace, file)
+	nodes, err := unit.Config{Open: open, Options: given}.Tests(ws.Workspace, c.file)
 	if err != nil {
 		return nil, err
 	}
@@ -191,12 +228,15 @@ func (t *tester) inFile(ws *session.Workspace, file, name string) ([]*test, erro
 	var names []string
 	for _, n := range nodes {
 		function := n.Action().(*unit.Test).Function
-		if names = append(names, function); name == "" || name == function {
+		names = append(names, function)
+		if (c.all || slices.Contains(c.only, function)) && !slices.Contains(c.without, function) {
 			tests = append(tests, newTest("unit", n.Label(), n, n.Ref("")))
 		}
 	}
-	if len(tests) == 0 {
-		return nil, exit.Usagef("%s", lang.Unknown(file+" has no test", name, names))
+	for _, name := range slices.Concat(c.only, c.without) {
+		if !slices.Contains(names, name) {
+			return nil, exit.Usagef("%s", lang.Unknown(c.file+" has no test", name, names))
+		}
 	}
 	return tests, nil
 }
@@ -278,6 +318,7 @@ func (t *tester) runAll(ctx context.Context, ws *session.Workspace, tests []*tes
 		e = w.event(e)
 		d.Event(e)
 		t.log.Event(e)
+		t.Log.Event(e)
 	}, ws, refs)
 	if result == nil {
 		return err

@@ -184,3 +184,13 @@ func TestKindsAreThere(t *testing.T) {
 		}
 	}
 }
+
+// TestJUnitOfMistakes has what mistakes in build files kept from being looked at as errors,
+// and no file of an earlier run.
+func TestJUnitOfMistakes(t *testing.T) {
+	doc := output.Tests{Tests: []output.Test{{Label: "//a_test.star:test_x", Status: testPassed}}, NotBuilt: []output.NotBuilt{{Label: "//p/...", Because: "p/B9BUILD.star"}}, Error: "p/B9BUILD.star:1:1: undefined: x"}
+	all := junit(doc)
+	if all.Tests != 2 || all.Errors != 1 || len(all.Suites) != 2 || all.Suites[1].Errors != 1 || all.Suites[1].Cases[0].Error.Text != doc.Error {
+		t.Errorf("%+v", all)
+	}
+}

@@ -40,10 +40,10 @@ type revision struct {
 
 // gitCommand runs git in a directory. Its error has what git said.
 func gitCommand(ctx context.Context, dir string, env []string, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false", "-C", dir}, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	cmd.Env = append(os.Environ(), append([]string{"LC_ALL=C", "GIT_LFS_SKIP_SMUDGE=1", "GIT_OPTIONAL_LOCKS=0"}, env...)...)
+	cmd.Env = append(elsewhere(os.Environ()), append([]string{"LC_ALL=C", "GIT_LFS_SKIP_SMUDGE=1", "GIT_OPTIONAL_LOCKS=0"}, env...)...)
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", errors.New("there is no git on this machine, which tells what has changed: install it")
@@ -59,6 +59,19 @@ func cmpOr(text, other string) string {
 		return other
 	}
 	return text
+}
+
+// elsewhere is an environment without what ties git to the repository of who calls b9, as a
+// hook's does (`git rev-parse --local-env-vars`, but for settings).
+func elsewhere(environ []string) []string {
+	tied := []string{
+		"GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE",
+		"GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS",
+	}
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(tied, name)
+	})
 }
 
 // names splits what git lists with -z.

@@ -130,5 +130,7 @@ func (n *noted) Write(p []byte) (int, error) {
 func (n *noted) fail(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.err = errors.Join(n.err, err)
+	if n.err == nil {
+		n.err = err
+	}
 }
