@@ -1,6 +1,9 @@
 package main
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -16,25 +19,42 @@ import (
 	"b9.build/b9/cmd/b9/internal/upkeep"
 )
 
-// commands is `b9` with all its commands. Their flags set those of p.
-func commands(p *session.Program) *cobra.Command {
+// subcommands are the commands of `b9` by their names.
+func subcommands() map[string]func(*session.Program) *cobra.Command {
+	return map[string]func(*session.Program) *cobra.Command{
+		"build": build.Command, "run": build.Run, "shell": build.Shell, "explain": build.Explain, "log": build.Log, "builds": build.Builds,
+		"profile": build.Profile, "graph": build.Graph, "watch": build.Watch, "test": build.Test,
+		"query": inspect.Query, "affected": inspect.Affected, "builtins": inspect.Builtins, "doc": inspect.Doc, "config": inspect.Config,
+		"doctor": inspect.Doctor, "version": inspect.Version, "man": inspect.Manual,
+		"ls": files.Ls, "cat": files.Cat, "cp": files.Cp, "diff": files.Diff,
+		"fmt": source.Fmt, "lint": source.Lint, "lsp": lsp.Command,
+		"image": image.Command,
+		"list":  repository.List, "push": repository.Push, "pull": repository.Pull, "update": repository.Update, "repo": repository.Command,
+		"clean-local": repository.CleanLocal, "clean-remote": repository.CleanRemote,
+		"init": upkeep.Init, "clean": upkeep.Clean, "cache": upkeep.Cache,
+	}
+}
+
+// commands is `b9` with all its commands, or at least those that a command line names: all
+// have hundreds of flags, which take a tenth of the time of a build with nothing to do.
+// Their flags set those of p.
+func commands(p *session.Program, args ...string) *cobra.Command {
 	root := program(p)
 	register(root.PersistentFlags(), &p.Flags)
 	root.SetFlagErrorFunc(command.FlagError)
 	root.SetHelpCommand(help())
-	root.AddCommand(
-		build.Command(p), build.Run(p), build.Shell(p), build.Explain(p), build.Log(p), build.Builds(p), build.Profile(p), build.Graph(p), build.Watch(p), build.Test(p),
-		inspect.Query(p), inspect.Affected(p), inspect.Builtins(p), inspect.Doc(p), inspect.Config(p), inspect.Doctor(p), inspect.Version(p), inspect.Manual(p),
-		files.Ls(p), files.Cat(p), files.Cp(p), files.Diff(p),
-		source.Fmt(p), source.Lint(p), lsp.Command(p),
-		image.Command(p),
-		repository.List(p), repository.Push(p), repository.Pull(p), repository.Update(p), repository.Command(p),
-		repository.CleanLocal(p), repository.CleanRemote(p),
-		upkeep.Init(p), upkeep.Clean(p), upkeep.Cache(p),
-	)
-	others := otherWords()
-	for _, c := range root.Commands() {
-		c.SuggestFor = others[c.Name()]
+	list, others := subcommands(), otherWords()
+	names := slices.Sorted(maps.Keys(list))
+	if named := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(args, name) }); len(named) > 0 {
+		names = named
+	}
+	for _, name := range names {
+		c := list[name](p)
+		c.SuggestFor = others[name]
+		root.AddCommand(c)
+	}
+	if found, _, err := root.Find(args); len(names) < len(list) && (err != nil || found == root || found.Name() == "man") {
+		return commands(p) // what they are is to be told
 	}
 	root.SetOut(p.Out) // which the next command looks at now
 	root.InitDefaultCompletionCmd()

@@ -269,7 +269,7 @@ type meaning struct {
 func meanings() []meaning {
 	return []meaning{
 		{"0", "every command", "what was asked for is done"},
-		{"1", "every command", "a step failed, a build file is wrong, or something else could not be done; `doctor`: builds will not work here; `cache verify`, `repo check`, `image check`: there is damage; `fmt --check`, `fmt --diff`, `lint`: something would change, or is suspicious"},
+		{"1", "every command", "a step failed, a build file is wrong, or something else could not be done; `doctor`: builds will not work here; `cache verify`, `repo check`, `image check`: there is damage; `fmt --check`, `fmt --diff`, `lint`: something would change, or is suspicious; `test`: a test failed"},
 		{"2", "every command", "the command line or the configuration is wrong: an unknown command, flag, target, pattern, option or repository, or a value that is not allowed"},
 		{"3", "`explain --exit-code`", "a step would run"},
 		{"0, 1, 2", "`diff`, `image compare`", "as cmp: the same, different, not to be compared"},

@@ -31,3 +31,21 @@ func TestHelpTexts(t *testing.T) {
 		t.Errorf("help.txt has a section for %q, which is no command", path)
 	}
 }
+
+// TestCommandsByName makes each command by its name alone, as with all others.
+func TestCommandsByName(t *testing.T) {
+	all := commands(session.New(nil, nil, nil))
+	for name := range subcommands() {
+		one, _, err := commands(session.New(nil, nil, nil), name).Find([]string{name})
+		want, _, werr := all.Find([]string{name})
+		if err != nil || werr != nil || one.Name() != name || one.UsageString() != want.UsageString() {
+			t.Errorf("%s: %v %v: %s", name, err, werr, one.UsageString())
+		}
+	}
+	if n := len(commands(session.New(nil, nil, nil), "-C", "x", "version").Commands()); n > 3 { // and completion
+		t.Errorf("%d commands are made for one", n)
+	}
+	if n, want := len(commands(session.New(nil, nil, nil), "versoin", "--", "ls").Commands()), len(all.Commands()); n != want {
+		t.Errorf("%d commands are made for none, want %d", n, want)
+	}
+}

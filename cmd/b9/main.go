@@ -164,7 +164,7 @@ func runProgram(ctx context.Context, p *session.Program, args []string) int {
 	help := &output.Checked{To: p.Out}
 	var developer profile.Flags
 	var stop func() error
-	root := commands(p)
+	root := commands(p, args...)
 	if slices.Contains(args, cobra.ShellCompRequestCmd) || slices.Contains(args, cobra.ShellCompNoDescRequestCmd) {
 		offer(p, root)
 	}
