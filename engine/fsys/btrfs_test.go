@@ -44,12 +44,13 @@ func TestBtrfs(t *testing.T) {
 }
 
 // TestBtrfsRead reads what the kernel has written: compressed in both ways that b9 knows,
-// in an item, over holes, in a snapshot; what is compressed with lzo is refused by name.
+// in an item, over holes, in a snapshot, and in one that lies in the subvolume of which it
+// was taken; what is compressed with lzo is refused by name.
 func TestBtrfsRead(t *testing.T) {
 	fsystest.NeedRoot(t)
 	fsystest.Need(t, "btrfs", "mkfs.btrfs", "mount")
 	dir := t.TempDir()
-	img, root := dir+"/img", dir+"/mnt"
+	img, root, copied := dir+"/img", dir+"/mnt", dir+"/copied"
 	fsystest.Write(t, img, "")
 	if err := errors.Join(os.Truncate(img, 200<<20), os.Mkdir(root, 0o755)); err != nil {
 		t.Fatal(err)
@@ -79,15 +80,38 @@ func TestBtrfsRead(t *testing.T) {
 		}
 	}
 	fsystest.Run(t, "btrfs", "subvolume", "snapshot", root+"/sub", root+"/snapshot")
-	fsystest.Run(t, "sync", "-f", root)
-	readsAs(t, img, root)
-	fsystest.Run(t, "mount", "-o", "remount,compress-force=lzo", root)
+	nested := nestedSnapshot(t, root)
+	fsystest.Run(t, "cp", "-a", root, copied)
+	mounted = false
+	unmountLoop(t, img, root)
+	// The kernel gives an empty directory the time at which it was looked at.
+	fsystest.Run(t, "touch", "-r", copied+"/"+nested, copied+"/"+nested+"/b")
+	readsAs(t, img, copied)
+	mountLoop(t, "loop,compress-force=lzo", img, root)
+	mounted = true
 	fsystest.Write(t, root+"/lzo", strings.Repeat("lzo", 100_000))
 	mounted = false
 	unmountLoop(t, img, root)
 	r := openReader(t, img)
 	_, err := r.Open("lzo")
 	fsystest.WantError(t, err, "open lzo: it is compressed with lzo")
+}
+
+// nestedSnapshot makes a snapshot of a subvolume with another one in it, where snapper
+// puts it: there it has itself no more.
+func nestedSnapshot(t *testing.T, root string) string {
+	t.Helper()
+	fsystest.Run(t, "btrfs", "subvolume", "create", root+"/a")
+	fsystest.Run(t, "btrfs", "subvolume", "create", root+"/a/b")
+	fsystest.Write(t, root+"/a/b/file", "of b")
+	if err := os.Chown(root+"/a", 7, 8); err != nil {
+		t.Fatal(err)
+	}
+	fsystest.Run(t, "btrfs", "subvolume", "snapshot", root+"/a", root+"/a/b/s")
+	if list, err := os.ReadDir(root + "/a/b/s/b"); err != nil || len(list) > 0 {
+		t.Fatalf("the kernel shows %v, %v", list, err)
+	}
+	return "a/b/s"
 }
 
 func TestBtrfsAttributes(t *testing.T) {

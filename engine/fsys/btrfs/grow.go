@@ -33,7 +33,7 @@ func Grow(f *os.File) error {
 	if total <= le.Uint64(super[0x70:]) {
 		return nil
 	}
-	if err := v.growDevice(f, block{le.Uint64(super[0x58:]), int(super[0xc7])}, total); err != nil {
+	if err := v.growDevice(f, rootBlock(le.Uint64(super[0x58:]), super[0xc7]), total, st.Size()); err != nil {
 		return err
 	}
 	le.PutUint64(super[0x70:], total)
@@ -43,17 +43,17 @@ func Grow(f *os.File) error {
 
 // growDevice writes the size into the item of the device, which is the first one of the
 // tree of chunks, in every copy of its block.
-func (v *reader) growDevice(f *os.File, at block, total uint64) error {
+func (v *reader) growDevice(f *os.File, at block, total uint64, size int64) error {
 	for {
 		b, err := v.readBlock(at)
 		if err != nil {
 			return err
 		}
 		if at.level > 0 {
-			at = block{le.Uint64(b[header+keySize:]), at.level - 1}
+			at = block{le.Uint64(b[header+keySize:]), at.level - 1, parseKey(b[header:]), at.to}
 			continue
 		}
-		if k := parseKey(b[header:]); k.kind != typeDevice {
+		if k := parseKey(b[header:]); le.Uint32(b[96:]) == 0 || k.kind != typeDevice {
 			return volume.Damaged("the tree of chunks has no device")
 		}
 		item := header + int(le.Uint32(b[header+17:]))
@@ -62,7 +62,7 @@ func (v *reader) growDevice(f *os.File, at block, total uint64) error {
 		}
 		le.PutUint64(b[item+8:], total)
 		seal(b)
-		places, err := v.copies(at.at)
+		places, err := v.copies(at.at, size)
 		for i := 0; i < len(places) && err == nil; i++ {
 			_, err = f.WriteAt(b, places[i])
 		}

@@ -75,6 +75,9 @@ func (v *reader) run(offset int64, b []byte) (run, error) {
 		return r, volume.Damaged("a compressed extent of %d bytes", r.whole)
 	}
 	if b[20] == 0 {
+		if offset != 0 {
+			return r, volume.Damaged("bytes in an item at %d of a file", offset)
+		}
 		if r.inline, r.length = append([]byte{}, b[21:]...), int64(len(b)-21); r.packed != 0 {
 			r.length = r.whole
 		}
@@ -85,7 +88,7 @@ func (v *reader) run(offset int64, b []byte) (run, error) {
 	}
 	logical := le.Uint64(b[21:])
 	r.stored, r.skip, r.length = int64(le.Uint64(b[29:])), int64(le.Uint64(b[37:])), int64(le.Uint64(b[45:]))
-	if r.stored < 0 || r.skip < 0 || r.stored > 1<<40 || r.packed != 0 && (r.stored > 2*maxPacked || r.skip+r.length > r.whole) {
+	if r.stored < 0 || r.skip < 0 || r.length < 0 || r.stored > 1<<40 || r.packed != 0 && (r.stored > 2*maxPacked || r.skip > r.whole-r.length) {
 		return r, volume.Damaged("an extent of %d bytes", r.stored)
 	}
 	if logical == 0 || b[20] == 2 { // a hole, or room that was never written to
@@ -234,9 +237,9 @@ func (v *reader) unpack(r *run) ([]byte, error) {
 	return data, nil
 }
 
-// decompress gives at most size bytes; what follows the stream is padding.
-func decompress(b []byte, how byte, size int64) ([]byte, error) {
-	data := make([]byte, size)
+// decompress gives at most size bytes: a stream that ends has padding behind it, and one
+// that is damaged or cut off is an error.
+func decompress(b []byte, how byte, size int64) (data []byte, err error) {
 	var in io.Reader
 	if how == packedZlib {
 		z, err := zlib.NewReader(bytes.NewReader(b))
@@ -245,16 +248,22 @@ func decompress(b []byte, how byte, size int64) ([]byte, error) {
 		}
 		in = z
 	} else {
-		z, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+		// What follows a frame is taken for the next one: at least the four bytes that
+		// should say so are there, so that one that is cut off ends otherwise.
+		z, err := zstd.NewReader(io.MultiReader(bytes.NewReader(b), bytes.NewReader(make([]byte, 4))), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
 		if err != nil {
 			return nil, err
 		}
 		defer z.Close()
 		in = z
 	}
-	n, err := io.ReadFull(in, data)
-	if n > 0 && n < len(data) {
-		err = nil // padding behind the stream
+	data = make([]byte, size)
+	n := 0
+	for k := 0; n < len(data) && err == nil; n += k {
+		k, err = in.Read(data[n:])
+	}
+	if n == len(data) || err == io.EOF || n > 0 && errors.Is(err, zstd.ErrMagicMismatch) {
+		err = nil
 	}
 	return data[:n], err
 }
