@@ -147,11 +147,15 @@ func TestBtrfsRefuses(t *testing.T) {
 	fsystest.WantError(t, btrfs.Make(t.Context(), path, btrfs.Options{Size: 108 << 20}, nil), "size 108MiB is below the least, 109MiB")
 	large := tree.FromFiles([]tree.File{{Path: "full", Data: []byte(strings.Repeat("x", 100<<20))}}, time.Time{})
 	fsystest.WantError(t, btrfs.Make(t.Context(), path, btrfs.Options{Size: 109 << 20}, large), "the content does not fit into 109MiB: ", " are enough")
+	fsystest.WantError(t, btrfs.Make(t.Context(), path, btrfs.Options{Size: 109 << 20, Free: 1300 << 20}, large), ": 1502MiB are enough")
 	for want, list := range map[string]map[string]string{
 		`subvolume "/home" is no path`:            {"/home": "rw"},
 		`unknown type "w" (have rw, ro, default`:  {"home": "w"},
 		"only one subvolume can be the default":   {"a": "default", "b": "default-ro"},
 		"subvolume full/x: /full is no directory": {"full/x": "rw"},
+		"256 bytes long, btrfs holds 255":         {"a/" + strings.Repeat("n", 256): "rw"},
+		`subvolume "a\x00b": a name has a NUL`:    {"a\x00b": "rw"},
+		"the path is longer than 4095 bytes":      {strings.Repeat("name/", 819) + "n": "rw"},
 	} {
 		file := tree.FromFiles([]tree.File{{Path: "full"}}, time.Time{})
 		fsystest.WantError(t, btrfs.Make(t.Context(), path, btrfs.Options{Subvolumes: list}, file), want)

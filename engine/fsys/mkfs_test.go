@@ -158,6 +158,16 @@ func inodesOfF2FS(t *testing.T, img string) map[string]string {
 	return found
 }
 
+// TestF2FSNoRoom: what is said to be enough is no less.
+func TestF2FSNoRoom(t *testing.T) {
+	fsystest.Need(t, "mkfs.f2fs", "sload.f2fs")
+	path := t.TempDir() + "/img"
+	large := tree.FromFiles([]tree.File{{Path: "full", Data: []byte(strings.Repeat("x", 70<<20))}}, time.Time{})
+	err := mkfs.Make(t.Context(), path, mkfs.F2FS, mkfs.Options{Size: 60 << 20, Free: 1300 << 20}, large)
+	fsystest.WantError(t, err, "the content does not fit into 60MiB: 1656MiB are enough")
+	fsystest.Gone(t, path)
+}
+
 // TestF2FSRefuses: what sload.f2fs would leave out is an error.
 func TestF2FSRefuses(t *testing.T) {
 	for want, file := range map[string]tree.File{

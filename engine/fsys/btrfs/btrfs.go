@@ -77,7 +77,8 @@ func types() []string { return []string{"rw", "ro", "default", "default-ro"} }
 //
 // Errors: a label that is too long, a size below Least or one that does not hold the
 // content (naming one that does), subvolumes that are no directories, attributes of more
-// than 16,000 bytes, hundreds of names of one file in a directory. After one path is what
+// than 16,000 bytes, hundreds of names of one file in a directory, dozens of names or
+// attributes that have one CRC-32C. After one path is what
 // it was before.
 func Make(ctx context.Context, path string, o Options, content tree.Content) error {
 	check := func() error { return o.check(content) }
@@ -114,6 +115,9 @@ func CheckSubvolumes(list map[string]string) error {
 		if p == "" || p != strings.Trim(path.Clean("/"+p), "/") {
 			return fmt.Errorf("subvolume %q is no path such as home or var/log", p)
 		}
+		if err := checkNames(p); err != nil {
+			return fmt.Errorf("subvolume %.60q: %w", p, err)
+		}
 		if !slices.Contains(types(), list[p]) {
 			return fmt.Errorf("subvolume %s: unknown type %q (have %s)", p, list[p], strings.Join(types(), ", "))
 		}
@@ -123,6 +127,22 @@ func CheckSubvolumes(list map[string]string) error {
 	}
 	if defaults > 1 {
 		return errors.New("only one subvolume can be the default")
+	}
+	return nil
+}
+
+// checkNames refuses a path with names that no directory has.
+func checkNames(p string) error {
+	for name := range strings.SplitSeq(p, "/") {
+		switch {
+		case strings.Contains(name, "\x00"):
+			return errors.New("a name has a NUL byte")
+		case len(name) > tree.MaxName:
+			return fmt.Errorf("a name is %d bytes long, btrfs holds %d", len(name), tree.MaxName)
+		}
+	}
+	if len(p) > tree.MaxPath {
+		return fmt.Errorf("the path is longer than %d bytes", tree.MaxPath)
 	}
 	return nil
 }

@@ -260,7 +260,9 @@ func (s *subvolume) object(d *node, list []piece) error {
 	if err := s.references(d); err != nil {
 		return err
 	}
-	s.attributes(d)
+	if err := s.attributes(d); err != nil {
+		return err
+	}
 	var named []item
 	for i, c := range d.children {
 		data := append(c.key.append(nil), words(nil, generation)...)
@@ -269,7 +271,9 @@ func (s *subvolume) object(d *node, list []piece) error {
 		named = append(named, item{key: key{d.number, typeDirItem, hashName(c.name)}, data: data},
 			item{key: key{d.number, typeDirIndex, uint64(i) + 2}, data: data})
 	}
-	s.items = append(s.items, joined(named)...)
+	if err := s.join(named, "entries whose names have one hash"); err != nil {
+		return err
+	}
 	switch {
 	case d.IsLink():
 		s.add(key{d.number, typeExtentData, 0}, append(inlineHead(len(d.Target)), d.Target...))
@@ -307,17 +311,22 @@ func (s *subvolume) references(d *node) error {
 		data := le.AppendUint16(words(nil, r.index), uint16(len(r.name)))
 		list = append(list, item{key: key{d.number, typeInodeRef, r.dir}, data: append(data, r.name...)})
 	}
+	return s.join(list, "names in one directory")
+}
+
+// join adds items that are joined, unless one becomes longer than a leaf.
+func (s *subvolume) join(list []item, what string) error {
 	list = joined(list)
 	for _, i := range list {
 		if len(i.data) > leafRoom-itemSize {
-			return fmt.Errorf("it has more names in one directory than btrfs holds in an item of %d bytes", leafRoom-itemSize)
+			return fmt.Errorf("it has more %s than btrfs holds in an item of %d bytes", what, leafRoom-itemSize)
 		}
 	}
 	s.items = append(s.items, list...)
 	return nil
 }
 
-func (s *subvolume) attributes(d *node) {
+func (s *subvolume) attributes(d *node) error {
 	var list []item
 	for _, x := range d.Xattrs {
 		data := words(key{}.append(nil), generation)
@@ -325,7 +334,7 @@ func (s *subvolume) attributes(d *node) {
 		data = append(append(append(data, kindXattr), x.Name...), x.Value...)
 		list = append(list, item{key: key{d.number, typeXattr, hashName(x.Name)}, data: data})
 	}
-	s.items = append(s.items, joined(list)...)
+	return s.join(list, "attributes whose names have one hash")
 }
 
 // inode is the item that describes d.

@@ -25,7 +25,7 @@ func (w *writer) make(f *os.File) error {
 	w.layDevice()
 	err := w.fill()
 	if errors.Is(err, errNoRoom) {
-		return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(w.o.Size), size.About(w.needed()))
+		return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(w.o.Size), size.Bytes(w.needed()))
 	}
 	return err
 }

@@ -54,7 +54,7 @@ func (m *maker) f2fs(f *os.File) error {
 		err := m.run(f, nil, "sload.f2fs", "-P", "-f", dir, hosttool.ImagePath)
 		var refused *tool.Failure
 		if errors.As(err, &refused) && m.o.Size < m.neededF2FS() {
-			return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(m.o.Size), size.About(m.neededF2FS()))
+			return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(m.o.Size), size.Bytes(m.neededF2FS()))
 		}
 		return errors.Join(err, forgetKernel(f))
 	})
