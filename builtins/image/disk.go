@@ -28,7 +28,8 @@ func Part() lang.Operation {
 		Doc: `describes a partition for disk()
 
 It holds the image given, or nothing. Its size is that of the image unless size or
-fill says more, and an ext4, xfs or btrfs in it grows to that size. Its attribute uuid
+fill says more, and an ext4, xfs or btrfs in it grows to that size; an xfs or a btrfs
+that b9 can't make larger stays as it is, and the step's log says why. Its attribute uuid
 is the UUID that it will have in a GPT, known before the disk is made: for an fstab or a
 kernel command line in the image itself.`,
 		Positional: 1,
@@ -308,6 +309,10 @@ func (d *diskImage) fit(ctx context.Context, job *engine.Job, i int, img disk.Im
 	}
 	job.Logf("partition %d: its file system grows from %d to %d bytes", i+1, img.Size(), length)
 	larger, err := grown(ctx, img, job.Dir(), length)
+	if errors.Is(err, fsys.ErrCantGrow) {
+		job.Logf("partition %d: its %s stays as large as it is: %v", i+1, info.Type, err)
+		return img, nil
+	}
 	if err != nil {
 		return img, err
 	}

@@ -108,6 +108,10 @@ func growContent(ctx context.Context, path, scratch string, was, is partition.Pa
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
 	larger, err := grown(ctx, disk.Section(img, was.Start, was.Length), scratch, is.Length)
+	if errors.Is(err, fsys.ErrCantGrow) {
+		logf("partition %d holds %s, which stays as large as it is: %v", is.Number, holds(info.Type), err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("partition %d: %w", is.Number, err)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"b9.build/b9/engine/fsys/btrfs"
 	"b9.build/b9/engine/fsys/ext4"
+	"b9.build/b9/engine/fsys/internal/volume"
 	"b9.build/b9/engine/fsys/mkfs"
 	"b9.build/b9/engine/fsys/xfs"
 )
@@ -26,7 +28,9 @@ import (
 // When resizing itself fails (a full disk, a cancelled context) the file is
 // damaged: work on a copy that can be thrown away.
 //
-// A xfs, a btrfs and a f2fs can only become larger, the last one by resize.f2fs.
+// A xfs, a btrfs and a f2fs can only become larger, the last one by resize.f2fs. Where
+// b9 can't do that to this xfs or btrfs the error is [ErrCantGrow], and the file is what
+// it was.
 func Resize(ctx context.Context, path string, size int64, again func() error) error {
 	if info, err := Probe(path, 0, 0); err == nil && (Grows(info.Type) || info.Type == mkfs.F2FS) {
 		return onFile("resize", path, func(f *os.File, kind string) error { return grow(ctx, f, kind, size) })
@@ -49,17 +53,32 @@ func grow(ctx context.Context, f *os.File, kind string, size int64) error {
 	if size < now.Size() {
 		return fmt.Errorf("a %s can't become smaller than the %d bytes that it has: make it anew from its content", kind, now.Size())
 	}
+	if kind == btrfs.Kind {
+		if _, err := btrfs.Open(volume.NewPages(io.NewSectionReader(f, 0, now.Size()))); err != nil {
+			return volume.CantGrow(err)
+		}
+	}
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
 	switch kind {
 	case xfs.Kind:
-		return xfs.Grow(f)
+		err = xfs.Grow(ctx, f)
 	case btrfs.Kind:
-		return btrfs.Grow(f)
+		err = btrfs.Grow(f)
+	default:
+		err = mkfs.Grow(ctx, f)
 	}
-	return mkfs.Grow(ctx, f)
+	if errors.Is(err, ErrCantGrow) {
+		err = errors.Join(err, f.Truncate(now.Size()))
+	}
+	return err
 }
+
+// ErrCantGrow is the error of Resize for an xfs or a btrfs that stays as it is, since it
+// has features that b9 does not know, has a log that waits to be replayed, or is damaged.
+// The error tells which, and what does make it larger.
+var ErrCantGrow = volume.ErrCantGrow
 
 // reopening opens the file at path again once again has put it back.
 func reopening(path string, again func() error) ext4.Again {

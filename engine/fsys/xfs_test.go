@@ -337,3 +337,41 @@ func TestXFSRefuses(t *testing.T) {
 	fsystest.WantError(t, xfs.Make(t.Context(), path, xfs.Options{Size: 300 << 20}, large), "the content does not fit into 300MiB: ", " are enough")
 	fsystest.Gone(t, path)
 }
+
+// TestStaysAsItIs: what b9 can't make larger is told as such, and is what it was.
+func TestStaysAsItIs(t *testing.T) {
+	fsystest.Need(t, "mkfs.xfs")
+	content := tree.FromFiles([]tree.File{{Path: "f", Data: []byte("kept")}}, time.Time{})
+	for want, make := range map[string]func(img string) error{
+		"it has features with which b9 does not make an xfs larger: mount it and call xfs_growfs": func(img string) error {
+			fsystest.Write(t, img, "")
+			err := os.Truncate(img, 320<<20)
+			fsystest.Run(t, "mkfs.xfs", "-q", "-m", "rmapbt=1", img)
+			return err
+		},
+		"its log waits to be replayed": func(img string) error {
+			const logRoot = 64<<10 + 0x60
+			if err := btrfs.Make(t.Context(), img, btrfs.Options{Size: 320 << 20}, content); err != nil {
+				return err
+			}
+			f, err := os.OpenFile(img, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte{1}, logRoot)
+			return errors.Join(err, f.Close())
+		},
+	} {
+		img := t.TempDir() + "/img"
+		if err := make(img); err != nil {
+			t.Fatal(err)
+		}
+		fsystest.Run(t, "cp", "--sparse=always", img, img+"-before")
+		err := Resize(t.Context(), img, 400<<20, nil)
+		fsystest.WantError(t, err, "it can't be made larger as it is: "+want)
+		if !errors.Is(err, ErrCantGrow) {
+			t.Errorf("%v is no ErrCantGrow", err)
+		}
+		fsystest.Run(t, "cmp", img, img+"-before")
+	}
+}

@@ -80,21 +80,19 @@ func (w *fill) directory(fork, b []byte, number uint64, n *tree.Inode) (uint64, 
 // shortDirectory is a directory as an inode holds it. Numbers have four bytes where that
 // is enough for all.
 func shortDirectory(list []dirent, parent uint64) []byte {
-	wide := parent > nullBlock
-	for _, e := range list {
-		wide = wide || e.number > nullBlock
+	wide := 0 // numbers that need eight
+	for _, e := range append([]dirent{{number: parent}}, list...) {
+		if e.number > nullBlock {
+			wide++
+		}
 	}
 	put := func(b []byte, n uint64) []byte {
-		if wide {
+		if wide > 0 {
 			return be.AppendUint64(b, n)
 		}
 		return be.AppendUint32(b, uint32(n))
 	}
-	b := []byte{byte(len(list)), 0}
-	if wide {
-		b = []byte{0, byte(len(list))}
-	}
-	b = put(b, parent)
+	b := put([]byte{byte(len(list)), byte(min(wide, 255))}, parent)
 	offset := dataHeader + 2*16 // of the first entry, if they were in a block
 	for i := range list {
 		e := &list[i]

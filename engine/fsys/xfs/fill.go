@@ -138,9 +138,14 @@ func (w *fill) make(f *os.File) error {
 		err = w.content()
 	}
 	if errors.Is(err, errNoRoom) {
-		return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(w.o.Size), size.About(w.needed()))
+		return w.tooSmall()
 	}
 	return err
+}
+
+// tooSmall tells a size that holds the content to the MiB, since a rounded one may not.
+func (w *fill) tooSmall() error {
+	return fmt.Errorf("the content does not fit into %s: %dMiB are enough", size.About(w.o.Size), w.needed()>>20)
 }
 
 // read finds out what mkfs.xfs has made.

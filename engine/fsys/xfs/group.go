@@ -117,8 +117,11 @@ func (g *group) inodeTree(f *os.File, geo *geometry, magic, root uint32, records
 		return 1, 1, err
 	}
 	leaves := (n + inodesInLeaf - 1) / inodesInLeaf
+	if leaves > keysInNode {
+		return 0, 0, fmt.Errorf("its first group would have %d inodes, and b9 writes trees of %d at most: spread the content over several file systems", n*chunkCount, inodesInLeaf*keysInNode*chunkCount)
+	}
 	at := g.take(uint32(leaves), uint32(leaves), 1)
-	if at.count == 0 || leaves > keysInNode {
+	if at.count == 0 {
 		return 0, 0, errNoRoom
 	}
 	node := make([]byte, 2*4*keysInNode)

@@ -2,9 +2,11 @@ package xfs
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 
@@ -17,32 +19,44 @@ const leastGroup = 64
 // Grow makes the xfs in the file as large as the file, as xfs_growfs does of a mounted
 // one: the last group takes what it lacks, and groups without content follow. Its log
 // must not wait to be replayed. Features beside those that Make gives, such as a reverse
-// map, are refused before anything is written. After an error the file may be damaged:
-// work on a copy.
-func Grow(f *os.File) error {
+// map, are refused before anything is written, as is what is damaged, with an error that
+// is [volume.ErrCantGrow]. After another error the file may be damaged: work on a copy.
+func Grow(ctx context.Context, f *os.File) error {
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if _, err := Open(volume.NewPages(io.NewSectionReader(f, 0, st.Size()))); err != nil {
+	g := &grower{ctx: ctx, f: f, super: make([]byte, sector)}
+	if err := g.open(st.Size()); err != nil {
+		return volume.CantGrow(err)
+	}
+	return g.grow(uint64(st.Size()) / blockSize)
+}
+
+// open reads the superblock and refuses what can't grow.
+func (g *grower) open(size int64) (err error) {
+	if _, err := Open(volume.NewPages(io.NewSectionReader(g.f, 0, size))); err != nil {
 		return err
 	}
-	g := &grower{f: f, super: make([]byte, sector)}
-	if _, err := f.ReadAt(g.super, 0); err != nil {
+	if _, err := g.f.ReadAt(g.super, 0); err != nil {
 		return err
 	}
 	if g.geo, err = parseSuper(g.super); err != nil {
 		return err
 	}
+	if g.geo.agBlocks < leastGroup {
+		return volume.Damaged("groups of %d blocks", g.geo.agBlocks)
+	}
 	const ro, incompat = roFinobt | roReflink | roInobtCnt, incompatFtype | incompatSpinode | incompatBigtime | incompatNrext64
 	if g.geo.version&0xf != 5 || g.geo.ro|ro != ro || g.geo.ro&roFinobt == 0 || g.geo.incompat&^incompat != 0 || g.geo.blockSize != blockSize || be.Uint16(g.super[102:]) != sector {
 		return errors.New("it has features with which b9 does not make an xfs larger: mount it and call xfs_growfs")
 	}
-	return g.grow(uint64(st.Size()) / blockSize)
+	return nil
 }
 
 // grower makes one file system larger.
 type grower struct {
+	ctx   context.Context
 	f     *os.File
 	super []byte
 	geo   geometry // as it was
@@ -56,6 +70,9 @@ func (g *grower) grow(blocks uint64) error {
 	if blocks <= g.geo.blocks {
 		return nil
 	}
+	if (blocks+per-1)/per > math.MaxUint32 {
+		return volume.CantGrow(fmt.Errorf("it would have more than %d groups of %d blocks", uint32(math.MaxUint32), per))
+	}
 	was, last := g.geo, g.geo.agCount-1
 	g.geo.blocks, g.geo.agCount = blocks, uint32((blocks+per-1)/per)
 	added := uint64(0)
@@ -66,6 +83,9 @@ func (g *grower) grow(blocks uint64) error {
 		}
 	}
 	for no := was.agCount; no < g.geo.agCount; no++ {
+		if err := context.Cause(g.ctx); err != nil {
+			return err
+		}
 		free, err := g.group(no)
 		if err != nil {
 			return err
@@ -155,13 +175,10 @@ func (g *grower) extend(no, was, now uint32) error {
 	if err := errors.Join(ferr, ierr); err != nil {
 		return err
 	}
-	byPlace, err := g.readTree(n, magicBno, be.Uint32(n.agf[16:]), int(be.Uint32(n.agf[28:])))
-	if err != nil {
-		return err
-	}
-	bySize, err := g.readTree(n, magicCnt, be.Uint32(n.agf[20:]), int(be.Uint32(n.agf[32:])))
-	if err != nil {
-		return err
+	byPlace, perr := g.readTree(n, was, magicBno, be.Uint32(n.agf[16:]), be.Uint32(n.agf[28:]))
+	bySize, serr := g.readTree(n, was, magicCnt, be.Uint32(n.agf[20:]), be.Uint32(n.agf[32:]))
+	if err := cmp.Or(perr, serr); err != nil {
+		return volume.CantGrow(err)
 	}
 	list := byPlace.records
 	if last := len(list) - 1; last >= 0 && list[last].start+list[last].count == was {
@@ -174,7 +191,10 @@ func (g *grower) extend(no, was, now uint32) error {
 		longest = max(longest, s.count)
 	}
 	sorted := slices.SortedFunc(slices.Values(list), func(a, b span) int { return cmp.Or(cmp.Compare(a.count, b.count), cmp.Compare(a.start, b.start)) })
-	if err := errors.Join(byPlace.rewrite(g.f, n, list), bySize.rewrite(g.f, n, sorted)); err != nil {
+	if err := cmp.Or(byPlace.hold(n, list), bySize.hold(n, sorted)); err != nil {
+		return volume.CantGrow(err)
+	}
+	if err := errors.Join(byPlace.write(g.f, n), bySize.write(g.f, n)); err != nil {
 		return err
 	}
 	be.PutUint32(n.agf[12:], now)
@@ -201,41 +221,58 @@ type treeBlock struct {
 	first span // the first record below it
 }
 
-func (g *grower) readTree(n *group, magic, root uint32, levels int) (*spaceTree, error) {
+// readTree reads a tree of a group of that many blocks.
+func (g *grower) readTree(n *group, blocks, magic, root, levels uint32) (*spaceTree, error) {
 	t := &spaceTree{}
 	if levels < 1 || levels > maxLevels {
 		return nil, volume.Damaged("a tree of %d levels", levels)
 	}
-	for at, level := root, levels-1; level >= 0; level-- {
-		var row []treeBlock
-		for next := at; next != nullBlock; {
-			b := make([]byte, blockSize)
-			if _, err := g.f.ReadAt(b, n.byteOf(next)); err != nil {
-				return nil, err
-			}
-			count := int(be.Uint16(b[6:]))
-			if be.Uint32(b) != magic || int(be.Uint16(b[4:])) != level || count > keysInNode || len(row) > 1<<20 {
-				return nil, volume.Damaged("block %d of group %d is none of a tree of free space", next, n.no)
-			}
-			row = append(row, treeBlock{at: next, b: b})
-			for i := 0; level == 0 && i < count; i++ {
-				t.records = append(t.records, span{be.Uint32(b[shortHeader+8*i:]), be.Uint32(b[shortHeader+8*i+4:])})
-			}
-			next = be.Uint32(b[12:])
+	for at, level := root, int(levels)-1; level >= 0; level-- {
+		row, err := g.readRow(n, blocks, magic, at, level)
+		if err != nil {
+			return nil, err
 		}
 		t.levels = append(t.levels, row)
 		if level > 0 {
 			at = be.Uint32(row[0].b[shortHeader+8*nodeKeys:])
 		}
 	}
+	for _, leaf := range t.levels[len(t.levels)-1] {
+		for i := range int(be.Uint16(leaf.b[6:])) {
+			t.records = append(t.records, span{be.Uint32(leaf.b[shortHeader+8*i:]), be.Uint32(leaf.b[shortHeader+8*i+4:])})
+		}
+	}
 	return t, nil
+}
+
+// readRow reads a level from its first block on. That each block names the one before
+// it makes a row end, for none can come twice.
+func (g *grower) readRow(n *group, blocks, magic, first uint32, level int) (row []treeBlock, err error) {
+	most := keysInNode
+	if level > 0 {
+		most = nodeKeys
+	}
+	for at, before := first, uint32(nullBlock); at != nullBlock || len(row) == 0; {
+		b := make([]byte, blockSize)
+		if at < blocks {
+			if _, err := g.f.ReadAt(b, n.byteOf(at)); err != nil {
+				return nil, err
+			}
+		}
+		if be.Uint32(b) != magic || int(be.Uint16(b[4:])) != level || int(be.Uint16(b[6:])) > most || be.Uint32(b[8:]) != before {
+			return nil, volume.Damaged("block %d of group %d is none of a tree of free space", at, n.no)
+		}
+		row = append(row, treeBlock{at: at, b: b})
+		at, before = be.Uint32(b[12:]), at
+	}
+	return row, nil
 }
 
 // nodeKeys is how many keys of 8 bytes, and pointers of 4, a block of such a tree has.
 const nodeKeys = (blockSize - shortHeader) / 12
 
-// rewrite puts as many records as the tree had, or one more, into the blocks that it has.
-func (t *spaceTree) rewrite(f *os.File, n *group, records []span) error {
+// hold puts as many records as the tree had, or one more, into the blocks that it has.
+func (t *spaceTree) hold(n *group, records []span) error {
 	leaves := t.levels[len(t.levels)-1]
 	more := len(records) - len(t.records)
 	rest := records
@@ -258,29 +295,36 @@ func (t *spaceTree) rewrite(f *os.File, n *group, records []span) error {
 	if more > 0 {
 		return fmt.Errorf("group %d has too many pieces of free space: mount it and call xfs_growfs", n.no)
 	}
-	return t.write(f, n)
+	return t.keys(n)
 }
 
-// write writes all blocks, whose keys follow from the first records below them.
-func (t *spaceTree) write(f *os.File, n *group) error {
-	for l := len(t.levels) - 1; l >= 0; l-- {
+// keys makes the keys, which follow from the first records below them.
+func (t *spaceTree) keys(n *group) error {
+	for l := len(t.levels) - 2; l >= 0; l-- {
 		for i := range t.levels[l] {
 			block := &t.levels[l][i]
-			if l < len(t.levels)-1 {
-				for k := range int(be.Uint16(block.b[6:])) {
-					at := be.Uint32(block.b[shortHeader+8*nodeKeys+4*k:])
-					below := slices.IndexFunc(t.levels[l+1], func(b treeBlock) bool { return b.at == at })
-					if below < 0 {
-						return volume.Damaged("group %d has a tree with a block too many", n.no)
-					}
-					first := t.levels[l+1][below].first
-					be.PutUint32(block.b[shortHeader+8*k:], first.start)
-					be.PutUint32(block.b[shortHeader+8*k+4:], first.count)
-					if k == 0 {
-						block.first = first
-					}
+			for k := range int(be.Uint16(block.b[6:])) {
+				at := be.Uint32(block.b[shortHeader+8*nodeKeys+4*k:])
+				below := slices.IndexFunc(t.levels[l+1], func(b treeBlock) bool { return b.at == at })
+				if below < 0 {
+					return volume.Damaged("group %d has a tree with a block too many", n.no)
+				}
+				first := t.levels[l+1][below].first
+				be.PutUint32(block.b[shortHeader+8*k:], first.start)
+				be.PutUint32(block.b[shortHeader+8*k+4:], first.count)
+				if k == 0 {
+					block.first = first
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// write writes all blocks.
+func (t *spaceTree) write(f *os.File, n *group) error {
+	for _, level := range t.levels {
+		for _, block := range level {
 			seal(block.b, 52)
 			if _, err := f.WriteAt(block.b, n.byteOf(block.at)); err != nil {
 				return err

@@ -15,6 +15,7 @@ import (
 const (
 	maxPieces = 1 << 21 // extents of one file
 	maxAttrs  = 1 << 12 // blocks of attributes of one inode
+	maxValues = 1 << 24 // bytes of all attributes of one inode
 	maxLevels = 12      // of a tree
 )
 
@@ -33,6 +34,7 @@ type inode struct {
 	data, attr             []byte
 	dataFormat, attrFormat byte
 	pieces, attrPieces     uint64
+	realtime               bool // the data lies on a device of its own
 }
 
 // piece is an extent as it was read; a piece that was never written to holds zeros.
@@ -101,7 +103,7 @@ func (v *reader) inode(number uint64) (*volume.Node, error) {
 // forks finds the forks of an inode.
 func forks(b []byte) (*inode, error) {
 	core := 100
-	p := &inode{dataFormat: b[5], attrFormat: b[83], pieces: uint64(be.Uint32(b[76:])), attrPieces: uint64(be.Uint16(b[80:]))}
+	p := &inode{dataFormat: b[5], attrFormat: b[83], pieces: uint64(be.Uint32(b[76:])), attrPieces: uint64(be.Uint16(b[80:])), realtime: be.Uint16(b[90:])&1 != 0}
 	if b[4] == 3 {
 		core = coreSize
 		if be.Uint64(b[120:])&16 != 0 { // counts of 64 bits
@@ -141,9 +143,9 @@ func (v *reader) pieces(fork []byte, format byte, n uint64) (list []piece, err e
 	default:
 		return nil, volume.Damaged("a fork of format %d", format)
 	}
-	end := uint64(0)
+	end, most := uint64(0), uint64(1<<63-1)>>v.geo.blockLog
 	for _, p := range list {
-		if p.logical < end || p.count == 0 || p.block>>v.geo.agLog >= uint64(v.geo.agCount) || p.block&(1<<v.geo.agLog-1)+p.count > uint64(v.geo.agBlocks) {
+		if p.logical < end || p.count == 0 || p.logical+p.count > most || p.block>>v.geo.agLog >= uint64(v.geo.agCount) || p.block&(1<<v.geo.agLog-1)+p.count > uint64(v.geo.agBlocks) {
 			return nil, volume.Damaged("an extent lies outside or in another one")
 		}
 		end = p.logical + p.count
@@ -175,6 +177,9 @@ func (v *reader) treePieces(fork []byte) ([]piece, error) {
 		if level > 0 {
 			at, level = be.Uint64(b[header+8*room:]), level-1
 			continue
+		}
+		if k := len(list); k > 0 && pieceOf(b[header:]).logical < list[k-1].logical+list[k-1].count {
+			return nil, volume.Damaged("block %d of a file's tree is not in order", at)
 		}
 		for i := range n {
 			list = append(list, pieceOf(b[header+16*i:]))
@@ -219,12 +224,17 @@ func (v *reader) extents(list []piece, size int64) *volume.Extents {
 
 func (v *reader) Data(n *volume.Node) (io.ReaderAt, error) {
 	p := n.Private.(*inode)
+	if p.realtime && n.Size > 0 {
+		return nil, errRealtime
+	}
 	list, err := v.pieces(p.data, p.dataFormat, p.pieces)
 	if err != nil {
 		return nil, err
 	}
 	return v.extents(list, n.Size), nil
 }
+
+var errRealtime = errors.New("its data lies on the real-time device of its xfs, which b9 does not read: copy the file to the data device first")
 
 func (v *reader) ReadLink(n *volume.Node) (string, error) {
 	p := n.Private.(*inode)

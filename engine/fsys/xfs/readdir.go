@@ -20,8 +20,8 @@ func (v *reader) List(n *volume.Node) (out []volume.Entry, err error) {
 	if p.dataFormat == formatLocal {
 		return v.shortEntries(p.data, n.Size)
 	}
-	if n.Size > volume.MaxDirBytes {
-		return nil, volume.Damaged("a directory of %d bytes", n.Size)
+	if n.Size > volume.MaxDirBytes || n.Size%v.dirSize != 0 {
+		return nil, volume.Damaged("a directory of %d bytes, in blocks of %d", n.Size, v.dirSize)
 	}
 	list, err := v.pieces(p.data, p.dataFormat, p.pieces)
 	if err != nil {
@@ -33,8 +33,8 @@ func (v *reader) List(n *volume.Node) (out []volume.Entry, err error) {
 			return out, err
 		}
 		off -= off % v.dirSize
-		b := make([]byte, min(v.dirSize, n.Size-off))
-		if _, err := data.ReadAt(b, off); err != nil && int64(len(b)) == v.dirSize && off+v.dirSize < n.Size {
+		b := make([]byte, v.dirSize)
+		if _, err := data.ReadAt(b, off); err != nil {
 			return nil, err
 		}
 		if out, err = v.blockEntries(out, b); err != nil {
@@ -51,10 +51,9 @@ func (v *reader) shortEntries(b []byte, size int64) (out []volume.Entry, err err
 	}
 	b = b[:size]
 	count, width := int(b[0]), 4
-	if b[1] > 0 {
+	if b[1] > 0 { // numbers that need eight bytes, that of the parent among them
 		width = 8
 	}
-	count = max(count, int(b[1]))
 	if b = b[2:]; len(b) < width {
 		return nil, cut
 	}
@@ -168,11 +167,15 @@ func (v *reader) leafAttrs(p *inode) ([]attr, error) {
 		return nil, err
 	}
 	last := pieces[len(pieces)-1]
-	data := v.extents(pieces, int64(last.logical+last.count)*v.geo.blockSize)
-	var list []attr
-	for at, seen := int64(0), 0; seen < maxAttrs; seen++ {
+	r := &leafReader{v: v, data: v.extents(pieces, int64(last.logical+last.count)*v.geo.blockSize)}
+	seen := map[int64]bool{}
+	for at := int64(0); len(seen) < maxAttrs; {
+		if seen[at] {
+			return nil, volume.Damaged("block %d of attributes comes twice", at)
+		}
+		seen[at] = true
 		b := make([]byte, v.geo.blockSize)
-		if _, err := data.ReadAt(b, at*v.geo.blockSize); err != nil {
+		if _, err := r.data.ReadAt(b, at*v.geo.blockSize); err != nil {
 			return nil, volume.Damaged("a block of attributes is missing")
 		}
 		switch magic := be.Uint16(b[8:]); magic {
@@ -183,11 +186,11 @@ func (v *reader) leafAttrs(p *inode) ([]attr, error) {
 			}
 			at = int64(be.Uint32(b[header+4:]))
 		case magicAttr, 0xfbee:
-			if list, err = v.leafOf(list, data, b, magic == magicAttr); err != nil {
+			if err := r.leaf(b, magic == magicAttr); err != nil {
 				return nil, err
 			}
 			if at = int64(be.Uint32(b)); at == 0 {
-				return list, nil
+				return r.list, nil
 			}
 		default:
 			return nil, volume.Damaged("a block of attributes is none")
@@ -196,14 +199,30 @@ func (v *reader) leafAttrs(p *inode) ([]attr, error) {
 	return nil, volume.Damaged("more than %d blocks of attributes", maxAttrs)
 }
 
-func (v *reader) leafOf(list []attr, data *volume.Extents, b []byte, five bool) ([]attr, error) {
+// leafReader reads leaves of attributes of one inode.
+type leafReader struct {
+	v     *reader
+	data  *volume.Extents // of the fork
+	list  []attr
+	bytes int64 // in list
+}
+
+func (r *leafReader) add(a attr) error {
+	if r.bytes += int64(len(a.name)+len(a.value)) + 24; r.bytes > maxValues {
+		return volume.Damaged("attributes of more than %d bytes", maxValues)
+	}
+	r.list = append(r.list, a)
+	return nil
+}
+
+func (r *leafReader) leaf(b []byte, five bool) error {
 	header, count := 32, int(be.Uint16(b[12:]))
 	if five {
 		header, count = attrHeader, int(be.Uint16(b[56:]))
 	}
 	cut := volume.Damaged("attributes are cut off")
 	if header+8*count > len(b) {
-		return nil, cut
+		return cut
 	}
 	for i := range count {
 		entry := b[header+8*i:]
@@ -213,29 +232,31 @@ func (v *reader) leafOf(list []attr, data *volume.Extents, b []byte, five bool) 
 		}
 		at := int(be.Uint16(entry[4:]))
 		if at+9 > len(b) {
-			return nil, cut
+			return cut
 		}
 		a, e := attr{space: space}, b[at:]
 		if entry[6]&attrLocal != 0 {
 			size, length := int(be.Uint16(e)), int(e[2])
 			if len(e) < 3+length+size {
-				return nil, cut
+				return cut
 			}
 			a.name, a.value = string(e[3:3+length]), append([]byte(nil), e[3+length:3+length+size]...)
 		} else {
 			block, size, length := int64(be.Uint32(e)), int(be.Uint32(e[4:])), int(e[8])
 			if len(e) < 9+length || size > maxValue {
-				return nil, cut
+				return cut
 			}
 			a.name = string(e[9 : 9+length])
 			var err error
-			if a.value, err = v.farValue(data, block, size, five); err != nil {
-				return nil, err
+			if a.value, err = r.v.farValue(r.data, block, size, five); err != nil {
+				return err
 			}
 		}
-		list = append(list, a)
+		if err := r.add(a); err != nil {
+			return err
+		}
 	}
-	return list, nil
+	return nil
 }
 
 // farValue reads a value from blocks of its own.

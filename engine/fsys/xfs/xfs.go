@@ -19,11 +19,13 @@
 package xfs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"b9.build/b9/engine/fsys/internal/hosttool"
@@ -115,22 +117,54 @@ func (o *Options) fixUUID(t *tree.Tree) {
 }
 
 // empty lets mkfs.xfs make the empty file system. What it would choose by its version
-// or by the host's disk is said here.
+// or by the host's disk is said by settings.
 func (o *Options) empty(ctx context.Context, f *os.File) error {
 	if err := f.Truncate(o.Size); err != nil {
 		return err
 	}
-	args := append(settings(o.UUID), "-d", fmt.Sprintf("file,name=%s,size=%d,noalign", hosttool.ImagePath, o.Size/blockSize*blockSize))
+	version, err := mkfsVersion(ctx)
+	if err != nil {
+		return err
+	}
+	args := append(settings(o.UUID, version), "-d", fmt.Sprintf("file,name=%s,size=%d,noalign", hosttool.ImagePath, o.Size/blockSize*blockSize))
 	if o.Label != "" {
 		args = append(args, "-L", o.Label)
 	}
-	_, err := hosttool.Command{Image: f}.Run(ctx, "mkfs.xfs", args...)
+	_, err = hosttool.Command{Image: f}.Run(ctx, "mkfs.xfs", args...)
 	return err
 }
 
-func settings(uuid string) []string {
+// release is a version of xfsprogs, such as {6, 10}.
+type release [2]int
+
+func (r release) since(major, minor int) bool { return cmp.Or(r[0]-major, r[1]-minor) >= 0 }
+
+// mkfsVersion asks mkfs.xfs, which says "mkfs.xfs version 6.1.0". One that says something
+// else is taken for an old one.
+func mkfsVersion(ctx context.Context) (release, error) {
+	out, err := hosttool.Command{}.Run(ctx, "mkfs.xfs", Tools()[0].VersionArgs...)
+	return parseVersion(out), err
+}
+
+func parseVersion(text string) (r release) {
+	if _, number, ok := strings.Cut(text, "version "); ok {
+		_, _ = fmt.Sscanf(number, "%d.%d", &r[0], &r[1])
+	}
+	return r
+}
+
+// settings switches off what b9 does not write. An option is given to the versions that
+// know it: to others it is an error, and they make no such feature.
+func settings(uuid string, version release) []string {
+	inode, naming := "size=512,sparse=1", "size=4096,ftype=1"
+	if version.since(5, 19) {
+		inode += ",nrext64=0"
+	}
+	if version.since(6, 10) {
+		inode, naming = inode+",exchange=0", naming+",parent=0"
+	}
 	return []string{
-		"-q", "-f", "-K", "-b", "size=4096", "-s", "size=512", "-n", "size=4096,ftype=1", "-i", "size=512,sparse=1",
+		"-q", "-f", "-K", "-b", "size=4096", "-s", "size=512", "-n", naming, "-i", inode,
 		"-m", "crc=1,finobt=1,rmapbt=0,reflink=1,bigtime=1,inobtcount=1,uuid=" + uuid, "-l", "internal=1,sunit=8",
 	}
 }

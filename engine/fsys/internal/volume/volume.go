@@ -9,12 +9,14 @@
 //	Extents  the data of a file that lies in runs of the image
 //	Peek     bytes of a superblock, for the formats' probes
 //	Damaged  the error about an image's own structures
+//	CantGrow the error of a file system that stays as large as it is
 //
 // Everything read from an image is foreign: what a Volume gives is bounded by
 // MaxDirBytes, MaxDirEntries and MaxLinkTarget, and names are checked by Append.
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -89,3 +91,10 @@ func Append(list []Entry, e Entry) ([]Entry, error) {
 func Damaged(format string, args ...any) error {
 	return fmt.Errorf("the file system is damaged: "+format, args...)
 }
+
+// ErrCantGrow is the error of a file system that can't be made larger as it is. Nothing
+// was written to it.
+var ErrCantGrow = errors.New("it can't be made larger as it is")
+
+// CantGrow is an ErrCantGrow with its cause.
+func CantGrow(cause error) error { return fmt.Errorf("%w: %w", ErrCantGrow, cause) }
