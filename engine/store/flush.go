@@ -180,17 +180,22 @@ func (s *Store) writeQuickly(path string, data []byte) error {
 }
 
 // appendFileOnce appends to a file that is there, in one write, which the kernel
-// keeps apart from those of other processes. It returns how long the file is then.
-func appendFileOnce(path string, data []byte) (end int64, err error) {
+// keeps apart from those of other processes. It returns which file that is, and where in
+// it the data ends.
+func appendFileOnce(path string, data []byte) (file fs.FileInfo, end int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer f.Close()
 	if _, err := f.Write(data); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	return f.Seek(0, io.SeekCurrent)
+	if end, err = f.Seek(0, io.SeekCurrent); err != nil {
+		return nil, 0, err
+	}
+	file, err = f.Stat()
+	return file, end, err
 }
 
 // replaceFile writes a temporary file, and renames it when ready agrees, which sees to

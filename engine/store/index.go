@@ -243,11 +243,17 @@ func (x *index) leadTo(to map[halfDigest]struct{}) []Digest {
 func (x *index) remember(key Digest, entry []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.keep(key, entry)
+}
+
+// keep is remember for a caller that holds mu. It reports whether the entry is kept.
+func (x *index) keep(key Digest, entry []byte) bool {
 	delete(x.at, inIndex(key[:]))
 	if x.at == nil || len(entry) == 0 || len(x.data)+len(entry) > maxIndex {
-		return
+		return false
 	}
 	x.append(entry)
+	return true
 }
 
 // forget drops what is known of keys.
@@ -402,20 +408,23 @@ func appendIndex(b []byte, key Digest, label string, outputs []Output) []byte {
 // can't be added to is made anew from the records by the next Store: it would lack this one,
 // and a torn entry would hide those after it.
 //
-// What lies in the file right behind what was read is not read again.
+// What lies in the file right behind what was read is not read again. Meanwhile somebody
+// may have read it, or another process have put another file in its place.
 func (x *index) add(key Digest, label string, outputs []Output) {
 	entry := appendIndex(nil, key, label, outputs)
 	x.adding.Lock() // so that entries lie in the file in the order in which they are known
 	defer x.adding.Unlock()
-	x.remember(key, entry)
-	end, err := appendFileOnce(x.path, entry)
+	file, end, err := appendFileOnce(x.path, entry)
 	if err != nil {
 		os.Remove(x.path)
-		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.at != nil && end-int64(len(entry)) == x.read {
+	mine := err == nil && len(entry) > 0 && x.file != nil && os.SameFile(file, x.file)
+	if mine && end <= x.read {
+		return // it is known, and so is what others have added behind
+	}
+	if x.keep(key, entry) && mine && end-int64(len(entry)) == x.read {
 		x.read = end
 	}
 }

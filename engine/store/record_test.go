@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -454,5 +455,71 @@ func TestWhatIsCommittedIsNotReadAgain(t *testing.T) {
 	}
 	if known := int64(len(s.index.data)); known != st.Size() {
 		t.Errorf("of an index of %d bytes %d are kept", st.Size(), known)
+	}
+}
+
+// TestWhatIsCommittedStaysKnown: a label leads to what was added last though the index was
+// read anew meanwhile, as it is when another process has replaced it.
+func TestWhatIsCommittedStaysKnown(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.LatestKey("//a") // loads
+	for i := range 1000 {
+		k := Sum([]byte(fmt.Sprint(i)))
+		var both sync.WaitGroup
+		both.Go(func() {
+			s.index.mu.Lock()
+			defer s.index.mu.Unlock()
+			s.index.load()
+		})
+		both.Go(func() { s.index.add(k, "//a:t", nil) })
+		both.Wait()
+		s.index.glanced = time.Time{}
+		if got := s.LatestKey("//a:t"); got != k {
+			t.Fatalf("after %d commits the label leads to %v, want %v", i+1, got, k)
+		}
+	}
+}
+
+// TestCommitsOfSeveralProcesses: entries of others before, behind, and in another file than
+// this process's are known in the order in which they lie in the file.
+func TestCommitsOfSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.LatestKey("//a") // loads
+	other := func(key string) {
+		if _, _, err := appendFileOnce(s.index.path, appendIndex(nil, Sum([]byte(key)), "//a:t", nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(key string) {
+		t.Helper()
+		s.index.glanced = time.Time{}
+		if got := s.LatestKey("//a:t"); got != Sum([]byte(key)) {
+			t.Errorf("the label leads to %v, want %s: %v", got, key, Sum([]byte(key)))
+		}
+	}
+	s.index.add(Sum([]byte("first")), "//a:t", nil)
+	want("first")
+	other("second")
+	s.index.add(Sum([]byte("third")), "//a:t", nil) // with a gap before it
+	if got := s.LatestKey("//a:t"); got != Sum([]byte("third")) {
+		t.Errorf("the label leads to %v before the file is looked at", got)
+	}
+	want("third")
+	s.index.add(Sum([]byte("fourth")), "//a:t", nil)
+	other("fifth")
+	want("fifth")
+
+	// Another process writes a new file, shorter than what was read.
+	check(t, os.WriteFile(s.index.path+"-new", appendIndex(nil, Sum([]byte("x")), "//a:x", nil), 0o600))
+	check(t, os.Rename(s.index.path+"-new", s.index.path))
+	s.index.add(Sum([]byte("sixth")), "//a:t", nil)
+	if got := s.LatestKey("//a:t"); got != Sum([]byte("sixth")) {
+		t.Errorf("the label leads to %v before the new file is looked at", got)
+	}
+	want("sixth")
+	if got := s.LatestKey("//a:x"); got != Sum([]byte("x")) {
+		t.Errorf("the new file's label leads to %v", got)
 	}
 }

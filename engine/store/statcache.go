@@ -274,7 +274,7 @@ func (c *statCache) flush() {
 		return
 	}
 	if !c.rewrite {
-		_, err := appendFileOnce(c.path, c.fresh)
+		_, _, err := appendFileOnce(c.path, c.fresh)
 		c.rewrite = err != nil
 	}
 	if c.rewrite {
