@@ -156,6 +156,7 @@ func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) 
 // come with mounts below it that the host has in a shared directory: it goes with these.
 func detach(where string, sync *os.File, m container.Mount) error {
 	var err error
+	unmount := unmount
 	if sync != nil {
 		if serr := unix.Syncfs(int(sync.Fd())); serr != nil {
 			err = fmt.Errorf("image %s at %s could not be written: %w (is the disk that holds it full?)", m.Source, m.Target, serr)
@@ -163,7 +164,7 @@ func detach(where string, sync *os.File, m container.Mount) error {
 		sync.Close()
 	}
 	if m.Kind != container.Image {
-		return os.NewSyscallError("umount", unix.Unmount(where, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH))
+		unmount = func(where string) error { return unix.Unmount(where, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH) }
 	}
 	if uerr := unmount(where); uerr != nil {
 		err = errors.Join(err, fmt.Errorf("unmount %s: %w", m.Target, uerr))
