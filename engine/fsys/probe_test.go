@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"strings"
 	"testing"
 
 	"b9.build/b9/engine/fsys/ext4"
 	"b9.build/b9/engine/fsys/internal/fsystest"
+	"b9.build/b9/engine/tool"
 )
 
 // TestProbe holds Probe against blkid on file systems that their own tools made.
@@ -201,5 +203,32 @@ func TestCheckReadsMessages(t *testing.T) {
 			fsystest.Run(t, "debugfs", "-w", "-R", c.damage, img)
 			fsystest.WantError(t, Check(t.Context(), img), "has errors")
 		})
+	}
+}
+
+// TestCheckHandsOnWhatItIsTold: every line is one, whatever names are in it, and the exit
+// status is e2fsck's.
+func TestCheckHandsOnWhatItIsTold(t *testing.T) {
+	fsystest.Need(t, "mke2fs", "e2fsck", "debugfs")
+	img := t.TempDir() + "/i.img"
+	fsystest.Run(t, "mke2fs", "-q", "-t", "ext4", "-F", "-O", "^metadata_csum", img, "16M")
+	fsystest.Run(t, "debugfs", "-w", "-R", `write /dev/null "a; b? no"`, img)
+	fsystest.Run(t, "debugfs", "-w", "-R", "clri <12>", img)
+	var found *tool.Failure
+	if err := Check(t.Context(), img); !errors.As(err, &found) || found.Code != 4 || !strings.Contains("\n"+found.Output, "\nEntry 'a; b? no' in / (2) has deleted/unused inode 12") {
+		t.Errorf("%v: %+v", err, found)
+	}
+	f, err := os.OpenFile(img, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0x80}, 1024+0x60+3); err != nil { // a feature of the future
+		t.Fatal(err)
+	}
+	err = Check(t.Context(), img)
+	fsystest.WantError(t, err, "the ext4 file system has errors: ", "unsupported feature")
+	if !errors.As(err, &found) || found.Code != 8 {
+		t.Errorf("%+v", found)
 	}
 }

@@ -19,35 +19,36 @@ const maxFindings = 1 << 20
 // f, of which errors say that it is a kind, and nil where that is nothing. Its messages count, not its exit status alone:
 // of some damage, such as wrong counts of clusters, it tells and exits with 0.
 func Check(ctx context.Context, f *os.File, kind string) error {
-	out, err := hosttool.Command{Image: f, Most: maxFindings}.Run(ctx, "e2fsck", "-fn", hosttool.ImagePath)
+	lines, err := hosttool.Command{Image: f, Most: maxFindings}.Lines(ctx, "e2fsck", "-fn", hosttool.ImagePath)
 	var exit *tool.Failure
 	if errors.As(err, &exit) && exit.Code < 0 {
 		return fmt.Errorf("the %s file system has errors that e2fsck does not come to an end with: %w", kind, err)
 	}
+	found := fmt.Sprintf("the %s file system has errors", kind)
 	if errors.As(err, &exit) {
-		return damaged(kind, out)
+		exit.Found = found
+		return exit
 	}
 	if err != nil {
 		return err
 	}
-	if found := findings(out); found != "" {
-		return damaged(kind, found)
+	if list := findings(lines); len(list) > 0 {
+		return &tool.Failure{Program: "e2fsck", Code: uncorrected, Output: strings.Join(list, "\n"), Found: found}
 	}
 	return nil
 }
 
-// damaged is the error of a file system in which e2fsck found something.
-func damaged(kind, found string) error {
-	return &tool.Failure{Program: "e2fsck", Code: 4, Output: strings.ReplaceAll(found, "; ", "\n"), Found: fmt.Sprintf("the %s file system has errors", kind)}
-}
+// uncorrected is how e2fsck ends that has left errors as they are, and should where it
+// ends with 0 nevertheless.
+const uncorrected = 4
 
 // findings are the lines of e2fsck's output that tell of what it would repair. It
 // asks about each and, with -n, answers no; what it would only make shorter or
 // faster is no error.
-func findings(out string) string {
+func findings(lines []string) []string {
 	var found []string
 	before := ""
-	for _, line := range strings.Split(out, "; ") {
+	for _, line := range lines {
 		question, asked := strings.CutSuffix(line, "? no")
 		switch word := question[strings.LastIndexByte(question, ' ')+1:]; {
 		case asked && word == "Optimize":
@@ -58,5 +59,5 @@ func findings(out string) string {
 		}
 		before = line
 	}
-	return strings.Join(found, "; ")
+	return found
 }

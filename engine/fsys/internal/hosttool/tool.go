@@ -3,7 +3,7 @@
 // to it, its environment and language, its process group, and the banners in what
 // it prints. It knows no file system, and finds programs by engine/tool.
 //
-//	Command        what a program gets besides its arguments; Run runs it
+//	Command        what a program gets besides its arguments; Run and Lines run it
 //	ImagePath      how the program names the image; ExtraPath, the next file
 package hosttool
 
@@ -60,14 +60,20 @@ type Command struct {
 	Most  int64 // bytes that a sane run prints at most; 0: any number
 }
 
-// Run runs a program to its end and returns what it printed, in which the path of
+// Run is Lines for what is printed as one text, joined by "; ".
+func (c Command) Run(ctx context.Context, name string, args ...string) (string, error) {
+	lines, err := c.Lines(ctx, name, args...)
+	return strings.Join(lines, "; "), err
+}
+
+// Lines runs a program to its end and returns what it printed, in which the path of
 // the image reads "the image": where it lies is the caller's business. Cancelling
 // ctx kills the program's whole process group, and so does printing more than
 // c.Most bytes. A non-zero exit is a [*tool.Failure].
-func (c Command) Run(ctx context.Context, name string, args ...string) (string, error) {
+func (c Command) Lines(ctx context.Context, name string, args ...string) ([]string, error) {
 	path, err := tool.Find(name)
 	if err != nil {
-		return "", missing(name)
+		return nil, missing(name)
 	}
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
@@ -81,21 +87,20 @@ func (c Command) Run(ctx context.Context, name string, args ...string) (string, 
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	lines := linesOf(strings.ReplaceAll(string(out.b), ImagePath, "the image"))
-	text := strings.Join(lines, "; ")
 	if ctx.Err() != nil {
-		return text, context.Cause(ctx)
+		return lines, context.Cause(ctx)
 	}
 	if inner.Err() != nil {
-		return text, &tool.Failure{Program: name, Code: -1, Output: fmt.Sprintf("it printed more than %d bytes and was stopped", c.Most)}
+		return lines, &tool.Failure{Program: name, Code: -1, Output: fmt.Sprintf("it printed more than %d bytes and was stopped", c.Most)}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return text, &tool.Failure{Program: name, Code: exit.ExitCode(), Output: strings.Join(lines, "\n")}
+		return lines, &tool.Failure{Program: name, Code: exit.ExitCode(), Output: strings.Join(lines, "\n")}
 	}
 	if err != nil {
-		return text, fmt.Errorf("%s: %w", name, err)
+		return lines, fmt.Errorf("%s: %w", name, err)
 	}
-	return text, nil
+	return lines, nil
 }
 
 func missing(name string) error {
