@@ -143,9 +143,9 @@ func (w *fill) make(f *os.File) error {
 	return err
 }
 
-// tooSmall tells a size that holds the content to the MiB, since a rounded one may not.
+// tooSmall tells a size that holds the content exactly, since a rounded one may not.
 func (w *fill) tooSmall() error {
-	return fmt.Errorf("the content does not fit into %s: %dMiB are enough", size.About(w.o.Size), w.needed()>>20)
+	return fmt.Errorf("the content does not fit into %s: %s are enough", size.About(w.o.Size), size.Bytes(w.needed()))
 }
 
 // read finds out what mkfs.xfs has made.
