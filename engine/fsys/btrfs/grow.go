@@ -28,7 +28,7 @@ func Grow(f *os.File) error {
 	}
 	total := uint64(st.Size()) &^ (uint64(le.Uint32(super[0x90:])) - 1)
 	if le.Uint16(super[0xc4:]) != 0 {
-		return errors.New("its checksums are not CRC-32C: mount it and call btrfs filesystem resize max")
+		return volume.CantGrow(errors.New("its checksums are not CRC-32C: mount it and call btrfs filesystem resize max"))
 	}
 	if total <= le.Uint64(super[0x70:]) {
 		return nil
