@@ -51,10 +51,9 @@ func keepText(x build.Expr, parents []build.Expr) build.Expr {
 	if !ok || !strings.ContainsFunc(s.Token, special) {
 		return nil
 	}
-	if len(parents) > 0 {
-		if _, load := parents[0].(*build.LoadStmt); load {
-			return nil
-		}
+	inLoad := func(x build.Expr) bool { _, load := x.(*build.LoadStmt); return load }
+	if slices.ContainsFunc(parents, inLoad) { // which has room for strings alone
+		return nil
 	}
 	token := s.Token
 	if plain := strings.Trim(token, "'"); !strings.ContainsAny(plain, `'"\`) && len(token) == len(plain)+2 {
