@@ -58,7 +58,7 @@ func commands(p *session.Program, args ...string) *cobra.Command {
 	}
 	root.SetOut(p.Out) // which the next command looks at now
 	root.InitDefaultCompletionCmd()
-	complete(root, helpTexts())
+	complete(root)
 	return root
 }
 

@@ -17,21 +17,21 @@ import (
 //go:embed help.txt
 var helpText string
 
-// helpTexts are the sections of the commands by path.
-func helpTexts() map[string]string {
-	text, place, _ := strings.Cut("\n"+helpText, "\n== PLACE\n\n")
-	texts := map[string]string{}
-	for section := range strings.SplitSeq(strings.ReplaceAll(text, "[PLACE]\n", place), "\n== ") {
-		path, text, _ := strings.Cut(section, "\n")
-		texts[path] = text
-	}
-	return texts
+// sectionOf is the section of a name in help.txt.
+func sectionOf(name string) (text string, ok bool) {
+	_, rest, ok := strings.Cut(helpText, "== "+name+"\n")
+	text, _, _ = strings.Cut(rest, "\n== ")
+	return text, ok
 }
 
 // complete gives a command, and those below it, their sections. Those that do not
 // say otherwise take no arguments, and print their help if they do nothing else.
-func complete(cmd *cobra.Command, texts map[string]string) {
-	if text, ok := texts[cmd.CommandPath()]; ok {
+func complete(cmd *cobra.Command) {
+	if text, ok := sectionOf(cmd.CommandPath()); ok {
+		if strings.Contains(text, "[PLACE]\n") {
+			place, _ := sectionOf("PLACE")
+			text = strings.ReplaceAll(text, "[PLACE]\n", strings.TrimPrefix(place, "\n"))
+		}
 		short, text, _ := strings.Cut(text, "\n")
 		long, example, _ := strings.Cut(text, "\nExamples:\n")
 		cmd.Short, cmd.Long, cmd.Example = short, strings.TrimSpace(long), strings.TrimRight(example, "\n")
@@ -44,7 +44,7 @@ func complete(cmd *cobra.Command, texts map[string]string) {
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	for _, c := range cmd.Commands() {
-		complete(c, texts)
+		complete(c)
 	}
 }
 
